@@ -1,0 +1,101 @@
+"""django-agentexec: run AI agents in Django, in the background.
+
+The public names, loaded on first use: importing this package loads neither models nor the agents SDK.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import activity
+    from .backoff import Backoff
+    from .exceptions import (
+        ActivityNotFound,
+        AgentExecError,
+        InvalidContext,
+        InvalidTransition,
+        StaleAttempt,
+        TaskCanceled,
+        TaskFailed,
+        UnknownTask,
+    )
+    from .models import Priority, Status
+    from .results import agather, aget_result, gather, get_result
+    from .runners.base import BaseAgentRunner
+    from .runners.openai import OpenAIRunner
+    from .tasks import ActivityHandle, Attempt, TaskDefinition, aenqueue, aenqueue_many, enqueue, enqueue_many, task
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "activity": ["activity"],
+    "backoff": ["Backoff"],
+    "exceptions": [
+        "ActivityNotFound",
+        "AgentExecError",
+        "InvalidContext",
+        "InvalidTransition",
+        "StaleAttempt",
+        "TaskCanceled",
+        "TaskFailed",
+        "UnknownTask",
+    ],
+    "models": ["Priority", "Status"],
+    "results": ["agather", "aget_result", "gather", "get_result"],
+    "runners.base": ["BaseAgentRunner"],
+    "runners.openai": ["OpenAIRunner"],
+    "tasks": [
+        "ActivityHandle",
+        "Attempt",
+        "TaskDefinition",
+        "aenqueue",
+        "aenqueue_many",
+        "enqueue",
+        "enqueue_many",
+        "task",
+    ],
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ActivityHandle",
+    "ActivityNotFound",
+    "AgentExecError",
+    "Attempt",
+    "Backoff",
+    "BaseAgentRunner",
+    "InvalidContext",
+    "InvalidTransition",
+    "OpenAIRunner",
+    "Priority",
+    "StaleAttempt",
+    "Status",
+    "TaskCanceled",
+    "TaskDefinition",
+    "TaskFailed",
+    "UnknownTask",
+    "activity",
+    "aenqueue",
+    "aenqueue_many",
+    "agather",
+    "aget_result",
+    "enqueue",
+    "enqueue_many",
+    "gather",
+    "get_result",
+    "task",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f".{home}", __name__)
+    return module if name == home else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

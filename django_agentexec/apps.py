@@ -1,0 +1,18 @@
+"""The app: registers the system checks. Importing `agents` modules is left to the registry's first use."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class AgentExecConfig(AppConfig):
+    """`INSTALLED_APPS = [..., "django_agentexec"]`."""
+
+    name = "django_agentexec"
+    label = "agentexec"
+    verbose_name = "Agents"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register the checks."""
+        from . import checks  # noqa: F401  # registers on import

@@ -1,0 +1,129 @@
+"""Every setting once: name, type, default, help. Read on access, so that `override_settings` works.
+
+Projects write one dictionary, `AGENTEXEC = {"CONCURRENCY": 50}`; the package reads `conf.CONCURRENCY`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Generic, TypeVar, overload
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+
+T = TypeVar("T")
+
+
+class Setting(Generic[T]):
+    """One key of `settings.AGENTEXEC`.
+
+    `minimum` is inclusive. A value of another type than the default's raises `ImproperlyConfigured`
+    on access; an integer is accepted where a float is expected.
+    """
+
+    def __init__(self, default: T, help: str, *, minimum: float | None = None) -> None:
+        self.default = default
+        self.help = help
+        self.minimum = minimum
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Setting[T]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+    def __get__(self, instance: object | None, owner: type) -> Setting[T] | T:
+        if instance is None:
+            return self
+        values = user_settings()
+        return self.validated(values[self.name]) if self.name in values else self.default
+
+    def validated(self, value: Any) -> T:
+        """Return `value` in this setting's type, or raise `ImproperlyConfigured`."""
+        expected = type(self.default)
+        if expected is float and type(value) is int:
+            value = float(value)
+        if expected is str and isinstance(value, Path):
+            value = str(value)
+        if expected is list and isinstance(value, tuple):
+            value = list(value)
+        if not isinstance(value, expected) or (expected is not bool and isinstance(value, bool)):
+            raise ImproperlyConfigured(
+                f"AGENTEXEC[{self.name!r}] is {value!r}, but must be of type {expected.__name__}."
+            )
+        if self.minimum is not None and value < self.minimum:  # type: ignore[operator]  # numbers only
+            raise ImproperlyConfigured(
+                f"AGENTEXEC[{self.name!r}] is {value!r}, but must be at least {self.minimum}."
+            )
+        return value
+
+
+def user_settings() -> dict[str, Any]:
+    """Return the project's `AGENTEXEC` dictionary (empty if there is none)."""
+    values = getattr(django_settings, "AGENTEXEC", None) or {}
+    if not isinstance(values, dict):
+        raise ImproperlyConfigured(f"AGENTEXEC is a {type(values).__name__}, but must be a dictionary.")
+    return values
+
+
+class Settings:
+    """The package's settings, each an attribute. Times are in seconds, sizes as the name says."""
+
+    QUEUE_BACKEND = Setting(
+        "django_agentexec.queues.redis.RedisQueue", "Dotted path of the queue backend (`queues.base.Queue`)."
+    )
+    KEY_PREFIX = Setting("agentexec", "Prefix of every Redis key and channel; one per project on a shared server.")
+    REDIS_TIMEOUT = Setting(5.0, "Seconds a Redis command may take before it counts as failed.", minimum=0.05)
+    EMBEDDED = Setting(False, "Start the Valkey server of the `embedded` extra instead of using CACHES.")
+    EMBEDDED_DIR = Setting("", "Folder of the embedded server; `.agentexec` beside manage.py unless set.")
+    EMBEDDED_IN_PRODUCTION = Setting(False, "Allow the embedded server while DEBUG is off.")
+
+    QUEUES = Setting(["default"], "Queues a pool listens to unless told otherwise, the first one first.")
+    WORKERS = Setting(2, "Worker processes of a pool.", minimum=1)
+    CONCURRENCY = Setting(50, "Activities that one worker process runs at once.", minimum=1)
+    QUARANTINE_WORKERS = Setting(4, "Processes at most that run activities whose process died, one each.", minimum=1)
+    START_METHOD = Setting("", "How processes start: `forkserver` or `spawn`; the faster safe one unless set.")
+    LEASE = Setting(15.0, "Seconds until the work of a silent worker is given to another.", minimum=0.3)
+    GRACE_PERIOD = Setting(30.0, "Seconds that running activities get to finish after SIGTERM.", minimum=0)
+    STUCK_TIMEOUT = Setting(30.0, "Seconds of a blocked event loop after which its process is killed.", minimum=1)
+    RECONCILE_INTERVAL = Setting(15.0, "Seconds between two comparisons of database and Redis.", minimum=0.1)
+    MAX_CRASHES = Setting(3, "Process deaths after which an activity is given up as `error`.", minimum=1)
+
+    MAX_RETRIES = Setting(3, "Retries of a failed activity unless its task says otherwise.", minimum=0)
+    TIMEOUT = Setting(0.0, "Seconds per attempt unless the task says otherwise; 0 is no limit.", minimum=0)
+    MAX_CONTEXT_BYTES = Setting(1_000_000, "Largest context, as JSON, that can be enqueued.", minimum=2)
+    MAX_RESULT_BYTES = Setting(10_000_000, "Largest result, as JSON, that can be stored.", minimum=2)
+    STATUS_URL = Setting("/agents/activities/{agent_id}/", "Path of an activity's REST page, for `status_url`.")
+
+    ACTIVITY_MESSAGE_CREATE = Setting("Waiting to start.", "Log message of a new activity.")
+    ACTIVITY_MESSAGE_STARTED = Setting("Task started.", "Log message when an attempt starts.")
+    ACTIVITY_MESSAGE_COMPLETE = Setting("Task completed successfully.", "Log message of a completed activity.")
+    ACTIVITY_MESSAGE_ERROR = Setting("Task failed with error: {error}", "Log message of a failed activity.")
+    ACTIVITY_MESSAGE_RETRY = Setting(
+        "Attempt {attempt} failed: {error}. Next attempt in {delay}.", "Log message when an attempt will be repeated."
+    )
+    ACTIVITY_MESSAGE_CANCELED = Setting("Task canceled.", "Log message of a canceled activity.")
+    ACTIVITY_MESSAGE_REQUEUED = Setting("Task queued again.", "Log message of a manual retry.")
+    ACTIVITY_MESSAGE_RELEASED = Setting(
+        "Worker is shutting down; the task goes back to the queue.", "Log message of an attempt cut by a shutdown."
+    )
+
+    RUNNER_LOG = Setting("steps", "What a runner logs by itself: `none`, `agents`, `steps` (agents, tools, handoffs).")
+    TRACING_API_KEY = Setting("", "Key for the agents SDK's trace export; without one, nothing is exported.")
+
+    def __iter__(self) -> Iterator[Setting[Any]]:
+        return (value for value in vars(type(self)).values() if isinstance(value, Setting))
+
+
+def unknown_settings() -> dict[str, str]:
+    """Return each key of `AGENTEXEC` that is no setting, with the closest name that is one (or "")."""
+    known = [setting.name for setting in conf]
+    unknown = [name for name in user_settings() if name not in known]
+    return {name: next(iter(difflib.get_close_matches(str(name), known, 1)), "") for name in unknown}
+
+
+conf = Settings()

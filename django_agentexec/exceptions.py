@@ -1,0 +1,94 @@
+"""Every error that a user of this package can meet. All derive from `AgentExecError`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from uuid import UUID
+
+
+class AgentExecError(Exception):
+    """Base of every error of this package."""
+
+
+class TaskDefinitionError(AgentExecError):
+    """A task is declared wrongly; raised at registration."""
+
+
+class UnknownTask(AgentExecError, LookupError):
+    """No task of this name is registered."""
+
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+        names = sorted(known)
+        close = difflib.get_close_matches(name, names, 3)
+        if close:
+            hint = "Did you mean " + " or ".join(repr(match) for match in close) + "?"
+        elif names:
+            hint = f"Registered are: {', '.join(names)}."
+        else:
+            hint = "No task is registered: is its app in INSTALLED_APPS, with an agents.py?"
+        super().__init__(f"There is no task {name!r}. {hint}")
+        self.name = name
+
+
+class InvalidContext(AgentExecError, ValueError):
+    """The context does not fit the task; nothing was written."""
+
+
+class ContextTooLarge(InvalidContext):
+    """The context is larger than `MAX_CONTEXT_BYTES`; nothing was written."""
+
+
+class InvalidOption(AgentExecError, ValueError):
+    """An option of `enqueue` has an impossible value; nothing was written."""
+
+
+class ActivityNotFound(AgentExecError, LookupError):
+    """There is no activity of this id (or none that the filter lets through)."""
+
+    def __init__(self, agent_id: object) -> None:
+        super().__init__(f"There is no activity {agent_id}.")
+        self.agent_id = agent_id
+
+
+class InvalidTransition(AgentExecError):
+    """The activity's life does not allow this change, for example progress after its end."""
+
+
+class StaleAttempt(InvalidTransition):
+    """This attempt no longer owns the activity: its lease was lost, or the activity was canceled.
+
+    Raised by writes of an attempt whose fence is not the row's any more. Stop working: what you do
+    from here on is done again, or not wanted, elsewhere.
+    """
+
+
+class QueueUnavailable(AgentExecError):
+    """The queue's server does not answer. What was enqueued is safe in the database."""
+
+
+class TaskFailed(AgentExecError):
+    """The awaited activity ended in `error`."""
+
+    def __init__(self, agent_id: UUID, error: str, attempts: int, traceback: str = "") -> None:
+        super().__init__(f"Activity {agent_id} failed after {attempts} attempt(s): {error}")
+        self.agent_id = agent_id
+        self.error = error
+        self.attempts = attempts
+        self.traceback = traceback
+
+
+class TaskCanceled(AgentExecError):
+    """The awaited activity was canceled."""
+
+    def __init__(self, agent_id: UUID) -> None:
+        super().__init__(f"Activity {agent_id} was canceled.")
+        self.agent_id = agent_id
+
+
+class ResultError(AgentExecError):
+    """A handler returned what its task does not declare, or what cannot be stored."""
+
+
+class EmbeddedServerError(AgentExecError):
+    """The embedded Valkey server cannot be used; the message says what to do."""

@@ -1,0 +1,47 @@
+"""Where an activity waits, and who may run it, outside the database. `get_queue()` is the configured one."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import import_module
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+from ..conf import conf
+from .base import Ack, Beat, Claim, Claims, Message, Outcome, Queue, WorkerInfo
+
+__all__ = ["Ack", "Beat", "Claim", "Claims", "Message", "Outcome", "Queue", "WorkerInfo", "get_queue"]
+
+
+def get_queue() -> Queue:
+    """Return this process's queue backend.
+
+    Raises `ImproperlyConfigured` if `AGENTEXEC["QUEUE_BACKEND"]` does not name a `Queue`.
+    """
+    return _make_queue(conf.QUEUE_BACKEND)
+
+
+@lru_cache(maxsize=1)
+def _make_queue(path: str) -> Queue:
+    module_name, _, class_name = path.rpartition(".")
+    try:
+        backend = getattr(import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ImproperlyConfigured(f"AGENTEXEC['QUEUE_BACKEND'] = {path!r} cannot be imported: {error}") from error
+    if not (isinstance(backend, type) and issubclass(backend, Queue)):
+        raise ImproperlyConfigured(f"AGENTEXEC['QUEUE_BACKEND'] = {path!r} is not a django_agentexec.queues.Queue.")
+    return backend()
+
+
+def reset_queue() -> None:
+    """Forget the queue backend; the next `get_queue()` makes a new one with the present settings."""
+    _make_queue.cache_clear()
+
+
+def _on_setting_changed(*, setting: str, **kwargs: object) -> None:
+    if setting in {"AGENTEXEC", "CACHES"}:
+        reset_queue()
+
+
+setting_changed.connect(_on_setting_changed)

@@ -1,0 +1,256 @@
+"""The contract of a queue backend: where a waiting or claimed activity lives outside the database.
+
+A queue holds ids, never contexts: the database row is the truth, and a queue that loses everything is
+filled again from the rows. Every verb works on batches and is atomic per queue name. All verbs are
+synchronous and safe to call from several threads. `tests/integration/test_queue_contract.py` is the
+conformance suite that every backend must pass.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An activity on its way into a queue."""
+
+    agent_id: UUID
+    partition: str
+    """The line it stands in; activities of one partition run one at a time. Must not hold a NUL."""
+    priority: int = 4
+    """0 (first) to 9 (last)."""
+    delay: float = 0.0
+    """Seconds from now until it is due; the queue's own clock counts them."""
+    sequence: int = 0
+    """Place in its partition, in microseconds since 1970; 0 lets the queue append it at the end."""
+    crashes: int = 0
+    """Processes that died with it so far; from one on, only quarantine processes may claim it."""
+    again: bool = False
+    """Whether it must run once more even if it is being run right now (a manual retry)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run one activity, until the lease ends."""
+
+    agent_id: UUID
+    fence: int
+    """Larger than every fence given out before, over all activities of the queue."""
+    crashes: int
+    queue: str
+    ticket: str = field(repr=False)
+    """What the backend needs to restore this claim after a loss of data; opaque to the worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """The answer to `exchange`."""
+
+    claimed: list[Claim]
+    next_due: float | None
+    """Seconds until waiting could pay off (a delayed activity comes due, a pause ends); None: unknown."""
+    waiting: bool
+    """Whether more could have been claimed with a higher limit."""
+
+
+class Outcome(Enum):
+    """How an attempt ended, as far as the queue is concerned."""
+
+    DONE = "done"
+    """It is over: forget it."""
+    DEAD = "dead"
+    """It is over, in error: forget it, but keep its id among the dead letters."""
+    RETRY = "retry"
+    """Run it again after `Ack.delay` seconds."""
+    RELEASE = "release"
+    """Put it back where it was; nothing happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The end of a claim. An acknowledgment with an outdated fence is ignored."""
+
+    claim: Claim
+    outcome: Outcome
+    delay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The answer to `heartbeat`."""
+
+    lost: list[UUID]
+    """Claims that are not this worker's any more: stop, and write nothing."""
+    canceled: list[UUID]
+    """Claims whose activity was canceled: stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """How many activities of a queue are in which place right now."""
+
+    ready: int
+    """Partitions with an activity that could be claimed at once."""
+    pending: int
+    """Activities that wait for a slot or for their partition."""
+    suspects: int
+    """Partitions that wait for a quarantine process."""
+    leased: int
+    delayed: int
+    dead: int
+
+
+@dataclass(slots=True)
+class WorkerInfo:
+    """What a worker process tells about itself with each beat. Times are Unix seconds."""
+
+    id: str
+    host: str
+    pid: int
+    queues: list[str]
+    concurrency: int
+    quarantine: bool
+    started: float
+    last_beat: float = 0.0
+    running: int = 0
+    done: int = 0
+    failed: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields, ready for JSON."""
+        return asdict(self)
+
+
+class Queue(ABC):
+    """A queue backend. Flags tell what it can do; verbs raise `QueueUnavailable` if it cannot be reached."""
+
+    crosses_processes: bool = True
+    """Whether what one process enqueues can be claimed by another."""
+    supports_delay: bool = True
+    """Whether `Message.delay` is honoured."""
+    supports_priority: bool = True
+    """Whether `Message.priority` is honoured."""
+    supports_partitions: bool = True
+    """Whether activities of one partition run one at a time, in order."""
+    supports_cancel: bool = True
+    """Whether a running activity can be told to stop."""
+
+    @abstractmethod
+    def enqueue(self, queue: str, messages: Sequence[Message]) -> int:
+        """Add what is not there yet, and return how many were. One round trip per 1,000 messages."""
+
+    @abstractmethod
+    def exchange(
+        self,
+        queue: str,
+        worker: str,
+        acks: Sequence[Ack] = (),
+        limit: int = 0,
+        *,
+        quarantine: bool = False,
+        recover: bool = False,
+    ) -> Claims:
+        """Acknowledge claims, then claim up to `limit` activities; one round trip.
+
+        With `quarantine`, only activities that crashed a process are claimed; without, only others.
+        `recover` tells that rows say "running": if the backend finds that it has lost its data, it then
+        gives no claim for a moment, in which live workers restore theirs by a heartbeat.
+        """
+
+    @abstractmethod
+    def heartbeat(self, queue: str, worker: str, claims: Sequence[Claim]) -> Beat:
+        """Extend these claims by a lease; also promote due and reclaim expired activities."""
+
+    @abstractmethod
+    def release_worker(self, queue: str, worker: str, *, keep: Sequence[Claim] = (), crashed: bool) -> int:
+        """Put back all claims of `worker` except `keep`, charging a crash or not; return how many."""
+
+    @abstractmethod
+    def cancel(self, queue: str, agent_ids: Sequence[UUID]) -> None:
+        """Remove waiting activities, and tell the workers of claimed ones to stop. Wakes who awaits them."""
+
+    @abstractmethod
+    def missing(self, queue: str, agent_ids: Sequence[UUID]) -> list[UUID]:
+        """Return those that are neither waiting nor claimed."""
+
+    @abstractmethod
+    def wait(self, queues: Sequence[str], timeout: float) -> bool:
+        """Block until there may be something to claim; False after `timeout` seconds without a sign."""
+
+    @abstractmethod
+    def stats(self, queue: str) -> QueueStats:
+        """Count a queue's activities by place."""
+
+    @abstractmethod
+    def listen_canceled(self, queues: Sequence[str]) -> Listener:
+        """Return a listener for the ids of running activities that are canceled."""
+
+    @abstractmethod
+    def listen_finished(self) -> Listener:
+        """Return a listener for the ids of activities that ended; `watch` the ones you await."""
+
+    @abstractmethod
+    def announce(self, worker: WorkerInfo) -> None:
+        """Make a worker process known, or known to be alive."""
+
+    @abstractmethod
+    def retire(self, worker_id: str) -> None:
+        """Forget a worker process."""
+
+    @abstractmethod
+    def workers(self) -> list[WorkerInfo]:
+        """Return the worker processes that are announced, the oldest first."""
+
+    @abstractmethod
+    def try_lead(self, duty: str, holder: str, seconds: float) -> bool:
+        """Whether `holder` leads `duty` for the next `seconds`; of several holders one does."""
+
+    @abstractmethod
+    def ping(self) -> None:
+        """Raise `QueueUnavailable` if the backend cannot be reached."""
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Delete everything of every queue this backend object has touched; for tests."""
+
+    def close(self) -> None:  # noqa: B027  # a backend without connections needs none
+        """Close this process's connections; they are opened again when needed."""
+
+    @contextmanager
+    def closing(self) -> Iterator[Queue]:
+        """Close the connections at the end of the block."""
+        try:
+            yield self
+        finally:
+            self.close()
+
+
+class Listener(ABC):
+    """A stream of activity ids, woken by notification. One thread reads it; any thread may `watch`."""
+
+    @abstractmethod
+    def get(self, timeout: float) -> UUID | None:
+        """Return the next id, or None after `timeout` seconds. Raises `QueueUnavailable`."""
+
+    @abstractmethod
+    def watch(self, agent_id: UUID) -> None:
+        """Hear of this activity from now on (listeners that hear of all ignore it)."""
+
+    @abstractmethod
+    def unwatch(self, agent_id: UUID) -> None:
+        """Stop hearing of this activity."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the connection."""
+
+
+Clock = Callable[[], float]
+"""Returns Unix seconds; tests inject their own."""

@@ -1,0 +1,18 @@
+"""How the rooms above the core hear of changes. Every signal is sent after the commit, never before.
+
+Receivers run in whichever process made the change (web, worker or pool), in the thread that wrote it;
+keep them short. An exception of a receiver is logged and stops nothing.
+"""
+
+from __future__ import annotations
+
+from django.dispatch import Signal
+
+# One committed change of one activity. Arguments: `activity`, the row as it was committed (do not save
+# it), and `log`, the `ActivityLog` line of the change, or None where the change wrote none.
+activity_changed = Signal()
+
+# A worker process is about to claim its first activity, or has finished its last one. Argument: `worker`,
+# its name.
+worker_started = Signal()
+worker_stopped = Signal()
