@@ -1,0 +1,1 @@
+"""Whoever runs activities: the pool, its processes, and their parts."""
