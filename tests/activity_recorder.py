@@ -24,6 +24,7 @@ class ActivityRecorder:
     def __init__(self) -> None:
         self.updates: list[tuple[str, int | None]] = []
         self.usage: Counter[str] = Counter()
+        self.usage_writes = 0
         self.ids: set[UUID] = set()
         self.refusal: Exception | None = None
         self.usage_refusal: Exception | None = None
@@ -43,6 +44,7 @@ class ActivityRecorder:
 
     async def aadd_usage(self, agent_id: UUID, usage: Mapping[str, int]) -> None:
         self.ids.add(agent_id)
+        self.usage_writes += 1
         if self.usage_refusal is not None:
             raise self.usage_refusal
         self.usage.update(usage)
