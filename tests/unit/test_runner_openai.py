@@ -207,7 +207,8 @@ async def test_every_event_of_the_sdk_reaches_every_hook(event: str) -> None:
         async def record(self: object, *arguments: object) -> None:
             calls.append((name, arguments))
 
-        return type(name, (RunHooksBase,), {event: record})()
+        hooks: RunHooks[Any] = type(name, (RunHooksBase,), {event: record})()
+        return hooks
 
     arguments = tuple(object() for _ in list(inspect.signature(getattr(RunHooksBase, event)).parameters)[1:])
 
@@ -292,8 +293,9 @@ async def test_a_lost_activity_stops_the_run(
     assert model.remaining_steps == 1  # the answer after the report was never asked for
 
 
+@pytest.mark.parametrize("behavior", ["run_llm_again", "stop_on_first_tool"])
 async def test_an_agent_used_as_a_tool_cannot_hide_the_loss(
-    runner: OpenAIRunner, monkeypatch: pytest.MonkeyPatch
+    runner: OpenAIRunner, monkeypatch: pytest.MonkeyPatch, behavior: Any
 ) -> None:
     error = StaleAttempt("The lease was lost.")
     monkeypatch.setattr("django_agentexec.runners.base.activity", EndsWithReport(error))
@@ -302,19 +304,15 @@ async def test_an_agent_used_as_a_tool_cannot_hide_the_loss(
         model=ScriptedModel(reporting({"message": "Working", "percentage": 50})),
         tools=[runner.tools.report_status],
     )
-    model = ScriptedModel(
-        [
-            [function_call("helper", {"input": "Help"}, call_id="1")],
-            [function_call("fetch", {"page": "1"}, call_id="2")],
-            [assistant_message("Done.")],
-        ]
-    )
-    outer = Agent("Clerk", model=model, tools=[inner.as_tool("helper", "Helps."), fetch])
+    call = function_call("helper", {"input": "Help"}, call_id="1")
+    model = ScriptedModel([[call], [assistant_message("Done.")]])
+    tools: list[Tool] = [inner.as_tool("helper", "Helps.")]
 
     with pytest.raises(StaleAttempt) as raised:
-        await runner.run(outer, "Hi")
+        await runner.run(Agent("Clerk", model=model, tools=tools, tool_use_behavior=behavior), "Hi")
 
     assert raised.value is error
+    assert model.remaining_steps == 1
 
 
 async def test_a_lost_activity_is_found_when_a_step_is_logged(

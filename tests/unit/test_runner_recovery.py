@@ -7,7 +7,16 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from agents import Agent, MaxTurnsExceeded, SQLiteSession, StreamEvent, Usage, function_tool
+from agents import (
+    Agent,
+    HandoffInputData,
+    MaxTurnsExceeded,
+    SQLiteSession,
+    StreamEvent,
+    Usage,
+    function_tool,
+    handoff,
+)
 from agents.testing import ModelStep, ScriptedModel, assistant_message, function_call
 
 from django_agentexec.exceptions import InvalidOption
@@ -148,14 +157,33 @@ async def test_a_conversation_on_the_server_gets_what_it_lacks(
 
 
 async def test_the_agent_that_ran_last_wraps_up(runner: OpenAIRunner) -> None:
-    handoff = ModelStep(output=[function_call("transfer_to_expert", {}, call_id="h")])
+    transfer = ModelStep(output=[function_call("transfer_to_expert", {}, call_id="h")])
     expert = Agent("Expert", model=ScriptedModel([fetching(1), answering()]), tools=[fetch])
-    triage = Agent("Triage", model=ScriptedModel([handoff]), handoffs=[expert])
+    triage = Agent("Triage", model=ScriptedModel([transfer]), handoffs=[expert])
 
     result = await runner.run(triage, "Read all.", max_turns=2)
 
     assert result.last_agent is expert
     assert result.final_output == "Two pages read."
+
+
+async def test_what_a_handoff_has_filtered_out_stays_out(runner: OpenAIRunner) -> None:
+    first = ModelStep(output=[function_call("transfer_to_expert", {}, call_id="h")])
+    model = ScriptedModel([fetching(1), answering()])
+    expert = Agent("Expert", model=model, tools=[fetch])
+
+    def only_question(data: HandoffInputData) -> HandoffInputData:
+        return data.clone(pre_handoff_items=(), new_items=data.new_items, input_items=())
+
+    triage = Agent(
+        "Triage", model=ScriptedModel([first]), handoffs=[handoff(expert, input_filter=only_question)]
+    )
+
+    await runner.run(triage, "Read all.", max_turns=2)
+
+    calls = ["function_call c1", "function_call_output c1"]
+    assert spoken(model.calls[0].input) == ["user: Read all."]
+    assert spoken(model.calls[1].input) == ["user: Read all.", *calls, f"user: {WRAP_UP}"]
 
 
 async def test_the_context_stays(runner: OpenAIRunner) -> None:

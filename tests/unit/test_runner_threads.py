@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from agents import Agent, function_tool
+from agents import Agent, Tool, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
 from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -159,7 +159,7 @@ async def test_sync_tools_of_every_agent_of_a_run_are_covered(
     ask = function_call("helper", {"input": "Help"}, call_id="ask")
     transfer = function_call("transfer_to_expert", {}, call_id="transfer")
     model = ScriptedModel([[function_call("count", {}, call_id="first")], [ask], [transfer]])
-    tools = [count, helper.as_tool("helper", "Helps.")]
+    tools: list[Tool] = [count, helper.as_tool("helper", "Helps.")]
 
     await OpenAIRunner(uuid4()).run(Agent("Triage", model=model, tools=tools, handoffs=[expert]), "Hi")
 

@@ -36,13 +36,24 @@ def log_level() -> str:
 class StepHooks(RunHooks[Any]):
     """Writes a run's steps into the log, as far as `level` (one of `LEVELS`) goes.
 
-    Calls of a tool named like `silent_tool` are left out: that tool writes its own line.
+    Calls of a tool named `silent_tool` are left out: that tool writes its own line. `check` is called
+    before each request to a model, and stops the run by raising.
     """
 
-    def __init__(self, log: Log, level: str, silent_tool: str) -> None:
+    def __init__(self, log: Log, level: str, silent_tool: str, check: Callable[[], None]) -> None:
         self._log = log
         self._level = level
         self._silent_tool = silent_tool
+        self._check = check
+
+    async def on_llm_start(
+        self,
+        context: RunContextWrapper[Any],
+        agent: Agent[Any],
+        system_prompt: str | None,
+        input_items: list[TResponseInputItem],
+    ) -> None:
+        self._check()
 
     async def on_agent_start(self, context: AgentHookContext[Any], agent: Agent[Any]) -> None:
         if self._level != "none":

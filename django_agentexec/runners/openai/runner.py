@@ -103,7 +103,7 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         """
         configure_tracing()
         options["run_config"] = with_defaults(options.get("run_config"), agent, self.agent_id)
-        steps = StepHooks(self.log, log_level(), silent_tool=REPORT_STATUS)
+        steps = StepHooks(self.log, log_level(), REPORT_STATUS, self._stop_if_ended)
         hooks = options.get("hooks")
         options["hooks"] = JoinedHooks(steps) if hooks is None else JoinedHooks(steps, hooks)
         result = Runner.run_streamed(agent, input, **options)
@@ -168,7 +168,6 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         stream = cast(AsyncGenerator[StreamEvent, None], result.stream_events())
         try:
             async for event in stream:
-                self._stop_if_ended()
                 if forwarder is not None:
                     outcome = forwarder(event)
                     if inspect.isawaitable(outcome):
@@ -178,13 +177,11 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
             await _stop(result)
             await stream.aclose()
             raise
-        self._stop_if_ended()
-        if result.run_loop_exception is not None:
-            # An early failure may leave the stream empty rather than raise in it.
-            raise result.run_loop_exception
+        self._stop_if_ended()  # once more, since the last turn may have ended without asking the model
 
     def _stop_if_ended(self) -> None:
-        # An agent that is used as a tool reports errors of its own tools to its model, and goes on.
+        # An agent that is used as a tool tells its model of errors of its tools, and goes on. So this is
+        # asked before each request to the model, which would only cost money now.
         if self._ended is not None:
             raise self._ended
 
