@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,8 @@ def watch(on_change: Callable[[], None]) -> None:
         return True  # handled: Django must not end this thread's process
 
     autoreload.file_changed.connect(notice, weak=False)
-    threading.Thread(
-        target=lambda: reloader.run(threading.main_thread()), name="agentexec-autoreload", daemon=True
-    ).start()
+    run = partial(reloader.run, threading.main_thread())
+    threading.Thread(target=run, name="agentexec-autoreload", daemon=True).start()
 
 
 def start_anew() -> None:

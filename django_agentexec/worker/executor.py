@@ -78,7 +78,7 @@ class Execution:
             return self._stopped(definition, error)
         except StaleAttempt:
             return None
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # the handler's, for its row
             return self._raised(definition, error)
 
     async def _call(self, definition: TaskDefinition[..., Any], context: BaseModel) -> Any:
@@ -97,8 +97,8 @@ class Execution:
         # A thread cannot be stopped: the slot and the lock stay taken until the handler gives in.
         return await self._result(self._calls.call_sync(definition.handler, *arguments), definition.timeout)
 
-    async def _result(self, handler: asyncio.Future[Any], timeout: float | None) -> Any:
-        await asyncio.wait({handler}, timeout=timeout)
+    async def _result(self, handler: asyncio.Future[Any], limit: float | None) -> Any:
+        await asyncio.wait({handler}, timeout=limit)
         if not handler.done():
             self.stop(Stop.TIMEOUT)
             await asyncio.wait({handler})

@@ -114,11 +114,9 @@ class Pool:
             self._look_for_suspects()
 
     def _wait_for_events(self) -> None:
-        sources: list[int | Connection] = [
-            self._wake_reader,
-            *(c.sentinel for c in self._children),
-            *(c.pipe for c in self._children),
-        ]
+        sources: list[int | Connection] = [self._wake_reader]
+        for child in self._children:
+            sources += [child.sentinel, child.pipe]
         ready = wait(sources, TICK)
         if self._wake_reader in ready:
             os.read(self._wake_reader, 1024)

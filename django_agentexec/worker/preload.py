@@ -35,7 +35,7 @@ def preload() -> None:
 
         registry.discover()
         connections.close_all()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # whatever it is, the worker processes meet it again
         logger.debug("Preloading stopped: %r", error)
         return
     if threading.active_count() > 1:

@@ -1,34 +1,25 @@
-import os
-import subprocess
-import sys
-import time
+"""The thin slice: enqueue, a real pool, rows complete."""
+
+from __future__ import annotations
 
 import pytest
 
-from django_agentexec.models import Activity
+from django_agentexec.models import Activity, Status
+from tests.pools import run_burst
 from tests.testapp.agents import Text, fail, report, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_thin_slice():
-    from django.db import connection
+def test_a_burst_runs_what_was_enqueued() -> None:
+    report_handle = report.enqueue(Text(text="hello big world"))
+    shout_handle = shout.enqueue(Text(text="x"))
+    fail_handle = fail.enqueue(Text(text="boom"))
 
-    h = report.enqueue(Text(text="hello big world"))
-    h2 = shout.enqueue(Text(text="x"))
-    h3 = fail.enqueue(Text(text="boom"))
-    env = dict(
-        os.environ, AGENTEXEC_TEST_SQLITE=str(connection.settings_dict["NAME"]), DJANGO_SETTINGS_MODULE="tests.settings"
-    )
-    t = time.time()
-    out = subprocess.run(
-        [sys.executable, "-m", "django", "runagentworkers", "--burst", "-v2", "--workers", "1"],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    print(out.stdout, out.stderr, time.time() - t)
-    for a in Activity.objects.all():
-        print(a, a.result, a.error, [str(l) for l in a.logs.all()])
-    assert Activity.objects.get(pk=h.agent_id).result == {"title": "hello big world", "words": 3}
+    run_burst()
+
+    assert Activity.objects.get(pk=report_handle.agent_id).result == {"title": "hello big world", "words": 3}
+    assert Activity.objects.get(pk=shout_handle.agent_id).result == "X"
+    failed = Activity.objects.get(pk=fail_handle.agent_id)
+    assert (failed.status, failed.error) == (Status.ERROR, "RuntimeError: boom")
+    assert "raise RuntimeError(context.text)" in failed.traceback

@@ -1,0 +1,55 @@
+# The two commands of the README: `make demo` and `make test`. Nothing has to be installed first but
+# Python 3.11 or newer; every server comes from a wheel.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+PYTEST ?= $(BIN)/python -m pytest
+
+.PHONY: demo test lint types tests tests-postgresql test-newer bench clean
+
+demo: $(VENV)/.installed
+	$(BIN)/python manage.py demo $(ARGS)
+
+test: lint types tests tests-postgresql
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/python -m django makemigrations --check --dry-run --settings tests.settings
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+tests: $(VENV)/.installed
+	$(PYTEST) $(ARGS)
+
+tests-postgresql: $(VENV)/.installed
+	AGENTEXEC_TEST_DB=postgresql $(PYTEST) -m "not server_free" $(ARGS)
+
+# The fast tests on the newest Django and a newer Python: make test-newer PYTHON=python3.13
+test-newer:
+	$(MAKE) VENV=.venv-newer DJANGO="django>=6.0,<6.1" .venv-newer/.installed
+	.venv-newer/bin/python -m pytest -m "not e2e" $(ARGS)
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks $(ARGS)
+
+DJANGO ?= django>=5.2,<5.3
+GROUP := $(shell $(PYTHON) -c "import tomllib; print(' '.join(repr(d) for d in tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['dev'] if 'agentexec' not in d))")
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed, this is ' + sys.version.split()[0])"
+	if command -v uv >/dev/null; then \
+	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
+	  uv pip install --quiet --python $(BIN)/python "$(DJANGO)" -e ".[openai,embedded]" $(GROUP); \
+	else \
+	  $(PYTHON) -m venv $(VENV) && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check "$(DJANGO)" -e ".[openai,embedded]" $(GROUP); \
+	fi
+	touch $@
+
+clean:
+	rm -rf .venv .venv-newer .mypy_cache .ruff_cache .pytest_cache
