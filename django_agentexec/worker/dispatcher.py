@@ -105,11 +105,11 @@ class Dispatcher:
         try:
             while True:
                 acks, free = self._due_work()
-                if self._stopping and not acks and not self.held:
+                pause = self._exchange_all(acks, free)
+                if self._stopping and not self.held:
                     return
-                due = self._exchange_all(acks, free)
-                if due > 0:
-                    self._sleep(due)
+                if pause > 0:
+                    self._sleep(pause)
         finally:
             self._ended.set()
             self._on_end()
