@@ -56,9 +56,7 @@ class Setting(Generic[T]):
                 f"AGENTEXEC[{self.name!r}] is {value!r}, but must be of type {expected.__name__}."
             )
         if self.minimum is not None and value < self.minimum:  # type: ignore[operator]  # numbers only
-            raise ImproperlyConfigured(
-                f"AGENTEXEC[{self.name!r}] is {value!r}, but must be at least {self.minimum}."
-            )
+            raise ImproperlyConfigured(f"AGENTEXEC[{self.name!r}] is {value!r}, but must be at least {self.minimum}.")
         return value
 
 

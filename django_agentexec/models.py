@@ -128,8 +128,9 @@ class Activity(models.Model):
     run_after = models.DateTimeField(null=True, blank=True, help_text="Due time; empty is at once.")
     idempotency_key = models.CharField(max_length=255, null=True, blank=True)
 
-    attempt = models.PositiveIntegerField(default=0, help_text="Attempts charged so far.")
-    max_attempts = models.PositiveIntegerField(default=1)
+    attempt = models.PositiveIntegerField(default=0, help_text="Number of the latest attempt.")
+    retries = models.PositiveIntegerField(default=0, help_text="Automatic retries used since it was (re)queued.")
+    max_retries = models.PositiveIntegerField(default=0)
     crashes = models.PositiveIntegerField(default=0, help_text="Processes that died with this activity.")
     fence = models.BigIntegerField(default=0, help_text="Number of the latest claim; only grows.")
     worker = models.CharField(max_length=200, blank=True, default="", help_text="Who runs it, or ran it last.")

@@ -1,6 +1,9 @@
-"""Settings of the test suite. `AGENTEXEC_TEST_DB=postgresql` runs it on PostgreSQL."""
+"""Settings of the test suite. The servers' addresses come from the environment (see `tests/conftest.py`)."""
 
 from __future__ import annotations
+
+import json
+import os
 
 SECRET_KEY = "only-for-tests"
 DEBUG = False
@@ -12,8 +15,23 @@ INSTALLED_APPS = [
     "django_agentexec",
     "tests.testapp",
 ]
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+SQLITE = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "NAME": os.environ.get("AGENTEXEC_TEST_SQLITE", ":memory:"),
+    "OPTIONS": {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+    },
+    "TEST": {"NAME": os.environ.get("AGENTEXEC_TEST_SQLITE", ":memory:")},
+}
+DATABASES = {"default": json.loads(os.environ.get("AGENTEXEC_TEST_DATABASE", "null")) or SQLITE}
 CACHES = {
-    "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"},
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "agentexec": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": os.environ.get("AGENTEXEC_TEST_REDIS", "redis://127.0.0.1:1/0"),
+    },
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AGENTEXEC = json.loads(os.environ.get("AGENTEXEC_TEST_SETTINGS", "{}"))

@@ -9,12 +9,14 @@ conformance suite that every backend must pass.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 from uuid import UUID
+
+LONGEST_WAIT = 5.0
+"""Seconds that `Queue.wait` may be asked to block: after them, a worker looks by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,7 @@ class Queue(ABC):
         """Count a queue's activities by place."""
 
     @abstractmethod
-    def listen_canceled(self, queues: Sequence[str]) -> Listener:
+    def listen_canceled(self) -> Listener:
         """Return a listener for the ids of running activities that are canceled."""
 
     @abstractmethod
@@ -216,20 +218,16 @@ class Queue(ABC):
     def ping(self) -> None:
         """Raise `QueueUnavailable` if the backend cannot be reached."""
 
+    def eviction_policy(self) -> str:
+        """Return the policy by which a full server deletes keys, or "" if it never does."""
+        return ""
+
     @abstractmethod
     def clear(self) -> None:
         """Delete everything of every queue this backend object has touched; for tests."""
 
     def close(self) -> None:  # noqa: B027  # a backend without connections needs none
         """Close this process's connections; they are opened again when needed."""
-
-    @contextmanager
-    def closing(self) -> Iterator[Queue]:
-        """Close the connections at the end of the block."""
-        try:
-            yield self
-        finally:
-            self.close()
 
 
 class Listener(ABC):
@@ -250,7 +248,3 @@ class Listener(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release the connection."""
-
-
-Clock = Callable[[], float]
-"""Returns Unix seconds; tests inject their own."""

@@ -1,0 +1,55 @@
+"""The life of an activity, and the only writer of its rows.
+
+    from django_agentexec import activity
+
+    activity.update(agent_id, "Reading page 3 of 10", percentage=30)
+    await activity.aupdate(agent_id, "Reading page 4 of 10", percentage=40)
+
+Each verb has a sync and an `a...` form. Inside a handler the write carries the attempt's fence and joins the
+worker's group commit; anywhere else it is one transaction (or part of the caller's).
+"""
+
+from .commands import (
+    aadd_usage,
+    acancel,
+    acancel_pending,
+    acomplete,
+    acreate,
+    add_usage,
+    aerror,
+    aretry,
+    aupdate,
+    cancel,
+    cancel_pending,
+    complete,
+    create,
+    error,
+    retry,
+    update,
+)
+from .queries import acount_active, adetail, alist, count_active, detail, list
+
+__all__ = [
+    "aadd_usage",
+    "acancel",
+    "acancel_pending",
+    "acomplete",
+    "acount_active",
+    "acreate",
+    "add_usage",
+    "adetail",
+    "aerror",
+    "alist",
+    "aretry",
+    "aupdate",
+    "cancel",
+    "cancel_pending",
+    "complete",
+    "count_active",
+    "create",
+    "detail",
+    "error",
+    "list",
+    "retry",
+    "update",
+]

@@ -1,0 +1,170 @@
+"""The verbs of an activity's life, each in a sync and an `a...` form.
+
+An attempt's own writes go through its worker's recorder, under its fence; everyone else's are applied at
+once, in the caller's transaction if there is one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.db import transaction
+from pydantic import BaseModel
+
+from ..conf import conf
+from ..ids import uuid7
+from ..models import Activity
+from .current import current_attempt
+from .dispatch import push_on_commit, stop_on_commit
+from .operations import (
+    AddUsage,
+    Cancel,
+    Complete,
+    Fail,
+    Operation,
+    OwnedOperation,
+    Progress,
+    Retry,
+    checked_percentage,
+)
+from .writer import apply, database, insert
+
+CANCEL_BATCH = 500
+
+
+def create(
+    agent_type: str,
+    message: str | None = None,
+    *,
+    context: BaseModel | Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    agent_id: UUID | None = None,
+) -> UUID:
+    """Record a run that you drive yourself, outside of any queue, and return its id.
+
+    It is `queued` until the first `update`, and ends with your `complete`, `error` or `cancel`. To have a
+    task run by the workers, use `enqueue` instead.
+    """
+    content = context.model_dump(mode="json") if isinstance(context, BaseModel) else dict(context or {})
+    activity = Activity(
+        agent_id=agent_id or uuid7(), agent_type=agent_type, context=content, metadata=dict(metadata or {}), queue=""
+    )
+    insert([activity], message or conf.ACTIVITY_MESSAGE_CREATE)
+    return activity.agent_id
+
+
+def update(agent_id: UUID, message: str, percentage: float | None = None) -> None:
+    """Log `message`, and set the progress if a percentage (0 to 100) is given.
+
+    Raises `InvalidOption` for an impossible percentage, `InvalidTransition` if the activity has ended or
+    waits in a queue, `StaleAttempt` if the calling attempt does not own it any more, `ActivityNotFound`.
+    """
+    _write(_progress(agent_id, message, percentage))
+
+
+async def aupdate(agent_id: UUID, message: str, percentage: float | None = None) -> None:
+    """Do what `update` does; returns when the change is committed."""
+    await _awrite(_progress(agent_id, message, percentage))
+
+
+def add_usage(agent_id: UUID, usage: Mapping[str, int]) -> None:
+    """Add token counts, such as `{"input_tokens": 120, "output_tokens": 80}`, to what the activity has."""
+    _write(AddUsage(agent_id=agent_id, usage=dict(usage), fence=_fence(agent_id)))
+
+
+async def aadd_usage(agent_id: UUID, usage: Mapping[str, int]) -> None:
+    """Do what `add_usage` does."""
+    await _awrite(AddUsage(agent_id=agent_id, usage=dict(usage), fence=_fence(agent_id)))
+
+
+def complete(agent_id: UUID, message: str | None = None, *, result: Any = None) -> None:
+    """End the activity as `complete`, with a JSON-able `result`. A worker that runs it is told to stop."""
+    _end(Complete(agent_id=agent_id, message=message, result=result))
+
+
+def error(agent_id: UUID, message: str, *, traceback: str = "") -> None:
+    """End the activity as `error`; `message` says why. A worker that runs it is told to stop."""
+    _end(Fail(agent_id=agent_id, error=message, traceback=traceback))
+
+
+def cancel(agent_id: UUID, message: str | None = None) -> None:
+    """End the activity as `canceled`, at once and for good; a running handler is stopped.
+
+    Raises `InvalidTransition` if it has ended already, `ActivityNotFound`.
+    """
+    _end(Cancel(agent_id=agent_id, message=message))
+
+
+def retry(agent_id: UUID) -> None:
+    """Queue an activity in `error` or `canceled` once more, under the same id.
+
+    Raises `InvalidTransition` in any other state, `ActivityNotFound`.
+    """
+    with transaction.atomic(using=database()):
+        push_on_commit([_apply(Retry(agent_id=agent_id))], again=True)
+
+
+def cancel_pending(*, metadata_filter: Mapping[str, Any] | None = None) -> int:
+    """Cancel everything that is queued or running (and has this metadata); return how many were canceled."""
+    canceled = 0
+    wanted = Activity.objects.using(database()).active().for_metadata(**(metadata_filter or {})).order_by("agent_id")
+    after = UUID(int=0)
+    while ids := list(wanted.filter(agent_id__gt=after).values_list("agent_id", flat=True)[:CANCEL_BATCH]):
+        with transaction.atomic(using=database()):
+            applied = apply([Cancel(agent_id=agent_id) for agent_id in ids])
+            ended = [row for row in applied if isinstance(row, Activity)]
+            stop_on_commit(ended)
+        canceled += len(ended)
+        after = ids[-1]
+    return canceled
+
+
+def _progress(agent_id: UUID, message: str, percentage: float | None) -> Progress:
+    return Progress(
+        agent_id=agent_id, message=message, percentage=checked_percentage(percentage), fence=_fence(agent_id)
+    )
+
+
+def _fence(agent_id: UUID) -> int | None:
+    attempt = current_attempt(agent_id)
+    return attempt.fence if attempt else None
+
+
+def _write(operation: OwnedOperation) -> None:
+    attempt = current_attempt(operation.agent_id)
+    if attempt:
+        attempt.write(operation).result()
+    else:
+        _apply(operation)
+
+
+async def _awrite(operation: OwnedOperation) -> None:
+    attempt = current_attempt(operation.agent_id)
+    if attempt:
+        await asyncio.wrap_future(attempt.write(operation))
+    else:
+        await sync_to_async(_apply)(operation)
+
+
+def _apply(operation: Operation) -> Activity:
+    (applied,) = apply([operation])
+    if isinstance(applied, Exception):
+        raise applied
+    return applied
+
+
+def _end(operation: Operation) -> None:
+    with transaction.atomic(using=database()):
+        stop_on_commit([_apply(operation)])
+
+
+acreate = sync_to_async(create)
+acomplete = sync_to_async(complete)
+aerror = sync_to_async(error)
+acancel = sync_to_async(cancel)
+aretry = sync_to_async(retry)
+acancel_pending = sync_to_async(cancel_pending)

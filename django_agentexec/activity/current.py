@@ -1,0 +1,50 @@
+"""The attempt that the present code belongs to, so that its writes carry the fence and join the group commit.
+
+Set by the worker around a handler; a context variable, so it follows tasks and threads the handler starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol
+from uuid import UUID
+
+from ..models import Activity
+from .operations import Operation
+
+
+class OwningAttempt(Protocol):
+    """What a running attempt offers to the code inside it."""
+
+    @property
+    def agent_id(self) -> UUID:
+        """The activity it runs."""
+
+    @property
+    def fence(self) -> int:
+        """The fence that its writes carry."""
+
+    def write(self, operation: Operation) -> Future[Activity]:
+        """Hand in a write; the future ends when it is committed, or raises why it was refused."""
+
+
+_current: ContextVar[OwningAttempt | None] = ContextVar("agentexec_attempt", default=None)
+
+
+def current_attempt(agent_id: UUID | None = None) -> OwningAttempt | None:
+    """Return the attempt that the caller belongs to, if there is one (and if it runs `agent_id`)."""
+    attempt = _current.get()
+    return attempt if attempt and agent_id in (None, attempt.agent_id) else None
+
+
+@contextmanager
+def running(attempt: OwningAttempt) -> Iterator[None]:
+    """Make `attempt` the current one inside the block."""
+    token = _current.set(attempt)
+    try:
+        yield
+    finally:
+        _current.reset(token)

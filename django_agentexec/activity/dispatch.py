@@ -1,0 +1,79 @@
+"""From rows to queue messages: the one way by which an activity gets into a queue.
+
+Called after the commit by enqueue and retry, and by the reconciler. All that the queue needs is on the
+row, so every way carries lock key, priority and due time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from ..exceptions import QueueUnavailable
+from ..models import Activity
+from ..queues import Message, get_queue
+from .writer import database
+
+logger = logging.getLogger(__name__)
+
+
+def push_on_commit(activities: Sequence[Activity], *, again: bool = False) -> None:
+    """Push rows into their queues once the transaction is committed; a rollback pushes nothing."""
+    _on_commit(partial(push, activities, again=again))
+
+
+def push(activities: Iterable[Activity], *, again: bool = False, keep_place: bool = False) -> int:
+    """Push rows into their queues, and return how many were not there yet. Raises `QueueUnavailable`.
+
+    `again` makes an activity run once more that is being run right now. `keep_place` puts it where its
+    creation time belongs, instead of at the end of its partition.
+    """
+    by_queue: dict[str, list[Message]] = defaultdict(list)
+    for activity in activities:
+        by_queue[activity.queue].append(_message(activity, again=again, keep_place=keep_place))
+    return sum(get_queue().enqueue(queue, messages) for queue, messages in by_queue.items())
+
+
+def stop_on_commit(activities: Sequence[Activity]) -> None:
+    """Take ended rows out of their queues once the transaction is committed, and stop who runs them."""
+    by_queue: dict[str, list[UUID]] = defaultdict(list)
+    for activity in activities:
+        # One that was never queued has no queue to leave, but may be awaited.
+        by_queue[activity.queue or "default"].append(activity.agent_id)
+    for queue, agent_ids in by_queue.items():
+        _on_commit(partial(_stop, queue, agent_ids))
+
+
+def _stop(queue: str, agent_ids: Sequence[UUID]) -> None:
+    get_queue().cancel(queue, agent_ids)
+
+
+def _on_commit(function: Callable[[], object]) -> None:
+    transaction.on_commit(partial(_unless_unavailable, function), using=database())
+
+
+def _unless_unavailable(function: Callable[[], object]) -> None:
+    """Call `function`; an absent queue costs time only, since the row is committed and will be found."""
+    try:
+        function()
+    except QueueUnavailable as error:
+        logger.warning("%s The change is committed; the reconciler of a pool will pass it on.", error)
+
+
+def _message(activity: Activity, *, again: bool, keep_place: bool) -> Message:
+    delay = (activity.run_after - timezone.now()).total_seconds() if activity.run_after else 0.0
+    return Message(
+        agent_id=activity.agent_id,
+        partition=activity.partition,
+        priority=int(activity.priority),
+        delay=max(0.0, delay),
+        sequence=int(activity.created_at.timestamp() * 1_000_000) if keep_place else 0,
+        crashes=activity.crashes,
+        again=again,
+    )

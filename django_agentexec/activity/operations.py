@@ -1,0 +1,247 @@
+"""The state machine: every change an activity's row can go through, as a value with an `apply`.
+
+    queued -> running -> complete | error | canceled        (Start, Complete, Fail, Cancel)
+    running -> queued                                        (Fail with a retry left, Release)
+    queued -> canceled, error | canceled -> queued           (Cancel, Retry)
+
+`apply` changes a locked row in memory and returns its log line; what the machine does not allow raises
+`InvalidTransition`, and an outdated fence `StaleAttempt`. Nothing here touches a database, so every rule
+can be read and tested by itself.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from ..conf import conf
+from ..exceptions import InvalidOption, InvalidTransition, StaleAttempt
+from ..models import Activity, ActivityLog, Status
+
+# PostgreSQL stores no NUL in text.
+_NUL = "\x00"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation(ABC):
+    """A change of one activity."""
+
+    agent_id: UUID
+
+    @abstractmethod
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        """Change `activity` in memory; return the log line of the change, if it has one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start(Operation):
+    """A worker begins an attempt under `fence`. Beginning over a running one is the recovery of a crash."""
+
+    fence: int
+    worker: str
+    crashes: int
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        if self.fence < activity.fence:
+            raise StaleAttempt(f"Activity {self.agent_id} has been claimed anew (fence {activity.fence}).")
+        if not activity.is_active:
+            raise InvalidTransition(f"Activity {self.agent_id} is {activity.status}; it cannot start.")
+        if activity.status == Status.RUNNING and activity.fence == self.fence:
+            return None  # the same write again, after a commit whose answer was lost
+        if activity.status == Status.QUEUED:
+            activity.attempt += 1
+        activity.status = Status.RUNNING
+        activity.fence, activity.worker = self.fence, self.worker
+        activity.crashes = max(activity.crashes, self.crashes)
+        activity.percentage = 0
+        activity.started_at = activity.started_at or now
+        activity.run_after = None
+        return _log(activity, conf.ACTIVITY_MESSAGE_STARTED, now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnedOperation(Operation):
+    """A change by the running attempt (`fence`), or by somebody outside of any attempt (None)."""
+
+    fence: int | None = None
+
+    def check_owner(self, activity: Activity) -> None:
+        """Raise unless the activity runs, and runs under this fence."""
+        if self.fence is not None and (activity.status != Status.RUNNING or activity.fence != self.fence):
+            raise StaleAttempt(
+                f"Activity {self.agent_id} is {activity.status} and does not belong to this attempt any more."
+            )
+        if not activity.is_active:
+            raise InvalidTransition(f"Activity {self.agent_id} is {activity.status}; its life is over.")
+        if activity.status == Status.QUEUED and activity.queue:
+            raise InvalidTransition(f"Activity {self.agent_id} waits in queue {activity.queue!r}; no worker runs it.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress(OwnedOperation):
+    """A message, with or without a percentage. Starts an activity that is not queued but driven by hand."""
+
+    message: str
+    percentage: int | None = None
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        self.check_owner(activity)
+        if activity.status == Status.QUEUED:
+            activity.status, activity.attempt, activity.started_at = Status.RUNNING, 1, now
+        if self.percentage is not None:
+            activity.percentage = self.percentage
+        return _log(activity, self.message, now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddUsage(OwnedOperation):
+    """Add to the token usage. Also after a cancel, since canceled tokens are paid for, too."""
+
+    usage: Mapping[str, int]
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        if self.fence is not None and activity.fence != self.fence:
+            raise StaleAttempt(f"Activity {self.agent_id} has been claimed anew (fence {activity.fence}).")
+        total: dict[str, int] = dict(activity.usage or {})
+        for name, count in self.usage.items():
+            total[name] = total.get(name, 0) + count
+        activity.usage, activity.updated_at = total, now
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Complete(OwnedOperation):
+    """The attempt succeeded. `result` is JSON."""
+
+    result: Any = None
+    message: str | None = None
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        if activity.status == Status.COMPLETE and self.fence is not None and activity.fence == self.fence:
+            return None  # the same write again, after a commit whose answer was lost
+        self.check_owner(activity)
+        activity.status, activity.percentage = Status.COMPLETE, 100
+        activity.result, activity.error, activity.traceback = self.result, "", ""
+        activity.finished_at = now
+        return _log(activity, self.message or conf.ACTIVITY_MESSAGE_COMPLETE, now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fail(OwnedOperation):
+    """The attempt failed. With `retry_delay` (seconds) and a retry left it is queued again."""
+
+    error: str
+    traceback: str = ""
+    retry_delay: float | None = None
+    message: str | None = None
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        self.check_owner(activity)
+        activity.error, activity.traceback = _clean(self.error), _clean(self.traceback)
+        if self.retry_delay is None or activity.retries >= activity.max_retries:
+            activity.status, activity.finished_at = Status.ERROR, now
+            text = self.message or _fill(conf.ACTIVITY_MESSAGE_ERROR, error=self.error)
+        else:
+            activity.status = Status.QUEUED
+            activity.retries += 1
+            activity.run_after = now + timedelta(seconds=self.retry_delay)
+            text = _fill(
+                conf.ACTIVITY_MESSAGE_RETRY,
+                attempt=activity.attempt,
+                error=self.error,
+                delay=f"{self.retry_delay:.1f} s",
+            )
+        return _log(activity, text, now, traceback=self.traceback)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUp(Start):
+    """A worker has claimed an activity that took too many processes down, and ends it instead of starting it."""
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        Start.apply(self, activity, now)
+        activity.status, activity.finished_at = Status.ERROR, now
+        activity.error = f"The worker process died {activity.crashes} times while running this activity."
+        return _log(activity, _fill(conf.ACTIVITY_MESSAGE_ERROR, error=activity.error), now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release(OwnedOperation):
+    """The attempt was cut short by a shutdown; it is not charged."""
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        self.check_owner(activity)
+        activity.status = Status.QUEUED
+        line = _log(activity, conf.ACTIVITY_MESSAGE_RELEASED, now)
+        activity.attempt = max(0, activity.attempt - 1)
+        return line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel(Operation):
+    """Somebody wants it stopped. Final at once: a running attempt's later writes are refused."""
+
+    message: str | None = None
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        if not activity.is_active:
+            raise InvalidTransition(f"Activity {self.agent_id} is {activity.status}; it cannot be canceled.")
+        activity.status, activity.finished_at = Status.CANCELED, now
+        return _log(activity, self.message or conf.ACTIVITY_MESSAGE_CANCELED, now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry(Operation):
+    """Somebody wants it run once more, with all its automatic retries; id and history stay."""
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        if activity.status not in (Status.ERROR, Status.CANCELED):
+            raise InvalidTransition(
+                f"Activity {self.agent_id} is {activity.status}; only error and canceled can be retried."
+            )
+        if not activity.queue:
+            raise InvalidTransition(f"Activity {self.agent_id} was never queued; run it again by hand.")
+        activity.status, activity.percentage = Status.QUEUED, 0
+        activity.retries = activity.crashes = 0
+        activity.started_at = activity.finished_at = activity.run_after = None
+        return _log(activity, conf.ACTIVITY_MESSAGE_REQUEUED, now)
+
+
+def checked_percentage(value: float | None) -> int | None:
+    """Return a percentage as a whole number; raise `InvalidOption` outside of 0 to 100."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
+        raise InvalidOption(f"A percentage of {value!r} is impossible; give a number from 0 to 100.")
+    return int(value)
+
+
+def _log(activity: Activity, message: str, now: datetime, *, traceback: str = "") -> ActivityLog:
+    """Note the row's newest message, and return the history's line of it."""
+    activity.latest_log_message = _clean(message)
+    activity.latest_log_timestamp = activity.updated_at = now
+    return ActivityLog(
+        activity_id=activity.agent_id,
+        message=activity.latest_log_message,
+        status=activity.status,
+        percentage=activity.percentage,
+        attempt=activity.attempt,
+        traceback=_clean(traceback),
+        created_at=now,
+    )
+
+
+def _fill(template: str, **values: object) -> str:
+    """Fill a message of the settings, whose braces a user may have got wrong: then it stays as it is."""
+    try:
+        return template.format(**values)
+    except (KeyError, IndexError, ValueError):
+        return template
+
+
+def _clean(text: str) -> str:
+    return text.replace(_NUL, "\N{REPLACEMENT CHARACTER}")

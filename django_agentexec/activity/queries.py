@@ -1,0 +1,59 @@
+"""Questions about activities that answer in the wire's shapes (`django_agentexec.schemas`)."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+
+from ..exceptions import ActivityNotFound, InvalidOption
+from ..models import Activity, ActivityQuerySet
+from ..schemas import ActivityDetailSchema, ActivityListItemSchema, ActivityListSchema
+
+MAX_PAGE_SIZE = 1_000
+# A list shows none of these, and they can be megabytes.
+_HEAVY = ("context", "result", "traceback")
+
+
+def list(page: int = 1, page_size: int = 50, metadata_filter: Mapping[str, Any] | None = None) -> ActivityListSchema:
+    """Return one page (from 1) of activities, active ones first, then the newest.
+
+    Raises `InvalidOption` for a page below 1 or a page size outside of 1 to 1,000. Two queries.
+    """
+    if page < 1:
+        raise InvalidOption(f"There is no page {page!r}; the first one is 1.")
+    if not 1 <= page_size <= MAX_PAGE_SIZE:
+        raise InvalidOption(f"A page size of {page_size!r} is impossible; give 1 to {MAX_PAGE_SIZE}.")
+    wanted = _filtered(metadata_filter)
+    first = (page - 1) * page_size
+    rows = wanted.active_first().defer(*_HEAVY)[first : first + page_size]
+    items: builtins.list[ActivityListItemSchema] = [ActivityListItemSchema.model_validate(row) for row in rows]
+    return ActivityListSchema(items=items, total=wanted.count(), page=page, page_size=page_size)
+
+
+def detail(agent_id: UUID, metadata_filter: Mapping[str, Any] | None = None) -> ActivityDetailSchema:
+    """Return an activity with its whole log. Two queries.
+
+    Raises `ActivityNotFound` if there is none, or none with this metadata.
+    """
+    activity = _filtered(metadata_filter).prefetch_related("logs").filter(agent_id=agent_id).first()
+    if activity is None:
+        raise ActivityNotFound(agent_id)
+    return ActivityDetailSchema.model_validate(activity)
+
+
+def count_active(metadata_filter: Mapping[str, Any] | None = None) -> int:
+    """Return how many activities are queued or running. One query."""
+    return _filtered(metadata_filter).active().count()
+
+
+def _filtered(metadata_filter: Mapping[str, Any] | None) -> ActivityQuerySet:
+    return Activity.objects.all().for_metadata(**(metadata_filter or {}))
+
+
+alist = sync_to_async(list)
+adetail = sync_to_async(detail)
+acount_active = sync_to_async(count_active)

@@ -1,0 +1,61 @@
+"""How long to wait before an attempt is repeated."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+# A provider that asks for more than an hour is treated as one that asks for an hour.
+LONGEST_RETRY_AFTER = 3600.0
+
+Delay = Callable[[int, BaseException], float]
+"""A function of the retry's number (from 1) and the exception, returning seconds."""
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Exponential backoff with full jitter: a random time of up to `base * factor ** (retry - 1)` seconds.
+
+    The bound grows no further than `maximum` seconds. With `jitter=False` the wait is the bound itself.
+    Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    """
+
+    base: float = 1.0
+    factor: float = 2.0
+    maximum: float = 600.0
+    jitter: bool = True
+
+    def __call__(self, retry: int, error: BaseException) -> float:
+        """Return the seconds to wait before retry number `retry` (from 1)."""
+        bound = min(self.maximum, self.base * self.factor ** min(retry - 1, 64))
+        return random.uniform(0, bound) if self.jitter else bound
+
+
+def retry_after(error: BaseException, now: datetime | None = None) -> float | None:
+    """Return the seconds a provider asks to wait, or None.
+
+    Read from the headers `retry-after-ms` and `Retry-After` (RFC 9110, section 10.2.3) of
+    `error.response`, which the exceptions of openai, httpx and requests have.
+    """
+    headers: Mapping[str, Any] = getattr(getattr(error, "response", None), "headers", None) or {}
+    try:
+        if (milliseconds := headers.get("retry-after-ms")) is not None:
+            seconds = float(milliseconds) / 1000
+        elif (value := headers.get("retry-after")) is not None:
+            seconds = _seconds(str(value), now or datetime.now(UTC))
+        else:
+            return None
+    except (ValueError, TypeError):
+        return None  # a header that cannot be read asks for nothing
+    return min(max(0.0, seconds), LONGEST_RETRY_AFTER)
+
+
+def _seconds(value: str, now: datetime) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return (parsedate_to_datetime(value) - now).total_seconds()

@@ -1,0 +1,106 @@
+"""System checks: a wrong configuration is refused with a hint, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+
+from .activity.writer import database
+from .conf import conf, unknown_settings, user_settings
+from .exceptions import AgentExecError
+
+# Policies that may delete keys without a time limit, such as all of the queue's.
+_EVICTING = ("allkeys-lru", "allkeys-lfu", "allkeys-random", "allkeys-lrm")
+
+
+@register("agentexec")
+def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Refuse unknown keys and impossible values of `AGENTEXEC`."""
+    messages: list[CheckMessage] = []
+    try:
+        user_settings()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="agentexec.E001")]
+    for name, close in unknown_settings().items():
+        hint = f"Did you mean {close!r}?" if close else "See the list of settings in the documentation."
+        messages.append(Error(f"AGENTEXEC has no setting {name!r}.", hint=hint, id="agentexec.E002"))
+    for setting in conf:
+        try:
+            getattr(conf, setting.name)
+        except ImproperlyConfigured as error:
+            messages.append(Error(str(error), hint=setting.help, id="agentexec.E001"))
+    return messages
+
+
+@register("agentexec")
+def check_queue(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Refuse a queue backend that cannot be made. Connects to nothing."""
+    from .queues import get_queue
+    from .queues.connection import cache_backend_error
+
+    try:
+        get_queue()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="agentexec.E003")]
+    problem = cache_backend_error()
+    return [Error(problem, id="agentexec.E004")] if problem else []
+
+
+@register("agentexec")
+def check_embedded(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Refuse the embedded server in production."""
+    from django.conf import settings
+
+    if conf.EMBEDDED and not settings.DEBUG and not conf.EMBEDDED_IN_PRODUCTION:
+        return [
+            Error(
+                "AGENTEXEC['EMBEDDED'] is on while DEBUG is off: the embedded server is made for development.",
+                hint="Point CACHES['agentexec'] at a Redis or Valkey server, or set EMBEDDED_IN_PRODUCTION.",
+                id="agentexec.E005",
+            )
+        ]
+    return []
+
+
+@register("agentexec")
+def check_sqlite(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Warn of SQLite in the mode in which two writers fail instead of waiting."""
+    using = database()
+    settings = connections[using].settings_dict
+    if connections[using].vendor != "sqlite" or settings.get("OPTIONS", {}).get("transaction_mode"):
+        return []
+    return [
+        Warning(
+            f"DATABASES[{using!r}] is SQLite without a transaction mode: writers that meet fail with "
+            "'database is locked' instead of waiting.",
+            hint='Set OPTIONS = {"transaction_mode": "IMMEDIATE", "timeout": 20, '
+            '"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL"}.',
+            id="agentexec.W001",
+        )
+    ]
+
+
+@register("agentexec", Tags.database)
+def check_eviction(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Warn of a Redis that may drop work when its memory is full. Runs with `migrate` and `check --database`."""
+    from .queues import get_queue
+
+    try:
+        policy = get_queue().eviction_policy()
+    except (AgentExecError, ImproperlyConfigured):
+        return []  # `migrate` must work before Redis does
+    if policy not in _EVICTING:
+        return []
+    return [
+        Warning(
+            f"The queue's Redis has maxmemory-policy {policy!r}: with its memory full it drops waiting activities.",
+            hint="Set maxmemory-policy to 'noeviction' (or a 'volatile-...' one), or give the queue a server of "
+            "its own. Dropped activities are found again by the reconciler, late.",
+            id="agentexec.W002",
+        )
+    ]

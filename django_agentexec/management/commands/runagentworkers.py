@@ -1,0 +1,120 @@
+"""`manage.py runagentworkers`: run the pool."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any
+
+import django
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from django_agentexec import __version__
+from django_agentexec.conf import conf
+from django_agentexec.exceptions import AgentExecError, InvalidOption, QueueUnavailable
+from django_agentexec.tasks.options import checked_queue
+from django_agentexec.worker.logs import configure_logging
+from django_agentexec.worker.options import PoolOptions, WorkerOptions
+from django_agentexec.worker.pool import Pool
+
+_LEVELS = {0: "ERROR", 1: "INFO", 2: "DEBUG", 3: "DEBUG"}
+
+EPILOG = """
+exit codes:
+  0  drained after SIGTERM or Ctrl-C, or the burst is done
+  1  could not start: configuration, database or queue (the message says which)
+  2  wrong arguments
+  3  stopped, but processes had to be killed; their activities run again elsewhere
+
+signals:
+  SIGTERM, SIGINT   claim nothing more, give running activities the grace period, return the rest, exit
+  a second one      return everything to the queue and exit at once
+"""
+
+
+class Command(BaseCommand):
+    """Run worker processes that execute enqueued activities."""
+
+    help = "Run a pool of worker processes that execute enqueued activities."
+    requires_migrations_checks = True
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        return super().create_parser(
+            prog_name, subcommand, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs
+        )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--workers", type=_positive, metavar="N", help="processes (setting WORKERS)")
+        parser.add_argument(
+            "--concurrency", type=_positive, metavar="N", help="activities at once per process (setting CONCURRENCY)"
+        )
+        parser.add_argument("--queues", metavar="A,B", help="queues to listen to, the first one first (setting QUEUES)")
+        parser.add_argument("--burst", action="store_true", help="exit when nothing is due within 5 seconds")
+        parser.add_argument("--autoreload", action="store_true", help="start anew when code changes (development)")
+        parser.add_argument(
+            "--max-tasks-per-child", type=_positive, metavar="N", help="replace a process after N activities"
+        )
+        parser.add_argument(
+            "--max-rss", type=_positive, metavar="MB", help="replace a process that uses more memory than this"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            pool_options = self._pool_options(options)
+            level = _LEVELS[options["verbosity"]]
+            configure_logging(level)
+            pool = Pool(pool_options)
+            self._banner(pool, pool_options)
+            if pool_options.autoreload:
+                from django_agentexec.worker.autoreload import watch
+
+                watch(pool.reload)
+            code = pool.run()
+        except QueueUnavailable as error:
+            raise CommandError(f"{error} Is it running, and does CACHES name the right address?") from error
+        except (AgentExecError, ImproperlyConfigured) as error:
+            raise CommandError(str(error)) from error
+        if pool.wants_reload:
+            from django_agentexec.worker.autoreload import start_anew
+
+            start_anew()
+        self.stdout.write("Stopped.")
+        if code:
+            sys.exit(code)
+
+    def _pool_options(self, options: dict[str, Any]) -> PoolOptions:
+        names = options["queues"].split(",") if options["queues"] else conf.QUEUES
+        try:
+            queues = tuple(dict.fromkeys(checked_queue(name.strip()) for name in names))
+        except InvalidOption as error:
+            raise CommandError(f"--queues: {error}") from error
+        worker = WorkerOptions(
+            queues=queues,
+            concurrency=options["concurrency"] or conf.CONCURRENCY,
+            burst=options["burst"],
+            max_tasks=options["max_tasks_per_child"],
+            max_rss=options["max_rss"] << 20 if options["max_rss"] else None,
+            log_level=_LEVELS[options["verbosity"]],
+        )
+        return PoolOptions(worker, workers=options["workers"] or conf.WORKERS, autoreload=options["autoreload"])
+
+    def _banner(self, pool: Pool, options: PoolOptions) -> None:
+        worker = options.worker
+        self.stdout.write(
+            f"django-agentexec {__version__}, Django {django.get_version()}, "
+            f"settings {os.environ.get('DJANGO_SETTINGS_MODULE', '?')}\n"
+            f"  pool         {pool.name}\n"
+            f"  queues       {', '.join(worker.queues)}\n"
+            f"  slots        {options.workers} processes x {worker.concurrency} activities\n"
+            f"  lease        {conf.LEASE:g} s, grace period {conf.GRACE_PERIOD:g} s\n"
+            f"{'  burst        exits when the queues are empty' if worker.burst else 'Quit with Ctrl-C.'}"
+        )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
+    return value

@@ -1,0 +1,23 @@
+-- Removes waiting activities, and tells the workers of claimed ones to stop. ARGV from 3: ids.
+for i = 3, #ARGV do
+  local id = ARGV[i]
+  local text = redis.call('HGET', meta, id)
+  if text then
+    local priority, sequence, _, _, partition = unpack_meta(text)
+    redis.call('HDEL', again, id)
+    if redis.call('ZSCORE', leases, id) then
+      redis.call('HSET', cancels, id, '1')
+      redis.call('PUBLISH', channel .. ':canceled', id)
+    else
+      redis.call('ZREM', pending, member(partition, priority, sequence, id))
+      redis.call('ZREM', delayed, id)
+      forget(id)
+      -- The partition's turn may have been this activity's; what is left takes a new one.
+      redis.call('ZREM', ready, partition)
+      redis.call('ZREM', suspects, partition)
+      offer(partition)
+    end
+  end
+  redis.call('PUBLISH', channel .. ':finished:' .. id, id)
+end
+return #ARGV - 2

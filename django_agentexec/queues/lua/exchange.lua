@@ -1,0 +1,88 @@
+-- Acknowledges claims, then claims more.
+-- ARGV from 3: worker, limit, quarantine (0/1), epoch the worker knows (or ''), rows are running (0/1),
+-- server is new to the worker (0/1), pause (ms), then per acknowledgment id, fence, outcome, delay (ms).
+-- Returns {epoch, ms until next due or -1, waiting (0/1), {id, fence, crashes, meta}, ...}.
+local worker, limit, quarantine = ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
+local known_epoch, rows_running, new_server = ARGV[6], ARGV[7] == '1', ARGV[8] == '1'
+local pause_ms = tonumber(ARGV[9])
+
+local function acknowledge(id, fence, outcome, delay)
+  local text = redis.call('HGET', meta, id)
+  if not text then return end
+  local priority, sequence, crashes, _, partition = unpack_meta(text)
+  if redis.call('HGET', locks, partition) ~= fence then return end
+  if outcome == 'release' then
+    put_back(id, text, false)
+    return
+  end
+  unlock(id, partition)
+  local was_canceled = redis.call('HDEL', cancels, id) == 1
+  if not run_again(id, partition) then
+    if outcome == 'retry' and not was_canceled then
+      if delay > 0 then
+        add_delayed(id, priority, sequence, crashes, partition, delay)
+      else
+        add_pending(id, priority, sequence, crashes, partition)
+      end
+    else
+      forget(id)
+      if outcome == 'dead' then
+        redis.call('ZADD', dead, now, id)
+        redis.call('ZREMRANGEBYRANK', dead, 0, -(DEAD_KEPT + 1))
+      end
+      redis.call('PUBLISH', channel .. ':finished:' .. id, id)
+    end
+  end
+  offer(partition)
+end
+
+for i = 10, #ARGV, 4 do
+  acknowledge(ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]))
+end
+
+-- The epoch is lost with the data. Whoever finds that, and knows that claims were out, orders a pause.
+local epoch = redis.call('HGET', counters, 'epoch')
+local lost_claims = false
+if not epoch then
+  epoch = int(now_us)
+  redis.call('HSET', counters, 'epoch', epoch)
+  lost_claims = known_epoch ~= '' or rows_running
+elseif known_epoch ~= '' and known_epoch ~= epoch then
+  lost_claims = redis.call('HEXISTS', counters, 'pause_until') == 0
+elseif new_server then
+  -- A restart with its data on disk may have lost the last second of it.
+  lost_claims = redis.call('ZCARD', leases) > 0
+end
+if lost_claims then redis.call('HSET', counters, 'pause_until', int(now + pause_ms)) end
+
+local pause = pause_left()
+if pause > 0 then return {epoch, pause, 0} end
+
+promote_due()
+local ring = quarantine and suspects or ready
+local reply = {epoch, -1, 0}
+if limit > 0 then
+  local turns = redis.call('ZPOPMIN', ring, limit)
+  local fence = math.max(tonumber(redis.call('HGET', counters, 'fence') or 0), now_us)
+  for i = 1, #turns, 2 do
+    local partition = turns[i]
+    local head = head_of(partition)
+    local id = string.sub(head, -ID)
+    local priority, sequence, crashes = unpack_meta(redis.call('HGET', meta, id))
+    local text = pack(priority, sequence, crashes, worker, partition)
+    fence = fence + 1
+    redis.call('ZREM', pending, head)
+    redis.call('HSET', locks, partition, int(fence))
+    redis.call('ZADD', leases, now + lease_ms, id)
+    redis.call('HSET', meta, id, text)
+    reply[#reply + 1] = {id, int(fence), crashes, text}
+  end
+  redis.call('HSET', counters, 'fence', int(fence))
+end
+
+local first = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
+if first[2] then reply[2] = math.max(0, tonumber(first[2]) - now) end
+if redis.call('ZCARD', ring) > 0 then reply[3] = 1 end
+-- What this worker leaves, another one may take.
+if redis.call('ZCARD', ready) > 0 then wake_one() end
+return reply

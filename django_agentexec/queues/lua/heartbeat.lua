@@ -1,0 +1,39 @@
+-- Extends leases, promotes due and reclaims expired activities.
+-- ARGV from 3: per claim id, fence, meta (as it was claimed).
+-- Returns {{lost ids}, {canceled ids}}.
+local lost, canceled = {}, {}
+local pausing = pause_left() > 0
+
+-- In the pause after a loss of data a worker that still runs an activity takes its claim back.
+local function restore(id, fence, text)
+  local priority, sequence, crashes, worker, partition = unpack_meta(text)
+  if redis.call('HEXISTS', locks, partition) == 1 or redis.call('ZSCORE', leases, id) then return false end
+  redis.call('ZREM', pending, member(partition, priority, sequence, id))
+  redis.call('ZREM', delayed, id)
+  redis.call('ZREM', ready, partition)
+  redis.call('ZREM', suspects, partition)
+  redis.call('HSET', locks, partition, fence)
+  redis.call('ZADD', leases, now + lease_ms, id)
+  redis.call('HSET', meta, id, text)
+  return true
+end
+
+for i = 3, #ARGV, 3 do
+  local id, fence, text = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local _, _, _, _, partition = unpack_meta(text)
+  if redis.call('HGET', locks, partition) == fence then
+    redis.call('ZADD', leases, 'XX', now + lease_ms, id)
+    if redis.call('HEXISTS', cancels, id) == 1 then canceled[#canceled + 1] = id end
+  elseif not (pausing and restore(id, fence, text)) then
+    lost[#lost + 1] = id
+  end
+end
+
+promote_due()
+if not pausing then
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, BATCH)) do
+    put_back(id, redis.call('HGET', meta, id), true)
+  end
+end
+if redis.call('ZCARD', ready) > 0 then wake_one() end
+return {lost, canceled}

@@ -1,0 +1,344 @@
+"""The in-memory backend: the whole contract inside one process, for users' tests and as the model of ours.
+
+Plain data structures under one lock; the clock is injectable. Nothing crosses processes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from queue import Empty, SimpleQueue
+from uuid import UUID
+
+from ..conf import conf
+from . import base
+
+PRIORITY_WEIGHT = 10**14
+
+
+@dataclass(slots=True)
+class _Item:
+    """An activity in some place of a queue."""
+
+    agent_id: UUID
+    partition: str
+    priority: int
+    sequence: int
+    crashes: int
+    due: float = 0.0
+    worker: str = ""
+    fence: int = 0
+    deadline: float = 0.0
+    canceled: bool = False
+    again: base.Message | None = None
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.priority, self.sequence
+
+
+@dataclass(slots=True)
+class _State:
+    """One queue. An item is in exactly one of `pending` (by partition), `delayed` and `leased`."""
+
+    items: dict[UUID, _Item] = field(default_factory=dict)
+    pending: dict[str, dict[UUID, _Item]] = field(default_factory=lambda: defaultdict(dict))
+    delayed: dict[UUID, _Item] = field(default_factory=dict)
+    leased: dict[UUID, _Item] = field(default_factory=dict)
+    locks: dict[str, int] = field(default_factory=dict)
+    turns: dict[str, int] = field(default_factory=dict)
+    dead: set[UUID] = field(default_factory=set)
+    turn: int = 0
+    sequence: int = 0
+    fence: int = 0
+
+    def head(self, partition: str) -> _Item | None:
+        return min(self.pending[partition].values(), key=lambda item: item.place, default=None)
+
+    def offer(self, partition: str) -> None:
+        head = self.head(partition)
+        if partition in self.locks or head is None:
+            self.turns.pop(partition, None)
+            return
+        self.turn += 1
+        score = head.priority * PRIORITY_WEIGHT + self.turn
+        self.turns[partition] = min(self.turns.get(partition, score), score)
+
+    def add_pending(self, item: _Item) -> None:
+        item.worker = ""
+        self.items[item.agent_id] = item
+        self.pending[item.partition][item.agent_id] = item
+        self.offer(item.partition)
+
+    def add_delayed(self, item: _Item, due: float) -> None:
+        item.worker, item.due = "", due
+        self.items[item.agent_id] = self.delayed[item.agent_id] = item
+
+    def remove(self, item: _Item) -> None:
+        del self.items[item.agent_id]
+        self.delayed.pop(item.agent_id, None)
+        self.leased.pop(item.agent_id, None)
+        self.pending[item.partition].pop(item.agent_id, None)
+        self.turns.pop(item.partition, None)
+
+    def unlock(self, item: _Item) -> None:
+        del self.locks[item.partition]
+        self.remove(item)
+
+
+class MemoryQueue(base.Queue):
+    """A queue in this process's memory. `clock` returns Unix seconds."""
+
+    crosses_processes = False
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._states: dict[str, _State] = defaultdict(_State)
+        self._workers: dict[str, base.WorkerInfo] = {}
+        self._leads: dict[str, tuple[str, float]] = {}
+        self._listeners: list[_MemoryListener] = []
+        self._changed = threading.Condition(threading.RLock())
+
+    def enqueue(self, queue: str, messages: Sequence[base.Message]) -> int:
+        with self._changed:
+            state = self._states[queue]
+            added = sum(self._enqueue_one(state, message) for message in messages)
+            self._changed.notify_all()
+        return added
+
+    def _enqueue_one(self, state: _State, message: base.Message) -> bool:
+        known = state.items.get(message.agent_id)
+        if known is None:
+            state.dead.discard(message.agent_id)
+            self._add(state, message)
+            return True
+        if message.again and message.agent_id in state.leased:
+            known.again = message
+            return True
+        return False
+
+    def _add(self, state: _State, message: base.Message) -> None:
+        sequence = message.sequence
+        if not sequence:
+            sequence = state.sequence = max(state.sequence + 1, int(self._clock() * 1_000_000))
+        item = _Item(message.agent_id, message.partition, message.priority, sequence, message.crashes)
+        if message.delay > 0:
+            state.add_delayed(item, self._clock() + message.delay)
+        else:
+            state.add_pending(item)
+
+    def exchange(
+        self,
+        queue: str,
+        worker: str,
+        acks: Sequence[base.Ack] = (),
+        limit: int = 0,
+        *,
+        quarantine: bool = False,
+        recover: bool = False,
+    ) -> base.Claims:
+        with self._changed:
+            state = self._states[queue]
+            for ack in acks:
+                self._acknowledge(state, ack)
+            self._promote_due(state)
+            claimed = [self._claim(state, queue, worker, p) for p in self._ring(state, quarantine)[:limit]]
+            due = min((item.due for item in state.delayed.values()), default=None)
+            self._changed.notify_all()
+            return base.Claims(
+                claimed,
+                None if due is None else max(0.0, due - self._clock()),
+                waiting=bool(self._ring(state, quarantine)),
+            )
+
+    def _ring(self, state: _State, quarantine: bool) -> list[str]:
+        """Return the partitions whose turn it is, first to last."""
+        heads = ((score, partition, state.head(partition)) for partition, score in state.turns.items())
+        return [p for _, p, head in sorted(heads, key=lambda h: h[0]) if head and (head.crashes > 0) == quarantine]
+
+    def _claim(self, state: _State, queue: str, worker: str, partition: str) -> base.Claim:
+        item = state.head(partition)
+        assert item is not None
+        del state.pending[partition][item.agent_id]
+        del state.turns[partition]
+        state.fence = max(state.fence + 1, int(self._clock() * 1_000_000))
+        state.locks[partition] = item.fence = state.fence
+        item.worker, item.deadline = worker, self._clock() + conf.LEASE
+        state.leased[item.agent_id] = item
+        return base.Claim(item.agent_id, item.fence, item.crashes, queue, partition)
+
+    def _acknowledge(self, state: _State, ack: base.Ack) -> None:
+        item = state.leased.get(ack.claim.agent_id)
+        if item is None or item.fence != ack.claim.fence:
+            return
+        if ack.outcome is base.Outcome.RELEASE:
+            self._put_back(state, item, crashed=False)
+            return
+        state.unlock(item)
+        if item.again:
+            self._add(state, replace(item.again, again=False))
+        elif ack.outcome is base.Outcome.RETRY and not item.canceled:
+            if ack.delay > 0:
+                state.add_delayed(item, self._clock() + ack.delay)
+            else:
+                state.add_pending(item)
+        else:
+            if ack.outcome is base.Outcome.DEAD:
+                state.dead.add(item.agent_id)
+            self._publish("finished", item.agent_id)
+        state.offer(item.partition)
+
+    def _put_back(self, state: _State, item: _Item, *, crashed: bool) -> None:
+        state.unlock(item)
+        if item.again:
+            self._add(state, replace(item.again, again=False))
+        elif not item.canceled:
+            item.crashes += crashed
+            state.add_pending(item)
+        state.offer(item.partition)
+
+    def _promote_due(self, state: _State) -> None:
+        now = self._clock()
+        for item in [item for item in state.delayed.values() if item.due <= now]:
+            del state.delayed[item.agent_id]
+            state.add_pending(item)
+
+    def heartbeat(self, queue: str, worker: str, claims: Sequence[base.Claim]) -> base.Beat:
+        with self._changed:
+            state, now = self._states[queue], self._clock()
+            held = [state.leased.get(c.agent_id) for c in claims]
+            mine = [item for item, c in zip(held, claims, strict=True) if item and item.fence == c.fence]
+            for item in mine:
+                item.deadline = now + conf.LEASE
+            self._promote_due(state)
+            for item in [item for item in state.leased.values() if item.deadline <= now]:
+                self._put_back(state, item, crashed=True)
+            self._changed.notify_all()
+            kept = {item.agent_id for item in mine}
+            return base.Beat(
+                lost=[c.agent_id for c in claims if c.agent_id not in kept],
+                canceled=[item.agent_id for item in mine if item.canceled],
+            )
+
+    def release_worker(self, queue: str, worker: str, *, keep: Sequence[base.Claim] = (), crashed: bool) -> int:
+        with self._changed:
+            state, kept = self._states[queue], {claim.agent_id for claim in keep}
+            held = [i for i in state.leased.values() if i.worker == worker and i.agent_id not in kept]
+            for item in held:
+                self._put_back(state, item, crashed=crashed)
+            self._changed.notify_all()
+            return len(held)
+
+    def cancel(self, queue: str, agent_ids: Sequence[UUID]) -> None:
+        with self._changed:
+            state = self._states[queue]
+            for agent_id in agent_ids:
+                item = state.items.get(agent_id)
+                if item and agent_id in state.leased:
+                    item.canceled, item.again = True, None
+                    self._publish("canceled", agent_id)
+                elif item:
+                    state.remove(item)
+                    state.offer(item.partition)
+                self._publish("finished", agent_id)
+
+    def missing(self, queue: str, agent_ids: Sequence[UUID]) -> list[UUID]:
+        with self._changed:
+            return [agent_id for agent_id in agent_ids if agent_id not in self._states[queue].items]
+
+    def wait(self, queues: Sequence[str], timeout: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: any(self._states[q].turns for q in queues), timeout)
+
+    def stats(self, queue: str) -> base.QueueStats:
+        with self._changed:
+            state = self._states[queue]
+            return base.QueueStats(
+                ready=len(self._ring(state, False)),
+                pending=sum(map(len, state.pending.values())),
+                suspects=len(self._ring(state, True)),
+                leased=len(state.leased),
+                delayed=len(state.delayed),
+                dead=len(state.dead),
+            )
+
+    def listen_canceled(self) -> base.Listener:
+        return self._listen(_MemoryListener(self, "canceled", hears_all=True))
+
+    def listen_finished(self) -> base.Listener:
+        return self._listen(_MemoryListener(self, "finished", hears_all=False))
+
+    def _listen(self, listener: _MemoryListener) -> _MemoryListener:
+        with self._changed:
+            self._listeners.append(listener)
+        return listener
+
+    def forget_listener(self, listener: _MemoryListener) -> None:
+        """Stop publishing to a closed listener."""
+        with self._changed:
+            self._listeners.remove(listener)
+
+    def _publish(self, kind: str, agent_id: UUID) -> None:
+        for listener in self._listeners:
+            listener.publish(kind, agent_id)
+
+    def announce(self, worker: base.WorkerInfo) -> None:
+        with self._changed:
+            self._workers[worker.id] = replace(worker)
+
+    def retire(self, worker_id: str) -> None:
+        with self._changed:
+            self._workers.pop(worker_id, None)
+
+    def workers(self) -> list[base.WorkerInfo]:
+        with self._changed:
+            return sorted(self._workers.values(), key=lambda worker: worker.started)
+
+    def try_lead(self, duty: str, holder: str, seconds: float) -> bool:
+        with self._changed:
+            now = self._clock()
+            leader, until = self._leads.get(duty, (holder, now))
+            if leader != holder and until > now:
+                return False
+            self._leads[duty] = (holder, now + seconds)
+            return True
+
+    def ping(self) -> None:
+        """Do nothing: memory is always there."""
+
+    def clear(self) -> None:
+        with self._changed:
+            self._states.clear()
+            self._workers.clear()
+            self._leads.clear()
+
+
+class _MemoryListener(base.Listener):
+    def __init__(self, queue: MemoryQueue, kind: str, *, hears_all: bool) -> None:
+        self._queue = queue
+        self._kind = kind
+        self._hears_all = hears_all
+        self._watched: set[UUID] = set()
+        self._heard: SimpleQueue[UUID] = SimpleQueue()
+
+    def publish(self, kind: str, agent_id: UUID) -> None:
+        if kind == self._kind and (self._hears_all or agent_id in self._watched):
+            self._heard.put(agent_id)
+
+    def get(self, timeout: float) -> UUID | None:
+        try:
+            return self._heard.get(timeout=timeout)
+        except Empty:
+            return None
+
+    def watch(self, agent_id: UUID) -> None:
+        self._watched.add(agent_id)
+
+    def unwatch(self, agent_id: UUID) -> None:
+        self._watched.discard(agent_id)
+
+    def close(self) -> None:
+        self._queue.forget_listener(self)

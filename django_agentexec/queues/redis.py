@@ -1,0 +1,253 @@
+"""The Redis and Valkey backend: builds the arguments of the Lua scripts and reads their replies.
+
+What the scripts do is told in `lua/prelude.lua`; the contract is `base.Queue`. Every key of a queue name
+shares one hash tag, so the scripts run in a cluster too. Needs Redis 6.2 or Valkey 7.2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from redis import Redis
+from redis.exceptions import NoScriptError
+
+from ..conf import conf
+from . import base
+from .connection import make_client, reachable
+from .listeners import CanceledListener, FinishedListener
+
+KEYS = (
+    "pending", "ready", "suspects", "locks", "leases", "meta",
+    "delayed", "dead", "cancels", "again", "counters", "wake",
+)  # fmt: skip
+BATCH = 1_000  # messages of one enqueue call: about 1 ms in the server, so that nobody else waits longer
+WAIT_MARGIN = 5.0  # seconds that a blocking read may take beyond its own limit
+BEATS_PER_LEASE = 3
+WORKER_FORGOTTEN_AFTER = 300.0  # seconds without a beat
+
+
+class RedisQueue(base.Queue):
+    """The queue on one Redis or Valkey server, as configured in CACHES (or embedded)."""
+
+    def __init__(self) -> None:
+        self._prefix = conf.KEY_PREFIX
+        self._lock = threading.Lock()
+        self._client: Redis | None = None
+        self._blocking: Redis | None = None
+        self._pid = os.getpid()
+        self._epochs: dict[str, str] = {}
+        self._queues: set[str] = set()
+
+    def enqueue(self, queue: str, messages: Sequence[base.Message]) -> int:
+        added = 0
+        for start in range(0, len(messages), BATCH):
+            args: list[Any] = []
+            for message in messages[start : start + BATCH]:
+                args += (
+                    str(message.agent_id),
+                    message.priority,
+                    message.sequence,
+                    max(0, int(message.delay * 1000)),
+                    message.crashes,
+                    int(message.again),
+                    message.partition,
+                )
+            added += self._run("enqueue", queue, args)
+        return added
+
+    def exchange(
+        self,
+        queue: str,
+        worker: str,
+        acks: Sequence[base.Ack] = (),
+        limit: int = 0,
+        *,
+        quarantine: bool = False,
+        recover: bool = False,
+    ) -> base.Claims:
+        def args(new_server: bool) -> list[Any]:
+            return [
+                worker,
+                limit,
+                int(quarantine),
+                self._epochs.get(queue, ""),
+                int(recover),
+                int(new_server),
+                int((conf.LEASE / BEATS_PER_LEASE + 1) * 1000),
+                *(
+                    part
+                    for ack in acks
+                    for part in (
+                        str(ack.claim.agent_id),
+                        ack.claim.fence,
+                        ack.outcome.value,
+                        max(0, int(ack.delay * 1000)),
+                    )
+                ),
+            ]
+
+        epoch, due, waiting, *rows = self._run("exchange", queue, args(False), on_new_server=lambda: args(True))
+        self._epochs[queue] = epoch.decode()
+        return base.Claims(
+            claimed=[
+                base.Claim(UUID(agent_id.decode()), int(fence), int(crashes), queue, ticket.decode())
+                for agent_id, fence, crashes, ticket in rows
+            ],
+            next_due=None if due < 0 else due / 1000,
+            waiting=bool(waiting),
+        )
+
+    def heartbeat(self, queue: str, worker: str, claims: Sequence[base.Claim]) -> base.Beat:
+        args = [part for claim in claims for part in (str(claim.agent_id), claim.fence, claim.ticket)]
+        lost, canceled = self._run("heartbeat", queue, args)
+        return base.Beat([UUID(i.decode()) for i in lost], [UUID(i.decode()) for i in canceled])
+
+    def release_worker(self, queue: str, worker: str, *, keep: Sequence[base.Claim] = (), crashed: bool) -> int:
+        kept = [str(claim.agent_id) for claim in keep]
+        released: int = self._run("release", queue, [worker, int(crashed), *kept])
+        return released
+
+    def cancel(self, queue: str, agent_ids: Sequence[UUID]) -> None:
+        for start in range(0, len(agent_ids), BATCH):
+            self._run("cancel", queue, [str(agent_id) for agent_id in agent_ids[start : start + BATCH]])
+
+    def missing(self, queue: str, agent_ids: Sequence[UUID]) -> list[UUID]:
+        absent: list[UUID] = []
+        for start in range(0, len(agent_ids), BATCH):
+            part = agent_ids[start : start + BATCH]
+            with reachable():
+                found: Any = self.client.hmget(self._keys(queue)[KEYS.index("meta")], [str(i) for i in part])
+            absent += [agent_id for agent_id, text in zip(part, found, strict=True) if text is None]
+        return absent
+
+    def wait(self, queues: Sequence[str], timeout: float) -> bool:
+        keys = [self._keys(queue)[KEYS.index("wake")] for queue in queues]
+        with reachable():
+            # Redis rounds a timeout of 0 up to "for ever".
+            return self.blocking_client.blpop(keys, max(timeout, 0.01)) is not None
+
+    def stats(self, queue: str) -> base.QueueStats:
+        return base.QueueStats(*self._run("stats", queue, []))
+
+    def listen_canceled(self) -> base.Listener:
+        return CanceledListener(self.blocking_client, f"{self._prefix}:canceled")
+
+    def listen_finished(self) -> base.Listener:
+        return FinishedListener(self.blocking_client, f"{self._prefix}:finished:")
+
+    def announce(self, worker: base.WorkerInfo) -> None:
+        with reachable():
+            self.client.hset(f"{self._prefix}:workers", worker.id, json.dumps(worker.as_dict()))
+
+    def retire(self, worker_id: str) -> None:
+        with reachable():
+            self.client.hdel(f"{self._prefix}:workers", worker_id)
+
+    def workers(self) -> list[base.WorkerInfo]:
+        with reachable():
+            found: Any = self.client.hgetall(f"{self._prefix}:workers")
+        workers = [base.WorkerInfo(**json.loads(text)) for text in found.values()]
+        silent_since = time.time() - WORKER_FORGOTTEN_AFTER
+        for worker in workers:
+            if worker.last_beat < silent_since:
+                self.retire(worker.id)
+        return sorted((w for w in workers if w.last_beat >= silent_since), key=lambda w: w.started)
+
+    def try_lead(self, duty: str, holder: str, seconds: float) -> bool:
+        key = f"{self._prefix}:lead:{duty}"
+        with reachable():
+            if self.client.set(key, holder, nx=True, px=int(seconds * 1000)):
+                return True
+            leads = self.client.get(key) == holder.encode()
+            if leads:
+                self.client.pexpire(key, int(seconds * 1000))
+        return leads
+
+    def ping(self) -> None:
+        with reachable():
+            self.client.ping()
+
+    def eviction_policy(self) -> str:
+        with reachable():
+            # INFO, since managed servers often forbid CONFIG.
+            memory: Any = self.client.info("memory")
+        return str(memory.get("maxmemory_policy", ""))
+
+    def clear(self) -> None:
+        keys = [key for queue in self._queues for key in self._keys(queue)]
+        with reachable():
+            self.client.delete(f"{self._prefix}:workers", *keys)
+        self._epochs.clear()
+
+    def close(self) -> None:
+        with self._lock:
+            for client in (self._client, self._blocking):
+                if client is not None:
+                    client.connection_pool.disconnect()
+            self._client = self._blocking = None
+
+    @property
+    def client(self) -> Redis:
+        """The client for commands that answer at once."""
+        self._forget_after_fork()
+        with self._lock:
+            if self._client is None:
+                self._client = make_client(timeout=conf.REDIS_TIMEOUT)
+            return self._client
+
+    @property
+    def blocking_client(self) -> Redis:
+        """The client for commands that wait in the server."""
+        self._forget_after_fork()
+        with self._lock:
+            if self._blocking is None:
+                self._blocking = make_client(timeout=base.LONGEST_WAIT + WAIT_MARGIN)
+            return self._blocking
+
+    def _forget_after_fork(self) -> None:
+        if self._pid != os.getpid():
+            self._pid, self._lock = os.getpid(), threading.Lock()
+            self._client = self._blocking = None
+
+    def _keys(self, queue: str) -> list[str]:
+        self._queues.add(queue)
+        return _keys(self._prefix, queue)
+
+    def _run(
+        self, verb: str, queue: str, args: list[Any], *, on_new_server: Callable[[], list[Any]] | None = None
+    ) -> Any:
+        """Run a script by its digest; send its text where the server does not know it.
+
+        A server that has forgotten the scripts was restarted, or is another one (failover): then
+        `on_new_server()` gives the arguments of the repetition.
+        """
+        keys, (sha, text) = self._keys(queue), script(verb)
+        head: list[Any] = [*keys, int(conf.LEASE * 1000), self._prefix]
+        with reachable():
+            try:
+                return self.client.evalsha(sha, len(keys), *head, *args)
+            except NoScriptError:
+                again = on_new_server() if on_new_server else args
+                return self.client.eval(text, len(keys), *head, *again)
+
+
+@cache
+def _keys(prefix: str, queue: str) -> list[str]:
+    return [f"{{{prefix}:{queue}}}:{name}" for name in KEYS]
+
+
+@cache
+def script(verb: str) -> tuple[str, str]:
+    """Return a verb's digest (SHA-1, as EVALSHA wants it) and its text: the prelude, then its own file."""
+    folder = Path(__file__).parent / "lua"
+    text = (folder / "prelude.lua").read_text() + (folder / f"{verb}.lua").read_text()
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text

@@ -1,0 +1,195 @@
+"""Results: wait for activities to end, and get what they returned, in the declared type.
+
+Woken by the queue's notification; what counts is the row, so results survive the queue, and a notification
+that gets lost costs two seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+
+from .activity.writer import database
+from .exceptions import ActivityNotFound, QueueUnavailable, TaskCanceled, TaskFailed, UnknownTask
+from .models import FINISHED, Activity, Status
+from .queues import Queue, get_queue
+from .queues.base import Listener
+from .tasks import ActivityHandle
+from .tasks.registry import registry
+
+Awaited = ActivityHandle | UUID
+RECHECK = 2.0  # seconds between two looks at the row without a notification
+LISTEN_SLICE = 0.5  # seconds of one read: how long the thread outlives its last waiter
+
+
+def get_result(task: Awaited, timeout: float = 300) -> Any:
+    """Wait for an activity to complete, up to `timeout` seconds, and return its result.
+
+    `task` is what `enqueue` returned, or an `agent_id`. Raises `TaskFailed`, `TaskCanceled`,
+    `ActivityNotFound`, and the built-in `TimeoutError`, after which the activity goes on.
+    """
+    agent_id, deadline = _agent_id(task), time.monotonic() + timeout
+    ended = threading.Event()
+    with _watching(agent_id, ended.set):
+        while True:
+            activity = _finished(agent_id)
+            if activity is not None:
+                return _outcome(activity)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise _too_late(agent_id, timeout)
+            ended.wait(min(left, RECHECK))
+            ended.clear()
+
+
+async def aget_result(task: Awaited, timeout: float = 300) -> Any:  # noqa: ASYNC109  # the sync twin's parameter
+    """Do what `get_result` does, in async code."""
+    agent_id, deadline = _agent_id(task), time.monotonic() + timeout
+    ended, loop = asyncio.Event(), asyncio.get_running_loop()
+    watching = _watching(agent_id, lambda: loop.call_soon_threadsafe(ended.set))
+    await sync_to_async(watching.__enter__)()
+    try:
+        while True:
+            activity = await sync_to_async(_finished)(agent_id)
+            if activity is not None:
+                return await sync_to_async(_outcome)(activity)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise _too_late(agent_id, timeout)
+            try:
+                await asyncio.wait_for(ended.wait(), min(left, RECHECK))
+            except TimeoutError:
+                continue  # no notification: look again
+            ended.clear()
+    finally:
+        watching.__exit__()
+
+
+def gather(*tasks: Awaited, timeout: float = 300) -> tuple[Any, ...]:
+    """Wait for all of `tasks`, up to `timeout` seconds in all, and return their results in order.
+
+    Raises what `get_result` raises, for the first of them (in order) that has no result.
+    """
+    deadline = time.monotonic() + timeout
+    return tuple(get_result(task, max(0.0, deadline - time.monotonic())) for task in tasks)
+
+
+async def agather(*tasks: Awaited, timeout: float = 300) -> tuple[Any, ...]:  # noqa: ASYNC109  # as above
+    """Do what `gather` does, in async code."""
+    return tuple(await asyncio.gather(*(aget_result(task, timeout) for task in tasks)))
+
+
+def _agent_id(task: Awaited) -> UUID:
+    return task.agent_id if isinstance(task, ActivityHandle) else task
+
+
+def _finished(agent_id: UUID) -> Activity | None:
+    """Return the row if the activity has ended."""
+    activity = Activity.objects.using(database()).defer("context", "metadata").filter(agent_id=agent_id).first()
+    if activity is None:
+        raise ActivityNotFound(agent_id)
+    return activity if activity.status in FINISHED else None
+
+
+def _outcome(activity: Activity) -> Any:
+    match activity.status:
+        case Status.COMPLETE:
+            try:
+                definition = registry.get(activity.agent_type)
+            except UnknownTask:
+                return activity.result  # as JSON, since nobody knows its type any more
+            return definition.load_result(activity.result)
+        case Status.CANCELED:
+            raise TaskCanceled(activity.agent_id)
+    raise TaskFailed(activity.agent_id, activity.error, activity.attempt, activity.traceback)
+
+
+def _too_late(agent_id: UUID, timeout: float) -> TimeoutError:
+    return TimeoutError(f"Activity {agent_id} has not ended within {timeout:g} s; it goes on.")
+
+
+class _Notifications:
+    """One thread and one connection for all that await something in this process; none if nobody does."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._callbacks: dict[UUID, list[Callable[[], object]]] = defaultdict(list)
+        self._listener: Listener | None = None
+        self._queue: Queue | None = None
+
+    def add(self, agent_id: UUID, callback: Callable[[], object]) -> None:
+        with self._lock:
+            self._callbacks[agent_id].append(callback)
+            try:
+                if self._listener is None or self._queue is not get_queue():
+                    self._queue = get_queue()
+                    self._listener = self._queue.listen_finished()
+                    for watched in self._callbacks:
+                        self._listener.watch(watched)
+                    threading.Thread(
+                        target=self._listen, args=[self._listener], name="agentexec-results", daemon=True
+                    ).start()
+                else:
+                    self._listener.watch(agent_id)
+            except QueueUnavailable:
+                self._listener = None  # then the row is looked at now and then
+
+    def remove(self, agent_id: UUID, callback: Callable[[], object]) -> None:
+        with self._lock:
+            self._callbacks[agent_id].remove(callback)
+            if not self._callbacks[agent_id]:
+                del self._callbacks[agent_id]
+                self._unwatch(agent_id)
+
+    def _unwatch(self, agent_id: UUID) -> None:
+        try:
+            if self._listener is not None:
+                self._listener.unwatch(agent_id)
+        except QueueUnavailable:
+            self._listener = None
+
+    def _listen(self, listener: Listener) -> None:
+        try:
+            while self._is_wanted(listener):
+                agent_id = listener.get(LISTEN_SLICE)
+                with self._lock:
+                    callbacks = list(self._callbacks.get(agent_id, [])) if agent_id else []
+                for callback in callbacks:
+                    callback()
+        except QueueUnavailable:
+            with self._lock:
+                if self._listener is listener:
+                    self._listener = None
+        finally:
+            listener.close()
+
+    def _is_wanted(self, listener: Listener) -> bool:
+        with self._lock:
+            if self._listener is not listener:
+                return False
+            if not self._callbacks:
+                self._listener = None
+            return bool(self._callbacks)
+
+
+_notifications = _Notifications()
+
+
+class _watching:
+    """Calls `callback`, in another thread, whenever the activity may have ended."""
+
+    def __init__(self, agent_id: UUID, callback: Callable[[], object]) -> None:
+        self._arguments = agent_id, callback
+
+    def __enter__(self) -> None:
+        _notifications.add(*self._arguments)
+
+    def __exit__(self, *_: object) -> None:
+        _notifications.remove(*self._arguments)

@@ -1,0 +1,1 @@
+"""Runners: adapters between an activity and the framework that drives its agent."""

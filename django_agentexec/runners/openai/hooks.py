@@ -1,0 +1,114 @@
+"""What is heard of a run while it goes on: its steps, in the activity's log, and the user's own hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from agents import (
+    Agent,
+    AgentHookContext,
+    ModelResponse,
+    RunContextWrapper,
+    RunHooks,
+    Tool,
+    TResponseInputItem,
+)
+from agents.lifecycle import RunHooksBase
+from django.core.exceptions import ImproperlyConfigured
+
+from django_agentexec.conf import conf
+
+Log = Callable[[str], Awaitable[None]]
+LEVELS = ("none", "agents", "steps")
+
+
+def log_level() -> str:
+    """Return the setting `RUNNER_LOG`, or raise `ImproperlyConfigured` if it is none of `LEVELS`."""
+    level = conf.RUNNER_LOG
+    if level not in LEVELS:
+        raise ImproperlyConfigured(f"AGENTEXEC['RUNNER_LOG'] is {level!r}, but must be one of {', '.join(LEVELS)}.")
+    return level
+
+
+class StepHooks(RunHooks[Any]):
+    """Writes a run's steps into the log, as far as `level` (one of `LEVELS`) goes.
+
+    Calls of a tool named `silent_tool` are left out: that tool writes its own line. `check` is called
+    before each request to a model, and stops the run by raising.
+    """
+
+    def __init__(self, log: Log, level: str, silent_tool: str, check: Callable[[], None]) -> None:
+        self._log = log
+        self._level = level
+        self._silent_tool = silent_tool
+        self._check = check
+
+    async def on_llm_start(
+        self,
+        context: RunContextWrapper[Any],
+        agent: Agent[Any],
+        system_prompt: str | None,
+        input_items: list[TResponseInputItem],
+    ) -> None:
+        self._check()
+
+    async def on_agent_start(self, context: AgentHookContext[Any], agent: Agent[Any]) -> None:
+        if self._level != "none":
+            await self._log(f"Agent {agent.name} started.")
+
+    async def on_handoff(self, context: RunContextWrapper[Any], from_agent: Agent[Any], to_agent: Agent[Any]) -> None:
+        if self._level == "steps":
+            await self._log(f"Agent {from_agent.name} hands over to {to_agent.name}.")
+
+    async def on_tool_start(self, context: RunContextWrapper[Any], agent: Agent[Any], tool: Tool) -> None:
+        if self._level == "steps" and tool.name != self._silent_tool:
+            await self._log(f"Agent {agent.name} calls {tool.name}.")
+
+
+class JoinedHooks(RunHooks[Any]):
+    """Several hooks as one, called in their order. The SDK takes a single object."""
+
+    def __init__(self, *hooks: RunHooksBase[Any, Any]) -> None:
+        for each in hooks:
+            # The SDK checks the object that it is handed; inside this one it would not look.
+            if not isinstance(each, RunHooksBase):
+                raise TypeError(
+                    f"hooks is a {type(each).__name__}, but must be an agents.RunHooks; "
+                    "hooks of a single agent belong on it: Agent(..., hooks=...)."
+                )
+        self._hooks = hooks
+
+    async def on_llm_start(
+        self,
+        context: RunContextWrapper[Any],
+        agent: Agent[Any],
+        system_prompt: str | None,
+        input_items: list[TResponseInputItem],
+    ) -> None:
+        for each in self._hooks:
+            await each.on_llm_start(context, agent, system_prompt, input_items)
+
+    async def on_llm_end(self, context: RunContextWrapper[Any], agent: Agent[Any], response: ModelResponse) -> None:
+        for each in self._hooks:
+            await each.on_llm_end(context, agent, response)
+
+    async def on_agent_start(self, context: AgentHookContext[Any], agent: Agent[Any]) -> None:
+        for each in self._hooks:
+            await each.on_agent_start(context, agent)
+
+    async def on_agent_end(self, context: AgentHookContext[Any], agent: Agent[Any], output: Any) -> None:
+        for each in self._hooks:
+            await each.on_agent_end(context, agent, output)
+
+    async def on_handoff(self, context: RunContextWrapper[Any], from_agent: Agent[Any], to_agent: Agent[Any]) -> None:
+        for each in self._hooks:
+            await each.on_handoff(context, from_agent, to_agent)
+
+    async def on_tool_start(self, context: RunContextWrapper[Any], agent: Agent[Any], tool: Tool) -> None:
+        for each in self._hooks:
+            await each.on_tool_start(context, agent, tool)
+
+    async def on_tool_end(self, context: RunContextWrapper[Any], agent: Agent[Any], tool: Tool, result: object) -> None:
+        for each in self._hooks:
+            await each.on_tool_end(context, agent, tool, result)

@@ -1,0 +1,103 @@
+"""The wire shapes, once: Python queries, REST, websocket and the terminal all speak them.
+
+Metadata is readable in Python (`item.metadata`) but never serialized: it may name tenants and users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, computed_field, field_validator
+
+from .models import Status
+
+
+class Schema(BaseModel):
+    """A shape that can be read straight from a model instance."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class ActivityLogSchema(Schema):
+    """One line of an activity's history."""
+
+    id: int
+    message: str
+    status: Status
+    percentage: int
+    attempt: int
+    traceback: str = ""
+    created_at: datetime
+
+
+class ActivityListItemSchema(Schema):
+    """What a list shows of an activity."""
+
+    agent_id: UUID
+    agent_type: str
+    status: Status
+    latest_log_message: str | None = None
+    latest_log_timestamp: datetime | None = None
+    percentage: int = 0
+    started_at: datetime | None = None
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None = None
+    run_after: datetime | None = None
+    queue: str = ""
+    lock_key: str = ""
+    priority: int
+    attempt: int = 0
+    error: str = ""
+    usage: dict[str, int] = Field(default_factory=dict)
+    metadata: dict[str, Any] = Field(default_factory=dict, exclude=True)
+
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's documented form
+    @property
+    def elapsed_time_seconds(self) -> int:
+        """Whole seconds from the start to the end, or to the latest message."""
+        until = self.finished_at or self.latest_log_timestamp
+        return int((until - self.started_at).total_seconds()) if until and self.started_at else 0
+
+
+class ActivityListSchema(Schema):
+    """One page of activities."""
+
+    items: list[ActivityListItemSchema]
+    total: int
+    page: int
+    page_size: int
+
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's documented form
+    @property
+    def total_pages(self) -> int:
+        """Pages in all, at this page size."""
+        return -(-self.total // self.page_size)
+
+
+class ActivityDetailSchema(ActivityListItemSchema):
+    """All of an activity that may leave the server, with its log from first to last."""
+
+    context: dict[str, Any] = Field(default_factory=dict)
+    result: Any = None
+    traceback: str = ""
+    worker: str = ""
+    retries: int = 0
+    max_retries: int = 0
+    crashes: int = 0
+    logs: list[ActivityLogSchema] = Field(default_factory=list)
+
+    @field_validator("logs", mode="before")
+    @classmethod
+    def _from_related_manager(cls, value: Any) -> Iterable[Any]:
+        rows: Iterable[Any] = value.all() if hasattr(value, "all") else value
+        return rows
+
+
+class ActivityCountSchema(Schema):
+    """How many activities are active."""
+
+    count: int

@@ -1,0 +1,155 @@
+"""Enqueue: check everything, write the row in the caller's transaction, push its id after the commit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Unpack
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.db import IntegrityError, transaction
+from pydantic import BaseModel
+
+from ..activity.dispatch import push_on_commit
+from ..activity.writer import database, insert
+from ..conf import conf
+from ..exceptions import ContextTooLarge, InvalidContext
+from ..models import Activity
+from .definition import BulkOptions, EnqueueOptions, TaskDefinition
+from .options import checked_idempotency_key, checked_metadata, checked_priority, checked_queue, due_time
+from .registry import registry
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityHandle:
+    """What `enqueue` returns: enough to find the activity again."""
+
+    agent_id: UUID
+    agent_type: str
+    created: bool = True
+    """False if an idempotency key led to an activity that was there already."""
+
+    @property
+    def status_url(self) -> str:
+        """The path of the activity's REST page, as `AGENTEXEC["STATUS_URL"]` says."""
+        return conf.STATUS_URL.format(agent_id=self.agent_id)
+
+
+def enqueue(
+    task: str | TaskDefinition[..., Any], context: BaseModel, **options: Unpack[EnqueueOptions]
+) -> ActivityHandle:
+    """Have a worker run `task` (by name or itself) with `context`; return at once.
+
+    The row is written in the caller's transaction, if there is one: a rollback leaves nothing, and workers
+    see the activity after the commit. If Redis is away, the activity waits in the database.
+
+    Options: `priority` (a `Priority`), `metadata` (a JSON-able dictionary to filter by), `delay` (seconds or
+    timedelta) or `run_after` (aware datetime), `queue`, and `idempotency_key`: a second enqueue of the same
+    task with the same key returns the first one's activity.
+
+    Raises `UnknownTask`, `InvalidContext` (`ContextTooLarge`) or `InvalidOption`, with nothing written.
+    """
+    key = checked_idempotency_key(options.get("idempotency_key"))
+    shared: BulkOptions = {name: value for name, value in options.items() if name != "idempotency_key"}  # type: ignore[assignment]  # mypy cannot follow the names
+    (activity,) = _rows(_definition(task), [context], **shared)
+    activity.idempotency_key = key
+    if key is None:
+        _insert([activity])
+        return _handle(activity)
+    first = _find(activity)
+    if first is None:
+        try:
+            _insert([activity])  # in a savepoint, so that the caller's transaction survives the conflict
+        except IntegrityError:
+            first = _find(activity)
+            if first is None:
+                raise
+    return _handle(first, created=False) if first else _handle(activity)
+
+
+def enqueue_many(
+    task: str | TaskDefinition[..., Any], contexts: Sequence[BaseModel], **options: Unpack[BulkOptions]
+) -> list[ActivityHandle]:
+    """Have workers run `task` once per context, in this order; rows and ids are written in bulk.
+
+    Takes the options of `enqueue` except `idempotency_key`; all checks are made before the first write.
+    """
+    activities = _rows(_definition(task), contexts, **options)
+    if activities:
+        _insert(activities)
+    return [_handle(activity) for activity in activities]
+
+
+aenqueue = sync_to_async(enqueue)
+aenqueue_many = sync_to_async(enqueue_many)
+
+
+def _definition(task: str | TaskDefinition[..., Any]) -> TaskDefinition[..., Any]:
+    return registry.get(task) if isinstance(task, str) else task
+
+
+def _rows(
+    definition: TaskDefinition[..., Any],
+    contexts: Sequence[BaseModel],
+    *,
+    priority: int | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    delay: float | timedelta | None = None,
+    run_after: datetime | None = None,
+    queue: str | None = None,
+) -> list[Activity]:
+    shared: dict[str, Any] = {
+        "agent_type": definition.name,
+        "metadata": checked_metadata(metadata),
+        "priority": definition.priority if priority is None else checked_priority(priority),
+        "run_after": due_time(delay, run_after),
+        "queue": definition.queue if queue is None else checked_queue(queue),
+        "max_retries": definition.max_retries,
+    }
+    return [
+        Activity(context=_stored(definition, context), lock_key=definition.lock_key(context), **shared)
+        for context in contexts
+    ]
+
+
+def _stored(definition: TaskDefinition[..., Any], context: BaseModel) -> dict[str, Any]:
+    """Return a context as JSON; raise `InvalidContext` if it is not the task's."""
+    if not isinstance(context, definition.context_type):
+        raise InvalidContext(
+            f"Task {definition.name!r} takes a {definition.context_type.__name__}, not {_described(context)}."
+        )
+    text = context.model_dump_json()
+    size = len(text.encode())
+    if size > conf.MAX_CONTEXT_BYTES:
+        raise ContextTooLarge(
+            f"The context of task {definition.name!r} has {size:,} bytes of JSON; the limit "
+            f"AGENTEXEC['MAX_CONTEXT_BYTES'] is {conf.MAX_CONTEXT_BYTES:,}. Store it and pass a reference."
+        )
+    if "\\u0000" in text:
+        raise InvalidContext(f"The context of task {definition.name!r} holds a NUL character, which is not storable.")
+    content: dict[str, Any] = json.loads(text)
+    return content
+
+
+def _described(context: object) -> str:
+    return f"{type(context).__name__} {str(context)[:80]!r}"
+
+
+def _insert(activities: list[Activity]) -> None:
+    with transaction.atomic(using=database()):
+        insert(activities, conf.ACTIVITY_MESSAGE_CREATE)
+        push_on_commit(activities)
+
+
+def _find(activity: Activity) -> Activity | None:
+    same = Activity.objects.using(database()).filter(
+        agent_type=activity.agent_type, idempotency_key=activity.idempotency_key
+    )
+    return same.only("agent_id", "agent_type").first()
+
+
+def _handle(activity: Activity, *, created: bool = True) -> ActivityHandle:
+    return ActivityHandle(activity.agent_id, activity.agent_type, created)

@@ -1,0 +1,118 @@
+"""What users need to test their own tasks: no Redis, no worker process, and inside a `TestCase`'s transaction.
+
+from django_agentexec.testing import drain, memory_queue
+
+class ResearchTests(TestCase):
+    def test_it_reports(self):
+        with memory_queue():
+            handle = research_company.enqueue(ResearchContext(company="Acme"))
+            drain()
+            assert get_result(handle).title == "Acme"
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import async_to_sync, sync_to_async
+from django.test import override_settings
+
+from .activity.operations import Operation, OwnedOperation, Start
+from .activity.writer import apply
+from .conf import conf, user_settings
+from .ids import uuid7
+from .models import Activity, Status
+from .queues import Ack, Claim, Outcome, get_queue
+from .tasks import Attempt
+from .worker.executor import Execution
+from .worker.reconciler import reconcile
+
+WORKER = "testing"
+
+
+@contextmanager
+def memory_queue() -> Iterator[None]:
+    """Use the in-memory queue inside the block."""
+    values = {**user_settings(), "QUEUE_BACKEND": "django_agentexec.queues.memory.MemoryQueue"}
+    with override_settings(AGENTEXEC=values):
+        yield
+
+
+def make_attempt(agent_id: UUID | None = None, *, number: int = 1, fence: int = 1) -> Attempt:
+    """Return an attempt to call a handler with; its progress goes nowhere."""
+
+    def write(operation: Operation) -> Future[Activity]:
+        future: Future[Activity] = Future()
+        future.set_result(Activity(agent_id=operation.agent_id))
+        return future
+
+    return Attempt(agent_id or uuid7(), number, fence, write)
+
+
+def drain(*queues: str) -> int:
+    """Run what is queued and due, also what that enqueues, in this process; return how many attempts ran.
+
+    Runs in the caller's thread and database transaction, whether its enqueues were committed or not.
+    Retries are run at once, without their backoff. An exception of a handler ends up on its row.
+    """
+    return async_to_sync(_drain)(queues or tuple(conf.QUEUES))
+
+
+async def _drain(queues: tuple[str, ...]) -> int:
+    attempts = 0
+    while claim := await sync_to_async(_next_claim)(queues):
+        attempts += 1
+        await _run(claim)
+    return attempts
+
+
+def _next_claim(queues: tuple[str, ...]) -> Claim | None:
+    # In a TestCase nothing is ever committed, so nothing was pushed.
+    reconcile(settling=timedelta())
+    for name in queues:
+        claimed = get_queue().exchange(name, WORKER, limit=1).claimed
+        if claimed:
+            return claimed[0]
+    return None
+
+
+async def _run(claim: Claim) -> None:
+    loop = asyncio.get_running_loop()
+
+    def write(operation: Operation) -> Future[Activity]:
+        return asyncio.run_coroutine_threadsafe(sync_to_async(_apply)(operation), loop)
+
+    start = Start(agent_id=claim.agent_id, fence=claim.fence, worker=WORKER, crashes=claim.crashes)
+    activity = await sync_to_async(_apply)(start)
+    outcome = await Execution(claim, activity, write, _InlineCalls()).run()
+    await sync_to_async(_finish)(claim, outcome)
+
+
+def _apply(operation: Operation) -> Activity:
+    (applied,) = apply([operation])
+    if isinstance(applied, Exception):
+        raise applied
+    return applied
+
+
+def _finish(claim: Claim, outcome: OwnedOperation | None) -> None:
+    retried = outcome is not None and _apply(outcome).status == Status.QUEUED
+    ack = Ack(claim, Outcome.RETRY if retried else Outcome.DONE)
+    get_queue().exchange(claim.queue, WORKER, [ack])
+
+
+class _InlineCalls:
+    """Calls handlers where the test's transaction is visible."""
+
+    @asynccontextmanager
+    async def around_async(self) -> AsyncIterator[None]:
+        yield
+
+    def call_sync(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+        return asyncio.ensure_future(sync_to_async(function)(*arguments))

@@ -1,0 +1,140 @@
+"""A worker process seen from both sides: what runs inside of it, and the pool's handle on it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import signal
+import time
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
+
+import django
+from django.apps import apps
+
+from .options import WorkerOptions
+
+logger = logging.getLogger(__name__)
+
+EXIT_DRAINED = 0
+EXIT_RECYCLED = 64  # ended by its limit of tasks or memory; the pool starts the next one at once
+
+
+def run_worker(options: WorkerOptions, pipe: Connection) -> None:
+    """Be a worker process, to its end; runs in the new process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if not apps.ready:
+        django.setup()
+    from .logs import configure_logging
+
+    configure_logging(options.log_level)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            code = runner.run(_work(options, pipe))
+            logging.shutdown()
+            # A sync handler that ignores its cancellation sits in a thread that a normal exit would wait for.
+            os._exit(code)
+    except Exception:
+        logger.exception("The worker process failed.")
+        logging.shutdown()
+        os._exit(1)
+
+
+async def _work(options: WorkerOptions, pipe: Connection) -> int:
+    from ..queues import get_queue
+    from .process import Worker, install_signals
+
+    def beat(_: object) -> None:
+        try:
+            pipe.send_bytes(b".")
+        except OSError:
+            worker.drain()  # the pool is gone
+
+    worker = await asyncio.to_thread(Worker, get_queue(), options, beat=beat)
+    loop = asyncio.get_running_loop()
+    install_signals(loop, worker)
+    pool = multiprocessing.parent_process()
+    if pool is not None:
+        # A pool that was killed cannot say stop: its end closes this pipe.
+        loop.add_reader(pool.sentinel, _pool_is_gone, loop, pool.sentinel, worker)
+    await worker.run()
+    return EXIT_RECYCLED if options.max_tasks or options.max_rss else EXIT_DRAINED
+
+
+def _pool_is_gone(loop: asyncio.AbstractEventLoop, sentinel: int, worker: object) -> None:
+    from .process import Worker
+
+    assert isinstance(worker, Worker)
+    logger.warning("The pool is gone; finishing what runs, then ending.")
+    loop.remove_reader(sentinel)
+    worker.drain()
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    """Return uvloop's loop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    loop: type[asyncio.AbstractEventLoop] = uvloop.Loop
+    return loop
+
+
+class Child:
+    """The pool's handle on one worker process."""
+
+    def __init__(self, context: ForkServerContext | SpawnContext, options: WorkerOptions) -> None:
+        self.options = options
+        self.started = self.last_beat = time.monotonic()
+        self.stopping = False
+        self.has_beaten = False
+        self.pipe, other_end = context.Pipe(duplex=False)
+        self.process: BaseProcess = context.Process(
+            target=run_worker, args=(options, other_end), name=options.name, daemon=False
+        )
+        self.process.start()
+        other_end.close()
+
+    @property
+    def sentinel(self) -> int:
+        """Becomes readable when the process has ended."""
+        return self.process.sentinel
+
+    def read_beats(self) -> None:
+        """Note the signs of life that have arrived."""
+        try:
+            while self.pipe.poll():
+                self.pipe.recv_bytes()
+                self.last_beat, self.has_beaten = time.monotonic(), True
+        except (EOFError, OSError):
+            return  # it has ended; the sentinel tells
+
+    def terminate(self) -> None:
+        """Ask it to drain; asked again, to end at once."""
+        self.stopping = True
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it now, without its help."""
+        self._signal(signal.SIGKILL)
+
+    def exit_code(self) -> int | None:
+        """Return how it ended (negative: by that signal), or None while it runs."""
+        return self.process.exitcode
+
+    def close(self) -> None:
+        """Free its handle after the end."""
+        self.pipe.close()
+        self.process.join()
+        self.process.close()
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            if self.process.pid is not None:
+                os.kill(self.process.pid, number)
+        except ProcessLookupError:
+            pass

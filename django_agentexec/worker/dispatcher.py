@@ -1,0 +1,222 @@
+"""The process's line to the queue: claims while there are free slots, and acknowledges, in one round trip.
+
+One thread does the exchanges; a second one does nothing but wait for the queue's wake-up call, so that an
+acknowledgment never has to wait for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from ..exceptions import QueueUnavailable
+from ..queues import Ack, Claim, Claims, Outcome, Queue
+from ..queues.base import LONGEST_WAIT
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE = 0.05  # seconds between two tries while the queue is away, doubled up to the longest
+LONGEST_PAUSE = 2.0
+
+
+class Held:
+    """A claim that this process has, and since when its lease is known to be extended (monotonic seconds)."""
+
+    __slots__ = ("claim", "extended")
+
+    def __init__(self, claim: Claim, extended: float) -> None:
+        self.claim = claim
+        self.extended = extended
+
+
+class Dispatcher:
+    """Keeps up to `capacity` claims; gives each new one to `on_claim`, in its own thread.
+
+    With `burst` it stops by itself when nothing is left to claim; after `max_claims` claims it stops, too.
+    `on_end` is called when it has stopped and everything is acknowledged.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        names: Sequence[str],
+        worker: str,
+        capacity: int,
+        *,
+        on_claim: Callable[[Claim], None],
+        on_end: Callable[[], None],
+        quarantine: bool = False,
+        burst: bool = False,
+        max_claims: int | None = None,
+        recover: bool = False,
+    ) -> None:
+        self.held: dict[UUID, Held] = {}
+        self._queue = queue
+        self._names = names
+        self._worker = worker
+        self._capacity = capacity
+        self._on_claim = on_claim
+        self._on_end = on_end
+        self._quarantine = quarantine
+        self._burst = burst
+        self._claims_left = max_claims
+        self._recover = recover
+        self._acks: list[Ack] = []
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._waiting = False
+        self._woken = False
+        # A round trip that failed may have claimed what we never heard of.
+        self._lost_an_answer = False
+        self._ended = threading.Event()
+
+    def start(self) -> None:
+        """Start the threads."""
+        threading.Thread(target=self._run, name="agentexec-dispatcher", daemon=True).start()
+        if not self._burst:
+            threading.Thread(target=self._wait_for_calls, name="agentexec-waiter", daemon=True).start()
+
+    def ack(self, claim: Claim, outcome: Outcome, delay: float = 0.0) -> None:
+        """Give a claim back; sent with the next exchange. Callable from any thread."""
+        with self._changed:
+            self._acks.append(Ack(claim, outcome, delay))
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Claim nothing more; end when every claim is acknowledged."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it claims nothing more."""
+        return self._stopping
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the end; False after `timeout` seconds."""
+        return self._ended.wait(timeout)
+
+    def _run(self) -> None:
+        try:
+            while True:
+                acks, free = self._due_work()
+                if self._stopping and not acks and not self.held:
+                    return
+                due = self._exchange_all(acks, free)
+                if due > 0:
+                    self._sleep(due)
+        finally:
+            self._ended.set()
+            self._on_end()
+
+    def _due_work(self) -> tuple[list[Ack], int]:
+        with self._changed:
+            acks, self._acks = self._acks, []
+            self._woken = False
+            free = 0 if self._stopping else self._capacity - len(self.held) + len(acks)
+            if self._claims_left is not None:
+                free = min(free, self._claims_left)
+        return acks, free
+
+    def _exchange_all(self, acks: list[Ack], free: int) -> float:
+        """Talk to every queue once, and return the seconds until it is worth doing again."""
+        by_queue: dict[str, list[Ack]] = defaultdict(list)
+        for ack in acks:
+            by_queue[ack.claim.queue].append(ack)
+        pause, more, claimed = LONGEST_WAIT, False, 0
+        for name in dict.fromkeys([*self._names, *by_queue]):
+            limit = free - claimed if name in self._names else 0
+            claims = self._exchange(name, by_queue.pop(name, []), limit)
+            if claims is None:
+                self._hand_back(by_queue)
+                return self._pause_after_failure()
+            claimed += len(claims.claimed)
+            more = more or (claims.waiting and limit > len(claims.claimed))
+            if claims.next_due is not None:
+                pause = min(pause, max(claims.next_due, 0.001))
+        self._failures = 0
+        return self._after(claimed, free, 0.0 if more else pause)
+
+    def _after(self, claimed: int, free: int, pause: float) -> float:
+        if self._claims_left is not None:
+            self._claims_left -= claimed
+        nothing_left = self._burst and free > 0 and not claimed and not self.held and pause >= LONGEST_WAIT
+        if self._claims_left == 0 or nothing_left:
+            self.stop()
+            return 0.0 if not self.held else pause
+        return pause
+
+    _failures = 0
+
+    def _exchange(self, name: str, acks: list[Ack], limit: int) -> Claims | None:
+        """Do one round trip; None if the queue did not answer (the acknowledgments are kept)."""
+        try:
+            if self._lost_an_answer:
+                self._release_unheard_claims()
+            started = time.monotonic()
+            claims = self._queue.exchange(
+                name, self._worker, acks, limit, quarantine=self._quarantine, recover=self._recover
+            )
+        except QueueUnavailable as error:
+            self._lost_an_answer = True
+            if not self._failures:
+                logger.warning("%s Running activities go on; trying again.", error)
+            with self._changed:
+                self._acks = acks + self._acks
+            return None
+        for ack in acks:
+            self.held.pop(ack.claim.agent_id, None)
+        for claim in claims.claimed:
+            self.held[claim.agent_id] = Held(claim, started)
+            self._on_claim(claim)
+        return claims
+
+    def _hand_back(self, by_queue: dict[str, list[Ack]]) -> None:
+        with self._changed:
+            self._acks = [ack for acks in by_queue.values() for ack in acks] + self._acks
+
+    def _pause_after_failure(self) -> float:
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures, 10))
+        self._failures += 1
+        time.sleep(pause)
+        return 0.0
+
+    def _release_unheard_claims(self) -> None:
+        keep = [held.claim for held in self.held.values()]
+        for name in self._names:
+            self._queue.release_worker(name, self._worker, keep=keep, crashed=False)
+        self._lost_an_answer = False
+
+    def _sleep(self, seconds: float) -> None:
+        """Sleep until something is to be done: an acknowledgment, the queue's call, a due time."""
+        with self._changed:
+            self._waiting = not self._stopping and len(self.held) < self._capacity
+            if self._waiting:
+                self._changed.notify_all()
+            was_stopping = self._stopping
+            self._changed.wait_for(
+                lambda: self._acks or self._woken or self._stopping is not was_stopping, timeout=seconds
+            )
+            self._waiting = False
+
+    def _wait_for_calls(self) -> None:
+        """Sit in the queue's blocking wait whenever the other thread sleeps with free slots."""
+        while not self._ended.is_set():
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._ended.is_set(), timeout=1.0)
+                if not self._waiting:
+                    continue
+            try:
+                called = self._queue.wait(self._names, LONGEST_WAIT)
+            except QueueUnavailable:
+                called = True  # let the other thread find out, and pause
+                time.sleep(FIRST_PAUSE)
+            if called:
+                with self._changed:
+                    self._woken = True
+                    self._changed.notify_all()

@@ -1,0 +1,164 @@
+"""One attempt: context in, handler, outcome out.
+
+The outcome is a value, the operation to write: `Complete`, `Fail` or `Release`, or None where this attempt
+has nothing to say any more, because the activity was canceled or belongs to somebody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import traceback
+from enum import Enum
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from ..activity.current import running
+from ..activity.operations import Complete, Fail, OwnedOperation, Release
+from ..conf import conf
+from ..exceptions import ResultError, StaleAttempt, UnknownTask
+from ..models import Activity
+from ..queues import Claim
+from ..tasks.attempt import Attempt, Write
+from ..tasks.definition import TaskDefinition
+from ..tasks.registry import registry
+from .calls import Calls
+
+logger = logging.getLogger(__name__)
+
+LONGEST_ERROR = 2_000  # characters of an error's one-line text
+LONGEST_TRACEBACK = 50_000  # characters; the end of a longer one is what tells
+UNKNOWN_TASK_DELAY = 10.0  # seconds until a worker of the next release may know the task
+
+
+class Stop(Enum):
+    """Why an attempt is stopped before its handler ends."""
+
+    CANCELED = "the activity was canceled"
+    LOST = "the lease was lost"
+    TIMEOUT = "the attempt took too long"
+    SHUTDOWN = "the worker is shutting down"
+
+
+class Execution:
+    """An attempt while it runs."""
+
+    def __init__(self, claim: Claim, activity: Activity, write: Write, calls: Calls) -> None:
+        self.claim = claim
+        self.activity = activity
+        self.attempt = Attempt(activity.agent_id, activity.attempt, claim.fence, write)
+        self._calls = calls
+        self._reason: Stop | None = None
+        self._handler: asyncio.Task[Any] | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def stop(self, reason: Stop) -> None:
+        """Stop the handler: an async one gets a `CancelledError`, a sync one sees `attempt.canceled`."""
+        self._reason = self._reason or reason
+        self.attempt.cancel()
+        if self._handler is not None:
+            self._handler.cancel()
+
+    async def run(self) -> OwnedOperation | None:
+        """Run the handler to its end, and return the operation to write. Raises nothing of the handler's."""
+        try:
+            definition = registry.get(self.activity.agent_type)
+            context = definition.context_type.model_validate(self.activity.context)
+        except UnknownTask as error:
+            return self._failed(error, retry_delay=UNKNOWN_TASK_DELAY)
+        except ValidationError as error:
+            return self._failed(error, retry_delay=None)
+        try:
+            with running(self.attempt):
+                value = await self._call(definition, context)
+            return self._completed(definition, value)
+        except asyncio.CancelledError as error:
+            return self._stopped(definition, error)
+        except StaleAttempt:
+            return None
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            return self._raised(definition, error)
+
+    async def _call(self, definition: TaskDefinition[..., Any], context: BaseModel) -> Any:
+        arguments = (self.activity.agent_id, context, *([self.attempt] if definition.signature.wants_attempt else []))
+        call = self._call_async if definition.signature.is_async else self._call_sync
+        return await call(definition, arguments)
+
+    async def _call_async(self, definition: TaskDefinition[..., Any], arguments: tuple[Any, ...]) -> Any:
+        async with self._calls.around_async():
+            self._handler = asyncio.ensure_future(definition(*arguments))
+            if self._reason:
+                self._handler.cancel()
+            return await self._result(self._handler, definition.timeout)
+
+    async def _call_sync(self, definition: TaskDefinition[..., Any], arguments: tuple[Any, ...]) -> Any:
+        # A thread cannot be stopped: the slot and the lock stay taken until the handler gives in.
+        return await self._result(self._calls.call_sync(definition.handler, *arguments), definition.timeout)
+
+    async def _result(self, handler: asyncio.Future[Any], timeout: float | None) -> Any:
+        await asyncio.wait({handler}, timeout=timeout)
+        if not handler.done():
+            self.stop(Stop.TIMEOUT)
+            await asyncio.wait({handler})
+        return handler.result()
+
+    def _completed(self, definition: TaskDefinition[..., Any], value: Any) -> OwnedOperation | None:
+        if self._reason in (Stop.CANCELED, Stop.LOST):
+            return None
+        if self._reason is Stop.TIMEOUT:
+            return self._raised(definition, TimeoutError(f"The attempt took longer than {definition.timeout} s."))
+        text = definition.store_result(value)
+        if len(text) > conf.MAX_RESULT_BYTES:
+            raise ResultError(
+                f"The result of task {definition.name!r} has {len(text):,} bytes of JSON; the limit "
+                f"AGENTEXEC['MAX_RESULT_BYTES'] is {conf.MAX_RESULT_BYTES:,}."
+            )
+        return Complete(agent_id=self.activity.agent_id, fence=self.claim.fence, result=json.loads(text))
+
+    def _stopped(self, definition: TaskDefinition[..., Any], error: BaseException) -> OwnedOperation | None:
+        match self._reason:
+            case Stop.CANCELED | Stop.LOST:
+                return None
+            case Stop.SHUTDOWN:
+                return self.release()
+            case Stop.TIMEOUT:
+                late = TimeoutError(f"The attempt took longer than {definition.timeout} s.")
+                return self._raised(definition, late.with_traceback(error.__traceback__))
+        return self._raised(definition, error)  # the handler canceled itself
+
+    def release(self) -> Release:
+        """Return the operation that gives the activity back to the queue, uncharged."""
+        return Release(agent_id=self.activity.agent_id, fence=self.claim.fence)
+
+    def _raised(self, definition: TaskDefinition[..., Any], error: BaseException) -> OwnedOperation | None:
+        if self._reason in (Stop.CANCELED, Stop.LOST):
+            return None
+        delay = definition.retry_delay(error, self.activity.retries + 1)
+        if isinstance(error, asyncio.CancelledError | SystemExit | KeyboardInterrupt):
+            delay = definition.backoff(self.activity.retries + 1, error)
+        return self._failed(error, retry_delay=delay)
+
+    def _failed(self, error: BaseException, *, retry_delay: float | None) -> Fail:
+        extra = {"agent_id": str(self.activity.agent_id), "task": self.activity.agent_type}
+        logger.warning(
+            "Attempt %d of %s %s failed: %s",
+            self.activity.attempt,
+            self.activity.agent_type,
+            self.activity.agent_id,
+            one_line(error),
+            extra=extra,
+        )
+        return Fail(
+            agent_id=self.activity.agent_id,
+            fence=self.claim.fence,
+            error=one_line(error),
+            traceback="".join(traceback.format_exception(error))[-LONGEST_TRACEBACK:],
+            retry_delay=retry_delay,
+        )
+
+
+def one_line(error: BaseException) -> str:
+    """Return an exception as `Type: text`, without line breaks, cut to a readable length."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_ERROR]

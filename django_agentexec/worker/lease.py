@@ -1,0 +1,114 @@
+"""The lease keeper: a thread that extends the process's leases, and hears of cancellations in between.
+
+It has its own connections, so a handler that blocks the event loop does not lose its lease. A worker that
+cannot reach the queue for a whole lease must assume that others run what it holds.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from uuid import UUID
+
+from ..conf import conf
+from ..exceptions import QueueUnavailable
+from ..queues import Claim, Queue, WorkerInfo
+from ..queues.base import Listener
+from .dispatcher import Held
+
+logger = logging.getLogger(__name__)
+
+BEATS_PER_LEASE = 3
+LISTEN_SLICE = 0.5  # seconds of one read of the cancel channel: how late a stop of the thread may be
+
+
+class LeaseKeeper:
+    """Beats for every held claim; calls back, in its own thread, for what is lost, overdue or canceled."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        info: WorkerInfo,
+        held: Mapping[UUID, Held],
+        *,
+        on_lost: Callable[[Iterable[UUID]], None],
+        on_overdue: Callable[[Iterable[UUID]], None],
+        on_canceled: Callable[[Iterable[UUID]], None],
+        on_beat: Callable[[], None],
+    ) -> None:
+        self._queue = queue
+        self._info = info
+        self._held = held
+        self._on_lost = on_lost
+        self._on_overdue = on_overdue
+        self._on_canceled = on_canceled
+        self._on_beat = on_beat
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="agentexec-lease", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, and forget the worker in the queue."""
+        self._stopping.set()
+        self._thread.join(2 * LISTEN_SLICE)
+        try:
+            self._queue.retire(self._info.id)
+        except QueueUnavailable:
+            logger.info("Worker %s could not say good-bye; it is forgotten in a few minutes.", self._info.id)
+
+    def _run(self) -> None:
+        listener: Listener | None = None
+        next_beat = 0.0
+        while not self._stopping.is_set():
+            try:
+                if time.monotonic() >= next_beat:
+                    next_beat = time.monotonic() + conf.LEASE / BEATS_PER_LEASE
+                    self._beat()
+                listener = listener or self._queue.listen_canceled()
+                canceled = listener.get(max(0.0, min(LISTEN_SLICE, next_beat - time.monotonic())))
+                if canceled is not None and canceled in self._held:
+                    self._on_canceled([canceled])
+            except QueueUnavailable:
+                self._report_overdue()
+                if listener is not None:
+                    listener.close()
+                    listener = None
+                # Sooner than a whole interval: the lease is running out.
+                next_beat = time.monotonic() + min(1.0, conf.LEASE / 10)
+                self._stopping.wait(min(LISTEN_SLICE, conf.LEASE / 10))
+        if listener is not None:
+            listener.close()
+
+    def _beat(self) -> None:
+        by_queue: dict[str, list[Claim]] = defaultdict(list)
+        for held in list(self._held.values()):
+            by_queue[held.claim.queue].append(held.claim)
+        for name in {*self._info.queues, *by_queue}:
+            started = time.monotonic()
+            beat = self._queue.heartbeat(name, self._info.id, by_queue[name])
+            self._note_extended(by_queue[name], started)
+            if beat.lost:
+                self._on_lost(beat.lost)
+            if beat.canceled:
+                self._on_canceled(beat.canceled)
+        self._on_beat()
+        self._info.last_beat = time.time()
+        self._queue.announce(self._info)
+
+    def _note_extended(self, claims: Iterable[Claim], started: float) -> None:
+        for claim in claims:
+            held = self._held.get(claim.agent_id)
+            if held is not None and held.claim is claim:
+                held.extended = started
+
+    def _report_overdue(self) -> None:
+        limit = time.monotonic() - conf.LEASE
+        overdue = [agent_id for agent_id, held in list(self._held.items()) if held.extended < limit]
+        if overdue:
+            self._on_overdue(overdue)

@@ -1,0 +1,53 @@
+"""What a pool is told on its command line, and what it tells each of its processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import socket
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How one worker process runs. Travels to the process by pickle."""
+
+    queues: tuple[str, ...]
+    concurrency: int
+    burst: bool = False
+    max_tasks: int | None = None
+    """Activities after which the process is replaced."""
+    max_rss: int | None = None
+    """Resident memory in bytes after which the process is replaced."""
+    quarantine: bool = False
+    """Whether it runs only activities that crashed a process, one at a time, and ends when there is none."""
+    log_level: str = "INFO"
+    name: str = ""
+    """Unique for every process that ever was: the queue's leases carry it."""
+
+    def named(self, number: int) -> WorkerOptions:
+        """Return these options for the pool's process number `number`."""
+        return replace(self, name=f"{pool_name()}.{number}")
+
+    def for_quarantine(self) -> WorkerOptions:
+        """Return these options for a process that takes one suspect at a time."""
+        return replace(self, quarantine=True, burst=True, concurrency=1, max_tasks=None)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolOptions:
+    """How a pool runs."""
+
+    worker: WorkerOptions
+    workers: int
+    autoreload: bool = False
+
+
+_token = secrets.token_hex(3)
+
+
+def pool_name() -> str:
+    """Return this process's name among all pools: host, process id, and a random part."""
+    host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()) or "localhost"
+    return f"{host}:{os.getpid()}:{_token}"

@@ -1,0 +1,254 @@
+"""The pool: starts worker processes, watches them, and stops them.
+
+A child that dies leaves its claims behind; the pool gives them back at once. What was running when a process
+died is a suspect, and goes to quarantine processes, one at a time each.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
+from types import FrameType
+
+from ..conf import conf
+from ..exceptions import QueueUnavailable
+from ..queues import get_queue
+from .child import EXIT_DRAINED, EXIT_RECYCLED, Child
+from .options import PoolOptions, WorkerOptions, pool_name
+from .preload import SYS_PATH_VARIABLE
+from .reconciler import Reconciler
+
+logger = logging.getLogger(__name__)
+
+TICK = 1.0  # seconds between two looks at everything, without an event
+KILL_AFTER = 10.0  # seconds beyond the grace period after which a process that does not end is killed
+HEALTHY_AFTER = 60.0  # seconds a child must live to be forgiven its predecessors
+LONGEST_PAUSE = 30.0
+SUSPECTS_INTERVAL = 5.0  # seconds between two looks for suspects that other pools left
+STARTUP_TIMEOUT = 120.0  # seconds for imports before the first sign of life
+
+EXIT_CLEAN = 0
+EXIT_FORCED = 3
+
+
+class Pool:
+    """Supervises `options.workers` processes until it is told to stop (or a burst ends)."""
+
+    def __init__(self, options: PoolOptions) -> None:
+        self.name = pool_name()
+        self._options = options
+        self._context = _context()
+        self._children: list[Child] = []
+        self._started = 0
+        self._failures = 0
+        self._start_not_before = 0.0
+        self._suspects_checked = 0.0
+        self._stop_requests = 0
+        self._deadline = 0.0
+        self._forced = False
+        self._reload = False
+        self._unreleased: list[WorkerOptions] = []
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_reader, False)
+        os.set_blocking(self._wake_writer, False)
+
+    def run(self) -> int:
+        """Run until stopped; return 0 after a clean end, 3 if processes had to be killed.
+
+        Raises `QueueUnavailable` if the queue cannot be reached at the start.
+        """
+        get_queue().ping()
+        restore = self._install_signals()
+        reconciler = Reconciler(self.name)
+        reconciler.start()
+        try:
+            self._supervise()
+        finally:
+            for child in self._children:
+                child.kill()
+            reconciler.stop()
+            restore()
+            get_queue().close()
+        return EXIT_FORCED if self._forced else EXIT_CLEAN
+
+    def stop(self) -> None:
+        """Drain; called again, end at once. Safe in a signal handler and in any thread."""
+        self._stop_requests += 1
+        os.write(self._wake_writer, b".")
+
+    def reload(self) -> None:
+        """Drain, so that the caller of `run` can start anew with new code. Safe in any thread."""
+        self._reload = True
+        self.stop()
+
+    @property
+    def wants_reload(self) -> bool:
+        """Whether it ended because of `reload`."""
+        return self._reload
+
+    # The loop
+
+    def _supervise(self) -> None:
+        handled_requests = 0
+        while True:
+            if self._stop_requests > handled_requests:
+                handled_requests += 1
+                self._begin_stop()
+            if not self._stop_requests:
+                self._fill_up()
+            elif not self._children:
+                return
+            if self._options.worker.burst and not self._children:
+                return
+            self._wait_for_events()
+            self._reap()
+            self._kill_the_stuck()
+            self._look_for_suspects()
+
+    def _wait_for_events(self) -> None:
+        sources: list[int | Connection] = [
+            self._wake_reader,
+            *(c.sentinel for c in self._children),
+            *(c.pipe for c in self._children),
+        ]
+        ready = wait(sources, TICK)
+        if self._wake_reader in ready:
+            os.read(self._wake_reader, 1024)
+        for child in self._children:
+            if child.pipe in ready:
+                child.read_beats()
+
+    def _fill_up(self) -> None:
+        """Start what is missing, with a growing pause while children keep dying."""
+        regular = [child for child in self._children if not child.options.quarantine and not child.stopping]
+        if self._options.worker.burst and self._started:
+            return
+        for _ in range(self._options.workers - len(regular)):
+            if time.monotonic() < self._start_not_before:
+                return
+            self._start(self._options.worker)
+
+    def _start(self, options: WorkerOptions) -> None:
+        self._started += 1
+        child = Child(self._context, options.named(self._started))
+        self._children.append(child)
+        logger.debug("Started %s as process %s.", child.options.name, child.process.pid)
+
+    def _begin_stop(self) -> None:
+        if self._stop_requests == 1:
+            logger.info("Draining: running activities get %.0f s.", conf.GRACE_PERIOD)
+            self._deadline = time.monotonic() + conf.GRACE_PERIOD + KILL_AFTER
+        else:
+            logger.info("Ending at once.")
+            self._deadline = time.monotonic() + KILL_AFTER
+        for child in self._children:
+            child.terminate()
+
+    # The ends of children
+
+    def _reap(self) -> None:
+        for child in [child for child in self._children if child.exit_code() is not None]:
+            self._children.remove(child)
+            self._bury(child)
+        for options in list(self._unreleased):
+            self._release(options)
+
+    def _bury(self, child: Child) -> None:
+        code, pid = child.exit_code(), child.process.pid
+        lived = time.monotonic() - child.started
+        child.kill()  # where only the line to it broke, its claims must not be run twice
+        child.close()
+        if code in (EXIT_DRAINED, EXIT_RECYCLED):
+            self._failures = 0
+            return
+        how = f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"with code {code}"
+        logger.error("Worker process %s (%s) ended %s after %.1f s.", child.options.name, pid, how, lived)
+        self._unreleased.append(child.options)
+        if child.options.quarantine:
+            return
+        self._failures = 1 if lived > HEALTHY_AFTER else self._failures + 1
+        # The first restart is immediate; children that keep dying wait 1, 2, 4 ... seconds.
+        pause = 0.0 if self._failures == 1 else min(LONGEST_PAUSE, 2.0 ** (self._failures - 2))
+        self._start_not_before = time.monotonic() + pause
+
+    def _release(self, options: WorkerOptions) -> None:
+        """Give a dead process's claims back; tried again at the next tick if the queue is away."""
+        try:
+            queue = get_queue()
+            released = sum(queue.release_worker(name, options.name, crashed=True) for name in options.queues)
+            queue.retire(options.name)
+        except QueueUnavailable as error:
+            logger.warning("The claims of %s cannot be given back yet: %s", options.name, error)
+            return
+        self._unreleased.remove(options)
+        if released:
+            logger.warning("%d activities of %s go back to the queue.", released, options.name)
+            self._suspects_checked = 0.0
+
+    def _kill_the_stuck(self) -> None:
+        now = time.monotonic()
+        for child in self._children:
+            child.read_beats()
+            limit = conf.STUCK_TIMEOUT if child.has_beaten else STARTUP_TIMEOUT
+            if now - child.last_beat > limit and not child.stopping:
+                logger.error(
+                    "The event loop of %s has been stuck for %.0f s; killing it. A handler blocks it: "
+                    "make that handler sync (`def`), and it will run in a thread.",
+                    child.options.name,
+                    now - child.last_beat,
+                )
+                child.kill()
+        if self._stop_requests and now > self._deadline and self._children:
+            self._forced = True
+            for child in self._children:
+                logger.error("Worker process %s does not end; killing it.", child.options.name)
+                child.kill()
+
+    # Quarantine
+
+    def _look_for_suspects(self) -> None:
+        now = time.monotonic()
+        if self._stop_requests or now - self._suspects_checked < SUSPECTS_INTERVAL:
+            return
+        self._suspects_checked = now
+        try:
+            suspects = sum(get_queue().stats(name).suspects for name in self._options.worker.queues)
+        except QueueUnavailable:
+            return
+        busy = sum(child.options.quarantine for child in self._children)
+        for _ in range(min(suspects, conf.QUARANTINE_WORKERS) - busy):
+            self._start(self._options.worker.for_quarantine())
+
+    def _install_signals(self) -> Callable[[], None]:
+        def handle(number: int, frame: FrameType | None) -> None:
+            self.stop()
+
+        previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+
+        def restore() -> None:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+        return restore
+
+
+def _context() -> ForkServerContext | SpawnContext:
+    """Return how processes are started: from a fork server that holds the imports, or from nothing.
+
+    The fork server saves seconds and memory per process. On macOS system libraries do not survive a fork.
+    """
+    method = conf.START_METHOD or ("forkserver" if sys.platform == "linux" else "spawn")
+    if method == "spawn":
+        return multiprocessing.get_context("spawn")
+    os.environ[SYS_PATH_VARIABLE] = json.dumps(sys.path)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["django_agentexec.worker.preload"])
+    return context

@@ -1,0 +1,250 @@
+"""One worker process: claims, runs up to `concurrency` activities on one event loop, acknowledges.
+
+The event loop runs handlers and nothing else; Redis, database and leases have a thread each:
+
+    dispatcher --claim--> recorder (Start) --row--> loop (handler) --outcome--> recorder --row--> dispatcher
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from functools import partial
+from uuid import UUID
+
+from ..activity.operations import Fail, GiveUp, OwnedOperation, Release, Start
+from ..conf import conf
+from ..exceptions import ActivityNotFound, InvalidTransition
+from ..models import Activity, Status
+from ..queues import Claim, Outcome, Queue, WorkerInfo
+from ..signals import worker_started, worker_stopped
+from .calls import WorkerCalls
+from .dispatcher import Dispatcher
+from .executor import Execution, Stop, one_line
+from .lease import LeaseKeeper
+from .options import WorkerOptions
+from .recorder import Recorder
+from .threads import ConnectionClosingExecutor
+
+logger = logging.getLogger(__name__)
+
+UNWINDING = 2.0  # seconds that stopped handlers get for their clean-up before the process leaves them
+DATABASE_REFUSED_DELAY = 30.0  # seconds until an attempt is repeated whose end the database did not take
+
+
+class Worker:
+    """What one worker process does. `await run()` returns when it has drained.
+
+    `beat` is called once a second from the event loop: who misses it knows that the loop is stuck.
+    """
+
+    def __init__(self, queue: Queue, options: WorkerOptions, *, beat: Callable[[WorkerInfo], None]) -> None:
+        self._options = options
+        self._beat = beat
+        self._executions: dict[UUID, Execution] = {}
+        self._recorder = Recorder()
+        self._threads = ConnectionClosingExecutor(options.concurrency, thread_name_prefix="agentexec-sync")
+        self._calls = WorkerCalls(self._threads)
+        self._stop_now = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._draining_since: float | None = None
+        self._info = WorkerInfo(
+            id=options.name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            queues=list(options.queues),
+            concurrency=options.concurrency,
+            quarantine=options.quarantine,
+            started=time.time(),
+        )
+        self._dispatcher = Dispatcher(
+            queue,
+            options.queues,
+            options.name,
+            options.concurrency,
+            on_claim=self._claimed,
+            on_end=partial(self._from_thread, self._ended.set),
+            quarantine=options.quarantine,
+            burst=options.burst,
+            max_claims=options.max_tasks,
+            recover=Activity.objects.running().dispatched().exists(),
+        )
+        self._lease = LeaseKeeper(
+            queue,
+            self._info,
+            self._dispatcher.held,
+            on_lost=partial(self._stop_from_thread, Stop.LOST),
+            on_overdue=partial(self._stop_from_thread, Stop.LOST, only_locked=True),
+            on_canceled=partial(self._stop_from_thread, Stop.CANCELED),
+            on_beat=self._count_running,
+        )
+
+    async def run(self) -> None:
+        """Work until drained: after `drain()`, the end of a burst, or the limit of tasks or memory."""
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_default_executor(self._threads)
+        worker_started.send_robust(Worker, worker=self._options.name)
+        self._recorder.start()
+        self._dispatcher.start()
+        self._lease.start()
+        beats = asyncio.ensure_future(self._beat_each_second())
+        try:
+            await self._until_drained()
+        finally:
+            beats.cancel()
+            await asyncio.to_thread(self._shut_down)
+
+    def drain(self) -> None:
+        """Claim nothing more and end when all is done; called again, end now. Callable in the loop."""
+        if self._draining_since is not None:
+            self._stop_now.set()
+            return
+        self._draining_since = time.monotonic()
+        self._dispatcher.stop()
+        self._loop.call_later(conf.GRACE_PERIOD, self._stop_now.set)
+
+    async def _until_drained(self) -> None:
+        ended = asyncio.ensure_future(self._ended.wait())
+        stop = asyncio.ensure_future(self._stop_now.wait())
+        await asyncio.wait({ended, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if ended.done():
+            return
+        logger.info("Giving %d running activities back to the queue.", len(self._executions))
+        self._stop(list(self._executions), Stop.SHUTDOWN)
+        await asyncio.wait({ended}, timeout=UNWINDING)
+        # What does not end by itself is left: its thread dies with the process, its late writes are refused.
+        for execution in list(self._executions.values()):
+            self._end(execution, execution.release())
+        await asyncio.wait({ended}, timeout=UNWINDING)
+
+    def _shut_down(self) -> None:
+        self._recorder.stop(UNWINDING)
+        self._lease.stop()
+        worker_stopped.send_robust(Worker, worker=self._options.name)
+
+    # From claim to handler
+
+    def _claimed(self, claim: Claim) -> None:
+        """Note the start in the database; in the dispatcher's thread."""
+        kind = GiveUp if claim.crashes >= conf.MAX_CRASHES else Start
+        start = kind(agent_id=claim.agent_id, fence=claim.fence, worker=self._options.name, crashes=claim.crashes)
+        self._recorder.submit(start).add_done_callback(partial(self._started, claim))
+
+    def _started(self, claim: Claim, written: Future[Activity]) -> None:
+        """Run the handler, unless the row says that there is nothing to run; in the recorder's thread."""
+        error = written.exception()
+        if error is None:
+            activity = written.result()
+            if activity.status == Status.RUNNING:
+                self._from_thread(self._launch, claim, activity)
+            else:
+                self._dispatcher.ack(claim, Outcome.DEAD)  # given up after too many crashes
+        elif isinstance(error, (InvalidTransition, ActivityNotFound)):
+            self._dispatcher.ack(claim, Outcome.DONE)  # canceled, finished or deleted meanwhile
+        else:
+            logger.error("Activity %s could not be started: %s", claim.agent_id, one_line(error))
+            self._dispatcher.ack(claim, Outcome.RETRY, DATABASE_REFUSED_DELAY)
+
+    def _launch(self, claim: Claim, activity: Activity) -> None:
+        execution = Execution(claim, activity, self._recorder.submit, self._calls)
+        self._executions[claim.agent_id] = execution
+        if self._stop_now.is_set():
+            execution.stop(Stop.SHUTDOWN)
+        # The loop holds tasks weakly; `_executions` keeps this one alive.
+        execution.task = self._loop.create_task(self._execute(execution))
+
+    async def _execute(self, execution: Execution) -> None:
+        self._end(execution, await execution.run())
+
+    # From outcome to acknowledgment
+
+    def _end(self, execution: Execution, outcome: OwnedOperation | None) -> None:
+        """Hand in the outcome, once per execution."""
+        if self._executions.pop(execution.claim.agent_id, None) is not execution:
+            return
+        if outcome is None:
+            self._dispatcher.ack(execution.claim, Outcome.DONE)
+        else:
+            self._recorder.submit(outcome).add_done_callback(partial(self._ended_in_row, execution, outcome))
+
+    def _ended_in_row(self, execution: Execution, outcome: OwnedOperation, written: Future[Activity]) -> None:
+        """Acknowledge what the row says; in the recorder's thread."""
+        error = written.exception()
+        if error is None:
+            self._acknowledge(execution.claim, outcome, written.result())
+        elif isinstance(error, (InvalidTransition, ActivityNotFound)):
+            self._dispatcher.ack(execution.claim, Outcome.DONE)  # ended by somebody else meanwhile
+        elif isinstance(outcome, Fail):
+            logger.error("The end of activity %s could not be written: %s", outcome.agent_id, one_line(error))
+            self._dispatcher.ack(execution.claim, Outcome.RETRY, DATABASE_REFUSED_DELAY)
+        else:
+            # The database refuses this result for good, for example for a character it cannot store.
+            refused = Fail(agent_id=outcome.agent_id, fence=outcome.fence, error=one_line(error))
+            self._recorder.submit(refused).add_done_callback(partial(self._ended_in_row, execution, refused))
+
+    def _acknowledge(self, claim: Claim, outcome: OwnedOperation, activity: Activity) -> None:
+        if activity.status == Status.QUEUED and isinstance(outcome, Release):
+            self._dispatcher.ack(claim, Outcome.RELEASE)
+            return
+        if activity.status == Status.QUEUED and isinstance(outcome, Fail):
+            self._dispatcher.ack(claim, Outcome.RETRY, outcome.retry_delay or 0.0)
+        elif activity.status == Status.ERROR:
+            self._info.failed += 1
+            self._dispatcher.ack(claim, Outcome.DEAD)
+        else:
+            self._info.done += 1
+            self._dispatcher.ack(claim, Outcome.DONE)
+
+    # Stopping single activities
+
+    def _stop_from_thread(self, reason: Stop, agent_ids: Iterable[UUID], only_locked: bool = False) -> None:
+        self._from_thread(self._stop, list(agent_ids), reason, only_locked)
+
+    def _stop(self, agent_ids: Iterable[UUID], reason: Stop, only_locked: bool = False) -> None:
+        for agent_id in agent_ids:
+            execution = self._executions.get(agent_id)
+            # Without a lock key nobody is harmed if two run for a moment: the row takes one only.
+            if execution is not None and (execution.activity.lock_key or not only_locked):
+                logger.info("Stopping %s %s: %s.", execution.activity.agent_type, agent_id, reason.value)
+                execution.stop(reason)
+
+    def _from_thread(self, function: Callable[..., object], *args: object) -> None:
+        self._loop.call_soon_threadsafe(function, *args)
+
+    # Signs of life
+
+    def _count_running(self) -> None:
+        self._info.running = len(self._executions)
+
+    async def _beat_each_second(self) -> None:
+        while True:
+            self._count_running()
+            self._beat(self._info)
+            if self._options.max_rss and resident_memory() > self._options.max_rss:
+                logger.info("This process uses more than %d MB; it will be replaced.", self._options.max_rss >> 20)
+                self._dispatcher.stop()
+            await asyncio.sleep(1.0)
+
+
+def resident_memory() -> int:
+    """Return this process's resident memory in bytes (its peak, where /proc is absent)."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def install_signals(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
+    """SIGTERM drains, a second one ends at once. Ctrl-C reaches the pool, which passes it on as SIGTERM."""
+    loop.add_signal_handler(signal.SIGTERM, worker.drain)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,91 @@
+"""The reconciler: finds activities that the database knows and the queue does not, and pushes them again.
+
+That heals what lies between the two stores: a process that died between commit and push, a Redis that was
+flushed, restored from an old snapshot, or away. Of all pools, one at a time does it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from datetime import timedelta
+from uuid import UUID
+
+from django.db import DatabaseError, InterfaceError, connections
+from django.utils import timezone
+
+from ..activity.dispatch import push
+from ..activity.writer import database
+from ..conf import conf
+from ..exceptions import QueueUnavailable
+from ..models import Activity
+from ..queues import get_queue
+
+logger = logging.getLogger(__name__)
+
+BATCH = 1_000  # rows per query and ids per question to the queue
+# Rows younger than this may be on their way into the queue right now.
+SETTLING = timedelta(seconds=5)
+
+
+def reconcile(*, settling: timedelta = SETTLING) -> int:
+    """Push every active row that is missing in its queue, in the order of creation; return how many.
+
+    Two queries and one round trip per 1,000 active rows and queue.
+    """
+    pushed, after = 0, UUID(int=0)
+    candidates = (
+        Activity.objects.using(database())
+        .active()
+        .dispatched()
+        .filter(updated_at__lte=timezone.now() - settling)
+        .order_by("agent_id")
+    )
+    while ids := dict(candidates.filter(agent_id__gt=after).values_list("agent_id", "queue")[:BATCH]):
+        by_queue: dict[str, list[UUID]] = defaultdict(list)
+        for agent_id, queue in ids.items():
+            by_queue[queue].append(agent_id)
+        missing = [i for queue, wanted in by_queue.items() for i in get_queue().missing(queue, wanted)]
+        if missing:
+            # Read again: some may have ended between the first look and the queue's answer.
+            pushed += push(candidates.filter(agent_id__in=missing).defer("context", "result"), keep_place=True)
+        after = max(ids)
+    return pushed
+
+
+class Reconciler:
+    """Runs `reconcile` now and then, in a thread of the pool."""
+
+    def __init__(self, holder: str) -> None:
+        self._holder = holder
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="agentexec-reconciler", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping.set()
+        self._thread.join(1.0)
+
+    def _run(self) -> None:
+        while True:
+            self._run_once()
+            if self._stopping.wait(conf.RECONCILE_INTERVAL):
+                return
+
+    def _run_once(self) -> None:
+        try:
+            # Leads a little longer than until the next look, so that the duty stays where it is.
+            if not get_queue().try_lead("reconciler", self._holder, 1.5 * conf.RECONCILE_INTERVAL):
+                return
+            pushed = reconcile()
+            if pushed:
+                logger.warning("%d activities were missing in the queue; they are back.", pushed)
+        except (QueueUnavailable, DatabaseError, InterfaceError) as error:
+            logger.warning("Database and queue could not be compared: %s", error)
+        finally:
+            connections.close_all()

@@ -1,0 +1,108 @@
+"""Group commit: writes that arrive while one transaction is under way share the next one.
+
+One thread per worker process, with its own database connection. Handing in a write costs nothing;
+its future ends when the write is committed, or carries why it was refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+
+from django.db import InterfaceError, OperationalError, connections
+
+from ..activity.operations import Operation
+from ..activity.writer import apply, database
+from ..models import Activity
+
+logger = logging.getLogger(__name__)
+
+Write = tuple[Operation, "Future[Activity]"]
+
+LARGEST_BATCH = 500  # rows of one transaction: it should hold its locks for milliseconds only
+FIRST_PAUSE = 0.05  # seconds between two tries while the database is away, doubled up to the longest
+LONGEST_PAUSE = 2.0
+
+
+class Recorder:
+    """Writes operations in the order in which they are handed in, many per transaction."""
+
+    def __init__(self) -> None:
+        self._writes: SimpleQueue[Write | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="agentexec-recorder", daemon=True)
+        self._giving_up = threading.Event()
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def submit(self, operation: Operation) -> Future[Activity]:
+        """Hand in a write. The future's callbacks run in the recorder's thread: keep them short."""
+        future: Future[Activity] = Future()
+        self._writes.put((operation, future))
+        return future
+
+    def stop(self, timeout: float) -> bool:
+        """Write what was handed in, then end; False if that took longer than `timeout` seconds."""
+        self._writes.put(None)
+        self._thread.join(timeout)
+        self._giving_up.set()
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            while batch := self._next_batch():
+                self._write(batch)
+        finally:
+            connections.close_all()
+
+    def _next_batch(self) -> list[Write]:
+        """Return what has arrived, at least one write; nothing once the end was handed in."""
+        first = self._writes.get()
+        if first is None:
+            return []
+        batch = [first]
+        while len(batch) < LARGEST_BATCH:
+            try:
+                write = self._writes.get_nowait()
+            except Empty:
+                break
+            if write is None:
+                self._writes.put(None)  # this batch first, then the end
+                break
+            batch.append(write)
+        return batch
+
+    def _write(self, batch: list[Write]) -> None:
+        try:
+            applied = self._apply_until_database_answers([operation for operation, _ in batch])
+        except Exception as error:  # noqa: BLE001  # handed on to whoever waits for the write
+            if len(batch) == 1:
+                batch[0][1].set_exception(error)
+                return
+            # One write that the database does not take must not take the others down.
+            for write in batch:
+                self._write([write])
+            return
+        for (_, future), outcome in zip(batch, applied, strict=True):
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+    def _apply_until_database_answers(self, operations: list[Operation]) -> list[Activity | Exception]:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return list(apply(operations))
+            except (OperationalError, InterfaceError) as error:
+                # Also what a cut connection leaves open: every operation may be applied twice.
+                connections[database()].close()
+                if self._giving_up.is_set():
+                    raise
+                logger.warning("The database does not answer (%s); trying again in %.2f s.", error, pause)
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)

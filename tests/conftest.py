@@ -1,0 +1,28 @@
+"""Fixtures for the whole suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests import plugin
+from tests.servers import Valkey
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Valkey:
+    """The suite's Valkey server."""
+    return plugin.valkey
+
+
+@pytest.fixture(autouse=True)
+def clean_queue() -> Iterator[None]:
+    """Leave nothing in the queue for the next test."""
+    from django_agentexec.queues import get_queue, reset_queue
+
+    yield
+    queue = get_queue()
+    queue.clear()
+    queue.close()
+    reset_queue()

@@ -1,0 +1,33 @@
+"""A pytest plugin that starts the suite's servers, from wheels, before pytest-django reads the settings.
+
+Loaded by `-p tests.plugin` (see pyproject.toml). `AGENTEXEC_TEST_DB=postgresql` runs the database tests on
+PostgreSQL instead of SQLite.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.servers import postgresql_server, valkey_server
+
+_servers = ExitStack()
+valkey = _servers.enter_context(valkey_server())
+_folder = Path(tempfile.mkdtemp(prefix="agentexec-tests-"))
+_servers.callback(shutil.rmtree, _folder, ignore_errors=True)
+
+os.environ["AGENTEXEC_TEST_REDIS"] = valkey.url
+os.environ["AGENTEXEC_TEST_SQLITE"] = str(_folder / "test.sqlite3")
+if os.environ.get("AGENTEXEC_TEST_DB") == "postgresql":
+    os.environ["AGENTEXEC_TEST_DATABASE"] = json.dumps(_servers.enter_context(postgresql_server()))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the servers."""
+    _servers.close()

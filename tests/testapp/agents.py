@@ -1,0 +1,108 @@
+"""Tasks of the test suite."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import threading
+import time
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from django_agentexec import Attempt, activity, task
+
+
+class Text(BaseModel):
+    text: str = ""
+
+
+class Keyed(BaseModel):
+    key: str
+    number: int = 0
+    seconds: float = 0.0
+
+
+class Report(BaseModel):
+    title: str
+    words: int
+
+
+class Work(BaseModel):
+    """What a handler of the process tests is to do, and where it tells of it."""
+
+    journal: str
+    name: str = ""
+    key: str = ""
+    seconds: float = 0.0
+
+
+def note(journal: str, event: str, name: str, agent_id: UUID) -> None:
+    """Write down, outside of the system under test, that something happened."""
+    with sqlite3.connect(journal, timeout=30) as connection:
+        connection.execute(
+            "INSERT INTO events (event, name, agent_id, pid, at) VALUES (?, ?, ?, ?, ?)",
+            (event, name, str(agent_id), os.getpid(), time.time()),
+        )
+    connection.close()
+
+
+@task("shout")
+def shout(agent_id: UUID, context: Text) -> str:
+    return context.text.upper()
+
+
+@task("report")
+async def report(agent_id: UUID, context: Text) -> Report:
+    await activity.aupdate(agent_id, "Counting", percentage=50)
+    return Report(title=context.text, words=len(context.text.split()))
+
+
+@task("fail", max_retries=0)
+async def fail(agent_id: UUID, context: Text) -> None:
+    raise RuntimeError(context.text)
+
+
+@task("keyed", lock_key="key:{key}")
+async def keyed(agent_id: UUID, context: Keyed) -> int:
+    await asyncio.sleep(context.seconds)
+    return context.number
+
+
+@task("work")
+async def work(agent_id: UUID, context: Work) -> str:
+    await asyncio.to_thread(note, context.journal, "start", context.name, agent_id)
+    await asyncio.sleep(context.seconds)
+    await asyncio.to_thread(note, context.journal, "end", context.name, agent_id)
+    return context.name
+
+
+@task("locked_work", lock_key="key:{key}")
+async def locked_work(agent_id: UUID, context: Work) -> str:
+    result: str = await work(agent_id, context)
+    return result
+
+
+@task("sync_work")
+def sync_work(agent_id: UUID, context: Work, attempt: Attempt) -> str:
+    note(context.journal, "start", context.name, agent_id)
+    waiting = threading.Event()
+    deadline = time.monotonic() + context.seconds
+    while time.monotonic() < deadline and not attempt.canceled:
+        waiting.wait(0.01)
+    note(context.journal, "canceled" if attempt.canceled else "end", context.name, agent_id)
+    return context.name
+
+
+@task("die", max_retries=0)
+async def die(agent_id: UUID, context: Work) -> None:
+    await asyncio.to_thread(note, context.journal, "start", context.name, agent_id)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task("block")
+async def block(agent_id: UUID, context: Work) -> None:
+    note(context.journal, "start", context.name, agent_id)
+    time.sleep(context.seconds)  # noqa: ASYNC251  # the misbehaviour under test
