@@ -19,9 +19,7 @@ async def research_company(agent_id: UUID, context: ResearchContext) -> CompanyB
     """Read a company's report and return what one should know about the company."""
     runner = OpenAIRunner(agent_id, max_turns_recovery=True)
     agent = company_analyst(build_model(), runner.tools.report_status, runner.prompts.report_status)
-    result = await runner.run(
-        agent, f"Company: {context.company}\nDocument: {context.document}", max_turns=MAX_TURNS
-    )
+    result = await runner.run(agent, f"Company: {context.company}\nDocument: {context.document}", max_turns=MAX_TURNS)
     return result.final_output_as(CompanyBrief, raise_if_incorrect_type=True)
 
 
@@ -33,6 +31,10 @@ async def review_contract(agent_id: UUID, context: ContractContext) -> CheckedRe
     agent = contract_reviewer(build_model(), runner.tools.report_status, runner.prompts.report_status)
     result = await runner.run(agent, f"Document: {context.document}", max_turns=MAX_TURNS)
     review = result.final_output_as(ContractReview, raise_if_incorrect_type=True)
-    quotes = [item.quote for item in (*review.dates, *review.amounts, *review.risky_clauses)]
+    quotes = [
+        *(date.quote for date in review.dates),
+        *(amount.quote for amount in review.amounts),
+        *(clause.quote for clause in review.risky_clauses),
+    ]
     unverified = [quote for quote in dict.fromkeys(quotes) if not document.contains(quote)]
     return CheckedReview(**review.model_dump(), unverified_quotes=unverified)

@@ -96,7 +96,7 @@ def _paginate(text: str) -> list[str]:
     for paragraph in re.split(r"\n\s*\n", text):
         size = sum(map(len, pages[-1]))
         if pages[-1] and size + len(paragraph) > PAGE_CHARACTERS:
-            carried = []
+            carried: list[str] = []
             while len(pages[-1]) > 1 and is_heading(pages[-1][-1]):
                 carried.insert(0, pages[-1].pop())
             pages.append(carried)

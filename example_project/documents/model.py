@@ -44,9 +44,7 @@ def model_choice() -> ModelChoice:
     if not key and not base_url:
         return ModelChoice("offline")
     if base_url and not name:
-        raise ImproperlyConfigured(
-            f"OPENAI_BASE_URL is {base_url!r}, but no model is named: set AGENTEXEC_DEMO_MODEL."
-        )
+        raise ImproperlyConfigured(f"OPENAI_BASE_URL is {base_url!r}, but no model is named: set AGENTEXEC_DEMO_MODEL.")
     if api == "chat":
         return ModelChoice("chat", name, base_url)
     if api == "responses":

@@ -11,8 +11,7 @@ from . import library
 def list_documents() -> str:
     """List the documents of the library: name, number of pages and title, one a line."""
     return "\n".join(
-        f"{document.name} | {len(document.pages)} pages | {document.title}"
-        for document in library.all_documents()
+        f"{document.name} | {len(document.pages)} pages | {document.title}" for document in library.all_documents()
     )
 
 

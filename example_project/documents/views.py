@@ -6,7 +6,7 @@ Open to whoever reaches the server, which in the demo listens on this machine al
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db.models import QuerySet
 from django.views.generic import DetailView, ListView
@@ -15,8 +15,14 @@ from django_agentexec.models import Activity
 
 from .model import model_choice
 
+if TYPE_CHECKING:  # Django's views are generic for the type checker only
+    ActivityList = ListView[Activity]
+    ActivityDetail = DetailView[Activity]
+else:
+    ActivityList, ActivityDetail = ListView, DetailView
 
-class RunList(ListView[Activity]):
+
+class RunList(ActivityList):
     """The latest runs, active ones first."""
 
     template_name = "documents/runs.html"
@@ -33,7 +39,7 @@ class RunList(ListView[Activity]):
         return super().get_context_data(model=model_choice(), reload=has_active, **kwargs)
 
 
-class RunDetail(DetailView[Activity]):
+class RunDetail(ActivityDetail):
     """One run: where it stands, its log, and its result."""
 
     template_name = "documents/run.html"

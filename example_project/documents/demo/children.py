@@ -10,8 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from django.conf import settings
-
+MANAGE = Path(__file__).parents[3] / "manage.py"
 HOST = "127.0.0.1"
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 15.0
@@ -32,7 +31,7 @@ class Child:
         log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(Path(settings.BASE_DIR) / "manage.py"), *arguments],
+                [sys.executable, str(MANAGE), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

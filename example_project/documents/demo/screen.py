@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from typing import TextIO
 from uuid import UUID
+
+from django.core.management.base import OutputWrapper
 
 from django_agentexec.models import Activity, Status
 
@@ -17,7 +18,7 @@ COLORS = {Status.COMPLETE: 32, Status.ERROR: 31, Status.CANCELED: 33, Status.RUN
 class Screen:
     """Writes to `out`. `subjects` says, by activity, which document it is about."""
 
-    def __init__(self, out: TextIO, subjects: Mapping[UUID, str]) -> None:
+    def __init__(self, out: OutputWrapper, subjects: Mapping[UUID, str]) -> None:
         self.out = out
         self.subjects = subjects
         self.is_terminal = out.isatty()
@@ -34,12 +35,12 @@ class Screen:
 
     def _redraw(self, activities: Sequence[Activity]) -> None:
         width = shutil.get_terminal_size().columns
-        if self._height:
-            self.out.write(f"\x1b[{self._height}F")
+        text = f"\x1b[{self._height}F" if self._height else ""  # back to the first line
         for activity in activities:
             line = self._line(activity)[: width - 1]
             color = COLORS.get(Status(activity.status), 0)
-            self.out.write(f"\x1b[{color}m{line}\x1b[0m\x1b[K\n")
+            text += f"\x1b[{color}m{line}\x1b[0m\x1b[K\n"
+        self.out.write(text)
         self._height = len(activities)
 
     def _line(self, activity: Activity) -> str:

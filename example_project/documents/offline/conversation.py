@@ -43,9 +43,7 @@ class Conversation:
         if isinstance(items, str):
             return cls(items, [], must_answer=False)
         outputs = {
-            item["call_id"]: _text(item["output"])
-            for item in items
-            if item.get("type") == "function_call_output"
+            item["call_id"]: _text(item["output"]) for item in items if item.get("type") == "function_call_output"
         }
         calls = [
             ToolCall(item["name"], json.loads(item["arguments"] or "{}"), outputs[item["call_id"]])

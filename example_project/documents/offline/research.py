@@ -9,7 +9,7 @@ from example_project.documents.schemas import CompanyBrief, CompanyRisk, Figure
 from .conversation import Conversation, Turn
 from .reading import MONEY, SENTENCE_END, next_reading_turn, paragraphs
 
-QUERIES = ["principal risks", "outlook expect"]
+QUERIES = ["risks and uncertainties", "the outlook"]
 WANTED = [
     "Revenue",
     "Lease revenue",
@@ -61,8 +61,7 @@ def _figures(text: str) -> list[Figure]:
     rows: dict[str, list[str]] = {}
     for line in text.splitlines():
         cells = [
-            cell.strip(" *")
-            for cell in (line.split("|")[1:-1] if "|" in line else re.split(r"\s{2,}", line.strip()))
+            cell.strip(" *") for cell in (line.split("|")[1:-1] if "|" in line else re.split(r"\s{2,}", line.strip()))
         ]
         values = [cell for cell in cells[1:] if VALUE.fullmatch(cell)]
         if len(values) >= 2 and cells[0]:

@@ -12,12 +12,7 @@ from .conversation import Conversation, Turn
 from .reading import MONEY, Paragraph, next_reading_turn, paragraphs
 from .risks import SEVERITIES, known_risks
 
-QUERIES = [
-    "limitation of liability",
-    "indemnify hold harmless",
-    "renewal notice",
-    "terminate change of control",
-]
+QUERIES = ["limits of liability", "indemnities", "renewal and notice", "termination and change of control"]
 ROLES = r"Customer|Supplier|Provider|Landlord|Tenant|Guarantor"
 DEFINED_ROLE = re.compile(rf'\((?:the )?"({ROLES})"\)')
 COMPANY = re.compile(r"[A-Z][\w&'-]*(?: [A-Z&][\w&'-]*)*,? (?:plc|Limited|LLC|Inc\.|GmbH|AB)(?!\w)")

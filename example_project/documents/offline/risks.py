@@ -58,9 +58,7 @@ RISKS = (
         "An early end makes future or waived payments due at once.",
         r"early termination fee|becomes due at once|present value of all rent|repay the unamortized",
     ),
-    Risk(
-        "personal guarantee", "high", "A person answers for the company's debts.", r"personally .*guarantees"
-    ),
+    Risk("personal guarantee", "high", "A person answers for the company's debts.", r"personally .*guarantees"),
     Risk(
         "rights in data",
         "high",
@@ -87,9 +85,7 @@ RISKS = (
         "Data leaves the European Economic Area.",
         r"standard contractual clauses",
     ),
-    Risk(
-        "sole remedy", "medium", "Other claims are given up.", r"sole (?:and exclusive )?remedy|only remedy"
-    ),
+    Risk("sole remedy", "medium", "Other claims are given up.", r"sole (?:and exclusive )?remedy|only remedy"),
     Risk("holding over", "medium", "Staying longer costs a multiple.", r"two hundred percent"),
     Risk("suspension", "low", "A late payment may stop the service.", r"may suspend the"),
     Risk(

@@ -83,7 +83,7 @@ class Command(BaseCommand):
     def _run(self, timeout: float, checks: Sequence[Callable[[], None]]) -> list[Activity]:
         """Enqueue the work and show its progress until all has ended; return the activities."""
         subjects = enqueue_all()
-        screen = Screen(self.stdout._out, subjects)
+        screen = Screen(self.stdout, subjects)
         deadline = time.monotonic() + timeout
         while True:
             activities = _load(list(subjects))
