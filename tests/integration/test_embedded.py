@@ -218,9 +218,7 @@ def test_a_killed_server_is_started_again_with_its_data(join: Join) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="finds the guardian in /proc")
-def test_after_guardian_and_server_were_killed_the_next_user_starts_with_the_data(
-    join: Join, folder: Path
-) -> None:
+def test_after_guardian_and_server_were_killed_the_next_user_starts_with_the_data(join: Join, folder: Path) -> None:
     user = join()
     client = user.client()
     client.set("kept", "yes")
@@ -234,9 +232,7 @@ def test_after_guardian_and_server_were_killed_the_next_user_starts_with_the_dat
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="finds the guardian in /proc")
-def test_the_server_of_a_killed_guardian_is_adopted_and_ends_with_the_last_user(
-    join: Join, folder: Path
-) -> None:
+def test_the_server_of_a_killed_guardian_is_adopted_and_ends_with_the_last_user(join: Join, folder: Path) -> None:
     first = join()
     client = first.client()
     run_id = server_info(client)["run_id"]
@@ -268,9 +264,7 @@ def test_a_stale_socket_and_process_id_are_no_obstacle(join: Join, folder: Path)
     assert join().client().ping()
 
 
-def test_a_folder_with_a_long_path_has_its_socket_among_the_temporary_files(
-    join: Join, tmp_path: Path
-) -> None:
+def test_a_folder_with_a_long_path_has_its_socket_among_the_temporary_files(join: Join, tmp_path: Path) -> None:
     deep = tmp_path / ("x" * 60) / ("y" * 60) / ".agentexec"
 
     path = Path(join(deep).socket())

@@ -85,9 +85,7 @@ async def test_research_finds_figures_risks_and_outlook(
 async def test_research_quotes_the_document_word_for_word(report_status: Tool) -> None:
     for company, document in REPORTS.items():
         brief = await research(company, report_status)
-        assert [
-            risk.quote for risk in brief.risks if not library.get_document(document).contains(risk.quote)
-        ] == []
+        assert [risk.quote for risk in brief.risks if not library.get_document(document).contains(risk.quote)] == []
 
 
 async def test_an_agent_reports_progress_that_only_grows(report_status: Tool, reports: Reports) -> None:
@@ -161,8 +159,7 @@ async def test_review_quotes_the_contract_word_for_word(document: str, report_st
 async def test_the_model_plays_every_run_alike_and_counts_tokens(report_status: Tool) -> None:
     agent = contract_reviewer(MODEL, report_status, "")
     runs = [
-        await Runner.run(agent, "Document: commercial-lease.txt", max_turns=40, run_config=SILENT)
-        for _ in range(2)
+        await Runner.run(agent, "Document: commercial-lease.txt", max_turns=40, run_config=SILENT) for _ in range(2)
     ]
 
     first, second = (run.context_wrapper.usage for run in runs)
@@ -229,9 +226,7 @@ def test_the_environment_chooses_the_model(
     "environment",
     [{"OPENAI_BASE_URL": "http://localhost:1/v1"}, {"OPENAI_API_KEY": "k", "OPENAI_API": "telepathy"}],
 )
-def test_a_contradictory_environment_is_refused(
-    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_contradictory_environment_is_refused(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     set_environment(monkeypatch, environment)
 
     with pytest.raises(ImproperlyConfigured, match="OPENAI"):
