@@ -35,6 +35,8 @@ class Operation(ABC):
     agent_id: UUID
     writes: ClassVar[tuple[str, ...]]
     """The columns that `apply` may change."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Columns that `apply`, or who asked for it, reads beyond the usual ones."""
 
     @abstractmethod
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
@@ -56,6 +58,8 @@ class Start(Operation):
         "started_at",
         "run_after",
     )
+
+    reads = ("context",)
 
     fence: int
     worker: str
@@ -120,6 +124,7 @@ class AddUsage(OwnedOperation):
     """Add to the token usage. Also after a cancel, since canceled tokens are paid for, too."""
 
     writes = ("usage", "updated_at")
+    reads = ("usage",)
 
     usage: Mapping[str, int]
 

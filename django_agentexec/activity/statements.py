@@ -8,7 +8,7 @@ PostgreSQL fall back to the ORM's insert.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar
 
 from django.db import connections, models
@@ -85,7 +85,8 @@ def _adapter(field: Field[Any, Any], using: str) -> Adapter:
     connection = connections[using]
     target = getattr(field, "target_field", field)  # a foreign key stores what it points at
     if isinstance(target, models.DateTimeField):
-        adapt: Adapter = connection.ops.adapt_datetimefield_value
+        # The rows of a batch share their times.
+        adapt: Adapter = lru_cache(maxsize=16)(connection.ops.adapt_datetimefield_value)
     elif isinstance(target, models.JSONField):
         encoder = target.encoder
         adapt = lambda value: None if value is None else connection.ops.adapt_json_value(value, encoder)  # noqa: E731

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from uuid import UUID
 
 from django.db import router, transaction
@@ -16,7 +17,7 @@ from django.utils import timezone
 from ..exceptions import ActivityNotFound, InvalidTransition
 from ..models import Activity, ActivityLog
 from ..signals import activity_changed
-from .operations import Operation, Start
+from .operations import Operation
 from .statements import insert_rows, update_rows
 
 Applied = Activity | InvalidTransition | ActivityNotFound
@@ -24,12 +25,11 @@ Applied = Activity | InvalidTransition | ActivityNotFound
 
 Change = tuple[Activity, ActivityLog | None]
 
-# All that an operation may read or change, except what only a start needs.
-STATE_FIELDS = (
-    "status", "percentage", "latest_log_message", "latest_log_timestamp", "updated_at", "started_at",
-    "finished_at", "usage", "error", "traceback", "run_after", "attempt", "retries", "crashes", "fence", "worker",
+# All that operations read; what they only write needs no reading. Fewer columns are less time per row.
+READ_FIELDS = (
+    "agent_id", "agent_type", "status", "percentage", "queue", "lock_key", "priority", "attempt", "retries",
+    "max_retries", "crashes", "fence", "started_at",
 )  # fmt: skip
-_READ_ALWAYS = ("agent_id", "agent_type", "queue", "lock_key", "priority", "max_retries", "created_at")
 
 
 def database() -> str:
@@ -44,7 +44,8 @@ def apply(operations: Sequence[Operation]) -> list[Applied]:
     columns: dict[UUID, set[str]] = defaultdict(set)
     with transaction.atomic(using=using):
         rows = _lock(operations, using)
-        applied = [_apply_one(operation, rows, changes, columns) for operation in operations]
+        now = timezone.now()
+        applied = [_apply_one(operation, rows, now, changes, columns) for operation in operations]
         if changes:
             _save(changes, columns, using)
             _announce_on_commit(changes, using)
@@ -70,19 +71,23 @@ def _lock(operations: Sequence[Operation], using: str) -> dict[UUID, Activity]:
     """Return the operations' rows, locked, in the order of their ids, so that two writers cannot deadlock."""
     ids = {operation.agent_id for operation in operations}
     rows = Activity.objects.using(using).select_for_update().filter(agent_id__in=ids).order_by("agent_id")
-    if not any(isinstance(operation, Start) for operation in operations):
-        rows = rows.only(*_READ_ALWAYS, *STATE_FIELDS)  # only a start needs the context
+    extra = {name for operation in operations for name in operation.reads}
+    rows = rows.only(*READ_FIELDS, *extra)
     return {row.agent_id: row for row in rows}
 
 
 def _apply_one(
-    operation: Operation, rows: dict[UUID, Activity], changes: list[Change], columns: dict[UUID, set[str]]
+    operation: Operation,
+    rows: dict[UUID, Activity],
+    now: datetime,
+    changes: list[Change],
+    columns: dict[UUID, set[str]],
 ) -> Applied:
     activity = rows.get(operation.agent_id)
     if activity is None:
         return ActivityNotFound(operation.agent_id)
     try:
-        line = operation.apply(activity, timezone.now())
+        line = operation.apply(activity, now)
     except InvalidTransition as refusal:
         return refusal
     changes.append((activity, line))
