@@ -21,6 +21,26 @@ Row = TypeVar("Row", bound=models.Model)
 MOST_PARAMETERS = 30_000
 
 
+def lock_rows(model: type[Row], keys: Sequence[Any], names: Sequence[str], using: str) -> list[Row]:
+    """Return the rows with these primary keys, locked until the end of the transaction; other columns are deferred.
+
+    They are locked in the order of their keys, so that two writers cannot deadlock.
+    """
+    connection = connections[using]
+    sql, key, attributes, converters = _select_statement(model, tuple(names), using)
+    suffix = connection.ops.for_update_sql() if connection.features.has_select_for_update else ""
+    with connection.cursor() as cursor:
+        places = ", ".join(["%s"] * len(keys))
+        cursor.execute(
+            f"{sql} IN ({places}) ORDER BY {key} {suffix}", [_adapter(model._meta.pk, using)(k) for k in keys]
+        )
+        rows = cursor.fetchall()
+    return [
+        model.from_db(using, attributes, [convert(v) for convert, v in zip(converters, row, strict=True)])
+        for row in rows
+    ]
+
+
 def insert_rows(model: type[Row], rows: Sequence[Row], using: str) -> None:
     """Insert rows of `model`; sets the primary keys that the database makes. One statement per ~1,000 rows."""
     if not connections[using].features.can_return_rows_from_bulk_insert:
@@ -59,6 +79,18 @@ def _insert_batch(
 
 
 @cache
+def _select_statement(
+    model: type[models.Model], names: tuple[str, ...], using: str
+) -> tuple[str, str, list[str], list[Adapter]]:
+    quote, meta = connections[using].ops.quote_name, model._meta
+    fields = [field for field in meta.concrete_fields if field.name in names or field.primary_key]
+    columns = ", ".join(quote(str(field.column)) for field in fields)
+    key = quote(str(meta.pk.column))
+    sql = f"SELECT {columns} FROM {quote(meta.db_table)} WHERE {key}"
+    return sql, key, [field.attname for field in fields], [_converter(field, using) for field in fields]
+
+
+@cache
 def _insert_columns(model: type[models.Model], using: str) -> tuple[list[str], list[Adapter]]:
     fields = {name: field for name, field in _fields(model).items() if not isinstance(field, models.AutoField)}
     return list(fields), [_adapter(field, using) for field in fields.values()]
@@ -80,6 +112,23 @@ def _fields(model: type[models.Model]) -> dict[str, Field[Any, Any]]:
     return {str(field.column): field for field in model._meta.concrete_fields}
 
 
+def _converter(field: Field[Any, Any], using: str) -> Adapter:
+    """Return what the ORM does to a value that it reads from this column."""
+    connection = connections[using]
+    column = field.get_col(field.model._meta.db_table)
+    steps = [*connection.ops.get_db_converters(column), *column.get_db_converters(connection)]
+    if not steps:
+        return lambda value: value
+
+    def convert(value: Any) -> Any:
+        for step in steps:
+            value = step(value, column, connection)
+        return value
+
+    return convert
+
+
+@cache
 def _adapter(field: Field[Any, Any], using: str) -> Adapter:
     """Return what `field.get_db_prep_save` does to a value that already has the field's Python type."""
     connection = connections[using]

@@ -18,7 +18,7 @@ from ..exceptions import ActivityNotFound, InvalidTransition
 from ..models import Activity, ActivityLog
 from ..signals import activity_changed
 from .operations import Operation
-from .statements import insert_rows, update_rows
+from .statements import insert_rows, lock_rows, update_rows
 
 Applied = Activity | InvalidTransition | ActivityNotFound
 """What became of an operation: the row as it was committed, or why it was refused."""
@@ -68,12 +68,10 @@ def insert(activities: Sequence[Activity], message: str) -> None:
 
 
 def _lock(operations: Sequence[Operation], using: str) -> dict[UUID, Activity]:
-    """Return the operations' rows, locked, in the order of their ids, so that two writers cannot deadlock."""
+    """Return the operations' rows, locked, with the columns that they read."""
     ids = {operation.agent_id for operation in operations}
-    rows = Activity.objects.using(using).select_for_update().filter(agent_id__in=ids).order_by("agent_id")
-    extra = {name for operation in operations for name in operation.reads}
-    rows = rows.only(*READ_FIELDS, *extra)
-    return {row.agent_id: row for row in rows}
+    names = {*READ_FIELDS, *(name for operation in operations for name in operation.reads)}
+    return {row.agent_id: row for row in lock_rows(Activity, list(ids), sorted(names), using)}
 
 
 def _apply_one(
