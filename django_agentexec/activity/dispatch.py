@@ -55,7 +55,9 @@ def _stop(queue: str, agent_ids: Sequence[UUID]) -> None:
 
 
 def _on_commit(function: Callable[[], object]) -> None:
-    transaction.on_commit(partial(_unless_unavailable, function), using=database())
+    # Robust: the row is committed, so whatever goes wrong here must not look like a failed enqueue to the
+    # caller, nor keep the caller's other callbacks from running. Django logs it.
+    transaction.on_commit(partial(_unless_unavailable, function), using=database(), robust=True)
 
 
 def _unless_unavailable(function: Callable[[], object]) -> None:

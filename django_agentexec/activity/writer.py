@@ -18,6 +18,7 @@ from django.utils import timezone
 from ..exceptions import ActivityNotFound, InvalidTransition
 from ..models import Activity, ActivityLog
 from ..signals import activity_changed
+from ..values import storable_text
 from .operations import Operation, Start
 
 Applied = Activity | InvalidTransition | ActivityNotFound
@@ -52,10 +53,19 @@ def apply(operations: Sequence[Operation]) -> list[Applied]:
     return applied
 
 
+def apply_one(operation: Operation) -> Activity:
+    """Write one operation, and return the row; raise why it was refused."""
+    (applied,) = apply([operation])
+    if isinstance(applied, Exception):
+        raise applied
+    return applied
+
+
 def insert(activities: Sequence[Activity], message: str) -> None:
     """Insert new rows, each with its first log line."""
     using = database()
     changes: list[Change] = []
+    message = storable_text(message)
     for activity in activities:
         activity.latest_log_message, activity.latest_log_timestamp = message, activity.created_at
         line = ActivityLog(
@@ -70,7 +80,11 @@ def insert(activities: Sequence[Activity], message: str) -> None:
 def _lock(operations: Sequence[Operation], using: str) -> dict[UUID, Activity]:
     """Return the operations' rows, locked, in the order of their ids, so that two writers cannot deadlock."""
     ids = {operation.agent_id for operation in operations}
-    rows = Activity.objects.using(using).select_for_update().filter(agent_id__in=ids).order_by("agent_id")
+    # Without the key: whoever has inserted a reference to the row, such as a handler in the middle of its own
+    # transaction, does not have to commit first.
+    no_key = connections[using].features.has_select_for_no_key_update
+    locked = Activity.objects.using(using).select_for_update(no_key=no_key)
+    rows = locked.filter(agent_id__in=ids).order_by("agent_id")
     if not any(isinstance(operation, Start) for operation in operations):
         rows = rows.only(*_READ_ALWAYS, *STATE_FIELDS)  # only a start needs the context
     return {row.agent_id: row for row in rows}
