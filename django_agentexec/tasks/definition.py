@@ -166,7 +166,8 @@ class TaskDefinition(Generic[P, R]):
             key = evaluate_lock_key(self.lock_key_template, context)
         except Exception as error:  # a field's own __format__ may raise anything
             raise InvalidContext(
-                f"Task {self.name!r}: the lock key {self.lock_key_template!r} cannot be made of {context!r}: {error}."
+                f"Task {self.name!r}: the lock key {self.lock_key_template!r} cannot be made of this "
+                f"{type(context).__name__}: {error}."
             ) from error
         if not 1 <= len(key) <= MAX_LOCK_KEY or not is_storable(key):
             raise InvalidContext(
