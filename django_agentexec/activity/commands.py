@@ -64,7 +64,8 @@ def create(
         metadata=checked_metadata(metadata),
         queue="",
     )
-    insert([activity], message or conf.ACTIVITY_MESSAGE_CREATE)
+    with transaction.atomic(using=database()):
+        insert([activity], message or conf.ACTIVITY_MESSAGE_CREATE)
     return activity.agent_id
 
 

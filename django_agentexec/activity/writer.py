@@ -62,7 +62,7 @@ def apply_one(operation: Operation) -> Activity:
 
 
 def insert(activities: Sequence[Activity], message: str) -> None:
-    """Insert new rows, each with its first log line."""
+    """Insert new rows, each with its first log line, in the caller's transaction."""
     using = database()
     changes: list[Change] = []
     message = storable_text(message)
@@ -72,9 +72,8 @@ def insert(activities: Sequence[Activity], message: str) -> None:
             activity_id=activity.agent_id, message=message, status=activity.status, created_at=activity.created_at
         )
         changes.append((activity, line))
-    with transaction.atomic(using=using):
-        Activity.objects.using(using).bulk_create(activities, batch_size=1_000)
-        _announce_on_commit(changes, using)
+    Activity.objects.using(using).bulk_create(activities, batch_size=1_000)
+    _announce_on_commit(changes, using)
 
 
 def _lock(operations: Sequence[Operation], using: str) -> dict[UUID, Activity]:
