@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -41,15 +41,16 @@ def retry_after(error: BaseException, now: datetime | None = None) -> float | No
     Read from the headers `retry-after-ms` and `Retry-After` (RFC 9110, section 10.2.3) of
     `error.response`, which the exceptions of openai, httpx and requests have.
     """
-    headers: Mapping[str, Any] = getattr(getattr(error, "response", None), "headers", None) or {}
+    headers: Any = getattr(getattr(error, "response", None), "headers", None) or {}
     try:
+        headers = {str(name).lower(): value for name, value in headers.items()}
         if (milliseconds := headers.get("retry-after-ms")) is not None:
             seconds = float(milliseconds) / 1000
         elif (value := headers.get("retry-after")) is not None:
             seconds = _seconds(str(value), now or datetime.now(UTC))
         else:
             return None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         return None  # a header that cannot be read asks for nothing
     return min(max(0.0, seconds), LONGEST_RETRY_AFTER)
 

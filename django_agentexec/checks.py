@@ -13,6 +13,7 @@ from django.db import connections
 from .activity.writer import database
 from .conf import conf, unknown_settings, user_settings
 from .exceptions import AgentExecError
+from .values import QUEUE_NAME
 
 # Policies that may delete keys without a time limit, such as all of the queue's.
 _EVICTING = ("allkeys-lru", "allkeys-lfu", "allkeys-random", "allkeys-lrm")
@@ -25,7 +26,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     try:
         user_settings()
     except ImproperlyConfigured as error:
-        return [Error(str(error), id="agentexec.E001")]
+        return [Error(str(error), hint="Write AGENTEXEC = {'CONCURRENCY': 50}.", id="agentexec.E001")]
     for name, close in unknown_settings().items():
         hint = f"Did you mean {close!r}?" if close else "See the list of settings in the documentation."
         messages.append(Error(f"AGENTEXEC has no setting {name!r}.", hint=hint, id="agentexec.E002"))
@@ -38,17 +39,58 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 
 
 @register("agentexec")
+def check_templates(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Refuse queue names and a status URL that would fail at the first enqueue."""
+    try:
+        queues, url = conf.QUEUES, conf.STATUS_URL
+    except ImproperlyConfigured:
+        return []  # told by `check_settings`
+    messages: list[CheckMessage] = []
+    if not queues or not all(isinstance(name, str) and QUEUE_NAME.fullmatch(name) for name in queues):
+        messages.append(
+            Error(
+                f"AGENTEXEC['QUEUES'] is {queues!r}, but must name one queue at least.",
+                hint="A name has 1 to 100 letters, digits, '_', '.' and '-'.",
+                id="agentexec.E006",
+            )
+        )
+    try:
+        url.format(agent_id="")
+    except (LookupError, ValueError, AttributeError) as error:
+        messages.append(
+            Error(
+                f"AGENTEXEC['STATUS_URL'] is {url!r}, which cannot be filled in: {type(error).__name__}: {error}.",
+                hint="It may hold one place: {agent_id}.",
+                id="agentexec.E007",
+            )
+        )
+    return messages
+
+
+@register("agentexec")
 def check_queue(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Refuse a queue backend that cannot be made. Connects to nothing."""
     from .queues import get_queue
     from .queues.connection import cache_backend_error
 
     try:
+        path = conf.QUEUE_BACKEND
+        problem = cache_backend_error()
+    except ImproperlyConfigured:
+        return []  # told by `check_settings`
+    try:
         get_queue()
     except ImproperlyConfigured as error:
-        return [Error(str(error), id="agentexec.E003")]
-    problem = cache_backend_error()
-    return [Error(problem, id="agentexec.E004")] if problem else []
+        return [
+            Error(
+                str(error),
+                hint=f"Give the dotted path of a class instead of {path!r}, or leave the setting out.",
+                id="agentexec.E003",
+            )
+        ]
+    if not problem:
+        return []
+    return [Error(problem, hint="Or use a queue backend that needs no Redis.", id="agentexec.E004")]
 
 
 @register("agentexec")
@@ -56,7 +98,11 @@ def check_embedded(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     """Refuse the embedded server in production."""
     from django.conf import settings
 
-    if conf.EMBEDDED and not settings.DEBUG and not conf.EMBEDDED_IN_PRODUCTION:
+    try:
+        is_refused = conf.EMBEDDED and not settings.DEBUG and not conf.EMBEDDED_IN_PRODUCTION
+    except ImproperlyConfigured:
+        return []  # told by `check_settings`
+    if is_refused:
         return [
             Error(
                 "AGENTEXEC['EMBEDDED'] is on while DEBUG is off: the embedded server is made for development.",

@@ -6,12 +6,14 @@ Projects write one dictionary, `AGENTEXEC = {"CONCURRENCY": 50}`; the package re
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.functional import Promise
 
 T = TypeVar("T")
 
@@ -19,14 +21,18 @@ T = TypeVar("T")
 class Setting(Generic[T]):
     """One key of `settings.AGENTEXEC`.
 
-    `minimum` is inclusive. A value of another type than the default's raises `ImproperlyConfigured`
-    on access; an integer is accepted where a float is expected.
+    `minimum` is inclusive. A value of another type than the default's, or none of the `choices`, raises
+    `ImproperlyConfigured` on access; an integer is accepted where a float is expected, and a lazy
+    translation where text is.
     """
 
-    def __init__(self, default: T, help: str, *, minimum: float | None = None) -> None:
+    def __init__(
+        self, default: T, help: str, *, minimum: float | None = None, choices: Sequence[T] | None = None
+    ) -> None:
         self.default = default
         self.help = help
         self.minimum = minimum
+        self.choices = choices
         self.name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -47,7 +53,7 @@ class Setting(Generic[T]):
         expected = type(self.default)
         if expected is float and type(value) is int:
             value = float(value)
-        if expected is str and isinstance(value, Path):
+        if expected is str and isinstance(value, Path | Promise):
             value = str(value)
         if expected is list and isinstance(value, tuple):
             value = list(value)
@@ -55,6 +61,11 @@ class Setting(Generic[T]):
             raise ImproperlyConfigured(
                 f"AGENTEXEC[{self.name!r}] is {value!r}, but must be of type {expected.__name__}."
             )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ImproperlyConfigured(f"AGENTEXEC[{self.name!r}] is {value!r}, but must be a finite number.")
+        if self.choices is not None and value not in self.choices:
+            known = ", ".join(repr(choice) for choice in self.choices)
+            raise ImproperlyConfigured(f"AGENTEXEC[{self.name!r}] is {value!r}, but must be one of {known}.")
         if self.minimum is not None and value < self.minimum:  # type: ignore[operator]  # numbers only
             raise ImproperlyConfigured(f"AGENTEXEC[{self.name!r}] is {value!r}, but must be at least {self.minimum}.")
         return value
@@ -84,7 +95,11 @@ class Settings:
     WORKERS = Setting(2, "Worker processes of a pool.", minimum=1)
     CONCURRENCY = Setting(50, "Activities that one worker process runs at once.", minimum=1)
     QUARANTINE_WORKERS = Setting(4, "Processes at most that run activities whose process died, one each.", minimum=1)
-    START_METHOD = Setting("", "How processes start: `forkserver` or `spawn`; the faster safe one unless set.")
+    START_METHOD = Setting(
+        "",
+        "How processes start: `forkserver` or `spawn`; the faster safe one unless set.",
+        choices=("", "forkserver", "spawn"),
+    )
     LEASE = Setting(15.0, "Seconds until the work of a silent worker is given to another.", minimum=0.3)
     GRACE_PERIOD = Setting(30.0, "Seconds that running activities get to finish after SIGTERM.", minimum=0)
     STUCK_TIMEOUT = Setting(30.0, "Seconds of a blocked event loop after which its process is killed.", minimum=1)

@@ -20,7 +20,7 @@ class UnknownTask(AgentExecError, LookupError):
 
     def __init__(self, name: str, known: Iterable[str] = ()) -> None:
         names = sorted(known)
-        close = difflib.get_close_matches(name, names, 3)
+        close = difflib.get_close_matches(str(name), names, 3)
         if close:
             hint = "Did you mean " + " or ".join(repr(match) for match in close) + "?"
         elif names:

@@ -6,13 +6,14 @@ Rows are read through these QuerySets by everyone, and written by `django_agente
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from django.db import models
 from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
 
+from .exceptions import InvalidOption
 from .ids import uuid7
+from .lookups import HasEntry, can_be_in_json
 
 
 class Status(models.TextChoices):
@@ -72,13 +73,24 @@ class ActivityQuerySet(models.QuerySet["Activity"]):
         """Return those that go through a queue, leaving out what the caller drives itself."""
         return self.exclude(queue="")
 
-    def for_metadata(self, **metadata: Any) -> ActivityQuerySet:
-        """Return those whose metadata holds every one of these values (top-level keys, compared as JSON)."""
+    def for_metadata(self, /, **metadata: str | int | float | bool | None) -> ActivityQuerySet:
+        """Return those whose metadata holds every one of these values under its top-level key.
+
+        Keys are taken literally, so they may come from outside. Raises `InvalidOption` for lists and
+        dictionaries, which databases compare in different ways.
+        """
+        for key, value in metadata.items():
+            if not isinstance(value, (str, int, float, type(None))):
+                raise InvalidOption(
+                    f"Metadata {key}={value!r}: only text, numbers, booleans and None can be asked for."
+                )
         if not metadata:
             return self
+        if not all(can_be_in_json(value) for entry in metadata.items() for value in entry):
+            return self.none()
         if self._has_json_containment():
             return self.filter(metadata__contains=metadata)
-        return self.filter(*(Q(**{f"metadata__{key}": value}) for key, value in metadata.items()))
+        return self.filter(*(HasEntry("metadata", key, value) for key, value in metadata.items()))
 
     def active_first(self) -> ActivityQuerySet:
         """Return active ones before finished ones, the newest first in each part."""

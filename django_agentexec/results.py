@@ -7,10 +7,12 @@ that gets lost costs two seconds.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +25,9 @@ from .queues import Queue, get_queue
 from .queues.base import Listener
 from .tasks import ActivityHandle
 from .tasks.registry import registry
+from .values import checked_id
+
+logger = logging.getLogger(__name__)
 
 Awaited = ActivityHandle | UUID
 RECHECK = 2.0  # seconds between two looks at the row without a notification
@@ -53,9 +58,9 @@ async def aget_result(task: Awaited, timeout: float = 300) -> Any:  # noqa: ASYN
     """Do what `get_result` does, in async code."""
     agent_id, deadline = _agent_id(task), time.monotonic() + timeout
     ended, loop = asyncio.Event(), asyncio.get_running_loop()
-    watching = _watching(agent_id, lambda: loop.call_soon_threadsafe(ended.set))
-    await sync_to_async(watching.__enter__)()
+    watching = _watching(agent_id, partial(_wake, loop, ended))
     try:
+        await sync_to_async(watching.__enter__)()
         while True:
             activity = await sync_to_async(_finished)(agent_id)
             if activity is not None:
@@ -83,11 +88,13 @@ def gather(*tasks: Awaited, timeout: float = 300) -> tuple[Any, ...]:
 
 async def agather(*tasks: Awaited, timeout: float = 300) -> tuple[Any, ...]:  # noqa: ASYNC109  # as above
     """Do what `gather` does, in async code."""
-    return tuple(await asyncio.gather(*(aget_result(task, timeout) for task in tasks)))
+    # One after the other takes no longer than all at once, and leaves nobody waiting when one has failed.
+    deadline = time.monotonic() + timeout
+    return tuple([await aget_result(task, max(0.0, deadline - time.monotonic())) for task in tasks])
 
 
 def _agent_id(task: Awaited) -> UUID:
-    return task.agent_id if isinstance(task, ActivityHandle) else task
+    return task.agent_id if isinstance(task, ActivityHandle) else checked_id(task)
 
 
 def _finished(agent_id: UUID) -> Activity | None:
@@ -109,6 +116,13 @@ def _outcome(activity: Activity) -> Any:
         case Status.CANCELED:
             raise TaskCanceled(activity.agent_id)
     raise TaskFailed(activity.agent_id, activity.error, activity.attempt, activity.traceback)
+
+
+def _wake(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
+    try:
+        loop.call_soon_threadsafe(ended.set)
+    except RuntimeError:
+        return  # the loop is closed: nobody waits any more
 
 
 def _too_late(agent_id: UUID, timeout: float) -> TimeoutError:
@@ -143,6 +157,8 @@ class _Notifications:
 
     def remove(self, agent_id: UUID, callback: Callable[[], object]) -> None:
         with self._lock:
+            if callback not in self._callbacks.get(agent_id, []):
+                return
             self._callbacks[agent_id].remove(callback)
             if not self._callbacks[agent_id]:
                 del self._callbacks[agent_id]
@@ -164,10 +180,11 @@ class _Notifications:
                 for callback in callbacks:
                     callback()
         except QueueUnavailable:
+            logger.info("The queue is away; results are found by looking at the rows.")
+        finally:
             with self._lock:
                 if self._listener is listener:
                     self._listener = None
-        finally:
             listener.close()
 
     def _is_wanted(self, listener: Listener) -> bool:

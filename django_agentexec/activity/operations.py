@@ -19,11 +19,10 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from ..conf import conf
-from ..exceptions import InvalidOption, InvalidTransition, StaleAttempt
+from ..exceptions import InvalidTransition, StaleAttempt
 from ..models import Activity, ActivityLog, Status
+from ..values import storable_text
 
-# PostgreSQL stores no NUL in text.
-_NUL = "\x00"
 # What every operation with a log line changes.
 _LOGGED = ("latest_log_message", "latest_log_timestamp", "updated_at")
 
@@ -170,7 +169,7 @@ class Fail(OwnedOperation):
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         self.check_owner(activity)
-        activity.error, activity.traceback = _clean(self.error), _clean(self.traceback)
+        activity.error, activity.traceback = storable_text(self.error), storable_text(self.traceback)
         if self.retry_delay is None or activity.retries >= activity.max_retries:
             activity.status, activity.finished_at = Status.ERROR, now
             text = self.message or _fill(conf.ACTIVITY_MESSAGE_ERROR, error=self.error)
@@ -248,18 +247,9 @@ class Retry(Operation):
         return _log(activity, conf.ACTIVITY_MESSAGE_REQUEUED, now)
 
 
-def checked_percentage(value: float | None) -> int | None:
-    """Return a percentage as a whole number; raise `InvalidOption` outside of 0 to 100."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
-        raise InvalidOption(f"A percentage of {value!r} is impossible; give a number from 0 to 100.")
-    return int(value)
-
-
 def _log(activity: Activity, message: str, now: datetime, *, traceback: str = "") -> ActivityLog:
     """Note the row's newest message, and return the history's line of it."""
-    activity.latest_log_message = _clean(message)
+    activity.latest_log_message = storable_text(message)
     activity.latest_log_timestamp = activity.updated_at = now
     return ActivityLog(
         activity_id=activity.agent_id,
@@ -267,7 +257,7 @@ def _log(activity: Activity, message: str, now: datetime, *, traceback: str = ""
         status=activity.status,
         percentage=activity.percentage,
         attempt=activity.attempt,
-        traceback=_clean(traceback),
+        traceback=storable_text(traceback),
         created_at=now,
     )
 
@@ -276,9 +266,5 @@ def _fill(template: str, **values: object) -> str:
     """Fill a message of the settings, whose braces a user may have got wrong: then it stays as it is."""
     try:
         return template.format(**values)
-    except (KeyError, IndexError, ValueError):
+    except (LookupError, ValueError, AttributeError, TypeError):
         return template
-
-
-def _clean(text: str) -> str:
-    return text.replace(_NUL, "\N{REPLACEMENT CHARACTER}")

@@ -12,8 +12,10 @@ from asgiref.sync import sync_to_async
 from ..exceptions import ActivityNotFound, InvalidOption
 from ..models import Activity, ActivityQuerySet
 from ..schemas import ActivityDetailSchema, ActivityListItemSchema, ActivityListSchema
+from ..values import checked_id, checked_metadata
 
 MAX_PAGE_SIZE = 1_000
+MAX_PAGE = 10**12  # with the largest page size still within a database's 64-bit offset
 # A list shows none of these, and they can be megabytes.
 _HEAVY = ("context", "result", "traceback")
 
@@ -23,8 +25,8 @@ def list(page: int = 1, page_size: int = 50, metadata_filter: Mapping[str, Any] 
 
     Raises `InvalidOption` for a page below 1 or a page size outside of 1 to 1,000. Two queries.
     """
-    if page < 1:
-        raise InvalidOption(f"There is no page {page!r}; the first one is 1.")
+    if not 1 <= page <= MAX_PAGE:
+        raise InvalidOption(f"There is no page {page!r}; give 1 to {MAX_PAGE:,}.")
     if not 1 <= page_size <= MAX_PAGE_SIZE:
         raise InvalidOption(f"A page size of {page_size!r} is impossible; give 1 to {MAX_PAGE_SIZE}.")
     wanted = _filtered(metadata_filter)
@@ -39,7 +41,7 @@ def detail(agent_id: UUID, metadata_filter: Mapping[str, Any] | None = None) -> 
 
     Raises `ActivityNotFound` if there is none, or none with this metadata.
     """
-    activity = _filtered(metadata_filter).prefetch_related("logs").filter(agent_id=agent_id).first()
+    activity = _filtered(metadata_filter).prefetch_related("logs").filter(agent_id=checked_id(agent_id)).first()
     if activity is None:
         raise ActivityNotFound(agent_id)
     return ActivityDetailSchema.model_validate(activity)
@@ -51,7 +53,7 @@ def count_active(metadata_filter: Mapping[str, Any] | None = None) -> int:
 
 
 def _filtered(metadata_filter: Mapping[str, Any] | None) -> ActivityQuerySet:
-    return Activity.objects.all().for_metadata(**(metadata_filter or {}))
+    return Activity.objects.all().for_metadata(**checked_metadata(metadata_filter))
 
 
 alist = sync_to_async(list)

@@ -7,6 +7,7 @@ PostgreSQL fall back to the ORM's insert.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from typing import Any, TypeVar
@@ -17,23 +18,25 @@ from django.db.models import Field
 Adapter = Callable[[Any], Any]
 Row = TypeVar("Row", bound=models.Model)
 
-# SQLite takes 32,766 parameters per statement (SQLITE_MAX_VARIABLE_NUMBER), PostgreSQL 65,535.
-MOST_PARAMETERS = 30_000
+# Parameters of one statement: PostgreSQL's protocol counts them in 16 bits; a SQLite says what it was built with.
+MOST_PARAMETERS = 65_000
 
 
 def lock_rows(model: type[Row], keys: Sequence[Any], names: Sequence[str], using: str) -> list[Row]:
     """Return the rows with these primary keys, locked until the end of the transaction; other columns are deferred.
 
-    They are locked in the order of their keys, so that two writers cannot deadlock.
+    They are locked in the order of their keys, so that two writers cannot deadlock, and without the keys
+    themselves where the database can: whoever has inserted a reference to the row, such as a handler in the
+    middle of its own transaction, does not have to commit first.
     """
     connection = connections[using]
     sql, key, attributes, converters = _select_statement(model, tuple(names), using)
-    suffix = connection.ops.for_update_sql() if connection.features.has_select_for_update else ""
+    features, lock = connection.features, ""
+    if features.has_select_for_update:
+        lock = connection.ops.for_update_sql(no_key=features.has_select_for_no_key_update)
     with connection.cursor() as cursor:
         places = ", ".join(["%s"] * len(keys))
-        cursor.execute(
-            f"{sql} IN ({places}) ORDER BY {key} {suffix}", [_adapter(model._meta.pk, using)(k) for k in keys]
-        )
+        cursor.execute(f"{sql} IN ({places}) ORDER BY {key} {lock}", [_adapter(model._meta.pk, using)(k) for k in keys])
         rows = cursor.fetchall()
     return [
         model.from_db(using, attributes, [convert(v) for convert, v in zip(converters, row, strict=True)])
@@ -42,13 +45,14 @@ def lock_rows(model: type[Row], keys: Sequence[Any], names: Sequence[str], using
 
 
 def insert_rows(model: type[Row], rows: Sequence[Row], using: str) -> None:
-    """Insert rows of `model`; sets the primary keys that the database makes. One statement per ~1,000 rows."""
+    """Insert rows of `model`; sets the primary keys that the database makes. One statement for a thousand rows and more."""
     if not connections[using].features.can_return_rows_from_bulk_insert:
         model._default_manager.using(using).bulk_create(rows)
         return
     names, adapters = _insert_columns(model, using)
-    for start in range(0, len(rows), MOST_PARAMETERS // len(names)):
-        _insert_batch(model, rows[start : start + MOST_PARAMETERS // len(names)], names, adapters, using)
+    batch = _most_parameters(using) // len(names)
+    for start in range(0, len(rows), batch):
+        _insert_batch(model, rows[start : start + batch], names, adapters, using)
 
 
 def update_rows(model: type[Row], rows: Sequence[Row], names: Sequence[str], using: str) -> None:
@@ -76,6 +80,16 @@ def _insert_batch(
         # Ids are given in the order of the rows, but SQLite does not promise to return them in it.
         for row, made in zip(rows, sorted(key for (key,) in cursor.fetchall()), strict=True):
             row.pk = made
+
+
+@cache
+def _most_parameters(using: str) -> int:
+    connection = connections[using]
+    if connection.vendor != "sqlite":
+        return MOST_PARAMETERS
+    connection.ensure_connection()
+    limit: int = connection.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+    return limit
 
 
 @cache

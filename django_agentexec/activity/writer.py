@@ -17,6 +17,7 @@ from django.utils import timezone
 from ..exceptions import ActivityNotFound, InvalidTransition
 from ..models import Activity, ActivityLog
 from ..signals import activity_changed
+from ..values import storable_text
 from .operations import Operation
 from .statements import insert_rows, lock_rows, update_rows
 
@@ -52,19 +53,27 @@ def apply(operations: Sequence[Operation]) -> list[Applied]:
     return applied
 
 
+def apply_one(operation: Operation) -> Activity:
+    """Write one operation, and return the row; raise why it was refused."""
+    (applied,) = apply([operation])
+    if isinstance(applied, Exception):
+        raise applied
+    return applied
+
+
 def insert(activities: Sequence[Activity], message: str) -> None:
-    """Insert new rows, each with its first log line."""
+    """Insert new rows, each with its first log line, in the caller's transaction."""
     using = database()
     changes: list[Change] = []
+    message = storable_text(message)
     for activity in activities:
         activity.latest_log_message, activity.latest_log_timestamp = message, activity.created_at
         line = ActivityLog(
             activity_id=activity.agent_id, message=message, status=activity.status, created_at=activity.created_at
         )
         changes.append((activity, line))
-    with transaction.atomic(using=using):
-        insert_rows(Activity, activities, using)
-        _announce_on_commit(changes, using)
+    insert_rows(Activity, activities, using)
+    _announce_on_commit(changes, using)
 
 
 def _lock(operations: Sequence[Operation], using: str) -> dict[UUID, Activity]:

@@ -9,8 +9,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from ..activity.operations import Operation, Progress, checked_percentage
+from ..activity.current import write_and_wait
+from ..activity.operations import Operation, Progress
 from ..models import Activity
+from ..values import checked_percentage
 
 Write = Callable[[Operation], "Future[Activity]"]
 
@@ -53,7 +55,7 @@ class Attempt:
 
         Raises `InvalidOption` for another percentage, `StaleAttempt` if this attempt has lost its activity.
         """
-        self.write(self._progress(message, percentage)).result()
+        write_and_wait(self, self._progress(message, percentage))
 
     async def aprogress(self, message: str, percentage: float | None = None) -> None:
         """Do what `progress` does, in an async handler."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack
@@ -12,16 +15,21 @@ from ..backoff import Backoff, Delay, retry_after
 from ..conf import conf
 from ..exceptions import InvalidContext, ResultError, StaleAttempt, TaskDefinitionError
 from ..models import Priority
-from .signature import check_lock_key, read_signature
+from ..values import is_storable
+from .lock_keys import check_lock_key, evaluate_lock_key
+from .signature import read_signature
 
 if TYPE_CHECKING:
     from .enqueue import ActivityHandle
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_LOCK_KEY = 500  # characters; the column's size
 MAX_NAME = 200  # characters; the column's size
+LONGEST_DELAY = 30 * 86_400.0  # seconds; a backoff that asks for more is taken for a mistake
 
 
 class BulkOptions(TypedDict, total=False):
@@ -62,8 +70,8 @@ class TaskDefinition(Generic[P, R]):
         self.signature = read_signature(name, handler)
         self.lock_key_template = lock_key or ""
         self.backoff = backoff or Backoff()
-        self.retry_on = tuple(retry_on)
-        self.give_up_on = tuple(give_up_on)
+        self.retry_on = _exceptions(name, "retry_on", retry_on)
+        self.give_up_on = _exceptions(name, "give_up_on", give_up_on)
         self._queue = queue
         self._max_retries = max_retries
         self._timeout = timeout
@@ -75,15 +83,20 @@ class TaskDefinition(Generic[P, R]):
     def _check(self) -> None:
         from .options import checked_priority, checked_queue
 
-        if not self.name or len(self.name) > MAX_NAME:
-            raise TaskDefinitionError(f"A task's name has 1 to {MAX_NAME} characters, but this is {self.name!r}.")
-        if self._max_retries is not None and self._max_retries < 0:
-            raise TaskDefinitionError(f"Task {self.name!r}: max_retries={self._max_retries!r} must not be negative.")
-        if self._timeout is not None and self._timeout <= 0:
-            raise TaskDefinitionError(f"Task {self.name!r}: timeout={self._timeout!r} must be positive seconds.")
-        for kind in (*self.retry_on, *self.give_up_on):
-            if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-                raise TaskDefinitionError(f"Task {self.name!r}: retry_on and give_up_on take exceptions, not {kind!r}.")
+        if not (1 <= len(self.name) <= MAX_NAME and self.name.isprintable()):
+            raise TaskDefinitionError(
+                f"A task's name has 1 to {MAX_NAME} printable characters, but this is {self.name!r}."
+            )
+        retries, timeout = self._max_retries, self._timeout
+        if retries is not None and (not isinstance(retries, int) or isinstance(retries, bool) or retries < 0):
+            raise TaskDefinitionError(f"Task {self.name!r}: max_retries={retries!r} must be a whole number from 0.")
+        if timeout is not None and not (_is_number(timeout) and 0 < timeout < math.inf):
+            raise TaskDefinitionError(f"Task {self.name!r}: timeout={timeout!r} must be positive seconds.")
+        if not callable(self.backoff):
+            raise TaskDefinitionError(
+                f"Task {self.name!r}: backoff={self.backoff!r} must be a function of the retry's number and the "
+                "exception, such as Backoff(base=5)."
+            )
         try:
             self.priority = checked_priority(self._priority)
             if self._queue is not None:
@@ -149,28 +162,30 @@ class TaskDefinition(Generic[P, R]):
         """Return the lock key of this context, or "" if the task has none. Raises `InvalidContext`."""
         if not self.lock_key_template:
             return ""
-        values = {
-            name: getattr(context, name)
-            for name in (*self.context_type.model_fields, *self.context_type.model_computed_fields)
-        }
         try:
-            key = self.lock_key_template.format_map(_NoneIsMissing(values))
-        except (LookupError, AttributeError, TypeError, ValueError) as error:
+            key = evaluate_lock_key(self.lock_key_template, context)
+        except Exception as error:  # a field's own __format__ may raise anything
             raise InvalidContext(
-                f"Task {self.name!r}: the lock key {self.lock_key_template!r} cannot be made of {context!r}: {error}."
+                f"Task {self.name!r}: the lock key {self.lock_key_template!r} cannot be made of this "
+                f"{type(context).__name__}: {error}."
             ) from error
-        if len(key) > MAX_LOCK_KEY or "\x00" in key:
+        if not 1 <= len(key) <= MAX_LOCK_KEY or not is_storable(key):
             raise InvalidContext(
                 f"Task {self.name!r}: the lock key {key[:80]!r} has {len(key)} characters; "
-                f"at most {MAX_LOCK_KEY} are allowed, and no NUL."
+                f"1 to {MAX_LOCK_KEY} are allowed, and no NUL."
             )
         return key
+
+    def load_context(self, text: str | bytes) -> BaseModel:
+        """Return a context from its JSON. Raises pydantic's `ValidationError`."""
+        # As JSON, since a strict model takes ids and dates as text from there only; by name, as it was dumped.
+        return self.context_type.model_validate_json(text, by_alias=True, by_name=True)
 
     def store_result(self, value: Any) -> bytes:
         """Return a handler's result as JSON. Raises `ResultError` if it is not what the task declares."""
         try:
             checked = self.signature.result.validate_python(value)
-            return self.signature.result.dump_json(checked)
+            return self.signature.result.dump_json(checked, by_alias=False)
         except (ValueError, TypeError) as error:  # pydantic's errors derive from ValueError
             raise ResultError(
                 f"Task {self.name!r} returned {type(value).__name__}, which does not fit its return annotation: {error}"
@@ -179,7 +194,7 @@ class TaskDefinition(Generic[P, R]):
     def load_result(self, value: Any) -> R:
         """Return a stored result in the declared type. Raises `ResultError` if it does not fit any more."""
         try:
-            result: R = self.signature.result.validate_python(value)
+            result: R = self.signature.result.validate_json(json.dumps(value), by_alias=True, by_name=True)
         except ValueError as error:
             raise ResultError(f"The stored result of task {self.name!r} does not fit its type: {error}") from error
         return result
@@ -188,14 +203,25 @@ class TaskDefinition(Generic[P, R]):
         """Return the seconds to wait before retry number `retry` (from 1), or None to give up."""
         if isinstance(error, (*self.give_up_on, ResultError, StaleAttempt)) or not isinstance(error, self.retry_on):
             return None
-        return max(0.0, self.backoff(retry, error), retry_after(error) or 0.0)
+        return max(self.backoff_delay(error, retry), retry_after(error) or 0.0)
+
+    def backoff_delay(self, error: BaseException, retry: int) -> float:
+        """Return what the task's backoff says, or the default's word where it fails: the activity must go on."""
+        try:
+            delay = float(self.backoff(retry, error))
+        except Exception:
+            logger.exception("The backoff of task %r failed; the default one is used.", self.name)
+            return Backoff()(retry, error)
+        return 0.0 if math.isnan(delay) else min(max(0.0, delay), LONGEST_DELAY)
 
 
-class _NoneIsMissing(dict[str, Any]):
-    """Refuses None: "user:None" would be one line for everybody who has no user."""
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
-    def __getitem__(self, name: str) -> Any:
-        value = super().__getitem__(name)
-        if value is None:
-            raise LookupError(f"{name} is None")
-        return value
+
+def _exceptions(name: str, option: str, kinds: object) -> tuple[type[BaseException], ...]:
+    kinds = tuple(kinds) if isinstance(kinds, (tuple, list, set, frozenset)) else (kinds,)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise TaskDefinitionError(f"Task {name!r}: {option} takes exceptions, not {kind!r}.")
+    return kinds

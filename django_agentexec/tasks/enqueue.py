@@ -19,8 +19,9 @@ from ..activity.writer import database, insert
 from ..conf import conf
 from ..exceptions import ContextTooLarge, InvalidContext
 from ..models import Activity
+from ..values import checked_metadata, holds_nul
 from .definition import BulkOptions, EnqueueOptions, TaskDefinition
-from .options import checked_idempotency_key, checked_metadata, checked_priority, checked_queue, due_time
+from .options import checked_idempotency_key, checked_priority, checked_queue, due_time
 from .registry import registry
 
 
@@ -89,7 +90,7 @@ aenqueue_many = sync_to_async(enqueue_many)
 
 
 def _definition(task: str | TaskDefinition[..., Any]) -> TaskDefinition[..., Any]:
-    return registry.get(task) if isinstance(task, str) else task
+    return task if isinstance(task, TaskDefinition) else registry.get(task)
 
 
 def _rows(
@@ -124,17 +125,29 @@ def _stored(definition: TaskDefinition[..., Any], context: BaseModel) -> dict[st
         raise InvalidContext(
             f"Task {definition.name!r} takes a {definition.context_type.__name__}, not {_described(context)}."
         )
-    text = context.model_dump_json()
+    text = _dumped(definition, context)
     size = len(text.encode())
     if size > conf.MAX_CONTEXT_BYTES:
         raise ContextTooLarge(
             f"The context of task {definition.name!r} has {size:,} bytes of JSON; the limit "
             f"AGENTEXEC['MAX_CONTEXT_BYTES'] is {conf.MAX_CONTEXT_BYTES:,}. Store it and pass a reference."
         )
-    if "\\u0000" in text:
+    if holds_nul(text):
         raise InvalidContext(f"The context of task {definition.name!r} holds a NUL character, which is not storable.")
     content: dict[str, Any] = json.loads(text)
     return content
+
+
+def _dumped(definition: TaskDefinition[..., Any], context: BaseModel) -> str:
+    """Return a context as JSON text from which a worker can make it again."""
+    try:
+        text = context.model_dump_json(by_alias=False)
+        definition.load_context(text)
+    except Exception as error:  # a model's own serializers and validators may raise anything
+        raise InvalidContext(
+            f"The context of task {definition.name!r} does not survive as JSON, so no worker could read it: {error}"
+        ) from error
+    return text
 
 
 def _described(context: object) -> str:

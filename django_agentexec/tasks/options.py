@@ -2,52 +2,37 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.utils import timezone
 
 from ..exceptions import InvalidOption
 from ..models import Priority
+from ..values import QUEUE_NAME, is_storable
 
-_QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 MAX_IDEMPOTENCY_KEY = 255  # characters; the column's size
 
 
 def checked_priority(value: int) -> Priority:
     """Return a `Priority`; raise `InvalidOption` for another number."""
-    try:
-        return Priority(value)
-    except ValueError as error:
+    if isinstance(value, bool) or value not in Priority.values:
         names = ", ".join(f"Priority.{p.name}" for p in Priority)
-        raise InvalidOption(f"Priority {value!r} is unknown; there are {names}.") from error
+        raise InvalidOption(f"Priority {value!r} is unknown; there are {names}.")
+    return Priority(value)
 
 
 def checked_queue(name: str) -> str:
     """Return a queue's name; raise `InvalidOption` if it is not 1 to 100 letters, digits, dots or dashes."""
-    if not isinstance(name, str) or not _QUEUE_NAME.fullmatch(name):
+    if not isinstance(name, str) or not QUEUE_NAME.fullmatch(name):
         raise InvalidOption(f"{name!r} is no queue name: use 1 to 100 letters, digits, '_', '.' and '-'.")
     return name
 
 
-def checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return metadata as a dictionary; raise `InvalidOption` if it is not JSON with text as keys."""
-    values = dict(metadata or {})
-    try:
-        text = json.dumps(values, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InvalidOption(f"Metadata {values!r} cannot be stored as JSON: {error}.") from error
-    if not all(isinstance(key, str) for key in values) or "\\u0000" in text:
-        raise InvalidOption(f"Metadata {values!r} needs text as keys, and no NUL characters.")
-    return values
-
-
 def checked_idempotency_key(key: str | None) -> str | None:
-    """Return the key; raise `InvalidOption` if it is empty or longer than 255 characters."""
-    if key is not None and not (isinstance(key, str) and 1 <= len(key) <= MAX_IDEMPOTENCY_KEY and "\x00" not in key):
+    """Return the key; raise `InvalidOption` if it is empty, too long, or text that cannot be stored."""
+    if key is None:
+        return None
+    if not (isinstance(key, str) and 1 <= len(key) <= MAX_IDEMPOTENCY_KEY and is_storable(key)):
         raise InvalidOption(f"Idempotency key {key!r} must be text of 1 to {MAX_IDEMPOTENCY_KEY} characters.")
     return key
 
@@ -57,6 +42,8 @@ def due_time(delay: float | timedelta | None, run_after: datetime | None) -> dat
     if delay is not None and run_after is not None:
         raise InvalidOption("Give delay or run_after, not both.")
     if run_after is not None:
+        if not isinstance(run_after, datetime):
+            raise InvalidOption(f"run_after={run_after!r} must be an aware datetime.")
         if timezone.is_naive(run_after):
             raise InvalidOption(f"run_after={run_after!r} has no time zone; use django.utils.timezone.now() + ...")
         return run_after

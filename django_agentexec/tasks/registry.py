@@ -104,6 +104,9 @@ def task(
     Raises `TaskDefinitionError` for anything that cannot work.
     """
 
+    if not isinstance(name, str):
+        raise TaskDefinitionError(f"A task needs a name: @task('research_company'), not @task on {name!r} itself.")
+
     def register(handler: Callable[P, R]) -> TaskDefinition[P, R]:
         definition = TaskDefinition(
             name,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import string
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 from uuid import UUID
 
-from pydantic import BaseModel, TypeAdapter
-from pydantic.errors import PydanticSchemaGenerationError
+from pydantic import BaseModel, RootModel, TypeAdapter
+from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from ..exceptions import TaskDefinitionError
+from .attempt import Attempt
 
 _FORM = "(agent_id: UUID, context: YourModel) or (agent_id: UUID, context: YourModel, attempt: Attempt)"
 
@@ -29,11 +29,15 @@ class Signature:
 
 def read_signature(name: str, handler: Callable[..., Any]) -> Signature:
     """Return the signature of task `name`; raise `TaskDefinitionError` if it is not of the right form."""
+    if not inspect.isroutine(handler) or inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+        raise TaskDefinitionError(
+            f"Task {name!r}: {handler!r} must be a function that returns its result (and yields nothing)."
+        )
     hints = _hints(name, handler)
     parameters = list(inspect.signature(handler).parameters.values())
-    required = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if len(positional) not in (2, 3) or len(required) > len(positional):
+    unfilled = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    if len(positional) not in (2, 3) or unfilled or not _may_be_attempt(positional[2:], hints):
         raise TaskDefinitionError(f"Task {name!r}: {_place(handler)} must have the parameters {_FORM}.")
     if hints.get(positional[0].name, UUID) is not UUID:
         raise TaskDefinitionError(
@@ -43,31 +47,23 @@ def read_signature(name: str, handler: Callable[..., Any]) -> Signature:
     return Signature(
         context_type=_context_type(name, handler, positional[1].name, hints),
         result=_result(name, handler, hints),
-        is_async=inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__),
+        is_async=inspect.iscoroutinefunction(handler),
         wants_attempt=len(positional) == 3,
     )
 
 
-def check_lock_key(name: str, template: str, context_type: type[BaseModel]) -> None:
-    """Raise `TaskDefinitionError` if the template names what the context does not have."""
-    try:
-        fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
-    except ValueError as error:
-        raise TaskDefinitionError(f"Task {name!r}: lock_key {template!r} is no template: {error}.") from error
-    known = {*context_type.model_fields, *context_type.model_computed_fields}
-    for field in fields:
-        root = field.split(".")[0].split("[")[0]
-        if root not in known:
-            raise TaskDefinitionError(
-                f"Task {name!r}: lock_key {template!r} uses {root or '{}'!r}, but {context_type.__name__} "
-                f"has only: {', '.join(sorted(known)) or 'no fields'}."
-            )
+def _may_be_attempt(parameters: list[inspect.Parameter], hints: dict[str, Any]) -> bool:
+    """Whether the third parameter, if there is one, is not meant for something else."""
+    return all(
+        hint is Attempt or Attempt in get_args(hint)
+        for hint in (hints.get(parameter.name, Attempt) for parameter in parameters)
+    )
 
 
 def _hints(name: str, handler: Callable[..., Any]) -> dict[str, Any]:
     try:
         return get_type_hints(handler, include_extras=True)
-    except NameError as error:
+    except Exception as error:  # an annotation is an expression, and may raise anything
         raise TaskDefinitionError(
             f"Task {name!r}: an annotation of {_place(handler)} cannot be resolved: {error}. "
             "Import the type at the top of the module, outside of TYPE_CHECKING."
@@ -81,10 +77,14 @@ def _context_type(name: str, handler: Callable[..., Any], parameter: str, hints:
             "annotate it with the Pydantic model of the task's input."
         )
     annotated = hints[parameter]
-    if not (isinstance(annotated, type) and issubclass(annotated, BaseModel)):
+    if (
+        not (isinstance(annotated, type) and issubclass(annotated, BaseModel))
+        or annotated is BaseModel
+        or issubclass(annotated, RootModel)
+    ):
         raise TaskDefinitionError(
             f"Task {name!r}: parameter {parameter!r} of {_place(handler)} is annotated as {annotated!r}, "
-            "but a context is a Pydantic model (a subclass of pydantic.BaseModel)."
+            "but a context is a Pydantic model (a subclass of pydantic.BaseModel with fields)."
         )
     return annotated
 
@@ -93,7 +93,7 @@ def _result(name: str, handler: Callable[..., Any], hints: dict[str, Any]) -> Ty
     """A handler without a return annotation may return anything that is JSON."""
     try:
         return TypeAdapter(hints.get("return", Any))
-    except PydanticSchemaGenerationError as error:
+    except (PydanticUserError, PydanticUndefinedAnnotation) as error:
         raise TaskDefinitionError(
             f"Task {name!r}: {_place(handler)} returns {hints['return']!r}, which Pydantic cannot store as JSON."
         ) from error

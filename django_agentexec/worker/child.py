@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 
 import django
 from django.apps import apps
+from django.db import connections
 
 from .options import WorkerOptions
 
@@ -58,7 +59,13 @@ async def _work(options: WorkerOptions, pipe: Connection) -> int:
         except OSError:
             worker.drain()  # the pool is gone
 
-    worker = await asyncio.to_thread(Worker, get_queue(), options, beat=beat)
+    def make_worker() -> Worker:
+        try:
+            return Worker(get_queue(), options, beat=beat)
+        finally:
+            connections.close_all()
+
+    worker = await asyncio.to_thread(make_worker)
     loop = asyncio.get_running_loop()
     install_signals(loop, worker)
     pool = multiprocessing.parent_process()

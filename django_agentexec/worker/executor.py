@@ -10,20 +10,23 @@ import asyncio
 import json
 import logging
 import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from ..activity.current import running
 from ..activity.operations import Complete, Fail, OwnedOperation, Release
 from ..conf import conf
-from ..exceptions import ResultError, StaleAttempt, UnknownTask
+from ..exceptions import ResultError, StaleAttempt
 from ..models import Activity
 from ..queues import Claim
 from ..tasks.attempt import Attempt, Write
 from ..tasks.definition import TaskDefinition
 from ..tasks.registry import registry
+from ..values import storable_json
 from .calls import Calls
 
 logger = logging.getLogger(__name__)
@@ -65,10 +68,11 @@ class Execution:
         """Run the handler to its end, and return the operation to write. Raises nothing of the handler's."""
         try:
             definition = registry.get(self.activity.agent_type)
-            context = definition.context_type.model_validate(self.activity.context)
-        except UnknownTask as error:
+        except Exception as error:  # noqa: BLE001  # unknown, or a module of tasks that cannot be imported
             return self._failed(error, retry_delay=UNKNOWN_TASK_DELAY)
-        except ValidationError as error:
+        try:
+            context = definition.load_context(json.dumps(self.activity.context))
+        except Exception as error:  # noqa: BLE001  # a model's validators may raise anything
             return self._failed(error, retry_delay=None)
         try:
             with running(self.attempt):
@@ -78,7 +82,7 @@ class Execution:
             return self._stopped(definition, error)
         except StaleAttempt:
             return None
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # the handler's, for its row
+        except BaseException as error:  # noqa: BLE001  # the handler's, for its row
             return self._raised(definition, error)
 
     async def _call(self, definition: TaskDefinition[..., Any], context: BaseModel) -> Any:
@@ -88,7 +92,7 @@ class Execution:
 
     async def _call_async(self, definition: TaskDefinition[..., Any], arguments: tuple[Any, ...]) -> Any:
         async with self._calls.around_async():
-            self._handler = asyncio.ensure_future(definition(*arguments))
+            self._handler = asyncio.ensure_future(_contained(definition, arguments))
             if self._reason:
                 self._handler.cancel()
             return await self._result(self._handler, definition.timeout)
@@ -102,7 +106,10 @@ class Execution:
         if not handler.done():
             self.stop(Stop.TIMEOUT)
             await asyncio.wait({handler})
-        return handler.result()
+        value = handler.result()
+        if isinstance(value, _Exit):
+            raise value.error
+        return value
 
     def _completed(self, definition: TaskDefinition[..., Any], value: Any) -> OwnedOperation | None:
         if self._reason in (Stop.CANCELED, Stop.LOST):
@@ -116,7 +123,9 @@ class Execution:
                 f"The result of task {definition.name!r} has {len(text):,} bytes of JSON; the limit "
                 f"AGENTEXEC['MAX_RESULT_BYTES'] is {conf.MAX_RESULT_BYTES:,}."
             )
-        return Complete(agent_id=self.activity.agent_id, fence=self.claim.fence, result=json.loads(text))
+        # A NUL, which PostgreSQL does not take, is no reason to throw the work of an hour away.
+        result = json.loads(storable_json(text.decode()))
+        return Complete(agent_id=self.activity.agent_id, fence=self.claim.fence, result=result)
 
     def _stopped(self, definition: TaskDefinition[..., Any], error: BaseException) -> OwnedOperation | None:
         match self._reason:
@@ -137,8 +146,8 @@ class Execution:
         if self._reason in (Stop.CANCELED, Stop.LOST):
             return None
         delay = definition.retry_delay(error, self.activity.retries + 1)
-        if isinstance(error, asyncio.CancelledError | SystemExit | KeyboardInterrupt):
-            delay = definition.backoff(self.activity.retries + 1, error)
+        if not isinstance(error, Exception):
+            delay = definition.backoff_delay(error, self.activity.retries + 1)
         return self._failed(error, retry_delay=delay)
 
     def _failed(self, error: BaseException, *, retry_delay: float | None) -> Fail:
@@ -162,4 +171,22 @@ class Execution:
 
 def one_line(error: BaseException) -> str:
     """Return an exception as `Type: text`, without line breaks, cut to a readable length."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_ERROR]
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  # an exception's own __str__ may be broken
+        text = "(its text cannot be made)"
+    return " ".join(f"{type(error).__name__}: {text}".split())[:LONGEST_ERROR]
+
+
+@dataclass(frozen=True)
+class _Exit:
+    """A `SystemExit` or `KeyboardInterrupt` of a handler: raised in a task, it would end the whole loop."""
+
+    error: BaseException
+
+
+async def _contained(function: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...]) -> Any:
+    try:
+        return await function(*arguments)
+    except (SystemExit, KeyboardInterrupt) as error:
+        return _Exit(error)

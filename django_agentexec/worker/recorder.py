@@ -16,6 +16,7 @@ from django.db import InterfaceError, OperationalError, connections
 
 from ..activity.operations import Operation
 from ..activity.writer import apply, database
+from ..exceptions import StaleAttempt
 from ..models import Activity
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class Recorder:
         self._writes: SimpleQueue[Write | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="agentexec-recorder", daemon=True)
         self._giving_up = threading.Event()
+        self._ended = threading.Event()
 
     def start(self) -> None:
         """Start the thread."""
@@ -43,6 +45,8 @@ class Recorder:
         """Hand in a write. The future's callbacks run in the recorder's thread: keep them short."""
         future: Future[Activity] = Future()
         self._writes.put((operation, future))
+        if self._ended.is_set():
+            self._refuse_the_rest()
         return future
 
     def stop(self, timeout: float) -> bool:
@@ -57,23 +61,36 @@ class Recorder:
             while batch := self._next_batch():
                 self._write(batch)
         finally:
+            self._ended.set()
+            self._refuse_the_rest()
             connections.close_all()
 
-    def _next_batch(self) -> list[Write]:
-        """Return what has arrived, at least one write; nothing once the end was handed in."""
-        first = self._writes.get()
-        if first is None:
-            return []
-        batch = [first]
-        while len(batch) < LARGEST_BATCH:
+    def _refuse_the_rest(self) -> None:
+        """End the futures of writes that came after the end, so that no thread waits for them for ever."""
+        while not self._writes.empty():
             try:
                 write = self._writes.get_nowait()
             except Empty:
+                return
+            if write is not None and write[1].set_running_or_notify_cancel():
+                write[1].set_exception(StaleAttempt("The worker has ended; this write came too late."))
+
+    def _next_batch(self) -> list[Write]:
+        """Return what has arrived, at least one write; nothing once the end was handed in."""
+        batch: list[Write] = []
+        while len(batch) < LARGEST_BATCH:
+            try:
+                write = self._writes.get(block=not batch)
+            except Empty:
                 break
             if write is None:
-                self._writes.put(None)  # this batch first, then the end
+                if batch:
+                    self._writes.put(None)  # this batch first, then the end
                 break
-            batch.append(write)
+            # From here on nobody can cancel it: a handler that is canceled while it awaits a write cancels
+            # the write, too.
+            if write[1].set_running_or_notify_cancel():
+                batch.append(write)
         return batch
 
     def _write(self, batch: list[Write]) -> None:

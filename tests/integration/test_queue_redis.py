@@ -41,7 +41,7 @@ def test_all_keys_are_declared_and_vanish_with_the_work(backend: RedisBackend) -
     backend.queue.enqueue(QUEUE, [message("k:a"), message("k:a"), message()])
     claims = backend.queue.exchange(QUEUE, "w1", limit=10).claimed
     allowed = {backend.key(name).encode() for name in KEYS}
-    assert set(backend.redis.client.keys("*")) <= allowed  # type: ignore[arg-type]
+    assert set(backend.redis.client.keys("{*")) <= allowed  # type: ignore[arg-type]
 
     for claimed in claims:
         backend.queue.exchange(QUEUE, "w1", [Ack(claimed, Outcome.DONE)])
@@ -49,7 +49,7 @@ def test_all_keys_are_declared_and_vanish_with_the_work(backend: RedisBackend) -
         backend.queue.exchange(QUEUE, "w1", [Ack(claimed, Outcome.DONE)])
 
     left = {backend.key("counters").encode(), backend.key("wake").encode()}
-    assert set(backend.redis.client.keys("*")) <= left  # type: ignore[arg-type]
+    assert set(backend.redis.client.keys("{*")) <= left  # type: ignore[arg-type]
 
 
 def test_a_batch_is_one_round_trip(backend: RedisBackend) -> None:

@@ -1,0 +1,56 @@
+"""Asking for an entry of a JSON object on databases without containment (SQLite), with the key taken literally.
+
+Django's own lookups would read a key such as `a__b`, `0` or `isnull` as something else. Used by
+`ActivityQuerySet.for_metadata`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import BooleanField, F, Func
+from django.db.models.sql.compiler import SQLCompiler
+
+from .values import is_storable
+
+Scalar = str | int | float | None
+
+_LARGEST = 2**63  # a database's integers end here, and with them what can be compared
+
+
+class HasEntry(Func):
+    """Whether the object in `field` has `value` (as JSON: true is not 1, but 1 is 1.0) under its top-level `key`."""
+
+    output_field = BooleanField()
+
+    def __init__(self, field: str, key: str, value: Scalar) -> None:
+        super().__init__(F(field))
+        self._key, self._value = key, value
+
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **_: Any) -> tuple[str, list[Any]]:  # type: ignore[override]  # Func's extra parameters are not ours
+        column, parameters = compiler.compile(self.get_source_expressions()[0])
+        condition, values = self._condition()
+        return f"EXISTS (SELECT 1 FROM JSON_EACH({column}) WHERE key = %s AND {condition})", [
+            *parameters,
+            self._key,
+            *values,
+        ]
+
+    def _condition(self) -> tuple[str, list[Any]]:
+        match self._value:
+            case None:
+                return "type = 'null'", []
+            case bool():
+                return "type = %s", ["true" if self._value else "false"]
+            case str():
+                return "type = 'text' AND value = %s", [str(self._value)]
+        return "type IN ('integer', 'real') AND value = %s", [self._value]
+
+
+def can_be_in_json(value: Scalar) -> bool:
+    """Whether a row could hold this value at all; to ask the database for it would be an error."""
+    if isinstance(value, str):
+        return is_storable(value)
+    return value is None or (math.isfinite(value) and abs(value) < _LARGEST)

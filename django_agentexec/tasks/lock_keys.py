@@ -1,0 +1,70 @@
+"""Lock key templates, such as `user:{user_id}`: checked at registration, evaluated against each context."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from ..exceptions import TaskDefinitionError
+
+_PRIVATE = re.compile(r"(^|\.)_")
+
+
+def check_lock_key(name: str, template: str, context_type: type[BaseModel]) -> None:
+    """Raise `TaskDefinitionError` if the template names what the context does not have."""
+    try:
+        fields = list(_fields(template))
+    except (ValueError, TypeError) as error:
+        raise TaskDefinitionError(f"Task {name!r}: lock_key {template!r} is no template: {error}.") from error
+    known = {*context_type.model_fields, *context_type.model_computed_fields}
+    for field in fields:
+        root = field.split(".")[0].split("[")[0]
+        if root not in known:
+            raise TaskDefinitionError(
+                f"Task {name!r}: lock_key {template!r} uses {root or '{}'!r}, but {context_type.__name__} "
+                f"has only: {', '.join(sorted(known)) or 'no fields'}."
+            )
+        if _PRIVATE.search(field):
+            raise TaskDefinitionError(f"Task {name!r}: lock_key {template!r} uses a private attribute: {field!r}.")
+
+
+def evaluate_lock_key(template: str, context: BaseModel) -> str:
+    """Return the key of this context; raise whatever its fields raise, and `LookupError` for None."""
+    return _Formatter().vformat(template, (), _Context(context))
+
+
+def _fields(template: str) -> Iterator[str]:
+    for _, field, specification, _ in string.Formatter().parse(template):
+        if field is not None:
+            yield field
+            yield from _fields(specification or "")
+
+
+class _Formatter(string.Formatter):
+    """Refuses None: "user:None" would be one line for everybody who has no user."""
+
+    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        value, used = super().get_field(field_name, args, kwargs)
+        if value is None:
+            raise LookupError(f"{field_name} is None")
+        return value, used
+
+
+class _Context(Mapping[str, Any]):
+    """A context's fields by name, each read only if the template asks for it."""
+
+    def __init__(self, context: BaseModel) -> None:
+        self._context = context
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(type(self._context).model_fields)
+
+    def __len__(self) -> int:
+        return len(type(self._context).model_fields)

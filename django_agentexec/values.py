@@ -1,0 +1,92 @@
+"""What a row can hold: text and JSON made storable, or refused before anything is written.
+
+Neither PostgreSQL nor UTF-8 takes everything that a Python string can hold, and a model's answer may
+hold anything. Called by the operations, the verbs and enqueue.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from .exceptions import ActivityNotFound, InvalidOption, ResultError
+
+QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+# What PostgreSQL's text (NUL) or UTF-8 (one half of a surrogate pair) cannot hold.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+# The same, escaped in JSON: an odd number of backslashes before the `u`. Halves that form a pair are fine.
+_ESCAPED_NUL = re.compile(r"((?<!\\)(?:\\\\)*)\\u0000")
+
+
+def storable_text(text: object) -> str:
+    """Return `text` (a lazy translation or an exception, too) with a replacement for what no database holds."""
+    return _UNSTORABLE.sub(_REPLACEMENT, str(text))
+
+
+def is_storable(text: str) -> bool:
+    """Whether `storable_text` would leave it as it is."""
+    return _UNSTORABLE.search(text) is None
+
+
+def storable_json(text: str) -> str:
+    """Return JSON with a replacement for each NUL character inside its strings."""
+    return _ESCAPED_NUL.sub(rf"\1{_REPLACEMENT}", text)
+
+
+def holds_nul(text: str) -> bool:
+    """Whether a string inside this JSON holds a NUL character."""
+    return _ESCAPED_NUL.search(text) is not None
+
+
+def checked_id(agent_id: UUID | str) -> UUID:
+    """Return an activity's id, also from its text; what cannot be one is the id of no activity."""
+    if isinstance(agent_id, UUID):
+        return agent_id
+    try:
+        return UUID(agent_id)
+    except (ValueError, AttributeError, TypeError):
+        raise ActivityNotFound(agent_id) from None
+
+
+def checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return metadata as a dictionary; raise `InvalidOption` if it is not JSON with text as keys."""
+    try:
+        values = dict(metadata or {})
+        # UTF-8 as the databases': what it cannot hold, they cannot either.
+        text = json.dumps(values, allow_nan=False, ensure_ascii=False).encode().decode()
+    except (TypeError, ValueError) as error:
+        raise InvalidOption(f"Metadata {metadata!r} cannot be stored as JSON: {error}.") from error
+    if not all(isinstance(key, str) for key in values) or holds_nul(text):
+        raise InvalidOption(f"Metadata {values!r} needs text as keys, and no NUL characters.")
+    return values
+
+
+def checked_usage(usage: Mapping[str, int]) -> dict[str, int]:
+    """Return token counts; raise `InvalidOption` if one of them is not a whole number from 0."""
+    for name, count in usage.items():
+        if not isinstance(name, str) or isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            raise InvalidOption(f"Usage {name!r}: {count!r} is impossible; give whole numbers from 0.")
+    return dict(usage)
+
+
+def checked_percentage(value: float | None) -> int | None:
+    """Return a percentage as a whole number; raise `InvalidOption` outside of 0 to 100."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
+        raise InvalidOption(f"A percentage of {value!r} is impossible; give a number from 0 to 100.")
+    return int(value)
+
+
+def json_result(value: Any) -> Any:
+    """Return a result as JSON values (models, dates and ids as text), or raise `ResultError`."""
+    try:
+        return json.loads(storable_json(to_json(value, inf_nan_mode="null").decode()))
+    except (PydanticSerializationError, ValueError) as error:
+        raise ResultError(f"A result of type {type(value).__name__} cannot be stored as JSON: {error}") from error

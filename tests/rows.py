@@ -1,0 +1,35 @@
+"""Shorthands of the tests that look at rows: claim and drive an activity as a worker would."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django_agentexec.activity.operations import Start
+from django_agentexec.activity.writer import apply_one
+from django_agentexec.models import Activity, ActivityLog
+from django_agentexec.queues import Claim, get_queue
+
+
+def row(agent_id: UUID) -> Activity:
+    """Return the row as it is now."""
+    return Activity.objects.get(pk=agent_id)
+
+
+def messages(agent_id: UUID) -> list[str]:
+    """Return the log's messages, first to last."""
+    return list(ActivityLog.objects.filter(activity_id=agent_id).values_list("message", flat=True))
+
+
+def start(agent_id: UUID, fence: int = 1) -> Activity:
+    """Start an attempt, without the queue."""
+    return apply_one(Start(agent_id=agent_id, fence=fence, worker="w", crashes=0))
+
+
+def claim(limit: int = 10, queue: str = "default") -> list[Claim]:
+    """Return what a worker would get now."""
+    return get_queue().exchange(queue, "w", limit=limit).claimed
+
+
+def claimed_ids(limit: int = 10, queue: str = "default") -> list[UUID]:
+    """Return the ids of what a worker would get now, first to last."""
+    return [one.agent_id for one in claim(limit, queue)]
