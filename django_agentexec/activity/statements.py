@@ -45,7 +45,7 @@ def lock_rows(model: type[Row], keys: Sequence[Any], names: Sequence[str], using
 
 
 def insert_rows(model: type[Row], rows: Sequence[Row], using: str) -> None:
-    """Insert rows of `model`; sets the primary keys that the database makes. One statement for a thousand rows and more."""
+    """Insert rows of `model`; sets the keys that the database makes. One statement for 1,000 rows and more."""
     if not connections[using].features.can_return_rows_from_bulk_insert:
         model._default_manager.using(using).bulk_create(rows)
         return
