@@ -46,12 +46,17 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer: text, tool calls or both; or, with another `status` than 200, an error."""
+    """One answer: text, tool calls or both; or, with another `status` than 200, an error.
+
+    It is given when `when` is set, if there is such an event.
+    """
 
     text: str = ""
     calls: Sequence[Call] = ()
     tokens: Tokens = Tokens()
     status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    when: threading.Event | None = None
 
 
 @dataclass(frozen=True)
@@ -97,10 +102,14 @@ class ModelServer:
 def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        _extra_headers: Mapping[str, str] = {}
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             number, answer = server.answer(Request(self.path, body))
+            if answer.when is not None:
+                answer.when.wait(60)
+            self._extra_headers = answer.headers
             if answer.status != 200:
                 self._send(answer.status, "application/json", _error(answer.status))
             elif self.path.endswith("/chat/completions"):
@@ -122,6 +131,8 @@ def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(data)))
             self.send_header("Connection", "close")
+            for name, value in self._extra_headers.items():
+                self.send_header(name, value)
             self.send_header("x-should-retry", "false")  # the client's own retries would ask twice
             self.end_headers()
             self.wfile.write(data)

@@ -49,6 +49,40 @@ def note(journal: str, event: str, name: str, agent_id: UUID) -> None:
     connection.close()
 
 
+class Question(BaseModel):
+    """What to ask the model server at `base_url`."""
+
+    base_url: str
+    text: str = "How is Acme?"
+
+
+@task("ask", max_retries=1)
+async def ask(agent_id: UUID, context: Question) -> str:
+    # Here, not above: the other tests' pools need not load the SDK.
+    from agents import Agent, OpenAIChatCompletionsModel, function_tool
+    from openai import AsyncOpenAI
+
+    from django_agentexec import OpenAIRunner
+    from django_agentexec.models import Activity
+
+    @function_tool
+    def count_runs() -> int:
+        """Count the runs in the database."""
+        return Activity.objects.count()
+
+    runner = OpenAIRunner(agent_id, max_turns_recovery=True)
+    async with AsyncOpenAI(base_url=context.base_url, api_key="test", max_retries=0) as client:
+        agent = Agent(
+            "Clerk",
+            instructions=runner.prompts.report_status,
+            model=OpenAIChatCompletionsModel("scripted", client),
+            tools=[runner.tools.report_status, count_runs],
+        )
+        result = await runner.run(agent, context.text)
+    answer: str = result.final_output
+    return answer
+
+
 @task("shout")
 def shout(agent_id: UUID, context: Text) -> str:
     return context.text.upper()
