@@ -68,15 +68,24 @@ def test_an_impossible_value_is_told_once_by_the_checks(name: str, value: Any) -
         assert identifiers() == ["agentexec.E001"]
 
 
+OFFLINE = (
+    checks.check_settings,
+    checks.check_templates,
+    checks.check_queue,
+    checks.check_embedded,
+    checks.check_sqlite,
+)
+
+
 def identifiers() -> list[str]:
-    """Run all checks, each of which must give a hint, and return the ids of their messages."""
-    messages = run_checks(tags=["agentexec"])
+    """Run the checks that connect to nothing, and return the ids of their messages, each of which has a hint."""
+    messages = [message for check in OFFLINE for message in check(None)]
     assert all(message.hint for message in messages)
     return [str(message.id) for message in messages]
 
 
 def test_the_suites_own_configuration_is_right() -> None:
-    assert identifiers() == []
+    assert run_checks(tags=["agentexec"]) == []
 
 
 def test_settings_that_are_no_dictionary() -> None:
