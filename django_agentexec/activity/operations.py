@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from ..conf import conf
@@ -23,12 +23,19 @@ from ..exceptions import InvalidTransition, StaleAttempt
 from ..models import Activity, ActivityLog, Status
 from ..values import storable_text
 
+# What every operation with a log line changes.
+_LOGGED = ("latest_log_message", "latest_log_timestamp", "updated_at")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation(ABC):
     """A change of one activity."""
 
     agent_id: UUID
+    writes: ClassVar[tuple[str, ...]]
+    """The columns that `apply` may change."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Columns that `apply`, or who asked for it, reads beyond the usual ones."""
 
     @abstractmethod
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
@@ -38,6 +45,20 @@ class Operation(ABC):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start(Operation):
     """A worker begins an attempt under `fence`. Beginning over a running one is the recovery of a crash."""
+
+    writes: ClassVar[tuple[str, ...]] = (
+        *_LOGGED,
+        "status",
+        "fence",
+        "worker",
+        "crashes",
+        "attempt",
+        "percentage",
+        "started_at",
+        "run_after",
+    )
+
+    reads = ("context",)
 
     fence: int
     worker: str
@@ -83,6 +104,8 @@ class OwnedOperation(Operation):
 class Progress(OwnedOperation):
     """A message, with or without a percentage. Starts an activity that is not queued but driven by hand."""
 
+    writes = (*_LOGGED, "status", "percentage", "attempt", "started_at")
+
     message: str
     percentage: int | None = None
 
@@ -98,6 +121,9 @@ class Progress(OwnedOperation):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddUsage(OwnedOperation):
     """Add to the token usage. Also after a cancel, since canceled tokens are paid for, too."""
+
+    writes = ("usage", "updated_at")
+    reads = ("usage",)
 
     usage: Mapping[str, int]
 
@@ -115,6 +141,8 @@ class AddUsage(OwnedOperation):
 class Complete(OwnedOperation):
     """The attempt succeeded. `result` is JSON."""
 
+    writes = (*_LOGGED, "status", "percentage", "result", "error", "traceback", "finished_at")
+
     result: Any = None
     message: str | None = None
 
@@ -131,6 +159,8 @@ class Complete(OwnedOperation):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fail(OwnedOperation):
     """The attempt failed. With `retry_delay` (seconds) and a retry left it is queued again."""
+
+    writes = (*_LOGGED, "status", "error", "traceback", "retries", "run_after", "finished_at")
 
     error: str
     traceback: str = ""
@@ -160,6 +190,8 @@ class Fail(OwnedOperation):
 class GiveUp(Start):
     """A worker has claimed an activity that took too many processes down, and ends it instead of starting it."""
 
+    writes: ClassVar[tuple[str, ...]] = (*Start.writes, "error", "finished_at")
+
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         Start.apply(self, activity, now)
         activity.status, activity.finished_at = Status.ERROR, now
@@ -170,6 +202,8 @@ class GiveUp(Start):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release(OwnedOperation):
     """The attempt was cut short by a shutdown; it is not charged."""
+
+    writes = (*_LOGGED, "status", "attempt")
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         self.check_owner(activity)
@@ -183,6 +217,8 @@ class Release(OwnedOperation):
 class Cancel(Operation):
     """Somebody wants it stopped. Final at once: a running attempt's later writes are refused."""
 
+    writes = (*_LOGGED, "status", "finished_at")
+
     message: str | None = None
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
@@ -195,6 +231,8 @@ class Cancel(Operation):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry(Operation):
     """Somebody wants it run once more, with all its automatic retries; id and history stay."""
+
+    writes = (*_LOGGED, "status", "percentage", "retries", "crashes", "started_at", "finished_at", "run_after")
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         if activity.status not in (Status.ERROR, Status.CANCELED):

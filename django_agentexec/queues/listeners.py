@@ -7,6 +7,7 @@ to time as well. After an error the listener can be used on; it subscribes again
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 from uuid import UUID
 
@@ -24,9 +25,16 @@ class _PubSubListener(Listener):
             self._pubsub.subscribe(channel)
 
     def get(self, timeout: float) -> UUID | None:
-        with reachable():
-            message = self._pubsub.get_message(timeout=timeout)
-        return UUID(message["data"].decode()) if message and message["type"] == "message" else None
+        deadline = time.monotonic() + timeout
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            with reachable():
+                message = self._pubsub.get_message(timeout=left)
+            if message and message["type"] == "message":
+                return UUID(message["data"].decode())
+            # A confirmed subscription also ends the read, without a message.
+            if left <= 0:
+                return None
 
     def watch(self, agent_id: UUID) -> None:
         """Hear of this activity from now on."""

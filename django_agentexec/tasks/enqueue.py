@@ -11,6 +11,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 from pydantic import BaseModel
 
 from ..activity.dispatch import push_on_commit
@@ -109,6 +110,8 @@ def _rows(
         "run_after": due_time(delay, run_after),
         "queue": definition.queue if queue is None else checked_queue(queue),
         "max_retries": definition.max_retries,
+        "created_at": (now := timezone.now()),
+        "updated_at": now,
     }
     return [
         Activity(context=_stored(definition, context), lock_key=definition.lock_key(context), **shared)

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.05  # seconds between two tries while the queue is away, doubled up to the longest
 LONGEST_PAUSE = 2.0
+WORTH_A_TRIP = 8  # one part in so many of the slots, freed at once, is worth an exchange of its own
 
 
 class Held:
@@ -66,6 +67,9 @@ class Dispatcher:
         self._claims_left = max_claims
         self._recover = recover
         self._acks: list[Ack] = []
+        # Claims whose handler has not ended; fewer than `held`, whose ends are still being written.
+        self._occupied: set[UUID] = set()
+        self._freed = 0
         self._changed = threading.Condition()
         self._stopping = False
         self._waiting = False
@@ -80,9 +84,21 @@ class Dispatcher:
         if not self._burst:
             threading.Thread(target=self._wait_for_calls, name="agentexec-waiter", daemon=True).start()
 
+    def free(self, claim: Claim) -> None:
+        """Let the slot of a claim be filled again while its end is being written. Callable from any thread."""
+        if self._quarantine:
+            return  # the next suspect must not take this one's end down
+        with self._changed:
+            self._occupied.discard(claim.agent_id)
+            self._freed += 1
+            # A few free slots can wait for the next acknowledgment; many at once are worth a round trip.
+            if self._freed * WORTH_A_TRIP >= self._capacity:
+                self._changed.notify_all()
+
     def ack(self, claim: Claim, outcome: Outcome, delay: float = 0.0) -> None:
         """Give a claim back; sent with the next exchange. Callable from any thread."""
         with self._changed:
+            self._occupied.discard(claim.agent_id)
             self._acks.append(Ack(claim, outcome, delay))
             self._changed.notify_all()
 
@@ -105,11 +121,11 @@ class Dispatcher:
         try:
             while True:
                 acks, free = self._due_work()
-                if self._stopping and not acks and not self.held:
+                pause = self._exchange_all(acks, free)
+                if self._stopping and not self.held:
                     return
-                due = self._exchange_all(acks, free)
-                if due > 0:
-                    self._sleep(due)
+                if pause > 0:
+                    self._sleep(pause)
         finally:
             self._ended.set()
             self._on_end()
@@ -118,7 +134,11 @@ class Dispatcher:
         with self._changed:
             acks, self._acks = self._acks, []
             self._woken = False
-            free = 0 if self._stopping else self._capacity - len(self.held) + len(acks)
+            self._freed = 0
+            # Ends that the database is slow to take must not pile up without bound.
+            unwritten = len(self.held) - len(self._occupied) - len(acks)
+            free = self._capacity - len(self._occupied) - max(0, unwritten - self._capacity)
+            free = 0 if self._stopping else max(0, free)
             if self._claims_left is not None:
                 free = min(free, self._claims_left)
         return acks, free
@@ -173,6 +193,8 @@ class Dispatcher:
             self.held.pop(ack.claim.agent_id, None)
         for claim in claims.claimed:
             self.held[claim.agent_id] = Held(claim, started)
+            with self._changed:
+                self._occupied.add(claim.agent_id)
             self._on_claim(claim)
         return claims
 
@@ -195,12 +217,18 @@ class Dispatcher:
     def _sleep(self, seconds: float) -> None:
         """Sleep until something is to be done: an acknowledgment, the queue's call, a due time."""
         with self._changed:
-            self._waiting = not self._stopping and len(self.held) < self._capacity
+            self._waiting = not self._stopping and len(self._occupied) < self._capacity
             if self._waiting:
                 self._changed.notify_all()
             was_stopping = self._stopping
             self._changed.wait_for(
-                lambda: self._acks or self._woken or self._stopping is not was_stopping, timeout=seconds
+                lambda: (
+                    self._acks
+                    or self._woken
+                    or self._freed * WORTH_A_TRIP >= self._capacity
+                    or self._stopping is not was_stopping
+                ),
+                timeout=seconds,
             )
             self._waiting = False
 

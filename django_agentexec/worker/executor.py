@@ -114,8 +114,9 @@ class Execution:
     def _completed(self, definition: TaskDefinition[..., Any], value: Any) -> OwnedOperation | None:
         if self._reason in (Stop.CANCELED, Stop.LOST):
             return None
-        if self._reason is Stop.TIMEOUT:
-            return self._raised(definition, TimeoutError(f"The attempt took longer than {definition.timeout} s."))
+        if self._reason is not None:
+            # Told to stop, it returned: nobody can say whether that is its result or its farewell.
+            return self._stopped(definition, asyncio.CancelledError())
         text = definition.store_result(value)
         if len(text) > conf.MAX_RESULT_BYTES:
             raise ResultError(

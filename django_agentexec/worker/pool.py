@@ -51,7 +51,8 @@ class Pool:
         self._failures = 0
         self._start_not_before = 0.0
         self._suspects_checked = 0.0
-        self._stop_requests = 0
+        self._stop_requests = 0  # counted by signal handlers, acted upon by the loop
+        self._stops_begun = 0
         self._deadline = 0.0
         self._forced = False
         self._reload = False
@@ -97,12 +98,11 @@ class Pool:
     # The loop
 
     def _supervise(self) -> None:
-        handled_requests = 0
         while True:
-            if self._stop_requests > handled_requests:
-                handled_requests += 1
+            if self._stop_requests > self._stops_begun:
+                self._stops_begun += 1
                 self._begin_stop()
-            if not self._stop_requests:
+            if not self._stops_begun:
                 self._fill_up()
             elif not self._children:
                 return
@@ -141,7 +141,7 @@ class Pool:
         logger.debug("Started %s as process %s.", child.options.name, child.process.pid)
 
     def _begin_stop(self) -> None:
-        if self._stop_requests == 1:
+        if self._stops_begun == 1:
             logger.info("Draining: running activities get %.0f s.", conf.GRACE_PERIOD)
             self._deadline = time.monotonic() + conf.GRACE_PERIOD + KILL_AFTER
         else:
@@ -204,7 +204,7 @@ class Pool:
                     now - child.last_beat,
                 )
                 child.kill()
-        if self._stop_requests and now > self._deadline and self._children:
+        if self._stops_begun and now > self._deadline and self._children:
             self._forced = True
             for child in self._children:
                 logger.error("Worker process %s does not end; killing it.", child.options.name)
@@ -214,7 +214,7 @@ class Pool:
 
     def _look_for_suspects(self) -> None:
         now = time.monotonic()
-        if self._stop_requests or now - self._suspects_checked < SUSPECTS_INTERVAL:
+        if self._stops_begun or now - self._suspects_checked < SUSPECTS_INTERVAL:
             return
         self._suspects_checked = now
         try:

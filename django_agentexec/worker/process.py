@@ -169,6 +169,7 @@ class Worker:
         """Hand in the outcome, once per execution."""
         if self._executions.pop(execution.claim.agent_id, None) is not execution:
             return
+        self._dispatcher.free(execution.claim)
         if outcome is None:
             self._dispatcher.ack(execution.claim, Outcome.DONE)
         else:

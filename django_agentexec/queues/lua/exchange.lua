@@ -66,16 +66,18 @@ if limit > 0 then
   local fence = math.max(tonumber(redis.call('HGET', counters, 'fence') or 0), now_us)
   for i = 1, #turns, 2 do
     local partition = turns[i]
-    local head = head_of(partition)
-    local id = string.sub(head, -ID)
-    local priority, sequence, crashes = unpack_meta(redis.call('HGET', meta, id))
-    local text = pack(priority, sequence, crashes, worker, partition)
-    fence = fence + 1
-    redis.call('ZREM', pending, head)
-    redis.call('HSET', locks, partition, int(fence))
-    redis.call('ZADD', leases, now + lease_ms, id)
-    redis.call('HSET', meta, id, text)
-    reply[#reply + 1] = {id, int(fence), crashes, text}
+    local head, text = head_of(partition)
+    if head then
+      local id = string.sub(head, -ID)
+      local priority, sequence, crashes = unpack_meta(text)
+      local ticket = pack(priority, sequence, crashes, worker, partition)
+      fence = fence + 1
+      redis.call('ZREM', pending, head)
+      redis.call('HSET', locks, partition, int(fence))
+      redis.call('ZADD', leases, now + lease_ms, id)
+      redis.call('HSET', meta, id, ticket)
+      reply[#reply + 1] = {id, int(fence), crashes, ticket}
+    end
   end
   redis.call('HSET', counters, 'fence', int(fence))
 end

@@ -6,10 +6,15 @@ local pausing = pause_left() > 0
 
 -- In the pause after a loss of data a worker that still runs an activity takes its claim back.
 local function restore(id, fence, text)
-  local priority, sequence, crashes, worker, partition = unpack_meta(text)
+  local _, _, _, _, partition = unpack_meta(text)
   if redis.call('HEXISTS', locks, partition) == 1 or redis.call('ZSCORE', leases, id) then return false end
-  redis.call('ZREM', pending, member(partition, priority, sequence, id))
-  redis.call('ZREM', delayed, id)
+  -- The reconciler, or an older copy of the data, may have put it into the queue meanwhile.
+  local present = redis.call('HGET', meta, id)
+  if present then
+    local priority, sequence = unpack_meta(present)
+    redis.call('ZREM', pending, member(partition, priority, sequence, id))
+    redis.call('ZREM', delayed, id)
+  end
   redis.call('ZREM', ready, partition)
   redis.call('ZREM', suspects, partition)
   redis.call('HSET', locks, partition, fence)

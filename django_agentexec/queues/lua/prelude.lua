@@ -34,21 +34,30 @@ local function member(partition, priority, sequence, id)
   return partition .. '\0' .. priority .. sequence .. id
 end
 
+-- Returns a partition's first pending member and its meta, or nil.
 local function head_of(partition)
-  return redis.call('ZRANGEBYLEX', pending, '[' .. partition .. '\0', '(' .. partition .. '\1', 'LIMIT', 0, 1)[1]
+  local from, to = '[' .. partition .. '\0', '(' .. partition .. '\1'
+  while true do
+    local head = redis.call('ZRANGEBYLEX', pending, from, to, 'LIMIT', 0, 1)[1]
+    if not head then return nil end
+    local text = redis.call('HGET', meta, string.sub(head, -ID))
+    if text then return head, text end
+    -- Only keys that somebody else changed or evicted come here: an entry that nobody knows must not
+    -- block its queue. Its row brings it back.
+    redis.call('ZREM', pending, head)
+  end
 end
 
 -- Puts a partition where the invariant wants it. A partition that already stands in its ring keeps its
 -- turn, unless its new head has a higher priority (ZADD LT).
 local function offer(partition)
   if redis.call('HEXISTS', locks, partition) == 1 then return end
-  local head = head_of(partition)
+  local head, text = head_of(partition)
   if not head then
     redis.call('ZREM', ready, partition)
     redis.call('ZREM', suspects, partition)
     return
   end
-  local text = redis.call('HGET', meta, string.sub(head, -ID))
   local _, _, crashes = unpack_meta(text)
   local ring, other = ready, suspects
   if crashes ~= '0' then ring, other = suspects, ready end
@@ -99,6 +108,10 @@ end
 
 -- Ends a lease whose holder did not finish: the activity goes back to its old place in its partition.
 local function put_back(id, text, crashed)
+  if not text then
+    redis.call('ZREM', leases, id)
+    return
+  end
   local priority, sequence, crashes, _, partition = unpack_meta(text)
   unlock(id, partition)
   local was_canceled = redis.call('HDEL', cancels, id) == 1
@@ -117,8 +130,11 @@ local function promote_due()
   local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, BATCH)
   for _, id in ipairs(due) do
     redis.call('ZREM', delayed, id)
-    local priority, sequence, crashes, _, partition = unpack_meta(redis.call('HGET', meta, id))
-    add_pending(id, priority, sequence, crashes, partition)
+    local text = redis.call('HGET', meta, id)
+    if text then
+      local priority, sequence, crashes, _, partition = unpack_meta(text)
+      add_pending(id, priority, sequence, crashes, partition)
+    end
   end
 end
 

@@ -8,7 +8,7 @@ for i = 5, #ARGV do keep[ARGV[i]] = true end
 local released = 0
 for _, id in ipairs(redis.call('ZRANGE', leases, 0, -1)) do
   local text = redis.call('HGET', meta, id)
-  local _, _, _, holder = unpack_meta(text)
+  local holder = text and select(4, unpack_meta(text))
   if holder == worker and not keep[id] then
     put_back(id, text, crashed)
     released = released + 1

@@ -1,0 +1,196 @@
+"""The measurements. Each returns its figures by name; rows are committed, as in production."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.agents import Key, Nothing, Pause, clock, keyed, noop, pause
+from benchmarks.pools import all_finished, pool, until
+from django_agentexec.ids import uuid7
+from django_agentexec.models import Activity
+from django_agentexec.queues import Ack, Message, Outcome, get_queue
+
+Figures = dict[str, float]
+QUEUE = "default"
+
+
+def idle_latency(samples: int = 300) -> Figures:
+    """Milliseconds from the call of enqueue to the start of the handler, on an idle pool of 2 processes."""
+    with pool():
+        waits = []
+        for _ in range(samples):
+            called = time.time_ns()
+            handle = clock.enqueue(Nothing())
+            until(lambda agent_id=handle.agent_id: Activity.objects.finished().filter(pk=agent_id).exists())
+            waits.append((Activity.objects.get(pk=handle.agent_id).result - called) / 1e6)
+    return {"p50_ms": statistics.median(waits), "p99_ms": statistics.quantiles(waits, n=100)[98]}
+
+
+def concurrency(slots: int = 100, count: int = 1_000, seconds: float = 0.2) -> Figures:
+    """Handlers that wait, at once on average: 1,000 of 0.2 s on 2 processes."""
+    with pool(concurrency=slots):
+        started = time.monotonic()
+        pause.enqueue_many([Pause(seconds=seconds)] * count)
+        until(all_finished)
+        elapsed = time.monotonic() - started
+    return {"effective": count * seconds / elapsed}
+
+
+def concurrency_500() -> Figures:
+    """The same with 2 x 500 slots."""
+    return concurrency(slots=500)
+
+
+def drain(count: int = 5_000) -> Figures:
+    """Handlers that do nothing, per second, by 2 processes."""
+    noop.enqueue_many([Nothing()] * count)
+    with pool(concurrency=100):
+        left = Activity.objects.active().count()
+        started = time.monotonic()
+        until(all_finished)
+        elapsed = time.monotonic() - started
+    return {"per_second": left / elapsed}
+
+
+def keyed_drain(keys: int = 1_000, each: int = 5) -> Figures:
+    """1,000 lock keys with 5 activities each, in order, per second."""
+    keyed.enqueue_many([Key(key=n % keys) for n in range(keys * each)])
+    with pool(concurrency=100):
+        left = Activity.objects.active().count()
+        started = time.monotonic()
+        until(all_finished)
+        elapsed = time.monotonic() - started
+    return {"per_second": left / elapsed}
+
+
+def enqueue(count: int = 1_000, bulk: int = 10_000) -> Figures:
+    """Enqueues per second, rows included: one by one, and 1,000 per call."""
+    one_by_one = _rate(lambda: noop.enqueue(Nothing()), count)
+    contexts = [Nothing()] * 1_000
+    in_bulk = _rate(lambda: noop.enqueue_many(contexts), bulk // 1_000) * 1_000
+    return {"one_by_one_per_second": one_by_one, "bulk_per_second": in_bulk}
+
+
+def claim_cost(samples: int = 300) -> Figures:
+    """Milliseconds of one claim with all lock keys but one busy, by number of keys."""
+    figures = {}
+    for keys in (100, 10_000, 100_000):
+        get_queue().clear()
+        get_queue().enqueue(QUEUE, [_message(f"k:{n}") for n in range(keys) for _ in range(2)])
+        while get_queue().exchange(QUEUE, "busy", limit=1_000).claimed:
+            pass
+        times = []
+        for _ in range(samples):
+            get_queue().enqueue(QUEUE, [_message("k:free")])
+            started = time.perf_counter()
+            (claimed,) = get_queue().exchange(QUEUE, "w", limit=1).claimed
+            times.append((time.perf_counter() - started) * 1e3)
+            get_queue().exchange(QUEUE, "w", [Ack(claimed, Outcome.DONE)])
+        figures[f"ms_at_{keys}_keys"] = statistics.median(times)
+    get_queue().clear()
+    figures["ratio_100000_to_100"] = figures["ms_at_100000_keys"] / figures["ms_at_100_keys"]
+    return figures
+
+
+def queue_layer(count: int = 30_000, batch: int = 100) -> Figures:
+    """Claims and acknowledgments per second without rows, one process, 100 at a time."""
+    get_queue().enqueue(QUEUE, [_message() for _ in range(count)])
+    acks: list[Ack] = []
+    done = 0
+    started = time.monotonic()
+    while done < count:
+        claims = get_queue().exchange(QUEUE, "w", acks, limit=batch)
+        acks = [Ack(claimed, Outcome.DONE) for claimed in claims.claimed]
+        done += len(acks)
+    get_queue().exchange(QUEUE, "w", acks)
+    return {"per_second": count / (time.monotonic() - started)}
+
+
+def idle_commands(seconds: float = 15.0) -> Figures:
+    """Redis commands per second that clients send, 2 idle processes and their pool."""
+    client: Any = get_queue().client  # type: ignore[attr-defined]
+    with pool():
+        before = _client_commands(client)
+        time.sleep(seconds)
+        sent = _client_commands(client) - before
+    return {"per_second": sent / seconds}
+
+
+def memory() -> Figures:
+    """Proportional set size of one more worker process in MB, agents SDK loaded."""
+    sizes = {}
+    for workers in (1, 3):
+        with pool(workers=workers) as process:
+            sizes[workers] = sum(_pss(pid) for pid in _descendants(process.pid))
+    return {"extra_process_mb": (sizes[3] - sizes[1]) / 2 / 1e6}
+
+
+def recovery() -> Figures:
+    """SIGKILL of a process with 4 activities of 0.5 s in flight: lost ones, and seconds until all are done."""
+    with pool(workers=2, concurrency=4):
+        handles = pause.enqueue_many([Pause(seconds=0.5)] * 8)
+        until(lambda: Activity.objects.running().count() == 8)
+        victim = next(worker for worker in get_queue().workers())
+        os.kill(victim.pid, signal.SIGKILL)
+        killed = time.monotonic()
+        until(all_finished)
+        elapsed = time.monotonic() - killed
+    lost = len(handles) - Activity.objects.filter(status="complete").count()
+    return {"lost": lost, "all_done_after_s": elapsed}
+
+
+SCENARIOS: dict[str, Callable[[], Figures]] = {
+    scenario.__name__: scenario
+    for scenario in (
+        idle_latency,
+        concurrency,
+        concurrency_500,
+        drain,
+        keyed_drain,
+        enqueue,
+        claim_cost,
+        queue_layer,
+        idle_commands,
+        memory,
+        recovery,
+    )
+}
+
+
+def _message(partition: str = "") -> Message:
+    agent_id = uuid7()
+    return Message(agent_id, partition or f"i:{agent_id}")
+
+
+def _rate(function: Callable[[], object], times: int) -> float:
+    function()  # warms up
+    started = time.monotonic()
+    for _ in range(times):
+        function()
+    return times / (time.monotonic() - started)
+
+
+def _client_commands(client: Any) -> int:
+    """Commands that clients sent: what scripts call inside is left out, as it crosses no network."""
+    sent = {"evalsha", "eval", "blpop", "hset", "hmget", "hgetall", "hdel", "set", "get", "pexpire", "ping"}
+    inside = {"hset", "hmget", "hdel"}  # scripts use these as well; from outside they come once per beat
+    stats = client.info("commandstats")
+    return sum(int(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"]) for name in sent - inside)
+
+
+def _descendants(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid] + [found for child in children for found in _descendants(int(child))]
+
+
+def _pss(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return 0

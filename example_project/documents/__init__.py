@@ -1,0 +1,1 @@
+"""Agents that read the documents in `library/`: company research and contract review."""

@@ -1,0 +1,40 @@
+"""The app's tasks. django-agentexec finds this module by its name."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django_agentexec import OpenAIRunner, task
+
+from .assistants import company_analyst, contract_reviewer
+from .library import get_document
+from .model import build_model
+from .schemas import CheckedReview, CompanyBrief, ContractContext, ContractReview, ResearchContext
+
+MAX_TURNS = 40  # a turn for each page and search, and some to spare
+
+
+@task("research_company", lock_key="company:{company}")
+async def research_company(agent_id: UUID, context: ResearchContext) -> CompanyBrief:
+    """Read a company's report and return what one should know about the company."""
+    runner = OpenAIRunner(agent_id, max_turns_recovery=True)
+    agent = company_analyst(build_model(), runner.tools.report_status, runner.prompts.report_status)
+    result = await runner.run(agent, f"Company: {context.company}\nDocument: {context.document}", max_turns=MAX_TURNS)
+    return result.final_output_as(CompanyBrief, raise_if_incorrect_type=True)
+
+
+@task("review_contract", lock_key="document:{document}")
+async def review_contract(agent_id: UUID, context: ContractContext) -> CheckedReview:
+    """Read a contract and return its parties, dates, sums and risky clauses, with quotes checked."""
+    document = get_document(context.document)  # a wrong name ends here, before it costs tokens
+    runner = OpenAIRunner(agent_id, max_turns_recovery=True)
+    agent = contract_reviewer(build_model(), runner.tools.report_status, runner.prompts.report_status)
+    result = await runner.run(agent, f"Document: {context.document}", max_turns=MAX_TURNS)
+    review = result.final_output_as(ContractReview, raise_if_incorrect_type=True)
+    quotes = [
+        *(date.quote for date in review.dates),
+        *(amount.quote for amount in review.amounts),
+        *(clause.quote for clause in review.risky_clauses),
+    ]
+    unverified = [quote for quote in dict.fromkeys(quotes) if not document.contains(quote)]
+    return CheckedReview(**review.model_dump(), unverified_quotes=unverified)

@@ -1,0 +1,104 @@
+"""The documents that the agents work on, as files. Knows nothing of agents."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "library"
+PAGE_CHARACTERS = 2_600  # about a printed page
+
+
+class DocumentNotFound(LookupError):
+    """There is no such document, or no such page of it."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A paragraph, and the page it stands on (from 1)."""
+
+    page: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text of the library. `name` is its file name."""
+
+    name: str
+    title: str
+    pages: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        return "\n\n".join(self.pages)
+
+    def page(self, number: int) -> str:
+        """Return page `number`, counted from 1; raises `DocumentNotFound` beyond the last."""
+        if not 1 <= number <= len(self.pages):
+            raise DocumentNotFound(f"{self.name} has pages 1 to {len(self.pages)}, but no page {number}.")
+        return self.pages[number - 1]
+
+    def search(self, query: str, limit: int = 5) -> list[Passage]:
+        """Return up to `limit` paragraphs that hold most of the words of `query`, the best first."""
+        words = {word.lower()[:6] for word in re.findall(r"\w{3,}", query)}
+        found = []
+        for number, page in enumerate(self.pages, 1):
+            for paragraph in page.split("\n\n"):
+                score = sum(word in paragraph.lower() for word in words)
+                if score and not is_heading(paragraph):
+                    found.append((score, Passage(number, paragraph)))
+        found.sort(key=lambda hit: -hit[0])
+        return [passage for _, passage in found[:limit]]
+
+    def contains(self, quote: str) -> bool:
+        """Whether `quote` stands in the document word for word; spaces and emphasis do not matter."""
+        return bool(quote.strip()) and _plain(quote) in _plain(self.text)
+
+
+def is_heading(paragraph: str) -> bool:
+    """Whether `paragraph` is a heading, in Markdown or in capitals."""
+    return "\n" not in paragraph and (paragraph.startswith("#") or paragraph.upper() == paragraph)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace("*", "").split())
+
+
+@cache
+def all_documents() -> tuple[Document, ...]:
+    """Return every document of the library, by name."""
+    return tuple(_read(path) for path in sorted(FOLDER.iterdir()) if path.suffix in {".md", ".txt"})
+
+
+def get_document(name: str) -> Document:
+    """Return the document called `name`; raises `DocumentNotFound`, naming the closest, if there is none."""
+    documents = {document.name: document for document in all_documents()}
+    if name in documents:
+        return documents[name]
+    names = difflib.get_close_matches(name, documents, 2) or list(documents)
+    raise DocumentNotFound(f"There is no document {name!r}. There are: {', '.join(names)}.")
+
+
+def _read(path: Path) -> Document:
+    text = path.read_text(encoding="utf-8").strip()
+    first_line = text.partition("\n")[0].strip("# ")
+    return Document(path.name, first_line, tuple(_paginate(text)))
+
+
+def _paginate(text: str) -> list[str]:
+    """Split at paragraphs, never leaving a heading alone at the foot of a page."""
+    pages: list[list[str]] = [[]]
+    for paragraph in re.split(r"\n\s*\n", text):
+        size = sum(map(len, pages[-1]))
+        if pages[-1] and size + len(paragraph) > PAGE_CHARACTERS:
+            carried: list[str] = []
+            while len(pages[-1]) > 1 and is_heading(pages[-1][-1]):
+                carried.insert(0, pages[-1].pop())
+            pages.append(carried)
+        pages[-1].append(paragraph)
+    return ["\n\n".join(page) for page in pages]

@@ -1,0 +1,134 @@
+"""`manage.py demo`: everything at once, to be watched: server, pool, agents, and what they find."""
+
+from __future__ import annotations
+
+import signal
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+
+from django_agentexec.conf import conf
+from django_agentexec.embedded import embedded_dir, ensure_server
+from django_agentexec.models import Activity, Status
+from example_project.documents.demo.children import HOST, Child, ChildDied, free_port, is_free, wait_for_port
+from example_project.documents.demo.screen import Screen
+from example_project.documents.demo.work import enqueue_all
+from example_project.documents.model import ModelChoice, model_choice
+
+DEFAULT_PORT = 8000
+REFRESH_INTERVAL = 0.2  # seconds between two looks at the database
+
+
+class Command(BaseCommand):
+    """Runs the example's agents over the documents of its library."""
+
+    help = "Start a server and a pool, run the agents over the example documents, and show what they find."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the options."""
+        parser.add_argument("--once", action="store_true", help="End when the last activity has ended.")
+        parser.add_argument(
+            "--port",
+            type=int,
+            help=f"Port of the web server; {DEFAULT_PORT} or the next free one unless given.",
+        )
+        parser.add_argument(
+            "--timeout", type=float, default=600.0, help="Seconds the activities may take together (600)."
+        )
+
+    def handle(self, *args: Any, once: bool, port: int | None, timeout: float, **options: Any) -> None:
+        """Run the demo; exits with 0 if every activity completed, else with 1."""
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            model, port = model_choice(), _choose_port(port)
+            with ExitStack() as children:
+                checks = self._start(port, children)
+                self._introduce(model, port)
+                activities = self._run(timeout, checks)
+                if not once:
+                    self._stay(port, checks)
+            _require_complete(activities)
+        except (ChildDied, ImproperlyConfigured, TimeoutError) as error:
+            raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            if once:
+                raise CommandError("Interrupted before the end.") from None
+            self.stdout.write("\nStopped.")
+
+    def _start(self, port: int, stack: ExitStack) -> Sequence[Callable[[], None]]:
+        """Migrate, and start all processes; return functions that raise if one of them has died."""
+        call_command("migrate", verbosity=0, interactive=False)
+        if conf.EMBEDDED:
+            self.stdout.write(f"Embedded Valkey: {ensure_server()}")
+        log_dir = Path(embedded_dir())
+        server = Child("server", ["runserver", "--noreload", f"{HOST}:{port}"], log_dir)
+        stack.callback(server.stop)
+        pool = Child("pool", ["runagentworkers"], log_dir)
+        stack.callback(pool.stop)
+        wait_for_port(port, server)
+        return server.check, pool.check
+
+    def _introduce(self, model: ModelChoice, port: int) -> None:
+        self.stdout.write(f"The agents use {model}.")
+        self.stdout.write(f"Watch them at http://{HOST}:{port}/\n")
+
+    def _run(self, timeout: float, checks: Sequence[Callable[[], None]]) -> list[Activity]:
+        """Enqueue the work and show its progress until all has ended; return the activities."""
+        subjects = enqueue_all()
+        screen = Screen(self.stdout, subjects)
+        deadline = time.monotonic() + timeout
+        while True:
+            activities = _load(list(subjects))
+            screen.show(activities)
+            if not any(activity.is_active for activity in activities):
+                break
+            for check in checks:
+                check()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"Not everything ended within {timeout:.0f} s; --timeout allows more.")
+            time.sleep(REFRESH_INTERVAL)
+        screen.summarize(activities)
+        return activities
+
+    def _stay(self, port: int, checks: Sequence[Callable[[], None]]) -> None:
+        self.stdout.write(
+            f"\nServer and pool stay up at http://{HOST}:{port}/ until Ctrl-C. "
+            "(The admin wants a user: manage.py createsuperuser.)"
+        )
+        while True:
+            for check in checks:
+                check()
+            time.sleep(1)
+
+
+def _load(agent_ids: list[UUID]) -> list[Activity]:
+    return list(Activity.objects.filter(agent_id__in=agent_ids).order_by("agent_id"))
+
+
+def _choose_port(asked: int | None) -> int:
+    if asked is not None:
+        if not is_free(asked):
+            raise CommandError(f"Port {asked} is in use. Choose another with --port, or leave it out.")
+        return asked
+    port = free_port(DEFAULT_PORT)
+    if port is None:
+        raise CommandError(f"No port from {DEFAULT_PORT} on is free. Name one with --port.")
+    return port
+
+
+def _require_complete(activities: list[Activity]) -> None:
+    failed = [activity for activity in activities if activity.status != Status.COMPLETE]
+    if failed:
+        raise CommandError(f"{len(failed)} of {len(activities)} activities did not complete.")
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,46 @@
+"""Backends with a clock that tests can move: the in-memory one by injection, Redis by moving its deadlines."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from django_agentexec.queues import Queue
+from django_agentexec.queues.memory import MemoryQueue
+from django_agentexec.queues.redis import KEYS, RedisQueue
+
+
+class Backend(Protocol):
+    """A queue and its clock."""
+
+    queue: Queue
+
+    def forward(self, seconds: float) -> None:
+        """Let time pass."""
+
+
+class MemoryBackend:
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+        self.queue: Queue = MemoryQueue(clock=lambda: self.now)
+
+    def forward(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class RedisBackend:
+    def __init__(self) -> None:
+        self.redis = RedisQueue()
+        self.queue: Queue = self.redis
+
+    def forward(self, seconds: float) -> None:
+        """Move every deadline back; the server's own clock cannot be moved."""
+        for name in ("leases", "delayed"):
+            key = self.key(name)
+            for member, score in self.redis.client.zrange(key, 0, -1, withscores=True):  # type: ignore[union-attr]
+                self.redis.client.zadd(key, {member: score - seconds * 1000})
+        pause = self.redis.client.hget(self.key("counters"), "pause_until")
+        if pause:
+            self.redis.client.hset(self.key("counters"), "pause_until", str(int(pause) - int(seconds * 1000)))  # type: ignore[arg-type]
+
+    def key(self, name: str, queue: str = "default") -> str:
+        return self.redis._keys(queue)[KEYS.index(name)]

@@ -1,0 +1,452 @@
+"""The conformance suite of queue backends: every backend passes every test.
+
+To test another backend, add its `Backend` (a queue with a clock that can be moved) to the fixture.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from uuid import UUID
+
+import pytest
+
+from django_agentexec.conf import conf
+from django_agentexec.ids import uuid7
+from django_agentexec.models import Priority
+from django_agentexec.queues import Ack, Claim, Message, Outcome, WorkerInfo
+from tests.integration.queue_clock import Backend, MemoryBackend, RedisBackend
+
+QUEUE = "default"
+
+
+@pytest.fixture(params=[MemoryBackend, RedisBackend])
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    backend: Backend = request.param()
+    yield backend
+    backend.queue.clear()
+    backend.queue.close()
+
+
+def message(key: str = "", *, priority: int = Priority.NORMAL, delay: float = 0.0, crashes: int = 0) -> Message:
+    agent_id = uuid7()
+    return Message(agent_id, f"k:{key}" if key else f"i:{agent_id}", int(priority), delay, crashes=crashes)
+
+
+def put(backend: Backend, *messages: Message) -> list[UUID]:
+    backend.queue.enqueue(QUEUE, messages)
+    return [message.agent_id for message in messages]
+
+
+def claim(backend: Backend, limit: int = 100, worker: str = "w1", *, quarantine: bool = False) -> list[Claim]:
+    return backend.queue.exchange(QUEUE, worker, limit=limit, quarantine=quarantine).claimed
+
+
+def finish(
+    backend: Backend, claimed: Claim, outcome: Outcome = Outcome.DONE, delay: float = 0.0, worker: str = "w1"
+) -> None:
+    backend.queue.exchange(QUEUE, worker, [Ack(claimed, outcome, delay)])
+
+
+def ids(claims: list[Claim]) -> list[UUID]:
+    return [claimed.agent_id for claimed in claims]
+
+
+def test_what_is_enqueued_is_claimed_in_order_and_once(backend: Backend) -> None:
+    wanted = put(backend, message(), message(), message())
+
+    assert ids(claim(backend)) == wanted
+    assert claim(backend) == []
+
+
+def test_a_limit_is_kept_and_the_rest_is_told(backend: Backend) -> None:
+    wanted = put(backend, message(), message(), message())
+
+    claims = backend.queue.exchange(QUEUE, "w1", limit=2)
+
+    assert ids(claims.claimed) == wanted[:2]
+    assert claims.waiting
+    assert not backend.queue.exchange(QUEUE, "w1", limit=2).waiting
+
+
+def test_an_id_that_is_there_already_is_not_added_again(backend: Backend) -> None:
+    waiting = message()
+    assert backend.queue.enqueue(QUEUE, [waiting]) == 1
+    assert backend.queue.enqueue(QUEUE, [waiting]) == 0
+
+    (claimed,) = claim(backend)
+
+    assert backend.queue.enqueue(QUEUE, [waiting]) == 0
+    finish(backend, claimed)
+    assert claim(backend) == []
+
+
+def test_high_goes_before_normal_before_low_and_equals_in_order_of_arrival(backend: Backend) -> None:
+    low, normal, high_1, high_2 = put(
+        backend,
+        message(priority=Priority.LOW),
+        message(priority=Priority.NORMAL),
+        message(priority=Priority.HIGH),
+        message(priority=Priority.HIGH),
+    )
+
+    assert ids(claim(backend)) == [high_1, high_2, normal, low]
+
+
+def test_one_partition_runs_one_at_a_time_in_order(backend: Backend) -> None:
+    first, second, other = put(backend, message("a"), message("a"), message("b"))
+
+    claims = claim(backend)
+    assert ids(claims) == [first, other]
+
+    finish(backend, claims[0])
+    assert ids(claim(backend)) == [second]
+
+
+def test_high_goes_first_inside_a_partition_too(backend: Backend) -> None:
+    _, urgent = put(backend, message("a"), message("a", priority=Priority.HIGH))
+
+    assert ids(claim(backend)) == [urgent]
+
+
+def test_a_high_activity_moves_its_waiting_partition_to_the_front(backend: Backend) -> None:
+    _, _, urgent = put(backend, message("a"), message("b"), message("b", priority=Priority.HIGH))
+
+    assert ids(claim(backend, 1)) == [urgent]
+
+
+def test_a_partition_rejoins_the_ring_at_its_tail(backend: Backend) -> None:
+    busy = put(backend, *[message("busy") for _ in range(3)])
+    (quiet,) = put(backend, message("quiet"))
+
+    (first,) = claim(backend, 1)
+    finish(backend, first)
+
+    assert ids(claim(backend, 1)) == [quiet]
+    assert ids(claim(backend, 1)) == [busy[1]]
+
+
+def test_partitions_whose_names_begin_alike_are_different(backend: Backend) -> None:
+    wanted = put(backend, message("a"), message("a:1"), message("a "), message("aa"), message("a\x01"), message("Ä\n"))
+
+    assert set(ids(claim(backend))) == set(wanted)
+
+
+def test_fences_only_grow(backend: Backend) -> None:
+    put(backend, *[message("a") for _ in range(3)])
+    fences = []
+    for _ in range(3):
+        (claimed,) = claim(backend)
+        fences.append(claimed.fence)
+        finish(backend, claimed)
+
+    assert fences == sorted(set(fences))
+
+
+def test_acknowledging_and_claiming_is_one_exchange(backend: Backend) -> None:
+    _, second = put(backend, message("a"), message("a"))
+    (claimed,) = claim(backend)
+
+    claims = backend.queue.exchange(QUEUE, "w1", [Ack(claimed, Outcome.DONE)], limit=1)
+
+    assert ids(claims.claimed) == [second]
+
+
+def test_delayed_work_waits_for_its_time(backend: Backend) -> None:
+    (wanted,) = put(backend, message(delay=30))
+
+    claims = backend.queue.exchange(QUEUE, "w1", limit=1)
+    assert claims.claimed == []
+    assert claims.next_due == pytest.approx(30, abs=1)
+
+    backend.forward(31)
+    assert ids(claim(backend)) == [wanted]
+
+
+def test_a_heartbeat_promotes_due_work(backend: Backend) -> None:
+    put(backend, message(delay=30))
+    backend.forward(31)
+
+    backend.queue.heartbeat(QUEUE, "w1", [])
+
+    assert backend.queue.stats(QUEUE).delayed == 0
+    assert backend.queue.stats(QUEUE).ready == 1
+
+
+def test_a_retry_comes_back_at_once_or_after_its_delay(backend: Backend) -> None:
+    (wanted,) = put(backend, message())
+    (claimed,) = claim(backend)
+    finish(backend, claimed, Outcome.RETRY)
+    (claimed,) = claim(backend)
+    assert claimed.agent_id == wanted
+
+    finish(backend, claimed, Outcome.RETRY, delay=60)
+    assert claim(backend) == []
+    backend.forward(61)
+    assert ids(claim(backend)) == [wanted]
+
+
+def test_a_delayed_retry_lets_the_next_of_its_partition_go(backend: Backend) -> None:
+    _, second = put(backend, message("a"), message("a"))
+    (claimed,) = claim(backend)
+
+    finish(backend, claimed, Outcome.RETRY, delay=60)
+
+    assert ids(claim(backend)) == [second]
+
+
+def test_released_work_takes_its_old_place(backend: Backend) -> None:
+    first, second = put(backend, message("a"), message("a"))
+    (claimed,) = claim(backend)
+
+    finish(backend, claimed, Outcome.RELEASE)
+
+    (claimed,) = claim(backend)
+    assert claimed.agent_id == first
+    assert claimed.crashes == 0
+    finish(backend, claimed)
+    assert ids(claim(backend)) == [second]
+
+
+def test_a_heartbeat_extends_the_lease(backend: Backend) -> None:
+    put(backend, message())
+    (claimed,) = claim(backend)
+    for _ in range(3):
+        backend.forward(conf.LEASE * 0.8)
+        assert backend.queue.heartbeat(QUEUE, "w1", [claimed]).lost == []
+
+    assert backend.queue.stats(QUEUE).leased == 1
+
+
+def test_an_expired_lease_is_reclaimed_and_counts_as_a_crash(backend: Backend) -> None:
+    (wanted,) = put(backend, message("a"))
+    (old,) = claim(backend)
+    backend.forward(conf.LEASE + 1)
+    backend.queue.heartbeat(QUEUE, "w2", [])
+
+    (new,) = claim(backend, worker="w2", quarantine=True)
+
+    assert (new.agent_id, new.crashes) == (wanted, 1)
+    assert new.fence > old.fence
+    assert backend.queue.heartbeat(QUEUE, "w1", [old]).lost == [wanted]
+
+
+def test_an_outdated_acknowledgment_changes_nothing(backend: Backend) -> None:
+    put(backend, message("a"))
+    (old,) = claim(backend)
+    backend.forward(conf.LEASE + 1)
+    backend.queue.heartbeat(QUEUE, "w2", [])
+    (new,) = claim(backend, worker="w2", quarantine=True)
+
+    finish(backend, old)
+
+    assert backend.queue.stats(QUEUE).leased == 1
+    assert backend.queue.heartbeat(QUEUE, "w2", [new]).lost == []
+
+
+def test_suspects_go_to_quarantine_only(backend: Backend) -> None:
+    (suspect,) = put(backend, message(crashes=1))
+    (normal,) = put(backend, message())
+
+    assert ids(claim(backend)) == [normal]
+    assert backend.queue.stats(QUEUE).suspects == 1
+    assert ids(claim(backend, quarantine=True)) == [suspect]
+
+
+def test_a_partition_whose_head_is_a_suspect_waits_for_quarantine(backend: Backend) -> None:
+    first, second = put(backend, message("a", crashes=1), message("a"))
+
+    assert claim(backend) == []
+    (claimed,) = claim(backend, quarantine=True)
+    assert claimed.agent_id == first
+    finish(backend, claimed)
+    assert ids(claim(backend)) == [second]
+
+
+def test_a_dead_workers_claims_go_back_at_once(backend: Backend) -> None:
+    put(backend, message(), message("a"))
+    (kept,) = put(backend, message())
+    claims = claim(backend, 2, worker="dead")
+    assert len(claims) == 2
+    (other,) = claim(backend, worker="alive")
+
+    assert backend.queue.release_worker(QUEUE, "dead", crashed=True) == 2
+
+    assert {c.crashes for c in claim(backend, quarantine=True)} == {1}
+    assert other.agent_id == kept
+    assert backend.queue.heartbeat(QUEUE, "alive", [other]).lost == []
+
+
+def test_claims_that_a_worker_never_heard_of_go_back_uncharged(backend: Backend) -> None:
+    known, unheard = put(backend, message(), message())
+    claims = claim(backend, 2)
+
+    assert backend.queue.release_worker(QUEUE, "w1", keep=[claims[0]], crashed=False) == 1
+
+    (again,) = claim(backend)
+    assert (again.agent_id, again.crashes) == (unheard, 0)
+    assert backend.queue.heartbeat(QUEUE, "w1", [claims[0]]).lost == []
+    assert claims[0].agent_id == known
+
+
+def test_canceling_waiting_work_removes_it(backend: Backend) -> None:
+    waiting, later, left = put(backend, message("a"), message(delay=60), message("a"))
+
+    backend.queue.cancel(QUEUE, [waiting, later])
+
+    assert ids(claim(backend)) == [left]
+    assert backend.queue.stats(QUEUE).delayed == 0
+    assert set(backend.queue.missing(QUEUE, [waiting, later, left])) == {waiting, later}
+
+
+def test_canceling_running_work_is_told_to_its_worker(backend: Backend) -> None:
+    (wanted,) = put(backend, message())
+    (claimed,) = claim(backend)
+    listener = backend.queue.listen_canceled()
+    listener.get(0.01)
+
+    backend.queue.cancel(QUEUE, [wanted])
+
+    assert listener.get(5) == wanted
+    assert backend.queue.heartbeat(QUEUE, "w1", [claimed]).canceled == [wanted]
+    listener.close()
+
+
+def test_canceled_work_does_not_come_back_however_it_ends(backend: Backend) -> None:
+    for outcome in (Outcome.DONE, Outcome.RETRY, Outcome.RELEASE):
+        (wanted,) = put(backend, message())
+        (claimed,) = claim(backend)
+        backend.queue.cancel(QUEUE, [wanted])
+        finish(backend, claimed, outcome)
+        assert claim(backend) == []
+        assert backend.queue.missing(QUEUE, [wanted]) == [wanted]
+
+
+def test_canceled_work_of_a_dead_worker_does_not_come_back(backend: Backend) -> None:
+    (wanted,) = put(backend, message())
+    claim(backend)
+    backend.queue.cancel(QUEUE, [wanted])
+
+    backend.queue.release_worker(QUEUE, "w1", crashed=True)
+
+    assert backend.queue.missing(QUEUE, [wanted]) == [wanted]
+
+
+def test_a_retry_of_what_still_runs_waits_for_its_end(backend: Backend) -> None:
+    wish = message("a")
+    put(backend, wish)
+    (claimed,) = claim(backend)
+    backend.queue.cancel(QUEUE, [wish.agent_id])
+
+    again = Message(wish.agent_id, wish.partition, again=True)
+    assert backend.queue.enqueue(QUEUE, [again]) == 1
+    assert claim(backend) == []
+    finish(backend, claimed)
+
+    (new,) = claim(backend)
+    assert new.agent_id == wish.agent_id
+    assert new.fence > claimed.fence
+
+
+def test_a_given_sequence_decides_the_place_in_the_partition(backend: Backend) -> None:
+    (newer,) = put(backend, message("a"))
+    older = Message(uuid7(), "k:a", sequence=1)
+    put(backend, older)
+
+    (first,) = claim(backend)
+    finish(backend, first)
+
+    assert first.agent_id == older.agent_id
+    assert ids(claim(backend)) == [newer]
+
+
+def test_the_dead_are_counted_until_they_are_queued_again(backend: Backend) -> None:
+    dead = message()
+    put(backend, dead)
+    (claimed,) = claim(backend)
+    finish(backend, claimed, Outcome.DEAD)
+    assert backend.queue.stats(QUEUE).dead == 1
+
+    put(backend, dead)
+
+    assert backend.queue.stats(QUEUE).dead == 0
+    assert ids(claim(backend)) == [dead.agent_id]
+
+
+def test_queues_know_nothing_of_each_other(backend: Backend) -> None:
+    put(backend, message("a"))
+    backend.queue.enqueue("other", [message("a")])
+
+    assert len(claim(backend)) == 1
+    assert len(backend.queue.exchange("other", "w1", limit=5).claimed) == 1
+    backend.queue.exchange("other", "w1")
+
+
+def test_waiting_ends_when_work_arrives(backend: Backend) -> None:
+    woken: list[bool] = []
+    sleeper = threading.Thread(target=lambda: woken.append(backend.queue.wait([QUEUE, "other"], 5)))
+    sleeper.start()
+
+    put(backend, message())
+    sleeper.join(10)
+
+    assert woken == [True]
+
+
+def test_waiting_ends_without_work_after_its_time(backend: Backend) -> None:
+    assert backend.queue.wait([QUEUE], 0.05) is False
+
+
+def test_the_end_of_watched_work_is_told(backend: Backend) -> None:
+    wanted, other = put(backend, message(), message())
+    listener = backend.queue.listen_finished()
+    listener.watch(wanted)
+    listener.get(0.05)
+    first, second = claim(backend)
+
+    finish(backend, second)
+    finish(backend, first)
+
+    assert listener.get(5) == wanted
+    assert other == second.agent_id
+    listener.close()
+
+
+def test_workers_are_announced_and_retired(backend: Backend) -> None:
+    now = 4_000_000_000.0
+    worker = WorkerInfo("w1", "host", 1, [QUEUE], 10, False, started=now, last_beat=now, running=3)
+
+    backend.queue.announce(worker)
+    assert backend.queue.workers() == [worker]
+    backend.queue.retire("w1")
+    assert backend.queue.workers() == []
+
+
+def test_one_of_several_leads_a_duty(backend: Backend) -> None:
+    assert backend.queue.try_lead("tests", "a", 60)
+    assert backend.queue.try_lead("tests", "a", 60)
+    assert not backend.queue.try_lead("tests", "b", 60)
+
+
+def test_four_workers_share_a_thousand_activities_without_doing_one_twice(backend: Backend) -> None:
+    wanted = put(backend, *[message(f"k{n % 97}" if n % 2 else "") for n in range(1000)])
+    done: list[UUID] = []
+
+    def work(worker: str) -> None:
+        acks: list[Ack] = []
+        while True:
+            claimed = backend.queue.exchange(QUEUE, worker, acks, limit=7).claimed
+            if not claimed and not acks and not backend.queue.stats(QUEUE).pending:
+                return
+            acks = [Ack(c, Outcome.DONE) for c in claimed]
+            done.extend(ids(claimed))
+
+    threads = [threading.Thread(target=work, args=[f"w{n}"]) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert sorted(done) == sorted(wanted)
+    stats = backend.queue.stats(QUEUE)
+    assert (stats.pending, stats.leased, stats.ready, stats.suspects) == (0, 0, 0, 0)

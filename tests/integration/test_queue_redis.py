@@ -1,0 +1,178 @@
+"""What only the Redis backend has: declared keys, constant cost, clusters, and recovery from a loss of data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from django_agentexec.exceptions import QueueUnavailable
+from django_agentexec.ids import uuid7
+from django_agentexec.queues import Ack, Message, Outcome
+from django_agentexec.queues.redis import KEYS, RedisQueue, script
+from tests.integration.queue_clock import RedisBackend
+from tests.servers import Valkey, valkey_server
+
+QUEUE = "default"
+
+
+@pytest.fixture
+def backend() -> Iterator[RedisBackend]:
+    backend = RedisBackend()
+    yield backend
+    backend.queue.clear()
+    backend.queue.close()
+
+
+def message(partition: str = "") -> Message:
+    agent_id = uuid7()
+    return Message(agent_id, partition or f"i:{agent_id}")
+
+
+def calls(client: Redis, command: str) -> int:
+    """Return how often a command has run on the server."""
+    stats: Any = client.info("commandstats")
+    return int(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"])
+
+
+def test_all_keys_are_declared_and_vanish_with_the_work(backend: RedisBackend) -> None:
+    backend.queue.enqueue(QUEUE, [message("k:a"), message("k:a"), message()])
+    claims = backend.queue.exchange(QUEUE, "w1", limit=10).claimed
+    allowed = {backend.key(name).encode() for name in KEYS}
+    assert set(backend.redis.client.keys("{*")) <= allowed  # type: ignore[arg-type]
+
+    for claimed in claims:
+        backend.queue.exchange(QUEUE, "w1", [Ack(claimed, Outcome.DONE)])
+    for claimed in backend.queue.exchange(QUEUE, "w1", limit=10).claimed:
+        backend.queue.exchange(QUEUE, "w1", [Ack(claimed, Outcome.DONE)])
+
+    left = {backend.key("counters").encode(), backend.key("wake").encode()}
+    assert set(backend.redis.client.keys("{*")) <= left  # type: ignore[arg-type]
+
+
+def test_a_batch_is_one_round_trip(backend: RedisBackend) -> None:
+    messages = [message() for _ in range(500)]
+    backend.queue.enqueue(QUEUE, messages[:1])
+    claims = backend.queue.exchange(QUEUE, "w1", limit=1).claimed
+    before = calls(backend.redis.client, "evalsha")
+
+    backend.queue.enqueue(QUEUE, messages[1:])
+    claims += backend.queue.exchange(QUEUE, "w1", limit=500).claimed
+    backend.queue.exchange(QUEUE, "w1", [Ack(c, Outcome.DONE) for c in claims])
+
+    assert len(claims) == 500
+    assert calls(backend.redis.client, "evalsha") - before == 3
+    assert calls(backend.redis.client, "scan") == 0
+
+
+def test_scripts_are_sent_again_to_a_server_that_forgot_them(backend: RedisBackend) -> None:
+    backend.queue.enqueue(QUEUE, [message()])
+    backend.redis.client.script_flush()
+
+    assert len(backend.queue.exchange(QUEUE, "w1", limit=1).claimed) == 1
+
+
+def test_scripts_keep_to_their_declared_keys_in_a_cluster() -> None:
+    with valkey_server("--cluster-enabled", "yes") as server, Redis(unix_socket_path=str(server.socket)) as client:
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        keys = [f"{{agentexec:q}}:{name}" for name in KEYS]
+        agent_id = str(uuid7())
+        _, enqueue = script("enqueue")
+        _, exchange = script("exchange")
+
+        def run(text: str, *args: Any) -> Any:
+            return client.eval(text, len(keys), *keys, 15000, "agentexec", *args)
+
+        while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
+            pass
+        assert run(enqueue, agent_id, 4, 0, 0, 0, 0, "k:a") == 1
+        reply = run(exchange, "w1", 1, 0, "", 0, 0, 1000)
+        assert reply[3][0].decode() == agent_id
+
+
+def test_an_absent_server_is_said_plainly() -> None:
+    queue = RedisQueue()
+    with valkey_server() as server:
+        client = Redis(unix_socket_path=str(server.socket), socket_timeout=1)
+        queue._client = client
+        server.kill()
+        with pytest.raises(QueueUnavailable, match="does not answer"):
+            queue.enqueue(QUEUE, [message()])
+
+
+def test_after_a_flush_live_workers_take_their_claims_back_before_anyone_claims(backend: RedisBackend) -> None:
+    running, waiting = message("k:a"), message("k:a")
+    backend.queue.enqueue(QUEUE, [running])
+    (claimed,) = backend.queue.exchange(QUEUE, "w1", limit=1).claimed
+    other = RedisQueue()
+    other.exchange(QUEUE, "w2", limit=1)
+    backend.redis.client.flushall()
+
+    # The reconciler pushes both; the other worker asks for work first.
+    backend.queue.enqueue(QUEUE, [running, waiting])
+    paused = other.exchange(QUEUE, "w2", limit=5)
+    assert paused.claimed == []
+    assert paused.next_due is not None
+    assert backend.queue.heartbeat(QUEUE, "w1", [claimed]).lost == []
+    backend.forward(paused.next_due + 1)
+
+    assert other.exchange(QUEUE, "w2", limit=5).claimed == []
+    after = backend.queue.exchange(QUEUE, "w1", [Ack(claimed, Outcome.DONE)], limit=5).claimed
+    assert [c.agent_id for c in after] == [waiting.agent_id]
+    assert after[0].fence > claimed.fence
+    other.close()
+
+
+def test_a_zombie_gets_nothing_back_after_the_pause(backend: RedisBackend) -> None:
+    running = message("k:a")
+    backend.queue.enqueue(QUEUE, [running])
+    (old,) = backend.queue.exchange(QUEUE, "w1", limit=1).claimed
+    other = RedisQueue()
+    other.exchange(QUEUE, "w2", limit=1)
+    backend.redis.client.flushall()
+    pause = other.exchange(QUEUE, "w2", limit=1).next_due
+    backend.queue.enqueue(QUEUE, [running])
+    backend.forward((pause or 0) + 1)
+    (new,) = other.exchange(QUEUE, "w2", limit=1).claimed
+
+    assert backend.queue.heartbeat(QUEUE, "w1", [old]).lost == [running.agent_id]
+    assert other.heartbeat(QUEUE, "w2", [new]).lost == []
+    other.close()
+
+
+def test_a_new_worker_on_a_new_server_does_not_pause(backend: RedisBackend) -> None:
+    backend.queue.enqueue(QUEUE, [message()])
+
+    assert len(backend.queue.exchange(QUEUE, "w1", limit=1).claimed) == 1
+
+
+def test_a_new_worker_pauses_on_a_flushed_server_if_rows_are_running(backend: RedisBackend) -> None:
+    backend.queue.enqueue(QUEUE, [message()])
+
+    claims = backend.queue.exchange(QUEUE, "w1", limit=1, recover=True)
+
+    assert claims.claimed == []
+    assert claims.next_due
+
+
+def test_a_restart_with_its_data_pauses_claims_while_leases_are_out() -> None:
+    with valkey_server("--appendfsync", "always") as server:
+        queues = [_queue_on(server) for _ in range(2)]
+        queues[0].enqueue(QUEUE, [message("k:a"), message("k:a")])
+        (claimed,) = queues[0].exchange(QUEUE, "w1", limit=1).claimed
+        queues[1].exchange(QUEUE, "w2", limit=1)
+        server.kill()
+        server.start()
+
+        assert queues[1].exchange(QUEUE, "w2", limit=1).next_due
+        assert queues[0].heartbeat(QUEUE, "w1", [claimed]).lost == []
+        for queue in queues:
+            queue.close()
+
+
+def _queue_on(server: Valkey) -> RedisQueue:
+    queue = RedisQueue()
+    queue._client = Redis(unix_socket_path=str(server.socket), socket_timeout=5)
+    return queue
