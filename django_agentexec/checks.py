@@ -30,6 +30,11 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     for name, close in unknown_settings().items():
         hint = f"Did you mean {close!r}?" if close else "See the list of settings in the documentation."
         messages.append(Error(f"AGENTEXEC has no setting {name!r}.", hint=hint, id="agentexec.E002"))
+    return messages + _impossible_values()
+
+
+def _impossible_values() -> list[CheckMessage]:
+    messages: list[CheckMessage] = []
     for setting in conf:
         try:
             getattr(conf, setting.name)
@@ -41,10 +46,9 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 @register("agentexec")
 def check_templates(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Refuse queue names and a status URL that would fail at the first enqueue."""
-    try:
-        queues, url = conf.QUEUES, conf.STATUS_URL
-    except ImproperlyConfigured:
+    if _impossible_values():
         return []  # told by `check_settings`
+    queues, url = conf.QUEUES, conf.STATUS_URL
     messages: list[CheckMessage] = []
     if not queues or not all(isinstance(name, str) and QUEUE_NAME.fullmatch(name) for name in queues):
         messages.append(
@@ -73,10 +77,7 @@ def check_queue(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
     from .queues import get_queue
     from .queues.connection import cache_backend_error
 
-    try:
-        path = conf.QUEUE_BACKEND
-        problem = cache_backend_error()
-    except ImproperlyConfigured:
+    if _impossible_values():
         return []  # told by `check_settings`
     try:
         get_queue()
@@ -84,10 +85,11 @@ def check_queue(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         return [
             Error(
                 str(error),
-                hint=f"Give the dotted path of a class instead of {path!r}, or leave the setting out.",
+                hint=f"Give the dotted path of a class instead of {conf.QUEUE_BACKEND!r}, or leave the setting out.",
                 id="agentexec.E003",
             )
         ]
+    problem = cache_backend_error()
     if not problem:
         return []
     return [Error(problem, hint="Or use a queue backend that needs no Redis.", id="agentexec.E004")]
@@ -98,11 +100,9 @@ def check_embedded(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     """Refuse the embedded server in production."""
     from django.conf import settings
 
-    try:
-        is_refused = conf.EMBEDDED and not settings.DEBUG and not conf.EMBEDDED_IN_PRODUCTION
-    except ImproperlyConfigured:
+    if _impossible_values():
         return []  # told by `check_settings`
-    if is_refused:
+    if conf.EMBEDDED and not settings.DEBUG and not conf.EMBEDDED_IN_PRODUCTION:
         return [
             Error(
                 "AGENTEXEC['EMBEDDED'] is on while DEBUG is off: the embedded server is made for development.",

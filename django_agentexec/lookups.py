@@ -1,16 +1,11 @@
-"""Asking for an entry of a JSON object on databases without containment (SQLite), with the key taken literally.
-
-Django's own lookups would read a key such as `a__b`, `0` or `isnull` as something else. Used by
-`ActivityQuerySet.for_metadata`.
-"""
+"""Expressions of `ActivityQuerySet` for which the ORM's own would ask another question, or a slower one."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import BooleanField, F, Func
+from django.db.models import BooleanField, F, Func, SmallIntegerField
 from django.db.models.sql.compiler import SQLCompiler
 
 from .values import is_storable
@@ -21,7 +16,11 @@ _LARGEST = 2**63  # a database's integers end here, and with them what can be co
 
 
 class HasEntry(Func):
-    """Whether the object in `field` has `value` (as JSON: true is not 1, but 1 is 1.0) under its top-level `key`."""
+    """Whether the object in `field` has `value` (as JSON: true is not 1, but 1 is 1.0) under its top-level `key`.
+
+    For databases without containment (SQLite). Takes the key literally, where Django's own lookups would
+    read `a__b`, `0` or `isnull` as something else.
+    """
 
     output_field = BooleanField()
 
@@ -49,8 +48,18 @@ class HasEntry(Func):
         return "type IN ('integer', 'real') AND value = %s", [self._value]
 
 
+class ActiveFirst(Func):
+    """0 for a queued or running status, 1 for a finished one: the expression of the index `agentexec_active_first`.
+
+    Written out, since SQLite does not recognize an index's expression in one with parameters.
+    """
+
+    output_field = SmallIntegerField()
+    template = "CASE WHEN %(expressions)s IN ('queued', 'running') THEN 0 ELSE 1 END"
+
+
 def can_be_in_json(value: Scalar) -> bool:
     """Whether a row could hold this value at all; to ask the database for it would be an error."""
     if isinstance(value, str):
         return is_storable(value)
-    return value is None or (math.isfinite(value) and abs(value) < _LARGEST)
+    return value is None or abs(value) < _LARGEST  # false for NaN, too

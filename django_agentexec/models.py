@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from .exceptions import InvalidOption
 from .ids import uuid7
-from .lookups import HasEntry, can_be_in_json
+from .lookups import ActiveFirst, HasEntry, can_be_in_json
 
 
 class Status(models.TextChoices):
@@ -94,7 +94,7 @@ class ActivityQuerySet(models.QuerySet["Activity"]):
 
     def active_first(self) -> ActivityQuerySet:
         """Return active ones before finished ones, the newest first in each part."""
-        return self.order_by(_ACTIVE_FIRST.asc(), F("agent_id").desc())
+        return self.order_by(ActiveFirst("status").asc(), F("agent_id").desc())
 
     def _has_json_containment(self) -> bool:
         from django.db import connections

@@ -17,6 +17,16 @@ def valkey() -> Valkey:
 
 
 @pytest.fixture(autouse=True)
+def close_connections_of_async_tests() -> Iterator[None]:
+    """Close what `sync_to_async` opened in its thread: PostgreSQL drops no test database that is in use."""
+    from asgiref.sync import SyncToAsync
+    from django.db import connections
+
+    yield
+    SyncToAsync.single_thread_executor.submit(connections.close_all).result()
+
+
+@pytest.fixture(autouse=True)
 def clean_queue() -> Iterator[None]:
     """Leave nothing in the queue for the next test."""
     from django_agentexec.queues import get_queue, reset_queue

@@ -92,14 +92,14 @@ class Execution:
 
     async def _call_async(self, definition: TaskDefinition[..., Any], arguments: tuple[Any, ...]) -> Any:
         async with self._calls.around_async():
-            self._handler = asyncio.ensure_future(_contained(definition, arguments))
+            self._handler = asyncio.ensure_future(_acontained(definition.handler, *arguments))
             if self._reason:
                 self._handler.cancel()
             return await self._result(self._handler, definition.timeout)
 
     async def _call_sync(self, definition: TaskDefinition[..., Any], arguments: tuple[Any, ...]) -> Any:
         # A thread cannot be stopped: the slot and the lock stay taken until the handler gives in.
-        return await self._result(self._calls.call_sync(definition.handler, *arguments), definition.timeout)
+        return await self._result(self._calls.call_sync(_contained, definition.handler, *arguments), definition.timeout)
 
     async def _result(self, handler: asyncio.Future[Any], limit: float | None) -> Any:
         await asyncio.wait({handler}, timeout=limit)
@@ -185,7 +185,14 @@ class _Exit:
     error: BaseException
 
 
-async def _contained(function: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...]) -> Any:
+def _contained(function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    except (SystemExit, KeyboardInterrupt) as error:
+        return _Exit(error)
+
+
+async def _acontained(function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
     try:
         return await function(*arguments)
     except (SystemExit, KeyboardInterrupt) as error:

@@ -10,6 +10,8 @@ import threading
 import time
 from uuid import UUID
 
+from django.contrib.auth.models import Group
+from django.db import transaction
 from pydantic import BaseModel
 
 from django_agentexec import Attempt, activity, task
@@ -140,3 +142,33 @@ async def die(agent_id: UUID, context: Work) -> None:
 async def block(agent_id: UUID, context: Work) -> None:
     note(context.journal, "start", context.name, agent_id)
     time.sleep(context.seconds)  # noqa: ASYNC251  # the misbehaviour under test
+
+
+@task("exits", max_retries=0)
+async def exits(agent_id: UUID, context: Text) -> None:
+    raise SystemExit(context.text)
+
+
+class Unprintable(Exception):
+    """An error whose own text is broken."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@task("unprintable", max_retries=0)
+async def unprintable(agent_id: UUID, context: Text) -> None:
+    raise Unprintable
+
+
+@task("reports_for_ever")
+async def reports_for_ever(agent_id: UUID, context: Text) -> None:
+    while True:
+        await activity.aupdate(agent_id, "still here")
+
+
+@task("own_transaction", max_retries=0)
+def own_transaction(agent_id: UUID, context: Text) -> None:
+    with transaction.atomic():
+        Group.objects.create(name=context.text)
+        activity.update(agent_id, "within")

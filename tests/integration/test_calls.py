@@ -1,0 +1,85 @@
+"""How a worker calls handlers: each with connections of its own, which are closed when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import connection
+
+from django_agentexec.models import Activity
+from django_agentexec.worker.calls import WorkerCalls
+from django_agentexec.worker.threads import ConnectionClosingExecutor
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+word: ContextVar[str] = ContextVar("word", default="")
+
+
+@pytest.fixture
+def calls() -> Iterator[WorkerCalls]:
+    threads = ConnectionClosingExecutor(2)
+    yield WorkerCalls(threads)
+    threads.shutdown()
+
+
+def ask() -> tuple[int, object]:
+    """Use the database, and return the thread and its open connection."""
+    Activity.objects.count()
+    return threading.get_ident(), connection.connection
+
+
+async def test_async_handlers_do_not_share_a_thread(calls: WorkerCalls) -> None:
+    both_in = asyncio.Barrier(2)
+
+    async def handler() -> int:
+        async with calls.around_async():
+            thread, _ = await sync_to_async(ask)()
+            await both_in.wait()
+            return thread
+
+    first, second = await asyncio.gather(handler(), handler())
+
+    assert first != second
+
+
+async def test_the_connection_of_an_async_handler_is_closed(calls: WorkerCalls) -> None:
+    async with calls.around_async():
+        await sync_to_async(ask)()
+        held = await sync_to_async(lambda: connection)()
+        wrapper = await sync_to_async(lambda: held._connections[held._alias])()
+        assert wrapper.connection is not None
+
+    assert wrapper.connection is None
+
+
+async def test_an_async_handler_without_a_database_opens_none(calls: WorkerCalls) -> None:
+    before = threading.active_count()
+
+    async with calls.around_async():
+        await asyncio.sleep(0)
+
+    assert threading.active_count() == before
+
+
+async def test_the_connection_of_a_sync_handler_is_closed(calls: WorkerCalls) -> None:
+    wrappers = []
+
+    def handler() -> None:
+        Activity.objects.count()
+        wrappers.append(connection._connections[connection._alias])
+        assert wrappers[0].connection is not None
+
+    await calls.call_sync(handler)
+
+    assert wrappers[0].connection is None
+
+
+async def test_a_sync_handler_has_the_callers_context(calls: WorkerCalls) -> None:
+    word.set("the attempt's")
+
+    assert await calls.call_sync(word.get) == "the attempt's"

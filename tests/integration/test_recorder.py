@@ -1,0 +1,216 @@
+"""Group commit: many writes, few transactions; whatever goes wrong with one stays with that one."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.db import OperationalError, connection
+
+from django_agentexec.activity.current import running
+from django_agentexec.activity.operations import Operation, Progress
+from django_agentexec.exceptions import ActivityNotFound, StaleAttempt
+from django_agentexec.models import Activity
+from django_agentexec.tasks import Attempt
+from django_agentexec.worker import recorder as module
+from django_agentexec.worker.recorder import Recorder
+from tests.rows import messages, row, start
+from tests.testapp.agents import Text, shout
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Gate:
+    """Stands before `apply`: holds batches back, counts them, and may fail."""
+
+    def __init__(self, apply: Any) -> None:
+        self._apply = apply
+        self.open = threading.Event()
+        self.entered = threading.Event()
+        self.sizes: list[int] = []
+        self.errors: list[Exception] = []
+
+    def __call__(self, operations: list[Operation]) -> Any:
+        self.entered.set()
+        assert self.open.wait(10)
+        self.sizes.append(len(operations))
+        if self.errors:
+            raise self.errors.pop(0)
+        return self._apply(operations)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    gate = Gate(module.apply)
+    monkeypatch.setattr(module, "apply", gate)
+    monkeypatch.setattr(module, "FIRST_PAUSE", 0.001)
+    return gate
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    recorder = Recorder()
+    recorder.start()
+    yield recorder
+    recorder.stop(10)
+
+
+@pytest.fixture
+def agent_id() -> UUID:
+    agent_id = shout.enqueue(Text()).agent_id
+    start(agent_id)
+    return agent_id
+
+
+def progress(agent_id: UUID, message: str = "x", **fields: Any) -> Progress:
+    return Progress(agent_id=agent_id, fence=1, message=message, **fields)
+
+
+def test_a_write_ends_when_it_is_committed(recorder: Recorder, agent_id: UUID) -> None:
+    written = recorder.submit(progress(agent_id, "Reading")).result(10)
+
+    assert written.latest_log_message == "Reading"
+    assert row(agent_id).latest_log_message == "Reading"
+
+
+def test_writes_that_arrive_meanwhile_share_a_transaction(recorder: Recorder, gate: Gate, agent_id: UUID) -> None:
+    first = recorder.submit(progress(agent_id, "first"))
+    assert gate.entered.wait(10)
+    others = [recorder.submit(progress(agent_id, str(number))) for number in range(100)]
+
+    gate.open.set()
+    for future in [first, *others]:
+        future.result(10)
+
+    assert gate.sizes == [1, 100]
+    assert messages(agent_id)[2:] == ["first", *map(str, range(100))]
+
+
+def test_a_batch_has_a_limit(recorder: Recorder, gate: Gate, agent_id: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LARGEST_BATCH", 10)
+    first = recorder.submit(progress(agent_id))
+    assert gate.entered.wait(10)
+    others = [recorder.submit(progress(agent_id)) for _ in range(25)]
+
+    gate.open.set()
+    for future in [first, *others]:
+        future.result(10)
+
+    assert gate.sizes == [1, 10, 10, 5]
+
+
+def test_a_refusal_is_the_writes_own(recorder: Recorder, agent_id: UUID) -> None:
+    futures = [
+        recorder.submit(progress(uuid4())),
+        recorder.submit(Progress(agent_id=agent_id, fence=99, message="of another")),
+        recorder.submit(progress(agent_id, "mine")),
+    ]
+
+    assert isinstance(futures[0].exception(10), ActivityNotFound)
+    assert isinstance(futures[1].exception(10), StaleAttempt)
+    assert futures[2].result(10).latest_log_message == "mine"
+
+
+def test_one_write_that_the_database_does_not_take_does_not_take_the_others_down(
+    recorder: Recorder, gate: Gate, agent_id: UUID
+) -> None:
+    held = recorder.submit(progress(agent_id, "first"))
+    assert gate.entered.wait(10)
+    good = recorder.submit(progress(agent_id, "good"))
+    bad = recorder.submit(progress(agent_id, "bad", percentage=10**30))
+    after = recorder.submit(progress(agent_id, "after"))
+
+    gate.open.set()
+
+    assert bad.exception(10) is not None
+    assert [future.result(10).agent_id for future in (held, good, after)] == [agent_id] * 3
+    assert messages(agent_id)[2:] == ["first", "good", "after"]
+
+
+def test_a_database_that_does_not_answer_is_asked_again(
+    recorder: Recorder, gate: Gate, agent_id: UUID, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate.errors = [OperationalError("database is locked"), OperationalError("server closed the connection")]
+    gate.open.set()
+
+    recorder.submit(progress(agent_id, "at last")).result(10)
+
+    assert messages(agent_id)[2:] == ["at last"]
+    assert caplog.text.count("The database does not answer") == 2
+
+
+def test_a_write_that_was_canceled_while_it_waited_is_left_out(recorder: Recorder, gate: Gate, agent_id: UUID) -> None:
+    held = recorder.submit(progress(agent_id, "first"))
+    assert gate.entered.wait(10)
+    unwanted = recorder.submit(progress(agent_id, "unwanted"))
+    unwanted.cancel()
+    after = recorder.submit(progress(agent_id, "after"))
+
+    gate.open.set()
+    held.result(10)
+    after.result(10)
+
+    with pytest.raises(CancelledError):
+        unwanted.result(0)
+    assert messages(agent_id)[2:] == ["first", "after"]
+
+
+def test_a_handler_that_is_canceled_within_a_write_does_not_end_the_recorder(
+    recorder: Recorder, gate: Gate, agent_id: UUID
+) -> None:
+    attempt = Attempt(agent_id, 1, 1, recorder.submit)
+
+    async def canceled_within_a_write() -> None:
+        report = asyncio.ensure_future(attempt.aprogress("the last word"))
+        await asyncio.to_thread(gate.entered.wait, 10)
+        report.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await report
+
+    asyncio.run(canceled_within_a_write())
+    gate.open.set()
+
+    assert recorder.submit(progress(agent_id, "still alive")).result(10).latest_log_message == "still alive"
+
+
+def test_what_was_handed_in_is_written_before_the_end(gate: Gate, agent_id: UUID) -> None:
+    recorder = Recorder()
+    recorder.start()
+    futures = [recorder.submit(progress(agent_id, str(number))) for number in range(5)]
+    gate.open.set()
+
+    ended = recorder.stop(10)
+
+    assert ended
+    assert [future.result(0).agent_id for future in futures] == [agent_id] * 5
+
+
+def test_a_write_after_the_end_is_refused_and_waits_for_nobody(agent_id: UUID) -> None:
+    recorder = Recorder()
+    recorder.start()
+    recorder.stop(10)
+
+    with pytest.raises(StaleAttempt, match="came too late"):
+        recorder.submit(progress(agent_id)).result(10)
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="others let two transactions write at a time")
+def test_a_write_within_the_handlers_own_transaction_does_not_wait_for_itself(
+    recorder: Recorder, agent_id: UUID
+) -> None:
+    from django.db import transaction
+
+    from django_agentexec import activity
+
+    attempt = Attempt(agent_id, 1, 1, recorder.submit)
+    with running(attempt), transaction.atomic():
+        Activity.objects.filter(pk=uuid4()).delete()  # holds SQLite's one lock for writing
+        activity.update(agent_id, "verb")
+        attempt.progress("attempt")
+
+    assert messages(agent_id)[2:] == ["verb", "attempt"]

@@ -1,0 +1,283 @@
+"""Results: awaited by notification, read from the row, in the declared type."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.db import connections
+from django.test import override_settings
+from pydantic import BaseModel, ConfigDict, Field
+
+from django_agentexec import (
+    ActivityNotFound,
+    TaskCanceled,
+    TaskFailed,
+    activity,
+    agather,
+    aget_result,
+    gather,
+    get_result,
+    results,
+    task,
+)
+from django_agentexec.activity.operations import Complete, Fail
+from django_agentexec.activity.writer import apply_one
+from django_agentexec.exceptions import ResultError
+from django_agentexec.queues import Ack, Outcome, get_queue
+from django_agentexec.tasks import ActivityHandle, TaskDefinition, registry
+from tests.pools import until
+from tests.rows import claim, row, start
+from tests.testapp.agents import Report, Text, report, shout
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+UNREACHABLE = {"agentexec": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}}
+
+
+@pytest.fixture(autouse=True)
+def only_notifications(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is not woken waits until the test has failed."""
+    monkeypatch.setattr(results, "RECHECK", 60.0)
+
+
+def completed(definition: TaskDefinition[..., Any], value: Any) -> ActivityHandle:
+    """Enqueue, and end as a worker would with what its handler returned."""
+    handle = definition.enqueue(Text())
+    start(handle.agent_id)
+    apply_one(Complete(agent_id=handle.agent_id, fence=1, result=json.loads(definition.store_result(value))))
+    return handle
+
+
+class Meanwhile:
+    """Runs something in a thread as soon as somebody awaits the activity."""
+
+    def __init__(self, agent_id: UUID, function: Callable[[], object]) -> None:
+        self._agent_id, self._function = agent_id, function
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join(20)
+
+    def _run(self) -> None:
+        try:
+            until(lambda: self._agent_id in results._notifications._callbacks, "a waiter")
+            self._function()
+        finally:
+            connections.close_all()
+
+
+def end_as_a_worker(agent_id: UUID) -> None:
+    (claimed,) = claim()
+    start(agent_id, claimed.fence)
+    apply_one(Complete(agent_id=agent_id, fence=claimed.fence, result="X"))
+    get_queue().exchange("default", "w", [Ack(claimed, Outcome.DONE)])
+
+
+def test_a_waiter_is_woken_by_the_end() -> None:
+    handle = shout.enqueue(Text(text="x"))
+
+    with Meanwhile(handle.agent_id, lambda: end_as_a_worker(handle.agent_id)):
+        assert get_result(handle, timeout=20) == "X"
+
+
+def test_a_waiter_is_woken_by_a_cancel() -> None:
+    handle = shout.enqueue(Text())
+
+    with Meanwhile(handle.agent_id, lambda: activity.cancel(handle.agent_id)), pytest.raises(TaskCanceled):
+        get_result(handle, timeout=20)
+
+
+def test_a_waiter_is_woken_by_the_end_of_a_run_by_hand() -> None:
+    agent_id = activity.create("import")
+
+    with Meanwhile(agent_id, lambda: activity.complete(agent_id, result=3)):
+        assert get_result(agent_id, timeout=20) == 3
+
+
+async def test_an_async_waiter_is_woken_by_the_end() -> None:
+    handle = await shout.aenqueue(Text(text="x"))
+
+    with Meanwhile(handle.agent_id, lambda: end_as_a_worker(handle.agent_id)):
+        assert await aget_result(handle, timeout=20) == "X"
+
+
+def test_nobody_listens_after_the_last_waiter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "LISTEN_SLICE", 0.01)
+    with pytest.raises(TimeoutError):
+        get_result(shout.enqueue(Text()), timeout=0.01)
+
+    until(
+        lambda: not [thread for thread in threading.enumerate() if thread.name == "agentexec-results"],
+        "the end of the listening thread",
+    )
+    assert not results._notifications._callbacks
+
+
+def test_an_unreachable_queue_leaves_the_row_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "RECHECK", 0.01)
+    handle = shout.enqueue(Text())
+
+    with (
+        override_settings(CACHES=UNREACHABLE),
+        Meanwhile(handle.agent_id, lambda: activity.cancel(handle.agent_id)),
+        pytest.raises(TaskCanceled),
+    ):
+        get_result(handle, timeout=20)
+
+
+# Outcomes
+
+
+def test_a_result_survives_the_queue() -> None:
+    handle = completed(shout, "X")
+    get_queue().clear()
+
+    assert get_result(handle, timeout=0) == "X"
+
+
+def test_a_failure_tells_error_attempts_and_traceback() -> None:
+    handle = shout.enqueue(Text())
+    start(handle.agent_id)
+    apply_one(Fail(agent_id=handle.agent_id, fence=1, error="ValueError: no", traceback="Traceback ..."))
+
+    with pytest.raises(TaskFailed, match=r"failed after 1 attempt\(s\): ValueError: no") as failed:
+        get_result(handle)
+
+    assert (failed.value.agent_id, failed.value.attempts) == (handle.agent_id, 1)
+    assert (failed.value.error, failed.value.traceback) == ("ValueError: no", "Traceback ...")
+
+
+def test_a_timeout_leaves_the_activity_alone() -> None:
+    handle = shout.enqueue(Text())
+
+    with pytest.raises(TimeoutError, match=r"not ended within 0\.01 s; it goes on"):
+        get_result(handle, timeout=0.01)
+
+    assert row(handle.agent_id).status == "queued"
+
+
+async def test_an_async_timeout() -> None:
+    with pytest.raises(TimeoutError, match="it goes on"):
+        await aget_result(await shout.aenqueue(Text()), timeout=0.01)
+
+
+@pytest.mark.parametrize("agent_id", [uuid4(), "nonsense"], ids=["unknown", "nonsense"])
+def test_an_unknown_activity_is_not_found(agent_id: Any) -> None:
+    with pytest.raises(ActivityNotFound):
+        get_result(agent_id)
+
+
+def test_an_id_may_be_text() -> None:
+    assert get_result(str(completed(shout, "X").agent_id)) == "X"  # type: ignore[arg-type]  # as from a URL
+
+
+# Types
+
+
+class Aliased(BaseModel):
+    model_config = ConfigDict(strict=True)
+    id: UUID
+    company_name: str = Field(default="", alias="companyName")
+
+
+CASES: list[tuple[Any, Any]] = [
+    (Report, Report(title="t", words=1)),
+    (list[Report], [Report(title="t", words=1)]),
+    (str, "text"),
+    (None, None),
+    (dict[int, tuple[str, ...]], {1: ("a",)}),
+    (Aliased | None, Aliased(id=UUID(int=7), companyName="Acme")),
+]
+
+
+@pytest.fixture
+def typed() -> Iterator[Callable[[Any], TaskDefinition[..., Any]]]:
+    def make(result_type: Any) -> TaskDefinition[..., Any]:
+        def handler(agent_id: UUID, context: Text): ...  # type: ignore[no-untyped-def]  # annotated below
+
+        handler.__annotations__["return"] = result_type
+        return task("typed")(handler)
+
+    yield make
+    registry.unregister("typed")
+
+
+@pytest.mark.parametrize(("result_type", "value"), CASES, ids=lambda case: str(case)[:40])
+def test_a_result_comes_back_in_its_type(typed: Any, result_type: Any, value: Any) -> None:
+    assert get_result(completed(typed(result_type), value)) == value
+
+
+def test_a_result_of_a_task_that_is_gone_comes_back_as_json(typed: Any) -> None:
+    handle = completed(typed(Report), Report(title="t", words=1))
+    registry.unregister("typed")
+
+    assert get_result(handle) == {"title": "t", "words": 1}
+
+
+def test_a_result_that_does_not_fit_its_type_any_more_says_so(typed: Any) -> None:
+    handle = completed(typed(str), "text")
+    typed(int)
+
+    with pytest.raises(ResultError, match="does not fit its type"):
+        get_result(handle)
+
+
+# Several
+
+
+def test_gather_returns_results_in_order() -> None:
+    handles = [completed(shout, "A"), completed(report, Report(title="t", words=1)), completed(shout, "C")]
+
+    assert gather(*handles) == ("A", Report(title="t", words=1), "C")
+
+
+def test_gather_has_one_timeout_for_all() -> None:
+    handles = [completed(shout, "A"), shout.enqueue(Text()), shout.enqueue(Text())]
+    began = time.monotonic()
+
+    with pytest.raises(TimeoutError):
+        gather(*handles, timeout=0.2)
+
+    assert time.monotonic() - began < 0.4
+
+
+async def test_agather_raises_for_the_first_in_order_and_leaves_nobody_waiting() -> None:
+    failed, canceled = await shout.aenqueue(Text()), await shout.aenqueue(Text())
+    await activity.acancel(canceled.agent_id)
+    await asyncio.to_thread(_fail, failed.agent_id)
+
+    with pytest.raises(TaskFailed):
+        await agather(failed, canceled, await shout.aenqueue(Text()))
+
+    assert not results._notifications._callbacks
+
+
+def _fail(agent_id: UUID) -> None:
+    start(agent_id)
+    apply_one(Fail(agent_id=agent_id, fence=1, error="no"))
+    connections.close_all()
+
+
+def test_a_waiter_whose_loop_is_gone_does_not_deafen_the_others() -> None:
+    handle = shout.enqueue(Text())
+    loop = asyncio.new_event_loop()
+    loop.close()
+    event = asyncio.Event()
+
+    def wake() -> None:
+        results._wake(loop, event)
+
+    results._notifications.add(handle.agent_id, wake)
+    with Meanwhile(handle.agent_id, lambda: end_as_a_worker(handle.agent_id)):
+        assert get_result(handle, timeout=20) == "X"
+    results._notifications.remove(handle.agent_id, wake)

@@ -1,0 +1,195 @@
+"""What users test their own tasks with, inside a TestCase's transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.contrib.auth.models import Group
+from django.core.exceptions import SynchronousOnlyOperation
+from django.db import transaction
+from django.test import TestCase
+from pydantic import BaseModel
+
+from django_agentexec import Attempt, TaskFailed, activity, get_result, task
+from django_agentexec.exceptions import InvalidOption
+from django_agentexec.models import Activity, Status
+from django_agentexec.queues import get_queue
+from django_agentexec.queues.memory import MemoryQueue
+from django_agentexec.tasks import TaskDefinition, registry
+from django_agentexec.testing import drain, make_attempt, memory_queue
+from tests.rows import messages, row
+from tests.testapp.agents import Text, fail, report, shout
+
+LOCAL: list[TaskDefinition[..., Any]] = []
+
+
+class Name(BaseModel):
+    name: str
+
+
+def define_tasks() -> None:
+    @task("make_group")
+    def make_group(agent_id: UUID, context: Name, attempt: Attempt) -> str:
+        Group.objects.create(name=context.name)
+        activity.update(agent_id, "by the verb", percentage=30)
+        with transaction.atomic():
+            attempt.progress("by the attempt", 60)
+        return Group.objects.get().name
+
+    @task("amake_group")
+    async def amake_group(agent_id: UUID, context: Name, attempt: Attempt) -> int:
+        await Group.objects.acreate(name=context.name)
+        await activity.aupdate(agent_id, "by the verb", percentage=30)
+        await attempt.aprogress("by the attempt", 60)
+        return await Group.objects.acount()
+
+    @task("chain")
+    def chain(agent_id: UUID, context: Name) -> None:
+        make_group.enqueue(context)
+
+    @task("third_time_lucky")
+    def third_time_lucky(agent_id: UUID, context: Name, attempt: Attempt) -> int:
+        if attempt.number < 3:
+            raise ConnectionError("not yet")
+        return attempt.number
+
+    @task("exits")
+    def exits(agent_id: UUID, context: Name) -> None:
+        raise SystemExit(1)
+
+    @task("forgot_the_await", max_retries=0)
+    async def forgot_the_await(agent_id: UUID, context: Name) -> None:
+        activity.update(agent_id, "blocks the loop")
+
+    @task("ends_itself")
+    def ends_itself(agent_id: UUID, context: Name) -> str:
+        activity.complete(agent_id, result="first")
+        return "second"
+
+    LOCAL[:] = [make_group, amake_group, chain, third_time_lucky, exits, forgot_the_await, ends_itself]
+
+
+@pytest.fixture(autouse=True)
+def local_tasks() -> Iterator[None]:
+    define_tasks()
+    yield
+    for definition in LOCAL:
+        registry.unregister(definition.name)
+
+
+def enqueue(name: str) -> UUID:
+    return registry.get(name).enqueue(Name(name="staff")).agent_id
+
+
+class InsideATestCase(TestCase):
+    """Nothing is ever committed here."""
+
+    def setUp(self) -> None:
+        self.enterContext(memory_queue())
+
+    def test_tasks_run_where_the_test_sees_what_they_do(self) -> None:
+        for name in ("make_group", "amake_group"):
+            with self.subTest(name):
+                Group.objects.all().delete()
+                agent_id = enqueue(name)
+
+                assert drain() == 1
+
+                assert Group.objects.get().name == "staff"
+                assert row(agent_id).status == Status.COMPLETE
+                assert messages(agent_id)[2:4] == ["by the verb", "by the attempt"]
+
+    def test_results_are_there_in_their_type(self) -> None:
+        handle = report.enqueue(Text(text="hello big world"))
+
+        drain()
+
+        assert get_result(handle, timeout=0).words == 3
+
+    def test_what_a_task_enqueues_runs_too(self) -> None:
+        enqueue("chain")
+
+        assert drain() == 2
+        assert Group.objects.count() == 1
+
+    def test_a_failure_is_on_the_row(self) -> None:
+        handle = fail.enqueue(Text(text="boom"))
+
+        drain()
+
+        with self.assertRaisesMessage(TaskFailed, "RuntimeError: boom"):
+            get_result(handle, timeout=0)
+
+    def test_retries_do_not_wait(self) -> None:
+        agent_id = enqueue("third_time_lucky")
+
+        assert drain() == 3
+        assert (row(agent_id).result, row(agent_id).retries) == (3, 2)
+
+    def test_an_exit_is_a_failure(self) -> None:
+        agent_id = enqueue("exits")
+
+        drain()
+
+        assert row(agent_id).error == "SystemExit: 1"
+
+    def test_a_forgotten_await_is_an_error_and_no_deadlock(self) -> None:
+        agent_id = enqueue("forgot_the_await")
+
+        drain()
+
+        assert row(agent_id).error.startswith(SynchronousOnlyOperation.__name__)
+
+    def test_a_task_that_ends_itself_keeps_its_own_result(self) -> None:
+        agent_id = enqueue("ends_itself")
+
+        drain()
+
+        assert (row(agent_id).status, row(agent_id).result) == (Status.COMPLETE, "first")
+
+    def test_what_is_not_due_stays(self) -> None:
+        registry.get("make_group").enqueue(Name(name="staff"), delay=60)
+
+        assert drain() == 0
+
+    def test_only_the_queues_that_are_named_are_drained(self) -> None:
+        shout.enqueue(Text(), queue="slow")
+
+        assert (drain(), drain("slow")) == (0, 1)
+
+    def test_nothing_of_the_test_before_is_left(self) -> None:
+        assert (Activity.objects.count(), drain()) == (0, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_committed_work_is_drained_too() -> None:
+    with memory_queue():
+        agent_id = enqueue("amake_group")
+
+        assert drain() == 1
+
+    assert row(agent_id).result == 1
+
+
+def test_the_memory_queue_ends_with_its_block() -> None:
+    with memory_queue():
+        inside = get_queue()
+
+    assert isinstance(inside, MemoryQueue)
+    assert not isinstance(get_queue(), MemoryQueue)
+
+
+def test_an_attempt_for_direct_calls() -> None:
+    attempt = make_attempt(number=2)
+
+    attempt.progress("half", 50)
+    asyncio.run(attempt.aprogress("more", 60))
+    attempt.cancel()
+
+    assert (attempt.number, attempt.canceled) == (2, True)
+    with pytest.raises(InvalidOption):
+        attempt.progress("too much", 101)

@@ -1,0 +1,176 @@
+"""Settings: their types, defaults and limits, and the checks that refuse a wrong configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+from django.utils.translation import gettext_lazy
+
+from django_agentexec import checks
+from django_agentexec.conf import conf, unknown_settings
+from django_agentexec.queues import get_queue
+from tests.servers import Valkey
+
+
+def test_a_setting_that_is_absent_has_its_default() -> None:
+    assert (conf.CONCURRENCY, conf.QUEUES, conf.LEASE) == (50, ["default"], 15.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "read"),
+    [
+        ("CONCURRENCY", 7, 7),
+        ("LEASE", 3, 3.0),
+        ("QUEUES", ("a", "b"), ["a", "b"]),
+        ("EMBEDDED_DIR", Path("/srv"), "/srv"),
+        ("ACTIVITY_MESSAGE_CREATE", gettext_lazy("Waiting"), "Waiting"),
+        ("START_METHOD", "spawn", "spawn"),
+    ],
+)
+def test_a_setting_is_read_in_its_type(name: str, given: Any, read: Any) -> None:
+    with override_settings(AGENTEXEC={name: given}):
+        value = getattr(conf, name)
+
+    assert (value, type(value)) == (read, type(read))
+
+
+IMPOSSIBLE = [
+    ("CONCURRENCY", "50"),
+    ("CONCURRENCY", 0),
+    ("CONCURRENCY", True),
+    ("CONCURRENCY", 1.5),
+    ("CONCURRENCY", None),
+    ("LEASE", 0.1),
+    ("LEASE", float("nan")),
+    ("LEASE", float("inf")),
+    ("EMBEDDED", 1),
+    ("EMBEDDED", "yes"),
+    ("QUEUES", "default"),
+    ("KEY_PREFIX", b"a"),
+    ("START_METHOD", "fork"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), IMPOSSIBLE)
+def test_an_impossible_value_is_refused(name: str, value: Any) -> None:
+    with override_settings(AGENTEXEC={name: value}), pytest.raises(ImproperlyConfigured, match=name):
+        getattr(conf, name)
+
+
+@pytest.mark.parametrize(("name", "value"), IMPOSSIBLE)
+def test_an_impossible_value_is_told_once_by_the_checks(name: str, value: Any) -> None:
+    with override_settings(AGENTEXEC={name: value}):
+        assert identifiers() == ["agentexec.E001"]
+
+
+OFFLINE = (
+    checks.check_settings,
+    checks.check_templates,
+    checks.check_queue,
+    checks.check_embedded,
+    checks.check_sqlite,
+)
+
+
+def identifiers() -> list[str]:
+    """Run the checks that connect to nothing, and return the ids of their messages, each of which has a hint."""
+    messages = [message for check in OFFLINE for message in check(None)]
+    assert all(message.hint for message in messages)
+    return [str(message.id) for message in messages]
+
+
+def test_the_suites_own_configuration_is_right() -> None:
+    assert run_checks(tags=["agentexec"]) == []
+
+
+def test_settings_that_are_no_dictionary() -> None:
+    with override_settings(AGENTEXEC=["CONCURRENCY"]):
+        assert identifiers() == ["agentexec.E001"]
+
+
+def test_an_unknown_setting_is_refused_with_the_closest() -> None:
+    with override_settings(AGENTEXEC={"CONCURENCY": 5, "zzz": 1, 5: 1}):
+        assert unknown_settings() == {"CONCURENCY": "CONCURRENCY", "zzz": "", 5: ""}
+        assert identifiers() == ["agentexec.E002"] * 3
+        assert "CONCURRENCY" in str(checks.check_settings(None)[0].hint)
+
+
+@pytest.mark.parametrize("path", ["nowhere.Queue", "django_agentexec.queues.base.Nothing", "Queue", "builtins.dict"])
+def test_a_queue_backend_that_is_none(path: str) -> None:
+    with override_settings(AGENTEXEC={"QUEUE_BACKEND": path}):
+        assert identifiers() == ["agentexec.E003"]
+
+
+def test_caches_without_redis() -> None:
+    with override_settings(CACHES={"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}):
+        assert identifiers() == ["agentexec.E004"]
+
+
+def test_the_embedded_server_in_production() -> None:
+    with override_settings(AGENTEXEC={"EMBEDDED": True}, DEBUG=False):
+        assert identifiers() == ["agentexec.E005"]
+
+
+def test_the_embedded_server_in_development() -> None:
+    with override_settings(AGENTEXEC={"EMBEDDED": True}, DEBUG=True):
+        assert identifiers() == []
+
+
+@pytest.mark.parametrize("queues", [[], ["a b"], [1], [""]])
+def test_queues_without_a_name(queues: Any) -> None:
+    with override_settings(AGENTEXEC={"QUEUES": queues}):
+        assert identifiers() == ["agentexec.E006"]
+
+
+@pytest.mark.parametrize("url", ["/{id}/", "/{", "/{0}/", "/{agent_id.nope}/"])
+def test_a_status_url_that_cannot_be_filled_in(url: str) -> None:
+    with override_settings(AGENTEXEC={"STATUS_URL": url}):
+        assert identifiers() == ["agentexec.E007"]
+
+
+class Connection:
+    """A database connection, as far as the check looks."""
+
+    def __init__(self, vendor: str, options: dict[str, str]) -> None:
+        self.vendor = vendor
+        self.settings_dict = {"OPTIONS": options}
+
+
+@pytest.mark.parametrize(
+    ("vendor", "options", "expected"),
+    [
+        ("sqlite", {}, ["agentexec.W001"]),
+        ("sqlite", {"transaction_mode": "IMMEDIATE"}, []),
+        ("postgresql", {}, []),
+    ],
+)
+def test_sqlite_in_which_writers_fail_instead_of_waiting(
+    vendor: str, options: dict[str, str], expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "connections", {"default": Connection(vendor, options)})
+
+    assert identifiers() == expected
+
+
+@pytest.mark.parametrize(("policy", "expected"), [("allkeys-lru", ["agentexec.W002"]), ("noeviction", [])])
+def test_a_server_that_may_drop_work(policy: str, expected: list[str], valkey: Valkey) -> None:
+    client = get_queue().client  # type: ignore[attr-defined]  # the Redis queue's
+    client.config_set("maxmemory-policy", policy)
+    try:
+        messages = checks.check_eviction(None)
+    finally:
+        client.config_set("maxmemory-policy", "noeviction")
+
+    assert [message.id for message in messages] == expected
+    assert all(message.hint for message in messages)
+
+
+def test_a_server_that_is_away_does_not_keep_migrate_from_working() -> None:
+    away = {"agentexec": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}}
+    with override_settings(CACHES=away):
+        assert checks.check_eviction(None) == []
