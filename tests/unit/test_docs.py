@@ -1,0 +1,26 @@
+"""The documentation keeps up with the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from django_agentexec.conf import conf
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def settings_table() -> str:
+    """Return the table of docs/settings.md as the code has it."""
+    rows = [f"| `{s.name}` | `{s.default!r}` | {s.help} |" for s in conf]
+    return "\n".join(["| setting | default | meaning |", "|---|---|---|", *rows])
+
+
+def test_every_setting_is_documented() -> None:
+    assert settings_table() in (ROOT / "docs" / "settings.md").read_text()
+
+
+def test_no_link_is_broken() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
