@@ -27,7 +27,7 @@ tests: $(VENV)/.installed
 	$(PYTEST) $(ARGS)
 
 tests-postgresql: $(VENV)/.installed
-	AGENTEXEC_TEST_DB=postgresql $(PYTEST) -m "not server_free" $(ARGS)
+	AGENTEXEC_TEST_DB=postgresql $(PYTEST) tests/integration tests/e2e $(ARGS)
 
 # The fast tests on the newest Django and a newer Python: make test-newer PYTHON=python3.13
 test-newer:
