@@ -181,6 +181,8 @@ class _Notifications:
                     callback()
         except QueueUnavailable:
             logger.info("The queue is away; results are found by looking at the rows.")
+        except Exception:  # for example of a connection that another thread has closed
+            logger.warning("Listening for results failed; they are found by looking at the rows.", exc_info=True)
         finally:
             with self._lock:
                 if self._listener is listener:

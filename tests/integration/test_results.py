@@ -42,9 +42,16 @@ UNREACHABLE = {"agentexec": {"BACKEND": "django_redis.cache.RedisCache", "LOCATI
 
 
 @pytest.fixture(autouse=True)
-def only_notifications(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever is not woken waits until the test has failed."""
+def only_notifications(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whoever is not woken waits until the test has failed; nobody listens on after it."""
     monkeypatch.setattr(results, "RECHECK", 60.0)
+    monkeypatch.setattr(results, "LISTEN_SLICE", 0.05)
+    yield
+    until(is_quiet, "the end of the listening thread")
+
+
+def is_quiet() -> bool:
+    return "agentexec-results" not in {thread.name for thread in threading.enumerate()}
 
 
 def completed(definition: TaskDefinition[..., Any], value: Any) -> ActivityHandle:
@@ -111,15 +118,11 @@ async def test_an_async_waiter_is_woken_by_the_end() -> None:
         assert await aget_result(handle, timeout=20) == "X"
 
 
-def test_nobody_listens_after_the_last_waiter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "LISTEN_SLICE", 0.01)
+def test_nobody_listens_after_the_last_waiter() -> None:
     with pytest.raises(TimeoutError):
         get_result(shout.enqueue(Text()), timeout=0.01)
 
-    until(
-        lambda: not [thread for thread in threading.enumerate() if thread.name == "agentexec-results"],
-        "the end of the listening thread",
-    )
+    until(is_quiet, "the end of the listening thread")
     assert not results._notifications._callbacks
 
 
@@ -281,3 +284,15 @@ def test_a_waiter_whose_loop_is_gone_does_not_deafen_the_others() -> None:
     with Meanwhile(handle.agent_id, lambda: end_as_a_worker(handle.agent_id)):
         assert get_result(handle, timeout=20) == "X"
     results._notifications.remove(handle.agent_id, wake)
+
+
+def test_a_connection_that_is_closed_under_a_waiter_leaves_the_row_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "RECHECK", 0.01)
+    handle = shout.enqueue(Text())
+
+    def close_and_cancel() -> None:
+        get_queue().close()
+        activity.cancel(handle.agent_id)
+
+    with Meanwhile(handle.agent_id, close_and_cancel), pytest.raises(TaskCanceled):
+        get_result(handle, timeout=20)

@@ -57,8 +57,8 @@ def define_tasks() -> None:
             raise ConnectionError("not yet")
         return attempt.number
 
-    @task("exits")
-    def exits(agent_id: UUID, context: Name) -> None:
+    @task("leaves")
+    def leaves(agent_id: UUID, context: Name) -> None:
         raise SystemExit(1)
 
     @task("forgot_the_await", max_retries=0)
@@ -70,7 +70,7 @@ def define_tasks() -> None:
         activity.complete(agent_id, result="first")
         return "second"
 
-    LOCAL[:] = [make_group, amake_group, chain, third_time_lucky, exits, forgot_the_await, ends_itself]
+    LOCAL[:] = [make_group, amake_group, chain, third_time_lucky, leaves, forgot_the_await, ends_itself]
 
 
 @pytest.fixture(autouse=True)
@@ -131,7 +131,7 @@ class InsideATestCase(TestCase):
         assert (row(agent_id).result, row(agent_id).retries) == (3, 2)
 
     def test_an_exit_is_a_failure(self) -> None:
-        agent_id = enqueue("exits")
+        agent_id = enqueue("leaves")
 
         drain()
 
