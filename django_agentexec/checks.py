@@ -131,7 +131,7 @@ def check_sqlite(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
     ]
 
 
-@register("agentexec", Tags.database)
+@register(Tags.database)
 def check_eviction(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Warn of a Redis that may drop work when its memory is full. Runs with `migrate` and `check --database`."""
     from .queues import get_queue

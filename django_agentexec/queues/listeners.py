@@ -13,6 +13,7 @@ from uuid import UUID
 
 from redis import Redis
 
+from ..exceptions import QueueUnavailable
 from .base import Listener
 from .connection import reachable
 
@@ -28,13 +29,20 @@ class _PubSubListener(Listener):
         deadline = time.monotonic() + timeout
         while True:
             left = max(0.0, deadline - time.monotonic())
-            with reachable():
-                message = self._pubsub.get_message(timeout=left)
+            message = self._read(left)
             if message and message["type"] == "message":
                 return UUID(message["data"].decode())
             # A confirmed subscription also ends the read, without a message.
             if left <= 0:
                 return None
+
+    def _read(self, timeout: float) -> Any:
+        try:
+            with reachable():
+                return self._pubsub.get_message(timeout=timeout)
+        except (TypeError, ValueError) as error:
+            # What waiting on a socket says that another thread has closed.
+            raise QueueUnavailable("The connection to the queue's Redis was closed.") from error
 
     def watch(self, agent_id: UUID) -> None:
         """Hear of this activity from now on."""

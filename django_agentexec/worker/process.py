@@ -161,7 +161,12 @@ class Worker:
         execution.task = self._loop.create_task(self._execute(execution))
 
     async def _execute(self, execution: Execution) -> None:
-        self._end(execution, await execution.run())
+        try:
+            outcome = await execution.run()
+        except BaseException as error:  # a defect of ours: it must not keep the activity's slot and lease
+            logger.exception("Activity %s ended in an unexpected way.", execution.claim.agent_id)
+            outcome = Fail(agent_id=execution.claim.agent_id, fence=execution.claim.fence, error=one_line(error))
+        self._end(execution, outcome)
 
     # From outcome to acknowledgment
 
