@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from uuid import UUID
 
+import agents  # noqa: F401  # the SDK, as in every real project: it is what makes processes large
 from pydantic import BaseModel
 
 from django_agentexec import task
@@ -36,6 +38,23 @@ async def clock(agent_id: UUID, context: Nothing) -> int:
 @task("keyed", lock_key="key:{key}")
 async def keyed(agent_id: UUID, context: Key) -> None:
     return None
+
+
+class Canceled(BaseModel):
+    path: str
+
+
+@task("canceled")
+async def canceled(agent_id: UUID, context: Canceled) -> None:
+    """Wait to be canceled, and leave the time of it in a file."""
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        # Written under another name first: who waits for the file must find the time in it.
+        draft = Path(f"{context.path}.draft")
+        draft.write_text(str(time.time_ns()))  # a few bytes, at the end of all
+        draft.rename(context.path)
+        raise
 
 
 @task("pause")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.agents import Key, Nothing, Pause, clock, keyed, noop, pause
+from benchmarks.agents import Canceled, Key, Nothing, Pause, canceled, clock, keyed, noop, pause
 from benchmarks.pools import all_finished, pool, until
+from django_agentexec import activity
 from django_agentexec.ids import uuid7
 from django_agentexec.models import Activity
 from django_agentexec.queues import Ack, Message, Outcome, get_queue
@@ -122,6 +124,21 @@ def idle_commands(seconds: float = 15.0) -> Figures:
     return {"per_second": sent / seconds}
 
 
+def cancel_latency(samples: int = 30) -> Figures:
+    """Milliseconds from the call of cancel to the `CancelledError` in the handler."""
+    waits = []
+    with pool(), tempfile.TemporaryDirectory() as folder:
+        for number in range(samples):
+            path = Path(folder) / str(number)
+            handle = canceled.enqueue(Canceled(path=str(path)))
+            until(lambda agent_id=handle.agent_id: Activity.objects.running().filter(pk=agent_id).exists())
+            called = time.time_ns()
+            activity.cancel(handle.agent_id)
+            until(path.exists)
+            waits.append((int(path.read_text()) - called) / 1e6)
+    return {"p50_ms": statistics.median(waits), "max_ms": max(waits)}
+
+
 def memory() -> Figures:
     """Proportional set size of one more worker process in MB, agents SDK loaded."""
     sizes = {}
@@ -157,6 +174,7 @@ SCENARIOS: dict[str, Callable[[], Figures]] = {
         claim_cost,
         queue_layer,
         idle_commands,
+        cancel_latency,
         memory,
         recovery,
     )

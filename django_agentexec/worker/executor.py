@@ -145,6 +145,8 @@ class Execution:
     def _raised(self, definition: TaskDefinition[..., Any], error: BaseException) -> OwnedOperation | None:
         if self._reason in (Stop.CANCELED, Stop.LOST):
             return None
+        if self._reason is Stop.SHUTDOWN:
+            return self.release()  # whatever its clean-up has raised
         delay = definition.retry_delay(error, self.activity.retries + 1)
         if not isinstance(error, Exception):
             delay = definition.backoff_delay(error, self.activity.retries + 1)

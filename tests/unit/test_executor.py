@@ -302,6 +302,26 @@ async def test_a_sync_handler_that_is_stopped_has_nothing_more_to_say(calls: Pla
     assert await attempt is None
 
 
+async def test_a_shutdown_charges_nothing_for_a_clean_up_that_fails(calls: PlainCalls) -> None:
+    begun = asyncio.Event()
+
+    async def handler(agent_id: UUID, context: Text) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise RuntimeError("the clean-up failed")
+
+    task(NAME)(handler)
+    running = execution(calls)
+    attempt = asyncio.ensure_future(running.run())
+    await begun.wait()
+
+    running.stop(Stop.SHUTDOWN)
+
+    assert await attempt == Release(agent_id=ID, fence=5)
+
+
 async def test_a_handler_that_was_stopped_before_it_began_does_not_begin(calls: PlainCalls) -> None:
     begun: list[UUID] = []
 
