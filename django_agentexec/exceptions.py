@@ -64,7 +64,7 @@ class StaleAttempt(InvalidTransition):
 
 
 class QueueUnavailable(AgentExecError):
-    """The queue's server does not answer. What was enqueued is safe in the database."""
+    """The queue's server does not answer, or refuses. What was enqueued is safe in the database."""
 
 
 class TaskFailed(AgentExecError):

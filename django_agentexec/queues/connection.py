@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, TimeoutError
+from redis.exceptions import RedisError, TimeoutError
 from redis.retry import Retry
 
 from ..conf import conf
@@ -91,8 +91,14 @@ def cache_backend_error() -> str:
 
 @contextmanager
 def reachable() -> Iterator[None]:
-    """Turn the client's connection errors into `QueueUnavailable`."""
+    """Turn the client's errors into `QueueUnavailable`: no answer, or a refusal.
+
+    A server refuses for a time: it is out of memory, loads or cannot save its data, has become a replica, or
+    its passwords are being changed. What runs meanwhile must go on, whatever the reason.
+    """
     try:
         yield
-    except (RedisConnectionError, TimeoutError, ReadOnlyError, OSError) as error:
+    except (RedisConnectionError, TimeoutError, OSError) as error:
         raise QueueUnavailable(f"The queue's Redis does not answer ({error}).") from error
+    except RedisError as error:
+        raise QueueUnavailable(f"The queue's Redis refuses a command ({error}).") from error

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
@@ -73,7 +74,7 @@ async def _work(options: WorkerOptions, pipe: Connection) -> int:
         # A pool that was killed cannot say stop: its end closes this pipe.
         loop.add_reader(pool.sentinel, _pool_is_gone, loop, pool.sentinel, worker)
     await worker.run()
-    return EXIT_RECYCLED if options.max_tasks or options.max_rss else EXIT_DRAINED
+    return EXIT_RECYCLED if worker.reached_limit else EXIT_DRAINED
 
 
 def _pool_is_gone(loop: asyncio.AbstractEventLoop, sentinel: int, worker: object) -> None:
@@ -107,8 +108,20 @@ class Child:
         self.process: BaseProcess = context.Process(
             target=run_worker, args=(options, other_end), name=options.name, daemon=False
         )
-        self.process.start()
-        other_end.close()
+        try:
+            self.process.start()
+        except BaseException:
+            self.pipe.close()
+            raise
+        finally:
+            other_end.close()
+        # Names this process for good; its number may belong to another one after its end.
+        self._handle = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self.process.pid or 0
 
     @property
     def sentinel(self) -> int:
@@ -124,10 +137,15 @@ class Child:
         except (EOFError, OSError):
             return  # it has ended; the sentinel tells
 
-    def terminate(self) -> None:
-        """Ask it to drain; asked again, to end at once."""
+    def drain(self) -> None:
+        """Ask it to claim nothing more, and to end; may be asked again and again."""
         self.stopping = True
         self._signal(signal.SIGTERM)
+
+    def end_now(self) -> None:
+        """Ask it to give everything back and end at once; may be asked again and again."""
+        self.stopping = True
+        self._signal(signal.SIGUSR1)
 
     def kill(self) -> None:
         """End it now, without its help."""
@@ -142,10 +160,12 @@ class Child:
         self.pipe.close()
         self.process.join()
         self.process.close()
+        if self._handle is not None:
+            os.close(self._handle)
 
     def _signal(self, number: signal.Signals) -> None:
-        try:
-            if self.process.pid is not None:
-                os.kill(self.process.pid, number)
-        except ProcessLookupError:
-            pass
+        with suppress(ProcessLookupError):
+            if self._handle is not None:
+                signal.pidfd_send_signal(self._handle, number)
+            elif self.exit_code() is None:
+                os.kill(self.pid, number)

@@ -16,6 +16,7 @@ from uuid import UUID
 from ..exceptions import QueueUnavailable
 from ..queues import Ack, Claim, Claims, Outcome, Queue
 from ..queues.base import LONGEST_WAIT
+from .vital import start_vital_thread
 
 logger = logging.getLogger(__name__)
 
@@ -80,9 +81,9 @@ class Dispatcher:
 
     def start(self) -> None:
         """Start the threads."""
-        threading.Thread(target=self._run, name="agentexec-dispatcher", daemon=True).start()
+        start_vital_thread("agentexec-dispatcher", self._run)
         if not self._burst:
-            threading.Thread(target=self._wait_for_calls, name="agentexec-waiter", daemon=True).start()
+            start_vital_thread("agentexec-waiter", self._wait_for_calls)
 
     def free(self, claim: Claim) -> None:
         """Let the slot of a claim be filled again while its end is being written. Callable from any thread."""
@@ -113,22 +114,25 @@ class Dispatcher:
         """Whether it claims nothing more."""
         return self._stopping
 
+    @property
+    def reached_limit(self) -> bool:
+        """Whether it has made all the claims it may make."""
+        return self._claims_left == 0
+
     def join(self, timeout: float) -> bool:
         """Wait for the end; False after `timeout` seconds."""
         return self._ended.wait(timeout)
 
     def _run(self) -> None:
-        try:
-            while True:
-                acks, free = self._due_work()
-                pause = self._exchange_all(acks, free)
-                if self._stopping and not self.held:
-                    return
-                if pause > 0:
-                    self._sleep(pause)
-        finally:
-            self._ended.set()
-            self._on_end()
+        while True:
+            acks, free = self._due_work()
+            pause = self._exchange_all(acks, free)
+            if self._stopping and not self.held:
+                break
+            if pause > 0:
+                self._sleep(pause)
+        self._ended.set()
+        self._on_end()
 
     def _due_work(self) -> tuple[list[Ack], int]:
         with self._changed:

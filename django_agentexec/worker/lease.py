@@ -18,6 +18,7 @@ from ..exceptions import QueueUnavailable
 from ..queues import Claim, Queue, WorkerInfo
 from ..queues.base import Listener
 from .dispatcher import Held
+from .vital import start_vital_thread
 
 logger = logging.getLogger(__name__)
 
@@ -47,16 +48,17 @@ class LeaseKeeper:
         self._on_canceled = on_canceled
         self._on_beat = on_beat
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="agentexec-lease", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        self._thread = start_vital_thread("agentexec-lease", self._run)
 
     def stop(self) -> None:
         """End the thread, and forget the worker in the queue."""
         self._stopping.set()
-        self._thread.join(2 * LISTEN_SLICE)
+        if self._thread is not None:
+            self._thread.join(2 * LISTEN_SLICE)
         try:
             self._queue.retire(self._info.id)
         except QueueUnavailable:

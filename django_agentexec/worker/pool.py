@@ -56,7 +56,8 @@ class Pool:
         self._deadline = 0.0
         self._forced = False
         self._reload = False
-        self._unreleased: list[WorkerOptions] = []
+        self._burst_ends = 0  # processes that found nothing more to do
+        self._unreleased: list[tuple[WorkerOptions, bool]] = []  # ended processes, and whether they crashed
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_reader, False)
         os.set_blocking(self._wake_writer, False)
@@ -102,11 +103,11 @@ class Pool:
             if self._stop_requests > self._stops_begun:
                 self._stops_begun += 1
                 self._begin_stop()
-            if not self._stops_begun:
+            if self._stops_begun:
+                self._tell_to_stop()
+            else:
                 self._fill_up()
-            elif not self._children:
-                return
-            if self._options.worker.burst and not self._children:
+            if not self._children and (self._stops_begun or self._burst_is_done()):
                 return
             self._wait_for_events()
             self._reap()
@@ -126,19 +127,26 @@ class Pool:
 
     def _fill_up(self) -> None:
         """Start what is missing, with a growing pause while children keep dying."""
-        regular = [child for child in self._children if not child.options.quarantine and not child.stopping]
-        if self._options.worker.burst and self._started:
-            return
-        for _ in range(self._options.workers - len(regular)):
+        regular = [child for child in self._children if not child.options.quarantine]
+        for _ in range(self._options.workers - self._burst_ends - len(regular)):
             if time.monotonic() < self._start_not_before:
                 return
             self._start(self._options.worker)
 
+    def _burst_is_done(self) -> bool:
+        return self._options.worker.burst and self._burst_ends >= self._options.workers
+
     def _start(self, options: WorkerOptions) -> None:
         self._started += 1
-        child = Child(self._context, options.named(self._started))
+        try:
+            child = Child(self._context, options.named(self._started))
+        except (OSError, EOFError) as error:
+            # The system has no room for it, or the fork server died in the middle.
+            logger.error("A worker process could not be started: %r", error)
+            self._pause_starts()
+            return
         self._children.append(child)
-        logger.debug("Started %s as process %s.", child.options.name, child.process.pid)
+        logger.debug("Started %s as process %s.", child.options.name, child.pid)
 
     def _begin_stop(self) -> None:
         if self._stops_begun == 1:
@@ -147,8 +155,14 @@ class Pool:
         else:
             logger.info("Ending at once.")
             self._deadline = time.monotonic() + KILL_AFTER
+
+    def _tell_to_stop(self) -> None:
+        """Tell all children, again at each tick: a process that is being made does not hear it yet."""
         for child in self._children:
-            child.terminate()
+            if self._stops_begun == 1:
+                child.drain()
+            else:
+                child.end_now()
 
     # The ends of children
 
@@ -156,40 +170,57 @@ class Pool:
         for child in [child for child in self._children if child.exit_code() is not None]:
             self._children.remove(child)
             self._bury(child)
-        for options in list(self._unreleased):
-            self._release(options)
+        while self._unreleased and self._release(*self._unreleased[0]):
+            del self._unreleased[0]
 
     def _bury(self, child: Child) -> None:
-        code, pid = child.exit_code(), child.process.pid
+        child.read_beats()
+        code, pid = child.exit_code(), child.pid
         lived = time.monotonic() - child.started
         child.kill()  # where only the line to it broke, its claims must not be run twice
         child.close()
-        if code in (EXIT_DRAINED, EXIT_RECYCLED):
+        crashed = code not in (EXIT_DRAINED, EXIT_RECYCLED)
+        # Also after a clean end: what a process could not give back, because the queue or the database was away,
+        # need not wait for the end of its lease.
+        self._unreleased.append((child.options, crashed))
+        burst_ends = code == EXIT_DRAINED or (crashed and not child.has_beaten)
+        if child.options.quarantine:
+            # What waited behind its suspects is for another regular process.
+            self._burst_ends = max(0, self._burst_ends - 1)
+        elif self._options.worker.burst and burst_ends:
+            self._burst_ends += 1
+        if not crashed:
             self._failures = 0
             return
+        if child.stopping and code == -signal.SIGTERM and not child.has_beaten:
+            return  # told to stop before it had begun
         how = f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"with code {code}"
         logger.error("Worker process %s (%s) ended %s after %.1f s.", child.options.name, pid, how, lived)
-        self._unreleased.append(child.options)
         if child.options.quarantine:
             return
-        self._failures = 1 if lived > HEALTHY_AFTER else self._failures + 1
-        # The first restart is immediate; children that keep dying wait 1, 2, 4 ... seconds.
+        if lived > HEALTHY_AFTER:
+            self._failures = 0
+        self._pause_starts()
+
+    def _pause_starts(self) -> None:
+        """Note a failure: the first restart is immediate; children that keep dying wait 1, 2, 4 ... seconds."""
+        self._failures += 1
         pause = 0.0 if self._failures == 1 else min(LONGEST_PAUSE, 2.0 ** (self._failures - 2))
         self._start_not_before = time.monotonic() + pause
 
-    def _release(self, options: WorkerOptions) -> None:
-        """Give a dead process's claims back; tried again at the next tick if the queue is away."""
+    def _release(self, options: WorkerOptions, crashed: bool) -> bool:
+        """Give an ended process's claims back; False, for another try at the next tick, if the queue is away."""
         try:
             queue = get_queue()
-            released = sum(queue.release_worker(name, options.name, crashed=True) for name in options.queues)
+            released = sum(queue.release_worker(name, options.name, crashed=crashed) for name in options.queues)
             queue.retire(options.name)
         except QueueUnavailable as error:
             logger.warning("The claims of %s cannot be given back yet: %s", options.name, error)
-            return
-        self._unreleased.remove(options)
+            return False
         if released:
             logger.warning("%d activities of %s go back to the queue.", released, options.name)
             self._suspects_checked = 0.0
+        return True
 
     def _kill_the_stuck(self) -> None:
         now = time.monotonic()
@@ -222,11 +253,12 @@ class Pool:
         except QueueUnavailable:
             return
         busy = sum(child.options.quarantine for child in self._children)
-        for _ in range(min(suspects, conf.QUARANTINE_WORKERS) - busy):
+        for _ in range(min(suspects, conf.QUARANTINE_WORKERS - busy)):
             self._start(self._options.worker.for_quarantine())
 
     def _install_signals(self) -> Callable[[], None]:
         def handle(number: int, frame: FrameType | None) -> None:
+            self._reload = False  # whoever stops it while it reloads wants it to end
             self.stop()
 
         previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -53,7 +53,8 @@ class Worker:
         self._calls = WorkerCalls(self._threads)
         self._stop_now = asyncio.Event()
         self._ended = asyncio.Event()
-        self._draining_since: float | None = None
+        self._draining = False
+        self._too_large = False
         self._info = WorkerInfo(
             id=options.name,
             host=socket.gethostname(),
@@ -101,13 +102,25 @@ class Worker:
             await asyncio.to_thread(self._shut_down)
 
     def drain(self) -> None:
-        """Claim nothing more and end when all is done; called again, end now. Callable in the loop."""
-        if self._draining_since is not None:
-            self._stop_now.set()
+        """Claim nothing more, and end when all is done or the grace period is over. Callable in the loop.
+
+        May be called again: a signal to the whole process group arrives twice, once from the pool.
+        """
+        if self._draining:
             return
-        self._draining_since = time.monotonic()
+        self._draining = True
         self._dispatcher.stop()
         self._loop.call_later(conf.GRACE_PERIOD, self._stop_now.set)
+
+    def end_now(self) -> None:
+        """Claim nothing more, and give what runs back to the queue at once. Callable in the loop."""
+        self.drain()
+        self._stop_now.set()
+
+    @property
+    def reached_limit(self) -> bool:
+        """Whether it ended because of its limit of tasks or memory, and is to be replaced."""
+        return self._too_large or self._dispatcher.reached_limit
 
     async def _until_drained(self) -> None:
         ended = asyncio.ensure_future(self._ended.wait())
@@ -234,7 +247,9 @@ class Worker:
             self._count_running()
             self._beat(self._info)
             if self._options.max_rss and resident_memory() > self._options.max_rss:
-                logger.info("This process uses more than %d MB; it will be replaced.", self._options.max_rss >> 20)
+                if not self._too_large:
+                    logger.info("This process uses more than %d MB; it will be replaced.", self._options.max_rss >> 20)
+                self._too_large = True
                 self._dispatcher.stop()
             await asyncio.sleep(1.0)
 
@@ -251,6 +266,10 @@ def resident_memory() -> int:
 
 
 def install_signals(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
-    """SIGTERM drains, a second one ends at once. Ctrl-C reaches the pool, which passes it on as SIGTERM."""
+    """SIGTERM drains, SIGUSR1 ends at once. Ctrl-C reaches the pool, which passes it on as one of them.
+
+    However often SIGTERM comes, it drains: systemd sends it to every process of a service, and so does the pool.
+    """
     loop.add_signal_handler(signal.SIGTERM, worker.drain)
+    loop.add_signal_handler(signal.SIGUSR1, worker.end_now)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -87,5 +87,7 @@ class Reconciler:
                 logger.warning("%d activities were missing in the queue; they are back.", pushed)
         except (QueueUnavailable, DatabaseError, InterfaceError) as error:
             logger.warning("Database and queue could not be compared: %s", error)
+        except Exception:  # without this thread, what the queue loses would stay lost
+            logger.exception("Database and queue could not be compared.")
         finally:
             connections.close_all()

@@ -18,6 +18,7 @@ from ..activity.operations import Operation
 from ..activity.writer import apply, database
 from ..exceptions import StaleAttempt
 from ..models import Activity
+from .vital import start_vital_thread
 
 logger = logging.getLogger(__name__)
 
@@ -33,13 +34,13 @@ class Recorder:
 
     def __init__(self) -> None:
         self._writes: SimpleQueue[Write | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="agentexec-recorder", daemon=True)
+        self._thread: threading.Thread | None = None
         self._giving_up = threading.Event()
         self._ended = threading.Event()
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        self._thread = start_vital_thread("agentexec-recorder", self._run)
 
     def submit(self, operation: Operation) -> Future[Activity]:
         """Hand in a write. The future's callbacks run in the recorder's thread: keep them short."""
@@ -52,6 +53,8 @@ class Recorder:
     def stop(self, timeout: float) -> bool:
         """Write what was handed in, then end; False if that took longer than `timeout` seconds."""
         self._writes.put(None)
+        if self._thread is None:
+            return True
         self._thread.join(timeout)
         self._giving_up.set()
         return not self._thread.is_alive()
