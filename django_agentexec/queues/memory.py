@@ -138,7 +138,7 @@ class MemoryQueue(base.Queue):
         limit: int = 0,
         *,
         quarantine: bool = False,
-        recover: bool = False,
+        rows: base.Rows = base.Rows.NONE,
     ) -> base.Claims:
         with self._changed:
             state = self._states[queue]
@@ -205,6 +205,9 @@ class MemoryQueue(base.Queue):
         for item in [item for item in state.delayed.values() if item.due <= now]:
             del state.delayed[item.agent_id]
             state.add_pending(item)
+
+    def refilled(self, queue: str) -> None:
+        """Do nothing: memory is lost with the process only."""
 
     def heartbeat(self, queue: str, worker: str, claims: Sequence[base.Claim]) -> base.Beat:
         with self._changed:

@@ -72,7 +72,7 @@ class RedisQueue(base.Queue):
         limit: int = 0,
         *,
         quarantine: bool = False,
-        recover: bool = False,
+        rows: base.Rows = base.Rows.NONE,
     ) -> base.Claims:
         def args(new_server: bool) -> list[Any]:
             return [
@@ -80,7 +80,7 @@ class RedisQueue(base.Queue):
                 limit,
                 int(quarantine),
                 self._epochs.get(queue, ""),
-                int(recover),
+                rows.value,
                 int(new_server),
                 int((conf.LEASE / BEATS_PER_LEASE + 1) * 1000),
                 *(
@@ -95,16 +95,21 @@ class RedisQueue(base.Queue):
                 ),
             ]
 
-        epoch, due, waiting, *rows = self._run("exchange", queue, args(False), on_new_server=lambda: args(True))
+        reply = self._run("exchange", queue, args(False), on_new_server=lambda: args(True))
+        epoch, due, waiting, needs_refill, *claimed = reply
         self._epochs[queue] = epoch.decode()
         return base.Claims(
             claimed=[
                 base.Claim(UUID(agent_id.decode()), int(fence), int(crashes), queue, ticket.decode())
-                for agent_id, fence, crashes, ticket in rows
+                for agent_id, fence, crashes, ticket in claimed
             ],
             next_due=None if due < 0 else due / 1000,
             waiting=bool(waiting),
+            needs_refill=bool(needs_refill),
         )
+
+    def refilled(self, queue: str) -> None:
+        self._run("refilled", queue, [])
 
     def heartbeat(self, queue: str, worker: str, claims: Sequence[base.Claim]) -> base.Beat:
         args = [part for claim in claims for part in (str(claim.agent_id), claim.fence, claim.ticket)]
@@ -230,7 +235,8 @@ class RedisQueue(base.Queue):
         A server that has forgotten the scripts was restarted, or is another one (failover): then
         `on_new_server()` gives the arguments of the repetition.
         """
-        keys, (sha, text) = self._keys(queue), script(verb)
+        # A text of its own per queue lets each queue notice a restart for itself.
+        keys, (sha, text) = self._keys(queue), script(verb, queue if on_new_server else "")
         head: list[Any] = [*keys, int(conf.LEASE * 1000), self._prefix]
         with reachable():
             try:
@@ -246,8 +252,11 @@ def _keys(prefix: str, queue: str) -> list[str]:
 
 
 @cache
-def script(verb: str) -> tuple[str, str]:
-    """Return a verb's digest (SHA-1, as EVALSHA wants it) and its text: the prelude, then its own file."""
+def script(verb: str, queue: str = "") -> tuple[str, str]:
+    """Return a verb's digest (SHA-1, as EVALSHA wants it) and its text: the prelude, then its own file.
+
+    With `queue` the text is that queue's own, differing in a comment.
+    """
     folder = Path(__file__).parent / "lua"
-    text = (folder / "prelude.lua").read_text() + (folder / f"{verb}.lua").read_text()
+    text = f"-- {queue}\n" + (folder / "prelude.lua").read_text() + (folder / f"{verb}.lua").read_text()
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text

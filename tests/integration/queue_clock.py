@@ -38,9 +38,10 @@ class RedisBackend:
             key = self.key(name)
             for member, score in self.redis.client.zrange(key, 0, -1, withscores=True):  # type: ignore[union-attr]
                 self.redis.client.zadd(key, {member: score - seconds * 1000})
-        pause = self.redis.client.hget(self.key("counters"), "pause_until")
-        if pause:
-            self.redis.client.hset(self.key("counters"), "pause_until", str(int(pause) - int(seconds * 1000)))  # type: ignore[arg-type]
+        for name in ("pause_until", "refill_until"):
+            until = self.redis.client.hget(self.key("counters"), name)
+            if until:
+                self.redis.client.hset(self.key("counters"), name, str(int(until) - int(seconds * 1000)))  # type: ignore[arg-type]
 
     def key(self, name: str, queue: str = "default") -> str:
         return self.redis._keys(queue)[KEYS.index(name)]
