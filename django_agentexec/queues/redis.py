@@ -82,7 +82,7 @@ class RedisQueue(base.Queue):
                 self._epochs.get(queue, ""),
                 int(recover),
                 int(new_server),
-                int((conf.LEASE / BEATS_PER_LEASE + 1) * 1000),
+                _pause(),
                 *(
                     part
                     for ack in acks
@@ -95,7 +95,7 @@ class RedisQueue(base.Queue):
                 ),
             ]
 
-        epoch, due, waiting, *rows = self._run("exchange", queue, args(False), on_new_server=lambda: args(True))
+        epoch, due, waiting, paused, *rows = self._run("exchange", queue, args(False), on_new_server=lambda: args(True))
         self._epochs[queue] = epoch.decode()
         return base.Claims(
             claimed=[
@@ -104,15 +104,21 @@ class RedisQueue(base.Queue):
             ],
             next_due=None if due < 0 else due / 1000,
             waiting=bool(waiting),
+            paused=bool(paused),
         )
 
     def heartbeat(self, queue: str, worker: str, claims: Sequence[base.Claim]) -> base.Beat:
-        args = [part for claim in claims for part in (str(claim.agent_id), claim.fence, claim.ticket)]
-        lost, canceled = self._run("heartbeat", queue, args)
+        parts = [part for claim in claims for part in (str(claim.agent_id), claim.fence, claim.ticket)]
+
+        def args(new_server: bool) -> list[Any]:
+            return [self._epochs.get(queue, ""), int(new_server), _pause(), *parts]
+
+        epoch, lost, canceled = self._run("heartbeat", queue, args(False), on_new_server=lambda: args(True))
+        self._epochs[queue] = epoch.decode()
         return base.Beat([UUID(i.decode()) for i in lost], [UUID(i.decode()) for i in canceled])
 
     def release_worker(self, queue: str, worker: str, *, keep: Sequence[base.Claim] = (), crashed: bool) -> int:
-        kept = [str(claim.agent_id) for claim in keep]
+        kept = [part for claim in keep for part in (str(claim.agent_id), claim.fence)]
         released: int = self._run("release", queue, [worker, int(crashed), *kept])
         return released
 
@@ -238,6 +244,11 @@ class RedisQueue(base.Queue):
             except NoScriptError:
                 again = on_new_server() if on_new_server else args
                 return self.client.eval(text, len(keys), *head, *again)
+
+
+def _pause() -> int:
+    """Return the milliseconds in which every live worker has beaten at least once."""
+    return int((conf.LEASE / BEATS_PER_LEASE + 1) * 1000)
 
 
 @cache

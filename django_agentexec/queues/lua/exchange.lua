@@ -1,7 +1,7 @@
 -- Acknowledges claims, then claims more.
 -- ARGV from 3: worker, limit, quarantine (0/1), epoch the worker knows (or ''), rows are running (0/1),
 -- server is new to the worker (0/1), pause (ms), then per acknowledgment id, fence, outcome, delay (ms).
--- Returns {epoch, ms until next due or -1, waiting (0/1), {id, fence, crashes, meta}, ...}.
+-- Returns {epoch, ms until next due or -1, waiting (0/1), paused (0/1), {id, fence, crashes, meta}, ...}.
 local worker, limit, quarantine = ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 local known_epoch, rows_running, new_server = ARGV[6], ARGV[7] == '1', ARGV[8] == '1'
 local pause_ms = tonumber(ARGV[9])
@@ -40,27 +40,13 @@ for i = 10, #ARGV, 4 do
   acknowledge(ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]))
 end
 
--- The epoch is lost with the data. Whoever finds that, and knows that claims were out, orders a pause.
-local epoch = redis.call('HGET', counters, 'epoch')
-local lost_claims = false
-if not epoch then
-  epoch = int(now_us)
-  redis.call('HSET', counters, 'epoch', epoch)
-  lost_claims = known_epoch ~= '' or rows_running
-elseif known_epoch ~= '' and known_epoch ~= epoch then
-  lost_claims = redis.call('HEXISTS', counters, 'pause_until') == 0
-elseif new_server then
-  -- A restart with its data on disk may have lost the last second of it.
-  lost_claims = redis.call('ZCARD', leases) > 0
-end
-if lost_claims then redis.call('HSET', counters, 'pause_until', int(now + pause_ms)) end
-
+local epoch = epoch_after_loss(known_epoch, rows_running, new_server, pause_ms)
 local pause = pause_left()
-if pause > 0 then return {epoch, pause, 0} end
+if pause > 0 then return {epoch, pause, 0, 1} end
 
 promote_due()
 local ring = quarantine and suspects or ready
-local reply = {epoch, -1, 0}
+local reply = {epoch, -1, 0, 0}
 if limit > 0 then
   local turns = redis.call('ZPOPMIN', ring, limit)
   local fence = math.max(tonumber(redis.call('HGET', counters, 'fence') or 0), now_us)

@@ -97,11 +97,11 @@ local function run_again(id, partition)
   local wish = redis.call('HGET', again, id)
   if not wish then return false end
   redis.call('HDEL', again, id)
-  local priority, sequence, delay = string.match(wish, '^(%d) (%x+) (%d+)$')
+  local priority, sequence, crashes, delay = string.match(wish, '^(%d) (%x+) (%d+) (%d+)$')
   if delay == '0' then
-    add_pending(id, priority, sequence, '0', partition)
+    add_pending(id, priority, sequence, crashes, partition)
   else
-    add_delayed(id, priority, sequence, '0', partition, tonumber(delay))
+    add_delayed(id, priority, sequence, crashes, partition, tonumber(delay))
   end
   return true
 end
@@ -136,6 +136,25 @@ local function promote_due()
       add_pending(id, priority, sequence, crashes, partition)
     end
   end
+end
+
+-- Returns the data's epoch, which is lost with the data. Whoever finds that its epoch is gone, or that the
+-- server has been restarted, and knows that claims were out, orders a pause.
+local function epoch_after_loss(known, claims_out, new_server, pause_ms)
+  local epoch = redis.call('HGET', counters, 'epoch')
+  local lost = false
+  if not epoch then
+    epoch = int(now_us)
+    redis.call('HSET', counters, 'epoch', epoch)
+    lost = known ~= '' or claims_out
+  elseif known ~= '' and known ~= epoch then
+    lost = redis.call('HEXISTS', counters, 'pause_until') == 0
+  elseif new_server then
+    -- A restart with its data on disk may have lost the last second of it.
+    lost = claims_out or redis.call('ZCARD', leases) > 0
+  end
+  if lost then redis.call('HSET', counters, 'pause_until', int(now + pause_ms)) end
+  return epoch
 end
 
 -- Milliseconds left of a pause after a loss of data, in which live workers restore their claims.
