@@ -60,8 +60,10 @@ class Claims:
     """Seconds until waiting could pay off (a delayed activity comes due, a pause ends); None: unknown."""
     waiting: bool
     """Whether more could have been claimed with a higher limit."""
+    paused: bool = False
+    """Whether nothing can be claimed at present, because the queue has lost data and is being restored."""
     needs_refill: bool = False
-    """Whether the queue has lost data and gives no claims until `refilled`, for 30 seconds at most."""
+    """Whether it also waits for `refilled`, for 30 seconds at most."""
 
 
 class Outcome(Enum):
@@ -189,7 +191,10 @@ class Queue(ABC):
 
     @abstractmethod
     def release_worker(self, queue: str, worker: str, *, keep: Sequence[Claim] = (), crashed: bool) -> int:
-        """Put back all claims of `worker` except `keep`, charging a crash or not; return how many."""
+        """Put back all claims of `worker` except `keep`, charging a crash or not; return how many.
+
+        A claim is kept by its fence: another claim of the same activity is put back.
+        """
 
     @abstractmethod
     def cancel(self, queue: str, agent_ids: Sequence[UUID]) -> None:

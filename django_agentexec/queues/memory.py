@@ -36,8 +36,8 @@ class _Item:
     again: base.Message | None = None
 
     @property
-    def place(self) -> tuple[int, int]:
-        return self.priority, self.sequence
+    def place(self) -> tuple[int, int, str]:
+        return self.priority, self.sequence, str(self.agent_id)
 
 
 @dataclass(slots=True)
@@ -66,6 +66,9 @@ class _State:
         self.turn += 1
         score = head.priority * PRIORITY_WEIGHT + self.turn
         self.turns[partition] = min(self.turns.get(partition, score), score)
+
+    def by_deadline(self) -> list[_Item]:
+        return sorted(self.leased.values(), key=lambda item: (item.deadline, str(item.agent_id)))
 
     def add_pending(self, item: _Item) -> None:
         item.worker = ""
@@ -202,7 +205,8 @@ class MemoryQueue(base.Queue):
 
     def _promote_due(self, state: _State) -> None:
         now = self._clock()
-        for item in [item for item in state.delayed.values() if item.due <= now]:
+        due = [item for item in state.delayed.values() if item.due <= now]
+        for item in sorted(due, key=lambda item: (item.due, str(item.agent_id))):
             del state.delayed[item.agent_id]
             state.add_pending(item)
 
@@ -217,7 +221,7 @@ class MemoryQueue(base.Queue):
             for item in mine:
                 item.deadline = now + conf.LEASE
             self._promote_due(state)
-            for item in [item for item in state.leased.values() if item.deadline <= now]:
+            for item in [item for item in state.by_deadline() if item.deadline <= now]:
                 self._put_back(state, item, crashed=True)
             self._changed.notify_all()
             kept = {item.agent_id for item in mine}
@@ -228,8 +232,8 @@ class MemoryQueue(base.Queue):
 
     def release_worker(self, queue: str, worker: str, *, keep: Sequence[base.Claim] = (), crashed: bool) -> int:
         with self._changed:
-            state, kept = self._states[queue], {claim.agent_id for claim in keep}
-            held = [i for i in state.leased.values() if i.worker == worker and i.agent_id not in kept]
+            state, kept = self._states[queue], {claim.fence for claim in keep}
+            held = [i for i in state.by_deadline() if i.worker == worker and i.fence not in kept]
             for item in held:
                 self._put_back(state, item, crashed=crashed)
             self._changed.notify_all()
@@ -254,7 +258,7 @@ class MemoryQueue(base.Queue):
 
     def wait(self, queues: Sequence[str], timeout: float) -> bool:
         with self._changed:
-            return self._changed.wait_for(lambda: any(self._states[q].turns for q in queues), timeout)
+            return self._changed.wait_for(lambda: any(self._ring(self._states[q], False) for q in queues), timeout)
 
     def stats(self, queue: str) -> base.QueueStats:
         with self._changed:

@@ -29,6 +29,7 @@ KEYS = (
     "pending", "ready", "suspects", "locks", "leases", "meta",
     "delayed", "dead", "cancels", "again", "counters", "wake",
 )  # fmt: skip
+GUARDED = ("exchange", "heartbeat")  # scripts that notice a loss of data
 BATCH = 1_000  # messages of one enqueue call: about 1 ms in the server, so that nobody else waits longer
 WAIT_MARGIN = 5.0  # seconds that a blocking read may take beyond its own limit
 BEATS_PER_LEASE = 3
@@ -82,7 +83,7 @@ class RedisQueue(base.Queue):
                 self._epochs.get(queue, ""),
                 rows.value,
                 int(new_server),
-                int((conf.LEASE / BEATS_PER_LEASE + 1) * 1000),
+                _pause(),
                 *(
                     part
                     for ack in acks
@@ -96,7 +97,7 @@ class RedisQueue(base.Queue):
             ]
 
         reply = self._run("exchange", queue, args(False), on_new_server=lambda: args(True))
-        epoch, due, waiting, needs_refill, *claimed = reply
+        epoch, due, waiting, paused, needs_refill, *claimed = reply
         self._epochs[queue] = epoch.decode()
         return base.Claims(
             claimed=[
@@ -105,6 +106,7 @@ class RedisQueue(base.Queue):
             ],
             next_due=None if due < 0 else due / 1000,
             waiting=bool(waiting),
+            paused=bool(paused),
             needs_refill=bool(needs_refill),
         )
 
@@ -112,12 +114,17 @@ class RedisQueue(base.Queue):
         self._run("refilled", queue, [])
 
     def heartbeat(self, queue: str, worker: str, claims: Sequence[base.Claim]) -> base.Beat:
-        args = [part for claim in claims for part in (str(claim.agent_id), claim.fence, claim.ticket)]
-        lost, canceled = self._run("heartbeat", queue, args)
+        parts = [part for claim in claims for part in (str(claim.agent_id), claim.fence, claim.ticket)]
+
+        def args(new_server: bool) -> list[Any]:
+            return [self._epochs.get(queue, ""), int(new_server), _pause(), *parts]
+
+        epoch, lost, canceled = self._run("heartbeat", queue, args(False), on_new_server=lambda: args(True))
+        self._epochs[queue] = epoch.decode()
         return base.Beat([UUID(i.decode()) for i in lost], [UUID(i.decode()) for i in canceled])
 
     def release_worker(self, queue: str, worker: str, *, keep: Sequence[base.Claim] = (), crashed: bool) -> int:
-        kept = [str(claim.agent_id) for claim in keep]
+        kept = [part for claim in keep for part in (str(claim.agent_id), claim.fence)]
         released: int = self._run("release", queue, [worker, int(crashed), *kept])
         return released
 
@@ -242,8 +249,23 @@ class RedisQueue(base.Queue):
             try:
                 return self.client.evalsha(sha, len(keys), *head, *args)
             except NoScriptError:
-                again = on_new_server() if on_new_server else args
-                return self.client.eval(text, len(keys), *head, *again)
+                if on_new_server and self._is_new_server(queue):
+                    args = on_new_server()
+                reply = self.client.eval(text, len(keys), *head, *args)
+                if on_new_server:
+                    for other in GUARDED:
+                        self.client.script_load(script(other, queue)[1])
+                return reply
+
+    def _is_new_server(self, queue: str) -> bool:
+        """Whether the server knows none of the scripts that notice a restart: who knows one has run it."""
+        known: Any = self.client.script_exists(*[script(verb, queue)[0] for verb in GUARDED])
+        return not any(known)
+
+
+def _pause() -> int:
+    """Return the milliseconds in which every live worker has beaten at least once."""
+    return int((conf.LEASE / BEATS_PER_LEASE + 1) * 1000)
 
 
 @cache

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.05  # seconds between two tries while the queue is away, doubled up to the longest
 LONGEST_PAUSE = 2.0
+UNWINDING_DELAY = 1.0  # seconds until a claim is tried again that this process cannot take yet
 WORTH_A_TRIP = 8  # one part in so many of the slots, freed at once, is worth an exchange of its own
 
 
@@ -155,7 +156,7 @@ class Dispatcher:
         by_queue: dict[str, list[Ack]] = defaultdict(list)
         for ack in acks:
             by_queue[ack.claim.queue].append(ack)
-        pause, more, claimed = LONGEST_WAIT, False, 0
+        pause, more, claimed, paused = LONGEST_WAIT, False, 0, False
         for name in dict.fromkeys([*self._names, *by_queue]):
             limit = free - claimed if name in self._names else 0
             claims = self._exchange(name, by_queue.pop(name, []), limit)
@@ -163,16 +164,16 @@ class Dispatcher:
                 self._hand_back(by_queue)
                 return self._pause_after_failure()
             claimed += len(claims.claimed)
+            paused = paused or claims.paused
             more = more or (claims.waiting and limit > len(claims.claimed))
             if claims.next_due is not None:
                 pause = min(pause, max(claims.next_due, 0.001))
         self._failures = 0
-        return self._after(claimed, free, 0.0 if more else pause)
+        idle = free > 0 and not claimed and not paused
+        return self._after(idle, 0.0 if more else pause)
 
-    def _after(self, claimed: int, free: int, pause: float) -> float:
-        if self._claims_left is not None:
-            self._claims_left -= claimed
-        nothing_left = self._burst and free > 0 and not claimed and not self.held and pause >= LONGEST_WAIT
+    def _after(self, idle: bool, pause: float) -> float:
+        nothing_left = self._burst and idle and not self.held and pause >= LONGEST_WAIT
         if self._claims_left == 0 or nothing_left:
             self.stop()
             return 0.0 if not self.held else pause
@@ -197,13 +198,24 @@ class Dispatcher:
         if claims.needs_refill:
             self._on_needs_refill()
         for ack in acks:
-            self.held.pop(ack.claim.agent_id, None)
+            held = self.held.get(ack.claim.agent_id)
+            if held is not None and held.claim.fence == ack.claim.fence:
+                del self.held[ack.claim.agent_id]
         for claim in claims.claimed:
-            self.held[claim.agent_id] = Held(claim, started)
-            with self._changed:
-                self._occupied.add(claim.agent_id)
-            self._on_claim(claim)
+            self._take(claim, started)
         return claims
+
+    def _take(self, claim: Claim, started: float) -> None:
+        if self._claims_left is not None:
+            self._claims_left -= 1
+        with self._changed:
+            if claim.agent_id in self.held:
+                # An earlier claim of it was lost, and its handler has not given in yet: not two at once.
+                self._acks.append(Ack(claim, Outcome.RETRY, UNWINDING_DELAY))
+                return
+            self.held[claim.agent_id] = Held(claim, started)
+            self._occupied.add(claim.agent_id)
+        self._on_claim(claim)
 
     def _hand_back(self, by_queue: dict[str, list[Ack]]) -> None:
         with self._changed:

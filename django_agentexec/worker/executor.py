@@ -64,6 +64,11 @@ class Execution:
         if self._handler is not None:
             self._handler.cancel()
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it was stopped because its lease was, or had to be taken for, lost."""
+        return self._reason is Stop.LOST
+
     async def run(self) -> OwnedOperation | None:
         """Run the handler to its end, and return the operation to write. Raises nothing of the handler's."""
         try:

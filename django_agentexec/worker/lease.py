@@ -23,11 +23,12 @@ from .vital import start_vital_thread
 logger = logging.getLogger(__name__)
 
 BEATS_PER_LEASE = 3
+OVERDUE_MARGIN = 1.0  # seconds before the end of a lease at which it counts as over: the time between two looks
 LISTEN_SLICE = 0.5  # seconds of one read of the cancel channel: how late a stop of the thread may be
 
 
 class LeaseKeeper:
-    """Beats for every held claim; calls back, in its own thread, for what is lost, overdue or canceled."""
+    """Beats for every held claim; calls back, in its own thread, for what is lost or canceled."""
 
     def __init__(
         self,
@@ -36,7 +37,6 @@ class LeaseKeeper:
         held: Mapping[UUID, Held],
         *,
         on_lost: Callable[[Iterable[UUID]], None],
-        on_overdue: Callable[[Iterable[UUID]], None],
         on_canceled: Callable[[Iterable[UUID]], None],
         on_beat: Callable[[], None],
     ) -> None:
@@ -44,7 +44,6 @@ class LeaseKeeper:
         self._info = info
         self._held = held
         self._on_lost = on_lost
-        self._on_overdue = on_overdue
         self._on_canceled = on_canceled
         self._on_beat = on_beat
         self._stopping = threading.Event()
@@ -74,10 +73,11 @@ class LeaseKeeper:
                     self._beat()
                 listener = listener or self._queue.listen_canceled()
                 canceled = listener.get(max(0.0, min(LISTEN_SLICE, next_beat - time.monotonic())))
-                if canceled is not None and canceled in self._held:
-                    self._on_canceled([canceled])
+                held = self._held.get(canceled) if canceled is not None else None
+                if held is not None:
+                    # A call may be late, and mean an earlier claim of the same activity: the queue knows.
+                    self._extend(held.claim.queue, [held.claim])
             except QueueUnavailable:
-                self._report_overdue()
                 if listener is not None:
                     listener.close()
                     listener = None
@@ -92,25 +92,26 @@ class LeaseKeeper:
         for held in list(self._held.values()):
             by_queue[held.claim.queue].append(held.claim)
         for name in {*self._info.queues, *by_queue}:
-            started = time.monotonic()
-            beat = self._queue.heartbeat(name, self._info.id, by_queue[name])
-            self._note_extended(by_queue[name], started)
-            if beat.lost:
-                self._on_lost(beat.lost)
-            if beat.canceled:
-                self._on_canceled(beat.canceled)
+            self._extend(name, by_queue[name])
         self._on_beat()
         self._info.last_beat = time.time()
         self._queue.announce(self._info)
 
-    def _note_extended(self, claims: Iterable[Claim], started: float) -> None:
-        for claim in claims:
-            held = self._held.get(claim.agent_id)
-            if held is not None and held.claim is claim:
+    def _extend(self, queue: str, claims: list[Claim]) -> None:
+        started = time.monotonic()
+        beat = self._queue.heartbeat(queue, self._info.id, claims)
+        # While the queue was asked, a claim may have ended and its activity may have been claimed anew.
+        present = {c.agent_id: held for c in claims if (held := self._held.get(c.agent_id)) and held.claim is c}
+        lost = [agent_id for agent_id in beat.lost if agent_id in present]
+        for agent_id, held in present.items():
+            if agent_id not in beat.lost:
                 held.extended = started
+        if lost:
+            self._on_lost(lost)
+        if canceled := [agent_id for agent_id in beat.canceled if agent_id in present]:
+            self._on_canceled(canceled)
 
-    def _report_overdue(self) -> None:
-        limit = time.monotonic() - conf.LEASE
-        overdue = [agent_id for agent_id, held in list(self._held.items()) if held.extended < limit]
-        if overdue:
-            self._on_overdue(overdue)
+    def overdue(self) -> list[UUID]:
+        """Return what others may run before long, since its lease could not be extended. For any thread."""
+        limit = time.monotonic() - conf.LEASE + min(OVERDUE_MARGIN, conf.LEASE / BEATS_PER_LEASE)
+        return [agent_id for agent_id, held in list(self._held.items()) if held.extended < limit]

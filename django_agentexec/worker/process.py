@@ -90,7 +90,6 @@ class Worker:
             self._info,
             self._dispatcher.held,
             on_lost=partial(self._stop_from_thread, Stop.LOST),
-            on_overdue=partial(self._stop_from_thread, Stop.LOST, only_locked=True),
             on_canceled=partial(self._stop_from_thread, Stop.CANCELED),
             on_beat=self._count_running,
         )
@@ -198,7 +197,8 @@ class Worker:
             return
         self._dispatcher.free(execution.claim)
         if outcome is None:
-            self._dispatcher.ack(execution.claim, Outcome.DONE)
+            # What counts as lost only because the queue was away may still be ours: it must run again.
+            self._dispatcher.ack(execution.claim, Outcome.RELEASE if execution.is_lost else Outcome.DONE)
         else:
             self._recorder.submit(outcome).add_done_callback(partial(self._ended_in_row, execution, outcome))
 
@@ -232,14 +232,16 @@ class Worker:
 
     # Stopping single activities
 
-    def _stop_from_thread(self, reason: Stop, agent_ids: Iterable[UUID], only_locked: bool = False) -> None:
-        self._from_thread(self._stop, list(agent_ids), reason, only_locked)
+    def _stop_from_thread(self, reason: Stop, agent_ids: Iterable[UUID]) -> None:
+        self._from_thread(self._stop, list(agent_ids), reason)
 
     def _stop(self, agent_ids: Iterable[UUID], reason: Stop, only_locked: bool = False) -> None:
         for agent_id in agent_ids:
             execution = self._executions.get(agent_id)
             # Without a lock key nobody is harmed if two run for a moment: the row takes one only.
-            if execution is not None and (execution.activity.lock_key or not only_locked):
+            if execution is None or (reason is Stop.LOST and execution.is_lost):
+                continue
+            if execution.activity.lock_key or not only_locked:
                 logger.info("Stopping %s %s: %s.", execution.activity.agent_type, agent_id, reason.value)
                 execution.stop(reason)
 
@@ -255,6 +257,7 @@ class Worker:
         while True:
             self._count_running()
             self._beat(self._info)
+            self._stop(self._lease.overdue(), Stop.LOST, only_locked=True)
             if self._options.max_rss and resident_memory() > self._options.max_rss:
                 if not self._too_large:
                     logger.info("This process uses more than %d MB; it will be replaced.", self._options.max_rss >> 20)

@@ -35,6 +35,7 @@ class Faults:
         self.happened: Counter[str] = Counter()
         self.pools = [_start(), _start()]
         self._server = valkey
+        self.frozen: set[int] = set()
         self._thaws: list[threading.Timer] = []
 
     def strike(self) -> None:
@@ -61,6 +62,7 @@ class Faults:
     def _freeze(self) -> None:
         pid = self._worker()
         _send(pid, signal.SIGSTOP)
+        self.frozen.add(pid)
         # By a thread, since the frozen process may hold the lock of SQLite that the producer waits for.
         thaw = threading.Timer(self.random.uniform(0, FROZEN_AT_MOST), _send, [pid, signal.SIGCONT])
         thaw.start()

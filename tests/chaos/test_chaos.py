@@ -47,7 +47,9 @@ def test_nothing_is_lost_and_no_lock_is_broken(journal: Journal, valkey: Valkey)
     print(f"{made} activities, {dict(faults.happened)}")
     assert Counter(Activity.objects.values_list("status", flat=True)) == {Status.COMPLETE: made}
     assert len(completions()) == len(set(completions())) == made
-    assert overlaps(journal.events()) == []
+    # A frozen process may wake up in the middle of a handler whose activity is another's by now: its writes are
+    # refused, but the handler still notes its end.
+    assert overlaps([found for found in journal.events() if found.pid not in faults.frozen]) == []
     assert keys_out_of_order(journal.events("start")) == []
     stats = get_queue().stats("default")
     assert (stats.pending, stats.leased, stats.delayed, stats.ready, stats.suspects) == (0, 0, 0, 0, 0)

@@ -23,7 +23,7 @@ for i = 3, #ARGV, 7 do
     end
     added = added + 1
   elseif ARGV[i + 5] == '1' and redis.call('ZSCORE', leases, id) then
-    redis.call('HSET', again, id, priority .. ' ' .. sequence .. ' ' .. int(delay))
+    redis.call('HSET', again, id, priority .. ' ' .. sequence .. ' ' .. crashes .. ' ' .. int(delay))
     added = added + 1
   end
 end

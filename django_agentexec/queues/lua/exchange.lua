@@ -1,12 +1,11 @@
 -- Acknowledges claims, then claims more.
 -- ARGV from 3: worker, limit, quarantine (0/1), epoch the worker knows (or ''), active rows (none, waiting,
 -- running), server is new to the worker (0/1), pause (ms), then per acknowledgment id, fence, outcome, delay (ms).
--- Returns {epoch, ms until next due or -1, waiting (0/1), needs refill (0/1), {id, fence, crashes, meta}, ...}.
+-- Returns {epoch, ms until next due or -1, waiting, paused, needs refill (0/1 each), {id, fence, crashes, meta}, ...}.
 local worker, limit, quarantine = ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 local known_epoch, rows, new_server = ARGV[6], ARGV[7], ARGV[8] == '1'
 local pause_ms = tonumber(ARGV[9])
-local LONGEST_REFILL = 30000  -- ms; after them a queue whose pool does not refill it goes on as it is
-local REFILL_POLL = 100       -- ms until a worker asks again
+local REFILL_POLL = 100  -- ms until a worker asks again
 
 local function acknowledge(id, fence, outcome, delay)
   local text = redis.call('HGET', meta, id)
@@ -42,34 +41,14 @@ for i = 10, #ARGV, 4 do
   acknowledge(ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]))
 end
 
--- The epoch is lost with the data. Whoever finds that, and knows that there was work, orders a pause for the
--- claims that were out, and a refill for what was waiting: what comes later must not overtake it.
-local epoch = redis.call('HGET', counters, 'epoch')
-local lost_claims, lost_work = false, false
-if not epoch then
-  epoch = int(now_us)
-  redis.call('HSET', counters, 'epoch', epoch)
-  lost_claims = known_epoch ~= '' or rows == 'running'
-  lost_work = lost_claims or rows == 'waiting'
-elseif known_epoch ~= '' and known_epoch ~= epoch then
-  lost_claims = redis.call('HEXISTS', counters, 'pause_until') == 0
-  lost_work = lost_claims
-elseif new_server then
-  -- A restart with its data on disk may have lost the last second of it.
-  lost_claims = redis.call('ZCARD', leases) > 0
-  lost_work = true
-end
-if lost_claims then redis.call('HSET', counters, 'pause_until', int(now + pause_ms)) end
-if lost_work then redis.call('HSET', counters, 'refill_until', int(now + LONGEST_REFILL)) end
-
+local epoch = epoch_after_loss(known_epoch, rows, new_server, pause_ms)
+if needs_refill() then return {epoch, REFILL_POLL, 0, 1, 1} end
 local pause = pause_left()
-local needs_refill = tonumber(redis.call('HGET', counters, 'refill_until') or 0) > now
-if needs_refill then return {epoch, REFILL_POLL, 0, 1} end
-if pause > 0 then return {epoch, pause, 0, 0} end
+if pause > 0 then return {epoch, pause, 0, 1, 0} end
 
 promote_due()
 local ring = quarantine and suspects or ready
-local reply = {epoch, -1, 0, 0}
+local reply = {epoch, -1, 0, 0, 0}
 if limit > 0 then
   local turns = redis.call('ZPOPMIN', ring, limit)
   local fence = math.max(tonumber(redis.call('HGET', counters, 'fence') or 0), now_us)

@@ -1,7 +1,9 @@
 -- Extends leases, promotes due and reclaims expired activities.
--- ARGV from 3: per claim id, fence, meta (as it was claimed).
--- Returns {{lost ids}, {canceled ids}}.
+-- ARGV from 3: epoch the worker knows (or ''), server is new to the worker (0/1), pause (ms), then per claim
+-- id, fence, meta (as it was claimed). Returns {epoch, {lost ids}, {canceled ids}}.
 local lost, canceled = {}, {}
+local pause_ms = tonumber(ARGV[5])
+local epoch = epoch_after_loss(ARGV[3], #ARGV > 5 and 'running' or 'none', ARGV[4] == '1', pause_ms)
 local pausing = pause_left() > 0
 
 -- In the pause after a loss of data a worker that still runs an activity takes its claim back.
@@ -23,7 +25,7 @@ local function restore(id, fence, text)
   return true
 end
 
-for i = 3, #ARGV, 3 do
+for i = 6, #ARGV, 3 do
   local id, fence, text = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local _, _, _, _, partition = unpack_meta(text)
   if redis.call('HGET', locks, partition) == fence then
@@ -34,6 +36,16 @@ for i = 3, #ARGV, 3 do
   end
 end
 
+-- If nobody's beat has come for long, this server was away, or its clock has jumped: the others get the time of
+-- a beat before their leases count as expired.
+local last_beat = tonumber(redis.call('HGET', counters, 'beat') or now)
+redis.call('HSET', counters, 'beat', int(now))
+if now - last_beat > lease_ms / 2 + 1000 then
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now + pause_ms)) do
+    redis.call('ZADD', leases, now + pause_ms, id)
+  end
+end
+
 promote_due()
 if not pausing then
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, BATCH)) do
@@ -41,4 +53,4 @@ if not pausing then
   end
 end
 if redis.call('ZCARD', ready) > 0 then wake_one() end
-return {lost, canceled}
+return {epoch, lost, canceled}

@@ -16,6 +16,7 @@ local now = math.floor(now_us / 1000)
 local PRIORITY_WEIGHT = 1e14
 local BATCH = 100        -- due or expired activities moved by one call
 local DEAD_KEPT = 10000  -- ids kept among the dead letters
+local LONGEST_REFILL = 30000  -- ms; after them a queue whose pool does not refill it goes on as it is
 local TAIL = 53          -- length of a pending member after its NUL: priority 1, sequence 16, id 36
 local ID = 36
 
@@ -97,11 +98,11 @@ local function run_again(id, partition)
   local wish = redis.call('HGET', again, id)
   if not wish then return false end
   redis.call('HDEL', again, id)
-  local priority, sequence, delay = string.match(wish, '^(%d) (%x+) (%d+)$')
+  local priority, sequence, crashes, delay = string.match(wish, '^(%d) (%x+) (%d+) (%d+)$')
   if delay == '0' then
-    add_pending(id, priority, sequence, '0', partition)
+    add_pending(id, priority, sequence, crashes, partition)
   else
-    add_delayed(id, priority, sequence, '0', partition, tonumber(delay))
+    add_delayed(id, priority, sequence, crashes, partition, tonumber(delay))
   end
   return true
 end
@@ -136,6 +137,34 @@ local function promote_due()
       add_pending(id, priority, sequence, crashes, partition)
     end
   end
+end
+
+-- Returns the data's epoch, which is lost with the data. Whoever finds that its epoch is gone, or that the server
+-- has been restarted, and knows that there was work (`rows`: none, waiting, running), orders a pause for the claims
+-- that were out, and a refill for what was waiting: what comes later must not overtake it.
+local function epoch_after_loss(known, rows, new_server, pause_ms)
+  local epoch = redis.call('HGET', counters, 'epoch')
+  local lost_claims, lost_work = false, false
+  if not epoch then
+    epoch = int(now_us)
+    redis.call('HSET', counters, 'epoch', epoch)
+    lost_claims = known ~= '' or rows == 'running'
+    lost_work = lost_claims or rows == 'waiting'
+  elseif known ~= '' and known ~= epoch then
+    lost_claims = redis.call('HEXISTS', counters, 'pause_until') == 0
+    lost_work = lost_claims
+  elseif new_server then
+    -- A restart with its data on disk may have lost the last second of it.
+    lost_claims = rows == 'running' or redis.call('ZCARD', leases) > 0
+    lost_work = true
+  end
+  if lost_claims then redis.call('HSET', counters, 'pause_until', int(now + pause_ms)) end
+  if lost_work then redis.call('HSET', counters, 'refill_until', int(now + LONGEST_REFILL)) end
+  return epoch
+end
+
+local function needs_refill()
+  return tonumber(redis.call('HGET', counters, 'refill_until') or 0) > now
 end
 
 -- Milliseconds left of a pause after a loss of data, in which live workers restore their claims.
