@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from django_agentexec.queues import Queue
 from django_agentexec.queues.memory import MemoryQueue
@@ -34,13 +34,16 @@ class RedisBackend:
 
     def forward(self, seconds: float) -> None:
         """Move every deadline back; the server's own clock cannot be moved."""
+        client: Any = self.redis.client
         for name in ("leases", "delayed"):
             key = self.key(name)
-            for member, score in self.redis.client.zrange(key, 0, -1, withscores=True):  # type: ignore[union-attr]
-                self.redis.client.zadd(key, {member: score - seconds * 1000})
-        pause = self.redis.client.hget(self.key("counters"), "pause_until")
-        if pause:
-            self.redis.client.hset(self.key("counters"), "pause_until", str(int(pause) - int(seconds * 1000)))  # type: ignore[arg-type]
+            if members := client.zrange(key, 0, -1):
+                pipe = client.pipeline()
+                for member in members:
+                    pipe.zincrby(key, -int(seconds * 1000), member)
+                pipe.execute()
+        if pause := client.hget(self.key("counters"), "pause_until"):
+            client.hset(self.key("counters"), "pause_until", str(int(pause) - int(seconds * 1000)))
 
     def key(self, name: str, queue: str = "default") -> str:
         return self.redis._keys(queue)[KEYS.index(name)]

@@ -89,7 +89,7 @@ def test_scripts_keep_to_their_declared_keys_in_a_cluster() -> None:
             pass
         assert run(enqueue, agent_id, 4, 0, 0, 0, 0, "k:a") == 1
         reply = run(exchange, "w1", 1, 0, "", 0, 0, 1000)
-        assert reply[3][0].decode() == agent_id
+        assert reply[4][0].decode() == agent_id
 
 
 def test_an_absent_server_is_said_plainly() -> None:
