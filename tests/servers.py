@@ -55,6 +55,11 @@ class Valkey:
                     raise
                 time.sleep(0.01)
 
+    def signal(self, number: int) -> None:
+        """Send a signal to the server: SIGSTOP lets it hang, SIGCONT go on."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()

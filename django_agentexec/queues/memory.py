@@ -49,7 +49,7 @@ class _State:
     delayed: dict[UUID, _Item] = field(default_factory=dict)
     leased: dict[UUID, _Item] = field(default_factory=dict)
     locks: dict[str, int] = field(default_factory=dict)
-    turns: dict[str, int] = field(default_factory=dict)
+    turns: dict[str, tuple[bool, int]] = field(default_factory=dict)
     dead: set[UUID] = field(default_factory=set)
     turn: int = 0
     sequence: int = 0
@@ -64,8 +64,10 @@ class _State:
             self.turns.pop(partition, None)
             return
         self.turn += 1
-        score = head.priority * PRIORITY_WEIGHT + self.turn
-        self.turns[partition] = min(self.turns.get(partition, score), score)
+        score, is_suspect = head.priority * PRIORITY_WEIGHT + self.turn, head.crashes > 0
+        was_suspect, turn = self.turns.get(partition, (is_suspect, score))
+        # A partition that changes to the other ring goes to its tail.
+        self.turns[partition] = is_suspect, min(turn, score) if was_suspect is is_suspect else score
 
     def by_deadline(self) -> list[_Item]:
         return sorted(self.leased.values(), key=lambda item: (item.deadline, str(item.agent_id)))
@@ -159,8 +161,10 @@ class MemoryQueue(base.Queue):
 
     def _ring(self, state: _State, quarantine: bool) -> list[str]:
         """Return the partitions whose turn it is, first to last."""
-        heads = ((score, partition, state.head(partition)) for partition, score in state.turns.items())
-        return [p for _, p, head in sorted(heads, key=lambda h: h[0]) if head and (head.crashes > 0) == quarantine]
+        return sorted(
+            (partition for partition, (is_suspect, _) in state.turns.items() if is_suspect is quarantine),
+            key=lambda partition: state.turns[partition],
+        )
 
     def _claim(self, state: _State, queue: str, worker: str, partition: str) -> base.Claim:
         item = state.head(partition)
@@ -224,9 +228,9 @@ class MemoryQueue(base.Queue):
             for item in [item for item in state.by_deadline() if item.deadline <= now]:
                 self._put_back(state, item, crashed=True)
             self._changed.notify_all()
-            kept = {item.agent_id for item in mine}
+            kept = {item.fence for item in mine}
             return base.Beat(
-                lost=[c.agent_id for c in claims if c.agent_id not in kept],
+                lost=[c.agent_id for c in claims if c.fence not in kept],
                 canceled=[item.agent_id for item in mine if item.canceled],
             )
 

@@ -46,6 +46,7 @@ class RedisQueue(base.Queue):
         self._blocking: Redis | None = None
         self._pid = os.getpid()
         self._epochs: dict[str, str] = {}
+        self._has_beaten = False
         self._queues: set[str] = set()
 
     def enqueue(self, queue: str, messages: Sequence[base.Message]) -> int:
@@ -119,8 +120,9 @@ class RedisQueue(base.Queue):
         def args(new_server: bool) -> list[Any]:
             return [self._epochs.get(queue, ""), int(new_server), _pause(), *parts]
 
-        epoch, lost, canceled = self._run("heartbeat", queue, args(False), on_new_server=lambda: args(True))
-        self._epochs[queue] = epoch.decode()
+        # Before this process's first beat, a server without the script may just never have needed it.
+        epoch, lost, canceled = self._run("heartbeat", queue, args(False), on_new_server=lambda: args(self._has_beaten))
+        self._epochs[queue], self._has_beaten = epoch.decode(), True
         return base.Beat([UUID(i.decode()) for i in lost], [UUID(i.decode()) for i in canceled])
 
     def release_worker(self, queue: str, worker: str, *, keep: Sequence[base.Claim] = (), crashed: bool) -> int:

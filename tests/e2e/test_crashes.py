@@ -22,6 +22,11 @@ def counts() -> Counter[str]:
     return Counter(Activity.objects.values_list("status", flat=True))
 
 
+def running(journal: Journal) -> set[str]:
+    """Return the names of what has started and not ended."""
+    return set(journal.names("start")) - set(journal.names("end"))
+
+
 def completed_once() -> bool:
     """Whether no activity has two log lines of its completion."""
     lines = ActivityLog.objects.filter(status=Status.COMPLETE).values_list("activity_id", flat=True)
@@ -114,14 +119,15 @@ def test_a_blocked_event_loop_is_killed_and_keeps_its_lease_until_then(journal: 
 
 
 def test_a_flushed_redis_loses_nothing_and_breaks_no_lock(journal: Journal) -> None:
-    keys = [f"k{n % 10}" for n in range(60)]
+    keys = [f"k{n % 100}" for n in range(1020)]
     locked_work.enqueue_many(
-        [Work(journal=journal.path, name=f"{key}-{n}", key=key, seconds=0.2) for n, key in enumerate(keys)]
+        [Work(journal=journal.path, name=f"{key}-{n}", key=key, seconds=0.1) for n, key in enumerate(keys)]
     )
-    with pool("--workers", "2", "--concurrency", "20", LEASE=3, RECONCILE_INTERVAL=1):
-        until(lambda: len(journal.events("start")) >= 10, "a start of each key")
+    # With the default lease and intervals.
+    with pool("--workers", "2", "--concurrency", "10"):
+        until(lambda: len(running(journal)) == 20, "full slots")
         get_queue().client.flushall()  # type: ignore[attr-defined]
-        until(lambda: counts() == {Status.COMPLETE: 60}, "all complete")
+        until(lambda: counts() == {Status.COMPLETE: 1020}, "all complete", timeout=60)
 
     assert_one_at_a_time(journal)
     assert completed_once()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from django_agentexec.queues import Queue
 from django_agentexec.queues.memory import MemoryQueue
@@ -34,14 +34,17 @@ class RedisBackend:
 
     def forward(self, seconds: float) -> None:
         """Move every deadline back; the server's own clock cannot be moved."""
+        client: Any = self.redis.client
         for name in ("leases", "delayed"):
             key = self.key(name)
-            for member, score in self.redis.client.zrange(key, 0, -1, withscores=True):  # type: ignore[union-attr]
-                self.redis.client.zadd(key, {member: score - seconds * 1000})
+            if members := client.zrange(key, 0, -1):
+                pipe = client.pipeline()
+                for member in members:
+                    pipe.zincrby(key, -int(seconds * 1000), member)
+                pipe.execute()
         for name in ("pause_until", "refill_until"):
-            until = self.redis.client.hget(self.key("counters"), name)
-            if until:
-                self.redis.client.hset(self.key("counters"), name, str(int(until) - int(seconds * 1000)))  # type: ignore[arg-type]
+            if until := client.hget(self.key("counters"), name):
+                client.hset(self.key("counters"), name, str(int(until) - int(seconds * 1000)))
 
     def key(self, name: str, queue: str = "default") -> str:
         return self.redis._keys(queue)[KEYS.index(name)]
