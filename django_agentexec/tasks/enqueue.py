@@ -17,8 +17,9 @@ from pydantic import BaseModel
 from ..activity.dispatch import push_on_commit
 from ..activity.writer import database, insert
 from ..conf import conf
-from ..exceptions import ContextTooLarge, InvalidContext
-from ..models import Activity
+from ..exceptions import ContextTooLarge, InvalidContext, InvalidOption
+from ..models import Activity, Priority
+from ..queues import get_queue
 from ..values import checked_metadata, holds_nul
 from .definition import BulkOptions, EnqueueOptions, TaskDefinition
 from .options import checked_idempotency_key, checked_priority, checked_queue, due_time
@@ -113,10 +114,25 @@ def _rows(
         "created_at": (now := timezone.now()),
         "updated_at": now,
     }
+    _check_abilities(definition, shared)
     return [
         Activity(context=_stored(definition, context), lock_key=definition.lock_key(context), **shared)
         for context in contexts
     ]
+
+
+def _check_abilities(definition: TaskDefinition[..., Any], shared: Mapping[str, Any]) -> None:
+    """Raise `InvalidOption` for what the configured queue backend cannot do."""
+    queue = get_queue()
+    for wanted, able, what in (
+        (shared["run_after"], queue.supports_delay, "delays"),
+        (shared["priority"] != Priority.NORMAL, queue.supports_priority, "priorities"),
+        (definition.lock_key_template, queue.supports_partitions, "lock keys"),
+    ):
+        if wanted and not able:
+            raise InvalidOption(
+                f"Task {definition.name!r}: the queue backend {type(queue).__name__} does not support {what}."
+            )
 
 
 def _stored(definition: TaskDefinition[..., Any], context: BaseModel) -> dict[str, Any]:

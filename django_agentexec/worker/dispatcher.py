@@ -81,6 +81,7 @@ class Dispatcher:
         self._woken = False
         # A round trip that failed may have claimed what we never heard of.
         self._lost_an_answer = False
+        self._failures = 0  # exchanges without an answer, in a row
         self._ended = threading.Event()
 
     def start(self) -> None:
@@ -114,18 +115,9 @@ class Dispatcher:
             self._changed.notify_all()
 
     @property
-    def stopping(self) -> bool:
-        """Whether it claims nothing more."""
-        return self._stopping
-
-    @property
     def reached_limit(self) -> bool:
         """Whether it has made all the claims it may make."""
         return self._claims_left == 0
-
-    def join(self, timeout: float) -> bool:
-        """Wait for the end; False after `timeout` seconds."""
-        return self._ended.wait(timeout)
 
     def _run(self) -> None:
         while True:
@@ -178,8 +170,6 @@ class Dispatcher:
             self.stop()
             return 0.0 if not self.held else pause
         return pause
-
-    _failures = 0
 
     def _exchange(self, name: str, acks: list[Ack], limit: int) -> Claims | None:
         """Do one round trip; None if the queue did not answer (the acknowledgments are kept)."""

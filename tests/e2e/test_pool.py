@@ -199,3 +199,17 @@ def _is_alive(pid: int) -> bool:
         return False
     with open(f"/proc/{pid}/stat", encoding="ascii") as file:
         return file.read().split()[2] != "Z"
+
+
+def test_a_queue_in_memory_has_no_workers() -> None:
+    backend = "django_agentexec.queues.memory.MemoryQueue"
+    done = subprocess.run(
+        [sys.executable, "-m", "django", "runagentworkers"],
+        env=environment(QUEUE_BACKEND=backend),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    assert "lives in one process" in done.stderr

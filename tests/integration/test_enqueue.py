@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -18,6 +19,7 @@ from django_agentexec import Priority, TaskDefinition, aenqueue, enqueue, enqueu
 from django_agentexec.exceptions import AgentExecError, ContextTooLarge, InvalidContext, InvalidOption, UnknownTask
 from django_agentexec.models import Activity, ActivityLog, Status
 from django_agentexec.queues import get_queue
+from django_agentexec.queues.memory import MemoryQueue
 from tests.rows import claimed_ids, messages, row
 from tests.testapp.agents import Keyed, Text, keyed, report, shout
 
@@ -354,3 +356,28 @@ def _until_somebody_waits_for_a_lock() -> None:
             return bool(cursor.fetchone()[0])
 
     until(waits, "a blocked insert")
+
+
+# Backends that can do less
+
+
+class Plain(MemoryQueue):
+    supports_delay = supports_priority = supports_partitions = False
+
+
+@pytest.mark.parametrize(
+    ("enqueue_it", "what"),
+    [
+        (lambda: shout.enqueue(Text(), delay=1), "delays"),
+        (lambda: shout.enqueue(Text(), priority=Priority.HIGH), "priorities"),
+        (lambda: keyed.enqueue(Keyed(key="a")), "lock keys"),
+    ],
+)
+def test_what_the_backend_cannot_do_is_refused(enqueue_it: Callable[[], object], what: str) -> None:
+    with (
+        override_settings(AGENTEXEC={"QUEUE_BACKEND": f"{__name__}.Plain"}),
+        pytest.raises(InvalidOption, match=f"the queue backend Plain does not support {what}"),
+    ):
+        enqueue_it()
+
+    assert not Activity.objects.exists()

@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django_agentexec import __version__
 from django_agentexec.conf import conf
 from django_agentexec.exceptions import AgentExecError, InvalidOption, QueueUnavailable
+from django_agentexec.queues import get_queue
 from django_agentexec.tasks.options import checked_queue
 from django_agentexec.worker.logs import configure_logging
 from django_agentexec.worker.options import PoolOptions, WorkerOptions
@@ -65,6 +66,11 @@ class Command(BaseCommand):
             pool_options = self._pool_options(options)
             level = _LEVELS[options["verbosity"]]
             configure_logging(level)
+            if not get_queue().crosses_processes:
+                raise CommandError(
+                    f"The queue backend {conf.QUEUE_BACKEND} lives in one process, so no worker would see its "
+                    "activities. Use it in tests, with django_agentexec.testing.drain()."
+                )
             pool = Pool(pool_options)
             self._banner(pool, pool_options)
             if pool_options.autoreload:
