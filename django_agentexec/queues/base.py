@@ -61,7 +61,9 @@ class Claims:
     waiting: bool
     """Whether more could have been claimed with a higher limit."""
     paused: bool = False
-    """Whether nothing can be claimed at present, because live workers restore their claims first."""
+    """Whether nothing can be claimed at present, because the queue has lost data and is being restored."""
+    needs_refill: bool = False
+    """Whether it also waits for `refilled`, for 30 seconds at most."""
 
 
 class Outcome(Enum):
@@ -75,6 +77,17 @@ class Outcome(Enum):
     """Run it again after `Ack.delay` seconds."""
     RELEASE = "release"
     """Put it back where it was; nothing happened."""
+
+
+class Rows(Enum):
+    """What a worker found in the database when it started; it tells a new queue from one that lost its data."""
+
+    NONE = "none"
+    """Nothing is active."""
+    WAITING = "waiting"
+    """Some activities are queued, none is running."""
+    RUNNING = "running"
+    """Some activities are running."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +172,18 @@ class Queue(ABC):
         limit: int = 0,
         *,
         quarantine: bool = False,
-        recover: bool = False,
+        rows: Rows = Rows.NONE,
     ) -> Claims:
         """Acknowledge claims, then claim up to `limit` activities; one round trip.
 
         With `quarantine`, only activities that crashed a process are claimed; without, only others.
-        `recover` tells that rows say "running": if the backend finds that it has lost its data, it then
-        gives no claim for a moment, in which live workers restore theirs by a heartbeat.
+        A backend that finds that it has lost data gives no claim for a moment, in which live workers restore
+        theirs by a heartbeat, and none before `refilled`, so that what comes later does not overtake.
         """
+
+    @abstractmethod
+    def refilled(self, queue: str) -> None:
+        """Take note that everything which the rows know is in the queue again."""
 
     @abstractmethod
     def heartbeat(self, queue: str, worker: str, claims: Sequence[Claim]) -> Beat:

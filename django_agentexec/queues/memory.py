@@ -143,7 +143,7 @@ class MemoryQueue(base.Queue):
         limit: int = 0,
         *,
         quarantine: bool = False,
-        recover: bool = False,
+        rows: base.Rows = base.Rows.NONE,
     ) -> base.Claims:
         with self._changed:
             state = self._states[queue]
@@ -213,6 +213,9 @@ class MemoryQueue(base.Queue):
         for item in sorted(due, key=lambda item: (item.due, str(item.agent_id))):
             del state.delayed[item.agent_id]
             state.add_pending(item)
+
+    def refilled(self, queue: str) -> None:
+        """Do nothing: memory is lost with the process only."""
 
     def heartbeat(self, queue: str, worker: str, claims: Sequence[base.Claim]) -> base.Beat:
         with self._changed:

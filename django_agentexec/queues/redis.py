@@ -29,6 +29,7 @@ KEYS = (
     "pending", "ready", "suspects", "locks", "leases", "meta",
     "delayed", "dead", "cancels", "again", "counters", "wake",
 )  # fmt: skip
+GUARDED = ("exchange", "heartbeat")  # scripts that notice a loss of data
 BATCH = 1_000  # messages of one enqueue call: about 1 ms in the server, so that nobody else waits longer
 WAIT_MARGIN = 5.0  # seconds that a blocking read may take beyond its own limit
 BEATS_PER_LEASE = 3
@@ -73,7 +74,7 @@ class RedisQueue(base.Queue):
         limit: int = 0,
         *,
         quarantine: bool = False,
-        recover: bool = False,
+        rows: base.Rows = base.Rows.NONE,
     ) -> base.Claims:
         def args(new_server: bool) -> list[Any]:
             return [
@@ -81,7 +82,7 @@ class RedisQueue(base.Queue):
                 limit,
                 int(quarantine),
                 self._epochs.get(queue, ""),
-                int(recover),
+                rows.value,
                 int(new_server),
                 _pause(),
                 *(
@@ -96,17 +97,22 @@ class RedisQueue(base.Queue):
                 ),
             ]
 
-        epoch, due, waiting, paused, *rows = self._run("exchange", queue, args(False), on_new_server=lambda: args(True))
+        reply = self._run("exchange", queue, args(False), on_new_server=lambda: args(True))
+        epoch, due, waiting, paused, needs_refill, *claimed = reply
         self._epochs[queue] = epoch.decode()
         return base.Claims(
             claimed=[
                 base.Claim(UUID(agent_id.decode()), int(fence), int(crashes), queue, ticket.decode())
-                for agent_id, fence, crashes, ticket in rows
+                for agent_id, fence, crashes, ticket in claimed
             ],
             next_due=None if due < 0 else due / 1000,
             waiting=bool(waiting),
             paused=bool(paused),
+            needs_refill=bool(needs_refill),
         )
+
+    def refilled(self, queue: str) -> None:
+        self._run("refilled", queue, [])
 
     def heartbeat(self, queue: str, worker: str, claims: Sequence[base.Claim]) -> base.Beat:
         parts = [part for claim in claims for part in (str(claim.agent_id), claim.fence, claim.ticket)]
@@ -238,14 +244,25 @@ class RedisQueue(base.Queue):
         A server that has forgotten the scripts was restarted, or is another one (failover): then
         `on_new_server()` gives the arguments of the repetition.
         """
-        keys, (sha, text) = self._keys(queue), script(verb)
+        # A text of its own per queue lets each queue notice a restart for itself.
+        keys, (sha, text) = self._keys(queue), script(verb, queue if on_new_server else "")
         head: list[Any] = [*keys, int(conf.LEASE * 1000), self._prefix]
         with reachable():
             try:
                 return self.client.evalsha(sha, len(keys), *head, *args)
             except NoScriptError:
-                again = on_new_server() if on_new_server else args
-                return self.client.eval(text, len(keys), *head, *again)
+                if on_new_server and self._is_new_server(queue):
+                    args = on_new_server()
+                reply = self.client.eval(text, len(keys), *head, *args)
+                if on_new_server:
+                    for other in GUARDED:
+                        self.client.script_load(script(other, queue)[1])
+                return reply
+
+    def _is_new_server(self, queue: str) -> bool:
+        """Whether the server knows none of the scripts that notice a restart: who knows one has run it."""
+        known: Any = self.client.script_exists(*[script(verb, queue)[0] for verb in GUARDED])
+        return not any(known)
 
 
 def _pause() -> int:
@@ -259,8 +276,11 @@ def _keys(prefix: str, queue: str) -> list[str]:
 
 
 @cache
-def script(verb: str) -> tuple[str, str]:
-    """Return a verb's digest (SHA-1, as EVALSHA wants it) and its text: the prelude, then its own file."""
+def script(verb: str, queue: str = "") -> tuple[str, str]:
+    """Return a verb's digest (SHA-1, as EVALSHA wants it) and its text: the prelude, then its own file.
+
+    With `queue` the text is that queue's own, differing in a comment.
+    """
     folder = Path(__file__).parent / "lua"
-    text = (folder / "prelude.lua").read_text() + (folder / f"{verb}.lua").read_text()
+    text = f"-- {queue}\n" + (folder / "prelude.lua").read_text() + (folder / f"{verb}.lua").read_text()
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
@@ -23,6 +24,8 @@ from .options import WorkerOptions
 logger = logging.getLogger(__name__)
 
 SWITCH_INTERVAL = 0.0005  # seconds; a tenth of Python's default
+SIGN_BEAT = b"."
+SIGN_NEEDS_REFILL = b"r"
 EXIT_DRAINED = 0
 EXIT_RECYCLED = 64  # ended by its limit of tasks or memory; the pool starts the next one at once
 
@@ -54,20 +57,21 @@ async def _work(options: WorkerOptions, pipe: Connection) -> int:
     from ..queues import get_queue
     from .process import Worker, install_signals
 
-    def beat(_: object) -> None:
+    def tell(sign: bytes, *_: object) -> None:
         try:
-            pipe.send_bytes(b".")
+            pipe.send_bytes(sign)
         except OSError:
-            worker.drain()  # the pool is gone
+            loop.call_soon_threadsafe(worker.drain)  # the pool is gone
 
     def make_worker() -> Worker:
+        beat, needs_refill = partial(tell, SIGN_BEAT), partial(tell, SIGN_NEEDS_REFILL)
         try:
-            return Worker(get_queue(), options, beat=beat)
+            return Worker(get_queue(), options, beat=beat, needs_refill=needs_refill)
         finally:
             connections.close_all()
 
-    worker = await asyncio.to_thread(make_worker)
     loop = asyncio.get_running_loop()
+    worker = await asyncio.to_thread(make_worker)
     install_signals(loop, worker)
     pool = multiprocessing.parent_process()
     if pool is not None:
@@ -104,6 +108,7 @@ class Child:
         self.started = self.last_beat = time.monotonic()
         self.stopping = False
         self.has_beaten = False
+        self.needs_refill = False
         self.pipe, other_end = context.Pipe(duplex=False)
         self.process: BaseProcess = context.Process(
             target=run_worker, args=(options, other_end), name=options.name, daemon=False
@@ -132,8 +137,10 @@ class Child:
         """Note the signs of life that have arrived."""
         try:
             while self.pipe.poll():
-                self.pipe.recv_bytes()
-                self.last_beat, self.has_beaten = time.monotonic(), True
+                if self.pipe.recv_bytes() == SIGN_NEEDS_REFILL:
+                    self.needs_refill = True
+                else:
+                    self.last_beat, self.has_beaten = time.monotonic(), True
         except (EOFError, OSError):
             return  # it has ended; the sentinel tells
 

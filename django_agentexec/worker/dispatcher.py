@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from ..exceptions import QueueUnavailable
-from ..queues import Ack, Claim, Claims, Outcome, Queue
+from ..queues import Ack, Claim, Claims, Outcome, Queue, Rows
 from ..queues.base import LONGEST_WAIT
 from .vital import start_vital_thread
 
@@ -40,7 +40,8 @@ class Dispatcher:
     """Keeps up to `capacity` claims; gives each new one to `on_claim`, in its own thread.
 
     With `burst` it stops by itself when nothing is left to claim; after `max_claims` claims it stops, too.
-    `on_end` is called when it has stopped and everything is acknowledged.
+    `on_end` is called when it has stopped and everything is acknowledged, `on_needs_refill` while the queue has
+    lost its data.
     """
 
     def __init__(
@@ -55,7 +56,8 @@ class Dispatcher:
         quarantine: bool = False,
         burst: bool = False,
         max_claims: int | None = None,
-        recover: bool = False,
+        rows: Rows = Rows.NONE,
+        on_needs_refill: Callable[[], None] = lambda: None,
     ) -> None:
         self.held: dict[UUID, Held] = {}
         self._queue = queue
@@ -67,7 +69,8 @@ class Dispatcher:
         self._quarantine = quarantine
         self._burst = burst
         self._claims_left = max_claims
-        self._recover = recover
+        self._rows = rows
+        self._on_needs_refill = on_needs_refill
         self._acks: list[Ack] = []
         # Claims whose handler has not ended; fewer than `held`, whose ends are still being written.
         self._occupied: set[UUID] = set()
@@ -184,9 +187,7 @@ class Dispatcher:
             if self._lost_an_answer:
                 self._release_unheard_claims()
             started = time.monotonic()
-            claims = self._queue.exchange(
-                name, self._worker, acks, limit, quarantine=self._quarantine, recover=self._recover
-            )
+            claims = self._queue.exchange(name, self._worker, acks, limit, quarantine=self._quarantine, rows=self._rows)
         except QueueUnavailable as error:
             self._lost_an_answer = True
             if not self._failures:
@@ -194,6 +195,8 @@ class Dispatcher:
             with self._changed:
                 self._acks = acks + self._acks
             return None
+        if claims.needs_refill:
+            self._on_needs_refill()
         for ack in acks:
             held = self.held.get(ack.claim.agent_id)
             if held is not None and held.claim.fence == ack.claim.fence:

@@ -47,6 +47,7 @@ class Pool:
         self._options = options
         self._context = _context()
         self._children: list[Child] = []
+        self._reconciler = Reconciler(self.name, options.worker.queues)
         self._started = 0
         self._failures = 0
         self._start_not_before = 0.0
@@ -69,14 +70,13 @@ class Pool:
         """
         get_queue().ping()
         restore = self._install_signals()
-        reconciler = Reconciler(self.name)
-        reconciler.start()
+        self._reconciler.start()
         try:
             self._supervise()
         finally:
             for child in self._children:
                 child.kill()
-            reconciler.stop()
+            self._reconciler.stop()
             restore()
             get_queue().close()
         return EXIT_FORCED if self._forced else EXIT_CLEAN
@@ -124,6 +124,9 @@ class Pool:
         for child in self._children:
             if child.pipe in ready:
                 child.read_beats()
+            if child.needs_refill:
+                child.needs_refill = False
+                self._reconciler.refill()
 
     def _fill_up(self) -> None:
         """Start what is missing, with a growing pause while children keep dying."""

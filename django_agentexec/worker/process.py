@@ -22,7 +22,7 @@ from ..activity.operations import Fail, GiveUp, OwnedOperation, Release, Start
 from ..conf import conf
 from ..exceptions import ActivityNotFound, InvalidTransition
 from ..models import Activity, Status
-from ..queues import Claim, Outcome, Queue, WorkerInfo
+from ..queues import Claim, Outcome, Queue, Rows, WorkerInfo
 from ..signals import worker_started, worker_stopped
 from .calls import WorkerCalls
 from .dispatcher import Dispatcher
@@ -41,10 +41,18 @@ DATABASE_REFUSED_DELAY = 30.0  # seconds until an attempt is repeated whose end 
 class Worker:
     """What one worker process does. `await run()` returns when it has drained.
 
-    `beat` is called once a second from the event loop: who misses it knows that the loop is stuck.
+    `beat` is called once a second from the event loop: who misses it knows that the loop is stuck. `needs_refill`
+    is called, from another thread, while the queue has lost its data.
     """
 
-    def __init__(self, queue: Queue, options: WorkerOptions, *, beat: Callable[[WorkerInfo], None]) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        options: WorkerOptions,
+        *,
+        beat: Callable[[WorkerInfo], None],
+        needs_refill: Callable[[], None],
+    ) -> None:
         self._options = options
         self._beat = beat
         self._executions: dict[UUID, Execution] = {}
@@ -74,7 +82,8 @@ class Worker:
             quarantine=options.quarantine,
             burst=options.burst,
             max_claims=options.max_tasks,
-            recover=Activity.objects.running().dispatched().exists(),
+            rows=_active_rows(),
+            on_needs_refill=needs_refill,
         )
         self._lease = LeaseKeeper(
             queue,
@@ -255,6 +264,13 @@ class Worker:
                 self._too_large = True
                 self._dispatcher.stop()
             await asyncio.sleep(1.0)
+
+
+def _active_rows() -> Rows:
+    active = Activity.objects.active().dispatched()
+    if active.running().exists():
+        return Rows.RUNNING
+    return Rows.WAITING if active.exists() else Rows.NONE
 
 
 def resident_memory() -> int:

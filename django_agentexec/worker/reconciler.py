@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -55,39 +56,54 @@ def reconcile(*, settling: timedelta = SETTLING) -> int:
 
 
 class Reconciler:
-    """Runs `reconcile` now and then, in a thread of the pool."""
+    """Runs `reconcile` now and then, in a thread of the pool, and at once when a queue has lost its data."""
 
-    def __init__(self, holder: str) -> None:
+    def __init__(self, holder: str, queues: Sequence[str]) -> None:
         self._holder = holder
+        self._queues = queues
         self._stopping = threading.Event()
+        self._refill = threading.Event()
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="agentexec-reconciler", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
+    def refill(self) -> None:
+        """Reconcile now: the queues give out nothing before. Callable from any thread."""
+        self._refill.set()
+        self._wake.set()
+
     def stop(self) -> None:
         """End the thread."""
         self._stopping.set()
+        self._wake.set()
         self._thread.join(1.0)
 
     def _run(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             self._run_once()
-            if self._stopping.wait(conf.RECONCILE_INTERVAL):
-                return
+            self._wake.wait(conf.RECONCILE_INTERVAL)
+            self._wake.clear()
 
     def _run_once(self) -> None:
         try:
+            if self._refill.is_set():
+                self._refill.clear()
+                self._report(reconcile(settling=timedelta()))
+                for name in self._queues:
+                    get_queue().refilled(name)
             # Leads a little longer than until the next look, so that the duty stays where it is.
-            if not get_queue().try_lead("reconciler", self._holder, 1.5 * conf.RECONCILE_INTERVAL):
-                return
-            pushed = reconcile()
-            if pushed:
-                logger.warning("%d activities were missing in the queue; they are back.", pushed)
+            elif get_queue().try_lead("reconciler", self._holder, 1.5 * conf.RECONCILE_INTERVAL):
+                self._report(reconcile())
         except (QueueUnavailable, DatabaseError, InterfaceError) as error:
             logger.warning("Database and queue could not be compared: %s", error)
         except Exception:  # without this thread, what the queue loses would stay lost
             logger.exception("Database and queue could not be compared.")
         finally:
             connections.close_all()
+
+    def _report(self, pushed: int) -> None:
+        if pushed:
+            logger.warning("%d activities were missing in the queue; they are back.", pushed)

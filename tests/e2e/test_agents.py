@@ -21,7 +21,8 @@ REPORT = Call("report_status", {"message": "Analyzing financials", "percentage":
 
 def test_an_agent_reports_its_progress_uses_the_orm_and_is_counted() -> None:
     answers = [
-        Answer(calls=[REPORT, Call("count_runs")], tokens=Tokens(100, 40, 20, 5)),
+        Answer(calls=[REPORT], tokens=Tokens(100, 40, 20, 5)),
+        Answer(calls=[Call("count_runs")], tokens=Tokens(100, 100, 20, 0)),
         Answer("All is well.", tokens=Tokens(200, 150, 30, 0)),
     ]
     with ModelServer(answers) as server:
@@ -39,14 +40,14 @@ def test_an_agent_reports_its_progress_uses_the_orm_and_is_counted() -> None:
         ("Task completed successfully.", 100),
     ]
     assert row.usage == {
-        "requests": 2,
-        "input_tokens": 300,
-        "cached_tokens": 190,
-        "output_tokens": 50,
+        "requests": 3,
+        "input_tokens": 400,
+        "cached_tokens": 290,
+        "output_tokens": 70,
         "reasoning_tokens": 5,
-        "total_tokens": 350,
+        "total_tokens": 470,
     }
-    tool_answers = [m["content"] for m in server.requests[1].body["messages"] if m["role"] == "tool"]
+    tool_answers = [m["content"] for m in server.requests[2].body["messages"] if m["role"] == "tool"]
     assert tool_answers == ["The status was saved.", "1"]
 
 

@@ -42,8 +42,9 @@ class RedisBackend:
                 for member in members:
                     pipe.zincrby(key, -int(seconds * 1000), member)
                 pipe.execute()
-        if pause := client.hget(self.key("counters"), "pause_until"):
-            client.hset(self.key("counters"), "pause_until", str(int(pause) - int(seconds * 1000)))
+        for name in ("pause_until", "refill_until"):
+            if until := client.hget(self.key("counters"), name):
+                client.hset(self.key("counters"), name, str(int(until) - int(seconds * 1000)))
 
     def key(self, name: str, queue: str = "default") -> str:
         return self.redis._keys(queue)[KEYS.index(name)]

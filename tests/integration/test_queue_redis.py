@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from redis import Redis
 
 from django_agentexec.exceptions import QueueUnavailable
 from django_agentexec.ids import uuid7
-from django_agentexec.queues import Ack, Message, Outcome
+from django_agentexec.queues import Ack, Message, Outcome, Rows
 from django_agentexec.queues.redis import KEYS, RedisQueue, script
 from tests.integration.queue_clock import RedisBackend
 from tests.servers import Valkey, valkey_server
@@ -88,8 +89,8 @@ def test_scripts_keep_to_their_declared_keys_in_a_cluster() -> None:
         while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
             pass
         assert run(enqueue, agent_id, 4, 0, 0, 0, 0, "k:a") == 1
-        reply = run(exchange, "w1", 1, 0, "", 0, 0, 1000)
-        assert reply[4][0].decode() == agent_id
+        reply = run(exchange, "w1", 1, 0, "", "none", 0, 1000)
+        assert reply[5][0].decode() == agent_id
 
 
 def test_an_absent_server_is_said_plainly() -> None:
@@ -112,6 +113,8 @@ def test_after_a_flush_live_workers_take_their_claims_back_before_anyone_claims(
 
     # The reconciler pushes both; the other worker asks for work first.
     backend.queue.enqueue(QUEUE, [running, waiting])
+    assert other.exchange(QUEUE, "w2", limit=5).needs_refill
+    other.refilled(QUEUE)
     paused = other.exchange(QUEUE, "w2", limit=5)
     assert paused.claimed == []
     assert paused.next_due is not None
@@ -157,9 +160,10 @@ def test_a_zombie_gets_nothing_back_after_the_pause(backend: RedisBackend) -> No
     other = RedisQueue()
     other.exchange(QUEUE, "w2", limit=1)
     backend.redis.client.flushall()
-    pause = other.exchange(QUEUE, "w2", limit=1).next_due
+    other.exchange(QUEUE, "w2", limit=1)
     backend.queue.enqueue(QUEUE, [running])
-    backend.forward((pause or 0) + 1)
+    other.refilled(QUEUE)
+    backend.forward((other.exchange(QUEUE, "w2", limit=1).next_due or 0) + 1)
     (new,) = other.exchange(QUEUE, "w2", limit=1).claimed
 
     assert backend.queue.heartbeat(QUEUE, "w1", [old]).lost == [running.agent_id]
@@ -176,10 +180,54 @@ def test_a_new_worker_on_a_new_server_does_not_pause(backend: RedisBackend) -> N
 def test_a_new_worker_pauses_on_a_flushed_server_if_rows_are_running(backend: RedisBackend) -> None:
     backend.queue.enqueue(QUEUE, [message()])
 
-    claims = backend.queue.exchange(QUEUE, "w1", limit=1, recover=True)
-
-    assert claims.claimed == []
+    claims = backend.queue.exchange(QUEUE, "w1", limit=1, rows=Rows.RUNNING)
+    assert (claims.claimed, claims.needs_refill) == ([], True)
+    backend.queue.refilled(QUEUE)
+    claims = backend.queue.exchange(QUEUE, "w1", limit=1)
+    assert (claims.claimed, claims.needs_refill) == ([], False)
     assert claims.next_due
+    backend.forward(claims.next_due + 1)
+
+    assert len(backend.queue.exchange(QUEUE, "w1", limit=1).claimed) == 1
+
+
+def test_what_comes_after_a_flush_does_not_overtake_what_was_lost(backend: RedisBackend) -> None:
+    lost, later = message("k:a"), message("k:a")
+    backend.queue.exchange(QUEUE, "w1")
+    backend.queue.enqueue(QUEUE, [lost])
+    backend.redis.client.flushall()
+    backend.queue.enqueue(QUEUE, [later])
+    refused = backend.queue.exchange(QUEUE, "w1", limit=5)
+    assert (refused.claimed, refused.needs_refill) == ([], True)
+
+    backend.queue.enqueue(QUEUE, [replace(lost, sequence=1)])
+    backend.queue.refilled(QUEUE)
+    backend.forward(60)
+
+    (claimed,) = backend.queue.exchange(QUEUE, "w1", limit=5).claimed
+    assert claimed.agent_id == lost.agent_id
+
+
+def test_a_queue_that_nobody_refills_goes_on_after_a_while(backend: RedisBackend) -> None:
+    backend.queue.enqueue(QUEUE, [message()])
+    assert backend.queue.exchange(QUEUE, "w1", limit=1, rows=Rows.WAITING).needs_refill
+
+    backend.forward(31)
+
+    assert len(backend.queue.exchange(QUEUE, "w1", limit=1).claimed) == 1
+
+
+def test_each_queue_notices_a_restart_for_itself() -> None:
+    with valkey_server("--appendfsync", "always") as server:
+        queue = _queue_on(server)
+        for name in ("a", "b"):
+            queue.exchange(name, "w1")
+        server.kill()
+        server.start()
+
+        assert queue.exchange("a", "w1").needs_refill
+        assert queue.exchange("b", "w1").needs_refill
+        queue.close()
 
 
 def test_a_restart_with_its_data_pauses_claims_while_leases_are_out() -> None:
@@ -191,6 +239,8 @@ def test_a_restart_with_its_data_pauses_claims_while_leases_are_out() -> None:
         server.kill()
         server.start()
 
+        assert queues[1].exchange(QUEUE, "w2", limit=1).needs_refill
+        queues[1].refilled(QUEUE)
         assert queues[1].exchange(QUEUE, "w2", limit=1).next_due
         assert queues[0].heartbeat(QUEUE, "w1", [claimed]).lost == []
         for queue in queues:

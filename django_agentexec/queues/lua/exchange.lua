@@ -1,10 +1,11 @@
 -- Acknowledges claims, then claims more.
--- ARGV from 3: worker, limit, quarantine (0/1), epoch the worker knows (or ''), rows are running (0/1),
--- server is new to the worker (0/1), pause (ms), then per acknowledgment id, fence, outcome, delay (ms).
--- Returns {epoch, ms until next due or -1, waiting (0/1), paused (0/1), {id, fence, crashes, meta}, ...}.
+-- ARGV from 3: worker, limit, quarantine (0/1), epoch the worker knows (or ''), active rows (none, waiting,
+-- running), server is new to the worker (0/1), pause (ms), then per acknowledgment id, fence, outcome, delay (ms).
+-- Returns {epoch, ms until next due or -1, waiting, paused, needs refill (0/1 each), {id, fence, crashes, meta}, ...}.
 local worker, limit, quarantine = ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
-local known_epoch, rows_running, new_server = ARGV[6], ARGV[7] == '1', ARGV[8] == '1'
+local known_epoch, rows, new_server = ARGV[6], ARGV[7], ARGV[8] == '1'
 local pause_ms = tonumber(ARGV[9])
+local REFILL_POLL = 100  -- ms until a worker asks again
 
 local function acknowledge(id, fence, outcome, delay)
   local text = redis.call('HGET', meta, id)
@@ -40,13 +41,14 @@ for i = 10, #ARGV, 4 do
   acknowledge(ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]))
 end
 
-local epoch = epoch_after_loss(known_epoch, rows_running, new_server, pause_ms)
+local epoch = epoch_after_loss(known_epoch, rows, new_server, pause_ms)
+if needs_refill() then return {epoch, REFILL_POLL, 0, 1, 1} end
 local pause = pause_left()
-if pause > 0 then return {epoch, pause, 0, 1} end
+if pause > 0 then return {epoch, pause, 0, 1, 0} end
 
 promote_due()
 local ring = quarantine and suspects or ready
-local reply = {epoch, -1, 0, 0}
+local reply = {epoch, -1, 0, 0, 0}
 if limit > 0 then
   local turns = redis.call('ZPOPMIN', ring, limit)
   local fence = math.max(tonumber(redis.call('HGET', counters, 'fence') or 0), now_us)

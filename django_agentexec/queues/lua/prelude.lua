@@ -16,6 +16,7 @@ local now = math.floor(now_us / 1000)
 local PRIORITY_WEIGHT = 1e14
 local BATCH = 100        -- due or expired activities moved by one call
 local DEAD_KEPT = 10000  -- ids kept among the dead letters
+local LONGEST_REFILL = 30000  -- ms; after them a queue whose pool does not refill it goes on as it is
 local TAIL = 53          -- length of a pending member after its NUL: priority 1, sequence 16, id 36
 local ID = 36
 
@@ -138,23 +139,32 @@ local function promote_due()
   end
 end
 
--- Returns the data's epoch, which is lost with the data. Whoever finds that its epoch is gone, or that the
--- server has been restarted, and knows that claims were out, orders a pause.
-local function epoch_after_loss(known, claims_out, new_server, pause_ms)
+-- Returns the data's epoch, which is lost with the data. Whoever finds that its epoch is gone, or that the server
+-- has been restarted, and knows that there was work (`rows`: none, waiting, running), orders a pause for the claims
+-- that were out, and a refill for what was waiting: what comes later must not overtake it.
+local function epoch_after_loss(known, rows, new_server, pause_ms)
   local epoch = redis.call('HGET', counters, 'epoch')
-  local lost = false
+  local lost_claims, lost_work = false, false
   if not epoch then
     epoch = int(now_us)
     redis.call('HSET', counters, 'epoch', epoch)
-    lost = known ~= '' or claims_out
+    lost_claims = known ~= '' or rows == 'running'
+    lost_work = lost_claims or rows == 'waiting'
   elseif known ~= '' and known ~= epoch then
-    lost = redis.call('HEXISTS', counters, 'pause_until') == 0
+    lost_claims = redis.call('HEXISTS', counters, 'pause_until') == 0
+    lost_work = lost_claims
   elseif new_server then
     -- A restart with its data on disk may have lost the last second of it.
-    lost = claims_out or redis.call('ZCARD', leases) > 0
+    lost_claims = rows == 'running' or redis.call('ZCARD', leases) > 0
+    lost_work = true
   end
-  if lost then redis.call('HSET', counters, 'pause_until', int(now + pause_ms)) end
+  if lost_claims then redis.call('HSET', counters, 'pause_until', int(now + pause_ms)) end
+  if lost_work then redis.call('HSET', counters, 'refill_until', int(now + LONGEST_REFILL)) end
   return epoch
+end
+
+local function needs_refill()
+  return tonumber(redis.call('HGET', counters, 'refill_until') or 0) > now
 end
 
 -- Milliseconds left of a pause after a loss of data, in which live workers restore their claims.
