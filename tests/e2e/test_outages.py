@@ -35,13 +35,13 @@ def no_process_died() -> bool:
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Let the server answer every write with an out-of-memory error."""
+    """Let the server refuse every script, as one does whose passwords or rights are being changed."""
     client = get_queue().client  # type: ignore[attr-defined]
-    client.config_set("maxmemory", 1)
+    client.execute_command("ACL", "SETUSER", "default", "-@scripting")
     try:
         yield
     finally:
-        client.config_set("maxmemory", 0)
+        client.execute_command("ACL", "SETUSER", "default", "+@all")
 
 
 def test_a_server_that_refuses_commands_is_waited_for(journal: Journal) -> None:

@@ -289,6 +289,27 @@ def test_claims_that_a_worker_never_heard_of_go_back_uncharged(backend: Backend)
     assert claims[0].agent_id == known
 
 
+def test_an_unheard_claim_goes_back_though_an_older_claim_of_the_same_work_is_kept(backend: Backend) -> None:
+    (wanted,) = put(backend, message())
+    (known,) = claim(backend)
+    finish(backend, known, Outcome.RETRY)
+    claim(backend)  # the reply is lost
+
+    assert backend.queue.release_worker(QUEUE, "w1", keep=[known], crashed=False) == 1
+
+    assert ids(claim(backend)) == [wanted]
+
+
+def test_of_two_claims_of_the_same_work_the_older_one_is_lost(backend: Backend) -> None:
+    (wanted,) = put(backend, message())
+    (old,) = claim(backend)
+    finish(backend, old, Outcome.RETRY)
+    (new,) = claim(backend)
+
+    assert backend.queue.heartbeat(QUEUE, "w1", [old, new]).lost == [wanted]
+    assert backend.queue.heartbeat(QUEUE, "w1", [new]).lost == []
+
+
 def test_canceling_waiting_work_removes_it(backend: Backend) -> None:
     waiting, later, left = put(backend, message("a"), message(delay=60), message("a"))
 

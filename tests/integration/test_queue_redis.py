@@ -128,6 +128,31 @@ def test_after_a_flush_live_workers_take_their_claims_back_before_anyone_claims(
     other.close()
 
 
+def test_a_heartbeat_that_is_the_first_to_meet_a_flush_takes_its_claims_back(backend: RedisBackend) -> None:
+    running = message("k:a")
+    backend.queue.enqueue(QUEUE, [running])
+    (claimed,) = backend.queue.exchange(QUEUE, "w1", limit=1).claimed
+    backend.redis.client.flushall()
+    backend.queue.enqueue(QUEUE, [running])
+
+    assert backend.queue.heartbeat(QUEUE, "w1", [claimed]).lost == []
+    assert backend.queue.exchange(QUEUE, "w2", limit=1).paused
+    assert backend.queue.stats(QUEUE).leased == 1
+
+
+def test_a_server_that_hung_lets_live_workers_beat_before_their_leases_expire(backend: RedisBackend) -> None:
+    backend.queue.enqueue(QUEUE, [message(), message()])
+    (ours,) = backend.queue.exchange(QUEUE, "w1", limit=1).claimed
+    (theirs,) = backend.queue.exchange(QUEUE, "w2", limit=1).claimed
+    backend.queue.heartbeat(QUEUE, "w1", [ours])
+    backend.forward(60)
+    beat = int(backend.redis.client.hget(backend.key("counters"), "beat"))  # type: ignore[arg-type]
+    backend.redis.client.hset(backend.key("counters"), "beat", str(beat - 60_000))
+
+    assert backend.queue.heartbeat(QUEUE, "w1", [ours]).lost == []
+    assert backend.queue.heartbeat(QUEUE, "w2", [theirs]).lost == []
+
+
 def test_a_zombie_gets_nothing_back_after_the_pause(backend: RedisBackend) -> None:
     running = message("k:a")
     backend.queue.enqueue(QUEUE, [running])

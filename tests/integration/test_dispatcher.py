@@ -1,0 +1,141 @@
+"""The dispatcher against a queue that answers as it likes, and the threads that a process cannot do without."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from django_agentexec.exceptions import QueueUnavailable
+from django_agentexec.ids import uuid7
+from django_agentexec.queues import Claim, Claims, Message, Outcome
+from django_agentexec.queues.memory import MemoryQueue
+from django_agentexec.worker.dispatcher import Dispatcher
+from tests.pools import until
+
+QUEUE = "default"
+
+
+class LossyQueue(MemoryQueue):
+    """Loses the replies of the next `lose` exchanges, after they took effect."""
+
+    lose = 0
+
+    def exchange(self, *arguments: Any, **options: Any) -> Claims:
+        claims = super().exchange(*arguments, **options)
+        if self.lose:
+            self.lose -= 1
+            raise QueueUnavailable("The reply was lost.")
+        return claims
+
+
+@pytest.fixture
+def queue() -> LossyQueue:
+    return LossyQueue()
+
+
+@pytest.fixture
+def claims() -> list[Claim]:
+    return []
+
+
+@pytest.fixture
+def dispatch(queue: LossyQueue, claims: list[Claim]) -> Iterator[Callable[..., Dispatcher]]:
+    started: list[Dispatcher] = []
+
+    def start(**options: Any) -> Dispatcher:
+        dispatcher = Dispatcher(queue, [QUEUE], "w1", 2, on_claim=claims.append, on_end=lambda: None, **options)
+        dispatcher.start()
+        started.append(dispatcher)
+        return dispatcher
+
+    yield start
+    for dispatcher in started:
+        dispatcher.stop()
+        for held in list(dispatcher.held.values()):
+            dispatcher.ack(held.claim, Outcome.DONE)
+        assert dispatcher.join(10)
+
+
+def put(queue: MemoryQueue) -> Message:
+    agent_id = uuid7()
+    message = Message(agent_id, f"i:{agent_id}")
+    queue.enqueue(QUEUE, [message])
+    return message
+
+
+def test_a_claim_whose_reply_was_lost_is_made_again_uncharged(
+    queue: LossyQueue, dispatch: Callable[..., Dispatcher], claims: list[Claim]
+) -> None:
+    queue.lose = 2
+    message = put(queue)
+    dispatch()
+
+    until(lambda: claims, "the claim", timeout=10)
+    assert [(c.agent_id, c.crashes) for c in claims] == [(message.agent_id, 0)]
+    assert queue.stats(QUEUE).leased == 1
+
+
+def test_a_reply_is_lost_that_ended_one_claim_and_made_another_of_the_same_work(
+    queue: LossyQueue, dispatch: Callable[..., Dispatcher], claims: list[Claim]
+) -> None:
+    put(queue)
+    dispatcher = dispatch()
+    until(lambda: claims, "the first claim", timeout=10)
+    queue.lose = 1
+
+    dispatcher.ack(claims[0], Outcome.RETRY)
+
+    until(lambda: len(claims) == 2, "the second claim", timeout=10)
+    until(lambda: dispatcher.held, "its lease", timeout=10)
+    (held,) = dispatcher.held.values()
+    assert held.claim.fence == claims[1].fence
+    assert queue.heartbeat(QUEUE, "w1", [held.claim]).lost == []
+
+
+def test_what_is_claimed_anew_waits_for_the_end_of_its_lost_claim(
+    queue: LossyQueue, dispatch: Callable[..., Dispatcher], claims: list[Claim]
+) -> None:
+    put(queue)
+    dispatcher = dispatch()
+    until(lambda: claims, "the first claim", timeout=10)
+
+    queue.release_worker(QUEUE, "w1", crashed=False)  # lost, while its handler goes on
+    until(lambda: queue.stats(QUEUE).delayed == 1, "the second claim, put off", timeout=10)
+    assert len(claims) == 1
+    dispatcher.ack(claims[0], Outcome.RELEASE)
+
+    until(lambda: len(claims) == 2, "the claim after its end", timeout=10)
+    assert claims[1].fence > claims[0].fence
+
+
+def test_a_burst_keeps_to_its_number_of_claims(
+    queue: LossyQueue, dispatch: Callable[..., Dispatcher], claims: list[Claim]
+) -> None:
+    for _ in range(3):
+        put(queue)
+    dispatcher = dispatch(max_claims=1)
+    until(lambda: claims, "the claim", timeout=10)
+
+    dispatcher.ack(claims[0], Outcome.DONE)
+
+    assert dispatcher.join(10)
+    assert dispatcher.reached_limit
+    assert (len(claims), queue.stats(QUEUE).pending) == (1, 2)
+
+
+def test_a_vital_thread_that_fails_ends_its_process() -> None:
+    code = (
+        "import time; from django_agentexec.worker.vital import start_vital_thread\n"
+        "def fail(): raise RuntimeError('a defect')\n"
+        "start_vital_thread('agentexec-test', fail); time.sleep(30)"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
+
+    assert ended.returncode == 1
+    assert "agentexec-test" in ended.stderr
+    assert "a defect" in ended.stderr
