@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,11 +15,19 @@ from django.utils import autoreload
 
 from ..tasks.registry import registry
 
+logger = logging.getLogger(__name__)
+
 
 def watch(on_change: Callable[[], None]) -> None:
     """Call `on_change`, once, when a file of the project changes; watches in a thread."""
-    registry.discover()  # what is not imported is not watched
     reloader = autoreload.get_reloader()
+    try:
+        registry.discover()  # what is not imported is not watched
+    except Exception as error:
+        logger.exception("The project's agents cannot be imported; waiting for a change.")
+        reloader.extra_files.update(Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__))
+        if isinstance(error, SyntaxError) and error.filename:
+            reloader.extra_files.add(Path(error.filename))
     changed = threading.Event()
 
     def notice(sender: Any, file_path: Path, **kwargs: Any) -> bool:

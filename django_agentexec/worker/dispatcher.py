@@ -119,6 +119,10 @@ class Dispatcher:
         """Whether it has made all the claims it may make."""
         return self._claims_left == 0
 
+    def join(self, timeout: float) -> bool:
+        """Wait for the end; False after `timeout` seconds."""
+        return self._ended.wait(timeout)
+
     def _run(self) -> None:
         while True:
             acks, free = self._due_work()

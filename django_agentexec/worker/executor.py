@@ -103,6 +103,8 @@ class Execution:
             return await self._result(self._handler, definition.timeout)
 
     async def _call_sync(self, definition: TaskDefinition[..., Any], arguments: tuple[Any, ...]) -> Any:
+        if self._reason:
+            raise asyncio.CancelledError
         # A thread cannot be stopped: the slot and the lock stay taken until the handler gives in.
         return await self._result(self._calls.call_sync(_contained, definition.handler, *arguments), definition.timeout)
 

@@ -258,7 +258,8 @@ class Worker:
             self._count_running()
             self._beat(self._info)
             self._stop(self._lease.overdue(), Stop.LOST, only_locked=True)
-            if self._options.max_rss and resident_memory() > self._options.max_rss:
+            worked = self._info.done + self._info.failed > 0  # a limit below the start's size must not stop all work
+            if self._options.max_rss and worked and resident_memory() > self._options.max_rss:
                 if not self._too_large:
                     logger.info("This process uses more than %d MB; it will be replaced.", self._options.max_rss >> 20)
                 self._too_large = True

@@ -27,6 +27,7 @@ Write = tuple[Operation, "Future[Activity]"]
 LARGEST_BATCH = 500  # rows of one transaction: it should hold its locks for milliseconds only
 FIRST_PAUSE = 0.05  # seconds between two tries while the database is away, doubled up to the longest
 LONGEST_PAUSE = 2.0
+MOST_REFUSALS = 5  # tries of a write that fails although the database answers
 
 
 class Recorder:
@@ -114,15 +115,29 @@ class Recorder:
                 future.set_result(outcome)
 
     def _apply_until_database_answers(self, operations: list[Operation]) -> list[Activity | Exception]:
-        pause = FIRST_PAUSE
+        pause, refusals = FIRST_PAUSE, 0
         while True:
             try:
                 return list(apply(operations))
             except (OperationalError, InterfaceError) as error:
                 # Also what a cut connection leaves open: every operation may be applied twice.
                 connections[database()].close()
-                if self._giving_up.is_set():
+                # A value too large for PostgreSQL is an OperationalError, too, and stays one.
+                refusals += _is_refusal(error)
+                if self._giving_up.is_set() or refusals >= MOST_REFUSALS:
                     raise
                 logger.warning("The database does not answer (%s); trying again in %.2f s.", error, pause)
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the database is there and free, and yet does not take the write."""
+    if "locked" in str(error):  # SQLite, whose lock another writer holds
+        return False
+    try:
+        with connections[database()].cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except (OperationalError, InterfaceError):
+        return False
+    return True

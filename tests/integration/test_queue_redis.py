@@ -217,6 +217,32 @@ def test_a_queue_that_nobody_refills_goes_on_after_a_while(backend: RedisBackend
     assert len(backend.queue.exchange(QUEUE, "w1", limit=1).claimed) == 1
 
 
+@pytest.mark.parametrize("name", ["meta", "pending", "ready", "locks", "leases", "delayed", "counters"])
+def test_an_evicted_key_costs_time_only(backend: RedisBackend, name: str) -> None:
+    first, second, later = message("k:a"), message("k:a"), Message(uuid7(), "i:later", delay=30)
+    free = message("k:b")
+    backend.queue.enqueue(QUEUE, [first, second, later])
+    (claimed,) = backend.queue.exchange(QUEUE, "w1", limit=1).claimed
+    backend.queue.enqueue(QUEUE, [free])
+    backend.redis.client.delete(backend.key(name))
+
+    beat = backend.queue.heartbeat(QUEUE, "w1", [claimed])
+    assert backend.queue.exchange(QUEUE, "w1").paused
+    rows = [replace(each, sequence=n + 1) for n, each in enumerate([first, second, later, free])]
+    missing = backend.queue.missing(QUEUE, [each.agent_id for each in rows])
+    backend.queue.enqueue(QUEUE, [each for each in rows if each.agent_id in missing])
+    backend.queue.refilled(QUEUE)
+    backend.forward(60)
+
+    assert (beat.lost, claimed.agent_id) == ([], first.agent_id)
+    ended = [Ack(claimed, Outcome.DONE)]
+    rest = []
+    while claims := backend.queue.exchange(QUEUE, "w1", ended, limit=1).claimed:
+        rest += [claims[0].agent_id]
+        ended = [Ack(claims[0], Outcome.DONE)]
+    assert sorted(rest) == sorted(each.agent_id for each in (second, later, free))
+
+
 def test_each_queue_notices_a_restart_for_itself() -> None:
     with valkey_server("--appendfsync", "always") as server:
         queue = _queue_on(server)

@@ -18,7 +18,7 @@ from django_agentexec.exceptions import ActivityNotFound, StaleAttempt
 from django_agentexec.models import Activity
 from django_agentexec.tasks import Attempt
 from django_agentexec.worker import recorder as module
-from django_agentexec.worker.recorder import Recorder
+from django_agentexec.worker.recorder import MOST_REFUSALS, Recorder
 from tests.rows import messages, row, start
 from tests.testapp.agents import Text, shout
 
@@ -142,6 +142,18 @@ def test_a_database_that_does_not_answer_is_asked_again(
 
     assert messages(agent_id)[2:] == ["at last"]
     assert caplog.text.count("The database does not answer") == 2
+
+
+def test_a_write_that_the_database_refuses_for_good_does_not_stop_the_others(
+    recorder: Recorder, gate: Gate, agent_id: UUID
+) -> None:
+    gate.errors = [OperationalError("total size of jsonb object elements exceeds the maximum")] * MOST_REFUSALS
+    gate.open.set()
+
+    refused = recorder.submit(progress(agent_id, "too large"))
+
+    assert isinstance(refused.exception(10), OperationalError)
+    assert recorder.submit(progress(agent_id, "small")).result(10).latest_log_message == "small"
 
 
 def test_a_write_that_was_canceled_while_it_waited_is_left_out(recorder: Recorder, gate: Gate, agent_id: UUID) -> None:

@@ -335,6 +335,19 @@ async def test_a_handler_that_was_stopped_before_it_began_does_not_begin(calls: 
     assert (await running.run(), begun) == (Release(agent_id=ID, fence=5), [])
 
 
+async def test_a_sync_handler_that_was_stopped_before_it_began_does_not_begin(calls: PlainCalls) -> None:
+    begun: list[UUID] = []
+
+    def handler(agent_id: UUID, context: Text) -> None:
+        begun.append(agent_id)
+
+    task(NAME)(handler)
+    running = execution(calls)
+    running.stop(Stop.SHUTDOWN)
+
+    assert (await running.run(), begun) == (Release(agent_id=ID, fence=5), [])
+
+
 async def test_a_handler_that_finds_itself_replaced_has_nothing_more_to_say(calls: PlainCalls) -> None:
     async def handler(agent_id: UUID, context: Text) -> None:
         raise StaleAttempt("claimed anew")

@@ -3,6 +3,7 @@
 -- id, fence, meta (as it was claimed). Returns {epoch, {lost ids}, {canceled ids}}.
 local lost, canceled = {}, {}
 local pause_ms = tonumber(ARGV[5])
+if has_lost_keys() then forget_everything() end
 local epoch = epoch_after_loss(ARGV[3], #ARGV > 5 and 'running' or 'none', ARGV[4] == '1', pause_ms)
 local pausing = pause_left() > 0
 

@@ -139,6 +139,32 @@ local function promote_due()
   end
 end
 
+-- Whether a key is gone that must be there: evicted by a full server, or deleted by hand. Each id is in exactly one
+-- place and has its meta; each lease has its lock; what is pending and not locked has its turn.
+local function has_lost_keys()
+  local ids, waiting, claimed = redis.call('HLEN', meta), redis.call('ZCARD', pending), redis.call('ZCARD', leases)
+  local locked = redis.call('HLEN', locks)
+  if ids ~= waiting + claimed + redis.call('ZCARD', delayed) or locked ~= claimed then return true end
+  local turns = redis.call('ZCARD', ready) + redis.call('ZCARD', suspects)
+  if turns > 0 or waiting == 0 then return turns > waiting end
+  -- No turns: then all that is pending waits behind locks, of which there are as many as running activities.
+  local from = '-'
+  for _ = 0, locked do
+    local next_one = redis.call('ZRANGEBYLEX', pending, from, '+', 'LIMIT', 0, 1)[1]
+    if not next_one then return false end
+    local partition = string.sub(next_one, 1, -(TAIL + 2))
+    if redis.call('HEXISTS', locks, partition) == 0 then return true end
+    from = '(' .. partition .. '\1'
+  end
+  return true
+end
+
+-- Half of the truth is worse than none: without it all, the queue is restored from claims and rows.
+local function forget_everything()
+  redis.call('DEL', pending, ready, suspects, locks, leases, meta, delayed, cancels, again)
+  redis.call('HDEL', counters, 'epoch', 'pause_until', 'refill_until')
+end
+
 -- Returns the data's epoch, which is lost with the data. Whoever finds that its epoch is gone, or that the server
 -- has been restarted, and knows that there was work (`rows`: none, waiting, running), orders a pause for the claims
 -- that were out, and a refill for what was waiting: what comes later must not overtake it.
