@@ -14,6 +14,7 @@ from django_agentexec.models import Activity, Status
 from django_agentexec.queues import get_queue
 from tests.e2e.journal import Journal
 from tests.pools import environment, pool, run_burst, until
+from tests.testapp import agents
 from tests.testapp.agents import Text, Work, shout, sync_work, work
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
@@ -213,3 +214,13 @@ def test_a_queue_in_memory_has_no_workers() -> None:
 
     assert done.returncode == 1
     assert "lives in one process" in done.stderr
+
+
+def test_changed_code_starts_the_pool_anew(journal: Journal) -> None:
+    with pool("--workers", "1", "--autoreload") as process:
+        until(get_queue().workers, "the first worker")
+        os.utime(agents.__file__)
+        until(lambda: process.output.count("Quit with Ctrl-C") == 2, "the second banner")
+        handle = work.enqueue(Work(journal=journal.path, name="a"))
+        assert get_result(handle, timeout=30) == "a"
+        assert process.stop() == 0
