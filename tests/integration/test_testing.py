@@ -183,6 +183,12 @@ def test_the_memory_queue_ends_with_its_block() -> None:
     assert not isinstance(get_queue(), MemoryQueue)
 
 
+@pytest.mark.django_db
+def test_an_attempt_for_direct_calls_inside_a_transaction() -> None:
+    """A `TestCase` is one transaction, in which a worker's attempt on SQLite writes its row by itself."""
+    make_attempt().progress("half", 50)
+
+
 def test_an_attempt_for_direct_calls() -> None:
     attempt = make_attempt(number=2)
 

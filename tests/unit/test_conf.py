@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core import mail
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
@@ -111,9 +112,17 @@ def test_caches_without_redis() -> None:
         assert identifiers() == ["agentexec.E004"]
 
 
-def test_the_embedded_server_in_production() -> None:
+def test_the_embedded_server_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(mail, "outbox")  # as outside of a test run
+
     with override_settings(AGENTEXEC={"EMBEDDED": True}, DEBUG=False):
         assert identifiers() == ["agentexec.E005"]
+
+
+def test_the_embedded_server_in_a_test_run() -> None:
+    """Django's runners turn DEBUG off before the checks; `manage.py test` must not be refused for that."""
+    with override_settings(AGENTEXEC={"EMBEDDED": True}, DEBUG=False):
+        assert identifiers() == []
 
 
 def test_the_embedded_server_in_development() -> None:
