@@ -63,7 +63,7 @@ class Claims:
     paused: bool = False
     """Whether nothing can be claimed at present, because the queue has lost data and is being restored."""
     needs_refill: bool = False
-    """Whether it also waits for `refilled`, for 30 seconds at most."""
+    """Whether it also waits for a refill, for 30 seconds at most."""
 
 
 class Outcome(Enum):
@@ -178,12 +178,16 @@ class Queue(ABC):
 
         With `quarantine`, only activities that crashed a process are claimed; without, only others.
         A backend that finds that it has lost data gives no claim for a moment, in which live workers restore
-        theirs by a heartbeat, and none before `refilled`, so that what comes later does not overtake.
+        theirs by a heartbeat, and none before `end_refill`, so that what comes later does not overtake.
         """
 
     @abstractmethod
-    def refilled(self, queue: str) -> None:
-        """Take note that everything which the rows know is in the queue again."""
+    def begin_refill(self, queue: str) -> str:
+        """Return a token of the loss of data that a refill is about to heal."""
+
+    @abstractmethod
+    def end_refill(self, queue: str, token: str) -> None:
+        """Take note that everything which the rows know is in the queue again, unless data was lost once more."""
 
     @abstractmethod
     def heartbeat(self, queue: str, worker: str, claims: Sequence[Claim]) -> Beat:

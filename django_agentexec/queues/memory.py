@@ -214,7 +214,10 @@ class MemoryQueue(base.Queue):
             del state.delayed[item.agent_id]
             state.add_pending(item)
 
-    def refilled(self, queue: str) -> None:
+    def begin_refill(self, queue: str) -> str:
+        return ""
+
+    def end_refill(self, queue: str, token: str) -> None:
         """Do nothing: memory is lost with the process only."""
 
     def heartbeat(self, queue: str, worker: str, claims: Sequence[base.Claim]) -> base.Beat:

@@ -111,8 +111,13 @@ class RedisQueue(base.Queue):
             needs_refill=bool(needs_refill),
         )
 
-    def refilled(self, queue: str) -> None:
-        self._run("refilled", queue, [])
+    def begin_refill(self, queue: str) -> str:
+        with reachable():
+            token: Any = self.client.hget(self._keys(queue)[KEYS.index("counters")], "refill")
+        return token.decode() if token else ""
+
+    def end_refill(self, queue: str, token: str) -> None:
+        self._run("end_refill", queue, [token])
 
     def heartbeat(self, queue: str, worker: str, claims: Sequence[base.Claim]) -> base.Beat:
         parts = [part for claim in claims for part in (str(claim.agent_id), claim.fence, claim.ticket)]

@@ -22,7 +22,6 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.05  # seconds between two tries while the queue is away, doubled up to the longest
 LONGEST_PAUSE = 2.0
-UNWINDING_DELAY = 1.0  # seconds until a claim is tried again that this process cannot take yet
 WORTH_A_TRIP = 8  # one part in so many of the slots, freed at once, is worth an exchange of its own
 
 
@@ -72,6 +71,7 @@ class Dispatcher:
         self._rows = rows
         self._on_needs_refill = on_needs_refill
         self._acks: list[Ack] = []
+        self._put_off: dict[UUID, Claim] = {}  # claims that wait for the end of an older one's handler
         # Claims whose handler has not ended; fewer than `held`, whose ends are still being written.
         self._occupied: set[UUID] = set()
         self._freed = 0
@@ -95,6 +95,8 @@ class Dispatcher:
         if self._quarantine:
             return  # the next suspect must not take this one's end down
         with self._changed:
+            if claim.agent_id in self._put_off:
+                return  # the slot stays taken, by the claim that waits for this one's end
             self._occupied.discard(claim.agent_id)
             self._freed += 1
             # A few free slots can wait for the next acknowledgment; many at once are worth a round trip.
@@ -104,9 +106,14 @@ class Dispatcher:
     def ack(self, claim: Claim, outcome: Outcome, delay: float = 0.0) -> None:
         """Give a claim back; sent with the next exchange. Callable from any thread."""
         with self._changed:
-            self._occupied.discard(claim.agent_id)
+            waiting = self._put_off.get(claim.agent_id)
+            if waiting is None or waiting.fence == claim.fence:
+                self._occupied.discard(claim.agent_id)
+            self._put_off.pop(claim.agent_id, None)
             self._acks.append(Ack(claim, outcome, delay))
             self._changed.notify_all()
+        if waiting is not None and waiting.fence != claim.fence:
+            self._on_claim(waiting)
 
     def stop(self) -> None:
         """Claim nothing more; end when every claim is acknowledged."""
@@ -203,12 +210,15 @@ class Dispatcher:
         if self._claims_left is not None:
             self._claims_left -= 1
         with self._changed:
-            if claim.agent_id in self.held:
-                # An earlier claim of it was lost, and its handler has not given in yet: not two at once.
-                self._acks.append(Ack(claim, Outcome.RETRY, UNWINDING_DELAY))
-                return
+            ended = any(ack.claim.agent_id == claim.agent_id for ack in self._acks)
+            unwinding = claim.agent_id in self.held and not ended
             self.held[claim.agent_id] = Held(claim, started)
             self._occupied.add(claim.agent_id)
+            if unwinding:
+                # An earlier claim of it was lost, and its handler has not given in yet: not two at once. The new
+                # claim keeps its place in the partition meanwhile, by its lease.
+                self._put_off[claim.agent_id] = claim
+                return
         self._on_claim(claim)
 
     def _hand_back(self, by_queue: dict[str, list[Ack]]) -> None:

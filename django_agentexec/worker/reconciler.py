@@ -91,9 +91,10 @@ class Reconciler:
         try:
             if self._refill.is_set():
                 self._refill.clear()
+                tokens = {name: get_queue().begin_refill(name) for name in self._queues}
                 self._report(reconcile(settling=timedelta()))
-                for name in self._queues:
-                    get_queue().refilled(name)
+                for name, token in tokens.items():
+                    get_queue().end_refill(name, token)
             # Leads a little longer than until the next look, so that the duty stays where it is.
             elif get_queue().try_lead("reconciler", self._holder, 1.5 * conf.RECONCILE_INTERVAL):
                 self._report(reconcile())

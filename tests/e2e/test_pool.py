@@ -105,13 +105,13 @@ def test_a_process_is_replaced_after_its_number_of_tasks(journal: Journal) -> No
 
 
 def test_a_process_is_replaced_when_it_uses_too_much_memory(journal: Journal) -> None:
-    handles = work.enqueue_many([Work(journal=journal.path, name=str(n), seconds=1.5) for n in range(2)])
+    handles = work.enqueue_many([Work(journal=journal.path, name=str(n), seconds=0.7) for n in range(5)])
     with pool("--workers", "1", "--concurrency", "1", "--max-rss", "1") as process:
         for handle in handles:
             get_result(handle, timeout=60)
 
     assert "uses more than 1 MB" in process.output
-    assert len({found.pid for found in journal.events("end")}) == 2
+    assert len({found.pid for found in journal.events("end")}) > 1
 
 
 def test_a_pool_listens_to_its_queues_only(journal: Journal) -> None:

@@ -11,7 +11,7 @@ from redis import Redis
 
 from django_agentexec.exceptions import QueueUnavailable
 from django_agentexec.ids import uuid7
-from django_agentexec.queues import Ack, Message, Outcome, Rows
+from django_agentexec.queues import Ack, Message, Outcome, Queue, Rows
 from django_agentexec.queues.redis import KEYS, RedisQueue, script
 from tests.integration.queue_clock import RedisBackend
 from tests.servers import Valkey, valkey_server
@@ -36,6 +36,11 @@ def calls(client: Redis, command: str) -> int:
     """Return how often a command has run on the server."""
     stats: Any = client.info("commandstats")
     return int(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"])
+
+
+def refill(queue: Queue) -> None:
+    """End the wait for a refill."""
+    queue.end_refill(QUEUE, queue.begin_refill(QUEUE))
 
 
 def test_all_keys_are_declared_and_vanish_with_the_work(backend: RedisBackend) -> None:
@@ -114,7 +119,7 @@ def test_after_a_flush_live_workers_take_their_claims_back_before_anyone_claims(
     # The reconciler pushes both; the other worker asks for work first.
     backend.queue.enqueue(QUEUE, [running, waiting])
     assert other.exchange(QUEUE, "w2", limit=5).needs_refill
-    other.refilled(QUEUE)
+    refill(other)
     paused = other.exchange(QUEUE, "w2", limit=5)
     assert paused.claimed == []
     assert paused.next_due is not None
@@ -162,7 +167,7 @@ def test_a_zombie_gets_nothing_back_after_the_pause(backend: RedisBackend) -> No
     backend.redis.client.flushall()
     other.exchange(QUEUE, "w2", limit=1)
     backend.queue.enqueue(QUEUE, [running])
-    other.refilled(QUEUE)
+    refill(other)
     backend.forward((other.exchange(QUEUE, "w2", limit=1).next_due or 0) + 1)
     (new,) = other.exchange(QUEUE, "w2", limit=1).claimed
 
@@ -182,7 +187,7 @@ def test_a_new_worker_pauses_on_a_flushed_server_if_rows_are_running(backend: Re
 
     claims = backend.queue.exchange(QUEUE, "w1", limit=1, rows=Rows.RUNNING)
     assert (claims.claimed, claims.needs_refill) == ([], True)
-    backend.queue.refilled(QUEUE)
+    refill(backend.queue)
     claims = backend.queue.exchange(QUEUE, "w1", limit=1)
     assert (claims.claimed, claims.needs_refill) == ([], False)
     assert claims.next_due
@@ -201,11 +206,26 @@ def test_what_comes_after_a_flush_does_not_overtake_what_was_lost(backend: Redis
     assert (refused.claimed, refused.needs_refill) == ([], True)
 
     backend.queue.enqueue(QUEUE, [replace(lost, sequence=1)])
-    backend.queue.refilled(QUEUE)
+    refill(backend.queue)
     backend.forward(60)
 
     (claimed,) = backend.queue.exchange(QUEUE, "w1", limit=5).claimed
     assert claimed.agent_id == lost.agent_id
+
+
+def test_a_refill_does_not_end_the_wait_for_a_later_loss(backend: RedisBackend) -> None:
+    backend.queue.exchange(QUEUE, "w1")
+    backend.redis.client.flushall()
+    assert backend.queue.exchange(QUEUE, "w1").needs_refill
+    token = backend.queue.begin_refill(QUEUE)
+    backend.redis.client.flushall()
+    assert backend.queue.exchange(QUEUE, "w1").needs_refill
+
+    backend.queue.end_refill(QUEUE, token)
+
+    assert backend.queue.exchange(QUEUE, "w1").needs_refill
+    refill(backend.queue)
+    assert not backend.queue.exchange(QUEUE, "w1").needs_refill
 
 
 def test_a_queue_that_nobody_refills_goes_on_after_a_while(backend: RedisBackend) -> None:
@@ -231,7 +251,7 @@ def test_an_evicted_key_costs_time_only(backend: RedisBackend, name: str) -> Non
     rows = [replace(each, sequence=n + 1) for n, each in enumerate([first, second, later, free])]
     missing = backend.queue.missing(QUEUE, [each.agent_id for each in rows])
     backend.queue.enqueue(QUEUE, [each for each in rows if each.agent_id in missing])
-    backend.queue.refilled(QUEUE)
+    refill(backend.queue)
     backend.forward(60)
 
     assert (beat.lost, claimed.agent_id) == ([], first.agent_id)
@@ -266,7 +286,7 @@ def test_a_restart_with_its_data_pauses_claims_while_leases_are_out() -> None:
         server.start()
 
         assert queues[1].exchange(QUEUE, "w2", limit=1).needs_refill
-        queues[1].refilled(QUEUE)
+        refill(queues[1])
         assert queues[1].exchange(QUEUE, "w2", limit=1).next_due
         assert queues[0].heartbeat(QUEUE, "w1", [claimed]).lost == []
         for queue in queues:

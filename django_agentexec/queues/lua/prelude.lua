@@ -162,7 +162,7 @@ end
 -- Half of the truth is worse than none: without it all, the queue is restored from claims and rows.
 local function forget_everything()
   redis.call('DEL', pending, ready, suspects, locks, leases, meta, delayed, cancels, again)
-  redis.call('HDEL', counters, 'epoch', 'pause_until', 'refill_until')
+  redis.call('HDEL', counters, 'epoch', 'pause_until', 'refill_until', 'refill')
 end
 
 -- Returns the data's epoch, which is lost with the data. Whoever finds that its epoch is gone, or that the server
@@ -185,7 +185,9 @@ local function epoch_after_loss(known, rows, new_server, pause_ms)
     lost_work = true
   end
   if lost_claims then redis.call('HSET', counters, 'pause_until', int(now + pause_ms)) end
-  if lost_work then redis.call('HSET', counters, 'refill_until', int(now + LONGEST_REFILL)) end
+  if lost_work then
+    redis.call('HSET', counters, 'refill_until', int(now + LONGEST_REFILL), 'refill', int(now_us))
+  end
   return epoch
 end
 
