@@ -17,7 +17,9 @@ from typing import Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
+from django.db.transaction import TransactionManagementError
 
+from .activity.dispatch import waits_for_commit
 from .activity.writer import database
 from .exceptions import ActivityNotFound, QueueUnavailable, TaskCanceled, TaskFailed, UnknownTask
 from .models import FINISHED, Activity, Status
@@ -38,7 +40,8 @@ def get_result(task: Awaited, timeout: float = 300) -> Any:
     """Wait for an activity to complete, up to `timeout` seconds, and return its result.
 
     `task` is what `enqueue` returned, or an `agent_id`. Raises `TaskFailed`, `TaskCanceled`,
-    `ActivityNotFound`, and the built-in `TimeoutError`, after which the activity goes on.
+    `ActivityNotFound`, and the built-in `TimeoutError`, after which the activity goes on. Inside the
+    transaction that enqueued it no result can come: that raises Django's `TransactionManagementError`.
     """
     agent_id, deadline = _agent_id(task), time.monotonic() + timeout
     ended = threading.Event()
@@ -102,7 +105,15 @@ def _finished(agent_id: UUID) -> Activity | None:
     activity = Activity.objects.using(database()).defer("context", "metadata").filter(agent_id=agent_id).first()
     if activity is None:
         raise ActivityNotFound(agent_id)
-    return activity if activity.status in FINISHED else None
+    if activity.status in FINISHED:
+        return activity
+    if waits_for_commit(agent_id):
+        raise TransactionManagementError(
+            f"Activity {agent_id} was enqueued in a transaction that is not committed: no worker can see it before "
+            "this wait is over. Wait after the transaction (ATOMIC_REQUESTS makes one of each view); in a TestCase, "
+            "call django_agentexec.testing.drain() first."
+        )
+    return None
 
 
 def _outcome(activity: Activity) -> Any:

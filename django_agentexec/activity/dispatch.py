@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.utils import timezone
 
 from ..exceptions import QueueUnavailable
@@ -48,6 +48,18 @@ def stop_on_commit(activities: Sequence[Activity]) -> None:
         by_queue[activity.queue or "default"].append(activity.agent_id)
     for queue, agent_ids in by_queue.items():
         _on_commit(partial(_stop, queue, agent_ids))
+
+
+def waits_for_commit(agent_id: UUID) -> bool:
+    """Whether the push of this activity waits for the end of the caller's own transaction."""
+    return any(_pushes(callback[1], agent_id) for callback in connections[database()].run_on_commit)
+
+
+def _pushes(function: object, agent_id: UUID) -> bool:
+    if not (isinstance(function, partial) and function.func is _or_log):
+        return False
+    (wanted,) = function.args
+    return wanted.func is push and any(activity.agent_id == agent_id for activity in wanted.args[0])
 
 
 def _stop(queue: str, agent_ids: Sequence[UUID]) -> None:

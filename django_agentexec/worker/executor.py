@@ -161,12 +161,16 @@ class Execution:
 
     def _failed(self, error: BaseException, *, retry_delay: float | None) -> Fail:
         extra = {"agent_id": str(self.activity.agent_id), "task": self.activity.agent_type}
-        logger.warning(
-            "Attempt %d of %s %s failed: %s",
+        is_final = retry_delay is None or self.activity.retries >= self.activity.max_retries
+        logger.log(
+            logging.ERROR if is_final else logging.WARNING,
+            "Attempt %d of %s %s failed%s: %s",
             self.activity.attempt,
             self.activity.agent_type,
             self.activity.agent_id,
+            ", with no retry left" if is_final else "",
             one_line(error),
+            exc_info=error if is_final else None,
             extra=extra,
         )
         return Fail(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -166,6 +168,53 @@ def test_a_pool_without_redis_says_so_and_exits_with_1() -> None:
     assert done.returncode == 1
     assert "does not answer" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def start_in_vain(**variables: str) -> str:
+    """Start a pool that must end with 1 before it has a process, and return what it complains of."""
+    done = subprocess.run(
+        [sys.executable, "-m", "django", "runagentworkers"],
+        env={**environment(), **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1, done.stdout
+    return done.stderr
+
+
+def test_a_pool_whose_tables_are_missing_asks_for_migrate(tmp_path: Path) -> None:
+    empty = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "empty.sqlite3")}
+
+    complaint = start_in_vain(AGENTEXEC_TEST_DATABASE=json.dumps(empty))
+
+    assert "manage.py migrate" in complaint
+    assert "Traceback" not in complaint
+
+
+def test_a_pool_without_its_database_says_so(tmp_path: Path) -> None:
+    nowhere = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "no" / "folder.sqlite3")}
+
+    complaint = start_in_vain(AGENTEXEC_TEST_DATABASE=json.dumps(nowhere))
+
+    assert "DATABASES['default'] cannot be used" in complaint
+    assert "Traceback" not in complaint
+
+
+def test_a_pool_whose_tasks_cannot_be_imported_does_not_burn_their_retries(tmp_path: Path) -> None:
+    handle = shout.enqueue(Text(text="hi"))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "__init__.py").touch()
+    (tmp_path / "broken" / "agents.py").write_text("import nowhere")
+    (tmp_path / "broken_settings.py").write_text("from tests.settings import *\nINSTALLED_APPS += ['broken']")
+
+    complaint = start_in_vain(
+        PYTHONPATH=os.pathsep.join([str(tmp_path), os.getcwd()]), DJANGO_SETTINGS_MODULE="broken_settings"
+    )
+
+    assert "No task can run" in complaint
+    assert "broken/agents.py" in complaint
+    assert Activity.objects.get(agent_id=handle.agent_id).attempt == 0
 
 
 @pytest.mark.parametrize(

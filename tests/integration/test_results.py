@@ -11,7 +11,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import connections
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import connections, transaction
+from django.db.transaction import TransactionManagementError
 from django.test import override_settings
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -296,3 +298,30 @@ def test_a_connection_that_is_closed_under_a_waiter_leaves_the_row_to_look_at(mo
 
     with Meanwhile(handle.agent_id, close_and_cancel), pytest.raises(TaskCanceled):
         get_result(handle, timeout=20)
+
+
+def test_a_wait_inside_the_transaction_of_the_enqueue_would_never_end() -> None:
+    with transaction.atomic():
+        handle = shout.enqueue(Text())
+
+        with pytest.raises(TransactionManagementError, match="not committed"):
+            get_result(handle, timeout=5)
+
+
+async def test_an_async_wait_inside_the_transaction_of_the_enqueue_would_never_end() -> None:
+    def enqueue_and_wait() -> None:
+        with transaction.atomic():
+            handle = shout.enqueue(Text())
+            async_to_sync(aget_result)(handle, timeout=5)
+
+    with pytest.raises(TransactionManagementError, match="not committed"):
+        await sync_to_async(enqueue_and_wait)()
+
+
+def test_a_wait_inside_another_transaction() -> None:
+    handle = completed(shout, "HI")
+
+    with transaction.atomic():
+        report.enqueue(Text())
+
+        assert get_result(handle, timeout=1) == "HI"

@@ -360,3 +360,36 @@ async def test_a_handler_that_cancels_itself_has_failed(calls: PlainCalls) -> No
         raise asyncio.CancelledError
 
     assert (await failure(calls, handler)).error.startswith("CancelledError")
+
+
+async def test_the_last_failure_is_logged_as_an_error_with_its_traceback(
+    calls: PlainCalls, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Error trackers listen to errors: a failure that will be retried is none yet."""
+
+    async def handler(agent_id: UUID, context: Text) -> None:
+        raise ValueError("no luck")
+
+    await outcome(calls, handler)
+    registry.unregister(NAME)
+    await outcome(calls, handler, give_up_on=[ValueError])
+
+    retried, final = caplog.records
+    assert (retried.levelname, retried.exc_info) == ("WARNING", None)
+    assert final.levelname == "ERROR"
+    assert final.exc_info is not None
+    assert isinstance(final.exc_info[1], ValueError)
+
+
+async def test_a_failure_after_the_last_retry_is_logged_as_an_error(
+    calls: PlainCalls, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(agent_id: UUID, context: Text) -> None:
+        raise ValueError("no luck")
+
+    task(NAME)(handler)
+    last = execution(calls)
+    last.activity.retries = last.activity.max_retries
+    await last.run()
+
+    assert [record.levelname for record in caplog.records] == ["ERROR"]

@@ -5,17 +5,23 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from typing import Any
 
 import django
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError, connections
+from django.db.migrations.executor import MigrationExecutor
 
 from django_agentexec import __version__
+from django_agentexec.activity.writer import database
 from django_agentexec.conf import conf
 from django_agentexec.exceptions import AgentExecError, InvalidOption, QueueUnavailable
+from django_agentexec.models import Activity
 from django_agentexec.queues import get_queue
 from django_agentexec.tasks.options import checked_queue
+from django_agentexec.tasks.registry import registry
 from django_agentexec.worker.logs import configure_logging
 from django_agentexec.worker.options import PoolOptions, WorkerOptions
 from django_agentexec.worker.pool import Pool
@@ -25,7 +31,7 @@ _LEVELS = {0: "ERROR", 1: "INFO", 2: "DEBUG", 3: "DEBUG"}
 EPILOG = """
 exit codes:
   0  drained after SIGTERM or Ctrl-C, or the burst is done
-  1  could not start: configuration, database or queue (the message says which)
+  1  could not start: configuration, tasks, database or queue (the message says which)
   2  wrong arguments
   3  stopped, but processes had to be killed; their activities run again elsewhere
 
@@ -61,7 +67,21 @@ class Command(BaseCommand):
             "--max-rss", type=_positive, metavar="MB", help="replace a process that uses more memory than this"
         )
 
+    def check_migrations(self) -> None:
+        """Refuse to start where the rows cannot be written; other apps' migrations are a notice, as in Django."""
+        alias = database()
+        try:
+            executor = MigrationExecutor(connections[alias])
+            label = Activity._meta.app_label
+            if executor.migration_plan(executor.loader.graph.leaf_nodes(label)):
+                raise CommandError(f"DATABASES[{alias!r}] lacks migrations of {label}. Run manage.py migrate first.")
+            super().check_migrations()
+        except DatabaseError as error:
+            raise CommandError(f"DATABASES[{alias!r}] cannot be used: {error}".rstrip()) from error
+
     def handle(self, *args: Any, **options: Any) -> None:
+        # With --autoreload the watcher imports them: a mistake is waited for to be mended, not the end.
+        tasks = [] if options["autoreload"] else _import_tasks()
         try:
             pool_options = self._pool_options(options)
             level = _LEVELS[options["verbosity"]]
@@ -72,7 +92,7 @@ class Command(BaseCommand):
                     "activities. Use it in tests, with django_agentexec.testing.drain()."
                 )
             pool = Pool(pool_options)
-            self._banner(pool, pool_options)
+            self._banner(pool, pool_options, tasks)
             if pool_options.autoreload:
                 from django_agentexec.worker.autoreload import watch
 
@@ -106,17 +126,32 @@ class Command(BaseCommand):
         )
         return PoolOptions(worker, workers=options["workers"] or conf.WORKERS, autoreload=options["autoreload"])
 
-    def _banner(self, pool: Pool, options: PoolOptions) -> None:
+    def _banner(self, pool: Pool, options: PoolOptions, tasks: list[str]) -> None:
         worker = options.worker
+        if options.autoreload:
+            known = "imported anew when code changes"
+        else:
+            known = ", ".join(tasks) or "none: has an installed app an agents.py?"
         self.stdout.write(
             f"django-agentexec {__version__}, Django {django.get_version()}, "
             f"settings {os.environ.get('DJANGO_SETTINGS_MODULE', '?')}\n"
             f"  pool         {pool.name}\n"
             f"  queues       {', '.join(worker.queues)}\n"
+            f"  tasks        {known}\n"
             f"  slots        {options.workers} processes x {worker.concurrency} activities\n"
             f"  lease        {conf.LEASE:g} s, grace period {conf.GRACE_PERIOD:g} s\n"
-            f"{'  burst        exits when the queues are empty' if worker.burst else 'Quit with Ctrl-C.'}"
+            f"{'  burst        exits when nothing is due within 5 seconds' if worker.burst else 'Quit with Ctrl-C.'}"
         )
+
+
+def _import_tasks() -> list[str]:
+    """Import every task here first, and return their names: workers that cannot would fail each activity."""
+    try:
+        return sorted(definition.name for definition in registry)
+    except Exception as error:
+        raise CommandError(
+            f"No task can run, since not every agents.py can be imported:\n\n{traceback.format_exc()}"
+        ) from error
 
 
 def _positive(text: str) -> int:
