@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from django.db.models import Max, Min
+
 from benchmarks.agents import Canceled, Key, Nothing, Pause, canceled, clock, keyed, noop, pause
 from benchmarks.pools import all_finished, pool, until
 from django_agentexec import activity
@@ -35,13 +37,20 @@ def idle_latency(samples: int = 300) -> Figures:
 
 
 def concurrency(slots: int = 100, count: int = 1_000, seconds: float = 0.2) -> Figures:
-    """Handlers that wait, at once on average: 1,000 of 0.2 s on 2 processes."""
+    """Handlers that wait, at once on average: 1,000 of 0.2 s on 2 processes.
+
+    From the first start to the last end, as the rows say; and from the call of the bulk enqueue on.
+    """
     with pool(concurrency=slots):
         started = time.monotonic()
         pause.enqueue_many([Pause(seconds=seconds)] * count)
         until(all_finished)
         elapsed = time.monotonic() - started
-    return {"effective": count * seconds / elapsed}
+    span = Activity.objects.aggregate(first=Min("started_at"), last=Max("finished_at"))
+    return {
+        "effective": count * seconds / (span["last"] - span["first"]).total_seconds(),
+        "effective_with_enqueue": count * seconds / elapsed,
+    }
 
 
 def concurrency_500() -> Figures:
