@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.utils import timezone
 
 from ..exceptions import InvalidOption
@@ -42,14 +43,21 @@ def due_time(delay: float | timedelta | None, run_after: datetime | None) -> dat
     if delay is not None and run_after is not None:
         raise InvalidOption("Give delay or run_after, not both.")
     if run_after is not None:
-        if not isinstance(run_after, datetime):
-            raise InvalidOption(f"run_after={run_after!r} must be an aware datetime.")
-        if timezone.is_naive(run_after):
-            raise InvalidOption(f"run_after={run_after!r} has no time zone; use django.utils.timezone.now() + ...")
-        return run_after
+        return _stored_time(run_after)
     if delay is None:
         return None
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 10**9:
         raise InvalidOption(f"delay={delay!r} must be seconds (or a timedelta), not negative.")
     return timezone.now() + timedelta(seconds=seconds) if seconds else None
+
+
+def _stored_time(moment: datetime) -> datetime:
+    """Return `moment` as the project's rows hold it: aware, or local and naive where USE_TZ is off."""
+    if not isinstance(moment, datetime):
+        raise InvalidOption(f"run_after={moment!r} must be an aware datetime.")
+    if not settings.USE_TZ:
+        return moment if timezone.is_naive(moment) else timezone.make_naive(moment, timezone.get_default_timezone())
+    if timezone.is_naive(moment):
+        raise InvalidOption(f"run_after={moment!r} has no time zone; use django.utils.timezone.now() + ...")
+    return moment

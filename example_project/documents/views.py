@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import QuerySet
+from django.db.models.fields.json import KT
 from django.views.generic import DetailView, ListView
 
 from django_agentexec.models import Activity
@@ -22,6 +23,11 @@ else:
     ActivityList, ActivityDetail = ListView, DetailView
 
 
+def with_titles(runs: QuerySet[Activity]) -> QuerySet[Activity]:
+    """Add what the runs of the example's tasks have in common: `document`, and the result's `headline`."""
+    return runs.annotate(document=KT("context__document"), headline=KT("result__headline"))
+
+
 class RunList(ActivityList):
     """The latest runs, active ones first."""
 
@@ -31,7 +37,7 @@ class RunList(ActivityList):
 
     def get_queryset(self) -> QuerySet[Activity]:
         """Return the runs without their large columns."""
-        return Activity.objects.active_first().defer("context", "result", "traceback")
+        return with_titles(Activity.objects.active_first()).defer("context", "result", "traceback")
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """Add the model's description, and whether to reload."""
@@ -44,13 +50,19 @@ class RunDetail(ActivityDetail):
 
     template_name = "documents/run.html"
     context_object_name = "run"
-    queryset = Activity.objects.all()
+    queryset = with_titles(Activity.objects.all())
     pk_url_kwarg = "agent_id"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        """Add the log, the result as readable text, and whether to reload."""
+        """Add the log, the result as readable text, the seconds it took, and whether to reload."""
         run = self.object
+        seconds = (run.finished_at - run.started_at).total_seconds() if run.finished_at and run.started_at else None
         result = json.dumps(run.result, indent=2, ensure_ascii=False) if run.result is not None else ""
         return super().get_context_data(
-            model=model_choice(), reload=run.is_active, logs=run.logs.all(), result=result, **kwargs
+            model=model_choice(),
+            reload=run.is_active,
+            logs=run.logs.all(),
+            result=result,
+            seconds=seconds,
+            **kwargs,
         )

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.test import override_settings
 from django.utils import timezone
 
 from django_agentexec.exceptions import InvalidOption
@@ -88,3 +89,13 @@ BAD_TIMES = [
 def test_an_impossible_time_is_refused(delay: Any, run_after: Any) -> None:
     with pytest.raises(InvalidOption):
         due_time(delay, run_after)
+
+
+@override_settings(USE_TZ=False, TIME_ZONE="America/New_York")
+def test_a_project_without_time_zones_gives_naive_times() -> None:
+    assert due_time(None, datetime(2027, 1, 1)) == datetime(2027, 1, 1)  # what it is about
+
+
+@override_settings(USE_TZ=False, TIME_ZONE="America/New_York")
+def test_an_aware_time_in_a_project_without_time_zones_becomes_its_local_time() -> None:
+    assert due_time(None, NEW_YEAR) == datetime(2026, 12, 31, 19)  # what it is about

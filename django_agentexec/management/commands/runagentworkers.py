@@ -11,7 +11,7 @@ from typing import Any
 import django
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from django_agentexec import __version__
@@ -74,7 +74,8 @@ class Command(BaseCommand):
             executor = MigrationExecutor(connections[alias])
             label = Activity._meta.app_label
             if executor.migration_plan(executor.loader.graph.leaf_nodes(label)):
-                raise CommandError(f"DATABASES[{alias!r}] lacks migrations of {label}. Run manage.py migrate first.")
+                migrate = "migrate" if alias == DEFAULT_DB_ALIAS else f"migrate --database {alias}"
+                raise CommandError(f"DATABASES[{alias!r}] lacks migrations of {label}. Run manage.py {migrate} first.")
             super().check_migrations()
         except DatabaseError as error:
             raise CommandError(f"DATABASES[{alias!r}] cannot be used: {error}".rstrip()) from error
