@@ -6,6 +6,7 @@ copies neither well.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -35,6 +36,10 @@ def preload() -> None:
 
         registry.discover()
         connections.close_all()
+        # What is imported stays: the garbage collectors of the workers need not walk through it again and again,
+        # nor copy the memory that they share by touching it.
+        gc.collect()
+        gc.freeze()
     except Exception as error:  # noqa: BLE001  # whatever it is, the worker processes meet it again
         logger.debug("Preloading stopped: %r", error)
         return
