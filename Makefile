@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 PYTEST ?= $(BIN)/python -m pytest
 
-.PHONY: demo test lint types tests tests-postgresql test-newer bench clean
+.PHONY: demo test chaos lint types tests tests-postgresql test-newer bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python manage.py demo $(ARGS)
@@ -24,7 +24,11 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 tests: $(VENV)/.installed
-	$(PYTEST) $(ARGS)
+	$(PYTEST) --ignore tests/chaos $(ARGS)
+
+# Random faults from a printed seed, longer with CHAOS_SECONDS=600; on demand, since each run is another one.
+chaos: $(VENV)/.installed
+	$(PYTEST) -s tests/chaos $(ARGS)
 
 tests-postgresql: $(VENV)/.installed
 	AGENTEXEC_TEST_DB=postgresql $(PYTEST) tests/integration tests/e2e $(ARGS)
@@ -32,7 +36,7 @@ tests-postgresql: $(VENV)/.installed
 # The fast tests on the newest Django and a newer Python: make test-newer PYTHON=python3.13
 test-newer:
 	$(MAKE) VENV=.venv-newer DJANGO="django>=6.0,<6.1" .venv-newer/.installed
-	.venv-newer/bin/python -m pytest -m "not e2e" $(ARGS)
+	.venv-newer/bin/python -m pytest -m "not e2e" --ignore tests/chaos $(ARGS)
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks $(ARGS)

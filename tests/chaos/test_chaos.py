@@ -1,7 +1,7 @@
 """Chaos: producers keep enqueuing while everything around them dies; at the end nothing is missing.
 
 The seed is printed; `CHAOS_SEED` replays the draws (not the timing of the machine), `CHAOS_SECONDS` makes it
-longer than the short form that runs with the other tests.
+longer than its 20 seconds. Run by `make chaos`.
 """
 
 from __future__ import annotations
