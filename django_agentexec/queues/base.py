@@ -15,6 +15,9 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
+BEATS_PER_LEASE = 3
+"""Heartbeats in the time of a lease: a worker may miss two, and a pause for all to beat need not be longer."""
+
 LONGEST_WAIT = 5.0
 """Seconds that `Queue.wait` may be asked to block: after them, a worker looks by itself."""
 

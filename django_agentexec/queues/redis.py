@@ -32,7 +32,6 @@ KEYS = (
 GUARDED = ("exchange", "heartbeat")  # scripts that notice a loss of data
 BATCH = 1_000  # messages of one enqueue call: about 1 ms in the server, so that nobody else waits longer
 WAIT_MARGIN = 5.0  # seconds that a blocking read may take beyond its own limit
-BEATS_PER_LEASE = 3
 WORKER_FORGOTTEN_AFTER = 300.0  # seconds without a beat
 
 
@@ -272,7 +271,7 @@ class RedisQueue(base.Queue):
 
 def _pause() -> int:
     """Return the milliseconds in which every live worker has beaten at least once."""
-    return int((conf.LEASE / BEATS_PER_LEASE + 1) * 1000)
+    return int((conf.LEASE / base.BEATS_PER_LEASE + 1) * 1000)
 
 
 @cache

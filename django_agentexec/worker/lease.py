@@ -16,13 +16,12 @@ from uuid import UUID
 from ..conf import conf
 from ..exceptions import QueueUnavailable
 from ..queues import Claim, Queue, WorkerInfo
-from ..queues.base import Listener
+from ..queues.base import BEATS_PER_LEASE, Listener
 from .dispatcher import Held
 from .vital import start_vital_thread
 
 logger = logging.getLogger(__name__)
 
-BEATS_PER_LEASE = 3
 OVERDUE_MARGIN = 1.0  # seconds before the end of a lease at which it counts as over: the time between two looks
 LISTEN_SLICE = 0.5  # seconds of one read of the cancel channel: how late a stop of the thread may be
 
