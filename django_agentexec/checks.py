@@ -97,6 +97,20 @@ def check_queue(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
 
 
 @register("agentexec")
+def check_policy(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Refuse a policy that cannot be made."""
+    from .policy import get_policy
+
+    if _impossible_values():
+        return []  # told by `check_settings`
+    try:
+        get_policy()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), hint="Give the dotted path of a class derived from Policy.", id="agentexec.E008")]
+    return []
+
+
+@register("agentexec")
 def check_embedded(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Refuse the embedded server in production."""
     from django.conf import settings

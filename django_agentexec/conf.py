@@ -112,6 +112,12 @@ class Settings:
     MAX_RESULT_BYTES = Setting(10_000_000, "Largest result, as JSON, that can be stored.", minimum=2)
     STATUS_URL = Setting("/agents/activities/{agent_id}/", "Path of an activity's REST page, for `status_url`.")
 
+    POLICY = Setting(
+        "django_agentexec.policy.StaffPolicy", "Dotted path of the class that says who may see and do what."
+    )
+    EXPOSE_METADATA = Setting(False, "Send metadata over REST, websocket and SSE; it may name tenants and users.")
+    COUNT_LIMIT = Setting(10_000, "Number up to which lists count; above, they say `at least`.", minimum=1)
+
     ACTIVITY_MESSAGE_CREATE = Setting("Waiting to start.", "Log message of a new activity.")
     ACTIVITY_MESSAGE_STARTED = Setting("Task started.", "Log message when an attempt starts.")
     ACTIVITY_MESSAGE_COMPLETE = Setting("Task completed successfully.", "Log message of a completed activity.")

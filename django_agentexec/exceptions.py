@@ -54,6 +54,11 @@ class ActivityNotFound(AgentExecError, LookupError):
 class InvalidTransition(AgentExecError):
     """The activity's life does not allow this change, for example progress after its end."""
 
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or message
+        """Without the id: the same for every activity that is refused for the same cause."""
+
 
 class StaleAttempt(InvalidTransition):
     """This attempt no longer owns the activity: its lease was lost, or the activity was canceled.

@@ -96,6 +96,10 @@ class ActivityQuerySet(models.QuerySet["Activity"]):
         """Return active ones before finished ones, the newest first in each part."""
         return self.order_by(ActiveFirst("status").asc(), F("agent_id").desc())
 
+    def bounded_count(self, limit: int) -> int:
+        """Return how many there are, or `limit` if there are more: a count that never reads a million rows."""
+        return self.order_by()[:limit].count()
+
     def _has_json_containment(self) -> bool:
         from django.db import connections
 
@@ -135,6 +139,10 @@ class Activity(models.Model):
     traceback = models.TextField(blank=True, default="")
 
     queue = models.CharField(max_length=100, blank=True, help_text="Empty: not queued, driven by its creator.")
+    parent = models.ForeignKey(
+        "self", models.SET_NULL, null=True, blank=True, related_name="children", db_index=False,
+        help_text="The activity whose handler enqueued this one.",
+    )  # fmt: skip
     lock_key = models.CharField(max_length=500, blank=True, default="", help_text="Evaluated; empty is no lock.")
     priority = models.PositiveSmallIntegerField(choices=Priority.choices, default=Priority.NORMAL)
     run_after = models.DateTimeField(null=True, blank=True, help_text="Due time; empty is at once.")
@@ -152,7 +160,11 @@ class Activity(models.Model):
     class Meta:
         db_table = "agentexec_activity"
         verbose_name_plural = "activities"
-        permissions = [("cancel_activity", "Can cancel activity"), ("retry_activity", "Can retry activity")]
+        permissions = [
+            ("cancel_activity", "Can cancel activity"),
+            ("retry_activity", "Can retry activity"),
+            ("enqueue_task", "Can enqueue tasks from outside"),
+        ]
         default_permissions = ("view", "delete")
         constraints = [
             models.UniqueConstraint(fields=["agent_type", "idempotency_key"], name="agentexec_idempotency"),
@@ -162,6 +174,8 @@ class Activity(models.Model):
             models.Index(_ACTIVE_FIRST.asc(), F("agent_id").desc(), name="agentexec_active_first"),
             models.Index(fields=["status", "agent_id"], name="agentexec_status"),
             models.Index(fields=["agent_type", "agent_id"], name="agentexec_type"),
+            # Few have a parent; the others cost this index nothing.
+            models.Index(fields=["parent"], condition=Q(parent__isnull=False), name="agentexec_parent"),
         ]
         # On PostgreSQL the first migration also makes a GIN index on `metadata`.
 

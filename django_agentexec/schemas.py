@@ -1,6 +1,7 @@
 """The wire shapes, once: Python queries, REST, websocket and the terminal all speak them.
 
-Metadata is readable in Python (`item.metadata`) but never serialized: it may name tenants and users.
+Metadata is readable in Python (`item.metadata`), but serialized as an empty object unless
+`AGENTEXEC["EXPOSE_METADATA"]` is set: it may name tenants and users.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, computed_field, field_serializer, field_validator
 
+from .conf import conf
 from .models import Status
 
 
@@ -53,7 +55,12 @@ class ActivityListItemSchema(Schema):
     attempt: int = 0
     error: str = ""
     usage: dict[str, int] = Field(default_factory=dict)
-    metadata: dict[str, Any] = Field(default_factory=dict, exclude=True)
+    parent_id: UUID | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+    @field_serializer("metadata")
+    def _only_if_exposed(self, value: dict[str, Any]) -> dict[str, Any]:
+        return value if conf.EXPOSE_METADATA else {}
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic's documented form
     @property
@@ -68,6 +75,8 @@ class ActivityListSchema(Schema):
 
     items: list[ActivityListItemSchema]
     total: int
+    """How many there are; with `total_is_bounded`, at least so many."""
+    total_is_bounded: bool = False
     page: int
     page_size: int
 

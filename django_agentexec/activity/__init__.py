@@ -9,10 +9,10 @@ Each verb has a sync and an `a...` form. Inside a handler the write carries the 
 worker's group commit; anywhere else it is one transaction (or part of the caller's).
 """
 
+from .bulk import BulkOutcome, acancel_many, acancel_pending, aretry_many, cancel_many, cancel_pending, retry_many
 from .commands import (
     aadd_usage,
     acancel,
-    acancel_pending,
     acomplete,
     acreate,
     add_usage,
@@ -20,7 +20,6 @@ from .commands import (
     aretry,
     aupdate,
     cancel,
-    cancel_pending,
     complete,
     create,
     error,
@@ -30,6 +29,11 @@ from .commands import (
 from .queries import acount_active, adetail, alist, count_active, detail, list
 
 __all__ = [
+    "BulkOutcome",
+    "acancel_many",
+    "aretry_many",
+    "cancel_many",
+    "retry_many",
     "aadd_usage",
     "acancel",
     "acancel_pending",

@@ -32,9 +32,8 @@ from .operations import (
     Progress,
     Retry,
 )
-from .writer import apply, apply_one, database, insert
+from .writer import apply_one, database, insert
 
-CANCEL_BATCH = 500
 MAX_NAME = 200  # characters; the column's size
 
 
@@ -123,26 +122,6 @@ def retry(agent_id: UUID) -> None:
         push_on_commit([apply_one(Retry(agent_id=checked_id(agent_id)))], again=True)
 
 
-def cancel_pending(*, metadata_filter: Mapping[str, Any] | None = None) -> int:
-    """Cancel everything that is queued or running (and has this metadata); return how many were canceled."""
-    canceled = 0
-    wanted = (
-        Activity.objects.using(database())
-        .active()
-        .for_metadata(**checked_metadata(metadata_filter))
-        .order_by("agent_id")
-    )
-    after = UUID(int=0)
-    while ids := list(wanted.filter(agent_id__gt=after).values_list("agent_id", flat=True)[:CANCEL_BATCH]):
-        with transaction.atomic(using=database()):
-            applied = apply([Cancel(agent_id=agent_id) for agent_id in ids])
-            ended = [row for row in applied if isinstance(row, Activity)]
-            stop_on_commit(ended)
-        canceled += len(ended)
-        after = ids[-1]
-    return canceled
-
-
 def _progress(agent_id: UUID, message: str, percentage: float | None) -> Progress:
     agent_id = checked_id(agent_id)
     return Progress(
@@ -186,4 +165,3 @@ acomplete = sync_to_async(complete)
 aerror = sync_to_async(error)
 acancel = sync_to_async(cancel)
 aretry = sync_to_async(retry)
-acancel_pending = sync_to_async(cancel_pending)

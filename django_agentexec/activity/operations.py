@@ -223,7 +223,9 @@ class Cancel(Operation):
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         if not activity.is_active:
-            raise InvalidTransition(f"Activity {self.agent_id} is {activity.status}; it cannot be canceled.")
+            raise InvalidTransition(
+                f"Activity {self.agent_id} is {activity.status}; it cannot be canceled.", f"already {activity.status}"
+            )
         activity.status, activity.finished_at = Status.CANCELED, now
         return _log(activity, self.message or conf.ACTIVITY_MESSAGE_CANCELED, now)
 
@@ -237,10 +239,13 @@ class Retry(Operation):
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         if activity.status not in (Status.ERROR, Status.CANCELED):
             raise InvalidTransition(
-                f"Activity {self.agent_id} is {activity.status}; only error and canceled can be retried."
+                f"Activity {self.agent_id} is {activity.status}; only error and canceled can be retried.",
+                f"still {activity.status}" if activity.is_active else f"already {activity.status}",
             )
         if not activity.queue:
-            raise InvalidTransition(f"Activity {self.agent_id} was never queued; run it again by hand.")
+            raise InvalidTransition(
+                f"Activity {self.agent_id} was never queued; run it again by hand.", "never queued, driven by hand"
+            )
         activity.status, activity.percentage = Status.QUEUED, 0
         activity.retries = activity.crashes = 0
         activity.started_at = activity.finished_at = activity.run_after = None

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
+from ..conf import conf
 from ..exceptions import ActivityNotFound, InvalidOption
 from ..models import Activity, ActivityQuerySet
 from ..schemas import ActivityDetailSchema, ActivityListItemSchema, ActivityListSchema
@@ -23,7 +24,8 @@ _HEAVY = ("context", "result", "traceback")
 def list(page: int = 1, page_size: int = 50, metadata_filter: Mapping[str, Any] | None = None) -> ActivityListSchema:
     """Return one page (from 1) of activities, active ones first, then the newest.
 
-    Raises `InvalidOption` for a page below 1 or a page size outside of 1 to 1,000. Two queries.
+    `total` is counted up to `AGENTEXEC["COUNT_LIMIT"]`. Raises `InvalidOption` for a page below 1 or a page
+    size outside of 1 to 1,000. Two queries.
     """
     if not 1 <= page <= MAX_PAGE:
         raise InvalidOption(f"There is no page {page!r}; give 1 to {MAX_PAGE:,}.")
@@ -33,7 +35,14 @@ def list(page: int = 1, page_size: int = 50, metadata_filter: Mapping[str, Any] 
     first = (page - 1) * page_size
     rows = wanted.active_first().defer(*_HEAVY)[first : first + page_size]
     items: builtins.list[ActivityListItemSchema] = [ActivityListItemSchema.model_validate(row) for row in rows]
-    return ActivityListSchema(items=items, total=wanted.count(), page=page, page_size=page_size)
+    total = wanted.bounded_count(conf.COUNT_LIMIT + 1)
+    return ActivityListSchema(
+        items=items,
+        total=min(total, conf.COUNT_LIMIT),
+        total_is_bounded=total > conf.COUNT_LIMIT,
+        page=page,
+        page_size=page_size,
+    )
 
 
 def detail(agent_id: UUID, metadata_filter: Mapping[str, Any] | None = None) -> ActivityDetailSchema:

@@ -154,7 +154,7 @@ def _adapter(field: Field[Any, Any], using: str) -> Adapter:
         encoder = target.encoder
         adapt = lambda value: None if value is None else connection.ops.adapt_json_value(value, encoder)  # noqa: E731
     elif isinstance(target, models.UUIDField) and not connection.features.has_native_uuid_field:
-        adapt = lambda value: value.hex  # noqa: E731
+        adapt = lambda value: None if value is None else value.hex  # noqa: E731
     elif field.choices:
         adapt = int if isinstance(target, models.IntegerField) else str  # members of an enumeration
     else:

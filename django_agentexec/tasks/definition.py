@@ -64,6 +64,7 @@ class TaskDefinition(Generic[P, R]):
         give_up_on: Sequence[type[BaseException]] = (),
         timeout: float | None = None,
         priority: Priority | int = Priority.NORMAL,
+        api: bool = False,
     ) -> None:
         self.name = name
         self.handler = handler
@@ -72,6 +73,7 @@ class TaskDefinition(Generic[P, R]):
         self.backoff = backoff or Backoff()
         self.retry_on = _exceptions(name, "retry_on", retry_on)
         self.give_up_on = _exceptions(name, "give_up_on", give_up_on)
+        self.api = api
         self._queue = queue
         self._max_retries = max_retries
         self._timeout = timeout

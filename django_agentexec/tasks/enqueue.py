@@ -14,6 +14,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from pydantic import BaseModel
 
+from ..activity.current import current_attempt
 from ..activity.dispatch import push_on_commit
 from ..activity.writer import database, insert
 from ..conf import conf
@@ -111,6 +112,7 @@ def _rows(
         "run_after": due_time(delay, run_after),
         "queue": definition.queue if queue is None else checked_queue(queue),
         "max_retries": definition.max_retries,
+        "parent_id": attempt.agent_id if (attempt := current_attempt()) else None,
         "created_at": (now := timezone.now()),
         "updated_at": now,
     }

@@ -85,6 +85,7 @@ def task(
     give_up_on: Sequence[type[BaseException]] = (),
     timeout: float | None = None,
     priority: Priority | int = Priority.NORMAL,
+    api: bool = False,
 ) -> Callable[[Callable[P, R]], TaskDefinition[P, R]]:
     """Register a function, sync or async, as the task `name`.
 
@@ -100,6 +101,7 @@ def task(
     - `retry_on`, `give_up_on`: which exceptions are worth a retry; giving up wins.
     - `timeout`: seconds for one attempt. An async handler is canceled; a sync one sees `attempt.canceled`.
     - `priority`: of its activities, unless their enqueue says otherwise.
+    - `api`: whether it may be enqueued from outside, over REST, by those whom the policy lets.
 
     Raises `TaskDefinitionError` for anything that cannot work.
     """
@@ -119,6 +121,7 @@ def task(
             give_up_on=give_up_on,
             timeout=timeout,
             priority=priority,
+            api=api,
         )
         registry.register(definition)
         return definition

@@ -116,6 +116,14 @@ class InsideATestCase(TestCase):
         assert drain() == 2
         assert Group.objects.count() == 1
 
+    def test_what_a_handler_enqueues_has_its_activity_as_parent(self) -> None:
+        parent = row(enqueue("chain"))
+
+        drain()
+
+        assert [child.agent_type for child in parent.children.all()] == ["make_group"]
+        assert parent.parent is None
+
     def test_a_failure_is_on_the_row(self) -> None:
         handle = fail.enqueue(Text(text="boom"))
 

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.test import override_settings
 
 from django_agentexec.models import Activity
 from django_agentexec.schemas import ActivityListItemSchema, ActivityListSchema
@@ -46,8 +47,13 @@ def test_a_status_is_its_word_on_the_wire() -> None:
 def test_metadata_is_not_on_the_wire() -> None:
     shape = item(metadata={"org": "secret"})
 
-    assert "metadata" not in shape.model_dump()
+    assert shape.model_dump()["metadata"] == {}
     assert shape.metadata == {"org": "secret"}
+
+
+def test_metadata_is_on_the_wire_if_the_settings_say_so() -> None:
+    with override_settings(AGENTEXEC={"EXPOSE_METADATA": True}):
+        assert item(metadata={"org": "1"}).model_dump()["metadata"] == {"org": "1"}
 
 
 @pytest.mark.parametrize(("total", "pages"), [(0, 0), (1, 1), (50, 1), (51, 2)])

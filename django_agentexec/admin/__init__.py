@@ -1,0 +1,1 @@
+"""The admin: activities, their actions, and the live dashboard."""

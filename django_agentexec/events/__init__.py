@@ -1,0 +1,1 @@
+"""What happens to activities, told to whoever watches: event shapes, publishing, following."""

@@ -1,0 +1,1 @@
+"""The websockets, on Channels; on when `django_agentexec.live` is in INSTALLED_APPS."""

@@ -1,0 +1,94 @@
+"""The wire shapes of monitoring. Ages, waits and durations are in seconds."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, Field
+
+
+class WorkerSchema(BaseModel):
+    """A worker process, as its last heartbeat told."""
+
+    id: str
+    host: str
+    pid: int
+    queues: list[str]
+    concurrency: int
+    """Activities it runs at once, at most."""
+    running: int
+    done: int
+    """Activities that it has completed since its start."""
+    failed: int
+    """Attempts that failed in it since its start."""
+    quarantine: bool
+    """Whether it runs only what has taken a process down."""
+    started_at: datetime
+    last_beat_at: datetime
+    is_alive: bool
+    """Whether it has sent a heartbeat within the time of a lease."""
+
+
+class QueueSchema(BaseModel):
+    """A queue: what waits, what runs, and how fast it goes."""
+
+    name: str
+    pending: int
+    """Activities that could run now, but for a slot or their lock key."""
+    ready: int
+    """Of these, lines (lock keys, or single activities) whose turn it is."""
+    delayed: int
+    """Activities whose time has not come."""
+    running: int
+    suspects: int
+    """Activities that have taken a process down and wait for one of their own."""
+    dead: int
+    oldest_age: float | None
+    """How long the oldest activity that is due has waited, or None if none waits."""
+    per_minute: float
+    """Activities that ended in the last five minutes, per minute."""
+
+
+class MinuteSchema(BaseModel):
+    """One minute of all queues."""
+
+    start: datetime
+    enqueued: int = 0
+    complete: int = 0
+    error: int = 0
+    canceled: int = 0
+    wait_p50: float | None = None
+    """Half of the activities that started waited no longer than this; None if none started."""
+    wait_p95: float | None = None
+
+
+class OverviewSchema(BaseModel):
+    """What a dashboard shows."""
+
+    at: datetime
+    queued: int
+    """Counted up to `AGENTEXEC["COUNT_LIMIT"]`, as is `running`."""
+    running: int
+    complete_last_hour: int
+    error_last_hour: int
+    canceled_last_hour: int
+    workers: list[WorkerSchema]
+    queues: list[QueueSchema]
+    minutes: list[MinuteSchema] = Field(description="The last sixty minutes, the oldest first.")
+    problems: list[str] = Field(default_factory=list)
+    """What is wrong, in words: no worker alive, Redis away."""
+
+
+class HealthCheckSchema(BaseModel):
+    """One thing that must be well."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+class HealthSchema(BaseModel):
+    """Whether activities that are enqueued now will run."""
+
+    ok: bool
+    checks: list[HealthCheckSchema]

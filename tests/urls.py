@@ -1,0 +1,10 @@
+"""The URLs of the test suite: all that the package offers, mounted as its documentation says."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import path
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+]
