@@ -116,6 +116,7 @@ class Settings:
         "django_agentexec.policy.StaffPolicy", "Dotted path of the class that says who may see and do what."
     )
     EXPOSE_METADATA = Setting(False, "Send metadata over REST, websocket and SSE; it may name tenants and users.")
+    METRICS = Setting(True, "Count what happens, for the dashboard's charts and the metrics endpoint.")
     COUNT_LIMIT = Setting(10_000, "Number up to which lists count; above, they say `at least`.", minimum=1)
 
     ACTIVITY_MESSAGE_CREATE = Setting("Waiting to start.", "Log message of a new activity.")

@@ -9,9 +9,22 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from ..conf import conf
-from .base import Ack, Beat, Claim, Claims, Message, Outcome, Queue, Rows, WorkerInfo
+from .base import EVICTING_POLICIES, Ack, Beat, Claim, Claims, Message, Outcome, Queue, QueueStats, Rows, WorkerInfo
 
-__all__ = ["Ack", "Beat", "Claim", "Claims", "Message", "Outcome", "Queue", "Rows", "WorkerInfo", "get_queue"]
+__all__ = [
+    "EVICTING_POLICIES",
+    "Ack",
+    "Beat",
+    "Claim",
+    "Claims",
+    "Message",
+    "Outcome",
+    "Queue",
+    "QueueStats",
+    "Rows",
+    "WorkerInfo",
+    "get_queue",
+]
 
 
 def get_queue() -> Queue:

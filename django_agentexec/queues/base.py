@@ -9,7 +9,7 @@ conformance suite that every backend must pass.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
@@ -20,6 +20,9 @@ BEATS_PER_LEASE = 3
 
 LONGEST_WAIT = 5.0
 """Seconds that `Queue.wait` may be asked to block: after them, a worker looks by itself."""
+
+EVICTING_POLICIES = frozenset({"allkeys-lru", "allkeys-lfu", "allkeys-random", "allkeys-lrm"})
+"""Policies of a full server that delete keys without a time limit, such as all of the queue's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +245,14 @@ class Queue(ABC):
     @abstractmethod
     def try_lead(self, duty: str, holder: str, seconds: float) -> bool:
         """Whether `holder` leads `duty` for the next `seconds`; of several holders one does."""
+
+    @abstractmethod
+    def count(self, counts: Mapping[str, Mapping[str, float]], *, seconds: float) -> None:
+        """Add to counters, by name and field; one round trip. Names that nothing is added to for `seconds` vanish."""
+
+    @abstractmethod
+    def counted(self, names: Sequence[str]) -> list[dict[str, float]]:
+        """Return the counters of these names, each by field; one round trip."""
 
     @abstractmethod
     def ping(self) -> None:

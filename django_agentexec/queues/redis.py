@@ -11,7 +11,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ class RedisQueue(base.Queue):
         self._epochs: dict[str, str] = {}
         self._has_beaten = False
         self._queues: set[str] = set()
+        self._counters: set[str] = set()
 
     def enqueue(self, queue: str, messages: Sequence[base.Message]) -> int:
         added = 0
@@ -190,6 +191,22 @@ class RedisQueue(base.Queue):
                 self.client.pexpire(key, int(seconds * 1000))
         return leads
 
+    def count(self, counts: Mapping[str, Mapping[str, float]], *, seconds: float) -> None:
+        with reachable(), self.client.pipeline(transaction=False) as pipeline:
+            for name, fields in counts.items():
+                key = self._counter(name)
+                for field, amount in fields.items():
+                    pipeline.hincrbyfloat(key, field, amount)
+                pipeline.expire(key, int(seconds))
+            pipeline.execute()
+
+    def counted(self, names: Sequence[str]) -> list[dict[str, float]]:
+        with reachable(), self.client.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.hgetall(self._counter(name))
+            found: list[dict[bytes, bytes]] = pipeline.execute()
+        return [{field.decode(): float(amount) for field, amount in fields.items()} for fields in found]
+
     def ping(self) -> None:
         with reachable():
             self.client.ping()
@@ -203,7 +220,7 @@ class RedisQueue(base.Queue):
     def clear(self) -> None:
         keys = [key for queue in self._queues for key in self._keys(queue)]
         with reachable():
-            self.client.delete(f"{self._prefix}:workers", *keys)
+            self.client.delete(f"{self._prefix}:workers", *keys, *self._counters)
         self._epochs.clear()
 
     def close(self) -> None:
@@ -239,6 +256,11 @@ class RedisQueue(base.Queue):
     def _keys(self, queue: str) -> list[str]:
         self._queues.add(queue)
         return _keys(self._prefix, queue)
+
+    def _counter(self, name: str) -> str:
+        key = f"{self._prefix}:count:{name}"
+        self._counters.add(key)
+        return key
 
     def _run(
         self, verb: str, queue: str, args: list[Any], *, on_new_server: Callable[[], list[Any]] | None = None
