@@ -26,6 +26,7 @@ from .commands import (
     retry,
     update,
 )
+from .prune import prune
 from .queries import acount_active, adetail, alist, count_active, detail, list
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "detail",
     "error",
     "list",
+    "prune",
     "retry",
     "update",
 ]
