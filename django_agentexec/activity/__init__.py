@@ -26,7 +26,7 @@ from .commands import (
     retry,
     update,
 )
-from .prune import prune
+from .pruning import prune
 from .queries import acount_active, adetail, alist, count_active, detail, list
 
 __all__ = [

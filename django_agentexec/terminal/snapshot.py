@@ -47,8 +47,11 @@ class Snapshot:
 
 def take(limit: int) -> Snapshot:
     """Return how things stand, with up to `limit` active runs. Raises Django's `DatabaseError`."""
-    rows = Activity.objects.using(database()).active().active_first().defer(*HEAVY)[:limit]
-    return Snapshot(monitoring.overview(), [ActivityListItemSchema.model_validate(row) for row in rows])
+    rows = Activity.objects.using(database()).defer(*HEAVY)
+    # What runs, the newest first; then what waits, the oldest first. Both as an index has them, at any backlog.
+    active = list(rows.running().order_by("-agent_id")[:limit])
+    active += rows.queued().order_by("agent_id")[: limit - len(active)]
+    return Snapshot(monitoring.overview(), [ActivityListItemSchema.model_validate(row) for row in active])
 
 
 def take_or_tell(limit: int) -> Snapshot:

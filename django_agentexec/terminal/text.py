@@ -77,7 +77,7 @@ def age(seconds: float | None) -> str:
     left = max(0, int(seconds))
     larger = [number for number, (size, _) in enumerate(_UNITS) if left >= size]
     first = larger[0] if larger else len(_UNITS) - 1
-    parts = []
+    parts: list[str] = []
     for size, unit in _UNITS[first : first + 2]:
         if left >= size or not parts:
             parts.append(f"{left // size}{unit}")

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db.models import ProtectedError, RestrictedError
 
-from django_agentexec.activity.prune import BATCH_SIZE, prune
+from django_agentexec.activity.pruning import BATCH_SIZE, prune
 from django_agentexec.models import FINISHED, Activity
 from django_agentexec.terminal.command import FAILED, OK, Output, TerminalCommand
 from django_agentexec.terminal.durations import duration, positive
