@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypedDict
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -19,9 +20,22 @@ from .text import age, one_line
 STYLES = {Status.RUNNING: "cyan", Status.QUEUED: "dim"}
 STATES = {"alive": "green", "silent": "red", "quarantine": "yellow"}
 # Widths in cells from which a screen has room for more.
-ROOM_FOR_BAR, ROOM_FOR_MESSAGE, ROOM_FOR_LONG_BAR = 60, 46, 100
-MOST_WORKERS, MOST_QUEUES = 8, 6
+ROOM_FOR_MESSAGE, ROOM_FOR_BAR, ROOM_FOR_LONG_NAMES, ROOM_FOR_LONG_BAR = 46, 60, 80, 100
+NUMBERS = ("running", "done", "failed", "pending", "delayed", "dead", "oldest", "per minute")
+MOST_PROBLEMS, MOST_WORKERS, MOST_QUEUES = 4, 8, 6
 FOOTER = "q quits"
+
+
+class TableStyle(TypedDict):
+    """What all tables have in common."""
+
+    box: None
+    pad_edge: bool
+    padding: tuple[int, int, int, int]
+    header_style: str
+
+
+_STYLE: TableStyle = {"box": None, "pad_edge": False, "padding": (0, 2, 0, 0), "header_style": "dim"}
 
 
 class LiveScreen:
@@ -35,11 +49,6 @@ class LiveScreen:
         width, height = self._live.console.size
         self._live.update(render(snapshot, width, height, self._interval), refresh=True)
 
-    @property
-    def height(self) -> int:
-        """Lines there are."""
-        return self._live.console.size.height
-
 
 @contextmanager
 def live_screen(interval: float) -> Iterator[LiveScreen]:
@@ -51,9 +60,10 @@ def live_screen(interval: float) -> Iterator[LiveScreen]:
 def render(snapshot: Snapshot, width: int, height: int, interval: float) -> RenderableType:
     """Return the screen: counts, problems, runs, workers and queues, in `width` x `height` cells."""
     problems = [
-        Text(f"! {problem}", style="bold red", no_wrap=True, overflow="ellipsis") for problem in snapshot.problems
+        Text(f"! {problem}", style="bold red", no_wrap=True, overflow="ellipsis")
+        for problem in snapshot.problems[:MOST_PROBLEMS]
     ]
-    below = [part for part in (_workers(snapshot), _queues(snapshot)) if part is not None]
+    below = [part for part in (_workers(snapshot, width), _queues(snapshot, width)) if part is not None]
     # Each table takes a line for its header and one above it; counts, a blank and the footer take three more.
     taken = 3 + len(problems) + 2 + sum(part.row_count + 2 for part in below)
     runs: RenderableType
@@ -63,11 +73,13 @@ def render(snapshot: Snapshot, width: int, height: int, interval: float) -> Rend
         runs = Text("Nothing is running or queued.", style="dim")
     spaced = [part for table in (runs, *below) for part in (Text(), table)]
     footer = Text(f"{FOOTER}; every {interval:g} s", style="dim")
-    return Group(Text(headline(snapshot), style="bold", no_wrap=True, overflow="ellipsis"), *problems, *spaced, footer)
+    return Group(
+        Text(headline(snapshot), style="bold", no_wrap=True, overflow="ellipsis"), *problems, *spaced, Text(), footer
+    )
 
 
 def _runs(items: list[ActivityListItemSchema], width: int, rows: int) -> Table:
-    table = _table()
+    table = Table(expand=True, **_STYLE)
     table.add_column("status", no_wrap=True)
     table.add_column("task", no_wrap=True, overflow="ellipsis", max_width=max(12, width // 4))
     if width >= ROOM_FOR_MESSAGE:
@@ -89,39 +101,29 @@ def _runs(items: list[ActivityListItemSchema], width: int, rows: int) -> Table:
     return table
 
 
-def _workers(snapshot: Snapshot) -> Table | None:
+def _workers(snapshot: Snapshot, width: int) -> Table | None:
     workers = snapshot.overview.workers if snapshot.overview else []
-    if not workers:
-        return None
     # Those who need a look first.
-    shown = sorted(workers, key=lambda worker: worker.is_alive)[:MOST_WORKERS]
-    table = _small_table(WORKERS_HEADER)
-    for row in map(worker_row, shown):
-        table.add_row(*(Text(one_line(cell), style=STATES.get(str(cell), "")) for cell in row))
-    if len(workers) > len(shown):
-        table.add_row(f"and {len(workers) - len(shown)} more")
-    return table
+    rows = [worker_row(worker) for worker in sorted(workers, key=lambda worker: worker.is_alive)]
+    return _small_table(WORKERS_HEADER, rows, MOST_WORKERS, width)
 
 
-def _queues(snapshot: Snapshot) -> Table | None:
+def _queues(snapshot: Snapshot, width: int) -> Table | None:
     queues = snapshot.overview.queues if snapshot.overview else []
-    if not queues:
+    rows = [queue_row(queue) for queue in sorted(queues, key=lambda queue: -(queue.oldest_age or 0.0))]
+    return _small_table(QUEUES_HEADER, rows, MOST_QUEUES, width)
+
+
+def _small_table(header: list[str], rows: list[list[object]], most: int, width: int) -> Table | None:
+    """Return the first `most` rows, in as many columns as there is room for; None if there are no rows."""
+    if not rows:
         return None
-    shown = sorted(queues, key=lambda queue: -(queue.oldest_age or 0.0))[:MOST_QUEUES]
-    table = _small_table(QUEUES_HEADER)
-    for row in map(queue_row, shown):
-        table.add_row(*(Text(one_line(cell)) for cell in row))
-    if len(queues) > len(shown):
-        table.add_row(f"and {len(queues) - len(shown)} more")
+    columns = 3 if width < ROOM_FOR_MESSAGE else 5 if width < ROOM_FOR_LONG_NAMES else len(header)
+    table = Table(**_STYLE)
+    for name in header[:columns]:
+        table.add_column(name, no_wrap=True, overflow="ellipsis", justify="right" if name in NUMBERS else "left")
+    for row in rows[:most]:
+        table.add_row(*(Text(one_line(cell), style=STATES.get(str(cell), "")) for cell in row[:columns]))
+    if len(rows) > most:
+        table.add_row(Text(f"and {len(rows) - most} more", style="dim"))
     return table
-
-
-def _small_table(header: list[str]) -> Table:
-    table = _table()
-    for number, name in enumerate(header):
-        table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=2 if number == 0 else 1)
-    return table
-
-
-def _table() -> Table:
-    return Table(box=None, expand=True, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
