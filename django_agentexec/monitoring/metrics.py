@@ -15,6 +15,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import defaultdict
+from functools import lru_cache
 from typing import Any
 
 from ..activity.operations import AddUsage, Operation
@@ -40,6 +41,7 @@ DURATION_BUCKETS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600
 _ENDED = frozenset({Status.COMPLETE, Status.ERROR, Status.CANCELED})
 
 
+@lru_cache(maxsize=4_096)
 def field(*parts: str | float) -> str:
     """Return a counter's field name: its parts may hold any character."""
     return json.dumps(parts, ensure_ascii=False)
