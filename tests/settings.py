@@ -63,5 +63,6 @@ CACHES = {
         "LOCATION": os.environ.get("AGENTEXEC_TEST_REDIS", "redis://127.0.0.1:1/0"),
     },
 }
+SPECTACULAR_SETTINGS = {"PREPROCESSING_HOOKS": ["django_agentexec.api.document.one_operation_per_task"]}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AGENTEXEC = json.loads(os.environ.get("AGENTEXEC_TEST_SETTINGS", "{}"))
