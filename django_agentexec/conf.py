@@ -111,7 +111,6 @@ class Settings:
     MAX_CONTEXT_BYTES = Setting(1_000_000, "Largest context, as JSON, that can be enqueued.", minimum=2)
     MAX_RESULT_BYTES = Setting(10_000_000, "Largest result, as JSON, that can be stored.", minimum=2)
     STATUS_URL = Setting("/agents/activities/{agent_id}/", "Path of an activity where the REST API is not mounted.")
-    STATUS_URL = Setting("/agents/activities/{agent_id}/", "Path of an activity's REST page, for `status_url`.")
     SOCKET_URL = Setting("/ws/agents/activities/", "Path of the live feed's websocket, for the admin; empty: it polls.")
 
     POLICY = Setting(
