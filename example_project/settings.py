@@ -83,7 +83,7 @@ AGENTEXEC = {
     "EMBEDDED": DEBUG and not REDIS_URL,
     "EMBEDDED_DIR": DATA_DIR / ".agentexec",
     "POLICY": "example_project.documents.policy.VisitorPolicy",
-    # It holds the visitor's own name and the document's, which the list of runs shows.
+    # It holds the visitor's own name and the document's title, which the list of runs shows.
     "EXPOSE_METADATA": True,
 }
 # Changes reach the websockets of every server process through Redis's Pub/Sub.
@@ -104,5 +104,5 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
-DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
+MEDIA_ROOT = DATA_DIR / "uploads"  # no URL leads there: agents read them, browsers do not
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from .library import Document
+
 Kind = Literal["report", "contract"]
 
 REPORTS = {
@@ -24,3 +26,8 @@ def kind_of(document: str) -> Kind | None:
     if document in REPORTS:
         return "report"
     return "contract" if document in CONTRACTS else None
+
+
+def label(document: Document) -> str:
+    """Return what people call a document: a report by its company, another one by its title."""
+    return REPORTS.get(document.name, document.title)

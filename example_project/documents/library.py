@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from string import capwords
 
 FOLDER = Path(__file__).parent / "library"
 PAGE_CHARACTERS = 2_600  # about a printed page
@@ -78,7 +79,8 @@ def read_document(path: Path) -> Document:
     """Return the document in a file; its title is its first line."""
     text = path.read_text(encoding="utf-8-sig").strip()
     first_line = text.partition("\n")[0].strip("# ")
-    return Document(path.name, first_line, tuple(_paginate(text)))
+    title = capwords(first_line) if first_line.isupper() else first_line
+    return Document(path.name, title, tuple(_paginate(text)))
 
 
 def _paginate(text: str) -> list[str]:

@@ -43,7 +43,7 @@ class Shelf:
     def uploads(self) -> Uploads:
         """The owner's own documents. The folder's name tells nothing, and needs no escaping."""
         digest = hashlib.sha256(self.owner.encode()).hexdigest()[:32]
-        return Uploads(location=Path(settings.DATA_DIR) / "uploads" / digest)
+        return Uploads(location=Path(settings.MEDIA_ROOT) / digest)
 
     def uploaded(self) -> list[Document]:
         """Return the owner's own documents, by name."""

@@ -11,7 +11,7 @@ from django.utils.text import get_valid_filename
 
 from django_agentexec import ActivityHandle, enqueue
 
-from .catalogue import REPORTS, Kind
+from .catalogue import REPORTS, Kind, label
 from .library import Document
 from .schemas import ContractContext, ResearchContext
 from .shelf import OWNER_KEY, Shelf
@@ -26,14 +26,14 @@ _NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f]")
 def start(owner: str, document: Document, kind: Kind) -> ActivityHandle:
     """Have an agent work on `document` for the user called `owner`."""
     # Whose it is, and what lists show of it.
-    tags = {OWNER_KEY: owner, "document": document.name}
+    tags = {OWNER_KEY: owner, "title": label(document)}
     if kind == "contract":
         return enqueue("review_contract", ContractContext(document=document.name), metadata=tags)
     company = REPORTS.get(document.name, document.title)
     return enqueue("research_company", ResearchContext(company=company, document=document.name), metadata=tags)
 
 
-def store(shelf: Shelf, file: UploadedFile) -> Document:
+def store(shelf: Shelf, file: UploadedFile[bytes]) -> Document:
     """Put an uploaded file on the shelf. Raises Django's `ValidationError` for what is no short text."""
     name = get_valid_filename(str(file.name or "document"))
     stem, dot, suffix = name.rpartition(".")

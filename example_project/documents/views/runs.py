@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.mixins import LoginRequiredMixin
@@ -14,8 +15,9 @@ from django.views.generic.edit import FormMixin
 from django_agentexec.models import Activity, ActivityQuerySet
 from django_agentexec.policy import Permission, get_policy
 
-from ..catalogue import CONTRACTS, REPORTS
+from ..catalogue import CONTRACTS, REPORTS, label
 from ..forms import KINDS, StartForm
+from ..library import Document
 from ..model import model_choice
 from ..shelf import Shelf
 from ..start import start
@@ -31,9 +33,11 @@ PAGE_SIZE = 50
 
 
 def visible(request: HttpRequest) -> ActivityQuerySet:
-    """Return what the visitor may know of, with the `document` and the `headline` of the example's tasks."""
+    """Return what the visitor may know of, with what the runs of the example's tasks have in common."""
     activities = get_policy().visible(request.user, Activity.objects.all())
-    shown: ActivityQuerySet = activities.annotate(document=KT("context__document"), headline=KT("result__headline"))
+    shown: ActivityQuerySet = activities.annotate(
+        title=KT("metadata__title"), document=KT("context__document"), headline=KT("result__headline")
+    )
     return shown
 
 
@@ -60,9 +64,9 @@ class Runs(LoginRequiredMixin, WithForm, ActivityList):
             model=model_choice(),
             kinds=KINDS,
             shelves=[
-                ("Contracts", "contract", [shelf.get(name) for name in CONTRACTS]),
-                ("Company reports", "report", [shelf.get(name) for name in REPORTS]),
-                ("Yours", "", shelf.uploaded()),
+                ("Contracts", "contract", _labelled(map(shelf.get, CONTRACTS))),
+                ("Company reports", "report", _labelled(map(shelf.get, REPORTS))),
+                ("Yours", "", _labelled(shelf.uploaded())),
             ],
             **kwargs,
         )
@@ -102,6 +106,10 @@ class Run(LoginRequiredMixin, ActivityDetail):
             may_retry=policy.may(self.request.user, Permission.RETRY, run),
             **kwargs,
         )
+
+
+def _labelled(documents: Iterable[Document]) -> list[tuple[str, Document]]:
+    return [(label(document), document) for document in documents]
 
 
 class Result(Run):

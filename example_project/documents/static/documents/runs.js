@@ -33,7 +33,7 @@ function added(activity) {
   row.id = `run-${activity.agent_id}`;
   const link = row.querySelector("a");
   link.href = list.dataset.run.replace("00000000-0000-0000-0000-000000000000", activity.agent_id);
-  link.textContent = activity.metadata.document ?? activity.agent_type;
+  link.textContent = activity.metadata.title ?? activity.agent_type;
   row.querySelector("[data-task]").textContent = activity.agent_type;
   row.querySelector(".bar").setAttribute("aria-label", `Progress of ${link.textContent}`);
   list.prepend(row);
