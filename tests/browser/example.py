@@ -83,8 +83,10 @@ class Example:
 
     def stop(self) -> None:
         """Stop what runs."""
-        for process in self._processes.values():
-            process.send_signal(signal.SIGTERM)
+        for _ in range(2):  # the second one cuts short what the agents are doing
+            for process in self._processes.values():
+                process.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
         for process in self._processes.values():
             try:
                 process.wait(20)
