@@ -10,8 +10,22 @@ from django.core.signals import setting_changed
 
 from ..conf import conf
 from .base import Ack, Beat, Claim, Claims, Message, Outcome, Queue, Rows, WorkerInfo
+from .live import Chunk, LiveStore
 
-__all__ = ["Ack", "Beat", "Claim", "Claims", "Message", "Outcome", "Queue", "Rows", "WorkerInfo", "get_queue"]
+__all__ = [
+    "Ack",
+    "Beat",
+    "Chunk",
+    "Claim",
+    "Claims",
+    "LiveStore",
+    "Message",
+    "Outcome",
+    "Queue",
+    "Rows",
+    "WorkerInfo",
+    "get_queue",
+]
 
 
 def get_queue() -> Queue:

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from ..conf import conf
 from . import base
+from .memory_live import MemoryLiveStore
 
 PRIORITY_WEIGHT = 10**14
 
@@ -106,6 +107,7 @@ class MemoryQueue(base.Queue):
         self._leads: dict[str, tuple[str, float]] = {}
         self._listeners: list[_MemoryListener] = []
         self._changed = threading.Condition(threading.RLock())
+        self._live = MemoryLiveStore(clock)
 
     def enqueue(self, queue: str, messages: Sequence[base.Message]) -> int:
         with self._changed:
@@ -320,6 +322,10 @@ class MemoryQueue(base.Queue):
             self._leads[duty] = (holder, now + seconds)
             return True
 
+    @property
+    def live(self) -> MemoryLiveStore:
+        return self._live
+
     def ping(self) -> None:
         """Do nothing: memory is always there."""
 
@@ -328,6 +334,7 @@ class MemoryQueue(base.Queue):
             self._states.clear()
             self._workers.clear()
             self._leads.clear()
+        self._live.clear()
 
 
 class _MemoryListener(base.Listener):
