@@ -9,6 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from ..conf import conf
+<<<<<<< HEAD
 from .base import EVICTING_POLICIES, Ack, Beat, Claim, Claims, Message, Outcome, Queue, QueueStats, Rows, WorkerInfo
 
 __all__ = [
@@ -21,6 +22,21 @@ __all__ = [
     "Outcome",
     "Queue",
     "QueueStats",
+=======
+from .base import Ack, Beat, Claim, Claims, Message, Outcome, Queue, Rows, WorkerInfo
+from .live import Chunk, LiveStore
+
+__all__ = [
+    "Ack",
+    "Beat",
+    "Chunk",
+    "Claim",
+    "Claims",
+    "LiveStore",
+    "Message",
+    "Outcome",
+    "Queue",
+>>>>>>> live
     "Rows",
     "WorkerInfo",
     "get_queue",
