@@ -7,10 +7,10 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
@@ -20,6 +20,7 @@ from rest_framework.request import Request
 
 from ..events import follow_activity
 from ..events.follow import Allowed
+from ..events.threads import in_thread
 from ..exceptions import ActivityNotFound
 from ..models import FINISHED, Activity, ActivityLog
 from .base import AgentView, FirstRenderer
@@ -86,7 +87,7 @@ class ActivityEventsView(AgentView):
         if position.log_id is not None and _knows_all(found, position.log_id):
             return HttpResponse(status=204)
         return StreamingHttpResponse(
-            _events(found.agent_id, position, sync_to_async(self._may_go_on), shows_servers=self.monitors),
+            _events(found.agent_id, position, partial(in_thread, self._may_go_on), shows_servers=self.monitors),
             content_type="text/event-stream",
             # Proxies must pass each event on at once.
             headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
@@ -95,7 +96,8 @@ class ActivityEventsView(AgentView):
     def _may_go_on(self) -> bool:
         """Whether the caller may still see it; asked from time to time, with the user as they are by then."""
         try:
-            self.request.user.refresh_from_db()
+            if (user := self.request.user).is_authenticated:
+                self.request.user = type(user)._default_manager.get(pk=user.pk)  # a new one, without cached permissions
             self.find(self.kwargs["agent_id"], self.activities.only("agent_id", "metadata"))
         except (ObjectDoesNotExist, ActivityNotFound, APIException):
             return False

@@ -9,24 +9,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from ..conf import conf
-<<<<<<< HEAD
 from .base import EVICTING_POLICIES, Ack, Beat, Claim, Claims, Message, Outcome, Queue, QueueStats, Rows, WorkerInfo
-
-__all__ = [
-    "EVICTING_POLICIES",
-    "Ack",
-    "Beat",
-    "Claim",
-    "Claims",
-    "Message",
-    "Outcome",
-    "Queue",
-    "QueueStats",
-=======
-from .base import Ack, Beat, Claim, Claims, Message, Outcome, Queue, Rows, WorkerInfo
 from .live import Chunk, LiveStore
 
 __all__ = [
+    "EVICTING_POLICIES",
     "Ack",
     "Beat",
     "Chunk",
@@ -36,7 +23,7 @@ __all__ = [
     "Message",
     "Outcome",
     "Queue",
->>>>>>> live
+    "QueueStats",
     "Rows",
     "WorkerInfo",
     "get_queue",

@@ -323,7 +323,6 @@ class MemoryQueue(base.Queue):
             self._leads[duty] = (holder, now + seconds)
             return True
 
-<<<<<<< HEAD
     def count(self, counts: Mapping[str, Mapping[str, float]], *, seconds: float) -> None:
         with self._changed:
             for name, fields in counts.items():
@@ -337,11 +336,10 @@ class MemoryQueue(base.Queue):
         with self._changed:
             found = [self._counters.get(name, (0.0, {})) for name in names]
             return [dict(fields) if until > self._clock() else {} for until, fields in found]
-=======
+
     @property
     def live(self) -> MemoryLiveStore:
         return self._live
->>>>>>> live
 
     def ping(self) -> None:
         """Do nothing: memory is always there."""
@@ -351,11 +349,8 @@ class MemoryQueue(base.Queue):
             self._states.clear()
             self._workers.clear()
             self._leads.clear()
-<<<<<<< HEAD
             self._counters.clear()
-=======
         self._live.clear()
->>>>>>> live
 
 
 class _MemoryListener(base.Listener):

@@ -47,11 +47,8 @@ class RedisQueue(base.Queue):
         self._pid = os.getpid()
         self._epochs: dict[str, str] = {}
         self._queues: set[str] = set()
-<<<<<<< HEAD
         self._counters: set[str] = set()
-=======
         self._live = RedisLiveStore(lambda: self.client, self._prefix)
->>>>>>> live
 
     def enqueue(self, queue: str, messages: Sequence[base.Message]) -> int:
         added = 0
@@ -198,7 +195,6 @@ class RedisQueue(base.Queue):
                 self.client.pexpire(key, int(seconds * 1000))
         return leads
 
-<<<<<<< HEAD
     def count(self, counts: Mapping[str, Mapping[str, float]], *, seconds: float) -> None:
         with reachable(), self.client.pipeline(transaction=False) as pipeline:
             for name, fields in counts.items():
@@ -214,11 +210,10 @@ class RedisQueue(base.Queue):
                 pipeline.hgetall(self._counter(name))
             found: list[dict[bytes, bytes]] = pipeline.execute()
         return [{field.decode(): float(amount) for field, amount in fields.items()} for fields in found]
-=======
+
     @property
     def live(self) -> RedisLiveStore:
         return self._live
->>>>>>> live
 
     def ping(self) -> None:
         with reachable():
@@ -233,12 +228,8 @@ class RedisQueue(base.Queue):
     def clear(self) -> None:
         keys = [key for queue in self._queues for key in self._keys(queue)]
         with reachable():
-<<<<<<< HEAD
             self.client.delete(f"{self._prefix}:workers", *keys, *self._counters)
-=======
-            self.client.delete(f"{self._prefix}:workers", *keys)
         self._live.clear()
->>>>>>> live
         self._epochs.clear()
 
     def close(self) -> None:
