@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from django.contrib.auth import get_user_model
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
@@ -96,8 +97,8 @@ class ActivityEventsView(AgentView):
     def _may_go_on(self) -> bool:
         """Whether the caller may still see it; asked from time to time, with the user as they are by then."""
         try:
-            if (user := self.request.user).is_authenticated:
-                self.request.user = type(user)._default_manager.get(pk=user.pk)  # a new one, without cached permissions
+            if isinstance(user := self.request.user, get_user_model()):
+                self.request.user = get_user_model()._default_manager.get(pk=user.pk)  # without cached permissions
             self.find(self.kwargs["agent_id"], self.activities.only("agent_id", "metadata"))
         except (ObjectDoesNotExist, ActivityNotFound, APIException):
             return False

@@ -50,7 +50,7 @@ class MomentFilter(IsoDateTimeFilter):
 class ActivityFilter(FilterSet):
     """Filters of the list of activities."""
 
-    status = MultipleChoiceFilter(choices=Status.choices, label="In one of these states.")
+    status = MultipleChoiceFilter(choices=Status.choices, distinct=False, label="In one of these states.")
     agent_type = CharFilter(max_length=200, strip=False, label="Name of the task.")
     queue = CharFilter(max_length=100, strip=False, label="Name of the queue.")
     parent = UUIDFilter("parent_id", label="Id of the activity whose handler enqueued it.")
