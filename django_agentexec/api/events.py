@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
@@ -108,7 +108,7 @@ class ActivityEventsView(AgentView):
 async def _events(agent_id: UUID, position: Position, allowed: Allowed, *, shows_servers: bool) -> AsyncIterator[bytes]:
     yield f"retry: {RECONNECT}\n\n".encode()
     messages = follow_activity(agent_id, after=position.log_id, stream_after=position.stream_id, allowed=allowed)
-    async with aclosing(messages):
+    async with aclosing(cast("AsyncGenerator[dict[str, Any]]", messages)):
         async for message in messages:
             position.move(message)
             yield _event(message if shows_servers else for_strangers(message), position)

@@ -36,7 +36,7 @@ ORDERS = {
 """The orders one can ask for. Ids are in the order of creation."""
 
 
-class MomentFilter(IsoDateTimeFilter):
+class MomentFilter(IsoDateTimeFilter):  # type: ignore[misc]  # django-filter has no types
     """A moment; one before 1970 or after 9999 is taken for the nearest that every database can compare."""
 
     def filter(self, qs: ActivityQuerySet, value: datetime | None) -> ActivityQuerySet:
@@ -47,7 +47,7 @@ class MomentFilter(IsoDateTimeFilter):
         return filtered
 
 
-class ActivityFilter(FilterSet):
+class ActivityFilter(FilterSet):  # type: ignore[misc]  # as above
     """Filters of the list of activities."""
 
     status = MultipleChoiceFilter(choices=Status.choices, distinct=False, label="In one of these states.")
