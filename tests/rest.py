@@ -72,8 +72,8 @@ def staff(name: str = "staff", *permissions: str) -> User:
 
 
 def admin() -> User:
-    """Return a superuser."""
-    return User.objects.create_user("admin", is_staff=True, is_superuser=True)
+    """Return the superuser."""
+    return User.objects.get_or_create(username="admin", defaults={"is_staff": True, "is_superuser": True})[0]
 
 
 def member(organization: str, name: str = "") -> User:

@@ -8,7 +8,7 @@ from django.db import connections, transaction
 from django.http import HttpResponseBase
 from django.urls import reverse
 from rest_framework.negotiation import BaseContentNegotiation
-from rest_framework.parsers import JSONParser
+from rest_framework.parsers import BaseParser, JSONParser
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -22,21 +22,22 @@ from .errors import translated
 from .openapi import AgentSchema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
 
 
 class FirstRenderer(BaseContentNegotiation):
     """For views that answer in one form, whatever the client accepts; their errors are JSON."""
 
-    def select_parser(self, request: Request, parsers: Sequence[Any]) -> Any:
+    def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser:
         """Take the first."""
-        return parsers[0]
+        return next(iter(parsers))
 
     def select_renderer(
-        self, request: Request, renderers: Sequence[BaseRenderer], format_suffix: str | None = None
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
         """Take the first."""
-        return renderers[0], str(renderers[0].media_type)
+        first = next(iter(renderers))
+        return first, str(first.media_type)
 
 
 class AgentView(APIView):
@@ -48,7 +49,7 @@ class AgentView(APIView):
     schema = AgentSchema()
 
     @classmethod
-    def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
+    def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:  # type: ignore[override]  # a function, too
         """Return the view, without a transaction around it even where ATOMIC_REQUESTS is set.
 
         A change is pushed to the queue before the client hears of it, a waiting client holds no connection,

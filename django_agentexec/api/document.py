@@ -31,7 +31,7 @@ def one_operation_per_task(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
 
 
 class _Endpoints(EndpointEnumerator):
-    def get_api_endpoints(self, patterns: Any = None, prefix: str = "") -> list[Endpoint]:
+    def get_api_endpoints(self, patterns: Any = None, prefix: str = "") -> list[Endpoint]:  # type: ignore[override]  # as drf-spectacular's
         every = super().get_api_endpoints(patterns, prefix)
         return one_operation_per_task([one for one in every if issubclass(one[3].cls, AgentView)])
 

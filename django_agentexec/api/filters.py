@@ -36,7 +36,7 @@ ORDERS = {
 """The orders one can ask for. Ids are in the order of creation."""
 
 
-class MomentFilter(IsoDateTimeFilter):
+class MomentFilter(IsoDateTimeFilter):  # type: ignore[misc]  # django-filter has no types
     """A moment; one before 1970 or after 9999 is taken for the nearest that every database can compare."""
 
     def filter(self, qs: ActivityQuerySet, value: datetime | None) -> ActivityQuerySet:
@@ -47,10 +47,10 @@ class MomentFilter(IsoDateTimeFilter):
         return filtered
 
 
-class ActivityFilter(FilterSet):
+class ActivityFilter(FilterSet):  # type: ignore[misc]  # as above
     """Filters of the list of activities."""
 
-    status = MultipleChoiceFilter(choices=Status.choices, label="In one of these states.")
+    status = MultipleChoiceFilter(choices=Status.choices, distinct=False, label="In one of these states.")
     agent_type = CharFilter(max_length=200, strip=False, label="Name of the task.")
     queue = CharFilter(max_length=100, strip=False, label="Name of the queue.")
     parent = UUIDFilter("parent_id", label="Id of the activity whose handler enqueued it.")

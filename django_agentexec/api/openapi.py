@@ -150,8 +150,8 @@ class AgentSchema(AutoSchema):
 
     def component(self, component: Component) -> JsonSchema:
         """Return a reference to the component."""
-        reference: JsonSchema = self.resolve_serializer(component, "response").ref
-        return reference
+        resolved = self.resolve_serializer(component, "response")  # type: ignore[arg-type]  # by the extension above
+        return {**resolved.ref}
 
     def _error(self, shape: type[BaseModel] | JsonSchema, description: str) -> OpenApiResponse:
         return OpenApiResponse(self._answer(shape), description)
@@ -191,8 +191,8 @@ def _own_name(name: str) -> str:
 
 def _final(schema: JsonSchema, names: Mapping[str, str]) -> JsonSchema:
     """Return the schema with its parts' final names, in the document's version of OpenAPI."""
-    renamed = _renamed(schema, names)
-    return renamed if is_jsonschema_compliant() else for_openapi_30(renamed)
+    final: JsonSchema = _renamed(schema, names)
+    return final if is_jsonschema_compliant() else for_openapi_30(final)
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:

@@ -53,12 +53,12 @@ class JsonTextParser(BaseParser):
 
     media_type = "application/json"
 
-    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> bytes:
-        """Return the body; raise 413 if it is larger than a context may be."""
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> dict[str, bytes]:
+        """Return the body as `json`; raise 413 if it is larger than a context may be."""
         body: bytes = stream.read(conf.MAX_CONTEXT_BYTES + 1)
         if len(body) > conf.MAX_CONTEXT_BYTES:
             raise TooLarge(f"The body has more than {conf.MAX_CONTEXT_BYTES:,} bytes. Store it and pass a reference.")
-        return body
+        return {"json": body}
 
 
 class TaskListView(AgentView):
@@ -94,7 +94,7 @@ class EnqueueSchema(AgentSchema):
         """Return one name per task."""
         return f"enqueue_{self.task.name}" if self.task else "enqueue_task"
 
-    def get_description(self) -> str:
+    def get_description(self) -> str:  # type: ignore[override]  # as drf-spectacular declares it
         """Return the task's own description before the general one."""
         general = super().get_description()
         return f"{description_of(self.task)}\n\n{general}".strip() if self.task else general
@@ -153,7 +153,8 @@ class EnqueueView(AgentView):
         options = EnqueueOptions.read(request, metadata=True)
         task, stamp = outside_task(name), get_policy().stamp(request.user)
         priority, metadata = self._priority(task, options.priority), self._metadata()
-        body = request.data if isinstance(request.data, bytes) else b"{}"  # no body is an empty context
+        parsed: Any = request.data
+        body: bytes = parsed.get("json", b"{}")  # no body is an empty context
         context = _context(task, body)
         asked = [json.loads(body), request.query_params.urlencode()]
         handle = task.enqueue(

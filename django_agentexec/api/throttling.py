@@ -17,5 +17,5 @@ class EnqueueThrottle(UserRateThrottle):
     def get_rate(self) -> str | None:
         """Return the rate of the settings, read anew for each request."""
         rates = api_settings.DEFAULT_THROTTLE_RATES or {}
-        rate: str | None = rates.get(SCOPE, DEFAULT_RATE)
-        return rate
+        rate = rates.get(SCOPE, DEFAULT_RATE)
+        return None if rate is None else str(rate)

@@ -24,6 +24,7 @@ from ..conf import conf
 from . import base
 from .connection import make_client, reachable
 from .listeners import CanceledListener, FinishedListener
+from .redis_live import RedisLiveStore
 
 KEYS = (
     "pending", "ready", "suspects", "locks", "leases", "meta",
@@ -47,6 +48,7 @@ class RedisQueue(base.Queue):
         self._epochs: dict[str, str] = {}
         self._queues: set[str] = set()
         self._counters: set[str] = set()
+        self._live = RedisLiveStore(lambda: self.client, self._prefix)
 
     def enqueue(self, queue: str, messages: Sequence[base.Message]) -> int:
         added = 0
@@ -209,6 +211,10 @@ class RedisQueue(base.Queue):
             found: list[dict[bytes, bytes]] = pipeline.execute()
         return [{field.decode(): float(amount) for field, amount in fields.items()} for fields in found]
 
+    @property
+    def live(self) -> RedisLiveStore:
+        return self._live
+
     def ping(self) -> None:
         with reachable():
             self.client.ping()
@@ -223,6 +229,7 @@ class RedisQueue(base.Queue):
         keys = [key for queue in self._queues for key in self._keys(queue)]
         with reachable():
             self.client.delete(f"{self._prefix}:workers", *keys, *self._counters)
+        self._live.clear()
         self._epochs.clear()
 
     def close(self) -> None:
