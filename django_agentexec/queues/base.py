@@ -197,7 +197,10 @@ class Queue(ABC):
 
     @abstractmethod
     def heartbeat(self, queue: str, worker: str, claims: Sequence[Claim]) -> Beat:
-        """Extend these claims by a lease; also promote due and reclaim expired activities."""
+        """Extend these claims by a lease; also promote due and reclaim expired activities.
+
+        Before its first `exchange` a worker has nothing to say: then it may do nothing.
+        """
 
     @abstractmethod
     def release_worker(self, queue: str, worker: str, *, keep: Sequence[Claim] = (), crashed: bool) -> int:

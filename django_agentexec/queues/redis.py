@@ -45,7 +45,6 @@ class RedisQueue(base.Queue):
         self._blocking: Redis | None = None
         self._pid = os.getpid()
         self._epochs: dict[str, str] = {}
-        self._has_beaten = False
         self._queues: set[str] = set()
         self._counters: set[str] = set()
 
@@ -120,14 +119,17 @@ class RedisQueue(base.Queue):
         self._run("end_refill", queue, [token])
 
     def heartbeat(self, queue: str, worker: str, claims: Sequence[base.Claim]) -> base.Beat:
+        if not claims and queue not in self._epochs:
+            # The first word of a new worker is its exchange, which knows of the rows: a beat that came before would
+            # make a queue that has lost its data look like a new one.
+            return base.Beat([], [])
         parts = [part for claim in claims for part in (str(claim.agent_id), claim.fence, claim.ticket)]
 
         def args(new_server: bool) -> list[Any]:
             return [self._epochs.get(queue, ""), int(new_server), _pause(), *parts]
 
-        # Before this process's first beat, a server without the script may just never have needed it.
-        epoch, lost, canceled = self._run("heartbeat", queue, args(False), on_new_server=lambda: args(self._has_beaten))
-        self._epochs[queue], self._has_beaten = epoch.decode(), True
+        epoch, lost, canceled = self._run("heartbeat", queue, args(False), on_new_server=lambda: args(True))
+        self._epochs[queue] = epoch.decode()
         return base.Beat([UUID(i.decode()) for i in lost], [UUID(i.decode()) for i in canceled])
 
     def release_worker(self, queue: str, worker: str, *, keep: Sequence[base.Claim] = (), crashed: bool) -> int:

@@ -165,6 +165,7 @@ def test_delayed_work_waits_for_its_time(backend: Backend) -> None:
 
 def test_a_heartbeat_promotes_due_work(backend: Backend) -> None:
     put(backend, message(delay=30))
+    claim(backend)
     backend.forward(31)
 
     backend.queue.heartbeat(QUEUE, "w1", [])
