@@ -26,6 +26,7 @@ from ..ids import uuid7
 from ..models import Activity, ActivityQuerySet
 from . import bulk
 from .access import AccessAdmin
+from .base import IS_UNFOLD
 from .pagination import HEAVY, AtLeast, bounded_count
 from .verbs import CANCEL, DELETE, RETRY, Verb
 
@@ -132,6 +133,7 @@ class SteeringAdmin(AccessAdmin):
                 "title": title,
                 "subtitle": None,
                 "opts": self.opts,
+                "is_unfold": IS_UNFOLD,
                 "media": self.media,
                 "verb": verb,
                 "count": count,

@@ -11,14 +11,14 @@ from django.utils.safestring import SafeString
 from django.utils.timezone import localtime
 from django.utils.translation import gettext_lazy as _
 
-from ..models import Activity
+from ..models import Activity, Status
 from .access import AccessAdmin
 from .formatting import age, compact, duration, span, total_tokens
 
 EMPTY = SafeString('<span class="ae-quiet">&ndash;</span>')
 MESSAGE_LENGTH = 140  # characters of the latest message; the whole one is in the cell's title
 
-COLUMNS = ("task", "state", "progress", "message", "created", "took", "attempts", "tokens", "line")
+COLUMNS = ("task", "state", "message", "created", "took", "tokens", "line")
 
 
 class ListColumns(AccessAdmin):
@@ -39,13 +39,9 @@ class ListColumns(AccessAdmin):
 
     @admin.display(description=_("status"))
     def state(self, activity: Activity) -> str:
-        """Return the status as a badge."""
-        return badge(activity)
-
-    @admin.display(description=_("progress"))
-    def progress(self, activity: Activity) -> str:
-        """Return a bar; an activity that waits has none."""
-        return progress_bar(activity) if activity.percentage or activity.started_at else EMPTY
+        """Return the status as a badge, above a bar where that tells more."""
+        has_bar = activity.started_at is not None and activity.status != Status.COMPLETE
+        return format_html("{} {}", badge(activity), progress_bar(activity)) if has_bar else badge(activity)
 
     @admin.display(description=_("latest message"))
     def message(self, activity: Activity) -> str:
@@ -72,13 +68,13 @@ class ListColumns(AccessAdmin):
 
     @admin.display(description=_("duration"))
     def took(self, activity: Activity) -> str:
-        """Return how long it has run, up to now or to its end."""
-        return _number(duration(span(activity.started_at, activity.finished_at or timezone.now())))
-
-    @admin.display(description=_("attempt"))
-    def attempts(self, activity: Activity) -> str:
-        """Return the number of the latest attempt."""
-        return _number(str(activity.attempt)) if activity.attempt else EMPTY
+        """Return how long it has run, up to now or to its end, above the number of the latest attempt."""
+        seconds = span(activity.started_at, activity.finished_at or timezone.now())
+        return format_html(
+            '{} <span class="ae-attempt">{}</span>',
+            format_html('<span class="ae-number">{}</span>', duration(seconds)) if seconds is not None else EMPTY,
+            _("attempt %(number)d") % {"number": activity.attempt} if activity.attempt else "",
+        )
 
     @admin.display(description=_("tokens"))
     def tokens(self, activity: Activity) -> str:
@@ -118,7 +114,3 @@ def progress_bar(activity: Activity) -> SafeString:
 def short_id(activity: Activity) -> str:
     """Return the beginning of the id, as far as it is time and counter: the search finds it by that."""
     return str(activity.agent_id)[:18]
-
-
-def _number(text: str) -> str:
-    return format_html('<span class="ae-number">{}</span>', text) if text else EMPTY

@@ -14,6 +14,7 @@ from .. import monitoring
 from ..models import Activity
 from ..schemas import ActivityListItemSchema
 from .access import AccessAdmin, visible
+from .base import IS_UNFOLD
 from .pagination import HEAVY
 from .sockets import socket_path
 
@@ -46,6 +47,7 @@ class DashboardPages(AccessAdmin):
                 "title": _("Dashboard"),
                 "subtitle": None,
                 "opts": self.opts,
+                "is_unfold": IS_UNFOLD,
                 "media": self.media,
                 "first": self._data(request, with_overview=True),
                 "socket": socket_path(),

@@ -11,13 +11,13 @@ from typing import Any
 from django.utils import timezone
 
 from ..models import Activity, ActivityLog, ActivityQuerySet
-from .formatting import duration, pretty_json, span
+from .formatting import duration, pretty_json, span, total_tokens
 
 MAX_LINES = 300  # of the log on one page
 MAX_CHILDREN = 20
 MAX_JSON = 20_000  # characters of a value on the page; the whole one has an address of its own
 
-VALUES = ("context", "result", "metadata", "usage")
+VALUES = ("context", "result", "metadata")
 """The columns that are shown as JSON."""
 
 
@@ -86,6 +86,14 @@ def json_value(activity: Activity, name: str) -> JsonValue | None:
         return None
     text = pretty_json(value)
     return JsonValue(name, text[:MAX_JSON], len(text) > MAX_JSON, len(text))
+
+
+def usage(activity: Activity) -> list[tuple[str, str]]:
+    """Return the names and numbers of the usage, the tokens in all last."""
+    known = {name: count for name, count in (activity.usage or {}).items() if name != "total_tokens"}
+    total = total_tokens(activity.usage)
+    lines = [(name.replace("_", " ").capitalize(), f"{count:,}") for name, count in known.items()]
+    return [*lines, *([("Total tokens", f"{total:,}")] if total else [])]
 
 
 def children(visible: ActivityQuerySet, activity: Activity) -> tuple[list[Activity], bool]:

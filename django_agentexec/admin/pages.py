@@ -16,8 +16,8 @@ from ..models import Activity, ActivityLog, ActivityQuerySet
 from ..schemas import ActivityListItemSchema, ActivityLogSchema
 from .access import AccessAdmin, visible
 from .columns import short_id
-from .detail import MAX_LINES, VALUES, children, facts, json_value, timeline
-from .formatting import pretty_json, total_tokens
+from .detail import MAX_LINES, VALUES, children, facts, json_value, timeline, usage
+from .formatting import pretty_json
 from .sockets import socket_path
 
 
@@ -69,8 +69,9 @@ class DetailPages(AccessAdmin):
             "timeline": timeline(activity, before),
             "is_past": before is not None,
             "max_lines": MAX_LINES,
-            "values": [value for name in VALUES if (value := json_value(activity, name))],
-            "tokens": total_tokens(activity.usage),
+            "result": json_value(activity, "result"),
+            "values": [value for name in ("context", "metadata") if (value := json_value(activity, name))],
+            "usage": usage(activity),
             "parent": self._parent(others, activity.parent_id),
             "children": shown,
             "has_more_children": has_more,

@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from ..conf import conf
-from ..models import Activity, ActivityQuerySet
+from ..models import Activity
 
 if TYPE_CHECKING:  # generic for the type checker only
     ActivityPaginator = Paginator[Activity]
@@ -42,10 +42,12 @@ class BoundedPaginator(ActivityPaginator):
         return bounded_count(self.object_list)
 
 
-def bounded_count(activities: QuerySet[Activity]) -> int:
-    """Return how many there are, up to `AGENTEXEC["COUNT_LIMIT"]`, and an `AtLeast` if there are more."""
-    assert isinstance(activities, ActivityQuerySet)
-    found = activities.bounded_count(conf.COUNT_LIMIT + 1)
+def bounded_count(rows: QuerySet[Any]) -> int:
+    """Return how many there are, up to `AGENTEXEC["COUNT_LIMIT"]`, and an `AtLeast` if there are more.
+
+    Of any model: Django pages an activity's entries in the admin's log with the same paginator.
+    """
+    found = rows.order_by()[: conf.COUNT_LIMIT + 1].count()
     return AtLeast(conf.COUNT_LIMIT) if found > conf.COUNT_LIMIT else found
 
 

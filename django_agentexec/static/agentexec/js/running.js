@@ -75,16 +75,15 @@ export class RunningList {
 
   #create(item) {
     const parts = {
-      status: element("span"),
       message: element("span", { class: "ae-message" }),
       bar: element("progress", { max: 100, "aria-label": `Progress of ${item.agent_type} ${shortId(item.agent_id)}` }),
       percentage: element("span", { class: "ae-number" }),
-      elapsed: element("span", { class: "ae-number ae-quiet" }),
+      elapsed: element("span", { class: "ae-elapsed ae-number ae-quiet" }),
     };
     const link = element("a", { href: this.#url(item.agent_id) }, element("span", { class: "ae-task" }, item.agent_type),
       " ", element("span", { class: "ae-id" }, shortId(item.agent_id)));
     const node = element("li", { "data-id": item.agent_id }, element("span", { class: "ae-name" }, link), parts.message,
-      element("span", { class: "ae-progress" }, parts.bar, parts.percentage), parts.elapsed, parts.status);
+      element("span", { class: "ae-progress" }, parts.bar, parts.percentage), parts.elapsed);
     const entry = { node, parts, item, isEnding: false, farewell: null };
     this.#entries.set(item.agent_id, entry);
     this.#place(entry);
@@ -106,8 +105,8 @@ export class RunningList {
     entry.parts.message.title = item.latest_log_message ?? "";
     entry.parts.bar.value = item.percentage;
     setText(entry.parts.percentage, `${item.percentage}%`);
-    entry.parts.status.replaceChildren(item.status === "running" ? "" : badge(item.status));
-    this.#tickOne(entry);
+    if (item.status === "running") this.#tickOne(entry);
+    else entry.parts.elapsed.replaceChildren(badge(item.status));
   }
 
   #end(entry, item) {
@@ -125,13 +124,11 @@ export class RunningList {
   }
 
   #tick() {
-    for (const entry of this.#entries.values()) this.#tickOne(entry);
+    for (const entry of this.#entries.values()) if (!entry.isEnding) this.#tickOne(entry);
   }
 
   #tickOne({ parts, item }) {
-    const until = item.finished_at ? Date.parse(item.finished_at) : Date.now();
-    const seconds = item.started_at ? (until - Date.parse(item.started_at)) / 1000 : since(item.created_at);
-    setText(parts.elapsed, duration(Math.max(seconds, 0)));
+    setText(parts.elapsed, duration(since(item.started_at ?? item.created_at)));
   }
 
   #write() {

@@ -13,7 +13,7 @@ import { age, clock, count, duration, since } from "./format.js";
  */
 export function writeWorkers(table, workers) {
   const rows = workers.map((worker) => row(worker.is_alive ? null : "silent", [
-    head(element("span", { class: "ae-task" }, worker.host), " ", element("span", { class: "ae-id" }, `pid ${worker.pid}`),
+    head(element("span", { class: "ae-task" }, worker.host), " ", element("span", { class: "ae-id ae-number" }, `pid ${worker.pid}`),
       worker.quarantine ? element("span", { class: "ae-tag" }, "quarantine") : ""),
     cell({}, load(worker)),
     cell({ class: "ae-secondary" }, worker.queues.join(", ")),
