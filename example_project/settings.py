@@ -34,6 +34,7 @@ INSTALLED_APPS = [
     "django_filters",
     "drf_spectacular",
     "django_agentexec",
+    "django_agentexec.live",
     "example_project.documents",
 ]
 MIDDLEWARE = [
