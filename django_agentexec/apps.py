@@ -1,4 +1,4 @@
-"""The app: registers the system checks. Importing `agents` modules is left to the registry's first use."""
+"""The app: registers the system checks, and counts. Importing `agents` modules is left to the registry's first use."""
 
 from __future__ import annotations
 
@@ -14,5 +14,8 @@ class AgentExecConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the checks."""
+        """Register the checks, and start counting."""
         from . import checks  # noqa: F401  # registers on import
+        from .monitoring import metrics
+
+        metrics.connect()

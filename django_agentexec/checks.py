@@ -16,9 +16,6 @@ from .conf import conf, unknown_settings, user_settings
 from .exceptions import AgentExecError
 from .values import QUEUE_NAME
 
-# Policies that may delete keys without a time limit, such as all of the queue's.
-_EVICTING = ("allkeys-lru", "allkeys-lfu", "allkeys-random", "allkeys-lrm")
-
 
 @register("agentexec")
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
@@ -154,13 +151,13 @@ def check_sqlite(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
 @register(Tags.database)
 def check_eviction(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Warn of a Redis that may drop work when its memory is full. Runs with `migrate` and `check --database`."""
-    from .queues import get_queue
+    from .queues import EVICTING_POLICIES, get_queue
 
     try:
         policy = get_queue().eviction_policy()
     except (AgentExecError, ImproperlyConfigured):
         return []  # `migrate` must work before Redis does
-    if policy not in _EVICTING:
+    if policy not in EVICTING_POLICIES:
         return []
     return [
         Warning(

@@ -116,6 +116,7 @@ class Settings:
         "django_agentexec.policy.StaffPolicy", "Dotted path of the class that says who may see and do what."
     )
     EXPOSE_METADATA = Setting(False, "Send metadata over REST, websocket and SSE; it may name tenants and users.")
+    METRICS = Setting(True, "Count what happens, for the dashboard's charts and the metrics endpoint.")
     COUNT_LIMIT = Setting(10_000, "Number up to which lists count; above, they say `at least`.", minimum=1)
 
     LIVE_INTERVAL = Setting(0.1, "Seconds between two live messages about the same activity, at least.", minimum=0.01)

@@ -155,6 +155,9 @@ class Activity(models.Model):
     fence = models.BigIntegerField(default=0, help_text="Number of the latest claim; only grows.")
     worker = models.CharField(max_length=200, blank=True, default="", help_text="Who runs it, or ran it last.")
 
+    waited: float | None = None
+    """Seconds between its turn and its start; not stored, known to receivers of the change that starts it."""
+
     objects = ActivityQuerySet.as_manager()
 
     class Meta:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from django.dispatch import Signal
 
-# One committed change of one activity. Arguments: `activity`, the row as it was committed, and `log`, the
-# `ActivityLog` line of the change, or None where the change wrote none. Do not save the row; columns that the
-# change did not touch may be deferred, and cost a query when they are read.
+# One committed change of one activity. Arguments: `activity`, the row as it was committed; `log`, the
+# `ActivityLog` line of the change, or None where the change wrote none; and `operation`, what was done (see
+# `activity.operations`), or None for a new row. Do not save the row; columns that the change did not touch may
+# be deferred, and cost a query when they are read.
 activity_changed = Signal()
 
 # Text of runs has been added to their streams. Argument: `agent_ids`. Sent several times a second while runs stream.

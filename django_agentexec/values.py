@@ -16,6 +16,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from .exceptions import ActivityNotFound, InvalidOption, ResultError
 
+MAX_NAME = 200  # characters of a task's name; the column's size
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # What PostgreSQL's text (NUL) or UTF-8 (one half of a surrogate pair) cannot hold.

@@ -29,9 +29,11 @@ def close_connections_of_async_tests() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def clean_queue() -> Iterator[None]:
     """Leave nothing in the queue for the next test."""
+    from django_agentexec.monitoring.metrics import counting
     from django_agentexec.queues import get_queue, reset_queue
 
     yield
+    counting.reset()
     queue = get_queue()
     queue.clear()
     queue.close()

@@ -19,7 +19,7 @@ from ..conf import conf
 from ..exceptions import InvalidOption, ResultError
 from ..ids import uuid7
 from ..models import Activity
-from ..values import checked_id, checked_metadata, checked_percentage, checked_usage, is_storable, json_result
+from ..values import MAX_NAME, checked_id, checked_metadata, checked_percentage, checked_usage, is_storable, json_result
 from .current import current_attempt, write_and_wait
 from .dispatch import push_on_commit, stop_on_commit
 from .operations import (
@@ -33,8 +33,6 @@ from .operations import (
     Retry,
 )
 from .writer import apply_one, database, insert
-
-MAX_NAME = 200  # characters; the column's size
 
 
 def create(

@@ -58,7 +58,7 @@ class Start(Operation):
         "run_after",
     )
 
-    reads = ("context",)
+    reads = ("context", "run_after", "latest_log_timestamp")
 
     fence: int
     worker: str
@@ -73,6 +73,7 @@ class Start(Operation):
             return None  # the same write again, after a commit whose answer was lost
         if activity.status == Status.QUEUED:
             activity.attempt += 1
+            activity.waited = _waited(activity, now)
         activity.status = Status.RUNNING
         activity.fence, activity.worker = self.fence, self.worker
         activity.crashes = max(activity.crashes, self.crashes)
@@ -250,6 +251,12 @@ class Retry(Operation):
         activity.retries = activity.crashes = 0
         activity.started_at = activity.finished_at = activity.run_after = None
         return _log(activity, conf.ACTIVITY_MESSAGE_REQUEUED, now)
+
+
+def _waited(activity: Activity, now: datetime) -> float:
+    """Return the seconds since a queued activity could have started; its newest line is that of its queueing."""
+    since = max(filter(None, (activity.latest_log_timestamp, activity.run_after)), default=now)
+    return max(0.0, (now - since).total_seconds())
 
 
 def _log(activity: Activity, message: str, now: datetime, *, traceback: str = "") -> ActivityLog:

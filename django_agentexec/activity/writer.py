@@ -24,7 +24,8 @@ from .statements import insert_rows, lock_rows, update_rows
 Applied = Activity | InvalidTransition | ActivityNotFound
 """What became of an operation: the row as it was committed, or why it was refused."""
 
-Change = tuple[Activity, ActivityLog | None]
+Change = tuple[Activity, ActivityLog | None, Operation | None]
+"""A changed row, the log line of the change, and the operation (None: the row is new)."""
 
 # All that operations read; what they only write needs no reading. Fewer columns are less time per row.
 READ_FIELDS = (
@@ -71,7 +72,7 @@ def insert(activities: Sequence[Activity], message: str) -> None:
         line = ActivityLog(
             activity_id=activity.agent_id, message=message, status=activity.status, created_at=activity.created_at
         )
-        changes.append((activity, line))
+        changes.append((activity, line, None))
     insert_rows(Activity, activities, using)
     _announce_on_commit(changes, using)
 
@@ -97,14 +98,14 @@ def _apply_one(
         line = operation.apply(activity, now)
     except InvalidTransition as refusal:
         return refusal
-    changes.append((activity, line))
+    changes.append((activity, line, operation))
     columns[activity.agent_id].update(operation.writes)
     return activity
 
 
 def _save(changes: list[Change], columns: Mapping[UUID, set[str]], using: str) -> None:
     """Update the changed columns: one statement per set of them, of which a batch has a handful."""
-    rows = {activity.agent_id: activity for activity, _ in changes}
+    rows = {activity.agent_id: activity for activity, _, _ in changes}
     by_columns: dict[tuple[str, ...], list[Activity]] = defaultdict(list)
     for agent_id, changed_names in columns.items():
         by_columns[tuple(sorted(changed_names))].append(rows[agent_id])
@@ -114,11 +115,11 @@ def _save(changes: list[Change], columns: Mapping[UUID, set[str]], using: str) -
 
 def _announce_on_commit(changes: list[Change], using: str) -> None:
     """Insert the log lines, and tell of the changes once they are committed."""
-    insert_rows(ActivityLog, [line for _, line in changes if line], using)
+    insert_rows(ActivityLog, [line for _, line, _ in changes if line], using)
     if activity_changed.has_listeners(Activity):
         transaction.on_commit(lambda: _announce(changes), using=using, robust=True)
 
 
 def _announce(changes: list[Change]) -> None:
-    for activity, line in changes:
-        activity_changed.send_robust(Activity, activity=activity, log=line)
+    for activity, line, operation in changes:
+        activity_changed.send_robust(Activity, activity=activity, log=line, operation=operation)

@@ -3,6 +3,23 @@
 Read by REST, the admin's dashboard and the terminal; `overview` is what a dashboard shows.
 """
 
+from .counters import Counters, Histogram, counters
+from .health import health
+from .overview import overview, queues, workers
 from .schemas import HealthCheckSchema, HealthSchema, MinuteSchema, OverviewSchema, QueueSchema, WorkerSchema
 
-__all__ = ["HealthCheckSchema", "HealthSchema", "MinuteSchema", "OverviewSchema", "QueueSchema", "WorkerSchema"]
+__all__ = [
+    "Counters",
+    "HealthCheckSchema",
+    "HealthSchema",
+    "Histogram",
+    "MinuteSchema",
+    "OverviewSchema",
+    "QueueSchema",
+    "WorkerSchema",
+    "counters",
+    "health",
+    "overview",
+    "queues",
+    "workers",
+]

@@ -84,6 +84,8 @@ class HealthCheckSchema(BaseModel):
 
     name: str
     ok: bool
+    essential: bool = True
+    """Whether nothing runs as long as this is not ok; what is not essential is a warning."""
     detail: str = ""
 
 

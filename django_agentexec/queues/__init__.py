@@ -9,10 +9,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from ..conf import conf
-from .base import Ack, Beat, Claim, Claims, Message, Outcome, Queue, Rows, WorkerInfo
+from .base import EVICTING_POLICIES, Ack, Beat, Claim, Claims, Message, Outcome, Queue, QueueStats, Rows, WorkerInfo
 from .live import Chunk, LiveStore
 
 __all__ = [
+    "EVICTING_POLICIES",
     "Ack",
     "Beat",
     "Chunk",
@@ -22,6 +23,7 @@ __all__ = [
     "Message",
     "Outcome",
     "Queue",
+    "QueueStats",
     "Rows",
     "WorkerInfo",
     "get_queue",

@@ -9,7 +9,7 @@ conformance suite that every backend must pass.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
@@ -22,6 +22,9 @@ BEATS_PER_LEASE = 3
 
 LONGEST_WAIT = 5.0
 """Seconds that `Queue.wait` may be asked to block: after them, a worker looks by itself."""
+
+EVICTING_POLICIES = frozenset({"allkeys-lru", "allkeys-lfu", "allkeys-random", "allkeys-lrm"})
+"""Policies of a full server that delete keys without a time limit, such as all of the queue's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +199,10 @@ class Queue(ABC):
 
     @abstractmethod
     def heartbeat(self, queue: str, worker: str, claims: Sequence[Claim]) -> Beat:
-        """Extend these claims by a lease; also promote due and reclaim expired activities."""
+        """Extend these claims by a lease; also promote due and reclaim expired activities.
+
+        Before its first `exchange` a worker has nothing to say: then it may do nothing.
+        """
 
     @abstractmethod
     def release_worker(self, queue: str, worker: str, *, keep: Sequence[Claim] = (), crashed: bool) -> int:
@@ -249,6 +255,14 @@ class Queue(ABC):
     @abstractmethod
     def live(self) -> LiveStore:
         """What live updates keep beside the queue: streamed text, and who is watching."""
+
+    @abstractmethod
+    def count(self, counts: Mapping[str, Mapping[str, float]], *, seconds: float) -> None:
+        """Add to counters, by name and field; one round trip. Names that nothing is added to for `seconds` vanish."""
+
+    @abstractmethod
+    def counted(self, names: Sequence[str]) -> list[dict[str, float]]:
+        """Return the counters of these names, each by field; one round trip."""
 
     @abstractmethod
     def ping(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from uuid import UUID
@@ -105,6 +105,7 @@ class MemoryQueue(base.Queue):
         self._states: dict[str, _State] = defaultdict(_State)
         self._workers: dict[str, base.WorkerInfo] = {}
         self._leads: dict[str, tuple[str, float]] = {}
+        self._counters: dict[str, tuple[float, dict[str, float]]] = {}
         self._listeners: list[_MemoryListener] = []
         self._changed = threading.Condition(threading.RLock())
         self._live = MemoryLiveStore(clock)
@@ -326,6 +327,20 @@ class MemoryQueue(base.Queue):
     def live(self) -> MemoryLiveStore:
         return self._live
 
+    def count(self, counts: Mapping[str, Mapping[str, float]], *, seconds: float) -> None:
+        with self._changed:
+            for name, fields in counts.items():
+                until, known = self._counters.get(name, (0.0, {}))
+                known = known if until > self._clock() else {}
+                for one, amount in fields.items():
+                    known[one] = known.get(one, 0.0) + amount
+                self._counters[name] = self._clock() + seconds, known
+
+    def counted(self, names: Sequence[str]) -> list[dict[str, float]]:
+        with self._changed:
+            found = [self._counters.get(name, (0.0, {})) for name in names]
+            return [dict(fields) if until > self._clock() else {} for until, fields in found]
+
     def ping(self) -> None:
         """Do nothing: memory is always there."""
 
@@ -334,6 +349,7 @@ class MemoryQueue(base.Queue):
             self._states.clear()
             self._workers.clear()
             self._leads.clear()
+            self._counters.clear()
         self._live.clear()
 
 

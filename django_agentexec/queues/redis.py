@@ -11,7 +11,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,8 @@ class RedisQueue(base.Queue):
         self._blocking: Redis | None = None
         self._pid = os.getpid()
         self._epochs: dict[str, str] = {}
-        self._has_beaten = False
         self._queues: set[str] = set()
+        self._counters: set[str] = set()
         self._live = RedisLiveStore(lambda: self.client, self._prefix)
 
     def enqueue(self, queue: str, messages: Sequence[base.Message]) -> int:
@@ -121,14 +121,17 @@ class RedisQueue(base.Queue):
         self._run("end_refill", queue, [token])
 
     def heartbeat(self, queue: str, worker: str, claims: Sequence[base.Claim]) -> base.Beat:
+        if not claims and queue not in self._epochs:
+            # The first word of a new worker is its exchange, which knows of the rows: a beat that came before would
+            # make a queue that has lost its data look like a new one.
+            return base.Beat([], [])
         parts = [part for claim in claims for part in (str(claim.agent_id), claim.fence, claim.ticket)]
 
         def args(new_server: bool) -> list[Any]:
             return [self._epochs.get(queue, ""), int(new_server), _pause(), *parts]
 
-        # Before this process's first beat, a server without the script may just never have needed it.
-        epoch, lost, canceled = self._run("heartbeat", queue, args(False), on_new_server=lambda: args(self._has_beaten))
-        self._epochs[queue], self._has_beaten = epoch.decode(), True
+        epoch, lost, canceled = self._run("heartbeat", queue, args(False), on_new_server=lambda: args(True))
+        self._epochs[queue] = epoch.decode()
         return base.Beat([UUID(i.decode()) for i in lost], [UUID(i.decode()) for i in canceled])
 
     def release_worker(self, queue: str, worker: str, *, keep: Sequence[base.Claim] = (), crashed: bool) -> int:
@@ -196,6 +199,22 @@ class RedisQueue(base.Queue):
     def live(self) -> RedisLiveStore:
         return self._live
 
+    def count(self, counts: Mapping[str, Mapping[str, float]], *, seconds: float) -> None:
+        with reachable(), self.client.pipeline(transaction=False) as pipeline:
+            for name, fields in counts.items():
+                key = self._counter(name)
+                for field, amount in fields.items():
+                    pipeline.hincrbyfloat(key, field, amount)
+                pipeline.expire(key, int(seconds))
+            pipeline.execute()
+
+    def counted(self, names: Sequence[str]) -> list[dict[str, float]]:
+        with reachable(), self.client.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.hgetall(self._counter(name))
+            found: list[dict[bytes, bytes]] = pipeline.execute()
+        return [{field.decode(): float(amount) for field, amount in fields.items()} for fields in found]
+
     def ping(self) -> None:
         with reachable():
             self.client.ping()
@@ -209,7 +228,7 @@ class RedisQueue(base.Queue):
     def clear(self) -> None:
         keys = [key for queue in self._queues for key in self._keys(queue)]
         with reachable():
-            self.client.delete(f"{self._prefix}:workers", *keys)
+            self.client.delete(f"{self._prefix}:workers", *keys, *self._counters)
         self._live.clear()
         self._epochs.clear()
 
@@ -246,6 +265,11 @@ class RedisQueue(base.Queue):
     def _keys(self, queue: str) -> list[str]:
         self._queues.add(queue)
         return _keys(self._prefix, queue)
+
+    def _counter(self, name: str) -> str:
+        key = f"{self._prefix}:count:{name}"
+        self._counters.add(key)
+        return key
 
     def _run(
         self, verb: str, queue: str, args: list[Any], *, on_new_server: Callable[[], list[Any]] | None = None

@@ -15,7 +15,7 @@ from ..backoff import Backoff, Delay, retry_after
 from ..conf import conf
 from ..exceptions import InvalidContext, ResultError, StaleAttempt, TaskDefinitionError
 from ..models import Priority
-from ..values import is_storable
+from ..values import MAX_NAME, is_storable
 from .lock_keys import check_lock_key, evaluate_lock_key
 from .signature import read_signature
 
@@ -28,7 +28,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_LOCK_KEY = 500  # characters; the column's size
-MAX_NAME = 200  # characters; the column's size
 LONGEST_DELAY = 30 * 86_400.0  # seconds; a backoff that asks for more is taken for a mistake
 
 

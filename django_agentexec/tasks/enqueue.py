@@ -23,7 +23,7 @@ from ..models import Activity, Priority
 from ..queues import get_queue
 from ..values import checked_metadata, holds_nul
 from .definition import BulkOptions, EnqueueOptions, TaskDefinition
-from .options import checked_idempotency_key, checked_priority, checked_queue, due_time
+from .options import check_names, checked_idempotency_key, checked_priority, checked_queue, due_time
 from .registry import registry
 
 
@@ -56,6 +56,7 @@ def enqueue(
 
     Raises `UnknownTask`, `InvalidContext` (`ContextTooLarge`) or `InvalidOption`, with nothing written.
     """
+    check_names("enqueue", options, EnqueueOptions)
     key = checked_idempotency_key(options.get("idempotency_key"))
     shared: BulkOptions = {name: value for name, value in options.items() if name != "idempotency_key"}  # type: ignore[assignment]  # mypy cannot follow the names
     (activity,) = _rows(_definition(task), [context], **shared)
@@ -81,6 +82,7 @@ def enqueue_many(
 
     Takes the options of `enqueue` except `idempotency_key`; all checks are made before the first write.
     """
+    check_names("enqueue_many", options, BulkOptions)
     activities = _rows(_definition(task), contexts, **options)
     if activities:
         _insert(activities)

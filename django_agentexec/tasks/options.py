@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -12,6 +14,16 @@ from ..models import Priority
 from ..values import QUEUE_NAME, is_storable
 
 MAX_IDEMPOTENCY_KEY = 255  # characters; the column's size
+
+
+def check_names(verb: str, options: Mapping[str, object], known: type) -> None:
+    """Raise `TypeError` for an option that `known` (a TypedDict) does not have, with the closest that it has."""
+    names = [*known.__annotations__]
+    for name in options:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(names)}."
+            raise TypeError(f"{verb}() has no option {name!r}. {hint}")
 
 
 def checked_priority(value: int) -> Priority:

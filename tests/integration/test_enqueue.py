@@ -62,6 +62,14 @@ async def test_an_enqueue_from_async_code() -> None:
     )
 
 
+@pytest.mark.parametrize("verb", [enqueue, lambda task, context, **options: enqueue_many(task, [context], **options)])
+def test_a_misspelled_option_is_named_with_the_one_that_was_meant(verb: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError, match=r"no option 'dealy'\. Did you mean 'delay'\?"):
+        verb("shout", Text(), dealy=1)
+
+    assert not Activity.objects.exists()
+
+
 # Transactions
 
 

@@ -165,6 +165,7 @@ def test_delayed_work_waits_for_its_time(backend: Backend) -> None:
 
 def test_a_heartbeat_promotes_due_work(backend: Backend) -> None:
     put(backend, message(delay=30))
+    claim(backend)
     backend.forward(31)
 
     backend.queue.heartbeat(QUEUE, "w1", [])
@@ -441,6 +442,13 @@ def test_workers_are_announced_and_retired(backend: Backend) -> None:
     assert backend.queue.workers() == [worker]
     backend.queue.retire("w1")
     assert backend.queue.workers() == []
+
+
+def test_counters_add_up_by_name_and_field(backend: Backend) -> None:
+    backend.queue.count({"total": {"a": 1, "b": 0.5}, "minute": {"a": 1}}, seconds=60)
+    backend.queue.count({"total": {"a": 2}}, seconds=60)
+
+    assert backend.queue.counted(["minute", "total", "nothing"]) == [{"a": 1}, {"a": 3, "b": 0.5}, {}]
 
 
 def test_one_of_several_leads_a_duty(backend: Backend) -> None:

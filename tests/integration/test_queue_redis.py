@@ -228,6 +228,25 @@ def test_a_refill_does_not_end_the_wait_for_a_later_loss(backend: RedisBackend) 
     assert not backend.queue.exchange(QUEUE, "w1").needs_refill
 
 
+def test_a_new_workers_first_beat_does_not_hide_a_flush(backend: RedisBackend) -> None:
+    backend.queue.heartbeat(QUEUE, "w1", [])
+
+    assert backend.queue.exchange(QUEUE, "w1", rows=Rows.WAITING).needs_refill
+
+
+def test_a_new_workers_first_beat_does_not_hide_a_restart() -> None:
+    with valkey_server("--appendfsync", "always") as server:
+        old, new = _queue_on(server), _queue_on(server)
+        old.exchange(QUEUE, "w1")
+        server.kill()
+        server.start()
+        new.heartbeat(QUEUE, "w2", [])
+
+        assert old.exchange(QUEUE, "w1").needs_refill
+        old.close()
+        new.close()
+
+
 def test_a_queue_that_nobody_refills_goes_on_after_a_while(backend: RedisBackend) -> None:
     backend.queue.enqueue(QUEUE, [message()])
     assert backend.queue.exchange(QUEUE, "w1", limit=1, rows=Rows.WAITING).needs_refill

@@ -1,0 +1,161 @@
+"""Counters and histograms of all processes, kept in the queue's server: fast to write, lost with its data.
+
+A receiver of `activity_changed` adds up in memory; every two seconds at most, one round trip adds the sums to
+what the server has. Two sets are kept: totals since ever (what Prometheus scrapes), and one per minute of
+the last two hours (what charts show).
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import threading
+import time
+from bisect import bisect_left
+from collections import defaultdict
+from functools import lru_cache
+from typing import Any
+
+from ..activity.operations import AddUsage, Operation
+from ..conf import conf
+from ..exceptions import QueueUnavailable
+from ..models import Activity, ActivityLog, Status
+from ..queues import get_queue
+from ..signals import activity_changed, worker_stopped
+
+logger = logging.getLogger(__name__)
+
+FLUSH_INTERVAL = 2.0  # seconds
+TOTAL = "total"
+TOTAL_SECONDS = 400 * 86_400.0  # a year and a month without any activity
+MINUTE_SECONDS = 2 * 3_600.0
+MOST_PENDING = 100_000  # fields kept while the server is away; what comes then is not counted
+
+WAIT_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, float("inf"))
+"""Upper bounds of the wait histogram, in seconds."""
+DURATION_BUCKETS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, float("inf"))
+"""Upper bounds of the duration histogram, in seconds."""
+
+_ENDED = frozenset({Status.COMPLETE, Status.ERROR, Status.CANCELED})
+
+
+@lru_cache(maxsize=4_096)
+def field(*parts: str | float) -> str:
+    """Return a counter's field name: its parts may hold any character."""
+    return json.dumps(parts, ensure_ascii=False)
+
+
+def parts(name: str) -> list[Any]:
+    """Return what `field` was made of."""
+    found: list[Any] = json.loads(name)
+    return found
+
+
+def minute_name(minute: int) -> str:
+    """Return the name of the counters of a minute, counted since 1970."""
+    return f"minute:{minute}"
+
+
+class Counting:
+    """Adds up this process's events, and hands the sums over from time to time. Safe in threads and after a fork."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pending: dict[str, dict[str, float]] = {}
+        self._scheduled_in = 0  # the process whose thread will flush
+
+    def add(self, amounts: dict[str, float], per_minute: dict[str, float]) -> None:
+        """Count; returns at once."""
+        name = minute_name(int(time.time() // 60))
+        with self._lock:
+            self._add(TOTAL, amounts)
+            self._add(name, per_minute)
+            if self._scheduled_in == os.getpid():
+                return
+            self._scheduled_in = os.getpid()
+        threading.Thread(target=self._flush_later, name="agentexec-metrics", daemon=True).start()
+
+    def flush(self) -> None:
+        """Hand over what has been counted; if the server is away, it is kept for the next time."""
+        with self._lock:
+            pending, self._pending = self._pending, {}
+            self._scheduled_in = 0
+        if not pending:
+            return
+        totals = {TOTAL: pending.pop(TOTAL)} if TOTAL in pending else {}
+        try:
+            get_queue().count(totals, seconds=TOTAL_SECONDS)
+            totals = {}
+            get_queue().count(pending, seconds=MINUTE_SECONDS)
+        except QueueUnavailable:
+            with self._lock:
+                for name, amounts in {**totals, **pending}.items():
+                    self._add(name, amounts)
+        except Exception:  # counting must never hurt what is counted
+            logger.exception("The counters could not be handed over.")
+
+    def reset(self) -> None:
+        """Forget what has not been handed over; for tests, and in a process that was forked in the middle."""
+        self._lock = threading.Lock()
+        self._pending = {}
+        self._scheduled_in = 0
+
+    def _add(self, name: str, amounts: dict[str, float]) -> None:
+        known = self._pending.setdefault(name, defaultdict(float))
+        for one, amount in amounts.items():
+            if one in known or len(known) < MOST_PENDING:
+                known[one] += amount
+
+    def _flush_later(self) -> None:
+        time.sleep(FLUSH_INTERVAL)
+        self.flush()
+
+
+counting = Counting()
+
+
+def connect() -> None:
+    """Count from now on; called when the app is ready."""
+    activity_changed.connect(_count, dispatch_uid="agentexec.metrics")
+    worker_stopped.connect(_hand_over, dispatch_uid="agentexec.metrics")
+    os.register_at_fork(after_in_child=counting.reset)
+    atexit.register(counting.flush)
+
+
+def _hand_over(**_: object) -> None:
+    counting.flush()
+
+
+def _count(activity: Activity, log: ActivityLog | None, operation: Operation | None, **_: object) -> None:
+    if not conf.METRICS:
+        return
+    task = activity.agent_type
+    if isinstance(operation, AddUsage):
+        counting.add({field("tokens", task, kind): float(n) for kind, n in operation.usage.items()}, {})
+    elif operation is None:
+        counting.add({field("enqueued", task, activity.queue): 1.0}, {field("enqueued"): 1.0})
+    elif log is not None and activity.status in _ENDED:
+        _count_end(activity, task)
+    elif log is not None and activity.waited is not None:
+        _count_start(activity, task, activity.waited)
+
+
+def _count_start(activity: Activity, task: str, waited: float) -> None:
+    activity.waited = None  # a later change of the same row, in the same batch, is no start
+    bound = WAIT_BUCKETS[bisect_left(WAIT_BUCKETS, waited)]
+    counting.add(
+        {field("wait", task, bound): 1.0, field("wait_sum", task): waited},
+        {field("wait", bound): 1.0},
+    )
+
+
+def _count_end(activity: Activity, task: str) -> None:
+    status = str(activity.status)
+    amounts = {field("finished", task, activity.queue, status): 1.0}
+    if activity.started_at and activity.finished_at:
+        lasted = max(0.0, (activity.finished_at - activity.started_at).total_seconds())
+        bound = DURATION_BUCKETS[bisect_left(DURATION_BUCKETS, lasted)]
+        amounts |= {field("duration", task, bound): 1.0, field("duration_sum", task): lasted}
+    counting.add(amounts, {field(status): 1.0, field("ended", activity.queue): 1.0})
