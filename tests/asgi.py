@@ -11,6 +11,7 @@ http = get_asgi_application()
 
 from channels.auth import AuthMiddlewareStack  # noqa: E402  # models may be imported from here on
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+
 from django_agentexec.live.routing import websocket_urlpatterns  # noqa: E402
 
 # Without AllowedHostsOriginValidator: the consumers themselves must refuse foreign origins.
