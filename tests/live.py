@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 from uuid import UUID
 
@@ -115,12 +115,11 @@ class Client:
 
     async def closed(self) -> int:
         """Wait until the server closes the socket, and return the code."""
-        try:
+        with suppress(ConnectionClosed):
             while True:
                 await self.read()
-        except ConnectionClosed as closed:
-            assert closed.rcvd is not None, "cut without a code"
-            return closed.rcvd.code
+        assert self.connection.close_code is not None
+        return self.connection.close_code
 
     @property
     def lines(self) -> list[Message]:
