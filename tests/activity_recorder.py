@@ -47,6 +47,9 @@ class ActivityRecorder:
         self.ids.add(agent_id)
         self.streamed.append(text)
 
+    async def aflush_stream(self) -> None:
+        self.streamed.append("")
+
     async def aadd_usage(self, agent_id: UUID, usage: Mapping[str, int]) -> None:
         self.ids.add(agent_id)
         self.usage_writes += 1

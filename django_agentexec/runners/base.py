@@ -91,6 +91,10 @@ class BaseAgentRunner(ABC, Generic[ReportTool]):
         """Show `text`, a piece of the model's answer, to whoever follows the activity live. Never waits."""
         activity.stream(self.agent_id, text)
 
+    async def flush_stream(self) -> None:
+        """Wait, 2 seconds at most, until all streamed text can be read: before the activity's end is told."""
+        await activity.aflush_stream()
+
     async def add_usage(self, usage: Mapping[str, int]) -> None:
         """Add token counts to the activity's.
 

@@ -134,7 +134,8 @@ async def test_pages_catch_up_after_the_layers_server_was_away(own_layer: Valkey
 async def test_hints_come_again_after_the_layers_server_was_away(
     own_layer: Valkey, server: Server, root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "CHECK", 600.0)  # so that nothing but a hint can tell
+    for name in ("CHECK", "POLL", "SETTLED"):  # so that nothing but a hint can tell
+        monkeypatch.setattr(hub, name, 600.0)
     agent_id = await activity.acreate("import")
 
     async with client(server, path_of(agent_id), cookie=root) as page, asyncio.timeout(PATIENCE):

@@ -118,6 +118,8 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         except BaseException:
             await self._save_usage_of_failed(result, earlier)
             raise
+        if self._text is not None:
+            await self.flush_stream()
         await self._save_usage(result, earlier)
         return result
 
