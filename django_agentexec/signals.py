@@ -14,6 +14,9 @@ from django.dispatch import Signal
 # be deferred, and cost a query when they are read.
 activity_changed = Signal()
 
+# Text of runs has been added to their streams. Argument: `agent_ids`. Sent several times a second while runs stream.
+text_streamed = Signal()
+
 # A worker process is about to claim its first activity, or has finished its last one. Argument: `worker`,
 # its name.
 worker_started = Signal()

@@ -21,6 +21,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "channels",
     "django_agentexec",
+    "django_agentexec.live",
     "tests.testapp",
 ]
 MIDDLEWARE = [
@@ -63,5 +64,12 @@ CACHES = {
         "LOCATION": os.environ.get("AGENTEXEC_TEST_REDIS", "redis://127.0.0.1:1/0"),
     },
 }
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [os.environ.get("AGENTEXEC_TEST_REDIS", "redis://127.0.0.1:1/0")]},
+    }
+}
+ASGI_APPLICATION = "tests.asgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AGENTEXEC = json.loads(os.environ.get("AGENTEXEC_TEST_SETTINGS", "{}"))

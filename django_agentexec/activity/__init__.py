@@ -5,8 +5,9 @@
     activity.update(agent_id, "Reading page 3 of 10", percentage=30)
     await activity.aupdate(agent_id, "Reading page 4 of 10", percentage=40)
 
-Each verb has a sync and an `a...` form. Inside a handler the write carries the attempt's fence and joins the
-worker's group commit; anywhere else it is one transaction (or part of the caller's).
+Each verb has a sync and an `a...` form, but for `stream`, which never waits. Inside a handler the write carries
+the attempt's fence and joins the worker's group commit; anywhere else it is one transaction (or part of
+the caller's).
 """
 
 from .bulk import BulkOutcome, acancel_many, acancel_pending, aretry_many, cancel_many, cancel_pending, retry_many
@@ -27,6 +28,7 @@ from .commands import (
     update,
 )
 from .queries import acount_active, adetail, alist, count_active, detail, list
+from .streams import aflush_stream, flush_stream, stream
 
 __all__ = [
     "BulkOutcome",
@@ -43,6 +45,7 @@ __all__ = [
     "add_usage",
     "adetail",
     "aerror",
+    "aflush_stream",
     "alist",
     "aretry",
     "aupdate",
@@ -53,7 +56,9 @@ __all__ = [
     "create",
     "detail",
     "error",
+    "flush_stream",
     "list",
     "retry",
+    "stream",
     "update",
 ]

@@ -31,6 +31,14 @@ class OwningAttempt(Protocol):
     def fence(self) -> int:
         """The fence that its writes carry."""
 
+    @property
+    def number(self) -> int:
+        """Which attempt of the activity it is, from 1."""
+
+    @property
+    def canceled(self) -> bool:
+        """Whether it is to stop."""
+
     def write(self, operation: Operation) -> Future[Activity]:
         """Hand in a write; the future ends when it is committed, or raises why it was refused."""
 

@@ -10,13 +10,16 @@ from django.core.signals import setting_changed
 
 from ..conf import conf
 from .base import EVICTING_POLICIES, Ack, Beat, Claim, Claims, Message, Outcome, Queue, QueueStats, Rows, WorkerInfo
+from .live import Chunk, LiveStore
 
 __all__ = [
     "EVICTING_POLICIES",
     "Ack",
     "Beat",
+    "Chunk",
     "Claim",
     "Claims",
+    "LiveStore",
     "Message",
     "Outcome",
     "Queue",

@@ -15,6 +15,8 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
+from .live import LiveStore
+
 BEATS_PER_LEASE = 3
 """Heartbeats in the time of a lease: a worker may miss two, and a pause for all to beat need not be longer."""
 
@@ -248,6 +250,11 @@ class Queue(ABC):
     @abstractmethod
     def try_lead(self, duty: str, holder: str, seconds: float) -> bool:
         """Whether `holder` leads `duty` for the next `seconds`; of several holders one does."""
+
+    @property
+    @abstractmethod
+    def live(self) -> LiveStore:
+        """What live updates keep beside the queue: streamed text, and who is watching."""
 
     @abstractmethod
     def count(self, counts: Mapping[str, Mapping[str, float]], *, seconds: float) -> None:

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from ..conf import conf
 from . import base
+from .memory_live import MemoryLiveStore
 
 PRIORITY_WEIGHT = 10**14
 
@@ -107,6 +108,7 @@ class MemoryQueue(base.Queue):
         self._counters: dict[str, tuple[float, dict[str, float]]] = {}
         self._listeners: list[_MemoryListener] = []
         self._changed = threading.Condition(threading.RLock())
+        self._live = MemoryLiveStore(clock)
 
     def enqueue(self, queue: str, messages: Sequence[base.Message]) -> int:
         with self._changed:
@@ -321,6 +323,10 @@ class MemoryQueue(base.Queue):
             self._leads[duty] = (holder, now + seconds)
             return True
 
+    @property
+    def live(self) -> MemoryLiveStore:
+        return self._live
+
     def count(self, counts: Mapping[str, Mapping[str, float]], *, seconds: float) -> None:
         with self._changed:
             for name, fields in counts.items():
@@ -344,6 +350,7 @@ class MemoryQueue(base.Queue):
             self._workers.clear()
             self._leads.clear()
             self._counters.clear()
+        self._live.clear()
 
 
 class _MemoryListener(base.Listener):

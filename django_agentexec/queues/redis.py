@@ -24,6 +24,7 @@ from ..conf import conf
 from . import base
 from .connection import make_client, reachable
 from .listeners import CanceledListener, FinishedListener
+from .redis_live import RedisLiveStore
 
 KEYS = (
     "pending", "ready", "suspects", "locks", "leases", "meta",
@@ -47,6 +48,7 @@ class RedisQueue(base.Queue):
         self._epochs: dict[str, str] = {}
         self._queues: set[str] = set()
         self._counters: set[str] = set()
+        self._live = RedisLiveStore(lambda: self.client, self._prefix)
 
     def enqueue(self, queue: str, messages: Sequence[base.Message]) -> int:
         added = 0
@@ -193,6 +195,10 @@ class RedisQueue(base.Queue):
                 self.client.pexpire(key, int(seconds * 1000))
         return leads
 
+    @property
+    def live(self) -> RedisLiveStore:
+        return self._live
+
     def count(self, counts: Mapping[str, Mapping[str, float]], *, seconds: float) -> None:
         with reachable(), self.client.pipeline(transaction=False) as pipeline:
             for name, fields in counts.items():
@@ -223,6 +229,7 @@ class RedisQueue(base.Queue):
         keys = [key for queue in self._queues for key in self._keys(queue)]
         with reachable():
             self.client.delete(f"{self._prefix}:workers", *keys, *self._counters)
+        self._live.clear()
         self._epochs.clear()
 
     def close(self) -> None:

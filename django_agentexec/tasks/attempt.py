@@ -11,6 +11,7 @@ from uuid import UUID
 
 from ..activity.current import write_and_wait
 from ..activity.operations import Operation, Progress
+from ..activity.streams import stream_text
 from ..models import Activity
 from ..values import checked_percentage
 
@@ -60,6 +61,14 @@ class Attempt:
     async def aprogress(self, message: str, percentage: float | None = None) -> None:
         """Do what `progress` does, in an async handler."""
         await asyncio.wrap_future(self.write(self._progress(message, percentage)))
+
+    def stream(self, text: str) -> None:
+        """Show `text` to whoever follows the activity live, after what was shown before. Never waits.
+
+        For a model's answer as it comes, in pieces of any size. Kept for `STREAM_TTL` seconds, not in the row.
+        """
+        if not self.canceled:
+            stream_text(self.agent_id, text, self.number)
 
     def _progress(self, message: str, percentage: float | None) -> Progress:
         return Progress(

@@ -1,0 +1,190 @@
+"""Announces changes to whoever follows, in any process; connected to the signals by the app `django_agentexec.live`.
+
+The receivers note ids, in microseconds. One daemon thread per process does the rest: it asks who is watching,
+and sends each watched topic at most one hint per interval. It owns an event loop, because connections of a
+channel layer belong to the loop that made them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+from uuid import UUID
+
+from django.db import close_old_connections, connections
+
+from ..conf import conf
+from ..models import Activity, ActivityLog
+from ..policy import get_policy
+from ..queues import get_queue
+from ..signals import activity_changed, text_streamed, worker_stopped
+from .hub import tell_this_process, topics_of_this_process
+from .layer import Complaints, shared_layer
+from .reading import HEAVY
+from .topics import Hint, activity_topic, feed_topic, feeds
+
+logger = logging.getLogger(__name__)
+complaints = Complaints(logger)
+
+LOOK_INTERVAL = 0.5  # seconds that the answer to "who is watching?" is believed
+MOST_CHANGES = 10_000  # that wait to be announced; what is dropped, followers find by looking themselves
+MOST_PER_HINT = 500
+SEND_TIMEOUT = 5.0  # seconds for all hints of one interval
+QUIET = 1.0  # seconds without a change after which the thread gives its database connection back
+LAST_WORDS = 2.0  # seconds that the end of a process waits for the last hints
+
+
+class Publisher:
+    """Collects what changed, and announces it from its thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._changed: dict[UUID, int] = {}
+        self._streamed: set[UUID] = set()
+        self._noted = threading.Event()
+        self._hurry = threading.Event()
+        self._is_empty = threading.Event()
+        self._is_empty.set()
+        self._thread: threading.Thread | None = None
+        self._watched: frozenset[str] = frozenset()
+        self._looked = -LOOK_INTERVAL
+
+    def note(self, agent_id: UUID, log_id: int) -> None:
+        """An activity changed, with this log line or (0) without one."""
+        with self._lock:
+            self._changed[agent_id] = max(log_id, self._changed.pop(agent_id, 0))
+            if len(self._changed) > MOST_CHANGES:
+                del self._changed[next(iter(self._changed))]
+            self._wake()
+
+    def note_text(self, agent_ids: Iterable[UUID]) -> None:
+        """These activities have streamed text."""
+        with self._lock:
+            self._streamed.update(agent_ids)
+            self._wake()
+
+    def flush(self, seconds: float) -> bool:
+        """Announce what is noted without a pause, and wait for it; False if that took longer."""
+        self._hurry.set()
+        try:
+            return self._is_empty.wait(seconds)
+        finally:
+            self._hurry.clear()
+
+    def _wake(self) -> None:
+        self._is_empty.clear()
+        self._noted.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="agentexec-publisher", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        with asyncio.Runner() as runner:
+            while True:
+                if not self._noted.wait(QUIET):
+                    connections.close_all()
+                    self._noted.wait()
+                started = time.monotonic()
+                self._noted.clear()
+                try:
+                    self._announce(runner)
+                except Exception as error:  # noqa: BLE001  # database, queue or layer are away: nobody may suffer
+                    complaints.warn("Live followers are not told of changes at present; they look themselves.", error)
+                    close_old_connections()
+                with self._lock:
+                    if not self._noted.is_set():
+                        self._is_empty.set()
+                # While nobody watches, there is no hurry to look whether somebody does.
+                pause = conf.LIVE_INTERVAL if self._watched else LOOK_INTERVAL
+                self._hurry.wait(max(0.0, started + pause - time.monotonic()))
+
+    def _announce(self, runner: asyncio.Runner) -> None:
+        with self._lock:
+            changed, self._changed = self._changed, {}
+            streamed, self._streamed = self._streamed, set()
+        watched = self._look()
+        if not watched:
+            return
+        hints = [
+            Hint(topic, {agent_id: changed[agent_id]} if agent_id in changed else {}, agent_id in streamed)
+            for agent_id in changed.keys() | streamed
+            if (topic := activity_topic(agent_id)) in watched
+        ]
+        if changed and feeds(watched):
+            hints += _feed_hints(changed, feeds(watched))
+        if hints:
+            runner.run(_send(hints))
+
+    def _look(self) -> frozenset[str]:
+        """Return what is watched, as it was half a second ago at worst."""
+        here = topics_of_this_process() if shared_layer() is None else frozenset()
+        now = time.monotonic()
+        if now - self._looked >= LOOK_INTERVAL:
+            self._looked = now
+            self._watched = get_queue().live.watched() | here
+        return self._watched | here
+
+
+async def _send(hints: list[Hint]) -> None:
+    layer = shared_layer()
+    if layer is None:
+        for hint in hints:
+            tell_this_process(hint)
+        return
+    async with asyncio.timeout(SEND_TIMEOUT):
+        for hint in hints:
+            await layer.group_send(hint.topic, hint.as_message())
+
+
+def _feed_hints(changed: Mapping[UUID, int], watched: frozenset[str]) -> list[Hint]:
+    """Return the hints for feeds: each gets those of the activities that its audience may see."""
+    policy = get_policy()
+    by_topic: dict[str, dict[UUID, int]] = {}
+    ids = list(changed)
+    for start in range(0, len(ids), MOST_PER_HINT):
+        rows = Activity.objects.filter(pk__in=ids[start : start + MOST_PER_HINT]).defer(*HEAVY)
+        for row in rows:
+            for topic in {feed_topic(audience) for audience in policy.audiences(row)} & watched:
+                by_topic.setdefault(topic, {})[row.agent_id] = changed[row.agent_id]
+    return [
+        Hint(topic, dict(entries[start : start + MOST_PER_HINT]))
+        for topic, found in by_topic.items()
+        for entries in [list(found.items())]
+        for start in range(0, len(entries), MOST_PER_HINT)
+    ]
+
+
+publisher = Publisher()
+
+
+def connect() -> None:
+    """Announce every change of this process from now on."""
+    activity_changed.connect(_on_change, Activity, dispatch_uid="agentexec.publisher.changed")
+    text_streamed.connect(_on_text, dispatch_uid="agentexec.publisher.streamed")
+    worker_stopped.connect(_say_last_words, dispatch_uid="agentexec.publisher.stopped")
+    atexit.register(_say_last_words)
+    os.register_at_fork(after_in_child=_start_anew)
+
+
+def _on_change(activity: Activity, log: ActivityLog | None, **signal: Any) -> None:
+    publisher.note(activity.agent_id, log.pk if log else 0)
+
+
+def _on_text(agent_ids: Iterable[UUID], **signal: Any) -> None:
+    publisher.note_text(agent_ids)
+
+
+def _say_last_words(**signal: Any) -> None:
+    """Announce what is left; a worker's process does not come as far as `atexit`, so it is told by the signal."""
+    publisher.flush(LAST_WORDS)
+
+
+def _start_anew() -> None:
+    """Forget the parent's thread, and whatever state its lock was in."""
+    Publisher.__init__(publisher)

@@ -1,0 +1,128 @@
+"""One reading of the database for many followers: who takes part is settled before, so that nobody misses a line.
+
+A subscription that becomes ready while the reading goes on has a snapshot of another moment; it takes part
+in the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from ..models import Activity
+from ..policy import get_policy
+from ..queues import Chunk, get_queue
+from .reading import State, last_log_ids, read_changes, read_feed
+from .subscriptions import ActivitySubscription, FeedSubscription, Subscription, stream_key
+from .threads import in_thread
+
+MOST_TOPICS = 100  # of one reading: each is a condition of its SQL
+MOST_ITEMS = 500  # changes of one feed in one reading
+MOST_CHUNKS = 500  # pieces of text of one activity in one reading
+
+
+@dataclass(slots=True)
+class Round:
+    """Activities with those who follow them, and what changed on feeds."""
+
+    activities: dict[UUID, list[ActivitySubscription]] = field(default_factory=dict)
+    feeds: dict[FeedSubscription, dict[UUID, int]] = field(default_factory=dict)
+
+    def add(self, subscriptions: Iterable[Subscription], changes: Mapping[UUID, int]) -> None:
+        """Let those of a topic's `subscriptions` take part that can."""
+        for each in subscriptions:
+            if isinstance(each, ActivitySubscription):
+                if each.is_ready and each.has_room():
+                    self.activities.setdefault(each.agent_id, []).append(each)
+            elif each.is_ready:
+                self.feeds.setdefault(each, {}).update(changes)
+            else:
+                each.missed.update(changes)
+
+    async def read(self) -> dict[UUID, State]:
+        """Return the state of all that takes part, with the lines that anybody lacks."""
+        positions = {agent_id: min(s.position for s in taking) for agent_id, taking in self.activities.items()}
+        items: dict[UUID, int] = {}
+        for changes in self.feeds.values():
+            items.update(changes)
+        return await in_thread(read_changes, positions, items) if positions or items else {}
+
+    async def hand_out(self, states: Mapping[UUID, State]) -> set[ActivitySubscription]:
+        """Offer what was read; return those for whom there is more to read at once."""
+        await self._finish_text(states)
+        unfinished: set[ActivitySubscription] = set()
+        for agent_id, taking in self.activities.items():
+            for each in taking:
+                if agent_id not in states:
+                    each.vanish()
+                    continue
+                each.accept(states[agent_id])
+                if states[agent_id].has_more:
+                    unfinished.add(each)
+        for feed, changes in self.feeds.items():
+            for agent_id in changes.keys() & states.keys():
+                feed.accept(states[agent_id])
+        return unfinished
+
+    async def _finish_text(self, states: Mapping[UUID, State]) -> None:
+        """Hand out the text of what has just ended, so that no follower goes before having read it."""
+        ended = [
+            each
+            for agent_id, taking in self.activities.items()
+            if agent_id in states and not states[agent_id].is_active
+            for each in taking
+            if each.is_active
+        ]
+        await hand_out_text(ended)
+
+
+async def hand_out_text(subscriptions: Iterable[ActivitySubscription]) -> set[ActivitySubscription]:
+    """Read what these lack of streamed text, and hand it out; return those for whom there is more."""
+    taking: dict[UUID, list[ActivitySubscription]] = {}
+    for each in subscriptions:
+        if each.is_ready and each.has_room():
+            taking.setdefault(each.agent_id, []).append(each)
+    if not taking:
+        return set()
+    after = {agent_id: min((s.stream_position for s in them), key=stream_key) for agent_id, them in taking.items()}
+    found: dict[UUID, list[Chunk]] = {}
+    for chunk in await in_thread(get_queue().live.read, after, MOST_CHUNKS):
+        found.setdefault(chunk.agent_id, []).append(chunk)
+    for agent_id, chunks in found.items():
+        for each in taking[agent_id]:
+            each.accept_text(chunks)
+    return {each for agent_id, chunks in found.items() if len(chunks) == MOST_CHUNKS for each in taking[agent_id]}
+
+
+async def look_at_feeds(subscriptions: Iterable[FeedSubscription]) -> None:
+    """Compare what these clients know with the feed as it is, and tell them the differences."""
+    taking = [each for each in subscriptions if each.is_ready and each.has_room()]
+    if not taking:
+        return
+    for each in taking:
+        each.is_behind = False
+    for each, states in await in_thread(_read_feeds, taking):
+        for state in states:
+            each.accept(state)
+
+
+def _read_feeds(subscriptions: list[FeedSubscription]) -> list[tuple[FeedSubscription, list[State]]]:
+    """Read each feed once for all who see the same, which is told by their SQL."""
+    same: dict[str, list[FeedSubscription]] = {}
+    views = {}
+    policy = get_policy()
+    for each in subscriptions:
+        visible = policy.visible(each.user, Activity.objects.all())
+        view = "" if visible.query.is_empty() else repr(visible.query.sql_with_params())
+        same.setdefault(view, []).append(each)
+        views[view] = visible
+    found: list[tuple[FeedSubscription, list[State]]] = []
+    for view, them in same.items():
+        states = read_feed(views[view], {agent_id for each in them for agent_id in each.active})
+        changed = [state for state in states if not all(each.has_seen(state) for each in them)]
+        newest = last_log_ids([UUID(state.item["agent_id"]) for state in changed]) if changed else {}
+        for state in changed:
+            state.last_log_id = newest.get(UUID(state.item["agent_id"]), 0)
+        found += [(each, changed) for each in them]
+    return found

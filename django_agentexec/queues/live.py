@@ -1,0 +1,58 @@
+"""What live updates keep beside the queue: streamed text for a while, and who is watching right now.
+
+Part of a backend's contract (`Queue.live`). Nothing here is needed for work to be done: a store that loses
+everything costs the watchers a moment.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+START = "0-0"
+"""The position before the first piece of every stream."""
+
+_STREAM_ID = re.compile(r"\d{1,15}-\d{1,15}")
+
+
+def is_stream_id(text: object) -> bool:
+    """Whether `text` can be a position in a stream, as `Chunk.stream_id` gives them."""
+    return isinstance(text, str) and _STREAM_ID.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of the text that a run streams."""
+
+    agent_id: UUID
+    text: str
+    attempt: int = 0
+    """The attempt that said it; 0 if none did. A new attempt begins the text anew."""
+    stream_id: str = ""
+    """Its place, given by the store; later pieces of an activity have later ones."""
+
+
+class LiveStore(ABC):
+    """Bounded and forgetful. Verbs raise `QueueUnavailable`; all are safe to call from several threads."""
+
+    @abstractmethod
+    def append(self, chunks: Sequence[Chunk]) -> None:
+        """Add pieces to their activities' streams; one round trip.
+
+        A stream keeps about the last `STREAM_MAX_ENTRIES` pieces, until `STREAM_TTL` seconds after the last.
+        """
+
+    @abstractmethod
+    def read(self, after: Mapping[UUID, str], limit: int) -> list[Chunk]:
+        """Return up to `limit` pieces of each of these activities, after these positions, in order."""
+
+    @abstractmethod
+    def watch(self, topics: Sequence[str], seconds: float) -> None:
+        """Let it be known that somebody watches `topics` for the next `seconds`."""
+
+    @abstractmethod
+    def watched(self) -> frozenset[str]:
+        """Return the topics that are being watched."""
