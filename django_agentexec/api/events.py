@@ -14,10 +14,11 @@ from uuid import UUID
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpResponseBase, StreamingHttpResponse
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.request import Request
+from rest_framework.response import Response
 
 from ..events import follow_activity
 from ..events.follow import Allowed
@@ -34,6 +35,16 @@ RECONNECT = 2_000  # milliseconds until a client that was cut off comes back
 _EVENT_ID = re.compile(r"([0-9]{1,18})(?:/([0-9]{1,20}-[0-9]{1,20}))?", re.ASCII)
 _SCHEMA = {"type": "string", "pattern": f"^{_EVENT_ID.pattern}$", "description": "The id of the last event you have."}
 
+_EVENT = {
+    "type": "object",
+    "description": "One event of the stream; `data` is JSON, as a websocket has it.",
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"type": "string", "enum": ["snapshot", "activity", "delta", "error"]},
+        "data": {"type": "string"},
+    },
+}
+
 
 @dataclass
 class Position:
@@ -45,11 +56,13 @@ class Position:
     @classmethod
     def of(cls, request: Request) -> Position:
         """Return where the request wants to go on. Raises 400 if that is no event's id."""
-        given = request.headers.get("Last-Event-ID", "")
+        given = request.headers.get("Last-Event-ID")
+        if given is None:
+            return cls()
         found = _EVENT_ID.fullmatch(given)
-        if given and found is None:
+        if found is None:
             raise ValidationError({"Last-Event-ID": [f"{given[:80]!r} is no event's id."]})
-        return cls(int(found[1]), found[2]) if found else cls()
+        return cls(int(found[1]), found[2])
 
     def move(self, message: dict[str, Any]) -> None:
         """Take note of what the client has got."""
@@ -72,7 +85,7 @@ class ActivityEventsView(AgentView):
 
     @operation(
         "follow_activity",
-        {(200, "text/event-stream"): {"type": "string"}, 204: {"description": "It is over, and you know all."}},
+        {(200, "text/event-stream"): _EVENT, 204: {"description": "It is over, and you know all."}},
         errors=[400, 404, 501],
         parameters=lambda: [OpenApiParameter("Last-Event-ID", _SCHEMA, OpenApiParameter.HEADER)],
     )
@@ -86,7 +99,7 @@ class ActivityEventsView(AgentView):
         if not isinstance(request._request, ASGIRequest):
             raise NeedsAsgi
         if position.log_id is not None and _knows_all(found, position.log_id):
-            return HttpResponse(status=204)
+            return Response(status=204)
         return StreamingHttpResponse(
             _events(found.agent_id, position, partial(in_thread, self._may_go_on), shows_servers=self.monitors),
             content_type="text/event-stream",

@@ -126,7 +126,8 @@ def _json_schema(one: Filter) -> dict[str, Any]:
             return {"type": "string", "format": "date-time"}
         case UUIDFilter():
             return {"type": "string", "format": "uuid"}
-    return {"type": "string", "minLength": 1, "maxLength": one.extra["max_length"]}
+    # No row can hold a NUL character, so none can be asked for.
+    return {"type": "string", "minLength": 1, "maxLength": one.extra["max_length"], "pattern": r"^[^\u0000]*$"}
 
 
 def _with_metadata(activities: ActivityQuerySet, key: str, texts: Collection[str]) -> ActivityQuerySet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
@@ -30,6 +30,10 @@ def _at_most_the_setting(seconds: float) -> float:
     if seconds > conf.API_MAX_WAIT:
         raise ValueError(f"{seconds:g} is too long; AGENTEXEC['API_MAX_WAIT'] allows {conf.API_MAX_WAIT:g} seconds.")
     return seconds
+
+
+def _with_the_settings_maximum(schema: dict[str, Any]) -> None:
+    schema["maximum"] = conf.API_MAX_WAIT
 
 
 class QueryParameters(BaseModel):
@@ -77,6 +81,7 @@ class Waiting(QueryParameters):
     wait: Annotated[float, AfterValidator(_at_most_the_setting)] = Field(
         0.0,
         ge=0,
+        json_schema_extra=_with_the_settings_maximum,
         description="Seconds to wait for a change: of the status or, with `after`, for a newer log line. "
         "A finished activity is answered at once.",
     )

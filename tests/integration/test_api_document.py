@@ -183,7 +183,8 @@ def test_the_location_follows_the_mounted_api() -> None:
 
 def test_a_project_of_workers_alone_has_no_urls() -> None:
     code = (
-        "from uuid import UUID; from django.conf import settings; settings.configure(INSTALLED_APPS=['django_agentexec',"
+        "from uuid import UUID; from django.conf import settings;"
+        "settings.configure(INSTALLED_APPS=['django_agentexec',"
         "'django.contrib.contenttypes', 'django.contrib.auth']); import django; django.setup();"
         "from django_agentexec import ActivityHandle; print(ActivityHandle(UUID(int=7), 'x').status_url)"
     )
