@@ -6,12 +6,13 @@ import json
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 import uvicorn
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import User
@@ -19,6 +20,8 @@ from django.contrib.sessions.backends.db import SessionStore
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Message = dict[str, Any]
 FEED = "/ws/agents/activities/"
 PATIENCE = 20.0
@@ -85,6 +88,11 @@ def cookie_of(user: User) -> str:
     return f"{settings.SESSION_COOKIE_NAME}={session.session_key}"
 
 
+async def in_database(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a sync function that uses the ORM."""
+    return await sync_to_async(function)(*args, **kwargs)
+
+
 class Client:
     """A websocket as a page has it."""
 
@@ -115,12 +123,11 @@ class Client:
 
     async def closed(self) -> int:
         """Wait until the server closes the socket, and return the code."""
-        try:
+        with suppress(ConnectionClosed):
             while True:
                 await self.read()
-        except ConnectionClosed as closed:
-            assert closed.rcvd is not None, "cut without a code"
-            return closed.rcvd.code
+        assert self.connection.close_code is not None
+        return self.connection.close_code
 
     @property
     def lines(self) -> list[Message]:
