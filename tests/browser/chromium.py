@@ -114,7 +114,8 @@ class Tab:
 
     def _try(self, expression: str) -> Any:
         try:
-            return self.evaluate(expression)
+            # An element has no value to return; that there is one is what counts.
+            return self.evaluate(f"(value => value instanceof Node || value)({expression})")
         except AssertionError:
             return None  # the page is being left, or has no such element yet
 
@@ -196,6 +197,7 @@ class Chromium:
         try:
             yield Tab(self._connection, session)
         finally:
+            self._call("Target.closeTarget", targetId=target)
             self._call("Target.disposeBrowserContext", browserContextId=context)
 
 
