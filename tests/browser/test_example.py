@@ -8,11 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.browser.chromium import Chromium, Tab, chromium, find_chromium
+from tests.browser.chromium import Chromium, Tab
 from tests.browser.example import Example, example
 
-EXECUTABLE = find_chromium()
-pytestmark = [pytest.mark.e2e, pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium here")]
+pytestmark = pytest.mark.e2e
 
 PERCENT = "parseInt(document.querySelector('[data-part=percent]').textContent)"
 STATUS = "document.querySelector('[data-part=status]').textContent"
@@ -24,13 +23,6 @@ AT_ONCE = 1.0  # seconds
 @pytest.fixture(scope="module")
 def site() -> Iterator[Example]:
     with example() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Chromium]:
-    assert EXECUTABLE
-    with chromium(EXECUTABLE) as running:
         yield running
 
 
