@@ -39,6 +39,8 @@ def prune(
     """
     if not 1 <= batch_size <= MAX_BATCH_SIZE:
         raise InvalidOption(f"A batch size of {batch_size!r} is impossible; give 1 to {MAX_BATCH_SIZE:,}.")
+    if older_than < timedelta(0):
+        raise InvalidOption(f"An age of {older_than} lies in the future.")
     try:
         cutoff = timezone.now() - older_than
         ranges = _ranges(cutoff)

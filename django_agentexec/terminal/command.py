@@ -12,7 +12,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
 from django.core.management.color import Style
 from django.db import DatabaseError, InterfaceError
-from pydantic import BaseModel
 
 from ..activity.writer import database
 from ..exceptions import ActivityNotFound, AgentExecError, InvalidContext, InvalidOption, UnknownTask
@@ -47,8 +46,8 @@ class Output:
         """Write a part of the answer."""
         self._stdout.write(clean(text))
 
-    def json(self, value: BaseModel | dict[str, Any] | list[Any] | object) -> None:
-        """Write the answer as JSON."""
+    def json(self, value: object) -> None:
+        """Write the answer as JSON: a schema, or what JSON holds."""
         self._stdout.write(to_json(value))
 
     def table(self, header: list[str], rows: list[list[object]], right: str = "") -> None:

@@ -95,6 +95,8 @@ def _context(definition: TaskDefinition[..., Any], text: str) -> BaseModel:
             f"The context does not fit task {definition.name!r} ({definition.context_type.__name__}):\n"
             + "\n".join(lines)
         ) from error
+    except Exception as error:  # a model's own validators may raise anything
+        raise InvalidContext(f"The context of task {definition.name!r} cannot be read: {one_line(error)}") from error
 
 
 def _shown(value: object) -> str:

@@ -10,7 +10,6 @@ import json
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -85,7 +84,7 @@ def age(seconds: float | None) -> str:
     return " ".join(parts)
 
 
-def to_json(value: Any) -> str:
+def to_json(value: object) -> str:
     """Return JSON of a schema, or of what JSON holds; no character of it steers a terminal."""
     content = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
     text = json.dumps(content, indent=2, ensure_ascii=False)

@@ -7,6 +7,7 @@ from uuid import UUID
 from django_agentexec import OpenAIRunner, task
 
 from .assistants import company_analyst, contract_reviewer
+from .library import DocumentNotFound
 from .model import build_model
 from .schemas import CheckedReview, CompanyBrief, ContractContext, ContractReview, ResearchContext
 from .shelf import Shelf
@@ -14,7 +15,7 @@ from .shelf import Shelf
 MAX_TURNS = 40  # a turn for each page and search, and some to spare
 
 
-@task("research_company", lock_key="company:{company}", api=True)
+@task("research_company", lock_key="company:{company}", api=True, give_up_on=[DocumentNotFound])
 async def research_company(agent_id: UUID, context: ResearchContext) -> CompanyBrief:
     """Read a company's report and return what one should know about the company."""
     shelf = await Shelf.of(agent_id)
@@ -26,7 +27,7 @@ async def research_company(agent_id: UUID, context: ResearchContext) -> CompanyB
     return result.final_output_as(CompanyBrief, raise_if_incorrect_type=True)
 
 
-@task("review_contract", lock_key="document:{document}", api=True)
+@task("review_contract", lock_key="document:{document}", api=True, give_up_on=[DocumentNotFound])
 async def review_contract(agent_id: UUID, context: ContractContext) -> CheckedReview:
     """Read a contract and return its parties, dates, sums and risky clauses, with quotes checked."""
     shelf = await Shelf.of(agent_id)

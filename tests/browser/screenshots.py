@@ -19,14 +19,14 @@ import requests
 
 from example_project.documents.catalogue import CONTRACTS, REPORTS
 from tests.browser.chromium import Tab, chromium, find_chromium
-from tests.browser.example import Example, example
+from tests.browser.example import PATIENCE, Example, example
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "screenshots"
 DOCUMENTS = [*CONTRACTS, *REPORTS]
 PAUSES = (1.0, 0.5, 3.0, 2.0, 0.5, 5.0, 1.5)  # seconds between two runs, round and round
 WIDTH, HEIGHT = 1200, 800
 SETTLED = 0.8  # seconds after which nothing slides into its place any more
-UNDER_WAY = 8.0  # seconds after which runs have come somewhere
+UNDER_WAY = 6.0  # seconds after which runs have come somewhere
 PERCENT = "parseInt(document.querySelector('[data-part=percent]').textContent)"
 
 
@@ -53,6 +53,13 @@ class Visitor:
     def cancel(self, run: str) -> None:
         """Cancel the run of this page."""
         self._post(f"{run}cancel/")
+
+    def wait_for_quiet(self) -> None:
+        """Return when nothing is queued or running."""
+        deadline = time.monotonic() + PATIENCE
+        while self._http.get(f"{self._site.url}/agents/activities/active/count/", timeout=30).json()["count"]:
+            assert time.monotonic() < deadline, "The runs do not end."
+            time.sleep(0.5)
 
     def _post(self, path: str, **fields: str) -> requests.Response:
         answer = self._http.post(self._site.url + path, data={"csrfmiddlewaretoken": self._token, **fields}, timeout=30)
@@ -84,9 +91,11 @@ def photograph(site: Example, tab: Tab, visitor: Visitor, folder: Path) -> None:
 
 def _example(site: Example, tab: Tab, visitor: Visitor) -> Iterator[tuple[str, bool]]:
     """Bring the example's pages up; yield each picture's name, and whether it shows what is below the fold."""
+    visitor.wait_for_quiet()  # else a run would wait for its lock key
     tab.open(site.url + visitor.start("saas-subscription-and-data-processing.md"))
     tab.until(f"{PERCENT} >= 40", 120)
     yield "example-run", False
+    visitor.wait_for_quiet()
     for document in DOCUMENTS:
         visitor.start(document)
     tab.open(site.url)
@@ -96,6 +105,7 @@ def _example(site: Example, tab: Tab, visitor: Visitor) -> Iterator[tuple[str, b
 
 def _admin(site: Example, tab: Tab, visitor: Visitor) -> Iterator[tuple[str, bool]]:
     """Bring the admin's pages up, as `_example` does."""
+    visitor.wait_for_quiet()
     runs = [visitor.start(document) for document in DOCUMENTS * 2]
     tab.open(f"{site.url}/admin/agentexec/activity/dashboard/")
     time.sleep(UNDER_WAY)
@@ -105,8 +115,6 @@ def _admin(site: Example, tab: Tab, visitor: Visitor) -> Iterator[tuple[str, boo
     tab.prefer(color_scheme="light")
     tab.open(f"{site.url}/admin/agentexec/activity/{runs[0].split('/')[2]}/change/")
     yield "activity", False
-    tab.open(f"{site.url}/admin/agentexec/activity/")
-    yield "activities", False
 
 
 def main(arguments: list[str]) -> int:

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.browser.chromium import Chromium, Tab, chromium, find_chromium
+from tests.browser.chromium import Chromium, Tab
 from tests.browser.example import Example, example
 
-EXECUTABLE = find_chromium()
-pytestmark = [pytest.mark.e2e, pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium here")]
+pytestmark = pytest.mark.e2e
 
 PERCENT = "parseInt(document.querySelector('[data-part=percent]').textContent)"
 STATUS = "document.querySelector('[data-part=status]').textContent"
@@ -24,13 +23,6 @@ AT_ONCE = 1.0  # seconds
 @pytest.fixture(scope="module")
 def site() -> Iterator[Example]:
     with example() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Chromium]:
-    assert EXECUTABLE
-    with chromium(EXECUTABLE) as running:
         yield running
 
 
@@ -123,6 +115,22 @@ def test_cancel_stops_the_run_on_screen_at_once_and_it_can_be_run_again(site: Ex
     assert tab.evaluate("window.isTheSamePage && document.querySelector('[data-part=attempt]').textContent") == "2"
     site.manage("agents", "cancel", agent_id, "--yes")
     tab.until(f"{STATUS} === 'canceled'", AT_ONCE)
+
+
+def test_text_that_a_handler_streams_is_shown_while_it_runs(site: Example, tab: Tab) -> None:
+    agent_id = start(tab, "master-services-agreement.md")
+    tab.until(f"{CONNECTION} === 'live' && {STATUS} === 'running'")
+
+    site.manage(
+        "shell", "-c",
+        "from django_agentexec.activity.streams import flush_stream, stream_text\n"
+        f"from uuid import UUID; stream_text(UUID('{agent_id}'), 'The supplier may ', 1); flush_stream()\n"
+        f"stream_text(UUID('{agent_id}'), 'end this agreement.', 1); flush_stream()",
+    )  # fmt: skip
+
+    tab.until("document.querySelector('[data-part=stream]').innerText === 'The supplier may end this agreement.'")
+    site.manage("agents", "cancel", agent_id, "--yes")
+    tab.until("document.querySelector('[data-part=streaming]').hidden")
 
 
 def test_the_list_moves_and_shows_what_another_page_has_started(site: Example, tab: Tab) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 from django.test import override_settings
@@ -15,6 +18,7 @@ from django_agentexec.queues.redis import RedisQueue
 from django_agentexec.schemas import ActivityDetailSchema, ActivityListSchema
 from django_agentexec.testing import drain
 from tests.commands import call, on_terminal, run
+from tests.pools import environment
 from tests.rows import row
 from tests.testapp.agents import Text, fail, keyed, report, shout
 
@@ -315,10 +319,14 @@ def test_enqueue_works_while_redis_is_away(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_who_stops_reading_causes_no_traceback() -> None:
-    keyed.enqueue_many([keyed.context_type(key=str(n)) for n in range(2_000)])
+    keyed.enqueue_many([keyed.context_type(key=str(number)) for number in range(2_000)])
+    command = [sys.executable, "-m", "django", "agents", "list", "--limit", "2000"]
 
-    with on_terminal("agents", "list") as _:
-        pass  # a terminal that closes at once
-    answer = run("agents", "list", "--limit", "2000")
-    assert answer.code == 0
-    assert len(answer.out.splitlines()) == 2_001
+    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=environment()) as process:
+        assert process.stdout
+        assert process.stdout.readline().startswith("id")
+        process.stdout.close()
+        assert process.stderr
+        assert "Error" not in process.stderr.read()
+
+    assert process.returncode == 0

@@ -176,6 +176,14 @@ def test_an_age_before_all_times_is_refused() -> None:
     assert "too far" in answer.err
 
 
+def test_an_age_in_the_future_is_refused() -> None:
+    kept = {old()}
+
+    with pytest.raises(InvalidOption, match="future"):
+        next(prune(timedelta(days=-1)))
+    assert left() == kept
+
+
 @pytest.mark.parametrize("size", [0, -1, 10_001])
 def test_an_impossible_batch_size_is_refused(size: int) -> None:
     with pytest.raises(InvalidOption, match="batch size"):

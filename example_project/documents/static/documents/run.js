@@ -65,6 +65,7 @@ function stream(message) {
   const text = part("stream");
   if (message) {
     lastStreamId = message.stream_id;
+    if (!ACTIVE.includes(state.status)) return; // a replay of what has become a result
     text.textContent = (text.textContent + message.text).slice(-MOST_STREAMED);
     text.scrollTop = text.scrollHeight;
   } else {
@@ -89,7 +90,7 @@ async function ended(status) {
   }
   stream(null);
   const response = await fetch(page.dataset.result, { headers: { "X-Requested-With": "fetch" } });
-  if (response.ok && state.status === status) result.innerHTML = await response.text();
+  if (response.ok && !response.redirected && state.status === status) result.innerHTML = await response.text();
 }
 
 for (const form of page.querySelectorAll("form[data-verb]")) {

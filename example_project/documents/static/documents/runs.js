@@ -4,6 +4,8 @@ import { Live, connectionShower, showProgress, showStatus } from "./live.js";
 
 const list = document.getElementById("runs");
 const isFirstPage = list.dataset.isFirstPage === "true";
+const FINISHED = ["complete", "error", "canceled"];
+let newest = [...list.children].map((row) => row.id).sort().at(-1) ?? "";
 const show = connectionShower(document.getElementById("connection"));
 
 new Live({
@@ -12,14 +14,15 @@ new Live({
   onState: show,
   onMessage(message) {
     const activities = message.activities ?? message.body?.items ?? (message.activity ? [message.activity] : []);
-    // A list has the newest first, and each new row goes to the top.
-    for (const activity of [...activities].reverse()) update(activity);
+    // The oldest first, since each new row goes to the top.
+    for (const activity of [...activities].sort((a, b) => (a.agent_id < b.agent_id ? -1 : 1))) update(activity);
   },
 });
 
 function update(activity) {
   const row = document.getElementById(`run-${activity.agent_id}`) ?? added(activity);
-  if (!row) return;
+  // What had ended when the page was made shows its result's headline, which lists do not send.
+  if (!row || (row.className === activity.status && FINISHED.includes(activity.status))) return;
   row.className = activity.status;
   showStatus(row.querySelector("[data-status]"), activity.status);
   showProgress(row.querySelector(".bar"), activity.percentage);
@@ -28,7 +31,9 @@ function update(activity) {
 }
 
 function added(activity) {
-  if (!isFirstPage) return null;
+  // Ids are time-ordered. What is older than all on the page belongs to another page.
+  if (!isFirstPage || `run-${activity.agent_id}` < newest) return null;
+  newest = `run-${activity.agent_id}`;
   const row = document.getElementById("run-row").content.firstElementChild.cloneNode(true);
   row.id = `run-${activity.agent_id}`;
   const link = row.querySelector("a");
