@@ -8,7 +8,22 @@ import os
 SECRET_KEY = "only-for-benchmarks"
 DEBUG = False
 USE_TZ = True
-INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "django_agentexec", "benchmarks"]
+INSTALLED_APPS = [
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "django.contrib.sessions",
+    "channels",
+    "django_agentexec",
+    "django_agentexec.live",
+    "benchmarks",
+]
+ALLOWED_HOSTS = ["127.0.0.1"]
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [os.environ["BENCHMARK_REDIS"]]},
+    }
+}
 DATABASES = {"default": json.loads(os.environ["BENCHMARK_DATABASE"])}
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},

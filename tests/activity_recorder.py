@@ -23,6 +23,7 @@ class ActivityRecorder:
 
     def __init__(self) -> None:
         self.updates: list[tuple[str, int | None]] = []
+        self.streamed: list[str] = []
         self.usage: Counter[str] = Counter()
         self.usage_writes = 0
         self.ids: set[UUID] = set()
@@ -41,6 +42,13 @@ class ActivityRecorder:
         if percentage is not None and not 0 <= percentage <= 100:
             raise InvalidPercentage(f"{percentage} is no percentage.")
         self.updates.append((message, percentage))
+
+    def stream(self, agent_id: UUID, text: str) -> None:
+        self.ids.add(agent_id)
+        self.streamed.append(text)
+
+    async def aflush_stream(self) -> None:
+        self.streamed.append("")
 
     async def aadd_usage(self, agent_id: UUID, usage: Mapping[str, int]) -> None:
         self.ids.add(agent_id)

@@ -21,7 +21,7 @@ from .layer import Complaints, shared_layer
 from .link import LayerLink
 from .reading import read_versions
 from .subscriptions import ActivitySubscription, FeedSubscription, Subscription
-from .threads import in_thread
+from .threads import end_tasks, in_thread
 from .topics import Hint
 
 logger = logging.getLogger(__name__)
@@ -153,9 +153,7 @@ class Hub:
     async def _stop(self) -> None:
         tasks, self._tasks = self._tasks, []
         link, self._link = self._link, None
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks)
         if link is not None:
             await link.close()
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 
 from .layer import ChannelLayer, Complaints
+from .threads import end_tasks
 from .topics import Hint
 
 logger = logging.getLogger(__name__)
@@ -75,9 +75,7 @@ class LayerLink:
         for topic in list(self._joined):
             await self.leave(topic)
         if self._receiver is not None:
-            self._receiver.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._receiver
+            await end_tasks([self._receiver])
 
     async def _try_to_join(self, topic: str) -> bool:
         loop = asyncio.get_running_loop()

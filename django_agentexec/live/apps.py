@@ -13,7 +13,8 @@ class AgentExecLiveConfig(AppConfig):
     verbose_name = "Agents, live"
 
     def ready(self) -> None:
-        """Announce changes from this process on."""
+        """Announce changes from this process on, and register the checks."""
         from ..events.publisher import connect
+        from . import checks  # noqa: F401  # registers on import
 
         connect()

@@ -16,6 +16,9 @@ from .connection import reachable
 from .live import Chunk, LiveStore
 
 
+FORGOTTEN_AFTER = 600  # seconds after which a set of watchers that nobody adds to is deleted
+
+
 class RedisLiveStore(LiveStore):
     """Uses the queue's client, and its prefix for the keys `<prefix>:stream:<agent_id>` and `<prefix>:watched`."""
 
@@ -53,8 +56,8 @@ class RedisLiveStore(LiveStore):
             until = self._now() + seconds
             pipe = self._client().pipeline(transaction=False)
             pipe.zadd(self._watched, dict.fromkeys(topics, until), gt=True)
-            # A time limit, so that a set that nobody reads any more does not stay for ever.
-            pipe.pexpire(self._watched, int(seconds * 1000))
+            # So that a set that nobody reads any more does not stay for ever.
+            pipe.expire(self._watched, int(seconds) + FORGOTTEN_AFTER)
             pipe.execute()
 
     def watched(self) -> frozenset[str]:

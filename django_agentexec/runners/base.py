@@ -87,6 +87,14 @@ class BaseAgentRunner(ABC, Generic[ReportTool]):
         """
         await activity.aupdate(self.agent_id, message, percentage)
 
+    def stream(self, text: str) -> None:
+        """Show `text`, a piece of the model's answer, to whoever follows the activity live. Never waits."""
+        activity.stream(self.agent_id, text)
+
+    async def flush_stream(self) -> None:
+        """Wait, 2 seconds at most, until all streamed text can be read: before the activity's end is told."""
+        await activity.aflush_stream()
+
     async def add_usage(self, usage: Mapping[str, int]) -> None:
         """Add token counts to the activity's.
 

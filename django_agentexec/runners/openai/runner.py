@@ -31,6 +31,7 @@ from django_agentexec.runners.base import BaseAgentRunner
 
 from .defaults import with_defaults
 from .hooks import JoinedHooks, StepHooks, log_level
+from .text import TextStream
 from .tracing import configure_tracing
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
     A run's steps go into the activity's log (as far as the setting `RUNNER_LOG` says), its token counts
     onto the activity, however it ends. With `max_turns_recovery`, a run that has used up its turns
     is told `wrap_up_prompt` and goes on for at most `recovery_turns` more, at least 1. `tools.report_status`
-    lets the agent report its own progress; `prompts.report_status` tells it to.
+    lets the agent report its own progress; `prompts.report_status` tells it to. With `stream`, the text that
+    the model writes is shown to whoever follows the activity live, as it comes.
 
     Raises `InvalidOption` for `recovery_turns` below 1.
     """
@@ -62,11 +64,13 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         wrap_up_prompt: str | None = None,
         recovery_turns: int = 5,
         report_status_prompt: str | None = None,
+        stream: bool = False,
     ) -> None:
         if recovery_turns < 1:
             raise InvalidOption(f"OpenAIRunner(recovery_turns={recovery_turns!r}) must be at least 1.")
         self.max_turns_recovery = max_turns_recovery
         self.recovery_turns = recovery_turns
+        self._text = TextStream(self.stream) if stream else None
         self._ended: InvalidTransition | None = None
         super().__init__(agent_id, report_status_prompt=report_status_prompt, wrap_up_prompt=wrap_up_prompt)
 
@@ -114,6 +118,8 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         except BaseException:
             await self._save_usage_of_failed(result, earlier)
             raise
+        if self._text is not None:
+            await self.flush_stream()
         await self._save_usage(result, earlier)
         return result
 
@@ -166,6 +172,8 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         stream = cast(AsyncGenerator[StreamEvent, None], result.stream_events())
         try:
             async for event in stream:
+                if self._text is not None:
+                    self._text.hear(event)
                 if forwarder is not None:
                     outcome = forwarder(event)
                     if inspect.isawaitable(outcome):

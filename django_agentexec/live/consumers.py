@@ -1,0 +1,268 @@
+"""The websockets: `FeedConsumer` follows all that its user may see, `ActivityConsumer` one activity.
+
+The protocol is in docs/live.md. Origin and session are checked here, whatever the project's routing does; what
+is followed, and all that is told, comes from `events`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+from uuid import UUID
+
+from channels.generic.websocket import AsyncWebsocketConsumer
+
+from ..events import Follower
+from ..events.reading import Json
+from ..events.threads import end_tasks, in_thread
+from ..exceptions import ActivityNotFound
+from ..policy import Permission
+from ..queues.live import is_stream_id
+from . import access
+from .access import FORBIDDEN, NO_SUCH_ACTIVITY, Refused
+from .commands import MOST_IDS, Command, Invalid, Unreadable, log_id, parse
+from .origin import is_own_origin
+from .rate import Allowance
+
+if TYPE_CHECKING:
+    from ..policy import User
+
+logger = logging.getLogger(__name__)
+
+UNREADABLE = 4400
+TOO_SLOW = 4408
+FAILED = 1011  # RFC 6455: an unexpected condition on the server's side
+
+SEND_TIMEOUT = 10.0  # seconds that a client may take no message before it counts as too slow
+CLOSE_TIMEOUT = 30.0  # seconds that it then has to read the reason
+ASK_AGAIN = 60.0  # seconds between two looks whether the user is still signed in and may still follow
+MOST_UNSENT = 500  # answers and snapshots that wait for a client
+STEERING = {"cancel": Permission.CANCEL, "retry": Permission.RETRY}
+
+
+class _Socket(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no types
+    """What both sockets share. `follow` and `check` are the subclasses' own."""
+
+    channel_layer_alias = ""  # none: the followers of a process share one ear on the layer
+    follower: Follower
+
+    async def follow(self, user: User) -> None:
+        """Begin to follow what this socket is for. Raises `Refused`, `Invalid`, `ActivityNotFound`."""
+        raise NotImplementedError
+
+    async def check(self, user: User) -> None:
+        """Raise `Refused` if `user` may not follow any more what this socket is for."""
+        raise NotImplementedError
+
+    # From opening to closing
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self._main = asyncio.current_task()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._allowance = Allowance()
+        self._seq = 0
+        self._is_closing = self._is_dropped = False
+        self.follower = Follower()
+        try:
+            await super().__call__(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self._is_dropped:
+                raise
+        finally:
+            await end_tasks(self._tasks)
+            await self.follower.close()
+
+    async def connect(self) -> None:
+        """Accept, then check: a socket that is refused before it is open cannot tell why."""
+        await self.accept()
+        if not is_own_origin(self.scope):
+            await self.end(FORBIDDEN, "This origin may not connect.")
+            return
+        try:
+            await self.follow(await in_thread(access.signed_in, self.scope))
+        except Refused as refusal:
+            await self.end(refusal.close_code, str(refusal))
+        except ActivityNotFound as error:
+            await self.end(NO_SUCH_ACTIVITY, str(error))
+        except Invalid as error:
+            await self.end(UNREADABLE, str(error))
+        else:
+            loop = asyncio.get_running_loop()
+            self._tasks = [loop.create_task(self._write()), loop.create_task(self._guard())]
+
+    async def end(self, code: int, reason: str) -> None:
+        """Close the socket, once; drop it if the client does not even read that."""
+        if self._is_closing:
+            return
+        self._is_closing = True
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self.close(code, _short(reason))
+        except Exception as error:  # noqa: BLE001  # gone already, or does not read
+            logger.debug("A websocket ended before it was closed with %d: %s", code, error)
+            self._is_dropped = True
+            if self._main is not None:
+                self._main.cancel()
+
+    # Towards the client
+
+    async def _write(self) -> None:
+        try:
+            while not self._is_closing:
+                message = await self.follower.next()
+                if self._is_last(message):
+                    await self.end(NO_SUCH_ACTIVITY, str(message["message"]))
+                    return
+                if len(self.follower.mailbox) > MOST_UNSENT:
+                    raise TimeoutError
+                async with asyncio.timeout(SEND_TIMEOUT):
+                    await self._send(message)
+        except TimeoutError:
+            await self.end(TOO_SLOW, "Too slow. Connect again with ?after= the last log id that you have.")
+        except OSError:
+            return  # the client is gone
+        except Exception:
+            logger.exception("A websocket failed.")
+            await self.end(FAILED, "The server failed.")
+
+    async def _send(self, message: Json) -> None:
+        self._seq += 1
+        text = json.dumps({"type": message["type"], "seq": self._seq, **message}, separators=(",", ":"))
+        await self.send(text_data=text)
+
+    def _is_last(self, message: Json) -> bool:
+        """Whether the socket has nothing to live for after this message."""
+        return False
+
+    async def _guard(self) -> None:
+        while not self._is_closing:
+            await asyncio.sleep(ASK_AGAIN)
+            try:
+                user = await in_thread(access.signed_in, self.scope)
+                await self.check(user)
+                self.follower.renew(user)
+                await self._drop_invisible(user)
+            except Refused as refusal:
+                await self.end(refusal.close_code, str(refusal))
+            except Exception:
+                # The database may be away for a moment; nothing is told from it meanwhile either.
+                logger.warning("A websocket's permissions could not be checked; trying again.", exc_info=True)
+
+    async def _drop_invisible(self, user: User) -> None:
+        followed = self.follower.activities
+        for agent_id in set(followed) - await in_thread(access.still_visible, user, followed):
+            await self.follower.unfollow(agent_id)
+            self.follower.mailbox.put(_error("not_found", f"There is no activity {agent_id}."))
+
+    # From the client
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Answer a message: `done`, `error`, or a close with 4400 for what is no message."""
+        if self._is_closing:
+            return
+        if not self._allowance.take():
+            await self.end(UNREADABLE, "Too many messages.")
+            return
+        try:
+            command = parse(text_data)
+            if command is not None:
+                await self._obey(command)
+        except Unreadable as error:
+            await self.end(UNREADABLE, str(error))
+        except Invalid as error:
+            self.follower.mailbox.put(_error("invalid", str(error), error.request))
+        except Exception:
+            # For example a database that is away: the socket and what it follows may well survive that.
+            logger.exception("A message over a websocket could not be answered.")
+            self.follower.mailbox.put(_error("failed", "The server could not do this; try again."))
+
+    async def _obey(self, command: Command) -> None:
+        try:
+            user = await in_thread(access.signed_in, self.scope)
+            if command.verb in STEERING:
+                await in_thread(access.steer, user, command.agent_ids[0], STEERING[command.verb])
+            elif command.verb == "subscribe":
+                await self._subscribe(user, command)
+            else:
+                for agent_id in command.agent_ids:
+                    await self.follower.unfollow(agent_id)
+        except Refused as refusal:
+            if refusal.close_code == access.NOT_SIGNED_IN:
+                await self.end(refusal.close_code, str(refusal))
+                return
+            answer = _error(refusal.code, str(refusal), command.request)
+        else:
+            answer = {"type": "done", "request": command.request}
+        self.follower.mailbox.put(answer)
+
+    async def _subscribe(self, user: User, command: Command) -> None:
+        """Follow those that exist; raise `Refused` for the first of the others."""
+        new = set(command.agent_ids) - set(self.follower.activities)
+        if len(self.follower.activities) + len(new) > MOST_IDS:
+            raise Refused(FORBIDDEN, "too_many", f"A socket follows {MOST_IDS} activities at most.")
+        refusal: Refused | None = None
+        for agent_id in command.agent_ids:
+            try:
+                await in_thread(access.check_activity, user, agent_id, Permission.VIEW)
+                await self.follower.follow_activity(agent_id, command.after.get(agent_id))
+            except Refused as error:
+                refusal = refusal or error
+            except ActivityNotFound as error:
+                refusal = refusal or Refused(NO_SUCH_ACTIVITY, "not_found", str(error))
+        if refusal is not None:
+            raise refusal
+
+
+class FeedConsumer(_Socket):
+    """`ws/agents/activities/`: the feed of the user's audience."""
+
+    audience = ""
+
+    async def follow(self, user: User) -> None:
+        """Begin with a snapshot of what `user` may see."""
+        self.audience = await in_thread(access.feed_of, user)
+        await self.follower.follow_feed(self.audience, user)
+
+    async def check(self, user: User) -> None:
+        """Raise `Refused` if the user has no feed any more, or another one."""
+        if await in_thread(access.feed_of, user) != self.audience:
+            raise Refused(FORBIDDEN, "forbidden", "You follow another feed now; connect again.")
+
+
+class ActivityConsumer(_Socket):
+    """`ws/agents/activities/{agent_id}/`, with `?after=` and `?stream_after=`."""
+
+    @property
+    def agent_id(self) -> UUID:
+        """The activity that the path names."""
+        agent_id: UUID = self.scope["url_route"]["kwargs"]["agent_id"]
+        return agent_id
+
+    async def follow(self, user: User) -> None:
+        """Begin with a snapshot of the activity, with the lines that the client does not have."""
+        query = parse_qs(self.scope.get("query_string", b"").decode("latin1"))
+        after = log_id(query["after"][-1]) if "after" in query else None
+        stream_after = query["stream_after"][-1] if "stream_after" in query else None
+        if stream_after is not None and not is_stream_id(stream_after):
+            raise Invalid(f"{stream_after[:50]!r} is no position in a stream.", None)
+        await in_thread(access.check_activity, user, self.agent_id, Permission.VIEW)
+        await self.follower.follow_activity(self.agent_id, after, stream_after)
+
+    async def check(self, user: User) -> None:
+        """Raise `Refused` if the user may not see the activity any more."""
+        await in_thread(access.check_activity, user, self.agent_id, Permission.VIEW)
+
+    def _is_last(self, message: Json) -> bool:
+        return message["type"] == "error" and message.get("agent_id") == str(self.agent_id)
+
+
+def _error(code: str, message: str, request: object = None) -> Json:
+    return {"type": "error", "code": code, "message": message, "request": request}
+
+
+def _short(reason: str) -> str:
+    """Return as much of `reason` as a close frame holds: 123 bytes (RFC 6455, section 5.5)."""
+    return reason.encode()[:123].decode(errors="ignore")

@@ -1,0 +1,162 @@
+"""Live updates between processes: workers and other writers here, a server and its pages there."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import User
+
+from django_agentexec import activity
+from django_agentexec.events import hub
+from django_agentexec.models import ActivityLog
+from tests.e2e.journal import Journal
+from tests.live import Server, client, cookie_of, in_database, path_of, serve
+from tests.pools import environment, pool, until
+from tests.servers import Valkey, valkey_server
+from tests.testapp.agents import Text, Work, report, sync_work
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
+
+PATIENCE = 60.0
+WRITER = """
+import django, sys
+django.setup()
+from django_agentexec import activity
+from django_agentexec.events import hub
+for number in range(int(sys.argv[2])):
+    activity.update(sys.argv[1], f"{sys.argv[3]} {number}")
+"""
+
+
+@pytest.fixture
+def server(settings: Any) -> Iterator[Server]:
+    settings.ALLOWED_HOSTS = ["127.0.0.1"]
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture
+def root() -> str:
+    """The cookie of someone who may do everything."""
+    return cookie_of(User.objects.create_superuser("root", password="x"))
+
+
+@pytest.fixture
+def own_layer(settings: Any) -> Iterator[Valkey]:
+    """A server of its own for the channel layer."""
+    with valkey_server() as running:
+        layer = {**settings.CHANNEL_LAYERS["default"], "CONFIG": {"hosts": [running.url]}}
+        settings.CHANNEL_LAYERS = {"default": layer}
+        yield running
+
+
+def log_of(agent_id: UUID) -> list[int]:
+    """Return the ids of the activity's whole log."""
+    return list(ActivityLog.objects.filter(activity_id=agent_id).values_list("id", flat=True))
+
+
+async def test_a_page_sees_a_run_in_a_worker_from_queue_to_end(server: Server, root: str) -> None:
+    handle = await report.aenqueue(Text(text="Acme is fine"))
+
+    async with client(server, path_of(handle.agent_id), cookie=root) as page, asyncio.timeout(PATIENCE):
+        await page.read()
+        with pool("--workers", "1", "--burst"):
+            await page.read_until_status("complete")
+
+    states = [message["activity"]["status"] for message in page.seen if "activity" in message]
+    assert states[0] == "queued"
+    assert [line["message"] for line in page.lines] == [
+        "Waiting to start.",
+        "Task started.",
+        "Counting",
+        "Task completed successfully.",
+    ]
+
+
+async def test_a_cancel_over_the_socket_stops_the_handler(server: Server, root: str, journal: Journal) -> None:
+    handle = await sync_work.aenqueue(Work(journal=str(journal.path), name="long", seconds=60.0))
+
+    with pool("--workers", "1"):
+        async with client(server, path_of(handle.agent_id), cookie=root) as page, asyncio.timeout(PATIENCE):
+            await page.read_until_status("running")
+            await page.send(cancel=str(handle.agent_id))
+            await page.read_until_status("canceled")
+        await asyncio.to_thread(until, lambda: journal.names("canceled"), "the handler stopped")
+
+    assert journal.names("end") == []
+
+
+async def test_lines_of_two_processes_come_in_order(server: Server, root: str) -> None:
+    agent_id = await activity.acreate("import")
+
+    async with client(server, path_of(agent_id), cookie=root) as page, asyncio.timeout(PATIENCE):
+        await page.read()
+        writers = [await sync_to_async(start_writer)(agent_id, name, 200) for name in ("one", "two")]
+        while len(page.lines) < 401:
+            await page.read()
+        assert [await asyncio.to_thread(writer.wait, PATIENCE) for writer in writers] == [0, 0]
+
+    assert [line["id"] for line in page.lines] == await in_database(log_of, agent_id)
+    assert len(page.seen) < 400
+
+
+def start_writer(agent_id: UUID, name: str, count: int) -> subprocess.Popen[bytes]:
+    """Start a process that writes `count` lines."""
+    return subprocess.Popen([sys.executable, "-c", WRITER, str(agent_id), str(count), name], env=environment())
+
+
+async def test_pages_catch_up_after_the_layers_server_was_away(own_layer: Valkey, server: Server, root: str) -> None:
+    agent_id = await activity.acreate("import")
+
+    async with client(server, path_of(agent_id), cookie=root) as page, asyncio.timeout(PATIENCE):
+        await page.read()
+        await activity.aupdate(agent_id, "before")
+        while len(page.lines) < 2:
+            await page.read()
+        own_layer.kill()
+        await activity.aupdate(agent_id, "while it is away")
+        while len(page.lines) < 3:
+            await page.read()
+        await asyncio.to_thread(own_layer.start)
+        await activity.acomplete(agent_id, "after")
+        await page.read_until_status("complete")
+
+    assert [line["message"] for line in page.lines] == ["Waiting to start.", "before", "while it is away", "after"]
+
+
+async def test_hints_come_again_after_the_layers_server_was_away(
+    own_layer: Valkey, server: Server, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CHECK", "POLL", "SETTLED"):  # so that nothing but a hint can tell
+        monkeypatch.setattr(hub, name, 600.0)
+    agent_id = await activity.acreate("import")
+
+    async with client(server, path_of(agent_id), cookie=root) as page, asyncio.timeout(PATIENCE):
+        await page.read()
+        own_layer.kill()
+        await asyncio.to_thread(own_layer.start)
+        reading = asyncio.create_task(page.read_until("activity"))
+        while not reading.done():
+            await activity.aupdate(agent_id, "again")
+            await asyncio.wait([reading], timeout=0.2)
+
+
+async def test_a_page_opened_while_the_layers_server_is_away_is_served(
+    own_layer: Valkey, server: Server, root: str
+) -> None:
+    agent_id = await activity.acreate("import")
+    own_layer.kill()
+
+    async with client(server, path_of(agent_id), cookie=root) as page, asyncio.timeout(PATIENCE):
+        await page.read()
+        await activity.acomplete(agent_id)
+        await page.read_until_status("complete")
+
+    assert [line["message"] for line in page.lines] == ["Waiting to start.", "Task completed successfully."]
