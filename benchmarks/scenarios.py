@@ -20,6 +20,7 @@ from django.utils import timezone
 from benchmarks.agents import Canceled, Key, Nothing, Pause, canceled, clock, keyed, noop, pause
 from benchmarks.pools import all_finished, pool, until
 from django_agentexec import activity
+from django_agentexec.api.filters import searched
 from django_agentexec.conf import conf
 from django_agentexec.ids import uuid7
 from django_agentexec.models import Activity
@@ -186,6 +187,7 @@ def list_million(rows: int = 1_000_000, samples: int = 9) -> Figures:
         "errors": Activity.objects.filter(status="error").order_by("-agent_id"),
         "task": Activity.objects.of_type("task-7").active_first(),
         "tenant": Activity.objects.all().for_metadata(organization_id="org-7").active_first(),
+        "search_without_hit": searched(Activity.objects.all(), "nowhere").active_first(),
         "last_week": Activity.objects.filter(created_at__gte=timezone.now() - timedelta(days=7)).active_first(),
         "small_tenant": Activity.objects.all().for_metadata(organization_id="small").active_first(),
     }
