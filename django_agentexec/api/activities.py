@@ -15,6 +15,7 @@ from ..activity.queries import page_of
 from ..conf import conf
 from ..exceptions import ActivityNotFound
 from ..models import Activity, ActivityLog, Status
+from ..privacy import for_strangers
 from ..schemas import ActivityCountSchema, ActivityDetailSchema, ActivityListSchema
 from ..values import checked_id
 from .base import AgentView
@@ -23,7 +24,6 @@ from .filters import ActivityFilter, filter_parameters, filtered
 from .openapi import operation, query_parameters
 from .parameters import NoParameters, Paging, Waiting
 from .permissions import MayView
-from .privacy import for_strangers
 from .waiting import wait_for_change
 
 _NO_RESULT = {

@@ -25,11 +25,11 @@ from ..events.follow import Allowed
 from ..events.threads import in_thread
 from ..exceptions import ActivityNotFound
 from ..models import FINISHED, Activity, ActivityLog
+from ..privacy import for_strangers
 from .base import AgentView, FirstRenderer
 from .errors import NeedsAsgi
 from .openapi import operation
 from .permissions import MayView
-from .privacy import for_strangers
 
 RECONNECT = 2_000  # milliseconds until a client that was cut off comes back
 _EVENT_ID = re.compile(r"([0-9]{1,18})(?:/([0-9]{1,20}-[0-9]{1,20}))?", re.ASCII)

@@ -1,4 +1,7 @@
-"""What tells of the servers, and leaves only for those who may see them: tracebacks and workers' names."""
+"""What tells of the servers, and leaves only for those who may see them: tracebacks and workers' names.
+
+REST, server-sent events and websockets pass what they send to others than monitors through here.
+"""
 
 from __future__ import annotations
 
