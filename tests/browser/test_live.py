@@ -8,7 +8,8 @@ from uuid import UUID
 from django_agentexec import activity
 from django_agentexec.models import ActivityLog, Status
 from tests.admin_pages import DASHBOARD, page_of
-from tests.browser.conftest import Page
+from tests.browser.chromium import Chromium
+from tests.browser.conftest import Page, signed_in_page
 from tests.e2e.journal import Journal
 from tests.live import Server
 from tests.pools import pool, until
@@ -74,6 +75,24 @@ def test_the_dashboard_polls_while_its_socket_is_away(live_page: Page, server: S
 
     live_page.tab.until(f"document.querySelector('li[data-id=\"{agent_id}\"] progress').value === 80")
     is_live(live_page)
+
+
+def test_a_server_without_sockets_is_asked_three_times_later_and_later(browser: Chromium, live_server: object) -> None:
+    with signed_in_page(browser, str(live_server)) as page:
+        count = "const Plain = WebSocket; window.asked = []; window.WebSocket = class extends Plain"
+        count += " { constructor(url) { asked.push(performance.now()); super(url) } }"
+        page.tab.call("Page.addScriptToEvaluateOnNewDocument", source=count)
+        agent_id = running()
+        page.open(DASHBOARD)
+
+        first, second, third = page.tab.until("asked.length >= 3 && asked")
+        activity.update(agent_id, "Writing", percentage=80)
+        page.tab.until(f"document.querySelector('li[data-id=\"{agent_id}\"] progress').value === 80")
+
+        assert second - first >= 500
+        assert third - second >= 1_000
+        assert page.tab.evaluate("asked.length") == 3
+        page.tab.errors.clear()  # the browser tells of each socket that failed
 
 
 def test_a_cancel_in_the_admin_stops_a_running_agent_within_a_second(live_page: Page, tmp_path: Path) -> None:
