@@ -15,7 +15,7 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ObjectDoesNotExist
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponseBase, StreamingHttpResponse
-from drf_spectacular.utils import OpenApiParameter
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -85,7 +85,7 @@ class ActivityEventsView(AgentView):
 
     @operation(
         "follow_activity",
-        {(200, "text/event-stream"): _EVENT, 204: {"description": "It is over, and you know all."}},
+        {(200, "text/event-stream"): _EVENT, 204: OpenApiResponse(None, "It is over, and you know all.")},
         errors=[400, 404, 501],
         parameters=lambda: [OpenApiParameter("Last-Event-ID", _SCHEMA, OpenApiParameter.HEADER)],
     )

@@ -22,11 +22,11 @@ MAX_KEY = 255  # characters
 _DIGITS = 64  # of one digest
 
 
-def idempotency_key(request: Request, task: str, stamp: Mapping[str, Any], asked: Any) -> str | None:
+def idempotency_key(request: Request, task: str, stamp: Mapping[str, Any], body: bytes) -> str | None:
     """Return the key for `enqueue`, or None without the header.
 
-    `asked` is all that makes the request, as JSON values. Raises 400 for an impossible key, and 422 for one
-    that came with another request before. One query.
+    `body` is valid JSON. Raises 400 for an impossible key, and 422 for one that came with another body or query
+    before. One query.
     """
     given = request.headers.get(HEADER)
     if given is None:
@@ -34,7 +34,7 @@ def idempotency_key(request: Request, task: str, stamp: Mapping[str, Any], asked
     if not (1 <= len(given) <= MAX_KEY and given.isascii() and given.isprintable()):
         raise ValidationError({HEADER: [f"{given[:80]!r}: give 1 to {MAX_KEY} printable ASCII characters."]})
     caller = _digest([str(request.user.pk), dict(stamp), given])
-    key = caller + _digest(asked)
+    key = caller + _digest([json.loads(body), request.query_params.urlencode()])
     # A range, since it uses the index in every collation, as a prefix would not.
     known = Activity.objects.filter(
         agent_type=task, idempotency_key__gte=caller + "0" * _DIGITS, idempotency_key__lte=caller + "f" * _DIGITS

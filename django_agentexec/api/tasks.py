@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from typing import Any, NoReturn
 from urllib.parse import unquote
 
@@ -156,13 +155,12 @@ class EnqueueView(AgentView):
         parsed: Any = request.data
         body: bytes = parsed.get("json", b"{}")  # no body is an empty context
         context = _context(task, body)
-        asked = [json.loads(body), request.query_params.urlencode()]
         handle = task.enqueue(
             context,
             priority=priority,
             delay=options.delay,
             metadata={**metadata, **stamp},
-            idempotency_key=idempotency_key(request, task.name, stamp, asked),
+            idempotency_key=idempotency_key(request, task.name, stamp, body),
         )
         return self._accepted(handle)
 

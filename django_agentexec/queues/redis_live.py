@@ -15,7 +15,6 @@ from ..conf import conf
 from .connection import reachable
 from .live import Chunk, LiveStore
 
-
 FORGOTTEN_AFTER = 600  # seconds after which a set of watchers that nobody adds to is deleted
 
 

@@ -95,7 +95,7 @@ def test_text_is_no_number() -> None:
     assert answer.json() == {"first": {"number": ["Input should be a valid integer"]}}
 
 
-@pytest.mark.parametrize("body", [b"{", b"\xff", b"nan", b'{"title": "\\ud800"}'])
+@pytest.mark.parametrize("body", [b"{", b"\xff", b"nan", b'{"title": "\\ud800"}', b"[" * 5_000, b"9" * 5_000])
 def test_what_is_no_json_is_refused(body: bytes) -> None:
     answer = enqueuer().post(URL, body, content_type="application/json")
 
