@@ -200,6 +200,19 @@ def list_million(rows: int = 1_000_000, samples: int = 9) -> Figures:
     return figures
 
 
+def websocket_fanout(clients: int = 500, changes: int = 20) -> Figures:
+    """Milliseconds from the call of update to its arrival at each of 500 websockets of one server process."""
+    from benchmarks.sockets import fanout
+
+    waits, messages = fanout(clients, changes)
+    return {
+        "p50_ms": statistics.median(waits),
+        "p99_ms": statistics.quantiles(waits, n=100)[98],
+        "max_ms": max(waits),
+        "messages_per_client": messages / clients,
+    }
+
+
 SCENARIOS: dict[str, Callable[[], Figures]] = {
     scenario.__name__: scenario
     for scenario in (
@@ -216,6 +229,7 @@ SCENARIOS: dict[str, Callable[[], Figures]] = {
         memory,
         recovery,
         list_million,
+        websocket_fanout,
     )
 }
 

@@ -78,6 +78,8 @@ class Publisher:
             self._hurry.clear()
 
     def _wake(self) -> None:
+        if self._noted.is_set():
+            return  # the usual case while much happens: it costs a worker under a microsecond
         self._is_empty.clear()
         self._noted.set()
         if self._thread is None:
@@ -125,7 +127,8 @@ class Publisher:
         """Return what is watched, as it was half a second ago at worst."""
         here = topics_of_this_process() if shared_layer() is None else frozenset()
         now = time.monotonic()
-        if now - self._looked >= LOOK_INTERVAL:
+        # While nobody watched, each round looks: a new follower's first change is late, but not lost.
+        if not self._watched or now - self._looked >= LOOK_INTERVAL:
             self._looked = now
             self._watched = get_queue().live.watched() | here
         return self._watched | here
