@@ -15,6 +15,7 @@ from .metadata import known_keys, with_entry
 
 _HEX_DIGITS = 32
 _MIN_PREFIX = 6  # digits of an id that are worth a look; a shorter word is rather a name
+_LIKE_AN_ID = re.compile(r"[0-9a-fA-F]{8}-")  # and like nothing else: no need to look elsewhere
 _HEXADECIMAL = re.compile(r"[0-9a-fA-F-]+")
 MAX_WORDS = 5
 
@@ -36,8 +37,8 @@ def _with_word(activities: ActivityQuerySet, word: str) -> ActivityQuerySet:
     if key and equals:
         return with_entry(activities, key, value)
     ids = id_range(word)
-    if ids and ids[0] == ids[1]:
-        return activities.filter(agent_id=ids[0])
+    if ids and (ids[0] == ids[1] or _LIKE_AN_ID.match(word)):
+        return activities.filter(agent_id__range=ids)
     found = [with_entry(activities, key, word) for key in known_keys(activities)]
     tasks = [name for name in task_names() if word.lower() in name.lower()]
     if tasks:

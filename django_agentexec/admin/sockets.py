@@ -5,14 +5,12 @@ from __future__ import annotations
 from uuid import UUID
 
 from django.apps import apps
-from django.conf import settings
 
 from ..conf import conf
 
 
 def socket_path(agent_id: UUID | None = None) -> str:
     """Return the path of the feed's websocket (or of one activity's), or "" where the pages have to poll."""
-    has_sockets = apps.is_installed("channels") and bool(getattr(settings, "ASGI_APPLICATION", ""))
-    if not has_sockets or not conf.SOCKET_URL:
+    if not apps.is_installed("django_agentexec.live") or not conf.SOCKET_URL:
         return ""
     return f"{conf.SOCKET_URL.rstrip('/')}/{agent_id}/" if agent_id else conf.SOCKET_URL

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
+from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.test import Client
 
+from django_agentexec.conf import conf
 from tests.admin_pages import ALL, staff
 from tests.browser.chromium import Chromium, Tab, chromium, find_chromium
+from tests.live import Server, serve
 
 HERE = "tests/browser/"
 
@@ -50,9 +55,35 @@ class Page:
 
 
 @pytest.fixture
-def page(browser: Chromium, live_server: object, transactional_db: None) -> Iterator[Page]:
-    """A page whose console stays without errors until the end of the test."""
-    base = str(live_server)
+def page(browser: Chromium, live_server: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
+    """A page of a server without websockets."""
+    # Not by the settings: that makes a new queue object, which knows nothing of what it must clean up.
+    monkeypatch.setattr(type(conf), "SOCKET_URL", "")
+    with signed_in_page(browser, str(live_server)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def server(settings: Any, monkeypatch: pytest.MonkeyPatch, transactional_db: None) -> Iterator[Server]:
+    """A server with websockets, and with the static files."""
+    settings.ALLOWED_HOSTS = ["127.0.0.1"]
+    from tests.asgi import application, http
+
+    monkeypatch.setitem(application.application_mapping, "http", ASGIStaticFilesHandler(http))
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture
+def live_page(browser: Chromium, server: Server) -> Iterator[Page]:
+    """A page of a server with websockets."""
+    with signed_in_page(browser, server.origin) as opened:
+        yield opened
+
+
+@contextmanager
+def signed_in_page(browser: Chromium, base: str) -> Iterator[Page]:
+    """Open a page of a member of the staff, whose console must stay without errors until the end of the test."""
     client = Client()
     client.force_login(staff(*ALL))
     with browser.tab() as tab:

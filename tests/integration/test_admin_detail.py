@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
@@ -170,18 +171,23 @@ def test_live_data_need_the_permission() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "asgi", "path"),
-    [
-        ({}, "app", "/ws/agents/activities/{}/"),
-        ({"SOCKET_URL": "/live/"}, "app", "/live/{}/"),
-        ({"SOCKET_URL": ""}, "app", ""),
-        ({}, None, ""),
-    ],
+    ("options", "path"),
+    [({}, "/ws/agents/activities/{}/"), ({"SOCKET_URL": "/live/"}, "/live/{}/"), ({"SOCKET_URL": ""}, "")],
 )
-def test_names_the_socket_where_there_is_one(settings: dict[str, str], asgi: str | None, path: str) -> None:
+def test_names_the_socket_of_the_settings(options: dict[str, str], path: str) -> None:
     agent_id = activity.create("import")
 
-    with override_settings(AGENTEXEC=settings, ASGI_APPLICATION=asgi):
+    with override_settings(AGENTEXEC=options):
         page = signed_in(*ALL).get(page_of(agent_id)).content.decode()
 
     assert f'data-socket="{path.format(agent_id)}"' in page
+
+
+def test_names_no_socket_where_there_is_none() -> None:
+    agent_id = activity.create("import")
+    apps = [app for app in settings.INSTALLED_APPS if app != "django_agentexec.live"]
+
+    with override_settings(INSTALLED_APPS=apps):
+        page = signed_in(*ALL).get(page_of(agent_id)).content.decode()
+
+    assert 'data-socket=""' in page

@@ -59,19 +59,24 @@ def count_queries(client: Any, **parameters: str) -> int:
     return len(queries)
 
 
-@pytest.mark.parametrize(
-    "parameters",
-    [{}, {"q": "import"}, {"q": "org-1"}, {"metadata": "organization_id=org-1"}, {"status": "complete"}, {"p": "3"}],
-)
-def test_the_number_of_queries_is_the_same_for_ten_thousand_rows(parameters: dict[str, str]) -> None:
+def test_the_number_of_queries_is_the_same_for_ten_thousand_rows() -> None:
+    questions: list[dict[str, str]] = [
+        {},
+        {"p": "3"},
+        {"q": "import"},
+        {"q": "org-1"},
+        {"status": "complete"},
+        {"metadata": "organization_id=org-1"},
+    ]
     client = signed_in(*ALL)
     fill(120)
     client.get(CHANGE_LIST)  # the first request of a process looks up more
-    few = count_queries(client, **parameters)
+    few = [count_queries(client, **question) for question in questions]
 
     fill(10_000)
 
-    assert count_queries(client, **parameters) == few <= 10
+    assert [count_queries(client, **question) for question in questions] == few
+    assert max(few) <= 10
 
 
 def test_the_count_ends_at_its_limit_and_says_so() -> None:
@@ -99,11 +104,11 @@ def test_no_query_of_the_list_reads_a_heavy_column() -> None:
     assert not any('"context"' in sql or '"result"' in sql or '"traceback"' in sql for sql in read)
 
 
-@pytest.mark.parametrize("order", ["", "1", "-1", "4"])
+@pytest.mark.parametrize("order", ["", "1", "-1", "4", "-4"])
 def test_each_order_is_that_of_an_index(order: str) -> None:
     fill(500)
     fill(500, agent_type="other")
-    client = signed_in("view_activity")
+    client = signed_in(*ALL)
     with CaptureQueriesContext(connection) as queries:
         client.get(CHANGE_LIST, {"o": order} if order else {})
     [rows] = [
@@ -118,6 +123,7 @@ def test_each_order_is_that_of_an_index(order: str) -> None:
         if connection.vendor == "postgresql":
             cursor.execute("RESET enable_seqscan")
 
+    assert ("agent_type" in rows.partition("ORDER BY")[2]) == ("1" in order)
     assert "INDEX" in plan.upper()
     assert "TEMP B-TREE" not in plan
     assert "Sort" not in plan

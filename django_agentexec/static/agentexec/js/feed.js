@@ -87,13 +87,19 @@ export class Feed {
     this.#socket = null;
     this.#failures += 1;
     this.#isGivenUp = FINAL_CODES.includes(code) || (!this.#wasOpen && this.#failures >= HOPELESS_AFTER);
-    this.#handlers.closed();
-    if (this.#isGivenUp) return;
-    const wait = Math.min(FIRST_WAIT * 2 ** (this.#failures - 1), LONGEST_WAIT) * (0.5 + Math.random());
+    if (!this.#isGivenUp) this.#connectLater(code === TOO_SLOW ? 0 : this.#wait());
+    this.#handlers.closed(); // last: who hears of it may call `start`, which must find the timer
+  }
+
+  #wait() {
+    return Math.min(FIRST_WAIT * 2 ** (this.#failures - 1), LONGEST_WAIT) * (0.5 + Math.random());
+  }
+
+  #connectLater(wait) {
     this.#timer = setTimeout(() => {
       this.#timer = null;
       this.#connect();
-    }, code === TOO_SLOW ? 0 : wait);
+    }, wait);
   }
 
   #listen() {
