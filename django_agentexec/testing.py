@@ -103,7 +103,11 @@ async def _run(claim: Claim, caller: int) -> None:
         return asyncio.run_coroutine_threadsafe(sync_to_async(apply_one)(operation), loop)
 
     start = Start(agent_id=claim.agent_id, fence=claim.fence, worker=WORKER, crashes=claim.crashes)
-    activity = await sync_to_async(apply_one)(start)
+    try:
+        activity = await sync_to_async(apply_one)(start)
+    except (InvalidTransition, ActivityNotFound):  # canceled, finished or deleted meanwhile
+        await sync_to_async(_acknowledge)(claim, Outcome.DONE)
+        return
     outcome = await Execution(claim, activity, write, _InlineCalls()).run()
     await sync_to_async(_finish)(claim, outcome)
 
@@ -119,8 +123,11 @@ def _written(operation: Operation) -> Future[Activity]:
 
 def _finish(claim: Claim, outcome: OwnedOperation | None) -> None:
     retried = outcome is not None and apply_one(outcome).status == Status.QUEUED
-    ack = Ack(claim, Outcome.RETRY if retried else Outcome.DONE)
-    get_queue().exchange(claim.queue, WORKER, [ack])
+    _acknowledge(claim, Outcome.RETRY if retried else Outcome.DONE)
+
+
+def _acknowledge(claim: Claim, outcome: Outcome) -> None:
+    get_queue().exchange(claim.queue, WORKER, [Ack(claim, outcome)])
 
 
 class _InlineCalls:

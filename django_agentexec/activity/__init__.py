@@ -9,6 +9,7 @@ Each verb has a sync and an `a...` form. Inside a handler the write carries the 
 worker's group commit; anywhere else it is one transaction (or part of the caller's).
 """
 
+from . import families  # noqa: F401  # hears of ends
 from .bulk import BulkOutcome, acancel_many, acancel_pending, aretry_many, cancel_many, cancel_pending, retry_many
 from .commands import (
     aadd_usage,

@@ -23,9 +23,9 @@ from .writer import database
 logger = logging.getLogger(__name__)
 
 
-def push_on_commit(activities: Sequence[Activity], *, again: bool = False) -> None:
+def push_on_commit(activities: Sequence[Activity], *, again: bool = False, keep_place: bool = False) -> None:
     """Push rows into their queues once the transaction is committed; a rollback pushes nothing."""
-    _on_commit(partial(push, activities, again=again))
+    _on_commit(partial(push, activities, again=again, keep_place=keep_place))
 
 
 def push(activities: Iterable[Activity], *, again: bool = False, keep_place: bool = False) -> int:
