@@ -16,12 +16,15 @@ if TYPE_CHECKING:
         AgentExecError,
         InvalidContext,
         InvalidTransition,
+        PipelineChanged,
+        SpawnMismatch,
         StaleAttempt,
         TaskCanceled,
         TaskFailed,
         UnknownTask,
     )
     from .models import Priority, Status
+    from .pipelines import Pipeline, mermaid, step
     from .results import agather, aget_result, gather, get_result
     from .runners.base import BaseAgentRunner
     from .runners.openai import OpenAIRunner
@@ -37,12 +40,15 @@ _HOMES = {
         "AgentExecError",
         "InvalidContext",
         "InvalidTransition",
+        "PipelineChanged",
+        "SpawnMismatch",
         "StaleAttempt",
         "TaskCanceled",
         "TaskFailed",
         "UnknownTask",
     ],
     "models": ["Priority", "Status"],
+    "pipelines": ["Pipeline", "mermaid", "step"],
     "results": ["agather", "aget_result", "gather", "get_result"],
     "runners.base": ["BaseAgentRunner"],
     "runners.openai": ["OpenAIRunner"],
@@ -69,7 +75,10 @@ __all__ = [
     "InvalidContext",
     "InvalidTransition",
     "OpenAIRunner",
+    "Pipeline",
+    "PipelineChanged",
     "Priority",
+    "SpawnMismatch",
     "StaleAttempt",
     "Status",
     "TaskCanceled",
@@ -85,6 +94,8 @@ __all__ = [
     "enqueue_many",
     "gather",
     "get_result",
+    "mermaid",
+    "step",
     "task",
 ]
 

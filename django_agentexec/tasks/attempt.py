@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Unpack
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 Write = Callable[[Operation], "Future[Activity]"]
 
 
+def _as_it_is(operation: Operation) -> Operation:
+    return operation
+
+
 @dataclass(frozen=True, eq=False)
 class Attempt:
     """One execution of an activity.
@@ -44,6 +48,10 @@ class Attempt:
     """What the names of its children begin with: the step, in a pipeline."""
     tries: int = 0
     """Counts the tries of a step; 0 where the attempt itself is the try."""
+    adapt: Callable[[Operation], Operation] = field(default=_as_it_is, repr=False)
+    """What `write` does to an operation before it hands it in: a step's progress is a share of the whole."""
+    outer: Attempt | None = field(default=None, repr=False)
+    """The attempt that this one is a part of."""
     _canceled: threading.Event = field(default_factory=threading.Event, repr=False)
     _spawned: Counter[str] = field(default_factory=Counter, repr=False)
 
@@ -58,7 +66,7 @@ class Attempt:
 
         Async handlers get a `CancelledError` as well; sync ones must look here from time to time.
         """
-        return self._canceled.is_set()
+        return self._canceled.is_set() or (self.outer is not None and self.outer.canceled)
 
     def cancel(self) -> None:
         """Set `canceled`; called by the worker."""
@@ -154,11 +162,15 @@ class Attempt:
 
         return gather(self, children, return_exceptions)
 
-    async def agather(self, *children: ActivityHandle | UUID, return_exceptions: bool = False) -> tuple[Any, ...]:
-        """Do what `gather` does, in an async handler."""
+    async def agather(
+        self, *children: ActivityHandle | UUID | Awaitable[ActivityHandle], return_exceptions: bool = False
+    ) -> tuple[Any, ...]:
+        """Do what `gather` does, in an async handler. Takes calls of `aspawn` that are not awaited yet, too."""
         from .gathering import gather
 
-        return await sync_to_async(gather)(self, children, return_exceptions)
+        # One after the other, so that they are numbered in this order each time.
+        handles = [await child if isinstance(child, Awaitable) else child for child in children]
+        return await sync_to_async(gather)(self, handles, return_exceptions)
 
 
 def _pairs(contexts: Sequence[BaseModel], keys: Sequence[str] | None) -> list[tuple[BaseModel, str | None]]:

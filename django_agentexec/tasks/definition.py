@@ -220,12 +220,17 @@ class TaskDefinition(Generic[P, R]):
 
     def backoff_delay(self, error: BaseException, retry: int) -> float:
         """Return what the task's backoff says, or the default's word where it fails: the activity must go on."""
-        try:
-            delay = float(self.backoff(retry, error))
-        except Exception:
-            logger.exception("The backoff of task %r failed; the default one is used.", self.name)
-            return Backoff()(retry, error)
-        return 0.0 if math.isnan(delay) else min(max(0.0, delay), LONGEST_DELAY)
+        return bounded_delay(self.backoff, error, retry)
+
+
+def bounded_delay(backoff: Delay, error: BaseException, retry: int) -> float:
+    """Return what a backoff says within reason, or the default's word where it fails."""
+    try:
+        delay = float(backoff(retry, error))
+    except Exception:
+        logger.exception("The backoff %r failed; the default one is used.", backoff)
+        return Backoff()(retry, error)
+    return 0.0 if math.isnan(delay) else min(max(0.0, delay), LONGEST_DELAY)
 
 
 def _is_number(value: object) -> bool:

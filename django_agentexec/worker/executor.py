@@ -28,12 +28,11 @@ from ..queues import Claim
 from ..tasks.attempt import Attempt, Write
 from ..tasks.definition import TaskDefinition
 from ..tasks.registry import registry
-from ..values import storable_json
+from ..values import one_line, storable_json
 from .calls import Calls
 
 logger = logging.getLogger(__name__)
 
-LONGEST_ERROR = 2_000  # characters of an error's one-line text
 LONGEST_TRACEBACK = 50_000  # characters; the end of a longer one is what tells
 UNKNOWN_TASK_DELAY = 10.0  # seconds until a worker of the next release may know the task
 
@@ -206,15 +205,6 @@ def _parked_in(error: BaseException) -> Parked | None:
         groups.extend(one.exceptions if isinstance(one, BaseExceptionGroup) else [])
         awaited.extend(one.awaited if isinstance(one, Parked) else [])
     return Parked(list(dict.fromkeys(awaited)))
-
-
-def one_line(error: BaseException) -> str:
-    """Return an exception as `Type: text`, without line breaks, cut to a readable length."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001  # an exception's own __str__ may be broken
-        text = "(its text cannot be made)"
-    return " ".join(f"{type(error).__name__}: {text}".split())[:LONGEST_ERROR]
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,10 @@ from ..exceptions import ActivityNotFound, InvalidTransition
 from ..models import Activity, Status
 from ..queues import Claim, Outcome, Queue, Rows, WorkerInfo
 from ..signals import worker_started, worker_stopped
+from ..values import one_line
 from .calls import WorkerCalls
 from .dispatcher import Dispatcher
-from .executor import Execution, Stop, one_line
+from .executor import Execution, Stop
 from .lease import LeaseKeeper
 from .options import WorkerOptions
 from .recorder import Recorder

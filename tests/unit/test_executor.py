@@ -19,7 +19,8 @@ from django_agentexec.activity.operations import Complete, Fail, Operation, Owne
 from django_agentexec.models import Activity
 from django_agentexec.queues import Claim
 from django_agentexec.tasks import registry
-from django_agentexec.worker.executor import LONGEST_ERROR, LONGEST_TRACEBACK, Execution, Stop
+from django_agentexec.values import LONGEST_ERROR
+from django_agentexec.worker.executor import LONGEST_TRACEBACK, Execution, Stop
 
 ID = UUID(int=7)
 NAME = "executor-test"

@@ -1,0 +1,48 @@
+"""Retry with a choice: of a pipeline from one of its steps on, of anything from scratch. Called by `activity.retry`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from django.db.models import F, Q
+
+from ..exceptions import ActivityNotFound, InvalidOption
+from ..models import Activity, StepRun, Ties
+from .dispatch import stop_on_commit
+from .operations import Cancel
+from .statements import lock_rows
+from .writer import apply, database
+
+
+def forget_steps(agent_id: UUID, from_step: str | None) -> None:
+    """Forget the checkpoints from this step on (None: all), so that they run again with children of their own.
+
+    What they had spawned stays as history, belongs to no step any more, and is canceled if it still runs. In the
+    caller's transaction. Raises `InvalidOption` for a step that has not run, `ActivityNotFound`.
+    """
+    using = database()
+    if not lock_rows(Activity, [agent_id], ("status",), using):
+        raise ActivityNotFound(agent_id)
+    steps = StepRun.objects.using(using).filter(activity_id=agent_id)
+    children = Activity.objects.using(using).spawned_by(agent_id)
+    if from_step is not None:
+        positions = dict(steps.values_list("name", "position"))
+        if from_step not in positions:
+            known = ", ".join(positions) or "none"
+            raise InvalidOption(f"Activity {agent_id} has no step {from_step!r} that has run; there are: {known}.")
+        steps = steps.filter(position__gte=positions[from_step])
+        children = children.filter(_of_steps([n for n, at in positions.items() if at >= positions[from_step]]))
+    active = children.active().values_list("agent_id", flat=True)
+    canceled = apply([Cancel(agent_id=child) for child in active]) if active else []
+    stop_on_commit([row for row in canceled if isinstance(row, Activity)])
+    children.update(spawn_key=None, ties=F("ties").bitand(~Ties.CHILD & 0x7FFF))
+    steps.delete()
+
+
+def _of_steps(names: Sequence[str]) -> Q:
+    wanted = Q(pk__in=[])
+    for name in names:
+        # The two forms of a key: numbered, or given.
+        wanted |= Q(spawn_key__startswith=f"{name}#") | Q(spawn_key__startswith=f"{name}/")
+    return wanted
