@@ -146,10 +146,10 @@ def read_step(owner: str, method: Callable[..., Any], options: StepOptions, posi
     wrong = [p.name for p in parameters if p.kind not in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     unknown = [p.name for p in parameters if p.name not in hints]
     if wrong or unknown or "return" not in hints:
-        missing = ", ".join([*map(repr, unknown), *(["its result"] if "return" not in hints else [])])
+        missing = " and ".join([*map(repr, unknown), *(["its result"] if "return" not in hints else [])])
+        problem = f"{missing} must be annotated" if missing else f"{', '.join(map(repr, wrong))} must be positional"
         raise TaskDefinitionError(
-            f"{place}: {missing or wrong!r} must be annotated, and all parameters be positional: their types are what "
-            "one step hands to the next."
+            f"{place}: {problem}: one step's result is the next one's parameters, by their types."
         )
     try:
         adapter = TypeAdapter(hints["return"])
