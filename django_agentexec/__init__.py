@@ -24,11 +24,12 @@ if TYPE_CHECKING:
         UnknownTask,
     )
     from .models import Priority, Status
-    from .pipelines import Pipeline, mermaid, step
+    from .pipelines import Pipeline, achain, achord, agroup, chain, chord, group, mermaid, step
     from .results import agather, aget_result, gather, get_result
     from .runners.base import BaseAgentRunner
     from .runners.openai import OpenAIRunner
     from .tasks import ActivityHandle, Attempt, TaskDefinition, aenqueue, aenqueue_many, enqueue, enqueue_many, task
+    from .tracker import Tracker
 
 __version__ = "0.1.0"
 
@@ -48,7 +49,7 @@ _HOMES = {
         "UnknownTask",
     ],
     "models": ["Priority", "Status"],
-    "pipelines": ["Pipeline", "mermaid", "step"],
+    "pipelines": ["Pipeline", "achain", "achord", "agroup", "chain", "chord", "group", "mermaid", "step"],
     "results": ["agather", "aget_result", "gather", "get_result"],
     "runners.base": ["BaseAgentRunner"],
     "runners.openai": ["OpenAIRunner"],
@@ -62,6 +63,7 @@ _HOMES = {
         "enqueue_many",
         "task",
     ],
+    "tracker": ["Tracker"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -84,16 +86,23 @@ __all__ = [
     "TaskCanceled",
     "TaskDefinition",
     "TaskFailed",
+    "Tracker",
     "UnknownTask",
+    "achain",
+    "achord",
     "activity",
     "aenqueue",
     "aenqueue_many",
     "agather",
     "aget_result",
+    "agroup",
+    "chain",
+    "chord",
     "enqueue",
     "enqueue_many",
     "gather",
     "get_result",
+    "group",
     "mermaid",
     "step",
     "task",

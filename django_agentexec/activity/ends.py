@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from django.db import DatabaseError, InterfaceError
+
 from ..models import Activity, Ties
 
 logger = logging.getLogger(__name__)
@@ -45,4 +47,9 @@ def follow_up(activities: Sequence[Activity]) -> None:
 def heal() -> None:
     """Find ends whose follow-up did not happen, and do it now."""
     for _, heal_one in _hearers.values():
-        heal_one()
+        try:
+            heal_one()
+        except (DatabaseError, InterfaceError):
+            raise
+        except Exception:  # it must not keep the others, nor the reconciler, from their work
+            logger.exception("Ends that were not passed on could not be passed on now, either.")

@@ -102,7 +102,8 @@ class Attempt:
 
         A child is known by its `key`, unique among its parent's children, or by the task's name and the number of
         the call. So a handler that runs again, after a crash, a retry or a wait, finds its children. One that has
-        failed or was canceled in an earlier try is queued again. Takes the options of `enqueue_many`.
+        failed or was canceled in an earlier try is queued again. Takes the options of `enqueue_many`; its
+        `metadata` is the parent's unless said.
 
         Raises what `enqueue` raises, `SpawnMismatch` if the child of this place has another task or (without a
         `key`) another context, and `StaleAttempt` if this attempt has lost its activity.

@@ -67,7 +67,10 @@ def spawn_all(attempt: Attempt, places: Sequence[Place], **options: Unpack[BulkO
     wanted = [_row(attempt, one, options) for one in places]
     using = database()
     with transaction.atomic(using=using):
-        _check_owner(attempt, using)
+        parent = _owned(attempt, using)
+        if "metadata" not in options:
+            for row in wanted:
+                row.metadata = parent.metadata
         found = _found(attempt, keys, using)
         for one, row in zip(places, wanted, strict=True):
             if one.key in found:
@@ -93,11 +96,12 @@ def _try(attempt: Attempt) -> int:
     return attempt.tries or attempt.number
 
 
-def _check_owner(attempt: Attempt, using: str) -> None:
-    """Lock the parent: an attempt that is not its owner any more must not give it children."""
-    rows = lock_rows(Activity, [attempt.agent_id], ("status", "fence", "waiting_for"), using)
-    if not any(row.status == Status.RUNNING and row.fence == attempt.fence and not row.is_parked for row in rows):
-        raise StaleAttempt(f"Activity {attempt.agent_id} does not belong to this attempt any more; it spawns nothing.")
+def _owned(attempt: Attempt, using: str) -> Activity:
+    """Return the parent, locked: an attempt that is not its owner any more must not give it children."""
+    for row in lock_rows(Activity, [attempt.agent_id], ("status", "fence", "waiting_for", "metadata"), using):
+        if row.status == Status.RUNNING and row.fence == attempt.fence and not row.is_parked:
+            return row
+    raise StaleAttempt(f"Activity {attempt.agent_id} does not belong to this attempt any more; it spawns nothing.")
 
 
 def _found(attempt: Attempt, keys: Sequence[str], using: str) -> dict[str, Activity]:
