@@ -122,7 +122,7 @@ class Settings:
     ACTIVITY_MESSAGE_CREATE = Setting("Waiting to start.", "Log message of a new activity.")
     ACTIVITY_MESSAGE_STARTED = Setting("Task started.", "Log message when an attempt starts.")
     ACTIVITY_MESSAGE_PARKED = Setting(
-        "Waiting for {count} activities.", "Log message of an activity that waits for others, without a slot."
+        "Waiting for {activities}.", "Log message of an activity that waits for others, without a slot."
     )
     ACTIVITY_MESSAGE_WOKEN = Setting(
         "What it waited for has ended.", "Log message when an activity that waited is queued again."

@@ -47,7 +47,9 @@ class Park(OwnedOperation):
             activity.waiting_for = activity.agent_id  # nobody in particular: it only goes on
             return _wake(activity, now)
         activity.waiting_for, activity.awaited = activity.last_awaited, [str(one) for one in self.awaited]
-        return log(activity, fill(conf.ACTIVITY_MESSAGE_PARKED, count=len(self.awaited)), now)
+        count = len(self.awaited)
+        number = f"{count} activities" if count > 1 else "1 activity"
+        return log(activity, fill(conf.ACTIVITY_MESSAGE_PARKED, activities=number, count=count), now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ any other; while its children run it has no slot.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any, Unpack, get_type_hints

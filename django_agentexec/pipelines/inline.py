@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from uuid import UUID
 
 from asgiref.sync import async_to_sync, sync_to_async
+from django.utils.asyncio import async_unsafe
 from pydantic import BaseModel
 
 from ..activity.current import running
@@ -18,7 +19,7 @@ from ..models import Activity
 from ..tasks.attempt import Attempt
 from ..tasks.definition import BulkOptions, TaskDefinition
 from ..tasks.enqueue import ActivityHandle, definition_of
-from ..values import checked_percentage, one_line
+from ..values import one_line
 from .execution import call_step
 
 if TYPE_CHECKING:
@@ -26,15 +27,17 @@ if TYPE_CHECKING:
 
 
 class InlineAttempt(Attempt):
-    """An attempt whose progress goes nowhere, and whose children run where they are spawned."""
+    """An attempt whose progress is checked and goes nowhere, and whose children run where they are spawned."""
 
-    def __init__(self) -> None:
-        super().__init__(uuid7(), 1, 1, _unwritten)
+    def __init__(self, agent_id: UUID | None = None, number: int = 1, fence: int = 1) -> None:
+        super().__init__(agent_id or uuid7(), number, fence, _unwritten)
         self._results: dict[UUID, Any]
-        object.__setattr__(self, "_results", {})
+        object.__setattr__(self, "_results", {})  # the dataclass is frozen
 
+    @async_unsafe("In a worker this write would block the event loop; await `aprogress` instead.")
     def progress(self, message: str, percentage: float | None = None) -> None:
-        checked_percentage(percentage)
+        # Not through `write`, which inside a transaction on SQLite is passed by.
+        self._progress(message, percentage)
 
     def spawn_many(
         self,

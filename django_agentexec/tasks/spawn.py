@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from ..activity.dispatch import push_on_commit
 from ..activity.operations import Retry
@@ -115,12 +116,22 @@ def _check_same(one: Place, wanted: Activity, found: Activity) -> None:
             f"Child {one.key!r} of activity {found.parent_id} is a {found.agent_type!r}, but now a "
             f"{wanted.agent_type!r} was to be spawned in its place. Give each child a key of its own."
         )
-    if one.is_numbered and found.context != wanted.context:
+    if one.is_numbered and not _is_same_context(one, wanted, found):
         raise SpawnMismatch(
             f"Child {one.key!r} of activity {found.parent_id} was spawned with the context {found.context!r:.200}, "
             f"but now with {wanted.context!r:.200}. A handler that runs again must spawn the same children in the "
             "same order: do what may turn out differently in a step or a child of its own, or give each child a key."
         )
+
+
+def _is_same_context(one: Place, wanted: Activity, found: Activity) -> bool:
+    """Whether the stored context, read by today's code, is the wanted one: its type may have got a field since."""
+    if found.context == wanted.context:
+        return True
+    try:
+        return one.definition.load_context(json.dumps(found.context)) == one.context
+    except ValidationError:
+        return False
 
 
 def _insert(attempt: Attempt, new: list[Activity], using: str) -> None:

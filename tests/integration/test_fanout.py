@@ -207,6 +207,25 @@ def test_a_handler_that_spawns_others_than_before_is_told_so() -> None:
         attempt_of(first.agent_id).spawn("research", Company(name="Globex"))
 
 
+def test_a_context_type_that_got_a_field_since_is_the_same_context() -> None:
+    first = running_parent()
+    child = first.spawn("discover", Companies())
+    Activity.objects.filter(pk=child.agent_id).update(context={"names": ["Acme", "Globex"]})  # before `tolerant`
+
+    assert attempt_of(first.agent_id).spawn("discover", Companies()).agent_id == child.agent_id
+
+
+def test_children_have_their_parents_metadata_unless_said() -> None:
+    agent_id = defined("discover").enqueue(Companies(), metadata={"org": 1}).agent_id
+    start(agent_id)
+    attempt = attempt_of(agent_id)
+
+    inherited = attempt.spawn("research", Company(name="Acme"))
+    own = attempt.spawn("research", Company(name="Globex"), metadata={"org": 2})
+
+    assert [row(child.agent_id).metadata for child in (inherited, own)] == [{"org": 1}, {"org": 2}]
+
+
 def test_a_key_belongs_to_one_task() -> None:
     first = running_parent()
     first.spawn("research", Company(name="Acme"), key="a")
@@ -398,7 +417,7 @@ def test_the_same_park_again_changes_nothing() -> None:
     park(attempt, child.agent_id)
 
     assert park(attempt, child.agent_id).is_parked
-    assert messages(attempt.agent_id).count("Waiting for 1 activities.") == 1
+    assert messages(attempt.agent_id).count("Waiting for 1 activity.") == 1
 
 
 def test_the_reconciler_leaves_a_parked_parent_where_it_is() -> None:
@@ -443,6 +462,35 @@ def test_a_parked_parent_gives_up_its_lock() -> None:
     drain()
 
     assert row(agent_id).result == ["Acme", "Globex"]
+
+
+def test_another_activity_of_its_key_may_run_while_a_parent_is_parked() -> None:
+    keyed = task("keyed_parent", lock_key="tenant:1")(discover)
+    first, second = (keyed.enqueue(Companies()).agent_id for _ in range(2))
+    (held,) = claim(1)
+    start(first, held.fence)
+    attempt = attempt_of(first, held.fence)
+    park(attempt, attempt.spawn("research", Company(name="Acme")).agent_id)
+
+    get_queue().exchange("default", "w", [Ack(held, Outcome.DONE)])
+
+    assert second in claimed_ids()
+
+
+def test_who_was_woken_goes_before_who_has_not_begun() -> None:
+    parent = parent_of()
+    (held,) = claim(1)
+    start(parent, held.fence)
+    attempt = attempt_of(parent, held.fence)
+    child = attempt.spawn("research", Company(name="Acme"))
+    park(attempt, child.agent_id)
+    for _ in range(3):
+        parent_of()
+    get_queue().exchange("default", "w", [Ack(held, Outcome.DONE)])
+
+    finish(child.agent_id)
+
+    assert claimed_ids(1) == [parent]
 
 
 def test_a_woken_parent_stands_before_what_came_after_it() -> None:
