@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from django_agentexec import enqueue
+from example_project.documents.research import PortfolioContext
 from example_project.documents.schemas import ContractContext, ResearchContext
 
 REPORTS = (
@@ -21,7 +22,8 @@ CONTRACTS = (
 
 def enqueue_all() -> dict[UUID, str]:
     """Enqueue everything; return the document of each activity, by its id."""
-    subjects: dict[UUID, str] = {}
+    handle = enqueue("portfolio_pipeline", PortfolioContext(), metadata={"source": "demo"})
+    subjects: dict[UUID, str] = {handle.agent_id: "all companies, compared"}
     for company, document in REPORTS:
         research = ResearchContext(company=company, document=document)
         handle = enqueue("research_company", research, metadata={"source": "demo"})
