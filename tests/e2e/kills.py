@@ -45,9 +45,16 @@ def kill_at_random(pool: PoolProcess, feed: Callable[[], object]) -> None:
     while done < KILLS:
         feed()
         time.sleep(draw.uniform(*PAUSE))
-        started = re.findall(r"as process (\d+)", pool.output)
-        try:
-            os.kill(int(draw.choice(started[-4:])), signal.SIGKILL)
+        alive = [pid for pid in map(int, re.findall(r"as process (\d+)", pool.output)) if _is_alive(pid)]
+        if alive:
+            os.kill(draw.choice(alive), signal.SIGKILL)
             done += 1
-        except (ProcessLookupError, IndexError):
-            continue  # it has ended already
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether the process runs, as far as one can tell: the pool has not yet taken note of the latest deaths."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
