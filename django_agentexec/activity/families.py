@@ -21,6 +21,7 @@ from .statements import lock_rows
 from .writer import apply, database
 
 FAILED = (Status.ERROR, Status.CANCELED)
+BATCH = 500  # rows that are locked together
 CANCELED_WITH_PARENT = "Canceled, since its parent has ended."
 
 
@@ -46,16 +47,22 @@ def wake(parents: Iterable[UUID], ended: Iterable[UUID] = ()) -> None:
 
 def cancel_children(parents: Sequence[UUID]) -> None:
     """Cancel the active children that failed or canceled activities have spawned; their own children follow."""
+    while _cancel_some_children(parents) == BATCH:
+        pass
+
+
+def _cancel_some_children(parents: Sequence[UUID]) -> int:
     using = database()
     with transaction.atomic(using=using):
         # Under their lock: a parent that is retried in this moment keeps its children.
         rows = lock_rows(Activity, parents, ("status",), using)
         failed = [row.agent_id for row in rows if row.status in FAILED]
         active = Activity.objects.using(using).active().filter(parent_id__in=failed, spawn_key__isnull=False)
-        ids = active.values_list("agent_id", flat=True)
+        ids = active.values_list("agent_id", flat=True)[:BATCH]
         operations = [Cancel(agent_id=agent_id, message=CANCELED_WITH_PARENT) for agent_id in ids]
         if operations:
             stop_on_commit([row for row in apply(operations) if isinstance(row, Activity)])
+    return len(operations)
 
 
 def _child_ended(children: Sequence[Activity]) -> None:

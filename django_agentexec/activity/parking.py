@@ -57,7 +57,7 @@ class Wake(Operation):
     """One of those it waited for has ended. If it was the last one, the activity is queued again."""
 
     writes = (*LOGGED, "status", "waiting_for", "awaited", "crashes", "forgiven")
-    reads = ("awaited", "forgiven", "created_at", "run_after")
+    reads = (*LOGGED, "awaited", "forgiven", "created_at", "run_after")
 
     def look_up(self, activity: Activity) -> None:
         if activity.is_parked:

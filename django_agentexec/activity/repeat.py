@@ -14,6 +14,8 @@ from .operations import Cancel
 from .statements import lock_rows
 from .writer import apply, database
 
+ALL_TIES = 0x7FFF  # the column's width
+
 
 def forget_steps(agent_id: UUID, from_step: str | None) -> None:
     """Forget the checkpoints from this step on (None: all), so that they run again with children of their own.
@@ -25,19 +27,30 @@ def forget_steps(agent_id: UUID, from_step: str | None) -> None:
     if not lock_rows(Activity, [agent_id], ("status",), using):
         raise ActivityNotFound(agent_id)
     steps = StepRun.objects.using(using).filter(activity_id=agent_id)
-    children = Activity.objects.using(using).spawned_by(agent_id)
+    names = None
     if from_step is not None:
         positions = dict(steps.values_list("name", "position"))
         if from_step not in positions:
             known = ", ".join(positions) or "none"
             raise InvalidOption(f"Activity {agent_id} has no step {from_step!r} that has run; there are: {known}.")
         steps = steps.filter(position__gte=positions[from_step])
-        children = children.filter(_of_steps([n for n, at in positions.items() if at >= positions[from_step]]))
-    active = children.active().values_list("agent_id", flat=True)
-    canceled = apply([Cancel(agent_id=child) for child in active]) if active else []
-    stop_on_commit([row for row in canceled if isinstance(row, Activity)])
-    children.update(spawn_key=None, ties=F("ties").bitand(~Ties.CHILD & 0x7FFF))
+        names = [name for name, at in positions.items() if at >= positions[from_step]]
+    detach_children(agent_id, names)
     steps.delete()
+
+
+def detach_children(agent_id: UUID, steps: Sequence[str] | None) -> None:
+    """Let the children of these steps (None: all children) be nobody's: a new try spawns its own. Cancels active ones.
+
+    In the caller's transaction, which holds the parent's lock.
+    """
+    children = Activity.objects.using(database()).spawned_by(agent_id)
+    if steps is not None:
+        children = children.filter(_of_steps(steps))
+    active = [Cancel(agent_id=child) for child in children.active().values_list("agent_id", flat=True)]
+    if active:
+        stop_on_commit([row for row in apply(active) if isinstance(row, Activity)])
+    children.update(spawn_key=None, ties=F("ties").bitand(~Ties.CHILD & ALL_TIES))
 
 
 def _of_steps(names: Sequence[str]) -> Q:

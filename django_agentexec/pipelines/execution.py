@@ -121,6 +121,7 @@ class StepExecution:
             retries=retries,
             attempt=self.attempt.number,
             goes_on=goes_on,
+            new_input=self.before is not None and self.before.input_digest != self.input_digest,
         )
 
     async def _finish(self, result: Any) -> StepRun:
@@ -181,6 +182,7 @@ async def call_step(step: Step, method: Any, arguments: tuple[Any, ...], attempt
             raise
     # A thread cannot be stopped: whatever happens, the step is over when it has given in.
     call = asyncio.ensure_future(sync_to_async(method)(*arguments))
+    call.add_done_callback(lambda done: done.cancelled() or done.exception())  # somebody may not wait for it
     try:
         await asyncio.wait({call}, timeout=limit)
     finally:

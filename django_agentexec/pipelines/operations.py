@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from ..activity.operations import LOGGED, OwnedOperation, fill, log
+from ..activity.repeat import detach_children
 from ..conf import conf
 from ..models import Activity, ActivityLog, StepRun, StepState
 from ..values import storable_text
@@ -41,6 +42,8 @@ class BeginStep(StepOperation):
     retries: int
     attempt: int
     goes_on: bool
+    new_input: bool
+    """Whether it ran before, with another input: then its children of that time are not today's."""
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         self.check_owner(activity)
@@ -49,6 +52,8 @@ class BeginStep(StepOperation):
         return log(activity, text, now)
 
     def write_more(self, activity: Activity, now: datetime) -> None:
+        if self.new_input:
+            detach_children(self.agent_id, [self.name])
         started = {} if self.goes_on else {"started_at": now, "finished_at": None, "result": None, "result_digest": ""}
         self._write_step(
             activity,
@@ -94,6 +99,7 @@ class FailStep(StepOperation):
     """A try of a step has failed; `delay` (seconds) is until the next one, or None if there is none."""
 
     writes = LOGGED
+    reads = LOGGED
 
     title: str
     error: str

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .attempt import Attempt
 
 MAX_SPAWN_KEY = 255  # characters; the column's size
+MOST_KEYS = 500  # in one query; for more, all children are looked at
 FAILED = (Status.ERROR, Status.CANCELED)
 
 
@@ -106,8 +107,11 @@ def _owned(attempt: Attempt, using: str) -> Activity:
 
 
 def _found(attempt: Attempt, keys: Sequence[str], using: str) -> dict[str, Activity]:
-    rows = Activity.objects.using(using).filter(parent_id=attempt.agent_id, spawn_key__in=keys)
-    return {str(row.spawn_key): row for row in rows.defer("result", "traceback", "usage")}
+    rows = Activity.objects.using(using).spawned_by(attempt.agent_id)
+    if len(keys) <= MOST_KEYS:
+        rows = rows.filter(spawn_key__in=keys)
+    wanted = set(keys)
+    return {key: row for row in rows.defer("result", "traceback", "usage") if (key := str(row.spawn_key)) in wanted}
 
 
 def _check_same(one: Place, wanted: Activity, found: Activity) -> None:

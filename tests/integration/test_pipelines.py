@@ -591,3 +591,18 @@ def test_a_plain_task_has_no_diagram() -> None:
     from tests.testapp.agents import Text, shout
 
     assert mermaid(shout.enqueue(Text()).agent_id) == ""
+
+
+def test_a_step_whose_input_has_changed_gets_children_of_its_own() -> None:
+    FAILING["d"] = 2
+    agent_id = enqueued(define_with_children())
+    drain()
+    assert row(agent_id).status == Status.ERROR
+    StepRun.objects.filter(name="second").update(input_digest="of another input")
+    Activity.objects.filter(context={"text": "c"}).update(context={"text": "of another input"})
+
+    FAILING.clear()
+    activity.retry(agent_id)
+    drain()
+
+    assert row(agent_id).result == {"text": "ABCD"}
