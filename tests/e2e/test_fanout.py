@@ -12,9 +12,14 @@ from tests.e2e.journal import Journal
 from tests.e2e.kills import SETTINGS, kill_at_random, plan_deaths, survived
 from tests.pools import pool, until
 from tests.rows import messages, row
-from tests.testapp.orchestration import DEATHS, Fan, fan_out, sync_fan_out
+from tests.testapp.orchestration import DEATHS, IMPATIENT, Fan, fan_out, sync_fan_out
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture(autouse=True)
+def no_pause_after_deaths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(IMPATIENT, "1")
 
 
 def all_ended() -> bool:

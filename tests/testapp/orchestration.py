@@ -25,6 +25,9 @@ STEPS = ("collect", "clean", "analyze", "write", "publish")
 DEATHS = "AGENTEXEC_TEST_DEATHS"
 """Names a journal: each process that reaches one of the places in its table `deaths` dies there, once."""
 
+IMPATIENT = "AGENTEXEC_TEST_IMPATIENT"
+"""Set, a pool does not pause after many deaths in a row, which the tests bring about."""
+
 
 def die_at(place: str) -> None:
     """End this worker process as the kernel would, if the journal says so."""
@@ -139,6 +142,11 @@ def _die_after_the_commit(operation: Operation | None, **_: Any) -> None:
         case Wake():
             die_at("wake:committed")
 
+
+if os.environ.get(IMPATIENT):
+    from django_agentexec.worker import pool
+
+    pool.LONGEST_PAUSE = 0.1
 
 if os.environ.get(DEATHS):
     _dying(FinishStep, "uncommitted", lambda operation: operation.name)
