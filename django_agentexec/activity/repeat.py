@@ -7,11 +7,10 @@ from uuid import UUID
 
 from django.db.models import F, Q
 
-from ..exceptions import ActivityNotFound, InvalidOption
+from ..exceptions import InvalidOption
 from ..models import Activity, StepRun, Ties
 from .dispatch import stop_on_commit
 from .operations import Cancel
-from .statements import lock_rows
 from .writer import apply, database
 
 ALL_TIES = 0x7FFF  # the column's width
@@ -21,12 +20,9 @@ def forget_steps(agent_id: UUID, from_step: str | None) -> None:
     """Forget the checkpoints from this step on (None: all), so that they run again with children of their own.
 
     What they had spawned stays as history, belongs to no step any more, and is canceled if it still runs. In the
-    caller's transaction. Raises `InvalidOption` for a step that has not run, `ActivityNotFound`.
+    caller's transaction, which holds the activity's lock. Raises `InvalidOption` for a step that has not run.
     """
-    using = database()
-    if not lock_rows(Activity, [agent_id], ("status",), using):
-        raise ActivityNotFound(agent_id)
-    steps = StepRun.objects.using(using).filter(activity_id=agent_id)
+    steps = StepRun.objects.using(database()).filter(activity_id=agent_id)
     names = None
     if from_step is not None:
         positions = dict(steps.values_list("name", "position"))

@@ -59,6 +59,7 @@ def test_random_kills_change_nothing_of_that(journal: Journal) -> None:
         kill_at_random(process, feed)
         until(all_ended, "the end of all", timeout=240)
 
+    print(f"{len(handles)} parents of 50 children")
     assert {row(handle.agent_id).result for handle in handles} == {50}
     assert statuses() == {Status.COMPLETE: 52 * len(handles)}
     assert {len(ids) for ids in ids_of(journal).values()} == {1}

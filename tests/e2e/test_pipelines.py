@@ -86,6 +86,7 @@ def test_pipelines_survive_random_kills(journal: Journal) -> None:
         kill_at_random(process, feed)
         until(all_ended, "the end of all", timeout=120)
 
+    print(f"{feed.made} pipelines of 5 steps")
     assert statuses() == {Status.COMPLETE: feed.made}
     assert_no_finished_step_ran_again(journal)
     assert all(row.result["done"] == list(STEPS) for row in Activity.objects.all())
@@ -99,6 +100,7 @@ def test_no_child_of_a_step_runs_under_two_ids(journal: Journal) -> None:
         kill_at_random(process, feed)
         until(all_ended, "the end of all", timeout=180)
 
+    print(f"{feed.made} pipelines, {feed.made * 25} children")
     assert statuses() == {Status.COMPLETE: feed.made * 26}
     ids: dict[str, set[str]] = defaultdict(set)
     for found in journal.events("end"):
