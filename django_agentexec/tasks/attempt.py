@@ -157,7 +157,8 @@ class Attempt:
         beginning, where `spawn` finds the same children, and `gather` returns.
 
         Raises `TaskFailed` or `TaskCanceled` for the first child, in order, that has no result; with
-        `return_exceptions`, these errors stand among the results.
+        `return_exceptions`, these errors stand among the results. Inside a transaction of the handler's, Django's
+        `TransactionManagementError`.
         """
         from .gathering import gather
 

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from django.db import connections
+from django.db.transaction import TransactionManagementError
+
 from ..activity.parking import Parked
 from ..activity.writer import database
 from ..exceptions import ActivityNotFound, InvalidOption, TaskCanceled, TaskFailed
@@ -34,9 +37,20 @@ def gather(attempt: Attempt, children: Sequence[ActivityHandle | UUID], return_e
                 "it with `attempt.spawn` (in a pipeline `self.spawn`), or wait with `get_result`, which keeps the slot."
             )
     if any(is_active for _, _, is_active in states.values()):
+        _check_no_transaction(attempt)
         raise Parked(list(dict.fromkeys(ids)))
     rows = _ended(list(states))
     return tuple(_result(rows[agent_id], return_exceptions) for agent_id in ids)
+
+
+def _check_no_transaction(attempt: Attempt) -> None:
+    """Raise inside a transaction of the handler's: leaving it would take the children back, to be spawned anew."""
+    blocks = connections[database()].atomic_blocks
+    if blocks and not getattr(blocks[-1], "_from_testcase", False):  # a test's own is left when the test is over
+        raise TransactionManagementError(
+            f"Activity {attempt.agent_id} gathers children inside of `transaction.atomic()`. While it waits, its "
+            "handler is left, which would roll the transaction back: gather after the block."
+        )
 
 
 def _states(ids: Sequence[UUID]) -> dict[UUID, tuple[UUID | None, str | None, bool]]:

@@ -284,6 +284,20 @@ def test_gather_waits_for_spawned_children_only() -> None:
         attempt.gather(other)
 
 
+def test_a_wait_inside_a_transaction_of_the_handlers_is_refused() -> None:
+    def in_a_transaction(agent_id: UUID, context: Companies, attempt: Attempt) -> None:
+        with transaction.atomic():
+            attempt.gather(attempt.spawn("research", Company(name="Acme")))
+
+    definition = task("in_a_transaction", max_retries=0)(in_a_transaction)
+    agent_id = definition.enqueue(Companies()).agent_id
+
+    drain()
+
+    assert row(agent_id).error.startswith("TransactionManagementError")
+    assert "gather after the block" in row(agent_id).error
+
+
 def test_an_except_exception_does_not_stop_the_wait() -> None:
     attempt = running_parent()
     child = attempt.spawn("research", Company(name="Acme"))
