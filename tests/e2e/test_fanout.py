@@ -14,6 +14,9 @@ from tests.pools import pool, until
 from tests.rows import messages, row
 from tests.testapp.orchestration import DEATHS, IMPATIENT, Fan, fan_out, sync_fan_out
 
+WITHOUT_HELP = {"RECONCILE_INTERVAL": 1_000.0}
+"""Nobody dies: whatever only the reconciler would wake must show."""
+
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 
 
@@ -40,7 +43,7 @@ def ids_of(journal: Journal) -> dict[str, set[str]]:
 def test_fifty_runs_on_two_slots_are_aggregated_once(journal: Journal) -> None:
     handle = fan_out.enqueue(Fan(journal=journal.path, name="a", seconds=0.02))
 
-    with pool("--workers", "1", "--concurrency", "2"):
+    with pool("--workers", "1", "--concurrency", "2", **WITHOUT_HELP):
         assert get_result(handle, timeout=60) == 50
 
     assert journal.names("end").count("a-total") == 1
@@ -70,7 +73,7 @@ def test_random_kills_change_nothing_of_that(journal: Journal) -> None:
 def test_a_pool_full_of_parents_does_not_block_itself(journal: Journal, task: object) -> None:
     handles = [task.enqueue(Fan(journal=journal.path, name=str(n), width=3)) for n in range(12)]  # type: ignore[attr-defined]
 
-    with pool("--workers", "1", "--concurrency", "2"):
+    with pool("--workers", "1", "--concurrency", "2", **WITHOUT_HELP):
         assert [get_result(handle, timeout=60) for handle in handles] == [3] * 12
 
 
