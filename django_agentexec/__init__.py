@@ -16,16 +16,20 @@ if TYPE_CHECKING:
         AgentExecError,
         InvalidContext,
         InvalidTransition,
+        PipelineChanged,
+        SpawnMismatch,
         StaleAttempt,
         TaskCanceled,
         TaskFailed,
         UnknownTask,
     )
     from .models import Priority, Status
+    from .pipelines import Pipeline, achain, achord, agroup, chain, chord, group, mermaid, step
     from .results import agather, aget_result, gather, get_result
     from .runners.base import BaseAgentRunner
     from .runners.openai import OpenAIRunner
     from .tasks import ActivityHandle, Attempt, TaskDefinition, aenqueue, aenqueue_many, enqueue, enqueue_many, task
+    from .tracker import Tracker
 
 __version__ = "0.1.0"
 
@@ -37,12 +41,15 @@ _HOMES = {
         "AgentExecError",
         "InvalidContext",
         "InvalidTransition",
+        "PipelineChanged",
+        "SpawnMismatch",
         "StaleAttempt",
         "TaskCanceled",
         "TaskFailed",
         "UnknownTask",
     ],
     "models": ["Priority", "Status"],
+    "pipelines": ["Pipeline", "achain", "achord", "agroup", "chain", "chord", "group", "mermaid", "step"],
     "results": ["agather", "aget_result", "gather", "get_result"],
     "runners.base": ["BaseAgentRunner"],
     "runners.openai": ["OpenAIRunner"],
@@ -56,6 +63,7 @@ _HOMES = {
         "enqueue_many",
         "task",
     ],
+    "tracker": ["Tracker"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -69,22 +77,34 @@ __all__ = [
     "InvalidContext",
     "InvalidTransition",
     "OpenAIRunner",
+    "Pipeline",
+    "PipelineChanged",
     "Priority",
+    "SpawnMismatch",
     "StaleAttempt",
     "Status",
     "TaskCanceled",
     "TaskDefinition",
     "TaskFailed",
+    "Tracker",
     "UnknownTask",
+    "achain",
+    "achord",
     "activity",
     "aenqueue",
     "aenqueue_many",
     "agather",
     "aget_result",
+    "agroup",
+    "chain",
+    "chord",
     "enqueue",
     "enqueue_many",
     "gather",
     "get_result",
+    "group",
+    "mermaid",
+    "step",
     "task",
 ]
 

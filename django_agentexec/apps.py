@@ -14,8 +14,8 @@ class AgentExecConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the checks, and start counting."""
-        from . import checks  # noqa: F401  # registers on import
+        """Register the checks, start counting, and let the trackers hear of ends."""
+        from . import checks, tracker  # noqa: F401  # register on import
         from .monitoring import metrics
 
         metrics.connect()

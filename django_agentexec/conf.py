@@ -127,6 +127,17 @@ class Settings:
 
     ACTIVITY_MESSAGE_CREATE = Setting("Waiting to start.", "Log message of a new activity.")
     ACTIVITY_MESSAGE_STARTED = Setting("Task started.", "Log message when an attempt starts.")
+    ACTIVITY_MESSAGE_PARKED = Setting(
+        "Waiting for {activities}.", "Log message of an activity that waits for others, without a slot."
+    )
+    ACTIVITY_MESSAGE_WOKEN = Setting(
+        "What it waited for has ended.", "Log message when an activity that waited is queued again."
+    )
+    ACTIVITY_MESSAGE_RESUMED = Setting("Task goes on.", "Log message when an activity that waited goes on.")
+    ACTIVITY_MESSAGE_STEP = Setting("Step {number} of {count}: {step}", "Log message when a pipeline's step begins.")
+    ACTIVITY_MESSAGE_STEP_RETRY = Setting(
+        "Step {step} failed: {error}. Next try in {delay}.", "Log message of a step that will be repeated."
+    )
     ACTIVITY_MESSAGE_COMPLETE = Setting("Task completed successfully.", "Log message of a completed activity.")
     ACTIVITY_MESSAGE_ERROR = Setting("Task failed with error: {error}", "Log message of a failed activity.")
     ACTIVITY_MESSAGE_RETRY = Setting(

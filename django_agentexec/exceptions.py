@@ -39,6 +39,14 @@ class ContextTooLarge(InvalidContext):
     """The context is larger than `MAX_CONTEXT_BYTES`; nothing was written."""
 
 
+class SpawnMismatch(AgentExecError):
+    """A handler that runs again spawns other children than before; a retry would do the same."""
+
+
+class PipelineChanged(AgentExecError):
+    """The result of a finished step does not fit the pipeline's code any more; the message says what to do."""
+
+
 class InvalidOption(AgentExecError, ValueError):
     """An option of `enqueue` has an impossible value; nothing was written."""
 

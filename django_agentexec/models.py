@@ -6,6 +6,7 @@ Rows are read through these QuerySets by everyone, and written by `django_agente
 from __future__ import annotations
 
 from datetime import datetime
+from uuid import UUID
 
 from django.db import models
 from django.db.models import Case, F, Q, Value, When
@@ -38,6 +39,18 @@ class Priority(models.IntegerChoices):
     LOW = 7
 
 
+class Ties(models.IntegerChoices):
+    """Flags of `Activity.ties`: who must hear of its end. An activity without any costs nothing extra."""
+
+    NONE = 0
+    CHILD = 1
+    """It was spawned: its parent may be waiting for it."""
+    PARENT = 2
+    """It has spawned others, which are canceled when it fails or is canceled."""
+    TRACKED = 4
+    """A tracker counts it."""
+
+
 class ActivityQuerySet(models.QuerySet["Activity"]):
     """The questions one can ask about activities."""
 
@@ -68,6 +81,18 @@ class ActivityQuerySet(models.QuerySet["Activity"]):
     def due(self, now: datetime | None = None) -> ActivityQuerySet:
         """Return the queued ones whose time has come (at `now`, an aware datetime)."""
         return self.queued().filter(Q(run_after=None) | Q(run_after__lte=now or timezone.now()))
+
+    def parked(self) -> ActivityQuerySet:
+        """Return those that wait for others, without a worker."""
+        return self.running().filter(waiting_for__isnull=False)
+
+    def not_parked(self) -> ActivityQuerySet:
+        """Return all but the parked ones, which no queue knows."""
+        return self.exclude(status=Status.RUNNING, waiting_for__isnull=False)
+
+    def spawned_by(self, agent_id: UUID) -> ActivityQuerySet:
+        """Return what the activity has spawned."""
+        return self.filter(parent_id=agent_id, spawn_key__isnull=False)
 
     def dispatched(self) -> ActivityQuerySet:
         """Return those that go through a queue, leaving out what the caller drives itself."""
@@ -155,8 +180,27 @@ class Activity(models.Model):
     fence = models.BigIntegerField(default=0, help_text="Number of the latest claim; only grows.")
     worker = models.CharField(max_length=200, blank=True, default="", help_text="Who runs it, or ran it last.")
 
+    ties = models.PositiveSmallIntegerField(default=Ties.NONE, help_text="Flags: who must hear of its end.")
+    spawn_key = models.CharField(max_length=255, null=True, blank=True, help_text="Its name among its siblings.")
+    spawned_in = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="The parent's try that spawned it or, after a failure, queued it again."
+    )
+    waiting_for = models.UUIDField(
+        null=True, blank=True, help_text="While parked: the child whose end is looked at next."
+    )
+    awaited = models.JSONField(null=True, blank=True, help_text="While parked: ids of all that it waits for.")
+    forgiven = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="Crashes that do not count any more, since it has got further after them."
+    )
+
     waited: float | None = None
     """Seconds between its turn and its start; not stored, known to receivers of the change that starts it."""
+
+    last_awaited: UUID | None = None
+    """The last one of those it waits for that has not ended; not stored, looked up for `Park` and `Wake`."""
+
+    NOT_AT_BIRTH = frozenset({"waiting_for", "awaited", "forgiven"})
+    """Columns that a new row leaves to the database: most activities never use them."""
 
     objects = ActivityQuerySet.as_manager()
 
@@ -172,6 +216,9 @@ class Activity(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["agent_type", "idempotency_key"], name="agentexec_idempotency"),
             models.CheckConstraint(condition=Q(percentage__lte=100), name="agentexec_percentage"),
+            models.UniqueConstraint(
+                fields=["parent", "spawn_key"], condition=Q(spawn_key__isnull=False), name="agentexec_spawn"
+            ),
         ]
         indexes = [
             models.Index(_ACTIVE_FIRST.asc(), F("agent_id").desc(), name="agentexec_active_first"),
@@ -179,6 +226,7 @@ class Activity(models.Model):
             models.Index(fields=["agent_type", "agent_id"], name="agentexec_type"),
             # Few have a parent; the others cost this index nothing.
             models.Index(fields=["parent"], condition=Q(parent__isnull=False), name="agentexec_parent"),
+            models.Index(fields=["waiting_for"], condition=Q(waiting_for__isnull=False), name="agentexec_parked"),
         ]
         # On PostgreSQL the first migration also makes a GIN index on `metadata`.
 
@@ -189,6 +237,11 @@ class Activity(models.Model):
     def is_active(self) -> bool:
         """Whether it is queued or running."""
         return self.status in ACTIVE
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether it waits for others, without a worker: no slot, no lease, no lock."""
+        return self.status == Status.RUNNING and self.waiting_for is not None
 
     @property
     def partition(self) -> str:
@@ -214,3 +267,81 @@ class ActivityLog(models.Model):
 
     def __str__(self) -> str:
         return f"{self.created_at:%H:%M:%S} {self.status} {self.percentage}% {self.message}"
+
+
+class StepState(models.TextChoices):
+    """How far a pipeline's step is; the values are the wire's."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    ERROR = "error"
+
+
+class StepRun(models.Model):
+    """A step of a pipeline that has begun. Written under the attempt's fence, in one transaction with its activity."""
+
+    activity = models.ForeignKey(Activity, on_delete=models.CASCADE, related_name="steps")
+    name = models.CharField(max_length=200)
+    position = models.PositiveSmallIntegerField(help_text="Its place among the steps, from 0.")
+    state = models.CharField(max_length=10, choices=StepState.choices, default=StepState.RUNNING)
+    input_digest = models.CharField(max_length=64)
+    result = models.JSONField(null=True, blank=True)
+    result_type = models.CharField(max_length=500, blank=True, default="", help_text="The result's type, for people.")
+    result_digest = models.CharField(max_length=64, blank=True, default="", help_text="The next step's input digest.")
+    tries = models.PositiveIntegerField(default=1, help_text="How often it was begun anew, crashes not counted.")
+    retries = models.PositiveIntegerField(default=0, help_text="Retries of its own, used in this attempt.")
+    attempt = models.PositiveIntegerField(default=1, help_text="The activity's attempt that began it last.")
+    error = models.TextField(blank=True, default="", help_text="Last error, one line.")
+    started_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "agentexec_step_run"
+        default_permissions = ("view",)
+        ordering = ["position", "id"]
+        constraints = [models.UniqueConstraint(fields=["activity", "name"], name="agentexec_step")]
+
+    def __str__(self) -> str:
+        return f"{self.position + 1}. {self.name} ({self.state})"
+
+
+class TrackerState(models.Model):
+    """The stored side of `django_agentexec.Tracker`: what is to be enqueued when all of its members are done."""
+
+    name = models.CharField(max_length=200)
+    batch_id = models.CharField(max_length=200)
+    task = models.CharField(max_length=200, blank=True, default="", help_text="Empty: nothing is to be enqueued yet.")
+    context = models.JSONField(null=True, blank=True)
+    metadata = models.JSONField(default=dict, blank=True)
+    parent = models.ForeignKey(Activity, models.SET_NULL, null=True, blank=True, related_name="+", db_index=False)
+    fired = models.UUIDField(null=True, blank=True, help_text="The activity that was enqueued.")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        db_table = "agentexec_tracker"
+        default_permissions = ("view", "delete")
+        constraints = [models.UniqueConstraint(fields=["name", "batch_id"], name="agentexec_tracker_batch")]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.batch_id}"
+
+
+class TrackerMember(models.Model):
+    """One that a tracker counts, once, however often it is counted in or out."""
+
+    tracker = models.ForeignKey(TrackerState, on_delete=models.CASCADE, related_name="members", db_index=False)
+    member = models.CharField(max_length=255)
+    activity_id = models.UUIDField(null=True, blank=True, help_text="The activity whose end counts it out.")
+    is_done = models.BooleanField(default=False)
+
+    class Meta:
+        db_table = "agentexec_tracker_member"
+        default_permissions = ()
+        constraints = [models.UniqueConstraint(fields=["tracker", "member"], name="agentexec_tracker_member_once")]
+        indexes = [
+            models.Index(fields=["tracker"], condition=Q(is_done=False), name="agentexec_tracker_open"),
+            models.Index(fields=["activity_id"], condition=Q(activity_id__isnull=False), name="agentexec_tracked"),
+        ]
+
+    def __str__(self) -> str:
+        return self.member

@@ -21,12 +21,12 @@ from django.db.transaction import TransactionManagementError
 
 from .activity.dispatch import waits_for_commit
 from .activity.writer import database
-from .exceptions import ActivityNotFound, QueueUnavailable, TaskCanceled, TaskFailed, UnknownTask
-from .models import FINISHED, Activity, Status
+from .exceptions import ActivityNotFound, QueueUnavailable
+from .models import FINISHED, Activity
 from .queues import Queue, get_queue
 from .queues.base import Listener
 from .tasks import ActivityHandle
-from .tasks.registry import registry
+from .tasks.outcome import outcome
 from .values import checked_id
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def get_result(task: Awaited, timeout: float = 300) -> Any:
         while True:
             activity = _finished(agent_id)
             if activity is not None:
-                return _outcome(activity)
+                return outcome(activity)
             left = deadline - time.monotonic()
             if left <= 0:
                 raise _too_late(agent_id, timeout)
@@ -67,7 +67,7 @@ async def aget_result(task: Awaited, timeout: float = 300) -> Any:  # noqa: ASYN
         while True:
             activity = await sync_to_async(_finished)(agent_id)
             if activity is not None:
-                return await sync_to_async(_outcome)(activity)
+                return await sync_to_async(outcome)(activity)
             left = deadline - time.monotonic()
             if left <= 0:
                 raise _too_late(agent_id, timeout)
@@ -114,19 +114,6 @@ def _finished(agent_id: UUID) -> Activity | None:
             "call django_agentexec.testing.drain() first."
         )
     return None
-
-
-def _outcome(activity: Activity) -> Any:
-    match activity.status:
-        case Status.COMPLETE:
-            try:
-                definition = registry.get(activity.agent_type)
-            except UnknownTask:
-                return activity.result  # as JSON, since nobody knows its type any more
-            return definition.load_result(activity.result)
-        case Status.CANCELED:
-            raise TaskCanceled(activity.agent_id)
-    raise TaskFailed(activity.agent_id, activity.error, activity.attempt, activity.traceback)
 
 
 def _wake(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:

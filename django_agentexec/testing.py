@@ -23,14 +23,13 @@ from uuid import UUID
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.test import override_settings
-from django.utils.asyncio import async_unsafe
 
 from .activity.operations import Operation, OwnedOperation, Start
 from .activity.writer import apply_one
 from .conf import conf, user_settings
 from .exceptions import ActivityNotFound, InvalidTransition
-from .ids import uuid7
 from .models import Activity, Status
+from .pipelines.inline import InlineAttempt
 from .queues import Ack, Claim, Outcome, get_queue
 from .tasks import Attempt
 from .worker.executor import Execution
@@ -47,24 +46,9 @@ def memory_queue() -> Iterator[None]:
         yield
 
 
-class _DetachedAttempt(Attempt):
-    """An attempt whose progress is checked, and goes nowhere."""
-
-    @async_unsafe("In a worker this write would block the event loop; await `aprogress` instead.")
-    def progress(self, message: str, percentage: float | None = None) -> None:
-        # Not through `write`, which inside a transaction on SQLite is passed by.
-        self._progress(message, percentage)
-
-
 def make_attempt(agent_id: UUID | None = None, *, number: int = 1, fence: int = 1) -> Attempt:
-    """Return an attempt to call a handler with; its progress goes nowhere."""
-
-    def write(operation: Operation) -> Future[Activity]:
-        future: Future[Activity] = Future()
-        future.set_result(Activity(agent_id=operation.agent_id))
-        return future
-
-    return _DetachedAttempt(agent_id or uuid7(), number, fence, write)
+    """Return an attempt to call a handler with: its progress goes nowhere, its children run where it spawns them."""
+    return InlineAttempt(agent_id, number, fence)
 
 
 def drain(*queues: str) -> int:
@@ -103,7 +87,11 @@ async def _run(claim: Claim, caller: int) -> None:
         return asyncio.run_coroutine_threadsafe(sync_to_async(apply_one)(operation), loop)
 
     start = Start(agent_id=claim.agent_id, fence=claim.fence, worker=WORKER, crashes=claim.crashes)
-    activity = await sync_to_async(apply_one)(start)
+    try:
+        activity = await sync_to_async(apply_one)(start)
+    except (InvalidTransition, ActivityNotFound):  # canceled, finished or deleted meanwhile
+        await sync_to_async(_acknowledge)(claim, Outcome.DONE)
+        return
     outcome = await Execution(claim, activity, write, _InlineCalls()).run()
     await sync_to_async(_finish)(claim, outcome)
 
@@ -119,8 +107,11 @@ def _written(operation: Operation) -> Future[Activity]:
 
 def _finish(claim: Claim, outcome: OwnedOperation | None) -> None:
     retried = outcome is not None and apply_one(outcome).status == Status.QUEUED
-    ack = Ack(claim, Outcome.RETRY if retried else Outcome.DONE)
-    get_queue().exchange(claim.queue, WORKER, [ack])
+    _acknowledge(claim, Outcome.RETRY if retried else Outcome.DONE)
+
+
+def _acknowledge(claim: Claim, outcome: Outcome) -> None:
+    get_queue().exchange(claim.queue, WORKER, [Ack(claim, outcome)])
 
 
 class _InlineCalls:

@@ -18,6 +18,7 @@ from .exceptions import ActivityNotFound, InvalidOption, ResultError
 
 MAX_NAME = 200  # characters of a task's name; the column's size
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+LONGEST_ERROR = 2_000  # characters of an error's one-line text
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # What PostgreSQL's text (NUL) or UTF-8 (one half of a surrogate pair) cannot hold.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -28,6 +29,15 @@ _ESCAPED_NUL = re.compile(r"((?<!\\)(?:\\\\)*)\\u0000")
 def storable_text(text: object) -> str:
     """Return `text` (a lazy translation or an exception, too) with a replacement for what no database holds."""
     return _UNSTORABLE.sub(_REPLACEMENT, str(text))
+
+
+def one_line(error: BaseException) -> str:
+    """Return an exception as `Type: text`, without line breaks, cut to a readable length."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  # an exception's own __str__ may be broken
+        text = "(its text cannot be made)"
+    return " ".join(f"{type(error).__name__}: {text}".split())[:LONGEST_ERROR]
 
 
 def is_storable(text: str) -> bool:

@@ -10,6 +10,7 @@ the attempt's fence and joins the worker's group commit; anywhere else it is one
 the caller's).
 """
 
+from . import families  # noqa: F401  # hears of ends
 from .bulk import BulkOutcome, acancel_many, acancel_pending, aretry_many, cancel_many, cancel_pending, retry_many
 from .commands import (
     aadd_usage,

@@ -32,6 +32,7 @@ from .operations import (
     Progress,
     Retry,
 )
+from .repeat import forget_steps
 from .writer import apply_one, database, insert
 
 
@@ -111,13 +112,23 @@ def cancel(agent_id: UUID, message: str | None = None) -> None:
     _end(Cancel(agent_id=checked_id(agent_id), message=message))
 
 
-def retry(agent_id: UUID) -> None:
+def retry(agent_id: UUID, *, from_step: str | None = None, from_scratch: bool = False) -> None:
     """Queue an activity in `error` or `canceled` once more, under the same id.
 
-    Raises `InvalidTransition` in any other state, `ActivityNotFound`.
+    Finished steps of a pipeline and finished children are kept; failed children are run again when it spawns
+    them. `from_step` repeats a pipeline from that step on, with new children, `from_scratch` all of it; these two
+    take a `complete` one, too.
+
+    Raises `InvalidTransition` in any other state, `InvalidOption` for a step that has not run, `ActivityNotFound`.
     """
+    if from_step is not None and from_scratch:
+        raise InvalidOption("Give from_step or from_scratch, not both.")
+    agent_id, is_chosen = checked_id(agent_id), from_scratch or from_step is not None
     with transaction.atomic(using=database()):
-        push_on_commit([apply_one(Retry(agent_id=checked_id(agent_id)))], again=True)
+        row = apply_one(Retry(agent_id=agent_id, even_complete=is_chosen))
+        if is_chosen:
+            forget_steps(agent_id, from_step)
+        push_on_commit([row], again=True)
 
 
 def _progress(agent_id: UUID, message: str, percentage: float | None) -> Progress:

@@ -42,6 +42,9 @@ class OwningAttempt(Protocol):
     def write(self, operation: Operation) -> Future[Activity]:
         """Hand in a write; the future ends when it is committed, or raises why it was refused."""
 
+    def adapt(self, operation: Operation) -> Operation:
+        """Return the write as it is handed in, for those that go another way."""
+
 
 _current: ContextVar[OwningAttempt | None] = ContextVar("agentexec_attempt", default=None)
 
@@ -68,5 +71,5 @@ def write_and_wait(attempt: OwningAttempt, operation: Operation) -> Activity:
     connection = connections[database()]
     if connection.vendor == "sqlite" and connection.in_atomic_block:
         # The worker's writer would wait for the caller's transaction, and the caller for the writer.
-        return apply_one(operation)
+        return apply_one(attempt.adapt(operation))
     return attempt.write(operation).result()

@@ -23,9 +23,9 @@ from .writer import database
 logger = logging.getLogger(__name__)
 
 
-def push_on_commit(activities: Sequence[Activity], *, again: bool = False) -> None:
+def push_on_commit(activities: Sequence[Activity], *, again: bool = False, keep_place: bool = False) -> None:
     """Push rows into their queues once the transaction is committed; a rollback pushes nothing."""
-    _on_commit(partial(push, activities, again=again))
+    _on_commit(partial(push, activities, again=again, keep_place=keep_place))
 
 
 def push(activities: Iterable[Activity], *, again: bool = False, keep_place: bool = False) -> int:
@@ -84,11 +84,13 @@ def _or_log(function: Callable[[], object]) -> None:
 
 
 def _message(activity: Activity, *, again: bool, keep_place: bool) -> Message:
+    # Who was woken goes before those of its priority that have not begun: what is begun gets done.
+    goes_on = activity.waiting_for is not None
     delay = (activity.run_after - timezone.now()).total_seconds() if activity.run_after else 0.0
     return Message(
         agent_id=activity.agent_id,
         partition=activity.partition,
-        priority=int(activity.priority),
+        priority=int(activity.priority) - goes_on,
         delay=max(0.0, delay),
         sequence=int(activity.created_at.timestamp() * 1_000_000) if keep_place else 0,
         crashes=activity.crashes,

@@ -6,7 +6,9 @@
 
 `apply` changes a locked row in memory and returns its log line; what the machine does not allow raises
 `InvalidTransition`, and an outdated fence `StaleAttempt`. Nothing here touches a database, so every rule
-can be read and tested by itself.
+can be read and tested by itself; the few operations that need more than their row say so in two hooks.
+
+An activity that waits for others is parked: it stays running, without a worker (`parking`).
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from ..models import Activity, ActivityLog, Status
 from ..values import storable_text
 
 # What every operation with a log line changes.
-_LOGGED = ("latest_log_message", "latest_log_timestamp", "updated_at")
+LOGGED = ("latest_log_message", "latest_log_timestamp", "updated_at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,13 +43,22 @@ class Operation(ABC):
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         """Change `activity` in memory; return the log line of the change, if it has one."""
 
+    def look_up(self, activity: Activity) -> None:  # noqa: B027  # most need nothing
+        """Note on the locked row what `apply` must know from elsewhere; a query for rare operations only."""
+
+    def write_more(self, activity: Activity, now: datetime) -> None:  # noqa: B027  # most write their row alone
+        """Write what belongs to the change, after `apply` and in its transaction."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start(Operation):
-    """A worker begins an attempt under `fence`. Beginning over a running one is the recovery of a crash."""
+    """A worker begins an attempt under `fence`. Beginning over a running one is the recovery of a crash.
+
+    After a wait for others it is no new attempt: the one that was parked goes on.
+    """
 
     writes: ClassVar[tuple[str, ...]] = (
-        *_LOGGED,
+        *LOGGED,
         "status",
         "fence",
         "worker",
@@ -56,9 +67,10 @@ class Start(Operation):
         "percentage",
         "started_at",
         "run_after",
+        "waiting_for",
     )
 
-    reads = ("context", "run_after", "latest_log_timestamp")
+    reads: ClassVar[tuple[str, ...]] = ("context", "run_after", "latest_log_timestamp")
 
     fence: int
     worker: str
@@ -69,18 +81,21 @@ class Start(Operation):
             raise StaleAttempt(f"Activity {self.agent_id} has been claimed anew (fence {activity.fence}).")
         if not activity.is_active:
             raise InvalidTransition(f"Activity {self.agent_id} is {activity.status}; it cannot start.")
+        if activity.is_parked:
+            raise InvalidTransition(f"Activity {self.agent_id} waits for others; they will wake it.")
         if activity.status == Status.RUNNING and activity.fence == self.fence:
             return None  # the same write again, after a commit whose answer was lost
-        if activity.status == Status.QUEUED:
+        goes_on = activity.waiting_for is not None
+        if activity.status == Status.QUEUED and not goes_on:
             activity.attempt += 1
             activity.waited = _waited(activity, now)
         activity.status = Status.RUNNING
         activity.fence, activity.worker = self.fence, self.worker
         activity.crashes = max(activity.crashes, self.crashes)
-        activity.percentage = 0
+        activity.percentage = activity.percentage if goes_on else 0
         activity.started_at = activity.started_at or now
-        activity.run_after = None
-        return _log(activity, conf.ACTIVITY_MESSAGE_STARTED, now)
+        activity.run_after = activity.waiting_for = None
+        return log(activity, conf.ACTIVITY_MESSAGE_RESUMED if goes_on else conf.ACTIVITY_MESSAGE_STARTED, now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +106,8 @@ class OwnedOperation(Operation):
 
     def check_owner(self, activity: Activity) -> None:
         """Raise unless the activity runs, and runs under this fence."""
-        if self.fence is not None and (activity.status != Status.RUNNING or activity.fence != self.fence):
+        is_its_own = activity.status == Status.RUNNING and activity.fence == self.fence and not activity.is_parked
+        if self.fence is not None and not is_its_own:
             raise StaleAttempt(
                 f"Activity {self.agent_id} is {activity.status} and does not belong to this attempt any more."
             )
@@ -105,7 +121,7 @@ class OwnedOperation(Operation):
 class Progress(OwnedOperation):
     """A message, with or without a percentage. Starts an activity that is not queued but driven by hand."""
 
-    writes = (*_LOGGED, "status", "percentage", "attempt", "started_at")
+    writes = (*LOGGED, "status", "percentage", "attempt", "started_at")
 
     message: str
     percentage: int | None = None
@@ -116,7 +132,7 @@ class Progress(OwnedOperation):
             activity.status, activity.attempt, activity.started_at = Status.RUNNING, 1, now
         if self.percentage is not None:
             activity.percentage = self.percentage
-        return _log(activity, self.message, now)
+        return log(activity, self.message, now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +158,7 @@ class AddUsage(OwnedOperation):
 class Complete(OwnedOperation):
     """The attempt succeeded. `result` is JSON."""
 
-    writes = (*_LOGGED, "status", "percentage", "result", "error", "traceback", "finished_at")
+    writes = (*LOGGED, "status", "percentage", "result", "error", "traceback", "finished_at")
 
     result: Any = None
     message: str | None = None
@@ -154,14 +170,14 @@ class Complete(OwnedOperation):
         activity.status, activity.percentage = Status.COMPLETE, 100
         activity.result, activity.error, activity.traceback = self.result, "", ""
         activity.finished_at = now
-        return _log(activity, self.message or conf.ACTIVITY_MESSAGE_COMPLETE, now)
+        return log(activity, self.message or conf.ACTIVITY_MESSAGE_COMPLETE, now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fail(OwnedOperation):
     """The attempt failed. With `retry_delay` (seconds) and a retry left it is queued again."""
 
-    writes = (*_LOGGED, "status", "error", "traceback", "retries", "run_after", "finished_at")
+    writes = (*LOGGED, "status", "error", "traceback", "retries", "run_after", "finished_at")
 
     error: str
     traceback: str = ""
@@ -173,18 +189,18 @@ class Fail(OwnedOperation):
         activity.error, activity.traceback = storable_text(self.error), storable_text(self.traceback)
         if self.retry_delay is None or activity.retries >= activity.max_retries:
             activity.status, activity.finished_at = Status.ERROR, now
-            text = self.message or _fill(conf.ACTIVITY_MESSAGE_ERROR, error=self.error)
+            text = self.message or fill(conf.ACTIVITY_MESSAGE_ERROR, error=self.error)
         else:
             activity.status = Status.QUEUED
             activity.retries += 1
             activity.run_after = now + timedelta(seconds=self.retry_delay)
-            text = _fill(
+            text = fill(
                 conf.ACTIVITY_MESSAGE_RETRY,
                 attempt=activity.attempt,
                 error=self.error,
                 delay=f"{self.retry_delay:.1f} s",
             )
-        return _log(activity, text, now, traceback=self.traceback)
+        return log(activity, text, now, traceback=self.traceback)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,24 +208,28 @@ class GiveUp(Start):
     """A worker has claimed an activity that took too many processes down, and ends it instead of starting it."""
 
     writes: ClassVar[tuple[str, ...]] = (*Start.writes, "error", "finished_at")
+    reads: ClassVar[tuple[str, ...]] = (*Start.reads, "forgiven")
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
-        Start.apply(self, activity, now)
+        started = Start.apply(self, activity, now)
+        if self.crashes < conf.MAX_CRASHES + activity.forgiven:
+            return started  # it has got further after some of them
         activity.status, activity.finished_at = Status.ERROR, now
-        activity.error = f"The worker process died {activity.crashes} times while running this activity."
-        return _log(activity, _fill(conf.ACTIVITY_MESSAGE_ERROR, error=activity.error), now)
+        died = self.crashes - activity.forgiven
+        activity.error = f"The worker process died {died} times while running this activity."
+        return log(activity, fill(conf.ACTIVITY_MESSAGE_ERROR, error=activity.error), now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release(OwnedOperation):
     """The attempt was cut short by a shutdown; it is not charged."""
 
-    writes = (*_LOGGED, "status", "attempt")
+    writes = (*LOGGED, "status", "attempt")
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         self.check_owner(activity)
         activity.status = Status.QUEUED
-        line = _log(activity, conf.ACTIVITY_MESSAGE_RELEASED, now)
+        line = log(activity, conf.ACTIVITY_MESSAGE_RELEASED, now)
         activity.attempt = max(0, activity.attempt - 1)
         return line
 
@@ -218,7 +238,7 @@ class Release(OwnedOperation):
 class Cancel(Operation):
     """Somebody wants it stopped. Final at once: a running attempt's later writes are refused."""
 
-    writes = (*_LOGGED, "status", "finished_at")
+    writes = (*LOGGED, "status", "finished_at")
 
     message: str | None = None
 
@@ -228,17 +248,24 @@ class Cancel(Operation):
                 f"Activity {self.agent_id} is {activity.status}; it cannot be canceled.", f"already {activity.status}"
             )
         activity.status, activity.finished_at = Status.CANCELED, now
-        return _log(activity, self.message or conf.ACTIVITY_MESSAGE_CANCELED, now)
+        return log(activity, self.message or conf.ACTIVITY_MESSAGE_CANCELED, now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry(Operation):
     """Somebody wants it run once more, with all its automatic retries; id and history stay."""
 
-    writes = (*_LOGGED, "status", "percentage", "retries", "crashes", "started_at", "finished_at", "run_after")
+    writes = (
+        *(*LOGGED, "status", "percentage", "retries", "crashes", "started_at", "finished_at", "run_after"),
+        *("waiting_for", "awaited", "forgiven"),
+    )
+
+    even_complete: bool = False
+    """Whether one that succeeded may be run once more, too: steps of a pipeline are to be repeated."""
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
-        if activity.status not in (Status.ERROR, Status.CANCELED):
+        repeatable = (Status.ERROR, Status.CANCELED, *([Status.COMPLETE] if self.even_complete else []))
+        if activity.status not in repeatable:
             raise InvalidTransition(
                 f"Activity {self.agent_id} is {activity.status}; only error and canceled can be retried.",
                 f"still {activity.status}" if activity.is_active else f"already {activity.status}",
@@ -248,9 +275,10 @@ class Retry(Operation):
                 f"Activity {self.agent_id} was never queued; run it again by hand.", "never queued, driven by hand"
             )
         activity.status, activity.percentage = Status.QUEUED, 0
-        activity.retries = activity.crashes = 0
+        activity.retries = activity.crashes = activity.forgiven = 0
         activity.started_at = activity.finished_at = activity.run_after = None
-        return _log(activity, conf.ACTIVITY_MESSAGE_REQUEUED, now)
+        activity.waiting_for = activity.awaited = None
+        return log(activity, conf.ACTIVITY_MESSAGE_REQUEUED, now)
 
 
 def _waited(activity: Activity, now: datetime) -> float:
@@ -259,7 +287,7 @@ def _waited(activity: Activity, now: datetime) -> float:
     return max(0.0, (now - since).total_seconds())
 
 
-def _log(activity: Activity, message: str, now: datetime, *, traceback: str = "") -> ActivityLog:
+def log(activity: Activity, message: str, now: datetime, *, traceback: str = "") -> ActivityLog:
     """Note the row's newest message, and return the history's line of it."""
     activity.latest_log_message = storable_text(message)
     activity.latest_log_timestamp = activity.updated_at = now
@@ -274,7 +302,7 @@ def _log(activity: Activity, message: str, now: datetime, *, traceback: str = ""
     )
 
 
-def _fill(template: str, **values: object) -> str:
+def fill(template: str, **values: object) -> str:
     """Fill a message of the settings, whose braces a user may have got wrong: then it stays as it is."""
     try:
         return template.format(**values)

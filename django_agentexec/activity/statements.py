@@ -106,7 +106,12 @@ def _select_statement(
 
 @cache
 def _insert_columns(model: type[models.Model], using: str) -> tuple[list[str], list[Adapter]]:
-    fields = {name: field for name, field in _fields(model).items() if not isinstance(field, models.AutoField)}
+    left_out: frozenset[str] = getattr(model, "NOT_AT_BIRTH", frozenset())
+    fields = {
+        column: field
+        for column, field in _fields(model).items()
+        if not isinstance(field, models.AutoField) and field.name not in left_out
+    }
     return list(fields), [_adapter(field, using) for field in fields.values()]
 
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from django.db import router, transaction
 from django.utils import timezone
 
 from ..exceptions import ActivityNotFound, InvalidTransition
-from ..models import Activity, ActivityLog
+from ..models import FINISHED, Activity, ActivityLog
 from ..signals import activity_changed
 from ..values import storable_text
+from .ends import follow_up
 from .operations import Operation
 from .statements import insert_rows, lock_rows, update_rows
 
@@ -30,7 +32,7 @@ Change = tuple[Activity, ActivityLog | None, Operation | None]
 # All that operations read; what they only write needs no reading. Fewer columns are less time per row.
 READ_FIELDS = (
     "agent_id", "agent_type", "status", "percentage", "queue", "lock_key", "priority", "attempt", "retries",
-    "max_retries", "crashes", "fence", "started_at",
+    "max_retries", "crashes", "fence", "started_at", "ties", "waiting_for",
 )  # fmt: skip
 
 
@@ -51,6 +53,10 @@ def apply(operations: Sequence[Operation]) -> list[Applied]:
         if changes:
             _save(changes, columns, using)
             _announce_on_commit(changes, using)
+            ended = [activity for activity, _, _ in changes if activity.ties and activity.status in FINISHED]
+            if ended:
+                # Robust: what it cannot do now, the reconciler does.
+                transaction.on_commit(partial(follow_up, ended), using=using, robust=True)
     return applied
 
 
@@ -95,11 +101,13 @@ def _apply_one(
     if activity is None:
         return ActivityNotFound(operation.agent_id)
     try:
+        operation.look_up(activity)
         line = operation.apply(activity, now)
     except InvalidTransition as refusal:
         return refusal
     changes.append((activity, line, operation))
     columns[activity.agent_id].update(operation.writes)
+    operation.write_more(activity, now)
     return activity
 
 

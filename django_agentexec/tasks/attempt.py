@@ -1,13 +1,18 @@
-"""What a handler may know of its attempt: the optional third parameter of a task's function."""
+"""What a handler may know of its attempt, and do by it: the optional third parameter of a task's function."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Unpack
 from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from pydantic import BaseModel
 
 from ..activity.current import write_and_wait
 from ..activity.operations import Operation, Progress
@@ -15,7 +20,15 @@ from ..activity.streams import stream_text
 from ..models import Activity
 from ..values import checked_percentage
 
+if TYPE_CHECKING:
+    from .definition import BulkOptions, TaskDefinition
+    from .enqueue import ActivityHandle
+
 Write = Callable[[Operation], "Future[Activity]"]
+
+
+def _as_it_is(operation: Operation) -> Operation:
+    return operation
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,11 +41,20 @@ class Attempt:
 
     agent_id: UUID
     number: int
-    """1 for the first attempt of the activity. A crash of the process does not count as an attempt."""
+    """1 for the first attempt of the activity. A crash of the process, or a wait for children, does not add one."""
     fence: int
     """Grows with every claim. Give it to a store that can refuse writes with an older one."""
     write: Write = field(repr=False)
+    scope: str = ""
+    """What the names of its children begin with: the step, in a pipeline."""
+    tries: int = 0
+    """Counts the tries of a step; 0 where the attempt itself is the try."""
+    adapt: Callable[[Operation], Operation] = field(default=_as_it_is, repr=False)
+    """What `write` does to an operation before it hands it in: a step's progress is a share of the whole."""
+    outer: Attempt | None = field(default=None, repr=False)
+    """The attempt that this one is a part of."""
     _canceled: threading.Event = field(default_factory=threading.Event, repr=False)
+    _spawned: Counter[str] = field(default_factory=Counter, repr=False)
 
     @property
     def idempotency_key(self) -> str:
@@ -45,7 +67,7 @@ class Attempt:
 
         Async handlers get a `CancelledError` as well; sync ones must look here from time to time.
         """
-        return self._canceled.is_set()
+        return self._canceled.is_set() or (self.outer is not None and self.outer.canceled)
 
     def cancel(self) -> None:
         """Set `canceled`; called by the worker."""
@@ -74,3 +96,93 @@ class Attempt:
         return Progress(
             agent_id=self.agent_id, fence=self.fence, message=message, percentage=checked_percentage(percentage)
         )
+
+    # Children
+
+    def spawn(
+        self,
+        task: str | TaskDefinition[..., Any],
+        context: BaseModel,
+        *,
+        key: str | None = None,
+        **options: Unpack[BulkOptions],
+    ) -> ActivityHandle:
+        """Have a worker run `task` as a child of this activity; return the child it has, if it was spawned before.
+
+        A child is known by its `key`, unique among its parent's children, or by the task's name and the number of
+        the call. So a handler that runs again, after a crash, a retry or a wait, finds its children. One that has
+        failed or was canceled in an earlier try is queued again. Takes the options of `enqueue_many`; its
+        `metadata` is the parent's unless said.
+
+        Raises what `enqueue` raises, `SpawnMismatch` if the child of this place has another task or (without a
+        `key`) another context, and `StaleAttempt` if this attempt has lost its activity.
+        """
+        return self.spawn_many(task, [context], keys=None if key is None else [key], **options)[0]
+
+    async def aspawn(
+        self,
+        task: str | TaskDefinition[..., Any],
+        context: BaseModel,
+        *,
+        key: str | None = None,
+        **options: Unpack[BulkOptions],
+    ) -> ActivityHandle:
+        """Do what `spawn` does, in an async handler."""
+        return (await self.aspawn_many(task, [context], keys=None if key is None else [key], **options))[0]
+
+    def spawn_many(
+        self,
+        task: str | TaskDefinition[..., Any],
+        contexts: Sequence[BaseModel],
+        *,
+        keys: Sequence[str] | None = None,
+        **options: Unpack[BulkOptions],
+    ) -> list[ActivityHandle]:
+        """Do what `spawn` does, once per context and in one transaction."""
+        from .spawn import place, spawn_all
+
+        return spawn_all(self, [place(self, task, c, k) for c, k in _pairs(contexts, keys)], **options)
+
+    async def aspawn_many(
+        self,
+        task: str | TaskDefinition[..., Any],
+        contexts: Sequence[BaseModel],
+        *,
+        keys: Sequence[str] | None = None,
+        **options: Unpack[BulkOptions],
+    ) -> list[ActivityHandle]:
+        """Do what `spawn_many` does, in an async handler."""
+        from .spawn import place, spawn_all
+
+        # Numbered here, in the order of the calls, before anything is awaited.
+        places = [place(self, task, c, k) for c, k in _pairs(contexts, keys)]
+        return await sync_to_async(spawn_all)(self, places, **options)
+
+    def gather(self, *children: ActivityHandle | UUID, return_exceptions: bool = False) -> tuple[Any, ...]:
+        """Return the results of spawned children, in order.
+
+        While one of them has not ended, this does not return: the activity gives up its slot and its lock, and is
+        woken when the last of them has ended. Then its handler (in a pipeline: the step) runs again from its
+        beginning, where `spawn` finds the same children, and `gather` returns.
+
+        Raises `TaskFailed` or `TaskCanceled` for the first child, in order, that has no result; with
+        `return_exceptions`, these errors stand among the results. Inside a transaction of the handler's, Django's
+        `TransactionManagementError`.
+        """
+        from .gathering import gather
+
+        return gather(self, children, return_exceptions)
+
+    async def agather(
+        self, *children: ActivityHandle | UUID | Awaitable[ActivityHandle], return_exceptions: bool = False
+    ) -> tuple[Any, ...]:
+        """Do what `gather` does, in an async handler. Takes calls of `aspawn` that are not awaited yet, too."""
+        from .gathering import gather
+
+        # One after the other, so that they are numbered in this order each time.
+        handles = [await child if isinstance(child, Awaitable) else child for child in children]
+        return await sync_to_async(gather)(self, handles, return_exceptions)
+
+
+def _pairs(contexts: Sequence[BaseModel], keys: Sequence[str] | None) -> list[tuple[BaseModel, str | None]]:
+    return list(zip(contexts, [None] * len(contexts) if keys is None else keys, strict=True))

@@ -13,7 +13,14 @@ from pydantic import BaseModel
 
 from ..backoff import Backoff, Delay, retry_after
 from ..conf import conf
-from ..exceptions import InvalidContext, ResultError, StaleAttempt, TaskDefinitionError
+from ..exceptions import (
+    InvalidContext,
+    PipelineChanged,
+    ResultError,
+    SpawnMismatch,
+    StaleAttempt,
+    TaskDefinitionError,
+)
 from ..models import Priority
 from ..values import MAX_NAME, is_storable
 from .lock_keys import check_lock_key, evaluate_lock_key
@@ -202,18 +209,28 @@ class TaskDefinition(Generic[P, R]):
 
     def retry_delay(self, error: BaseException, retry: int) -> float | None:
         """Return the seconds to wait before retry number `retry` (from 1), or None to give up."""
-        if isinstance(error, (*self.give_up_on, ResultError, StaleAttempt)) or not isinstance(error, self.retry_on):
+        if not self.is_retryable(error):
             return None
         return max(self.backoff_delay(error, retry), retry_after(error) or 0.0)
 
+    def is_retryable(self, error: BaseException) -> bool:
+        """Whether the error is worth another try."""
+        hopeless = (*self.give_up_on, ResultError, StaleAttempt, SpawnMismatch, PipelineChanged)
+        return isinstance(error, self.retry_on) and not isinstance(error, hopeless)
+
     def backoff_delay(self, error: BaseException, retry: int) -> float:
         """Return what the task's backoff says, or the default's word where it fails: the activity must go on."""
-        try:
-            delay = float(self.backoff(retry, error))
-        except Exception:
-            logger.exception("The backoff of task %r failed; the default one is used.", self.name)
-            return Backoff()(retry, error)
-        return 0.0 if math.isnan(delay) else min(max(0.0, delay), LONGEST_DELAY)
+        return bounded_delay(self.backoff, error, retry)
+
+
+def bounded_delay(backoff: Delay, error: BaseException, retry: int) -> float:
+    """Return what a backoff says within reason, or the default's word where it fails."""
+    try:
+        delay = float(backoff(retry, error))
+    except Exception:
+        logger.exception("The backoff %r failed; the default one is used.", backoff)
+        return Backoff()(retry, error)
+    return 0.0 if math.isnan(delay) else min(max(0.0, delay), LONGEST_DELAY)
 
 
 def _is_number(value: object) -> bool:

@@ -66,11 +66,11 @@ def enqueue(
     check_names("enqueue", options, EnqueueOptions)
     key = checked_idempotency_key(options.get("idempotency_key"))
     shared: BulkOptions = {name: value for name, value in options.items() if name != "idempotency_key"}  # type: ignore[assignment]  # mypy cannot follow the names
-    (activity,) = _rows(_definition(task), [context], **shared)
+    (activity,) = new_rows(definition_of(task), [context], **shared)
     activity.idempotency_key = key
     if key is None:
         _insert([activity])
-        return _handle(activity)
+        return handle_of(activity)
     first = _find(activity)
     if first is None:
         try:
@@ -79,7 +79,7 @@ def enqueue(
             first = _find(activity)
             if first is None:
                 raise
-    return _handle(first, created=False) if first else _handle(activity)
+    return handle_of(first, created=False) if first else handle_of(activity)
 
 
 def enqueue_many(
@@ -90,21 +90,22 @@ def enqueue_many(
     Takes the options of `enqueue` except `idempotency_key`; all checks are made before the first write.
     """
     check_names("enqueue_many", options, BulkOptions)
-    activities = _rows(_definition(task), contexts, **options)
+    activities = new_rows(definition_of(task), contexts, **options)
     if activities:
         _insert(activities)
-    return [_handle(activity) for activity in activities]
+    return [handle_of(activity) for activity in activities]
 
 
 aenqueue = sync_to_async(enqueue)
 aenqueue_many = sync_to_async(enqueue_many)
 
 
-def _definition(task: str | TaskDefinition[..., Any]) -> TaskDefinition[..., Any]:
+def definition_of(task: str | TaskDefinition[..., Any]) -> TaskDefinition[..., Any]:
+    """Return a task by its name, or itself. Raises `UnknownTask`."""
     return task if isinstance(task, TaskDefinition) else registry.get(task)
 
 
-def _rows(
+def new_rows(
     definition: TaskDefinition[..., Any],
     contexts: Sequence[BaseModel],
     *,
@@ -114,6 +115,7 @@ def _rows(
     run_after: datetime | None = None,
     queue: str | None = None,
 ) -> list[Activity]:
+    """Return the rows of new activities, checked and not yet written. Raises as `enqueue` does."""
     shared: dict[str, Any] = {
         "agent_type": definition.name,
         "metadata": checked_metadata(metadata),
@@ -194,5 +196,6 @@ def _find(activity: Activity) -> Activity | None:
     return same.only("agent_id", "agent_type").first()
 
 
-def _handle(activity: Activity, *, created: bool = True) -> ActivityHandle:
+def handle_of(activity: Activity, *, created: bool = True) -> ActivityHandle:
+    """Return the handle of a row."""
     return ActivityHandle(activity.agent_id, activity.agent_type, created)

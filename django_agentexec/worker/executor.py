@@ -1,6 +1,6 @@
 """One attempt: context in, handler, outcome out.
 
-The outcome is a value, the operation to write: `Complete`, `Fail` or `Release`, or None where this attempt
+The outcome is a value, the operation to write: `Complete`, `Fail`, `Park` or `Release`, or None where this attempt
 has nothing to say any more, because the activity was canceled or belongs to somebody else.
 """
 
@@ -14,11 +14,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+from uuid import UUID
 
 from pydantic import BaseModel
 
 from ..activity.current import running
 from ..activity.operations import Complete, Fail, OwnedOperation, Release
+from ..activity.parking import Park, Parked
 from ..conf import conf
 from ..exceptions import ResultError, StaleAttempt
 from ..models import Activity
@@ -26,12 +28,11 @@ from ..queues import Claim
 from ..tasks.attempt import Attempt, Write
 from ..tasks.definition import TaskDefinition
 from ..tasks.registry import registry
-from ..values import storable_json
+from ..values import one_line, storable_json
 from .calls import Calls
 
 logger = logging.getLogger(__name__)
 
-LONGEST_ERROR = 2_000  # characters of an error's one-line text
 LONGEST_TRACEBACK = 50_000  # characters; the end of a longer one is what tells
 UNKNOWN_TASK_DELAY = 10.0  # seconds until a worker of the next release may know the task
 
@@ -87,8 +88,11 @@ class Execution:
             return self._stopped(definition, error)
         except StaleAttempt:
             return None
+        except Parked as parked:
+            return self._parked(parked)
         except BaseException as error:  # noqa: BLE001  # the handler's, for its row
-            return self._raised(definition, error)
+            parked_tasks = _parked_in(error)
+            return self._parked(parked_tasks) if parked_tasks else self._raised(definition, error)
 
     async def _call(self, definition: TaskDefinition[..., Any], context: BaseModel) -> Any:
         arguments = (self.activity.agent_id, context, *([self.attempt] if definition.signature.wants_attempt else []))
@@ -145,6 +149,11 @@ class Execution:
                 return self._raised(definition, late.with_traceback(error.__traceback__))
         return self._raised(definition, error)  # the handler canceled itself
 
+    def _parked(self, parked: Parked) -> OwnedOperation | None:
+        if self._reason in (Stop.CANCELED, Stop.LOST):
+            return None
+        return Park(agent_id=self.activity.agent_id, fence=self.claim.fence, awaited=parked.awaited)
+
     def release(self) -> Release:
         """Return the operation that gives the activity back to the queue, uncharged."""
         return Release(agent_id=self.activity.agent_id, fence=self.claim.fence)
@@ -182,13 +191,20 @@ class Execution:
         )
 
 
-def one_line(error: BaseException) -> str:
-    """Return an exception as `Type: text`, without line breaks, cut to a readable length."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001  # an exception's own __str__ may be broken
-        text = "(its text cannot be made)"
-    return " ".join(f"{type(error).__name__}: {text}".split())[:LONGEST_ERROR]
+def _parked_in(error: BaseException) -> Parked | None:
+    """Return what the tasks of a handler's `TaskGroup` wait for, if waiting is all that ended them."""
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    waiting, others = error.split(Parked)
+    if waiting is None or others is not None:
+        return None
+    awaited: list[UUID] = []
+    groups: list[BaseException] = [waiting]
+    while groups:
+        one = groups.pop()
+        groups.extend(one.exceptions if isinstance(one, BaseExceptionGroup) else [])
+        awaited.extend(one.awaited if isinstance(one, Parked) else [])
+    return Parked(list(dict.fromkeys(awaited)))
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,16 @@ from functools import partial
 from uuid import UUID
 
 from ..activity.operations import Fail, GiveUp, OwnedOperation, Release, Start
+from ..activity.parking import Park
 from ..conf import conf
 from ..exceptions import ActivityNotFound, InvalidTransition
 from ..models import Activity, Status
 from ..queues import Claim, Outcome, Queue, Rows, WorkerInfo
 from ..signals import worker_started, worker_stopped
+from ..values import one_line
 from .calls import WorkerCalls
 from .dispatcher import Dispatcher
-from .executor import Execution, Stop, one_line
+from .executor import Execution, Stop
 from .lease import LeaseKeeper
 from .options import WorkerOptions
 from .recorder import Recorder
@@ -221,6 +223,10 @@ class Worker:
         if activity.status == Status.QUEUED and isinstance(outcome, Release):
             self._dispatcher.ack(claim, Outcome.RELEASE)
             return
+        if isinstance(outcome, Park):
+            # Queued: all that it waits for has ended meanwhile. Parked: whoever wakes it pushes it again.
+            self._dispatcher.ack(claim, Outcome.RETRY if activity.status == Status.QUEUED else Outcome.DONE)
+            return
         if activity.status == Status.QUEUED and isinstance(outcome, Fail):
             self._dispatcher.ack(claim, Outcome.RETRY, outcome.retry_delay or 0.0)
         elif activity.status == Status.ERROR:
@@ -268,7 +274,7 @@ class Worker:
 
 
 def _active_rows() -> Rows:
-    active = Activity.objects.active().dispatched()
+    active = Activity.objects.active().not_parked().dispatched()
     if active.running().exists():
         return Rows.RUNNING
     return Rows.WAITING if active.exists() else Rows.NONE

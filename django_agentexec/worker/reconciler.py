@@ -17,6 +17,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 
 from ..activity.dispatch import push
+from ..activity.ends import heal
 from ..activity.writer import database
 from ..conf import conf
 from ..exceptions import QueueUnavailable
@@ -33,12 +34,15 @@ SETTLING = timedelta(seconds=5)
 def reconcile(*, settling: timedelta = SETTLING) -> int:
     """Push every active row that is missing in its queue, in the order of creation; return how many.
 
-    Two queries and one round trip per 1,000 active rows and queue.
+    Also does what the end of an activity with ties should have led to, where a crash came in between. Two
+    queries and one round trip per 1,000 active rows and queue, and a few queries for ties.
     """
+    heal()
     pushed, after = 0, UUID(int=0)
     candidates = (
         Activity.objects.using(database())
         .active()
+        .not_parked()
         .dispatched()
         .filter(updated_at__lte=timezone.now() - settling)
         .order_by("agent_id")

@@ -9,8 +9,11 @@ from django_agentexec import OpenAIRunner, task
 from .assistants import company_analyst, contract_reviewer
 from .library import DocumentNotFound
 from .model import build_model
+from .research import PortfolioPipeline
 from .schemas import CheckedReview, CompanyBrief, ContractContext, ContractReview, ResearchContext
 from .shelf import Shelf
+
+__all__ = ["PortfolioPipeline", "research_company", "review_contract"]
 
 MAX_TURNS = 40  # a turn for each page and search, and some to spare
 

@@ -13,6 +13,7 @@ from django_agentexec import ActivityHandle, enqueue
 
 from .catalogue import REPORTS, Kind, label
 from .library import Document
+from .research import PortfolioContext
 from .schemas import ContractContext, ResearchContext
 from .shelf import OWNER_KEY, Shelf
 
@@ -31,6 +32,12 @@ def start(owner: str, document: Document, kind: Kind) -> ActivityHandle:
         return enqueue("review_contract", ContractContext(document=document.name), metadata=tags)
     company = REPORTS.get(document.name, document.title)
     return enqueue("research_company", ResearchContext(company=company, document=document.name), metadata=tags)
+
+
+def compare_companies(owner: str) -> ActivityHandle:
+    """Have several agents compare the library's companies for the user called `owner`."""
+    # Without a title of its own: the runs that it spawns take its metadata over, and are about a document each.
+    return enqueue("portfolio_pipeline", PortfolioContext(), metadata={OWNER_KEY: owner})
 
 
 def store(shelf: Shelf, file: UploadedFile[bytes]) -> Document:

@@ -197,6 +197,13 @@ def test_an_attempt_for_direct_calls_inside_a_transaction() -> None:
     make_attempt().progress("half", 50)
 
 
+def test_the_children_of_such_an_attempt_run_where_they_are_spawned() -> None:
+    attempt = make_attempt()
+    child = attempt.spawn(shout, Text(text="x"))
+
+    assert attempt.gather(child) == ("X",)
+
+
 def test_an_attempt_for_direct_calls() -> None:
     attempt = make_attempt(number=2)
 

@@ -172,3 +172,6 @@ def own_transaction(agent_id: UUID, context: Text) -> None:
     with transaction.atomic():
         Group.objects.create(name=context.text)
         activity.update(agent_id, "within")
+
+
+from . import orchestration  # noqa: E402, F401  # its tasks are found here; it uses what stands above

@@ -16,10 +16,12 @@ from pydantic import BaseModel, field_validator
 
 from django_agentexec import Attempt, StaleAttempt, task
 from django_agentexec.activity.operations import Complete, Fail, Operation, OwnedOperation, Release
+from django_agentexec.activity.parking import Park, Parked
 from django_agentexec.models import Activity
 from django_agentexec.queues import Claim
 from django_agentexec.tasks import registry
-from django_agentexec.worker.executor import LONGEST_ERROR, LONGEST_TRACEBACK, Execution, Stop
+from django_agentexec.values import LONGEST_ERROR
+from django_agentexec.worker.executor import LONGEST_TRACEBACK, Execution, Stop
 
 ID = UUID(int=7)
 NAME = "executor-test"
@@ -393,3 +395,56 @@ async def test_a_failure_after_the_last_retry_is_logged_as_an_error(
     await last.run()
 
     assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+# Parking
+
+CHILD, OTHER = UUID(int=8), UUID(int=9)
+
+
+async def test_a_handler_that_waits_for_others_is_parked(calls: PlainCalls) -> None:
+    async def handler(agent_id: UUID, context: Text) -> None:
+        raise Parked([CHILD])
+
+    assert await outcome(calls, handler) == Park(agent_id=ID, fence=5, awaited=[CHILD])
+
+
+async def test_tasks_of_a_handler_that_wait_are_parked_together(calls: PlainCalls) -> None:
+    async def waits_for(child: UUID) -> None:
+        raise Parked([child])
+
+    async def handler(agent_id: UUID, context: Text) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(waits_for(CHILD))
+            group.create_task(waits_for(OTHER))
+
+    ended = await outcome(calls, handler)
+
+    assert isinstance(ended, Park)
+    assert set(ended.awaited) == {CHILD, OTHER}
+
+
+async def test_an_error_beside_a_wait_is_an_error(calls: PlainCalls) -> None:
+    async def handler(agent_id: UUID, context: Text) -> None:
+        raise BaseExceptionGroup("both", [Parked([CHILD]), ValueError("no")])
+
+    assert (await failure(calls, handler)).error.startswith("BaseExceptionGroup: both")
+
+
+@pytest.mark.parametrize(("reason", "parks"), [(Stop.CANCELED, False), (Stop.LOST, False), (Stop.SHUTDOWN, True)])
+async def test_a_handler_that_is_stopped_while_it_begins_to_wait(calls: PlainCalls, reason: Stop, parks: bool) -> None:
+    begun = threading.Event()
+
+    def handler(agent_id: UUID, context: Text, attempt: Attempt) -> None:
+        begun.set()
+        attempt._canceled.wait(10)
+        raise Parked([CHILD])
+
+    task(NAME)(handler)
+    running = execution(calls)
+    attempt = asyncio.ensure_future(running.run())
+    await asyncio.to_thread(begun.wait, 10)
+
+    running.stop(reason)
+
+    assert isinstance(await attempt, Park) is parks

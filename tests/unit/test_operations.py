@@ -273,3 +273,58 @@ def test_messages_are_settings() -> None:
         FINISH.apply(row, NOW)
 
     assert row.latest_log_message == "Fertig."
+
+
+# Parked: running, without a worker
+
+
+def parked(**fields: Any) -> Activity:
+    return activity(waiting_for=UUID(int=8), awaited=[str(UUID(int=8))], **fields)
+
+
+@pytest.mark.parametrize("operation", [*OWNED[:-1], START, GIVE_UP], ids=lambda operation: type(operation).__name__)
+def test_neither_the_attempt_that_parked_nor_a_worker_changes_a_parked_activity(operation: Operation) -> None:
+    row = parked()
+
+    with pytest.raises(InvalidTransition):
+        operation.apply(row, NOW)
+
+    assert row.is_parked
+
+
+@pytest.mark.parametrize("operation", [CANCEL, Complete(agent_id=ID), Fail(agent_id=ID, error="no")], ids=repr)
+def test_somebody_outside_may_end_a_parked_activity(operation: Operation) -> None:
+    row = parked()
+
+    operation.apply(row, NOW)
+
+    assert not row.is_parked
+
+
+def test_a_retry_forgets_what_was_waited_for() -> None:
+    row = parked()
+    CANCEL.apply(row, NOW)
+
+    RETRY.apply(row, NOW)
+
+    assert (row.status, row.waiting_for, row.awaited) == (QUEUED, None, None)
+
+
+def test_a_start_after_a_wait_is_the_same_attempt() -> None:
+    row = activity(QUEUED, attempt=2, percentage=40, waiting_for=UUID(int=8))
+
+    line = START.apply(row, NOW)
+
+    assert (row.status, row.attempt, row.percentage, row.waiting_for) == (RUNNING, 2, 40, None)
+    assert line is not None
+    assert line.message == "Task goes on."
+
+
+def test_crashes_that_were_forgiven_do_not_end_it() -> None:
+    row = activity(forgiven=1)
+
+    GIVE_UP.apply(row, NOW)
+    assert row.status == RUNNING
+
+    replace(GIVE_UP, fence=FENCE + 2, crashes=4).apply(row, NOW)
+    assert (row.status, row.error) == (ERROR, "The worker process died 3 times while running this activity.")

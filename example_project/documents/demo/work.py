@@ -6,11 +6,12 @@ from uuid import UUID
 
 from example_project.documents.catalogue import CONTRACTS, REPORTS
 from example_project.documents.shelf import Shelf
-from example_project.documents.start import start
+from example_project.documents.start import compare_companies, start
 
 
 def enqueue_all(owner: str) -> dict[UUID, str]:
     """Enqueue everything for the user called `owner`; return the document of each activity, by its id."""
     shelf = Shelf(owner)
-    started = {start(owner, shelf.get(name), "report").agent_id: name for name in REPORTS}
+    started = {compare_companies(owner).agent_id: "all companies, compared"}
+    started |= {start(owner, shelf.get(name), "report").agent_id: name for name in REPORTS}
     return started | {start(owner, shelf.get(name), "contract").agent_id: name for name in CONTRACTS}

@@ -14,10 +14,15 @@ from agents.testing import ModelCall, ModelStep, ScriptedModel, assistant_messag
 from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
 from pydantic import BaseModel
 
-from . import research, review
+from . import portfolio, research, review
 from .conversation import Conversation, Planner, Turn
 
-PLANNERS: dict[str, Planner] = {"CompanyBrief": research, "ContractReview": review}
+PLANNERS: dict[str, Planner] = {
+    "CompanyBrief": research,
+    "ContractReview": review,
+    "Candidates": portfolio.Scout(),
+    "PortfolioReport": portfolio.Editor(),
+}
 PAUSE = (0.6, 1.4)  # seconds a turn takes at least and at most, so that there is something to watch
 CHARACTERS_PER_TOKEN = 4
 

@@ -1,0 +1,55 @@
+"""What follows from the end of an activity that has ties: who else must hear of it, after the commit.
+
+The writer calls `follow_up`, the reconciler `heal`; the modules that know what to do register themselves by
+`hear`. What a crash cuts off between an end and its follow-up is healed within `RECONCILE_INTERVAL`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from django.db import DatabaseError, InterfaceError
+
+from ..models import Activity, Ties
+
+logger = logging.getLogger(__name__)
+
+OnEnd = Callable[[Sequence[Activity]], None]
+Heal = Callable[[], None]
+
+_hearers: dict[Ties, tuple[OnEnd, Heal]] = {}
+
+
+def hear(tie: Ties, on_end: OnEnd, heal: Heal) -> None:
+    """Have `on_end` called with ended activities that have this tie, and `heal` to find those it was not called for.
+
+    Both must bear to be called twice for the same end. The rows are as they were committed; `agent_id`,
+    `status` and `ties` are loaded.
+    """
+    _hearers[tie] = on_end, heal
+
+
+def follow_up(activities: Sequence[Activity]) -> None:
+    """Tell of ended activities. One that fails must not keep the others from hearing."""
+    for tie, (on_end, _) in _hearers.items():
+        tied = [activity for activity in activities if activity.ties & tie]
+        if not tied:
+            continue
+        try:
+            on_end(tied)
+        except Exception:
+            logger.exception(
+                "The end of %d activities was not passed on; the reconciler of a pool will do it.", len(tied)
+            )
+
+
+def heal() -> None:
+    """Find ends whose follow-up did not happen, and do it now."""
+    for _, heal_one in _hearers.values():
+        try:
+            heal_one()
+        except (DatabaseError, InterfaceError):
+            raise
+        except Exception:  # it must not keep the others, nor the reconciler, from their work
+            logger.exception("Ends that were not passed on could not be passed on now, either.")

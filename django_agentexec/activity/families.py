@@ -1,0 +1,96 @@
+"""Parents and children: the end of a child wakes its parent, the failure or cancel of a parent cancels its children.
+
+Registered with `ends`; each change is a transaction of its own, under the parent's lock, after the commit of
+the end that led to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef
+
+from ..models import Activity, Status, Ties
+from .dispatch import push_on_commit, stop_on_commit
+from .ends import hear
+from .operations import Cancel
+from .parking import Wake
+from .statements import lock_rows
+from .writer import apply, database
+
+FAILED = (Status.ERROR, Status.CANCELED)
+BATCH = 500  # rows that are locked together
+CANCELED_WITH_PARENT = "Canceled, since its parent has ended."
+
+
+def wake(parents: Iterable[UUID], ended: Iterable[UUID] = ()) -> None:
+    """Queue those parked activities again whose awaited children have all ended.
+
+    With `ended`, parents that wait for another one in the first place are left as they are.
+    """
+    using, ended = database(), set(ended)
+    with transaction.atomic(using=using):
+        rows = lock_rows(Activity, list(parents), ("status", "waiting_for"), using)
+        concerned = [row for row in rows if row.is_parked and (not ended or row.waiting_for in ended)]
+        if not concerned:
+            return
+        woken = [
+            row
+            for row in apply([Wake(agent_id=row.agent_id) for row in concerned])
+            if isinstance(row, Activity) and row.status == Status.QUEUED
+        ]
+        # Again: the worker that parked it may not have acknowledged yet. It rejoins its line where it stood.
+        push_on_commit(woken, again=True, keep_place=True)
+
+
+def cancel_children(parents: Sequence[UUID]) -> None:
+    """Cancel the active children that failed or canceled activities have spawned; their own children follow."""
+    while _cancel_some_children(parents) == BATCH:
+        pass
+
+
+def _cancel_some_children(parents: Sequence[UUID]) -> int:
+    using = database()
+    with transaction.atomic(using=using):
+        # Under their lock: a parent that is retried in this moment keeps its children.
+        rows = lock_rows(Activity, parents, ("status",), using)
+        failed = [row.agent_id for row in rows if row.status in FAILED]
+        active = Activity.objects.using(using).active().filter(parent_id__in=failed, spawn_key__isnull=False)
+        ids = active.values_list("agent_id", flat=True)[:BATCH]
+        operations = [Cancel(agent_id=agent_id, message=CANCELED_WITH_PARENT) for agent_id in ids]
+        if operations:
+            stop_on_commit([row for row in apply(operations) if isinstance(row, Activity)])
+    return len(operations)
+
+
+def _child_ended(children: Sequence[Activity]) -> None:
+    ended = [child.agent_id for child in children]
+    of = Activity.objects.using(database()).filter(agent_id__in=ended, parent__isnull=False)
+    parents = set(of.values_list("parent_id", flat=True))
+    if parents:
+        wake([parent for parent in parents if parent], ended)
+
+
+def _parent_ended(parents: Sequence[Activity]) -> None:
+    failed = [parent.agent_id for parent in parents if parent.status in FAILED]
+    if failed:
+        cancel_children(failed)
+
+
+def _wake_the_forgotten() -> None:
+    still_active = Activity.objects.active().filter(agent_id=OuterRef("waiting_for"))
+    forgotten = Activity.objects.using(database()).parked().exclude(Exists(still_active))
+    if parents := list(forgotten.values_list("agent_id", flat=True)):
+        wake(parents)
+
+
+def _cancel_the_orphaned() -> None:
+    orphaned = Activity.objects.using(database()).active().filter(spawn_key__isnull=False, parent__status__in=FAILED)
+    if parents := list(orphaned.values_list("parent_id", flat=True).distinct()):
+        cancel_children([parent for parent in parents if parent])
+
+
+hear(Ties.CHILD, _child_ended, _wake_the_forgotten)
+hear(Ties.PARENT, _parent_ended, _cancel_the_orphaned)

@@ -1,0 +1,75 @@
+"""The types that flow from step to step: whether one fits the next, and how people call them."""
+
+from __future__ import annotations
+
+import re
+import types
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+NoneType = type(None)
+
+
+def fits(produced: Any, wanted: Any) -> bool:
+    """Whether a value of one annotated type can be given where another is expected."""
+    produced, wanted = _bare(produced), _bare(wanted)
+    if produced == wanted or wanted in (Any, object) or produced is Any:
+        return True
+    if _is_union(produced):
+        return all(fits(member, wanted) for member in get_args(produced))
+    if _is_union(wanted):
+        return any(fits(produced, member) for member in get_args(wanted))
+    if get_origin(produced) is Literal:
+        values = get_args(produced)
+        if get_origin(wanted) is Literal:
+            return set(values) <= set(get_args(wanted))
+        return all(fits(type(value), wanted) for value in values)
+    origins = get_origin(produced) or produced, get_origin(wanted) or wanted
+    if not all(isinstance(origin, type) for origin in origins) or not issubclass(*origins):
+        return False
+    given, expected = get_args(produced), get_args(wanted)
+    if not given or not expected:
+        return True
+    return len(given) == len(expected) and all(fits(*pair) for pair in zip(given, expected, strict=True))
+
+
+def tuple_parts(annotation: Any) -> tuple[Any, ...] | None:
+    """Return the types of a tuple of fixed length, which is unpacked, or None for anything else."""
+    annotation = _bare(annotation)
+    if get_origin(annotation) is not tuple:
+        return None
+    parts = get_args(annotation)
+    return None if Ellipsis in parts else tuple(parts)
+
+
+def is_model(annotation: Any) -> bool:
+    """Whether the type is a Pydantic model."""
+    bare = _bare(annotation)
+    return isinstance(bare, type) and issubclass(bare, BaseModel)
+
+
+def type_name(annotation: Any) -> str:
+    """Return a type as its code has it, without modules."""
+    if annotation is NoneType:
+        return "None"
+    if isinstance(annotation, type) and not get_args(annotation):
+        return annotation.__name__
+    return re.sub(r"(?:\w+\.|<locals>\.)+(?=\w)", "", str(annotation))
+
+
+def covers(new: Any, stored: Any) -> bool:
+    """Whether JSON holds all that another JSON holds: it may have more keys, and lost none."""
+    if isinstance(stored, dict):
+        return isinstance(new, dict) and all(key in new and covers(new[key], stored[key]) for key in stored)
+    if isinstance(stored, list):
+        return isinstance(new, list) and len(new) == len(stored) and all(map(covers, new, stored))
+    return bool(new == stored)
+
+
+def _bare(annotation: Any) -> Any:
+    return _bare(get_args(annotation)[0]) if get_origin(annotation) is Annotated else annotation
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, types.UnionType)

@@ -1,0 +1,130 @@
+"""Runs a pipeline here and now, without queue and database: what `Pipeline.run` does for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Unpack
+from uuid import UUID
+
+from asgiref.sync import async_to_sync, sync_to_async
+from django.utils.asyncio import async_unsafe
+from pydantic import BaseModel
+
+from ..activity.current import running
+from ..activity.operations import Operation
+from ..exceptions import ActivityNotFound, InvalidContext, TaskFailed
+from ..ids import uuid7
+from ..models import Activity
+from ..tasks.attempt import Attempt
+from ..tasks.definition import BulkOptions, TaskDefinition
+from ..tasks.enqueue import ActivityHandle, definition_of
+from ..values import one_line
+from .execution import call_step
+
+if TYPE_CHECKING:
+    from .pipeline import Pipeline
+
+
+class InlineAttempt(Attempt):
+    """An attempt whose progress is checked and goes nowhere, and whose children run where they are spawned."""
+
+    def __init__(self, agent_id: UUID | None = None, number: int = 1, fence: int = 1) -> None:
+        super().__init__(agent_id or uuid7(), number, fence, _unwritten)
+        self._results: dict[UUID, Any]
+        object.__setattr__(self, "_results", {})  # the dataclass is frozen
+
+    @async_unsafe("In a worker this write would block the event loop; await `aprogress` instead.")
+    def progress(self, message: str, percentage: float | None = None) -> None:
+        # Not through `write`, which inside a transaction on SQLite is passed by.
+        self._progress(message, percentage)
+
+    def spawn_many(
+        self,
+        task: str | TaskDefinition[..., Any],
+        contexts: Sequence[BaseModel],
+        *,
+        keys: Sequence[str] | None = None,
+        **options: Unpack[BulkOptions],
+    ) -> list[ActivityHandle]:
+        return async_to_sync(self.aspawn_many)(task, contexts, keys=keys, **options)
+
+    async def aspawn_many(
+        self,
+        task: str | TaskDefinition[..., Any],
+        contexts: Sequence[BaseModel],
+        *,
+        keys: Sequence[str] | None = None,
+        **options: Unpack[BulkOptions],
+    ) -> list[ActivityHandle]:
+        definition = definition_of(task)
+        return [await self._run_child(definition, context) for context in contexts]
+
+    def gather(self, *children: ActivityHandle | UUID, return_exceptions: bool = False) -> tuple[Any, ...]:
+        return tuple(self._result(child, return_exceptions) for child in children)
+
+    async def agather(
+        self, *children: ActivityHandle | UUID | Awaitable[ActivityHandle], return_exceptions: bool = False
+    ) -> tuple[Any, ...]:
+        handles = [await child if isinstance(child, Awaitable) else child for child in children]
+        return self.gather(*handles, return_exceptions=return_exceptions)
+
+    async def _run_child(self, definition: TaskDefinition[..., Any], context: BaseModel) -> ActivityHandle:
+        if not isinstance(context, definition.context_type):
+            raise InvalidContext(
+                f"Task {definition.name!r} takes a {definition.context_type.__name__}, not a {type(context).__name__}."
+            )
+        attempt = InlineAttempt()
+        arguments = (attempt.agent_id, context, *([attempt] if definition.signature.wants_attempt else []))
+        try:
+            with running(attempt):
+                call = definition.handler if definition.signature.is_async else sync_to_async(definition.handler)
+                self._results[attempt.agent_id] = await call(*arguments)
+        except Exception as error:  # noqa: BLE001  # for whoever gathers it
+            failed = TaskFailed(attempt.agent_id, one_line(error), 1)
+            failed.__cause__ = error
+            self._results[attempt.agent_id] = failed
+        return ActivityHandle(attempt.agent_id, definition.name)
+
+    def _result(self, child: ActivityHandle | UUID, return_exceptions: bool) -> Any:
+        agent_id = child.agent_id if isinstance(child, ActivityHandle) else child
+        if agent_id not in self._results:
+            raise ActivityNotFound(agent_id)
+        result = self._results[agent_id]
+        if isinstance(result, TaskFailed) and not return_exceptions:
+            raise result
+        return result
+
+
+def run_inline(pipeline: type[Pipeline], context: BaseModel) -> Any:
+    """Return the pipeline's result; raises what a step raises."""
+    return async_to_sync(arun_inline)(pipeline, context)
+
+
+async def arun_inline(pipeline: type[Pipeline], context: BaseModel) -> Any:
+    """Do what `run_inline` does, in async code."""
+    expected = pipeline.task.context_type
+    if not isinstance(context, expected):
+        raise InvalidContext(
+            f"Pipeline {pipeline.__name__} takes a {expected.__name__}, not a {type(context).__name__}."
+        )
+    return await run_all(pipeline, context, InlineAttempt())
+
+
+async def run_all(pipeline: type[Pipeline], context: BaseModel, attempt: InlineAttempt) -> Any:
+    """Run every step once. Results pass through JSON as in a worker, so that what is lost there is lost here."""
+    arguments: tuple[Any, ...] = (context,)
+    value = None
+    for step in pipeline.steps:
+        method = getattr(pipeline.for_step(context, attempt), step.name)
+        with running(attempt):
+            value = await call_step(step, method, arguments, attempt)
+        value = step.loaded(step.stored(value), step.result_type)
+        arguments = step.unpacked(value)
+    return value
+
+
+def _unwritten(operation: Operation) -> Future[Activity]:
+    future: Future[Activity] = Future()
+    future.set_result(Activity(agent_id=operation.agent_id))
+    return future

@@ -1,0 +1,117 @@
+"""The changes that a pipeline's steps make: the activity's row and the step's, in one transaction, under one fence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ..activity.operations import LOGGED, OwnedOperation, fill, log
+from ..activity.repeat import detach_children
+from ..conf import conf
+from ..models import Activity, ActivityLog, StepRun, StepState
+from ..values import storable_text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOperation(OwnedOperation):
+    """A change of one step."""
+
+    name: str
+    position: int
+    """From 0."""
+    count: int
+    """The pipeline's steps."""
+
+    def _write_step(self, activity: Activity, **values: Any) -> None:
+        rows = StepRun.objects.using(activity._state.db)
+        values["position"] = self.position
+        if not rows.filter(activity_id=self.agent_id, name=self.name).update(**values):
+            rows.create(activity_id=self.agent_id, name=self.name, **values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeginStep(StepOperation):
+    """A try of a step begins, or goes on after a crash or a wait."""
+
+    writes = (*LOGGED, "percentage")
+
+    title: str
+    input_digest: str
+    tries: int
+    retries: int
+    attempt: int
+    goes_on: bool
+    new_input: bool
+    """Whether it ran before, with another input: then its children of that time are not today's."""
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        self.check_owner(activity)
+        activity.percentage = 100 * self.position // self.count
+        text = fill(conf.ACTIVITY_MESSAGE_STEP, number=self.position + 1, count=self.count, step=self.title)
+        return log(activity, text, now)
+
+    def write_more(self, activity: Activity, now: datetime) -> None:
+        if self.new_input:
+            detach_children(self.agent_id, [self.name])
+        started = {} if self.goes_on else {"started_at": now, "finished_at": None, "result": None, "result_digest": ""}
+        self._write_step(
+            activity,
+            state=StepState.RUNNING,
+            input_digest=self.input_digest,
+            tries=self.tries,
+            retries=self.retries,
+            attempt=self.attempt,
+            **started,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishStep(StepOperation):
+    """A step has its result: the checkpoint. Crashes up to here do not count against the activity any more."""
+
+    writes = ("percentage", "updated_at", "forgiven")
+
+    result: Any
+    result_type: str
+    result_digest: str
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        self.check_owner(activity)
+        activity.percentage = 100 * (self.position + 1) // self.count
+        activity.forgiven, activity.updated_at = activity.crashes, now
+        return None
+
+    def write_more(self, activity: Activity, now: datetime) -> None:
+        self._write_step(
+            activity,
+            state=StepState.COMPLETE,
+            result=self.result,
+            result_type=self.result_type,
+            result_digest=self.result_digest,
+            error="",
+            finished_at=now,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailStep(StepOperation):
+    """A try of a step has failed; `delay` (seconds) is until the next one, or None if there is none."""
+
+    writes = LOGGED
+    reads = LOGGED
+
+    title: str
+    error: str
+    delay: float | None
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        self.check_owner(activity)
+        if self.delay is None:
+            activity.updated_at = now
+            return None  # the activity's own line tells
+        values = {"step": self.title, "error": self.error, "delay": f"{self.delay:.1f} s"}
+        return log(activity, fill(conf.ACTIVITY_MESSAGE_STEP_RETRY, **values), now)
+
+    def write_more(self, activity: Activity, now: datetime) -> None:
+        self._write_step(activity, state=StepState.ERROR, error=storable_text(self.error), finished_at=now)

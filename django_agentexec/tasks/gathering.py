@@ -1,0 +1,79 @@
+"""Gather: the results of children, or the way into parking. Behind `Attempt.gather`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.db import connections
+from django.db.transaction import TransactionManagementError
+
+from ..activity.parking import Parked
+from ..activity.writer import database
+from ..exceptions import ActivityNotFound, InvalidOption, TaskCanceled, TaskFailed
+from ..models import Activity
+from ..values import checked_id
+from .enqueue import ActivityHandle
+from .outcome import outcome
+
+if TYPE_CHECKING:
+    from .attempt import Attempt
+
+BATCH = 500  # rows per query
+
+
+def gather(attempt: Attempt, children: Sequence[ActivityHandle | UUID], return_exceptions: bool) -> tuple[Any, ...]:
+    """Return the children's results in order, or raise `Parked`. See `Attempt.gather`."""
+    ids = [child.agent_id if isinstance(child, ActivityHandle) else checked_id(child) for child in children]
+    states = _states(ids)
+    for agent_id in ids:
+        if agent_id not in states:
+            raise ActivityNotFound(agent_id)
+        parent, spawn_key, _ = states[agent_id]
+        if parent != attempt.agent_id or spawn_key is None:
+            raise InvalidOption(
+                f"Activity {agent_id} was not spawned by activity {attempt.agent_id}, so it would not wake it: spawn "
+                "it with `attempt.spawn` (in a pipeline `self.spawn`), or wait with `get_result`, which keeps the slot."
+            )
+    if any(is_active for _, _, is_active in states.values()):
+        _check_no_transaction(attempt)
+        raise Parked(list(dict.fromkeys(ids)))
+    rows = _ended(list(states))
+    return tuple(_result(rows[agent_id], return_exceptions) for agent_id in ids)
+
+
+def _check_no_transaction(attempt: Attempt) -> None:
+    """Raise inside a transaction of the handler's: leaving it would take the children back, to be spawned anew."""
+    blocks = connections[database()].atomic_blocks
+    if blocks and not getattr(blocks[-1], "_from_testcase", False):  # a test's own is left when the test is over
+        raise TransactionManagementError(
+            f"Activity {attempt.agent_id} gathers children inside of `transaction.atomic()`. While it waits, its "
+            "handler is left, which would roll the transaction back: gather after the block."
+        )
+
+
+def _states(ids: Sequence[UUID]) -> dict[UUID, tuple[UUID | None, str | None, bool]]:
+    states: dict[UUID, tuple[UUID | None, str | None, bool]] = {}
+    for start in range(0, len(ids), BATCH):
+        rows = Activity.objects.using(database()).filter(agent_id__in=ids[start : start + BATCH])
+        for row in rows.only("parent", "spawn_key", "status"):
+            states[row.agent_id] = (row.parent_id, row.spawn_key, row.is_active)
+    return states
+
+
+def _ended(ids: Sequence[UUID]) -> dict[UUID, Activity]:
+    rows: dict[UUID, Activity] = {}
+    for start in range(0, len(ids), BATCH):
+        some = Activity.objects.using(database()).filter(agent_id__in=ids[start : start + BATCH])
+        rows |= {row.agent_id: row for row in some.defer("context", "metadata")}
+    return rows
+
+
+def _result(row: Activity, return_exceptions: bool) -> Any:
+    try:
+        return outcome(row)
+    except (TaskFailed, TaskCanceled) as error:
+        if return_exceptions:
+            return error
+        raise

@@ -1,0 +1,93 @@
+"""Several agents on one question: a scout finds the companies, one agent researches each, an editor compares them.
+
+A pipeline, so that what has been found and paid for is kept whatever happens, and so that the researches run
+in parallel, as activities of their own, while the pipeline itself waits without a slot.
+"""
+
+from __future__ import annotations
+
+from agents import Agent, function_tool
+from pydantic import BaseModel, Field
+
+from django_agentexec import OpenAIRunner, Pipeline, step
+
+from .library import all_documents
+from .model import build_model
+from .schemas import CompanyBrief, ResearchContext
+
+OPENING = 240  # characters of a document that tell what it is
+
+SCOUT = """
+You are given the openings of all documents. Find those that report on a company's business, and name each company.
+Leave out contracts and terms.
+"""
+
+EDITOR = """
+You are given what analysts have found out about several companies, as JSON. Compare them: say whose revenue grew most
+and whose least, and name the gravest risk of each. Do not use anything that is not in there.
+"""
+
+
+class PortfolioContext(BaseModel):
+    """What to compare."""
+
+    subject: str = "all companies of the library"
+
+
+class Candidates(BaseModel):
+    """The companies that a scout has found, each with the document about it."""
+
+    companies: list[ResearchContext]
+
+
+class Briefs(BaseModel):
+    """What the analysts have found."""
+
+    briefs: list[CompanyBrief]
+
+
+class CompanyLine(BaseModel):
+    """A company in comparison."""
+
+    company: str
+    revenue_change: str = Field(description="As printed, or empty.")
+    gravest_risk: str
+
+
+class PortfolioReport(BaseModel):
+    """The companies side by side."""
+
+    headline: str = Field(description="One sentence for somebody in a hurry.")
+    companies: list[CompanyLine]
+
+
+@function_tool
+def read_openings() -> str:
+    """Return the name and the opening of every document, each in a paragraph of its own."""
+    return "\n\n".join(f"{document.name}: {' '.join(document.text[:OPENING].split())}" for document in all_documents())
+
+
+class PortfolioPipeline(Pipeline):
+    """Discover, research each in parallel, compare."""
+
+    @step(0, "find companies", retries=2)
+    async def discover(self, context: PortfolioContext) -> Candidates:
+        """Have a scout look through the library."""
+        agent = Agent("Scout", instructions=SCOUT, tools=[read_openings], output_type=Candidates, model=build_model())
+        result = await OpenAIRunner(self.agent_id).run(agent, f"Subject: {context.subject}")
+        return result.final_output_as(Candidates, raise_if_incorrect_type=True)
+
+    @step(1, "research each")
+    async def research(self, candidates: Candidates) -> Briefs:
+        """Have an analyst read about each company; what is known of an earlier try is not read again."""
+        found = await self.gather(
+            *(self.spawn("research_company", company, key=company.document) for company in candidates.companies)
+        )
+        return Briefs(briefs=list(found))
+
+    @step(2, "compare", retries=2)
+    async def compare(self, found: Briefs) -> PortfolioReport:
+        """Have an editor compare what was found."""
+        agent = Agent("Editor", instructions=EDITOR, output_type=PortfolioReport, model=build_model())
+        result = await OpenAIRunner(self.agent_id).run(agent, found.model_dump_json())
+        return result.final_output_as(PortfolioReport, raise_if_incorrect_type=True)

@@ -1,0 +1,363 @@
+"""Trackers: counting by member, and a task that is enqueued exactly once when all are done."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.db import connection, connections, transaction
+from django.test import TestCase
+from pydantic import BaseModel
+
+from django_agentexec import Attempt, Tracker, activity, task
+from django_agentexec.activity.current import running
+from django_agentexec.activity.operations import Complete, Fail
+from django_agentexec.activity.writer import apply_one
+from django_agentexec.exceptions import ActivityNotFound, InvalidContext, InvalidOption, InvalidTransition, UnknownTask
+from django_agentexec.models import Activity, Status, TrackerMember, TrackerState
+from django_agentexec.tasks import registry
+from django_agentexec.testing import drain, make_attempt, memory_queue
+from django_agentexec.worker.reconciler import reconcile
+from tests.rows import claimed_ids, row, start
+from tests.testapp.agents import Keyed, Text, shout
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TOTALS: list[str] = []
+
+
+class Batch(BaseModel):
+    batch: str = "b"
+    names: list[str] = []
+
+
+def total(agent_id: UUID, context: Batch) -> None:
+    TOTALS.append(context.batch)
+
+
+def find(agent_id: UUID, context: Batch, attempt: Attempt) -> None:
+    tracker = Tracker("find", context.batch)
+    for name in context.names:
+        tracker.add(attempt.spawn(shout, Text(text=name)))
+    tracker.on_complete("total", context)
+
+
+@pytest.fixture(autouse=True)
+def tasks() -> Iterator[None]:
+    TOTALS.clear()
+    task("total")(total)
+    task("find", max_retries=0)(find)
+    with memory_queue():
+        yield
+    registry.unregister("total")
+    registry.unregister("find")
+
+
+@pytest.fixture
+def tracker() -> Tracker:
+    return Tracker("research", "batch-1")
+
+
+def totals() -> int:
+    return Activity.objects.of_type("total").count()
+
+
+def finish(agent_id: UUID) -> None:
+    start(agent_id)
+    apply_one(Complete(agent_id=agent_id, fence=1))
+
+
+# Counting
+
+
+def test_members_are_counted_in_and_out(tracker: Tracker) -> None:
+    assert tracker.incr("a", "b") == 2
+    assert (tracker.count(), tracker.complete()) == (2, False)
+    assert tracker.decr("a") == 1
+    assert tracker.decr("b") == 0
+    assert (tracker.count(), tracker.complete()) == (0, True)
+
+
+def test_a_member_counts_once_however_often_it_is_counted(tracker: Tracker) -> None:
+    tracker.incr("a", "a")
+    tracker.incr("a", "b")
+    tracker.decr("a")
+    tracker.decr("a")
+
+    assert tracker.count() == 1
+
+
+def test_who_is_out_is_not_counted_in_again(tracker: Tracker) -> None:
+    tracker.incr("a")
+    tracker.decr("a")
+
+    assert tracker.incr("a") == 0
+
+
+def test_out_may_come_before_in(tracker: Tracker) -> None:
+    tracker.decr("a")
+
+    assert tracker.incr("a", "b") == 1
+
+
+def test_within_a_handler_the_member_is_the_running_activity(tracker: Tracker) -> None:
+    attempt = make_attempt()
+
+    with running(attempt):
+        assert (tracker.incr(), tracker.decr()) == (1, 0)
+
+    assert TrackerMember.objects.get().member == str(attempt.agent_id)
+
+
+def test_outside_of_a_handler_the_member_must_be_named(tracker: Tracker) -> None:
+    with pytest.raises(InvalidOption, match="name the member"):
+        tracker.incr()
+
+
+def test_trackers_of_other_names_and_batches_are_others(tracker: Tracker) -> None:
+    tracker.incr("a")
+
+    assert Tracker("research", "batch-2").count() == Tracker("review", "batch-1").count() == 0
+    assert Tracker("research", "batch-1").count() == 1
+
+
+async def test_every_verb_has_an_async_form(tracker: Tracker) -> None:
+    assert await tracker.aincr("a", "b") == 2
+    assert await tracker.adecr("a") == 1
+    assert (await tracker.acount(), await tracker.acomplete()) == (1, False)
+    await tracker.aon_complete("total", Batch())
+    handle = await shout.aenqueue(Text())
+    assert await tracker.aadd(handle) == 2
+    await tracker.adelete()
+    assert await tracker.acount() == 0
+
+
+def test_a_rollback_counts_nothing(tracker: Tracker) -> None:
+    with transaction.atomic():
+        tracker.incr("a")
+        transaction.set_rollback(True)
+
+    assert tracker.count() == 0
+
+
+@pytest.mark.parametrize(("name", "batch_id"), [("", "b"), ("a", ""), ("x" * 201, "b"), ("a\x00", "b")])
+def test_impossible_names_are_refused(name: str, batch_id: str) -> None:
+    with pytest.raises(InvalidOption, match="has 1 to 200 characters"):
+        Tracker(name, batch_id)
+
+
+# Firing
+
+
+def test_the_last_one_out_enqueues_the_task_once(tracker: Tracker) -> None:
+    tracker.incr("a", "b")
+    tracker.on_complete("total", Batch(batch="x"), metadata={"org": 1})
+    tracker.decr("a")
+    assert totals() == 0
+
+    tracker.decr("b")
+    tracker.decr("b")
+
+    stored = Activity.objects.get()
+    assert (stored.agent_type, stored.context["batch"], stored.metadata) == ("total", "x", {"org": 1})
+    assert claimed_ids() == [stored.agent_id]
+
+
+def test_nothing_is_enqueued_while_members_are_still_counted_in(tracker: Tracker) -> None:
+    tracker.incr("a")
+    tracker.decr("a")
+    tracker.incr("b")
+    tracker.decr("b")
+    assert totals() == 0
+
+    tracker.on_complete("total", Batch())
+
+    assert totals() == 1
+
+
+def test_a_batch_of_nothing_is_complete_at_once(tracker: Tracker) -> None:
+    tracker.on_complete("total", Batch())
+
+    assert totals() == 1
+
+
+def test_a_second_call_changes_nothing(tracker: Tracker) -> None:
+    tracker.incr("a")
+    tracker.on_complete("total", Batch(batch="first"))
+    tracker.on_complete("total", Batch(batch="second"))
+    tracker.decr("a")
+    tracker.on_complete("total", Batch(batch="third"))
+
+    assert [one.context["batch"] for one in Activity.objects.all()] == ["first"]
+
+
+def test_another_task_is_refused(tracker: Tracker) -> None:
+    tracker.incr("a")
+    tracker.on_complete("total", Batch())
+
+    with pytest.raises(InvalidOption, match="has 'total' to enqueue already, not 'shout'"):
+        tracker.on_complete(shout, Text())
+
+
+def test_a_new_member_after_the_end_is_refused(tracker: Tracker) -> None:
+    tracker.incr("a")
+    tracker.decr("a")
+    tracker.on_complete("total", Batch())
+
+    tracker.incr("a")  # again: fine
+    with pytest.raises(InvalidTransition, match="'late' came too late"):
+        tracker.incr("late")
+
+
+@pytest.mark.parametrize(
+    ("name", "context", "error"),
+    [("nobody", Batch(), UnknownTask), ("total", Keyed(key="a"), InvalidContext)],
+    ids=["task", "context"],
+)
+def test_what_could_not_be_enqueued_is_refused_at_once(
+    tracker: Tracker, name: str, context: BaseModel, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        tracker.on_complete(name, context)
+
+    assert not TrackerState.objects.exists()
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite lets one transaction write at a time")
+def test_two_that_end_together_enqueue_it_once(tracker: Tracker) -> None:
+    for round_number in range(10):
+        batch = Tracker("race", str(round_number))
+        batch.incr("a", "b")
+        batch.on_complete("total", Batch(batch=str(round_number)))
+        barrier = threading.Barrier(2)
+
+        def out(member: str, batch: Tracker = batch, barrier: threading.Barrier = barrier) -> None:
+            try:
+                barrier.wait(10)
+                batch.decr(member)
+            finally:
+                connections.close_all()
+
+        threads = [threading.Thread(target=out, args=[member]) for member in ("a", "b")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+
+    assert totals() == 10
+
+
+# Activities
+
+
+def test_an_activity_is_counted_out_by_its_end_however_it_ends(tracker: Tracker) -> None:
+    handles = [shout.enqueue(Text(text=str(n))) for n in range(3)]
+    tracker.add(*handles)
+    tracker.on_complete("total", Batch())
+
+    finish(handles[0].agent_id)
+    start(handles[1].agent_id)
+    apply_one(Fail(agent_id=handles[1].agent_id, fence=1, error="no"))
+    assert (tracker.count(), totals()) == (1, 0)
+    activity.cancel(handles[2].agent_id)
+
+    assert (tracker.count(), totals()) == (0, 1)
+
+
+def test_an_activity_that_has_ended_already_is_not_waited_for(tracker: Tracker) -> None:
+    handle = shout.enqueue(Text())
+    finish(handle.agent_id)
+
+    assert tracker.add(handle) == 0
+
+
+def test_an_activity_that_is_retried_counts_once(tracker: Tracker) -> None:
+    first, second = shout.enqueue(Text()), shout.enqueue(Text())
+    tracker.add(first, second)
+    tracker.on_complete("total", Batch())
+    activity.cancel(first.agent_id)
+    activity.retry(first.agent_id)
+    activity.cancel(first.agent_id)
+
+    assert (tracker.count(), totals()) == (1, 0)
+
+
+def test_an_unknown_activity_is_refused(tracker: Tracker) -> None:
+    with pytest.raises(ActivityNotFound):
+        tracker.add(uuid4())
+
+    assert not TrackerMember.objects.exists()
+
+
+def test_the_reconciler_counts_out_whom_nobody_counted_out(tracker: Tracker) -> None:
+    kept, deleted = shout.enqueue(Text()), shout.enqueue(Text())
+    tracker.add(kept, deleted)
+    tracker.on_complete("total", Batch())
+    Activity.objects.filter(pk=kept.agent_id).update(status=Status.COMPLETE)  # a crash came in between
+    row(deleted.agent_id).delete()
+
+    reconcile()
+
+    assert totals() == 1
+
+
+def test_a_task_that_is_gone_does_not_stop_the_reconciler(tracker: Tracker, caplog: pytest.LogCaptureFixture) -> None:
+    handle = shout.enqueue(Text())
+    tracker.add(handle)
+    tracker.on_complete("total", Batch())
+    registry.unregister("total")
+
+    activity.cancel(handle.agent_id)
+    reconcile()
+
+    assert "cannot enqueue its task" in caplog.text
+    task("total")(total)
+    reconcile()
+    assert totals() == 1
+
+
+# In handlers
+
+
+def test_a_handler_fans_out_and_the_total_runs_once() -> None:
+    parent = registry.get("find").enqueue(Batch(batch="x", names=["a", "b", "c"]), metadata={"org": 1})
+
+    drain()
+
+    assert TOTALS == ["x"]
+    aggregate = Activity.objects.of_type("total").get()
+    assert (aggregate.parent_id, aggregate.metadata) == (parent.agent_id, {"org": 1})
+
+
+def test_a_handler_that_is_delivered_again_fires_nothing_twice() -> None:
+    context = Batch(batch="x", names=["a", "b"])
+    parent = registry.get("find").enqueue(context)
+    start(parent.agent_id)
+    for _ in range(2):
+        attempt = Attempt(parent.agent_id, 1, 1, lambda operation: None)  # type: ignore[arg-type,return-value]  # unused
+        with running(attempt):
+            find(parent.agent_id, context, attempt)
+
+    drain()
+
+    assert (TOTALS, Activity.objects.of_type("shout").count()) == (["x"], 2)
+
+
+class InsideATestCase(TestCase):
+    def test_trackers_work_in_a_test_case(self) -> None:
+        registry.get("find").enqueue(Batch(batch="x", names=["a", "b"]))
+
+        drain()
+
+        assert TOTALS == ["x"]
+
+
+def test_a_hundred_members_take_as_many_queries_as_one(tracker: Tracker, django_assert_num_queries: Any) -> None:
+    tracker.incr("first")
+    savepoint = 2
+
+    with transaction.atomic(), django_assert_num_queries(savepoint + 5):
+        tracker.incr(*map(str, range(100)))
