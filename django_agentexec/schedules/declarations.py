@@ -110,10 +110,20 @@ class Declaration:
         content: dict[str, Any] = json.loads(context.model_dump_json(by_alias=False))
         return content
 
+    @property
+    def identity(self) -> tuple[str, str, dict[str, Any]]:
+        """What two declarations of one name must share to be the same one, imported twice."""
+        return self.task_name, self.timer, self.timer_fields
+
+    @property
+    def task_name(self) -> str:
+        """The name of the task."""
+        return self.task if isinstance(self.task, str) else self.task.name
+
     def columns(self) -> dict[str, Any]:
         """Return the schedule's own columns, without those of its timer. Raises as `stored_context` does."""
         return {
-            "task": self.task if isinstance(self.task, str) else self.task.name,
+            "task": self.task_name,
             "context": self.stored_context(),
             "metadata": dict(self.metadata or {}),
             **{
@@ -228,7 +238,7 @@ def add_schedule(
     declaration = Declaration(name=name, task=task, when=when, **options)
     known = _declarations.get(name)
     # A module that is imported once more declares the same again.
-    if known is not None and (known.task, known.timer_fields) != (declaration.task, declaration.timer_fields):
+    if known is not None and known.identity != declaration.identity:
         raise ScheduleError(f"Two schedules are called {name!r}. Rename one of them.")
     _declarations[name] = declaration
 

@@ -102,7 +102,13 @@ class AgentSchedule(models.Model):
         db_table = "agentexec_schedule"
         ordering = ["name"]
         permissions = [("run_agentschedule", "Can run agent schedule now")]
-        constraints = [models.CheckConstraint(condition=_exactly_one_timer(), name="agentexec_schedule_one_timer")]
+        constraints = [
+            models.CheckConstraint(
+                condition=_exactly_one_timer(),
+                name="agentexec_schedule_one_timer",
+                violation_error_message=f"Choose when it is due: one of {', '.join(TIMERS)}.",
+            )
+        ]
         indexes = [
             models.Index(fields=["next_run_at"], condition=Q(next_run_at__isnull=False), name="agentexec_schedule_next")
         ]

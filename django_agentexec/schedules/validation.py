@@ -15,6 +15,7 @@ from ..exceptions import AgentExecError, InvalidContext, ScheduleError, UnknownT
 from ..tasks import TaskDefinition, registry
 from ..tasks.options import checked_queue
 from ..values import checked_metadata
+from ..worker.executor import one_line
 from .models import TIMERS, AgentSchedule
 from .timing import as_utc
 
@@ -31,8 +32,7 @@ def check_schedule(schedule: AgentSchedule) -> None:
     if _check_timers(schedule, problems):
         _check_times(schedule, problems)
     if problems:
-        # A form without one of the fields could not show its problem.
-        raise ValidationError({name: problems[name] for name in problems})
+        raise ValidationError(problems)
 
 
 def load_context(definition: TaskDefinition[..., Any], content: object) -> BaseModel:
@@ -42,6 +42,10 @@ def load_context(definition: TaskDefinition[..., Any], content: object) -> BaseM
         definition.lock_key(context)
     except PydanticError as error:
         raise InvalidContext("; ".join(context_problems(error))) from error
+    except InvalidContext:
+        raise
+    except Exception as error:  # a context's own validators may raise anything
+        raise InvalidContext(one_line(error)) from error
     return context
 
 
@@ -72,9 +76,7 @@ def _check_timers(schedule: AgentSchedule, problems: Problems) -> bool:
     chosen = [name for name in TIMERS if getattr(schedule, f"{name}_id") or getattr(schedule, name)]
     if len(chosen) == 1:
         return True
-    if not chosen:
-        problems["__all__"] = [f"Choose when it is due: one of {', '.join(TIMERS)}."]
-    for name in chosen:
+    for name in chosen:  # that there is one, the constraint tells
         problems[name] = [f"Choose one only; there are {' and '.join(chosen)}."]
     return False
 
