@@ -71,9 +71,7 @@ def test_a_lock_key_that_cannot_be_made_is_refused() -> None:
 
 
 def test_exactly_one_kind_of_times_is_needed() -> None:
-    assert problems(interval=None)["__all__"] == [
-        "Choose when it is due: one of crontab, interval, clocked, solar."
-    ]
+    assert problems(interval=None)["__all__"] == ["Choose when it is due: one of crontab, interval, clocked, solar."]
     assert set(problems(interval=interval(), crontab=crontab())) == {"interval", "crontab"}
 
 
