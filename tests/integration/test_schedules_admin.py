@@ -165,8 +165,7 @@ def test_run_now_tells_what_is_wrong_and_runs_the_others(browser: Client) -> Non
 
     page = act(browser, "run_selected_now", faulty, sound)
 
-    print(re.findall(r'<ul class="messagelist">.*?</ul>', page, re.DOTALL))
-    assert "faulty cannot run: text: Input should be a valid string" in page
+    assert "Schedule faulty cannot run: text: Input should be a valid string" in page
     assert Activity.objects.count() == 1
     assert LogEntry.objects.get().object_repr == "sound"
 
