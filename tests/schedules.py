@@ -44,9 +44,9 @@ def make_schedule(now: datetime = NOON, **fields: Any) -> AgentSchedule:
     return schedule
 
 
-def scheduler(clock: Clock, holder: str = "one") -> Scheduler:
+def scheduler(clock: Clock, holder: str = "one", **options: Any) -> Scheduler:
     """Return a scheduler that has taken over the code's schedules already."""
-    made = Scheduler(holder, clock)
+    made = Scheduler(holder, clock, **options)
     made._knows_the_code = True
     return made
 

@@ -7,18 +7,20 @@ died without waiting for its lead to end. That saves work and decides nothing: `
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import DatabaseError, InterfaceError
-from django.db.models import Min
+from django.db.models import Min, Q, QuerySet
 from django.utils import timezone
 
 from ..activity.writer import database
 from ..conf import conf
 from ..exceptions import QueueUnavailable
 from ..queues import get_queue
-from ..worker.duties import PAUSE_AFTER_ERROR, Duty
+from ..tasks import TaskDefinition, registry
+from ..worker.duties import FIRST_PAUSE, Duty
 from .firing import fire
 from .history import prune
 from .models import AgentSchedule
@@ -30,16 +32,23 @@ logger = logging.getLogger(__name__)
 
 BATCH = 100  # schedules that are read at once
 STANDBY = timedelta(seconds=0.5)  # head start of the scheduler that leads
+FOREIGN = timedelta(seconds=5)  # that a task which the code here does not know is left to others
 PRUNE_EVERY = timedelta(minutes=10)
 PAUSE_WHILE_BUSY = 0.1  # seconds until another look at what another scheduler has locked
 
 
 class Scheduler(Duty):
-    """Runs `AgentSchedule`s. `clock` returns the present time; tests give their own."""
+    """Runs `AgentSchedule`s. `clock` returns the present time; tests give their own, and their own tasks."""
 
-    def __init__(self, holder: str, clock: Callable[[], datetime] = timezone.now) -> None:
+    def __init__(
+        self,
+        holder: str,
+        clock: Callable[[], datetime] = timezone.now,
+        tasks: Iterable[TaskDefinition[..., Any]] = registry,
+    ) -> None:
         super().__init__(holder)
         self._clock = clock
+        self._tasks = tasks
         self._knows_the_code = False
         self._refreshed = self._pruned = datetime.min.replace(tzinfo=as_utc(clock()).tzinfo)
 
@@ -67,7 +76,7 @@ class Scheduler(Duty):
         started = self._now()
         passed_by: set[int] = set()  # that another scheduler has locked, or that the database refused
         pause = 0.0
-        while ids := _due(self._now() - delay, passed_by):
+        while ids := self._due(self._now() - delay, passed_by):
             for schedule_id in ids:
                 if self.stopping or self._now() - started > timedelta(seconds=conf.SCHEDULER_INTERVAL):
                     return 0.0
@@ -77,16 +86,30 @@ class Scheduler(Duty):
                     pause = pause or PAUSE_WHILE_BUSY
                 except (DatabaseError, InterfaceError) as error:
                     logger.warning("Schedule %s has to wait: %s", schedule_id, error)
-                    pause = PAUSE_AFTER_ERROR
+                    pause = FIRST_PAUSE
                 passed_by.add(schedule_id)
         return pause or self._seconds_to_next(delay)
 
+    def _due(self, moment: datetime, passed_by: Collection[int]) -> list[int]:
+        """Return schedules that are due at `moment`, the longest due one first."""
+        mine = self._own_tasks() | Q(next_run_at__lte=as_stored(moment - FOREIGN))
+        rows = self._rows().filter(mine, next_run_at__lte=as_stored(moment)).exclude(pk__in=passed_by)
+        return list(rows.order_by("next_run_at").values_list("pk", flat=True)[:BATCH])
+
     def _seconds_to_next(self, delay: timedelta) -> float:
-        rows = AgentSchedule.objects.using(database()).filter(enabled=True, next_run_at__isnull=False)
-        first: datetime | None = rows.aggregate(first=Min("next_run_at"))["first"]
-        if first is None:
-            return conf.SCHEDULER_INTERVAL
-        return min((as_utc(first) + delay - self._now()).total_seconds(), conf.SCHEDULER_INTERVAL)
+        own = self._own_tasks()
+        first = self._rows().aggregate(own=Min("next_run_at", filter=own), other=Min("next_run_at", filter=~own))
+        times = [as_utc(first["own"]) + delay] if first["own"] else []
+        times += [as_utc(first["other"]) + delay + FOREIGN] if first["other"] else []
+        seconds = [(time - self._now()).total_seconds() for time in times]
+        return min([*seconds, conf.SCHEDULER_INTERVAL])
+
+    def _rows(self) -> QuerySet[AgentSchedule]:
+        return AgentSchedule.objects.using(database()).filter(enabled=True, next_run_at__isnull=False)
+
+    def _own_tasks(self) -> Q:
+        """Those that this pool's code knows; during a deploy another pool's code may know others."""
+        return Q(task__in=[definition.name for definition in self._tasks])
 
     def _leads(self) -> bool:
         """Whether this scheduler is the one that works ahead; all of them do while the queue is away."""
@@ -97,9 +120,3 @@ class Scheduler(Duty):
 
     def _now(self) -> datetime:
         return as_utc(self._clock())
-
-
-def _due(moment: datetime, passed_by: Collection[int]) -> list[int]:
-    """Return the schedules that are due at `moment`, the longest due one first."""
-    rows = AgentSchedule.objects.using(database()).filter(enabled=True, next_run_at__lte=as_stored(moment))
-    return list(rows.exclude(pk__in=passed_by).order_by("next_run_at").values_list("pk", flat=True)[:BATCH])

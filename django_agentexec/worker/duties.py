@@ -18,7 +18,8 @@ from ..exceptions import QueueUnavailable
 
 logger = logging.getLogger(__name__)
 
-PAUSE_AFTER_ERROR = 1.0  # seconds
+FIRST_PAUSE = 1.0  # seconds after an error; twice as long after each that follows
+LONGEST_PAUSE = 16.0
 
 
 class Duty(ABC):
@@ -27,6 +28,7 @@ class Duty(ABC):
     def __init__(self, holder: str) -> None:
         self.holder = holder
         """The name of the pool."""
+        self._failures = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"agentexec-{type(self).__name__}", daemon=True)
 
@@ -61,12 +63,15 @@ class Duty(ABC):
 
     def _safe_step(self) -> float:
         try:
-            return max(0.0, self.step())
+            pause = max(0.0, self.step())
+            self._failures = 0
+            return pause
         except (QueueUnavailable, DatabaseError, InterfaceError) as error:
             logger.warning("%s has to wait: %s", type(self).__name__, error)
         except Exception:
             logger.exception("%s failed; it goes on.", type(self).__name__)
-        return PAUSE_AFTER_ERROR
+        self._failures += 1
+        return min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (self._failures - 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from contextlib import ExitStack
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.utils import timezone
@@ -96,6 +98,22 @@ def test_a_change_is_noticed_within_the_interval(journal: Journal) -> None:
         until(leader, "the scheduler")
         schedule = each_second(journal)
         until(schedule.runs.exists, "its first run", timeout=5)
+
+
+def test_a_pool_whose_schedules_have_no_tables_asks_for_migrate(tmp_path: Path) -> None:
+    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db.sqlite3")}
+    env = {**environment(), "AGENTEXEC_TEST_DATABASE": json.dumps(database)}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "django", *arguments], env=env, capture_output=True, text=True, timeout=60
+        )
+
+    assert run("migrate", "agentexec").returncode == 0
+    refused = run("runagentworkers")
+
+    assert refused.returncode == 1
+    assert "lacks migrations of agentexec_schedules. Run manage.py migrate first." in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ def test_a_faulty_schedule_says_so_and_leaves_the_others_alone(fields: dict[str,
     faulty = make_schedule(name="faulty", **fields)
     sound = make_schedule(name="sound")
 
-    scheduler(Clock(NOON + 10 * SECOND)).step()
+    scheduler(Clock(NOON + 15 * SECOND)).step()
 
     faulty.refresh_from_db()
     assert message in faulty.last_error
@@ -266,6 +266,20 @@ def test_who_does_not_lead_looks_a_moment_later_and_takes_over() -> None:
     other.step()
 
     assert runs(schedule) == [("12:00:10", "due")]
+
+
+def test_what_only_newer_code_knows_is_left_to_it_for_a_moment() -> None:
+    schedule = make_schedule()
+    clock = Clock(NOON + 10 * SECOND)
+    old, new = scheduler(clock, "old", tasks=[]), scheduler(clock, "new")
+
+    assert old.step() == 5.0
+    assert runs(schedule) == []
+    clock.now += 0.5 * SECOND
+    new.step()
+
+    assert runs(schedule) == [("12:00:10", "due")]
+    assert len(started()) == 1
 
 
 def test_many_schedules_are_run_in_one_step() -> None:

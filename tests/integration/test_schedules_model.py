@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from datetime import timedelta
 from typing import Any
@@ -11,7 +13,7 @@ from celery import Celery
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
-from django.db import IntegrityError, connections, transaction
+from django.db import IntegrityError, OperationalError, connections, transaction
 from django.db.models import ProtectedError
 from django.utils import timezone
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
@@ -19,9 +21,12 @@ from django_celery_beat.schedulers import DatabaseScheduler
 
 from django_agentexec.exceptions import ScheduleError
 from django_agentexec.models import Activity
+from django_agentexec.schedules import checks
 from django_agentexec.schedules.firing import fire
 from django_agentexec.schedules.models import AgentSchedule
 from django_agentexec.schedules.planning import refresh
+from django_agentexec.worker import duties
+from django_agentexec.worker.duties import Duty
 from tests.schedules import MINUTE, NOON, SECOND, Clock, crontab, interval, make_schedule, runs, scheduler, started
 
 pytestmark = pytest.mark.django_db
@@ -197,7 +202,7 @@ def test_a_missing_package_is_noted_until_it_is_there(monkeypatch: pytest.Monkey
     schedule = make_schedule(solar=SolarSchedule.objects.create(event="sunset", latitude=52, longitude=13))
     AgentSchedule.objects.update(timing="")
     with monkeypatch.context() as patch:
-        patch.setitem(__import__("sys").modules, "ephem", None)
+        patch.setitem(sys.modules, "ephem", None)
         refresh(NOON)
         schedule.refresh_from_db()
         assert "pip install ephem" in schedule.last_error
@@ -253,6 +258,54 @@ def test_of_many_schedulers_at_once_one_runs_it() -> None:
     assert errors == []
     assert len(started()) == len(runs(schedule))
     assert [time for time, _ in runs(schedule)] == ["12:00:10", "12:00:20", "12:00:30"]
+
+
+def test_schedules_and_activities_must_share_a_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "database", lambda: "elsewhere")
+
+    (error,) = checks.check_database(None)
+
+    assert "DATABASES['default'], but activities in DATABASES['elsewhere']" in error.msg
+
+
+def test_without_django_celery_beat_the_app_says_what_is_missing() -> None:
+    statements = (
+        "import django; from django.conf import settings; "
+        "settings.configure(INSTALLED_APPS=['django_agentexec', 'django_agentexec.schedules']); django.setup()"
+    )
+    done = subprocess.run([sys.executable, "-c", statements], capture_output=True, text=True, timeout=60)
+
+    assert "needs 'django_celery_beat' in INSTALLED_APPS" in done.stderr
+
+
+class Stumbling(Duty):
+    """A duty that fails twice, then ends itself."""
+
+    def __init__(self) -> None:
+        super().__init__("pool")
+        self.steps = 0
+
+    def step(self) -> float:
+        self.steps += 1
+        if self.steps == 1:
+            raise OperationalError("the database is away")
+        if self.steps == 2:
+            raise ZeroDivisionError
+        self.stop()
+        return 60.0
+
+
+@pytest.mark.django_db(transaction=True)  # a duty closes its connections
+def test_a_duty_goes_on_after_errors(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(duties, "FIRST_PAUSE", 0.01)
+    duty = Stumbling()
+
+    duty.start()
+    duty.join(30)
+
+    assert duty.steps == 3
+    assert "Stumbling has to wait: the database is away" in caplog.text
+    assert "Stumbling failed; it goes on." in caplog.text
 
 
 def test_the_configuration_is_checked(settings: Any) -> None:
