@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE = 1.0  # seconds after an error; twice as long after each that follows
 LONGEST_PAUSE = 16.0
+ENOUGH_FAILURES = 10  # to count; the pause is at its longest by then
 
 
 class Duty(ABC):
@@ -70,8 +71,9 @@ class Duty(ABC):
             logger.warning("%s has to wait: %s", type(self).__name__, error)
         except Exception:
             logger.exception("%s failed; it goes on.", type(self).__name__)
-        self._failures += 1
-        return min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (self._failures - 1))
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**self._failures)
+        self._failures = min(self._failures + 1, ENOUGH_FAILURES)
+        return pause
 
 
 @dataclass(frozen=True, slots=True)

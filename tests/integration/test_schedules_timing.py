@@ -103,6 +103,12 @@ def test_seen_from_inside_the_repeated_hour_the_next_run_is_ahead() -> None:
     assert local(dues(cron("30 * * * *", "Europe/Berlin"), second_pass, 1), BERLIN) == ["10-25 02:30 CET"]
 
 
+def test_seen_from_just_after_the_gap_what_it_left_out_is_still_ahead() -> None:
+    after_the_gap = utc("2026-03-29 01:10")  # 03:10; 02:30 did not come
+
+    assert local(dues(cron("30 2 * * *", "Europe/Berlin"), after_the_gap, 1), BERLIN) == ["03-29 03:30 CEST"]
+
+
 RULES = ["*/5 * * * *", "0 * * * *", "17,41 * * * 0,6", "*/20 * 25,29 * *", "59 * * * *"]
 FIXED_RULES = ["30 2 * * *", "*/15 1-3 * * *", "0 */2 * * *", "0,30 2,3 * * 0", "45 23 * * *"]
 ZONES = ["Europe/Berlin", "America/New_York", "America/Santiago", "Asia/Kolkata", "Australia/Sydney", "UTC"]
