@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -28,6 +29,10 @@ UPCOMING = 5
 if TYPE_CHECKING:
     _ScheduleAdmin = admin.ModelAdmin[AgentSchedule]
     _RunAdmin = admin.ModelAdmin[ScheduleRun]
+elif apps.is_installed("unfold"):
+    from unfold.admin import ModelAdmin
+
+    _ScheduleAdmin = _RunAdmin = ModelAdmin
 else:
     _ScheduleAdmin = _RunAdmin = admin.ModelAdmin
 

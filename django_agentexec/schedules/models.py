@@ -17,6 +17,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from ..exceptions import ScheduleError
 from ..models import Activity, Priority
 from .timing import RESOLUTION, Timer, as_stored, as_utc, default_zone, describe, next_due, zone_named, zone_of
 
@@ -140,9 +141,12 @@ class AgentSchedule(models.Model):
 
     @property
     def timer(self) -> Timer:
-        """The one of the four schedules that is set."""
-        chosen: Timer = next(timer for name in TIMERS if (timer := getattr(self, name)) is not None)
-        return chosen
+        """The one of the four schedules that is set. Raises `ScheduleError` if there is none."""
+        for name in TIMERS:
+            timer: Timer | None = getattr(self, name)
+            if timer is not None:
+                return timer
+        raise ScheduleError(f"Schedule {self.name!r} is never due: give it one of {', '.join(TIMERS)}.")
 
     @property
     def zone(self) -> ZoneInfo:

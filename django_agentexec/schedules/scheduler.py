@@ -64,10 +64,10 @@ class Scheduler(Duty):
 
     def _keep_house(self) -> None:
         now = self._now()
-        if now - self._refreshed >= timedelta(seconds=conf.SCHEDULER_INTERVAL):
+        if _has_passed(timedelta(seconds=conf.SCHEDULER_INTERVAL), self._refreshed, now):
             refresh(now)
             self._refreshed = now
-        if now - self._pruned >= PRUNE_EVERY:
+        if _has_passed(PRUNE_EVERY, self._pruned, now):
             prune()
             self._pruned = now
 
@@ -120,3 +120,8 @@ class Scheduler(Duty):
 
     def _now(self) -> datetime:
         return as_utc(self._clock())
+
+
+def _has_passed(period: timedelta, since: datetime, now: datetime) -> bool:
+    """Whether it is time again; also if the clock was put back, which must not mean a long wait."""
+    return not timedelta() <= now - since < period

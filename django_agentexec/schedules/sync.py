@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db import DatabaseError, IntegrityError, models, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError, models, transaction
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, SolarSchedule
 
 from ..activity.writer import database
@@ -35,15 +35,20 @@ def take_over_declarations(now: datetime) -> None:
     declarations = declared()
     for declaration in declarations:
         try:
-            _take_over(declaration, now)
-        except IntegrityError:
-            _take_over(declaration, now)  # another pool, started at the same time, has made the row
-        except DatabaseError:
-            raise
+            _take_over_once_more(declaration, now)
+        except (OperationalError, InterfaceError):
+            raise  # the database is away, or busy: all of them wait
         except Exception as error:  # a context's own code may raise anything
             known = isinstance(error, AgentExecError)
             logger.error("Schedule %r of the code is left out: %s", declaration.name, error, exc_info=not known)
     _disable_vanished([declaration.name for declaration in declarations])
+
+
+def _take_over_once_more(declaration: Declaration, now: datetime) -> None:
+    try:
+        _take_over(declaration, now)
+    except IntegrityError:  # another pool, started at the same time, has made the row
+        _take_over(declaration, now)
 
 
 def _take_over(declaration: Declaration, now: datetime) -> None:

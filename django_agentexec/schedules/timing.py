@@ -22,8 +22,6 @@ Timer: TypeAlias = CrontabSchedule | IntervalSchedule | ClockedSchedule | SolarS
 
 SHORTEST_INTERVAL = timedelta(seconds=1)
 RESOLUTION = timedelta(microseconds=1)
-# Asked at the moment of a sunrise, ephem may find that same one, a rounding later.
-SAME_EVENT = timedelta(minutes=1)
 
 
 def next_due(timer: Timer, moment: datetime, *, anchor: datetime, zone: ZoneInfo | None = None) -> datetime | None:
@@ -40,10 +38,12 @@ def next_due(timer: Timer, moment: datetime, *, anchor: datetime, zone: ZoneInfo
         if isinstance(timer, ClockedSchedule):
             clocked = as_utc(timer.clocked_time)
             return clocked if clocked > moment else None
-        return _next_of_solar(timer, moment, anchor)
+        return _next_of_solar(timer, moment)
     except CeleryImproperlyConfigured as error:
         raise ScheduleError("Solar schedules need the package ephem: pip install ephem.") from error
-    except (ValueError, RuntimeError, OverflowError, ArithmeticError) as error:
+    except ScheduleError:
+        raise
+    except Exception as error:  # Celery's parser has errors of many kinds
         raise ScheduleError(f"{timer} is never due: {' '.join(str(error).split())}") from error
 
 
@@ -109,10 +109,8 @@ def _next_of_interval(every: timedelta, moment: datetime, anchor: datetime) -> d
     return anchor + every * max(0, (moment - anchor) // every + 1)
 
 
-def _next_of_solar(timer: SolarSchedule, moment: datetime, anchor: datetime) -> datetime:
+def _next_of_solar(timer: SolarSchedule, moment: datetime) -> datetime:
     rule = timer.schedule
     rule.nowfun = lambda: moment
     due: datetime = moment + rule.remaining_estimate(moment)
-    if moment == anchor and due - moment < SAME_EVENT:
-        return _next_of_solar(timer, moment + SAME_EVENT, anchor)
     return due

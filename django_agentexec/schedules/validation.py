@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from django.core.exceptions import ValidationError
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.utils import timezone
 from pydantic import BaseModel
 from pydantic import ValidationError as PydanticError
@@ -73,7 +73,10 @@ def _check_task(schedule: AgentSchedule, problems: Problems) -> None:
 
 
 def _check_timers(schedule: AgentSchedule, problems: Problems) -> bool:
-    chosen = [name for name in TIMERS if getattr(schedule, f"{name}_id") or getattr(schedule, name)]
+    try:
+        chosen = [name for name in TIMERS if getattr(schedule, name)]
+    except ObjectDoesNotExist:
+        return False  # told by the field itself
     if len(chosen) == 1:
         return True
     for name in chosen:  # that there is one, the constraint tells

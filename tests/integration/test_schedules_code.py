@@ -9,14 +9,15 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.db import IntegrityError
 from django.test import override_settings
 from pydantic import BaseModel
 
 from django_agentexec import TaskDefinition, task
 from django_agentexec.exceptions import AgentExecError, InvalidOption, ScheduleError
 from django_agentexec.models import Priority
-from django_agentexec.schedules import Solar, add_schedule, schedule
-from django_agentexec.schedules.declarations import declared, forget
+from django_agentexec.schedules import Solar, add_schedule, schedule, sync
+from django_agentexec.schedules.declarations import Declaration, declared, forget
 from django_agentexec.schedules.models import AgentSchedule
 from django_agentexec.schedules.sync import take_over_declarations
 from django_agentexec.tasks import registry
@@ -263,6 +264,21 @@ def test_a_declaration_that_cannot_work_leaves_the_others_alone(caplog: pytest.L
 
     assert "'bad' of the code is left out: There is no task 'shoot'" in caplog.text
     assert [record.levelno for record in caplog.records if "left out" in record.message] == [logging.ERROR]
+
+
+def test_a_row_that_another_pool_makes_meanwhile_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    add_schedule("s", shout, "0 * * * *")
+    take_over_for_good, attempts = sync._take_over, []
+
+    def race(declaration: Declaration, now: datetime) -> None:
+        attempts.append(declaration.name)
+        if len(attempts) == 1:
+            raise IntegrityError("the name is taken")
+        take_over_for_good(declaration, now)
+
+    monkeypatch.setattr(sync, "_take_over", race)
+
+    assert take_over().enabled
 
 
 def test_schedules_share_the_rows_of_their_times() -> None:

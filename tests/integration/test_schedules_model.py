@@ -97,6 +97,15 @@ def test_a_crontab_that_celery_cannot_read_is_refused() -> None:
         AgentSchedule.objects.create(name="s", task="shout", crontab=timer)
 
 
+def test_times_that_are_gone_are_refused() -> None:
+    assert "4711" in problems(interval=None, crontab_id=4711)["crontab"][0]
+
+
+def test_without_times_it_cannot_be_saved() -> None:
+    with pytest.raises(ScheduleError, match="give it one of crontab"):
+        AgentSchedule.objects.create(name="s", task="shout")
+
+
 def test_an_unknown_time_zone_is_refused() -> None:
     assert "no time zone 'Mars'" in problems(crontab=crontab(), timezone="Mars")["timezone"][0]
 
@@ -196,6 +205,20 @@ def test_a_crontab_edited_into_nonsense_is_noted_until_it_is_mended() -> None:
     one.step()
     schedule.refresh_from_db()
     assert (schedule.last_error, schedule.next_run_at) == ("", NOON + 10 * MINUTE)
+
+
+def test_a_clock_that_is_put_back_does_not_stop_it_from_noticing_changes() -> None:
+    schedule = make_schedule(crontab=crontab(minute="30"))
+    clock = Clock(NOON)
+    one = scheduler(clock)
+    one.step()
+    clock.now = NOON - timedelta(hours=2)
+    CrontabSchedule.objects.update(minute="45")
+
+    one.step()
+
+    schedule.refresh_from_db()
+    assert schedule.next_run_at == NOON - timedelta(minutes=75)
 
 
 def test_a_missing_package_is_noted_until_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

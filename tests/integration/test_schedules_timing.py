@@ -214,7 +214,7 @@ def test_without_ephem_the_sun_says_what_to_install(monkeypatch: pytest.MonkeyPa
         next_due(SolarSchedule(event="sunset", latitude=52, longitude=13), noon, anchor=noon)
 
 
-@pytest.mark.parametrize("text", ["61 * * * *", "0 0 31 2 *", "x * * * *"])
+@pytest.mark.parametrize("text", ["61 * * * *", "0 0 31 2 *", "x * * * *", "5, * * * *", "*/0 * * * *"])
 def test_a_crontab_that_is_never_due_is_refused(text: str) -> None:
     with pytest.raises(ScheduleError, match="is never due"):
         next_due(cron(text), utc("2026-01-01 00:00"), anchor=utc("2026-01-01 00:00"))
