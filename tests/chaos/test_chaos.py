@@ -1,7 +1,7 @@
 """Chaos: producers keep enqueuing while everything around them dies; at the end nothing is missing.
 
 The seed is printed; `CHAOS_SEED` replays the draws (not the timing of the machine), `CHAOS_SECONDS` makes it
-longer than its 20 seconds. Run by `make chaos`.
+longer than its 20 seconds. `make test` runs the short form, `make chaos` this test alone.
 """
 
 from __future__ import annotations
