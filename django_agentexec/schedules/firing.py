@@ -74,7 +74,8 @@ def _locked(schedule_id: int) -> AgentSchedule | None:
 def _kind(schedule: AgentSchedule, due: datetime, now: datetime) -> RunKind:
     if due > _in_time(now):
         return RunKind.DUE
-    if schedule.misfire != Misfire.CATCH_UP:
+    expired = schedule.expires_at is not None and as_utc(schedule.expires_at) <= now
+    if schedule.misfire != Misfire.CATCH_UP or expired:
         return RunKind.SKIPPED
     try:
         following = schedule.due_after(_in_time(now), anchor=due)

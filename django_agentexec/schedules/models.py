@@ -1,7 +1,7 @@
 """AgentSchedule and ScheduleRun: when a task is due, and what became of each due time.
 
 The due times are those of django-celery-beat's models, but a schedule is no `PeriodicTask`: a Celery beat in the
-same project does not know it. The columns in `KEPT_BY_SCHEDULER` are written by `firing` and `scheduler` alone.
+same project does not know it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from .timing import RESOLUTION, Timer, as_stored, as_utc, default_zone, describe
 
 TIMERS = ("crontab", "interval", "clocked", "solar")
 PLANNED = ("next_run_at", "timing")
+# Written at each run, by `firing`: whoever edits a schedule meanwhile must not write them back.
 KEPT_BY_SCHEDULER = (*PLANNED, "last_run_at", "total_run_count", "last_error")
 
 

@@ -132,6 +132,14 @@ def test_a_run_that_is_due_in_time_catches_up_as_well() -> None:
     assert len(started()) == 1
 
 
+def test_what_has_expired_is_not_caught_up() -> None:
+    schedule = make_schedule(misfire=Misfire.CATCH_UP, expires_at=NOON + 15 * SECOND)
+
+    scheduler(Clock(NOON + HOUR)).step()
+
+    assert runs(schedule) == [("12:00:10", "skipped")]
+
+
 def test_an_interval_stays_aligned_after_missed_runs() -> None:
     schedule = make_schedule(interval=interval(7, "minutes"))
 
