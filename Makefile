@@ -48,10 +48,10 @@ $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed, this is ' + sys.version.split()[0])"
 	if command -v uv >/dev/null; then \
 	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
-	  uv pip install --quiet --python $(BIN)/python "$(DJANGO)" -e ".[openai,api,live,terminal,embedded]" $(GROUP); \
+	  uv pip install --quiet --python $(BIN)/python "$(DJANGO)" -e ".[openai,api,live,terminal,beat,embedded]" $(GROUP); \
 	else \
 	  $(PYTHON) -m venv $(VENV) && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check "$(DJANGO)" -e ".[openai,api,live,terminal,embedded]" $(GROUP); \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check "$(DJANGO)" -e ".[openai,api,live,terminal,beat,embedded]" $(GROUP); \
 	fi
 	touch $@
 

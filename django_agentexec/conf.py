@@ -149,6 +149,15 @@ class Settings:
         "Worker is shutting down; the task goes back to the queue.", "Log message of an attempt cut by a shutdown."
     )
 
+    SCHEDULER_TIMEZONE = Setting("UTC", "Time zone of schedules that name none, as in `Europe/Berlin`.")
+    SCHEDULER_INTERVAL = Setting(
+        5.0, "Seconds at most until the scheduler notices a change; due times it awaits exactly.", minimum=0.1
+    )
+    SCHEDULER_MISFIRE_GRACE = Setting(
+        60.0, "Seconds by which a scheduled run may be late; what is later counts as missed.", minimum=0
+    )
+    SCHEDULER_KEEP_RUNS = Setting(1_000, "Runs of one schedule that its history keeps.", minimum=1)
+
     RUNNER_LOG = Setting("steps", "What a runner logs by itself: `none`, `agents`, `steps` (agents, tools, handoffs).")
     TRACING_API_KEY = Setting("", "Key for the agents SDK's trace export; without one, nothing is exported.")
 

@@ -103,5 +103,9 @@ class ResultError(AgentExecError):
     """A handler returned what its task does not declare, or what cannot be stored."""
 
 
+class ScheduleError(AgentExecError, ValueError):
+    """A schedule cannot work: no due times, an unknown time zone, an impossible option."""
+
+
 class EmbeddedServerError(AgentExecError):
     """The embedded Valkey server cannot be used; the message says what to do."""

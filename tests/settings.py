@@ -20,8 +20,10 @@ INSTALLED_APPS = [
     "django_filters",
     "drf_spectacular",
     "channels",
+    "django_celery_beat",
     "django_agentexec",
     "django_agentexec.live",
+    "django_agentexec.schedules",
     "tests.testapp",
 ]
 MIDDLEWARE = [

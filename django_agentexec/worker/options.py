@@ -8,6 +8,8 @@ import secrets
 import socket
 from dataclasses import dataclass, replace
 
+from .duties import DutyMaker
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
@@ -41,7 +43,9 @@ class PoolOptions:
 
     worker: WorkerOptions
     workers: int
+    """How many processes; with 0 the pool does nothing but its duties."""
     autoreload: bool = False
+    duties: tuple[DutyMaker, ...] = ()
 
 
 _token = secrets.token_hex(3)

@@ -34,6 +34,7 @@ HEALTHY_AFTER = 60.0  # seconds a child must live to be forgiven its predecessor
 LONGEST_PAUSE = 30.0
 SUSPECTS_INTERVAL = 5.0  # seconds between two looks for suspects that other pools left
 STARTUP_TIMEOUT = 120.0  # seconds for imports before the first sign of life
+DUTY_TIMEOUT = 1.0  # seconds that a duty gets for the step it is in; a transaction cut short leaves nothing
 
 EXIT_CLEAN = 0
 EXIT_FORCED = 3
@@ -48,6 +49,7 @@ class Pool:
         self._context = _context()
         self._children: list[Child] = []
         self._reconciler = Reconciler(self.name, options.worker.queues)
+        self._duties = [duty.make(self.name) for duty in options.duties]
         self._started = 0
         self._failures = 0
         self._start_not_before = 0.0
@@ -71,12 +73,18 @@ class Pool:
         get_queue().ping()
         restore = self._install_signals()
         self._reconciler.start()
+        for duty in self._duties:
+            duty.start()
         try:
             self._supervise()
         finally:
             for child in self._children:
                 child.kill()
             self._reconciler.stop()
+            for duty in self._duties:
+                duty.stop()
+            for duty in self._duties:
+                duty.join(DUTY_TIMEOUT)
             restore()
             get_queue().close()
         return EXIT_FORCED if self._forced else EXIT_CLEAN
@@ -152,6 +160,8 @@ class Pool:
         logger.debug("Started %s as process %s.", child.options.name, child.pid)
 
     def _begin_stop(self) -> None:
+        for duty in self._duties:
+            duty.stop()
         if self._stops_begun == 1:
             logger.info("Draining: running activities get %.0f s.", conf.GRACE_PERIOD)
             self._deadline = time.monotonic() + conf.GRACE_PERIOD + KILL_AFTER
@@ -248,7 +258,7 @@ class Pool:
 
     def _look_for_suspects(self) -> None:
         now = time.monotonic()
-        if self._stops_begun or now - self._suspects_checked < SUSPECTS_INTERVAL:
+        if self._stops_begun or not self._options.workers or now - self._suspects_checked < SUSPECTS_INTERVAL:
             return
         self._suspects_checked = now
         try:

@@ -22,6 +22,7 @@ from django_agentexec.models import Activity
 from django_agentexec.queues import get_queue
 from django_agentexec.tasks.options import checked_queue
 from django_agentexec.tasks.registry import registry
+from django_agentexec.worker.duties import DutyMaker, known_duties
 from django_agentexec.worker.logs import configure_logging
 from django_agentexec.worker.options import PoolOptions, WorkerOptions
 from django_agentexec.worker.pool import Pool
@@ -60,6 +61,9 @@ class Command(BaseCommand):
         parser.add_argument("--queues", metavar="A,B", help="queues to listen to, the first one first (setting QUEUES)")
         parser.add_argument("--burst", action="store_true", help="exit when nothing is due within 5 seconds")
         parser.add_argument("--autoreload", action="store_true", help="start anew when code changes (development)")
+        scheduling = parser.add_mutually_exclusive_group()
+        scheduling.add_argument("--no-scheduler", action="store_true", help="run no schedules in this pool")
+        scheduling.add_argument("--scheduler-only", action="store_true", help="run schedules, and no worker processes")
         parser.add_argument(
             "--max-tasks-per-child", type=_positive, metavar="N", help="replace a process after N activities"
         )
@@ -72,8 +76,9 @@ class Command(BaseCommand):
         alias = database()
         try:
             executor = MigrationExecutor(connections[alias])
-            label = Activity._meta.app_label
-            if executor.migration_plan(executor.loader.graph.leaf_nodes(label)):
+            for label in [Activity._meta.app_label, *(duty.app_label for duty in known_duties().values())]:
+                if not executor.migration_plan(executor.loader.graph.leaf_nodes(label)):
+                    continue
                 migrate = "migrate" if alias == DEFAULT_DB_ALIAS else f"migrate --database {alias}"
                 raise CommandError(f"DATABASES[{alias!r}] lacks migrations of {label}. Run manage.py {migrate} first.")
             super().check_migrations()
@@ -125,7 +130,13 @@ class Command(BaseCommand):
             max_rss=options["max_rss"] << 20 if options["max_rss"] else None,
             log_level=_LEVELS[options["verbosity"]],
         )
-        return PoolOptions(worker, workers=options["workers"] or conf.WORKERS, autoreload=options["autoreload"])
+        workers = 0 if options["scheduler_only"] else options["workers"] or conf.WORKERS
+        duties = _duties(no_scheduler=options["no_scheduler"], scheduler_only=options["scheduler_only"])
+        if options["burst"]:
+            if options["scheduler_only"]:
+                raise CommandError("--scheduler-only runs until it is stopped; it goes without --burst.")
+            duties = {}  # a burst does what is there, and makes nothing new
+        return PoolOptions(worker, workers=workers, autoreload=options["autoreload"], duties=tuple(duties.values()))
 
     def _banner(self, pool: Pool, options: PoolOptions, tasks: list[str]) -> None:
         worker = options.worker
@@ -140,9 +151,22 @@ class Command(BaseCommand):
             f"  queues       {', '.join(worker.queues)}\n"
             f"  tasks        {known}\n"
             f"  slots        {options.workers} processes x {worker.concurrency} activities\n"
+            f"  duties       {', '.join(duty.name for duty in options.duties) or 'none'}\n"
             f"  lease        {conf.LEASE:g} s, grace period {conf.GRACE_PERIOD:g} s\n"
             f"{'  burst        exits when nothing is due within 5 seconds' if worker.burst else 'Quit with Ctrl-C.'}"
         )
+
+
+def _duties(*, no_scheduler: bool, scheduler_only: bool) -> dict[str, DutyMaker]:
+    """Return what the pool does besides supervising."""
+    duties = dict(known_duties())
+    if scheduler_only:
+        if "scheduler" not in duties:
+            raise CommandError("--scheduler-only needs 'django_agentexec.schedules' in INSTALLED_APPS.")
+        return {"scheduler": duties["scheduler"]}
+    if no_scheduler:
+        duties.pop("scheduler", None)
+    return duties
 
 
 def _import_tasks() -> list[str]:

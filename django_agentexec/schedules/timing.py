@@ -1,0 +1,116 @@
+"""Due times of django-celery-beat's four kinds of schedule: the first one after any moment. Called by the model.
+
+All moments in here are aware and in UTC; `as_utc` and `as_stored` translate from and to what rows hold.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TypeAlias, overload
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from celery.exceptions import ImproperlyConfigured as CeleryImproperlyConfigured
+from django.conf import settings
+from django.utils import timezone
+from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, SolarSchedule
+
+from ..conf import conf
+from ..exceptions import ScheduleError
+from .crontabs import next_in_zone
+
+Timer: TypeAlias = CrontabSchedule | IntervalSchedule | ClockedSchedule | SolarSchedule
+
+SHORTEST_INTERVAL = timedelta(seconds=1)
+RESOLUTION = timedelta(microseconds=1)
+
+
+def next_due(timer: Timer, moment: datetime, *, anchor: datetime, zone: ZoneInfo | None = None) -> datetime | None:
+    """Return the first due time after `moment`, or None if there is none any more.
+
+    `anchor` is a due time that intervals are counted from. `zone` replaces a crontab's own. Raises
+    `ScheduleError`, with the cause, for what has no due times.
+    """
+    try:
+        if isinstance(timer, CrontabSchedule):
+            return next_in_zone(timer.schedule, moment, zone or zone_of(timer))
+        if isinstance(timer, IntervalSchedule):
+            return _next_of_interval(_every(timer), moment, anchor)
+        if isinstance(timer, ClockedSchedule):
+            clocked = as_utc(timer.clocked_time)
+            return clocked if clocked > moment else None
+        return _next_of_solar(timer, moment)
+    except CeleryImproperlyConfigured as error:
+        raise ScheduleError("Solar schedules need the package ephem: pip install ephem.") from error
+    except ScheduleError:
+        raise
+    except Exception as error:  # Celery's parser has errors of many kinds
+        raise ScheduleError(f"{timer} is never due: {' '.join(str(error).split())}") from error
+
+
+def describe(timer: Timer, zone: ZoneInfo | None) -> str:
+    """Return all that a timer's due times depend on, as text to compare."""
+    if isinstance(timer, CrontabSchedule):
+        fields = (timer.minute, timer.hour, timer.day_of_month, timer.month_of_year, timer.day_of_week)
+        return f"crontab {' '.join(fields)} {zone or timer.timezone}"
+    if isinstance(timer, IntervalSchedule):
+        return f"interval {timer.every} {timer.period}"
+    if isinstance(timer, ClockedSchedule):
+        return f"clocked {as_utc(timer.clocked_time).isoformat()}"
+    return f"solar {timer.event} {float(timer.latitude)} {float(timer.longitude)}"
+
+
+def zone_named(name: str) -> ZoneInfo:
+    """Return a time zone by its name, such as "Europe/Berlin". Raises `ScheduleError`."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ScheduleError(f"There is no time zone {name!r}; write it as in 'Europe/Berlin'.") from error
+
+
+def default_zone() -> ZoneInfo:
+    """Return the zone of schedules that name none. Raises `ScheduleError`."""
+    return zone_named(conf.SCHEDULER_TIMEZONE)
+
+
+def zone_of(timer: CrontabSchedule) -> ZoneInfo:
+    """Return a crontab's own zone."""
+    return zone_named(str(timer.timezone))
+
+
+def as_utc(moment: datetime) -> datetime:
+    """Return a row's time (naive and local where USE_TZ is off) in UTC."""
+    if timezone.is_naive(moment):
+        moment = timezone.make_aware(moment, timezone.get_default_timezone())
+    return moment.astimezone(UTC)
+
+
+@overload
+def as_stored(moment: datetime) -> datetime: ...
+@overload
+def as_stored(moment: None) -> None: ...
+@overload
+def as_stored(moment: datetime | None) -> datetime | None: ...
+def as_stored(moment: datetime | None) -> datetime | None:
+    """Return a moment as rows hold it."""
+    if moment is None or settings.USE_TZ:
+        return moment
+    return timezone.make_naive(moment, timezone.get_default_timezone())
+
+
+def _every(timer: IntervalSchedule) -> timedelta:
+    every: timedelta = timer.schedule.run_every
+    if every < SHORTEST_INTERVAL:
+        raise ScheduleError(f"An interval of {every.total_seconds():g} s is too short; the shortest is 1 second.")
+    return every
+
+
+def _next_of_interval(every: timedelta, moment: datetime, anchor: datetime) -> datetime:
+    """Count real time from the anchor, so that late runs and changes of the clock shift nothing."""
+    return anchor + every * max(0, (moment - anchor) // every + 1)
+
+
+def _next_of_solar(timer: SolarSchedule, moment: datetime) -> datetime:
+    rule = timer.schedule
+    rule.nowfun = lambda: moment
+    due: datetime = moment + rule.remaining_estimate(moment)
+    return due
