@@ -55,6 +55,9 @@ class _DetachedAttempt(Attempt):
         # Not through `write`, which inside a transaction on SQLite is passed by.
         self._progress(message, percentage)
 
+    def stream(self, text: str) -> None:
+        """Show nothing."""
+
 
 def make_attempt(agent_id: UUID | None = None, *, number: int = 1, fence: int = 1) -> Attempt:
     """Return an attempt to call a handler with; its progress goes nowhere."""
