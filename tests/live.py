@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -27,19 +28,11 @@ FEED = "/ws/agents/activities/"
 PATIENCE = 20.0
 
 
-class Server:
-    """uvicorn in a thread; `cut` closes its sockets as a restart does."""
+@dataclass
+class Address:
+    """Where a server listens."""
 
-    def __init__(self) -> None:
-        from tests.asgi import application
-
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._socket.getsockname()[1]
-        config = uvicorn.Config(
-            application, log_level="warning", lifespan="off", timeout_graceful_shutdown=1, ws="websockets-sansio"
-        )
-        self._uvicorn = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._uvicorn.run, kwargs={"sockets": [self._socket]})
+    port: int
 
     @property
     def url(self) -> str:
@@ -48,6 +41,21 @@ class Server:
     @property
     def origin(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+
+class Server(Address):
+    """uvicorn in a thread; `cut` closes its sockets as a restart does."""
+
+    def __init__(self) -> None:
+        from tests.asgi import application
+
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        super().__init__(self._socket.getsockname()[1])
+        config = uvicorn.Config(
+            application, log_level="warning", lifespan="off", timeout_graceful_shutdown=1, ws="websockets-sansio"
+        )
+        self._uvicorn = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._uvicorn.run, kwargs={"sockets": [self._socket]})
 
     def start(self) -> None:
         self._thread.start()
@@ -151,7 +159,7 @@ def path_of(agent_id: UUID, query: str = "") -> str:
 
 @asynccontextmanager
 async def client(
-    server: Server, path: str = FEED, *, cookie: str = "", origin: str | None = None, **options: Any
+    server: Address, path: str = FEED, *, cookie: str = "", origin: str | None = None, **options: Any
 ) -> AsyncIterator[Client]:
     """Connect with this session, from a page of the server's own unless said otherwise."""
     headers = {"Cookie": cookie} if cookie else {}

@@ -7,6 +7,7 @@ import os
 
 SECRET_KEY = "only-for-tests"
 DEBUG = False
+ALLOWED_HOSTS = ["127.0.0.1"]
 USE_TZ = True
 TIME_ZONE = "UTC"
 INSTALLED_APPS = [

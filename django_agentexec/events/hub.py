@@ -134,7 +134,8 @@ class Hub:
             return
         if isinstance(subscription, FeedSubscription):
             subscription.is_behind = True
-            self.hear(Hint(subscription.topic, subscription.missed))
+            missed, subscription.missed = subscription.missed, {}
+            self.hear(Hint(subscription.topic, missed))
         else:
             self._streamed.add(subscription.topic)
             self._stream_wanted.set()

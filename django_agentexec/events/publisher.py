@@ -58,9 +58,9 @@ class Publisher:
     def note(self, agent_id: UUID, log_id: int) -> None:
         """An activity changed, with this log line or (0) without one."""
         with self._lock:
-            self._changed[agent_id] = max(log_id, self._changed.pop(agent_id, 0))
-            if len(self._changed) > MOST_CHANGES:
-                del self._changed[next(iter(self._changed))]
+            known = self._changed.get(agent_id)
+            if known is not None or len(self._changed) < MOST_CHANGES:
+                self._changed[agent_id] = max(log_id, known or 0)
             self._wake()
 
     def note_text(self, agent_ids: Iterable[UUID]) -> None:

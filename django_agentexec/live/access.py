@@ -75,9 +75,11 @@ def still_visible(user: User, agent_ids: Collection[UUID]) -> set[UUID]:
 def steer(user: User, agent_id: UUID, permission: Permission) -> None:
     """Cancel or retry the activity, as the permission says. Raises `Refused`, also where its state forbids it."""
     check_activity(user, agent_id, permission)
-    verb = {Permission.CANCEL: activity.cancel, Permission.RETRY: activity.retry}[permission]
     try:
-        verb(agent_id)
+        if permission is Permission.CANCEL:
+            activity.cancel(agent_id)
+        else:
+            activity.retry(agent_id)
     except InvalidTransition as error:
         raise Refused(FORBIDDEN, "conflict", str(error)) from error
     except ActivityNotFound as error:

@@ -39,6 +39,9 @@ class InlineAttempt(Attempt):
         # Not through `write`, which inside a transaction on SQLite is passed by.
         self._progress(message, percentage)
 
+    def stream(self, text: str) -> None:
+        """Show nothing."""
+
     def spawn_many(
         self,
         task: str | TaskDefinition[..., Any],

@@ -17,8 +17,7 @@ from ..activity.writer import database
 from ..conf import conf
 from ..exceptions import AgentExecError, ScheduleError
 from ..tasks import ActivityHandle, enqueue, registry
-from ..values import storable_text
-from ..worker.executor import one_line
+from ..values import one_line, storable_text
 from .models import KEPT_BY_SCHEDULER, AgentSchedule, Misfire, RunKind, ScheduleRun
 from .timing import RESOLUTION, as_stored, as_utc
 from .validation import load_context

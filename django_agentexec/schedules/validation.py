@@ -14,8 +14,7 @@ from pydantic import ValidationError as PydanticError
 from ..exceptions import AgentExecError, InvalidContext, ScheduleError, UnknownTask
 from ..tasks import TaskDefinition, registry
 from ..tasks.options import checked_queue
-from ..values import checked_metadata
-from ..worker.executor import one_line
+from ..values import checked_metadata, one_line
 from .models import TIMERS, AgentSchedule
 from .timing import as_utc
 

@@ -73,7 +73,7 @@ async def test_a_follower_gets_the_log_up_to_the_end(layer: str) -> None:
     expected = ["Waiting to start.", *(f"line {n}" for n in range(30)), "Task completed successfully."]
     assert lines(seen) == expected
     assert seen[-1]["activity"]["percentage"] == 100
-    assert seen[-1]["last_log_id"] == seen[-1]["logs"][-1]["id"]
+    assert seen[-1]["last_log_id"] == (await activity.adetail(agent_id)).logs[-1].id
 
 
 async def test_a_follower_resumes_after_a_line() -> None:

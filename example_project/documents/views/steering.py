@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from uuid import UUID
 
 from django.contrib import messages
@@ -17,7 +18,10 @@ from django_agentexec.policy import Permission, get_policy
 
 from .runs import visible
 
-VERBS = {"cancel": (Permission.CANCEL, activity.cancel), "retry": (Permission.RETRY, activity.retry)}
+VERBS: dict[str, tuple[Permission, Callable[[UUID], None]]] = {
+    "cancel": (Permission.CANCEL, activity.cancel),
+    "retry": (Permission.RETRY, activity.retry),
+}
 
 
 @login_required
