@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from redis import Redis
 
 from tests import plugin
 from tests.servers import Valkey
@@ -38,3 +39,6 @@ def clean_queue() -> Iterator[None]:
     queue.clear()
     queue.close()
     reset_queue()
+    # A test that changes settings has had several queue objects, each of which knows its own keys only.
+    with Redis(unix_socket_path=str(plugin.valkey.socket)) as client:
+        client.flushall()
