@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 PYTEST ?= $(BIN)/python -m pytest
 
-.PHONY: demo test chaos lint types tests tests-postgresql test-newer bench clean
+.PHONY: demo screenshots test chaos lint types tests tests-postgresql test-newer bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python manage.py demo $(ARGS)
@@ -54,6 +54,10 @@ $(VENV)/.installed: pyproject.toml
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check "$(DJANGO)" -e ".[openai,api,live,terminal,embedded]" $(GROUP); \
 	fi
 	touch $@
+
+# Runs the example for some minutes and photographs it; needs a Chromium.
+screenshots: $(VENV)/.installed
+	$(BIN)/python -m tests.browser.screenshots $(ARGS)
 
 clean:
 	rm -rf .venv .venv-newer .mypy_cache .ruff_cache .pytest_cache

@@ -110,13 +110,15 @@ class Settings:
     TIMEOUT = Setting(0.0, "Seconds per attempt unless the task says otherwise; 0 is no limit.", minimum=0)
     MAX_CONTEXT_BYTES = Setting(1_000_000, "Largest context, as JSON, that can be enqueued.", minimum=2)
     MAX_RESULT_BYTES = Setting(10_000_000, "Largest result, as JSON, that can be stored.", minimum=2)
-    STATUS_URL = Setting("/agents/activities/{agent_id}/", "Path of an activity's REST page, for `status_url`.")
+    STATUS_URL = Setting("/agents/activities/{agent_id}/", "Path of an activity where the REST API is not mounted.")
+    SOCKET_URL = Setting("/ws/agents/activities/", "Path of the live feed's websocket, for the admin; empty: it polls.")
 
     POLICY = Setting(
         "django_agentexec.policy.StaffPolicy", "Dotted path of the class that says who may see and do what."
     )
     EXPOSE_METADATA = Setting(False, "Send metadata over REST, websocket and SSE; it may name tenants and users.")
     METRICS = Setting(True, "Count what happens, for the dashboard's charts and the metrics endpoint.")
+    API_MAX_WAIT = Setting(30.0, "Seconds that a REST client may wait for a change (`?wait=`).", minimum=0)
     COUNT_LIMIT = Setting(10_000, "Number up to which lists count; above, they say `at least`.", minimum=1)
 
     LIVE_INTERVAL = Setting(0.1, "Seconds between two live messages about the same activity, at least.", minimum=0.01)

@@ -45,7 +45,7 @@ def get_result(task: Awaited, timeout: float = 300) -> Any:
     """
     agent_id, deadline = _agent_id(task), time.monotonic() + timeout
     ended = threading.Event()
-    with _watching(agent_id, ended.set):
+    with watching(agent_id, ended.set):
         while True:
             activity = _finished(agent_id)
             if activity is not None:
@@ -61,9 +61,9 @@ async def aget_result(task: Awaited, timeout: float = 300) -> Any:  # noqa: ASYN
     """Do what `get_result` does, in async code."""
     agent_id, deadline = _agent_id(task), time.monotonic() + timeout
     ended, loop = asyncio.Event(), asyncio.get_running_loop()
-    watching = _watching(agent_id, partial(_wake, loop, ended))
+    notified = watching(agent_id, partial(_wake, loop, ended))
     try:
-        await sync_to_async(watching.__enter__)()
+        await sync_to_async(notified.__enter__)()
         while True:
             activity = await sync_to_async(_finished)(agent_id)
             if activity is not None:
@@ -77,7 +77,7 @@ async def aget_result(task: Awaited, timeout: float = 300) -> Any:  # noqa: ASYN
                 continue  # no notification: look again
             ended.clear()
     finally:
-        watching.__exit__()
+        notified.__exit__()
 
 
 def gather(*tasks: Awaited, timeout: float = 300) -> tuple[Any, ...]:
@@ -212,8 +212,11 @@ class _Notifications:
 _notifications = _Notifications()
 
 
-class _watching:
-    """Calls `callback`, in another thread, whenever the activity may have ended."""
+class watching:
+    """Calls `callback`, in another thread, whenever the activity may have ended. A context manager.
+
+    Without the queue's server nobody is called: look at the row now and then as well.
+    """
 
     def __init__(self, agent_id: UUID, callback: Callable[[], object]) -> None:
         self._arguments = agent_id, callback

@@ -2,7 +2,8 @@
 
 - `DEBUG` (1 unless set to 0; then `SECRET_KEY` and `ALLOWED_HOSTS` are needed)
 - `REDIS_URL`: a Redis or Valkey server to use instead of the embedded one
-- `DATA_DIR`: the folder of the database and of the embedded server, the project's own unless set
+- `DATA_DIR`: the folder of the database, the uploads and the embedded server, the project's own unless set
+- `GUESTS`: 1 lets anybody in as a guest who may start runs; with DEBUG they are
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from django_agentexec.embedded import socket_path
+
 BASE_DIR = Path(__file__).resolve().parent.parent
-DATA_DIR = Path(os.environ.get("DATA_DIR", BASE_DIR))
+DATA_DIR = Path(os.environ.get("DATA_DIR", BASE_DIR)).resolve()
 
 DEBUG = os.environ.get("DEBUG", "1") != "0"
 SECRET_KEY = "insecure-and-for-the-example-only" if DEBUG else os.environ["SECRET_KEY"]
 ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "").split(",") if not DEBUG else ["localhost", "127.0.0.1"]
 
 INSTALLED_APPS = [
+    "daphne",  # before staticfiles: its runserver speaks websocket
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -25,7 +29,12 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
+    "channels",
+    "rest_framework",
+    "django_filters",
+    "drf_spectacular",
     "django_agentexec",
+    "django_agentexec.live",
     "example_project.documents",
 ]
 MIDDLEWARE = [
@@ -38,6 +47,7 @@ MIDDLEWARE = [
 ]
 ROOT_URLCONF = "example_project.urls"
 WSGI_APPLICATION = "example_project.wsgi.application"
+ASGI_APPLICATION = "example_project.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
@@ -73,11 +83,27 @@ if REDIS_URL:
 AGENTEXEC = {
     "EMBEDDED": DEBUG and not REDIS_URL,
     "EMBEDDED_DIR": DATA_DIR / ".agentexec",
+    "POLICY": "example_project.documents.policy.VisitorPolicy",
+    # It holds the visitor's own name and the document's title, which the list of runs shows.
+    "EXPOSE_METADATA": True,
 }
+# Changes reach the websockets of every server process through Redis's Pub/Sub.
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [REDIS_URL or f"unix://{socket_path(DATA_DIR / '.agentexec')}"]},
+    }
+}
+
+GUESTS = DEBUG or os.environ.get("GUESTS") == "1"
+LOGIN_URL = "documents:welcome"
+LOGIN_REDIRECT_URL = "documents:runs"
+LOGOUT_REDIRECT_URL = "documents:welcome"
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
+MEDIA_ROOT = DATA_DIR / "uploads"  # no URL leads there: agents read them, browsers do not
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -1,4 +1,4 @@
-"""The example's pages: the runs, and the admin."""
+"""The example's URLs: its pages, the REST API of the runs, and the admin with the dashboard."""
 
 from __future__ import annotations
 
@@ -7,5 +7,6 @@ from django.urls import include, path
 
 urlpatterns = [
     path("", include("example_project.documents.urls")),
+    path("agents/", include("django_agentexec.api.urls")),
     path("admin/", admin.site.urls),
 ]

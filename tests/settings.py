@@ -65,6 +65,7 @@ CACHES = {
         "LOCATION": os.environ.get("AGENTEXEC_TEST_REDIS", "redis://127.0.0.1:1/0"),
     },
 }
+SPECTACULAR_SETTINGS = {"PREPROCESSING_HOOKS": ["django_agentexec.api.document.one_operation_per_task"]}
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",

@@ -27,6 +27,7 @@ from .commands import (
     retry,
     update,
 )
+from .pruning import prune
 from .queries import acount_active, adetail, alist, count_active, detail, list
 from .streams import aflush_stream, flush_stream, stream
 
@@ -58,6 +59,7 @@ __all__ = [
     "error",
     "flush_stream",
     "list",
+    "prune",
     "retry",
     "stream",
     "update",

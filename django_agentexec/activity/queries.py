@@ -31,9 +31,13 @@ def list(page: int = 1, page_size: int = 50, metadata_filter: Mapping[str, Any] 
         raise InvalidOption(f"There is no page {page!r}; give 1 to {MAX_PAGE:,}.")
     if not 1 <= page_size <= MAX_PAGE_SIZE:
         raise InvalidOption(f"A page size of {page_size!r} is impossible; give 1 to {MAX_PAGE_SIZE}.")
-    wanted = _filtered(metadata_filter)
+    return page_of(_filtered(metadata_filter).active_first(), page, page_size)
+
+
+def page_of(wanted: ActivityQuerySet, page: int, page_size: int) -> ActivityListSchema:
+    """Return one page of `wanted`, in its own order. Two queries."""
     first = (page - 1) * page_size
-    rows = wanted.active_first().defer(*_HEAVY)[first : first + page_size]
+    rows = wanted.defer(*_HEAVY)[first : first + page_size]
     items: builtins.list[ActivityListItemSchema] = [ActivityListItemSchema.model_validate(row) for row in rows]
     total = wanted.bounded_count(conf.COUNT_LIMIT + 1)
     return ActivityListSchema(

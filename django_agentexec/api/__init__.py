@@ -1,1 +1,20 @@
-"""The REST API, on Django REST framework; mounted by `include("django_agentexec.api.urls")`."""
+"""The REST API, mounted by `path("agents/", include("django_agentexec.api.urls"))`.
+
+Nothing else is needed: neither this package nor REST framework has to be in INSTALLED_APPS. The libraries come
+with the extra `api`.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from django.core.exceptions import ImproperlyConfigured
+
+_missing = [
+    name for name in ("rest_framework", "django_filters", "drf_spectacular", "prometheus_client") if not find_spec(name)
+]
+if _missing:
+    raise ImproperlyConfigured(
+        f"The REST API needs {', '.join(_missing)}: pip install 'django-agentexec[api]', "
+        "or take django_agentexec.api.urls out of your urls."
+    )

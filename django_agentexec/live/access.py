@@ -41,6 +41,11 @@ def signed_in(scope: Scope) -> User:
     return user
 
 
+def shows_servers(user: User) -> bool:
+    """Whether `user` may see what tells of the servers, such as tracebacks."""
+    return get_policy().may_monitor(user)
+
+
 def feed_of(user: User) -> str:
     """Return the audience whose feed `user` follows. Raises `Refused` if there is none for them."""
     policy = get_policy()

@@ -20,6 +20,7 @@ from ..events.reading import Json
 from ..events.threads import end_tasks, in_thread
 from ..exceptions import ActivityNotFound
 from ..policy import Permission
+from ..privacy import for_strangers
 from ..queues.live import is_stream_id
 from . import access
 from .access import FORBIDDEN, NO_SUCH_ACTIVITY, Refused
@@ -64,7 +65,7 @@ class _Socket(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no 
         self._tasks: list[asyncio.Task[None]] = []
         self._allowance = Allowance()
         self._seq = 0
-        self._is_closing = self._is_dropped = False
+        self._is_closing = self._is_dropped = self._shows_servers = False
         self.follower = Follower()
         try:
             await super().__call__(scope, receive, send)
@@ -82,7 +83,9 @@ class _Socket(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no 
             await self.end(FORBIDDEN, "This origin may not connect.")
             return
         try:
-            await self.follow(await in_thread(access.signed_in, self.scope))
+            user = await in_thread(access.signed_in, self.scope)
+            self._shows_servers = await in_thread(access.shows_servers, user)
+            await self.follow(user)
         except Refused as refusal:
             await self.end(refusal.close_code, str(refusal))
         except ActivityNotFound as error:
@@ -130,6 +133,7 @@ class _Socket(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no 
 
     async def _send(self, message: Json) -> None:
         self._seq += 1
+        message = message if self._shows_servers else for_strangers(message)
         text = json.dumps({"type": message["type"], "seq": self._seq, **message}, separators=(",", ":"))
         await self.send(text_data=text)
 
@@ -143,6 +147,7 @@ class _Socket(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no 
             try:
                 user = await in_thread(access.signed_in, self.scope)
                 await self.check(user)
+                self._shows_servers = await in_thread(access.shows_servers, user)
                 self.follower.renew(user)
                 await self._drop_invisible(user)
             except Refused as refusal:

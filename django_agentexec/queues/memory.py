@@ -323,10 +323,6 @@ class MemoryQueue(base.Queue):
             self._leads[duty] = (holder, now + seconds)
             return True
 
-    @property
-    def live(self) -> MemoryLiveStore:
-        return self._live
-
     def count(self, counts: Mapping[str, Mapping[str, float]], *, seconds: float) -> None:
         with self._changed:
             for name, fields in counts.items():
@@ -340,6 +336,10 @@ class MemoryQueue(base.Queue):
         with self._changed:
             found = [self._counters.get(name, (0.0, {})) for name in names]
             return [dict(fields) if until > self._clock() else {} for until, fields in found]
+
+    @property
+    def live(self) -> MemoryLiveStore:
+        return self._live
 
     def ping(self) -> None:
         """Do nothing: memory is always there."""

@@ -195,10 +195,6 @@ class RedisQueue(base.Queue):
                 self.client.pexpire(key, int(seconds * 1000))
         return leads
 
-    @property
-    def live(self) -> RedisLiveStore:
-        return self._live
-
     def count(self, counts: Mapping[str, Mapping[str, float]], *, seconds: float) -> None:
         with reachable(), self.client.pipeline(transaction=False) as pipeline:
             for name, fields in counts.items():
@@ -214,6 +210,10 @@ class RedisQueue(base.Queue):
                 pipeline.hgetall(self._counter(name))
             found: list[dict[bytes, bytes]] = pipeline.execute()
         return [{field.decode(): float(amount) for field, amount in fields.items()} for fields in found]
+
+    @property
+    def live(self) -> RedisLiveStore:
+        return self._live
 
     def ping(self) -> None:
         with reachable():

@@ -10,7 +10,9 @@ from typing import Any, Unpack
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from pydantic import BaseModel
 
@@ -38,7 +40,12 @@ class ActivityHandle:
 
     @property
     def status_url(self) -> str:
-        """The path of the activity's REST page, as `AGENTEXEC["STATUS_URL"]` says."""
+        """The path of the activity in the REST API, or what `AGENTEXEC["STATUS_URL"]` says if that is not mounted."""
+        try:
+            if getattr(settings, "ROOT_URLCONF", None):  # a project of workers alone may have no URLs
+                return reverse("agentexec:activity-detail", kwargs={"agent_id": self.agent_id})
+        except NoReverseMatch:
+            pass
         return conf.STATUS_URL.format(agent_id=self.agent_id)
 
 

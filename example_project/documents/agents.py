@@ -7,29 +7,34 @@ from uuid import UUID
 from django_agentexec import OpenAIRunner, task
 
 from .assistants import company_analyst, contract_reviewer
-from .library import get_document
+from .library import DocumentNotFound
 from .model import build_model
 from .schemas import CheckedReview, CompanyBrief, ContractContext, ContractReview, ResearchContext
+from .shelf import Shelf
 
 MAX_TURNS = 40  # a turn for each page and search, and some to spare
 
 
-@task("research_company", lock_key="company:{company}")
+@task("research_company", lock_key="company:{company}", api=True, give_up_on=[DocumentNotFound])
 async def research_company(agent_id: UUID, context: ResearchContext) -> CompanyBrief:
     """Read a company's report and return what one should know about the company."""
+    shelf = await Shelf.of(agent_id)
+    shelf.get(context.document)  # a wrong name ends here, before it costs tokens
     runner = OpenAIRunner(agent_id, max_turns_recovery=True)
     agent = company_analyst(build_model(), runner.tools.report_status, runner.prompts.report_status)
-    result = await runner.run(agent, f"Company: {context.company}\nDocument: {context.document}", max_turns=MAX_TURNS)
+    request = f"Company: {context.company}\nDocument: {context.document}"
+    result = await runner.run(agent, request, context=shelf, max_turns=MAX_TURNS)
     return result.final_output_as(CompanyBrief, raise_if_incorrect_type=True)
 
 
-@task("review_contract", lock_key="document:{document}")
+@task("review_contract", lock_key="document:{document}", api=True, give_up_on=[DocumentNotFound])
 async def review_contract(agent_id: UUID, context: ContractContext) -> CheckedReview:
     """Read a contract and return its parties, dates, sums and risky clauses, with quotes checked."""
-    document = get_document(context.document)  # a wrong name ends here, before it costs tokens
+    shelf = await Shelf.of(agent_id)
+    document = shelf.get(context.document)
     runner = OpenAIRunner(agent_id, max_turns_recovery=True)
     agent = contract_reviewer(build_model(), runner.tools.report_status, runner.prompts.report_status)
-    result = await runner.run(agent, f"Document: {context.document}", max_turns=MAX_TURNS)
+    result = await runner.run(agent, f"Document: {context.document}", context=shelf, max_turns=MAX_TURNS)
     review = result.final_output_as(ContractReview, raise_if_incorrect_type=True)
     quotes = [
         *(date.quote for date in review.dates),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from agents import Agent, Model, ModelSettings, Tool
 
 from .schemas import CompanyBrief, ContractReview
+from .shelf import Shelf
 from .tools import READING_TOOLS
 
 COMPANY_ANALYST = """
@@ -22,7 +23,7 @@ that pays, with its number and with the decisive sentence quoted word for word.
 """
 
 
-def company_analyst(model: Model, report_status: Tool, report_status_prompt: str) -> Agent[None]:
+def company_analyst(model: Model, report_status: Tool, report_status_prompt: str) -> Agent[Shelf]:
     """Return the agent that researches a company; its output is a `CompanyBrief`."""
     return Agent(
         name="Company analyst",
@@ -34,7 +35,7 @@ def company_analyst(model: Model, report_status: Tool, report_status_prompt: str
     )
 
 
-def contract_reviewer(model: Model, report_status: Tool, report_status_prompt: str) -> Agent[None]:
+def contract_reviewer(model: Model, report_status: Tool, report_status_prompt: str) -> Agent[Shelf]:
     """Return the agent that reviews a contract; its output is a `ContractReview`."""
     return Agent(
         name="Contract reviewer",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from string import capwords
 
 FOLDER = Path(__file__).parent / "library"
 PAGE_CHARACTERS = 2_600  # about a printed page
@@ -72,22 +72,15 @@ def _plain(text: str) -> str:
 @cache
 def all_documents() -> tuple[Document, ...]:
     """Return every document of the library, by name."""
-    return tuple(_read(path) for path in sorted(FOLDER.iterdir()) if path.suffix in {".md", ".txt"})
+    return tuple(read_document(path) for path in sorted(FOLDER.iterdir()) if path.suffix in {".md", ".txt"})
 
 
-def get_document(name: str) -> Document:
-    """Return the document called `name`; raises `DocumentNotFound`, naming the closest, if there is none."""
-    documents = {document.name: document for document in all_documents()}
-    if name in documents:
-        return documents[name]
-    names = difflib.get_close_matches(name, documents, 2) or list(documents)
-    raise DocumentNotFound(f"There is no document {name!r}. There are: {', '.join(names)}.")
-
-
-def _read(path: Path) -> Document:
-    text = path.read_text(encoding="utf-8").strip()
+def read_document(path: Path) -> Document:
+    """Return the document in a file; its title is its first line."""
+    text = path.read_text(encoding="utf-8-sig").strip()
     first_line = text.partition("\n")[0].strip("# ")
-    return Document(path.name, first_line, tuple(_paginate(text)))
+    title = capwords(first_line) if first_line.isupper() else first_line
+    return Document(path.name, title, tuple(_paginate(text)))
 
 
 def _paginate(text: str) -> list[str]:

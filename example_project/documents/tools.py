@@ -1,41 +1,43 @@
-"""The tools with which an agent reads the library."""
+"""The tools with which an agent reads the documents on its visitor's shelf, which is the run's context."""
 
 from __future__ import annotations
 
-from agents import Tool, function_tool
+from agents import RunContextWrapper, Tool, function_tool
 
-from . import library
+from .shelf import Shelf
+
+Run = RunContextWrapper[Shelf]
 
 
 @function_tool
-def list_documents() -> str:
-    """List the documents of the library: name, number of pages and title, one a line."""
+def list_documents(run: Run) -> str:
+    """List the documents you may read: name, number of pages and title, one a line."""
     return "\n".join(
-        f"{document.name} | {len(document.pages)} pages | {document.title}" for document in library.all_documents()
+        f"{document.name} | {len(document.pages)} pages | {document.title}" for document in run.context.documents()
     )
 
 
 @function_tool
-def read_page(document: str, page: int) -> str:
+def read_page(run: Run, document: str, page: int) -> str:
     """Read one page of a document.
 
     Args:
         document: The document's name, as listed.
         page: The page's number, from 1.
     """
-    found = library.get_document(document)
+    found = run.context.get(document)
     return f"[{found.name}, page {page} of {len(found.pages)}]\n\n{found.page(page)}"
 
 
 @function_tool
-def search_document(document: str, query: str) -> str:
+def search_document(run: Run, document: str, query: str) -> str:
     """Find the paragraphs of a document that match some words best.
 
     Args:
         document: The document's name, as listed.
         query: A few words, for example "termination notice".
     """
-    passages = library.get_document(document).search(query)
+    passages = run.context.get(document).search(query)
     if not passages:
         return f"Nothing in {document} matches {query!r}."
     return "\n\n".join(f"[page {passage.page}]\n{passage.text}" for passage in passages)

@@ -189,3 +189,20 @@ async def test_a_subscription_ends_when_the_activity_becomes_invisible(
         await page.read()
         await User.objects.filter(pk=member.pk).aupdate(first_name="org-2")
         assert await page.closed() == 4404
+
+
+@pytest.mark.parametrize(("fields", "traceback"), [({"first_name": "org-1"}, ""), ({"is_superuser": True}, "line 7")])
+async def test_tracebacks_are_for_those_who_run_the_servers(
+    fields: dict[str, Any], traceback: str, server: Server, settings: Any
+) -> None:
+    settings.AGENTEXEC = TENANTS
+    cookie = await in_database(lambda: cookie_of(user("jo", is_staff="is_superuser" in fields, **fields)))
+    agent_id = await activity.acreate("import", metadata={"organization_id": "org-1"})
+
+    async with client(server, path_of(agent_id), cookie=cookie) as page, asyncio.timeout(PATIENCE):
+        await page.read_until("snapshot")
+        await activity.aerror(agent_id, "It broke.", traceback="line 7")
+        end = await page.read_until_status("error")
+
+    assert end["activity"]["error"] == "It broke."
+    assert [line["traceback"] for line in end["logs"]] == [traceback]

@@ -14,6 +14,7 @@ from example_project.documents.assistants import company_analyst, contract_revie
 from example_project.documents.model import model_choice
 from example_project.documents.offline import OfflineModel
 from example_project.documents.schemas import CompanyBrief, ContractReview
+from example_project.documents.shelf import Shelf
 
 MODEL = OfflineModel(pause=(0, 0))
 SILENT = RunConfig(tracing_disabled=True)
@@ -50,7 +51,7 @@ def report_status(reports: Reports) -> Tool:
 async def research(company: str, report_status: Tool) -> CompanyBrief:
     agent = company_analyst(MODEL, report_status, "")
     request = f"Company: {company}\nDocument: {REPORTS[company]}"
-    result = Runner.run_streamed(agent, request, max_turns=40, run_config=SILENT)
+    result = Runner.run_streamed(agent, request, context=Shelf(), max_turns=40, run_config=SILENT)
     async for _ in result.stream_events():
         pass
     return result.final_output_as(CompanyBrief, raise_if_incorrect_type=True)
@@ -58,7 +59,7 @@ async def research(company: str, report_status: Tool) -> CompanyBrief:
 
 async def review(document: str, report_status: Tool) -> ContractReview:
     agent = contract_reviewer(MODEL, report_status, "")
-    result = await Runner.run(agent, f"Document: {document}", max_turns=40, run_config=SILENT)
+    result = await Runner.run(agent, f"Document: {document}", context=Shelf(), max_turns=40, run_config=SILENT)
     return result.final_output_as(ContractReview, raise_if_incorrect_type=True)
 
 
@@ -85,7 +86,7 @@ async def test_research_finds_figures_risks_and_outlook(
 async def test_research_quotes_the_document_word_for_word(report_status: Tool) -> None:
     for company, document in REPORTS.items():
         brief = await research(company, report_status)
-        assert [risk.quote for risk in brief.risks if not library.get_document(document).contains(risk.quote)] == []
+        assert [risk.quote for risk in brief.risks if not Shelf().get(document).contains(risk.quote)] == []
 
 
 async def test_an_agent_reports_progress_that_only_grows(report_status: Tool, reports: Reports) -> None:
@@ -153,13 +154,14 @@ async def test_review_quotes_the_contract_word_for_word(document: str, report_st
     found = await review(document, report_status)
 
     quotes = [item.quote for item in (*found.dates, *found.amounts, *found.risky_clauses)]
-    assert [quote for quote in quotes if not library.get_document(document).contains(quote)] == []
+    assert [quote for quote in quotes if not Shelf().get(document).contains(quote)] == []
 
 
 async def test_the_model_plays_every_run_alike_and_counts_tokens(report_status: Tool) -> None:
     agent = contract_reviewer(MODEL, report_status, "")
     runs = [
-        await Runner.run(agent, "Document: commercial-lease.txt", max_turns=40, run_config=SILENT) for _ in range(2)
+        await Runner.run(agent, "Document: commercial-lease.txt", context=Shelf(), max_turns=40, run_config=SILENT)
+        for _ in range(2)
     ]
 
     first, second = (run.context_wrapper.usage for run in runs)
@@ -172,7 +174,7 @@ async def test_the_model_plays_every_run_alike_and_counts_tokens(report_status: 
 async def test_the_model_answers_with_what_it_has_when_it_is_told_to(report_status: Tool) -> None:
     agent = contract_reviewer(MODEL, report_status, "")
     with pytest.raises(MaxTurnsExceeded) as interrupted:
-        await Runner.run(agent, "Document: commercial-lease.txt", max_turns=4, run_config=SILENT)
+        await Runner.run(agent, "Document: commercial-lease.txt", context=Shelf(), max_turns=4, run_config=SILENT)
     assert interrupted.value.run_data is not None
     history: list[Any] = [
         *[{"role": "user", "content": "Document: commercial-lease.txt"}],
@@ -200,7 +202,7 @@ def test_every_document_has_two_to_ten_pages() -> None:
 
 def test_a_wrong_name_is_answered_with_the_closest() -> None:
     with pytest.raises(library.DocumentNotFound, match=r"commercial-lease\.txt"):
-        library.get_document("comercial-lease")
+        Shelf().get("comercial-lease")
 
 
 @pytest.mark.parametrize(

@@ -4,29 +4,13 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from django_agentexec import enqueue
-from example_project.documents.schemas import ContractContext, ResearchContext
-
-REPORTS = (
-    ("Fennimore Hydro Corporation", "fennimore-hydro-annual-report.md"),
-    ("Marlowe & Pike Grocers plc", "marlowe-pike-quarterly-update.md"),
-    ("Sorrel Aviation Leasing DAC", "sorrel-aviation-credit-memo.txt"),
-)
-CONTRACTS = (
-    "master-services-agreement.md",
-    "commercial-lease.txt",
-    "saas-subscription-and-data-processing.md",
-)
+from example_project.documents.catalogue import CONTRACTS, REPORTS
+from example_project.documents.shelf import Shelf
+from example_project.documents.start import start
 
 
-def enqueue_all() -> dict[UUID, str]:
-    """Enqueue everything; return the document of each activity, by its id."""
-    subjects: dict[UUID, str] = {}
-    for company, document in REPORTS:
-        research = ResearchContext(company=company, document=document)
-        handle = enqueue("research_company", research, metadata={"source": "demo"})
-        subjects[handle.agent_id] = document
-    for document in CONTRACTS:
-        handle = enqueue("review_contract", ContractContext(document=document), metadata={"source": "demo"})
-        subjects[handle.agent_id] = document
-    return subjects
+def enqueue_all(owner: str) -> dict[UUID, str]:
+    """Enqueue everything for the user called `owner`; return the document of each activity, by its id."""
+    shelf = Shelf(owner)
+    started = {start(owner, shelf.get(name), "report").agent_id: name for name in REPORTS}
+    return started | {start(owner, shelf.get(name), "contract").agent_id: name for name in CONTRACTS}

@@ -18,7 +18,7 @@ from . import research, review
 from .conversation import Conversation, Planner, Turn
 
 PLANNERS: dict[str, Planner] = {"CompanyBrief": research, "ContractReview": review}
-PAUSE = (0.2, 0.6)  # seconds a turn takes at least and at most, so that there is something to watch
+PAUSE = (0.6, 1.4)  # seconds a turn takes at least and at most, so that there is something to watch
 CHARACTERS_PER_TOKEN = 4
 
 

@@ -14,10 +14,12 @@ from uuid import UUID
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.urls import reverse
 
 from django_agentexec.conf import conf
 from django_agentexec.embedded import embedded_dir, ensure_server
 from django_agentexec.models import Activity, Status
+from example_project.documents.accounts import DEMO, make_demo_user
 from example_project.documents.demo.children import HOST, Child, ChildDied, free_port, is_free, wait_for_port
 from example_project.documents.demo.screen import Screen
 from example_project.documents.demo.work import enqueue_all
@@ -51,7 +53,7 @@ class Command(BaseCommand):
             model, port = model_choice(), _choose_port(port)
             with ExitStack() as children:
                 checks = self._start(port, children)
-                self._introduce(model, port)
+                self._introduce(model, port, make_demo_user())
                 activities = self._run(timeout, checks)
                 if not once:
                     self._stay(port, checks)
@@ -76,13 +78,15 @@ class Command(BaseCommand):
         wait_for_port(port, server)
         return server.check, pool.check
 
-    def _introduce(self, model: ModelChoice, port: int) -> None:
+    def _introduce(self, model: ModelChoice, port: int, password: str) -> None:
+        site = f"http://{HOST}:{port}"
         self.stdout.write(f"The agents use {model}.")
-        self.stdout.write(f"Watch them at http://{HOST}:{port}/\n")
+        self.stdout.write(f"Watch them at   {site}{reverse('documents:enter', args=[password])}")
+        self.stdout.write(f"The admin is at {site}{reverse('admin:index')} (user {DEMO}, password {password})\n")
 
     def _run(self, timeout: float, checks: Sequence[Callable[[], None]]) -> list[Activity]:
         """Enqueue the work and show its progress until all has ended; return the activities."""
-        subjects = enqueue_all()
+        subjects = enqueue_all(DEMO)
         screen = Screen(self.stdout, subjects)
         deadline = time.monotonic() + timeout
         while True:
@@ -100,8 +104,8 @@ class Command(BaseCommand):
 
     def _stay(self, port: int, checks: Sequence[Callable[[], None]]) -> None:
         self.stdout.write(
-            f"\nServer and pool stay up at http://{HOST}:{port}/ until Ctrl-C. "
-            "(The admin wants a user: manage.py createsuperuser.)"
+            f"\nServer and pool stay up at http://{HOST}:{port}/ until Ctrl-C. Start a run of your own there, "
+            "cancel it, run it again."
         )
         while True:
             for check in checks:

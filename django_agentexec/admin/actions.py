@@ -1,0 +1,154 @@
+"""Cancel, retry and delete: as actions of the list, for the selected and for all that match, and as pages of one.
+
+Both ask first, on one confirmation page, and end with a message that tells how many were changed, how many
+were not, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.contrib.admin import helpers
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from ..ids import uuid7
+from ..models import Activity, ActivityQuerySet
+from . import bulk
+from .access import AccessAdmin
+from .base import IS_UNFOLD
+from .pagination import HEAVY, AtLeast, bounded_count
+from .verbs import CANCEL, DELETE, RETRY, Verb
+
+PREVIEW = 10  # rows that the confirmation names
+
+MayChange = Callable[[HttpRequest, Activity], bool]
+
+
+class SteeringAdmin(AccessAdmin):
+    """The verbs of the list, and of one activity."""
+
+    actions = ["cancel_selected", "retry_selected", "delete_selected"]
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the pages that ask before one activity is canceled or retried."""
+        pages = [
+            path(
+                f"<path:object_id>/{verb.name}/",
+                self.admin_site.admin_view(partial(self.change_one, verb=verb)),
+                name=f"agentexec_activity_{verb.name}",
+            )
+            for verb in (CANCEL, RETRY)
+        ]
+        return [*pages, *super().get_urls()]
+
+    @admin.action(permissions=["cancel"], description=gettext_lazy("Cancel selected activities"))
+    def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Activity]) -> HttpResponse | None:
+        """Cancel what is queued or running."""
+        return self._change_many(request, queryset, CANCEL)
+
+    @admin.action(permissions=["retry"], description=gettext_lazy("Retry selected activities"))
+    def retry_selected(self, request: HttpRequest, queryset: QuerySet[Activity]) -> HttpResponse | None:
+        """Queue what is in error or canceled once more."""
+        return self._change_many(request, queryset, RETRY)
+
+    @admin.action(permissions=["delete"], description=gettext_lazy("Delete selected activities"))
+    def delete_selected(self, request: HttpRequest, queryset: QuerySet[Activity]) -> HttpResponse | None:
+        """Delete what has finished. Takes the place of Django's action, which lists every line of every log."""
+        return self._change_many(request, queryset, DELETE)
+
+    def _change_many(self, request: HttpRequest, queryset: QuerySet[Activity], verb: Verb) -> HttpResponse | None:
+        assert isinstance(queryset, ActivityQuerySet)
+        is_across = request.POST.get("select_across") not in (None, "", "0")
+        until = _id(request.POST.get("until"))
+        if request.POST.get("post") and (until or not is_across):
+            # What was enqueued after the question was asked was not asked about.
+            self._change(request, queryset.filter(agent_id__lte=until) if is_across else queryset, verb)
+            return None
+        selected = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
+        hidden = [
+            ("action", request.POST["action"]),
+            *((helpers.ACTION_CHECKBOX_NAME, value) for value in (selected[:1] if is_across else selected)),
+            *([("select_across", "1"), ("until", str(uuid7()))] if is_across else []),
+        ]
+        return self._ask(request, queryset, verb, hidden=hidden, back=request.get_full_path())
+
+    def change_one(self, request: HttpRequest, object_id: str, verb: Verb) -> HttpResponse:
+        """Ask whether to cancel or retry one activity and, once confirmed, do it."""
+        found = self.get_object(request, unquote(object_id))
+        if found is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]  # Django's own, unknown to the stubs
+        if not self._may(verb)(request, found):
+            raise PermissionDenied
+        chosen = self.get_queryset(request).filter(pk=found.pk)
+        page = reverse(f"{self.admin_site.name}:agentexec_activity_change", args=[found.pk])
+        if request.method != "POST":
+            return self._ask(request, chosen, verb, original=found, back=page)
+        self._change(request, chosen, verb)
+        return HttpResponseRedirect(page)
+
+    def _may(self, verb: Verb) -> MayChange:
+        # Whether it has finished is asked by `delete_many`, under its lock, and told as the reason.
+        may: MayChange = self.may_delete if verb is DELETE else getattr(self, f"has_{verb.name}_permission")
+        return may
+
+    def _change(self, request: HttpRequest, activities: ActivityQuerySet, verb: Verb) -> None:
+        assert request.user.pk is not None
+        tally = bulk.run(verb, activities, request.user.pk, partial(self._may(verb), request))
+        if tally.done:
+            self.message_user(request, verb.done % {"count": tally.done}, messages.SUCCESS)
+        if refused := tally.refused.total():
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in tally.refused.most_common())
+            text = ngettext(
+                "%(count)d activity was left as it is: %(reasons)s.",
+                "%(count)d activities were left as they are: %(reasons)s.",
+                refused,
+            )
+            self.message_user(request, text % {"count": refused, "reasons": reasons}, messages.WARNING)
+        if not tally.done and not refused:
+            self.message_user(request, _("There was nothing to change any more."), messages.WARNING)
+
+    def _ask(
+        self, request: HttpRequest, activities: ActivityQuerySet, verb: Verb, *, back: str, **context: Any
+    ) -> TemplateResponse:
+        candidates = verb.candidates(activities)
+        count, matching = bounded_count(candidates), bounded_count(activities)
+        title = verb.question % {"count": count, "number": int(count)}
+        request.current_app = self.admin_site.name
+        return TemplateResponse(
+            request,
+            "admin/agentexec/activity/confirm.html",
+            {
+                **self.admin_site.each_context(request),
+                "title": title,
+                "subtitle": None,
+                "opts": self.opts,
+                "is_unfold": IS_UNFOLD,
+                "media": self.media,
+                "verb": verb,
+                "count": count,
+                # Of two numbers that both only say "at least", no difference can be told.
+                "others": 0 if isinstance(matching, AtLeast) else matching - count,
+                "preview": candidates.order_by("-agent_id").defer(*HEAVY)[:PREVIEW],
+                "more": max(0, count - PREVIEW),
+                "back": back,
+                **context,
+            },
+        )
+
+
+def _id(text: str | None) -> UUID | None:
+    try:
+        return UUID(text or "")
+    except ValueError:
+        return None

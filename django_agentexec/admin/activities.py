@@ -1,0 +1,90 @@
+"""The admin of activities: a list to find and steer them, a page of each, and the dashboard; put together here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from django.contrib.admin import ShowFacets
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import F, QuerySet
+from django.db.models.expressions import OrderBy
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext_lazy as _
+
+from ..lookups import ActiveFirst
+from ..models import Activity, ActivityLog, ActivityQuerySet
+from .actions import SteeringAdmin
+from .base import IS_UNFOLD
+from .columns import ListColumns
+from .dashboard import DashboardPages
+from .filters import FILTERS, METADATA, PARENT
+from .pages import DetailPages
+from .pagination import BoundedPaginator, LightChangeList
+from .search import search
+from .verbs import delete_many
+
+
+class ActivityAdmin(ListColumns, SteeringAdmin, DetailPages, DashboardPages):
+    """Activities, read-only but for the verbs. Reads no table to its end, whatever its size."""
+
+    list_filter = FILTERS
+    list_per_page = 50
+    show_full_result_count = False
+    show_facets = ShowFacets.NEVER
+    paginator = BoundedPaginator
+    search_fields = ("agent_id",)
+    search_help_text = _("Id, task, metadata value, or key=value")
+    list_fullwidth = True  # django-unfold's
+
+    class Media:
+        css = {"all": ["agentexec/css/base.css", "agentexec/css/list.css"]}
+
+    def get_ordering(self, request: HttpRequest) -> list[Any]:
+        """Return what `ActivityQuerySet.active_first` orders by."""
+        return [OrderBy(ActiveFirst("status")), F("agent_id").desc()]
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Return the light change list, on top of the base's."""
+        base = super().get_changelist(request, **kwargs)
+        return type("ActivityChangeList", (LightChangeList, base), {})
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        """Whether the address may ask so: for nothing but the filters, since any other lookup reads all rows."""
+        own = {PARENT, METADATA, *(name for one in FILTERS if (name := getattr(one, "parameter_name", None)))}
+        return lookup in own or lookup.startswith(f"{METADATA}.")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Activity], search_term: str
+    ) -> tuple[ActivityQuerySet, bool]:
+        """Return what the search finds, and that there are no duplicates in it."""
+        return search(queryset, search_term), False
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the list, with a link to the dashboard for those who may see it."""
+        own = {"may_monitor": self.has_monitor_permission(request), "is_unfold": IS_UNFOLD}
+        return super().changelist_view(request, {**own, **(extra_context or {})})
+
+    def get_deleted_objects(
+        self, objs: Sequence[Activity] | QuerySet[Activity], request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        """Return what Django's page of one deletion names: the activity, and how many lines go with it."""
+        lines = ActivityLog.objects.filter(activity__in=objs).count()
+        counts = {str(self.opts.verbose_name_plural): len(objs), str(_("log lines")): lines}
+        return [str(one) for one in objs], counts, set(), []
+
+    def delete_model(self, request: HttpRequest, obj: Activity) -> None:
+        """Delete one, unless it has been queued again in the meantime."""
+        with transaction.atomic():
+            if not delete_many(Activity.objects.filter(pk=obj.pk)).done:
+                raise PermissionDenied
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Activity | None:
+        """Return a visible activity of this id, if there is one."""
+        try:
+            return self.get_queryset(request).filter(pk=UUID(object_id)).first()
+        except ValueError:
+            return None

@@ -1,0 +1,71 @@
+"""Does a verb to a selection of activities, in batches: who may, the change, and the entries in the admin's log."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from django.contrib.admin.models import LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from ..activity.writer import database
+from ..models import Activity, ActivityQuerySet
+from .pagination import HEAVY
+from .verbs import Verb
+
+BATCH = 500  # rows of one transaction, as in `activity.bulk`
+MAX_LOG_ENTRIES = 1_000  # of one action; what is beyond shares one entry
+
+
+@dataclass
+class Tally:
+    """What became of a selection."""
+
+    done: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    """How many were refused, by reason."""
+
+
+def run(verb: Verb, activities: ActivityQuerySet, user_id: int, may: Callable[[Activity], bool]) -> Tally:
+    """Do `verb` to those of `activities` for which `may` is true, and log it in the name of the user."""
+    tally = Tally()
+    for rows in _batches(activities):
+        permitted = {row.agent_id: row for row in rows if may(row)}
+        with transaction.atomic(using=database()):
+            outcome = verb.run(Activity.objects.using(database()).filter(agent_id__in=permitted))
+            _log(verb, [permitted[one] for one in outcome.done][: max(0, MAX_LOG_ENTRIES - tally.done)], user_id)
+        tally.done += len(outcome.done)
+        tally.refused.update(outcome.refused)
+        if not_permitted := len(rows) - len(permitted):
+            tally.refused["not permitted"] += not_permitted
+    _log_rest(verb, tally.done - MAX_LOG_ENTRIES, user_id)
+    return tally
+
+
+def _batches(activities: ActivityQuerySet) -> Iterator[list[Activity]]:
+    """Yield the rows in order. By the last id, not by offset: what is changed may drop out of the question."""
+    wanted = activities.order_by("agent_id").defer(*HEAVY)
+    after = UUID(int=0)
+    while rows := list(wanted.filter(agent_id__gt=after)[:BATCH]):
+        yield rows
+        after = rows[-1].agent_id
+
+
+def _log(verb: Verb, rows: list[Activity], user_id: int) -> None:
+    if rows:
+        LogEntry.objects.log_actions(user_id, rows, verb.action_flag, change_message=str(verb.log_entry))
+
+
+def _log_rest(verb: Verb, count: int, user_id: int) -> None:
+    if count > 0:
+        LogEntry.objects.create(
+            user_id=user_id,
+            content_type=ContentType.objects.get_for_model(Activity),
+            object_repr=_("%(count)d more activities") % {"count": count},
+            action_flag=verb.action_flag,
+            change_message=str(verb.log_entry),
+        )

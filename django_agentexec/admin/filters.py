@@ -1,0 +1,243 @@
+"""The list's filters. None of them reads the table to find out what could be chosen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.contrib.admin import ListFilter, SimpleListFilter
+from django.contrib.admin.views.main import ChangeList
+from django.db import connections
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from ..conf import conf
+from ..models import Activity, ActivityQuerySet, Status
+from ..tasks.registry import registry
+from .metadata import entries_of, with_entry
+
+logger = logging.getLogger(__name__)
+
+MAX_TASKS = 200  # names offered; there are as many as a project has written tasks
+NO_QUEUE = "-"
+METADATA = "metadata"
+
+# One seek in the index per name, where DISTINCT would read a million rows ("loose index scan").
+_TASK_NAMES = """
+WITH RECURSIVE names(name) AS (
+    SELECT * FROM (SELECT agent_type FROM agentexec_activity ORDER BY agent_type LIMIT 1) AS first
+    UNION ALL
+    SELECT (SELECT agent_type FROM agentexec_activity WHERE agent_type > name ORDER BY agent_type LIMIT 1)
+    FROM names WHERE name IS NOT NULL
+)
+SELECT name FROM names WHERE name IS NOT NULL LIMIT %s
+"""
+
+
+def task_names() -> list[str]:
+    """Return the task names that rows have, in order; one query."""
+    with connections[Activity.objects.db].cursor() as cursor:
+        cursor.execute(_TASK_NAMES, [MAX_TASKS])
+        return [name for (name,) in cursor.fetchall()]
+
+
+def queue_names() -> list[str]:
+    """Return the queues of the settings and of the registered tasks."""
+    names = dict.fromkeys(conf.QUEUES)
+    try:
+        names.update(dict.fromkeys(definition.queue for definition in registry))
+    except Exception:  # whatever an application's agents.py raises; a worker says so louder
+        logger.warning("The tasks cannot be loaded; the list offers the queues of the settings only.", exc_info=True)
+    return list(names)
+
+
+class _Choices(SimpleListFilter):
+    """A filter with fixed choices, each a value, its label and its question."""
+
+    title: Any
+    parameter_name: str
+
+    def options(self) -> Iterable[tuple[str, Any]]:
+        """Return values and labels."""
+        raise NotImplementedError
+
+    def chosen(self, activities: ActivityQuerySet, value: str) -> ActivityQuerySet:
+        """Return those of `activities` that the value stands for."""
+        raise NotImplementedError
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, Any]]:
+        """Return values and labels, and what was asked for by hand."""
+        options = list(self.options())
+        value = self.value()
+        if value and value not in (known for known, _label in options):
+            options.append((value, value))
+        return options
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Activity]) -> QuerySet[Activity]:
+        """Return the chosen ones."""
+        assert isinstance(queryset, ActivityQuerySet)
+        value = self.value()
+        return queryset if value is None else self.chosen(queryset, value)
+
+
+class LifeFilter(_Choices):
+    """Active or finished."""
+
+    title = _("life")
+    parameter_name = "life"
+    horizontal = True  # django-unfold writes the choices side by side
+
+    def options(self) -> Iterable[tuple[str, Any]]:
+        """Return the two halves."""
+        return [("active", _("Active")), ("finished", _("Finished"))]
+
+    def chosen(self, activities: ActivityQuerySet, value: str) -> ActivityQuerySet:
+        """Return one half."""
+        halves: dict[str, Callable[[], ActivityQuerySet]] = {
+            "active": activities.active,
+            "finished": activities.finished,
+        }
+        return halves.get(value, activities.none)()
+
+
+class StatusFilter(_Choices):
+    """One status."""
+
+    title = _("status")
+    parameter_name = "status"
+
+    def options(self) -> Iterable[tuple[str, Any]]:
+        """Return the statuses."""
+        return Status.choices
+
+    def chosen(self, activities: ActivityQuerySet, value: str) -> ActivityQuerySet:
+        """Return those in it."""
+        return activities.filter(status=value)
+
+
+class TaskFilter(_Choices):
+    """One task."""
+
+    title = _("task")
+    parameter_name = "task"
+
+    def options(self) -> Iterable[tuple[str, Any]]:
+        """Return the names that rows have."""
+        return [(name, name) for name in task_names()]
+
+    def chosen(self, activities: ActivityQuerySet, value: str) -> ActivityQuerySet:
+        """Return its runs."""
+        return activities.of_type(value)
+
+
+class QueueFilter(_Choices):
+    """One queue."""
+
+    title = _("queue")
+    parameter_name = "queue"
+
+    def options(self) -> Iterable[tuple[str, Any]]:
+        """Return the known queues."""
+        return [*((name, name) for name in queue_names()), (NO_QUEUE, _("None, driven by hand"))]
+
+    def chosen(self, activities: ActivityQuerySet, value: str) -> ActivityQuerySet:
+        """Return what goes through it."""
+        return activities.filter(queue="" if value == NO_QUEUE else value)
+
+
+class CreatedFilter(_Choices):
+    """When it was created, told by the id, which begins with the time: a range of the primary key."""
+
+    title = _("creation")
+    parameter_name = "created"
+    _PERIODS = {
+        "1h": (_("Past hour"), timedelta(hours=1)),
+        "24h": (_("Past 24 hours"), timedelta(hours=24)),
+        "7d": (_("Past 7 days"), timedelta(days=7)),
+        "30d": (_("Past 30 days"), timedelta(days=30)),
+    }
+    _OLDER = "older"
+
+    def options(self) -> Iterable[tuple[str, Any]]:
+        """Return the periods."""
+        return [*((key, label) for key, (label, _span) in self._PERIODS.items()), (self._OLDER, _("Earlier"))]
+
+    def chosen(self, activities: ActivityQuerySet, value: str) -> ActivityQuerySet:
+        """Return those of the period."""
+        now = timezone.now()
+        if value == self._OLDER:
+            return activities.filter(agent_id__lt=first_id(now - self._PERIODS["30d"][1]))
+        if value not in self._PERIODS:
+            return activities.none()
+        return activities.filter(agent_id__gte=first_id(now - self._PERIODS[value][1]))
+
+
+def first_id(moment: datetime) -> UUID:
+    """Return the smallest id that can be given at `moment` (RFC 9562: 48 bits of milliseconds come first)."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80)
+
+
+class MetadataFilter(ListFilter):
+    """`?metadata=key=value`, from a small form, or `?metadata.key=value`, from a link; several must all hold."""
+
+    title: Any = _("metadata")
+    template = "admin/agentexec/activity/metadata_filter.html"
+
+    def __init__(self, request: HttpRequest, params: dict[str, list[str]], model: Any, model_admin: Any) -> None:
+        super().__init__(request, params, model, model_admin)
+        own = [name for name in params if name == METADATA or name.startswith(f"{METADATA}.")]
+        self.asked: dict[str, list[str]] = {name: params.pop(name) for name in own}
+        self.entries = list(entries_of(self.asked))
+
+    def has_output(self) -> bool:
+        """Whether to show it: always."""
+        return True
+
+    def expected_parameters(self) -> list[str | None]:
+        """Return the parameters of the request that are its own."""
+        return list(self.asked)
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Activity]) -> QuerySet[Activity]:
+        """Return those with all entries."""
+        assert isinstance(queryset, ActivityQuerySet)
+        for entry in self.entries:
+            queryset = with_entry(queryset, entry.key, entry.value)
+        return queryset
+
+    def choices(self, changelist: ChangeList) -> Iterator[dict[str, Any]]:
+        """Yield the entries in force, each with the address of the list without it."""
+        for entry in self.entries:
+            rest = [text for text in self.asked[entry.parameter] if text != entry.text]
+            yield {
+                "selected": True,
+                "display": f"{entry.key} = {entry.value}",
+                "query_string": changelist.get_query_string({entry.parameter: rest or None}, ["p"]),
+            }
+
+    @property
+    def hidden(self) -> list[tuple[str, str]]:
+        """The request's other parameters, which the form must keep (not the page: it is another list's)."""
+        return [
+            (name, value)
+            for name, values in self.request.GET.lists()
+            for value in values
+            if name not in (METADATA, "p")
+        ] + [(METADATA, entry.text) for entry in self.entries if entry.parameter == METADATA]
+
+
+FILTERS: tuple[type[ListFilter], ...] = (
+    LifeFilter,
+    StatusFilter,
+    TaskFilter,
+    QueueFilter,
+    CreatedFilter,
+    MetadataFilter,
+)
+
+PARENT = "parent"
+"""A parameter without a filter of its own: the page of an activity links to its children by it."""

@@ -1,0 +1,133 @@
+"""The page of one activity (read-only), the values that are too long for it, and the data that keep it live."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.translation import gettext as _
+
+from ..models import Activity, ActivityLog, ActivityQuerySet
+from ..schemas import ActivityListItemSchema, ActivityLogSchema
+from .access import AccessAdmin, visible
+from .columns import short_id
+from .detail import MAX_LINES, VALUES, children, facts, json_value, timeline, usage
+from .formatting import pretty_json
+from .sockets import socket_path
+
+
+class DetailPages(AccessAdmin):
+    """Views below `<id>/`."""
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add a value's page and the live data."""
+        view = self.admin_site.admin_view
+        pages = [
+            path("<path:object_id>/live/", view(self.live_data), name="agentexec_activity_live"),
+            path("<path:object_id>/value/<str:name>/", view(self.whole_value), name="agentexec_activity_value"),
+        ]
+        return [*pages, *super().get_urls()]
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show one activity. There is no form: nothing of it can be edited."""
+        if object_id is None or request.method not in ("GET", "HEAD"):
+            raise PermissionDenied
+        activity = self.get_object(request, unquote(object_id))
+        if activity is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]  # Django's own, unknown to the stubs
+        if not self.has_view_permission(request, activity):
+            raise PermissionDenied
+        request.current_app = self.admin_site.name
+        return TemplateResponse(
+            request,
+            "admin/agentexec/activity/detail.html",
+            {**self.admin_site.each_context(request), **self._page(request, activity), **(extra_context or {})},
+        )
+
+    def _page(self, request: HttpRequest, activity: Activity) -> dict[str, Any]:
+        others = visible(request, Activity.objects.all())
+        shown, has_more = children(others, activity)
+        before = _number(request.GET.get("before"))
+        return {
+            "title": activity.agent_type,
+            "subtitle": None,
+            "opts": self.opts,
+            "media": self.media,
+            "original": activity,
+            "short_id": short_id(activity),
+            "timeline": timeline(activity, before),
+            "is_past": before is not None,
+            "max_lines": MAX_LINES,
+            "result": json_value(activity, "result"),
+            "values": [value for name in ("context", "metadata") if (value := json_value(activity, name))],
+            "usage": usage(activity),
+            "parent": self._parent(others, activity.parent_id),
+            "children": shown,
+            "has_more_children": has_more,
+            "socket": socket_path(activity.agent_id),
+            "may": {
+                "cancel": activity.is_active and self.has_cancel_permission(request, activity),
+                "retry": _can_be_retried(activity) and self.has_retry_permission(request, activity),
+                "delete": self.has_delete_permission(request, activity),
+            },
+            **facts(activity),
+        }
+
+    def _parent(self, others: ActivityQuerySet, parent_id: UUID | None) -> Activity | None:
+        if parent_id is None:
+            return None
+        return others.filter(pk=parent_id).only("agent_id", "agent_type", "status").first()
+
+    def whole_value(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
+        """Return a JSON column from its first to its last character, as JSON: no browser reads it as a page."""
+        if name not in VALUES:
+            raise Http404(_("There is no value %(name)s.") % {"name": name})
+        activity = self._visible_or_404(request, object_id)
+        return HttpResponse(pretty_json(getattr(activity, name)), content_type="application/json; charset=utf-8")
+
+    def live_data(self, request: HttpRequest, object_id: str) -> JsonResponse:
+        """Return the state and the log lines after `?after=<log id>`, as the websocket's `activity` event does."""
+        activity = self._visible_or_404(request, object_id)
+        after = _number(request.GET.get("after")) or 0
+        lines = list(ActivityLog.objects.filter(activity_id=activity.pk, id__gt=after).order_by("id")[:MAX_LINES])
+        return JsonResponse(
+            {
+                "type": "activity",
+                "activity": ActivityListItemSchema.model_validate(activity).model_dump(mode="json"),
+                "logs": [ActivityLogSchema.model_validate(line).model_dump(mode="json") for line in lines],
+                "last_log_id": lines[-1].id if lines else after,
+            },
+            headers={"Cache-Control": "no-store"},
+        )
+
+    def _visible_or_404(self, request: HttpRequest, object_id: str) -> Activity:
+        activity = self.get_object(request, unquote(object_id))
+        if activity is None:
+            raise Http404(_("There is no activity %(id)s.") % {"id": object_id})
+        if not self.has_view_permission(request, activity):
+            raise PermissionDenied
+        return activity
+
+    def change_page(self, activity_id: UUID) -> str:
+        """Return the address of an activity's page."""
+        return reverse(f"{self.admin_site.name}:agentexec_activity_change", args=[activity_id])
+
+
+def _can_be_retried(activity: Activity) -> bool:
+    return activity.status in ("error", "canceled") and bool(activity.queue)
+
+
+def _number(text: str | None) -> int | None:
+    """Return a log id from the address, or None for what cannot be one."""
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else None

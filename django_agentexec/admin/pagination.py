@@ -1,0 +1,66 @@
+"""A paginator and a change list that never read a large table to the end."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.contrib.admin.views.main import ChangeList
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from ..conf import conf
+from ..models import Activity
+
+if TYPE_CHECKING:  # generic for the type checker only
+    ActivityPaginator = Paginator[Activity]
+else:
+    ActivityPaginator = Paginator
+
+HEAVY = ("context", "result", "traceback")
+"""Columns that no list shows; they can be megabytes."""
+
+
+class AtLeast(int):
+    """A number that stands for itself or more, and is written so: "10,000+"."""
+
+    def __str__(self) -> str:
+        # With grouping on, Django's formats group this text's characters, whatever they are.
+        return int.__repr__(self) if settings.USE_THOUSAND_SEPARATOR else f"{int(self):,}+"
+
+
+class BoundedPaginator(ActivityPaginator):
+    """Counts up to `AGENTEXEC["COUNT_LIMIT"]`; what lies beyond is found by a filter, not by its page."""
+
+    object_list: QuerySet[Activity]
+
+    @cached_property
+    def count(self) -> int:
+        """How many there are, or an `AtLeast`."""
+        return bounded_count(self.object_list)
+
+
+def bounded_count(rows: QuerySet[Any]) -> int:
+    """Return how many there are, up to `AGENTEXEC["COUNT_LIMIT"]`, and an `AtLeast` if there are more.
+
+    Of any model: Django pages an activity's entries in the admin's log with the same paginator.
+    """
+    found = rows.order_by()[: conf.COUNT_LIMIT + 1].count()
+    return AtLeast(conf.COUNT_LIMIT) if found > conf.COUNT_LIMIT else found
+
+
+class LightChangeList(ChangeList):
+    """A change list that reads what it shows, in an order that an index has."""
+
+    def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[Activity]:
+        """Leave out the heavy columns."""
+        return super().get_queryset(request, *args, **kwargs).defer(*HEAVY)
+
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Activity]) -> Any:
+        """Let the id, which Django appends to make an order total, run the same way as the first column."""
+        ordering = list(super().get_ordering(request, queryset))
+        if ordering[-1] == "-pk" and isinstance(ordering[0], str) and not ordering[0].startswith("-"):
+            ordering[-1] = "pk"
+        return ordering

@@ -1,0 +1,151 @@
+"""Activities over REST: the list, one with its log, how many are active, and what one returned."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from django.db.models import Prefetch
+from rest_framework.exceptions import NotFound
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from ..activity.queries import page_of
+from ..conf import conf
+from ..exceptions import ActivityNotFound
+from ..models import Activity, ActivityLog, Status
+from ..privacy import for_strangers
+from ..schemas import ActivityCountSchema, ActivityDetailSchema, ActivityListSchema
+from ..values import checked_id
+from .base import AgentView
+from .errors import RETRY_AFTER, Conflict, Gone
+from .filters import ActivityFilter, filter_parameters, filtered
+from .openapi import operation, query_parameters
+from .parameters import NoParameters, Paging, Waiting
+from .permissions import MayView
+from .waiting import wait_for_change
+
+_NO_RESULT = {
+    Status.QUEUED: "still queued",
+    Status.RUNNING: "still running",
+    Status.ERROR: "ended in error",
+    Status.CANCELED: "canceled",
+}
+
+
+class ActivityListView(AgentView):
+    """The activities that one may see."""
+
+    permission_classes = [MayView]
+
+    @operation(
+        "list_activities",
+        {200: ActivityListSchema},
+        errors=[400, 404],
+        parameters=lambda: [*query_parameters(Paging), *filter_parameters()],
+    )
+    def get(self, request: Request) -> Response:
+        """List activities, a page at a time: active ones first, then the newest.
+
+        Any number of `metadata.<key>=<value>` parameters filter by metadata: `metadata.organization_id=org-1`.
+        A value that reads as a JSON number or boolean finds those, too. `status` and `metadata.<key>` can be
+        repeated; one of the values must fit.
+        """
+        paging = Paging.read(request, besides=ActivityFilter.base_filters, metadata=True)
+        wanted = filtered(self.activities, request)
+        if (paging.page - 1) * paging.page_size >= conf.COUNT_LIMIT:
+            raise NotFound(
+                f"Page {paging.page}: pages end with the {conf.COUNT_LIMIT:,} activities that are counted. "
+                "Ask for less, for example with created_before."
+            )
+        return Response(page_of(wanted, paging.page, paging.page_size).model_dump(mode="json"))
+
+
+class ActiveCountView(AgentView):
+    """How much there is to do."""
+
+    permission_classes = [MayView]
+
+    @operation("count_active_activities", {200: ActivityCountSchema}, errors=[400])
+    def get(self, request: Request) -> Response:
+        """Count the activities that are queued or running, up to `AGENTEXEC["COUNT_LIMIT"]`."""
+        NoParameters.read(request)
+        count = self.activities.active().bounded_count(conf.COUNT_LIMIT)
+        return Response(ActivityCountSchema(count=count).model_dump(mode="json"))
+
+
+class ActivityDetailView(AgentView):
+    """One activity."""
+
+    permission_classes = [MayView]
+
+    @operation(
+        "get_activity",
+        {200: ActivityDetailSchema},
+        errors=[400, 404],
+        parameters=partial(query_parameters, Waiting),
+    )
+    def get(self, request: Request, agent_id: str) -> Response:
+        """Show an activity with its log; with `wait`, when it has changed.
+
+        Give `after`, the largest id of the log lines that you have, to miss nothing between two requests.
+        `traceback` and `worker` are shown to those who may see the servers, and empty for others.
+        """
+        asked = Waiting.read(request)
+        if asked.wait:
+            self.find(agent_id, self.activities.only("agent_id", "metadata"))
+            wait_for_change(checked_id(agent_id), asked.wait, asked.after)
+        lines = ActivityLog.objects.filter(id__gt=asked.after or 0)
+        found = self.find(agent_id, self.activities.prefetch_related(Prefetch("logs", lines)))
+        detail = ActivityDetailSchema.model_validate(found).model_dump(mode="json")
+        return Response(detail if self.monitors else for_strangers(detail))
+
+
+class ResultRenderer(JSONRenderer):
+    """JSON, in which a result of None is `null`, where REST framework would send no body."""
+
+    def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
+        """Return the JSON text."""
+        return b"null" if data is None else super().render(data, accepted_media_type, renderer_context)
+
+
+class ActivityResultView(AgentView):
+    """What an activity returned."""
+
+    permission_classes = [MayView]
+    renderer_classes = [ResultRenderer]
+
+    @operation(
+        "get_activity_result",
+        {200: {"description": "What the task returned, as JSON."}},
+        errors=[404, 409, 410],
+    )
+    def get(self, request: Request, agent_id: str) -> Response:
+        """Return the result alone. 409 tells the state while there is none, 410 that it has been pruned."""
+        light = self.activities.defer("context", "traceback")
+        try:
+            found = self.find(agent_id, light)
+        except ActivityNotFound:
+            if _is_pruned(agent_id):
+                raise Gone("This activity is older than all that are kept; it has been pruned.") from None
+            raise
+        if found.status == Status.COMPLETE:
+            return Response(found.result)
+        reason = _NO_RESULT[Status(found.status)]
+        told = f"{reason}: {found.error}" if found.status == Status.ERROR else reason
+        raise Conflict(
+            f"Activity {agent_id} has no result: {told}.",
+            reason,
+            found.status,
+            wait=RETRY_AFTER if found.is_active else None,
+        )
+
+
+def _is_pruned(agent_id: str) -> bool:
+    """Whether the id is from before the oldest activity of all: ids of version 7 are in the order of time."""
+    wanted = checked_id(agent_id)
+    if wanted.version != 7:
+        return False
+    oldest = Activity.objects.order_by("agent_id").values_list("agent_id", flat=True).first()
+    return oldest is not None and wanted < oldest

@@ -1,0 +1,92 @@
+"""Metrics for Prometheus, of all processes: the counters are kept in the queue's server, not in this one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+from typing import Any
+
+from django.http import HttpResponse
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+from rest_framework.request import Request
+
+from .. import monitoring
+from ..monitoring import Counters, Histogram, QueueSchema, WorkerSchema
+from .base import AgentView, FirstRenderer
+from .openapi import operation
+from .permissions import MayMonitor
+
+_PLACES = ("pending", "ready", "delayed", "running", "suspects", "dead")
+
+
+class MetricsView(AgentView):
+    """For Prometheus."""
+
+    permission_classes = [MayMonitor]
+    content_negotiation_class = FirstRenderer
+
+    @operation("get_metrics", {(200, "text/plain"): {"type": "string"}}, errors=[503])
+    def get(self, request: Request) -> HttpResponse:
+        """Return all metrics as text: enqueued, finished, tokens, wait, duration, depth and workers."""
+        registry = CollectorRegistry()
+        registry.register(_Snapshot(monitoring.counters(), monitoring.queues(), monitoring.workers()))
+        return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+class _Snapshot(Collector):
+    """One moment's figures as Prometheus knows them."""
+
+    def __init__(self, counters: Counters, queues: list[QueueSchema], workers: list[WorkerSchema]) -> None:
+        self._counters, self._queues, self._workers = counters, queues, workers
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics."""
+        counters = self._counters
+        yield _counter("enqueued", "Activities enqueued.", ["task", "queue"], counters.enqueued)
+        yield _counter("finished", "Activities that ended.", ["task", "queue", "status"], counters.finished)
+        yield _counter("tokens", "Tokens used, and requests made to models.", ["task", "kind"], counters.tokens)
+        yield _histogram("wait_seconds", "From an activity's turn to its start.", counters.wait)
+        yield _histogram("duration_seconds", "From an activity's first start to its end.", counters.duration)
+        yield from self._depth()
+        yield from self._load()
+
+    def _depth(self) -> Iterator[Metric]:
+        depth = GaugeMetricFamily("agentexec_queue_activities", "Activities by place.", labels=["queue", "place"])
+        oldest = GaugeMetricFamily(
+            "agentexec_queue_oldest_age_seconds", "How long the oldest due activity has waited.", labels=["queue"]
+        )
+        for queue in self._queues:
+            for place in _PLACES:
+                depth.add_metric([queue.name, place], getattr(queue, place))
+            oldest.add_metric([queue.name], queue.oldest_age or 0.0)
+        yield depth
+        yield oldest
+
+    def _load(self) -> Iterator[Metric]:
+        alive = [worker for worker in self._workers if worker.is_alive]
+        workers = GaugeMetricFamily("agentexec_workers", "Worker processes.", labels=["state"])
+        workers.add_metric(["alive"], len(alive))
+        workers.add_metric(["silent"], len(self._workers) - len(alive))
+        yield workers
+        slots, used = sum(worker.concurrency for worker in alive), sum(worker.running for worker in alive)
+        yield GaugeMetricFamily("agentexec_slots", "Activities that the living workers can run.", slots)
+        yield GaugeMetricFamily("agentexec_slots_used", "Activities that they do run.", used)
+
+
+def _counter(name: str, help: str, labels: list[str], values: Mapping[Any, float]) -> Metric:
+    family = CounterMetricFamily(f"agentexec_{name}", help, labels=labels)
+    for key, value in sorted(values.items()):
+        family.add_metric(key, value)
+    return family
+
+
+def _histogram(name: str, help: str, by_task: dict[str, Histogram]) -> Metric:
+    family = HistogramMetricFamily(f"agentexec_{name}", help, labels=["task"])
+    for task, histogram in sorted(by_task.items()):
+        cumulated = zip(histogram.bounds, accumulate(histogram.counts), strict=True)
+        family.add_metric([task], [(floatToGoString(bound), count) for bound, count in cumulated], histogram.total)
+    return family

@@ -1,0 +1,130 @@
+"""Query parameters: read strictly, so that a misspelled filter is an error and not a longer list."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Annotated, Any, Self, TypeVar
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.functional_validators import AfterValidator
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+
+from ..conf import conf
+from ..lookups import Scalar
+from ..models import Priority
+
+MAX_PAGE_SIZE = 200
+LARGEST_ID = 2**63 - 1
+LONGEST_DELAY = 30 * 86_400  # seconds
+METADATA = "metadata."
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?P<fraction>\.\d+)?(?P<exponent>[eE][+-]?\d+)?", re.ASCII)
+_LONGEST_NUMBER = 40  # characters; a database's numbers end long before
+
+Parameters = TypeVar("Parameters", bound="QueryParameters")
+
+
+def _at_most_the_setting(seconds: float) -> float:
+    if seconds > conf.API_MAX_WAIT:
+        raise ValueError(f"{seconds:g} is too long; AGENTEXEC['API_MAX_WAIT'] allows {conf.API_MAX_WAIT:g} seconds.")
+    return seconds
+
+
+def _with_the_settings_maximum(schema: dict[str, Any]) -> None:
+    schema["maximum"] = conf.API_MAX_WAIT
+
+
+class QueryParameters(BaseModel):
+    """Parameters of one operation; they are its OpenAPI parameters, too."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def read(cls, request: Request, *, besides: Collection[str] = (), metadata: bool = False) -> Self:
+        """Return the request's parameters; raise 400 for an unknown, empty, repeated or impossible one.
+
+        `besides` are names that others read, and `metadata` allows `metadata.<key>`.
+        """
+        values: dict[str, str] = {}
+        for name, given in request.query_params.lists():
+            if metadata and name.startswith(METADATA):
+                continue
+            if "" in given:
+                raise ValidationError({name: ["This parameter must not be empty."]})
+            if name in besides:
+                continue
+            if name not in cls.model_fields:
+                known = sorted({*cls.model_fields, *besides, *([f"{METADATA}<key>"] if metadata else [])})
+                raise ValidationError({name: [f"There is no parameter {name!r}, but {', '.join(known) or 'none'}."]})
+            if len(given) > 1:
+                raise ValidationError({name: [f"Give one value, not {len(given)}."]})
+            values[name] = given[0]
+        return _validated(cls, values)
+
+
+class NoParameters(QueryParameters):
+    """For operations that take none."""
+
+
+class Paging(QueryParameters):
+    """Which part of a list."""
+
+    page: int = Field(1, ge=1, le=LARGEST_ID, description="From 1. Pages end with the activities that are counted.")
+    page_size: int = Field(50, ge=1, le=MAX_PAGE_SIZE, description="Items per page.")
+
+
+class Waiting(QueryParameters):
+    """What a detail shows, and when."""
+
+    wait: Annotated[float, AfterValidator(_at_most_the_setting)] = Field(
+        0.0,
+        ge=0,
+        json_schema_extra=_with_the_settings_maximum,
+        description="Seconds to wait for a change: of the status or, with `after`, for a newer log line. "
+        "A finished activity is answered at once.",
+    )
+    after: int | None = Field(None, ge=0, le=LARGEST_ID, description="Show log lines with a larger id only.")
+
+
+class EnqueueOptions(QueryParameters):
+    """How an activity is to run."""
+
+    priority: str | None = Field(
+        None,
+        pattern=f"^({'|'.join(priority.name.lower() for priority in Priority)})$",
+        description="Above the task's own only for those who may monitor.",
+    )
+    delay: float = Field(0.0, ge=0, le=LONGEST_DELAY, description="Seconds until it is due.")
+
+
+def metadata_of(request: Request) -> dict[str, list[str]]:
+    """Return the values of each `metadata.<key>` parameter, by key."""
+    return {
+        name.removeprefix(METADATA): values
+        for name, values in request.query_params.lists()
+        if name.startswith(METADATA)
+    }
+
+
+def readings(text: str) -> list[Scalar]:
+    """Return what a value in a URL can mean: the text, and the boolean or number that it is in JSON."""
+    if text in ("true", "false"):
+        return [text, text == "true"]
+    number = _NUMBER.fullmatch(text) if len(text) <= _LONGEST_NUMBER else None
+    if number is None:
+        return [text]
+    return [text, float(text) if number["fraction"] or number["exponent"] else int(text)]
+
+
+def _validated(parameters: type[Parameters], values: dict[str, str]) -> Parameters:
+    try:
+        return parameters.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise ValidationError(
+            {
+                str(one["loc"][0]): [f"{one['input'][:80]!r}: {one['msg'].removeprefix('Value error, ')}"]
+                for one in error.errors()
+            }
+        ) from None

@@ -1,0 +1,33 @@
+"""The routes of the REST API: `path("agents/", include("django_agentexec.api.urls"))`."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from .activities import ActiveCountView, ActivityDetailView, ActivityListView, ActivityResultView
+from .document import DocumentView
+from .events import ActivityEventsView
+from .metrics import MetricsView
+from .monitoring import HealthView, QueuesView, WorkersView
+from .steering import CancelView, RetryView
+from .tasks import EnqueueView, TaskListView
+
+app_name = "agentexec"
+
+# Ids are taken as text, so that one which is none is answered as JSON; a task's name may hold slashes.
+urlpatterns = [
+    path("activities/", ActivityListView.as_view(), name="activity-list"),
+    path("activities/active/count/", ActiveCountView.as_view(), name="activity-active-count"),
+    path("activities/<str:agent_id>/", ActivityDetailView.as_view(), name="activity-detail"),
+    path("activities/<str:agent_id>/result/", ActivityResultView.as_view(), name="activity-result"),
+    path("activities/<str:agent_id>/cancel/", CancelView.as_view(), name="activity-cancel"),
+    path("activities/<str:agent_id>/retry/", RetryView.as_view(), name="activity-retry"),
+    path("activities/<str:agent_id>/events/", ActivityEventsView.as_view(), name="activity-events"),
+    path("tasks/", TaskListView.as_view(), name="task-list"),
+    path("tasks/<path:name>/", EnqueueView.as_view(), name="task-enqueue"),
+    path("workers/", WorkersView.as_view(), name="worker-list"),
+    path("queues/", QueuesView.as_view(), name="queue-list"),
+    path("health/", HealthView.as_view(), name="health"),
+    path("metrics", MetricsView.as_view(), name="metrics"),
+    path("schema/", DocumentView.as_view(), name="schema"),
+]

@@ -1,0 +1,78 @@
+/**
+ * The dashboard: running activities over the feed, or by polling where there is none; sums by polling.
+ * @module dashboard
+ */
+
+import { whileWatched } from "./attention.js";
+import { Announcer, showConnection } from "./connection.js";
+import { Feed } from "./feed.js";
+import { Overview } from "./overview.js";
+import { Poller, Refused } from "./poll.js";
+import { RunningList } from "./running.js";
+
+const SUMS_EVERY = 5_000;
+const RUNNING_EVERY = 1_500; // without a feed
+
+const root = document.getElementById("ae-dashboard");
+const find = (selector) => root.querySelector(selector);
+const announcer = new Announcer(find("[data-announce]"));
+const overview = new Overview(root, announcer);
+const running = new RunningList(find("[data-running]"), find("[data-running-note]"), (id) => root.dataset.activityUrl.replace("{id}", id));
+
+let isWatched = false;
+let isAway = false;
+let isRefused = false;
+
+const handlers = { data: received, failed };
+const sums = new Poller(() => root.dataset.url, SUMS_EVERY, handlers);
+const entries = new Poller(() => `${root.dataset.url}?overview=0`, RUNNING_EVERY, handlers);
+const feed = new Feed(() => root.dataset.socket, { message: follow, open: settle, closed: settle });
+
+/** Data of a poll. A feed is ahead of it, but for what has ended while nobody listened. */
+function received(data) {
+  isAway = false;
+  if (data.overview) {
+    overview.show(data.overview);
+    running.setTotal(data.overview.running);
+  }
+  if (feed.isOpen) data.running.forEach((item) => running.update(item));
+  else running.replace(data.running);
+  settle();
+}
+
+function failed(error) {
+  isRefused ||= error instanceof Refused;
+  isAway = true;
+  settle();
+}
+
+/** A message of the feed. */
+function follow(message) {
+  if (message.type === "snapshot") running.replace(message.activities.filter((item) => item.status === "running"));
+  else if (message.type === "activity") running.update(message.activity);
+}
+
+/** Let run what is wanted now, and say so. */
+function settle() {
+  if (!isWatched || isRefused) [feed, sums, entries].forEach((source) => source.stop());
+  else {
+    sums.start();
+    feed.start();
+    if (feed.isOpen) entries.stop();
+    else entries.start();
+  }
+  showConnection(find("[data-connection]"), state());
+}
+
+function state() {
+  if (isRefused) return "refused";
+  if (!isWatched) return "paused";
+  if (isAway) return "away";
+  return feed.isOpen ? "live" : "polling";
+}
+
+received(JSON.parse(document.getElementById("ae-first").textContent));
+whileWatched(find("[data-pause]"), (wanted) => {
+  isWatched = wanted;
+  settle();
+});

@@ -1,0 +1,63 @@
+/**
+ * Elements without markup: whatever comes from a run is text, and never parsed.
+ * @module dom
+ */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/**
+ * A new HTML element.
+ * @param {string} tag
+ * @param {Object<string, (string|number|boolean|null|undefined)>} [attributes] null and false are left out
+ * @param {...(Node|string|number)} children
+ * @returns {HTMLElement}
+ */
+export function element(tag, attributes = {}, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+/**
+ * A new SVG element.
+ * @param {string} tag
+ * @param {Object<string, (string|number|boolean|null|undefined)>} [attributes]
+ * @param {...(Node|string|number)} children
+ * @returns {SVGElement}
+ */
+export function svg(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS(SVG, tag), attributes, children);
+}
+
+/**
+ * Set a text only if it is another one, so that nothing is repainted or read out for nothing.
+ * @param {Element} node
+ * @param {string|number} text
+ */
+export function setText(node, text) {
+  if (node.textContent !== String(text)) node.textContent = text;
+}
+
+/**
+ * A status as a coloured word, as `columns.badge` writes it.
+ * @param {string} status
+ * @returns {HTMLElement}
+ */
+export function badge(status) {
+  return element("span", { class: "ae-badge", "data-status": status }, capitalized(status));
+}
+
+/**
+ * A word with a capital first letter.
+ * @param {string} word
+ * @returns {string}
+ */
+export function capitalized(word) {
+  return word.charAt(0).toUpperCase() + word.slice(1);
+}
+
+function fill(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.map((child) => (child instanceof Node ? child : String(child))));
+  return node;
+}

@@ -1,0 +1,74 @@
+/**
+ * How numbers, time spans and times are written; `admin/formatting.py` writes spans alike.
+ * @module format
+ */
+
+const UNITS = [[86400, "d", 3600, "h"], [3600, "h", 60, "min"], [60, "min", 1, "s"]];
+
+/**
+ * A time span in its two largest units, such as "1.4 s" or "3 min 4 s".
+ * @param {?number} seconds
+ * @returns {string} "–" for null
+ */
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined) return "–";
+  if (seconds < 10) return `${Math.max(0, seconds).toFixed(1)} s`;
+  const whole = Math.floor(seconds);
+  for (const [size, name, below, belowName] of UNITS) {
+    if (whole >= size) return `${Math.floor(whole / size)} ${name} ${Math.floor((whole % size) / below)} ${belowName}`;
+  }
+  return `${whole} s`;
+}
+
+/**
+ * A time span in its largest unit, such as "12 s" or "3 min".
+ * @param {?number} seconds
+ * @returns {string} "–" for null
+ */
+export function age(seconds) {
+  if (seconds === null || seconds === undefined) return "–";
+  const whole = Math.max(0, Math.floor(seconds));
+  for (const [size, name] of UNITS) {
+    if (whole >= size) return `${Math.floor(whole / size)} ${name}`;
+  }
+  return `${whole} s`;
+}
+
+/**
+ * A whole number with its thousands set apart.
+ * @param {number} value
+ * @returns {string}
+ */
+export function count(value) {
+  return value.toLocaleString("en");
+}
+
+/**
+ * The time of day, with seconds or without.
+ * @param {string} iso
+ * @param {boolean} [seconds]
+ * @returns {string}
+ */
+export function clock(iso, seconds = false) {
+  const options = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+  if (seconds) options.second = "2-digit";
+  return new Date(iso).toLocaleTimeString("en-GB", options);
+}
+
+/**
+ * Seconds from a time until now.
+ * @param {?string} iso
+ * @returns {?number}
+ */
+export function since(iso) {
+  return iso ? (Date.now() - Date.parse(iso)) / 1000 : null;
+}
+
+/**
+ * The beginning of an id, as far as it is time and counter.
+ * @param {string} id
+ * @returns {string}
+ */
+export function shortId(id) {
+  return id.slice(0, 18);
+}

@@ -1,0 +1,86 @@
+/**
+ * The tables of the dashboard: workers, queues, and the minutes in numbers.
+ * @module tables
+ */
+
+import { element } from "./dom.js";
+import { age, clock, count, duration, since } from "./format.js";
+
+/**
+ * Write a worker a row.
+ * @param {HTMLTableElement} table
+ * @param {object[]} workers
+ */
+export function writeWorkers(table, workers) {
+  const rows = workers.map((worker) => row(worker.is_alive ? null : "silent", [
+    head(element("span", { class: "ae-task" }, worker.host), " ", element("span", { class: "ae-id ae-number" }, `pid ${worker.pid}`),
+      worker.quarantine ? element("span", { class: "ae-tag" }, "quarantine") : ""),
+    cell({}, load(worker)),
+    cell({ class: "ae-secondary" }, worker.queues.join(", ")),
+    number(worker.done, "ae-secondary"),
+    number(worker.failed, "ae-secondary"),
+    cell({ class: "ae-number" }, worker.is_alive ? `${age(since(worker.last_beat_at))} ago` : `silent for ${age(since(worker.last_beat_at))}`),
+  ]));
+  write(table, rows, "No worker is running. Start a pool: manage.py runagentworkers");
+}
+
+/**
+ * Write a queue a row.
+ * @param {HTMLTableElement} table
+ * @param {object[]} queues
+ */
+export function writeQueues(table, queues) {
+  const rows = queues.map((queue) => row(null, [
+    head(element("span", { class: "ae-task" }, queue.name)),
+    number(queue.pending + queue.suspects),
+    number(queue.running),
+    number(queue.delayed, "ae-secondary"),
+    number(queue.dead, "ae-secondary"),
+    cell({ class: "ae-number" }, age(queue.oldest_age)),
+    cell({ class: "ae-number ae-secondary" }, queue.per_minute.toFixed(1)),
+  ]));
+  write(table, rows, "The queue cannot be reached.");
+}
+
+/**
+ * Write a minute a row, the latest first.
+ * @param {HTMLTableElement} table
+ * @param {object[]} minutes
+ */
+export function writeMinutes(table, minutes) {
+  const rows = [...minutes].reverse().map((minute) => row(null, [
+    head(clock(minute.start)),
+    ...[minute.enqueued, minute.complete, minute.error, minute.canceled].map((value) => number(value)),
+    ...[minute.wait_p50, minute.wait_p95].map((value) => cell({ class: "ae-number" }, duration(value))),
+  ]));
+  write(table, rows, "Nothing is known of the last hour.");
+}
+
+function load(worker) {
+  const share = worker.concurrency ? Math.round((100 * worker.running) / worker.concurrency) : 0;
+  return element("span", { class: "ae-progress", "data-status": "running" },
+    element("progress", { max: 100, value: share, "aria-label": `Load of ${worker.host}, pid ${worker.pid}` }),
+    element("span", { class: "ae-number" }, `${worker.running}/${worker.concurrency}`));
+}
+
+function write(table, rows, ifEmpty) {
+  const columns = table.tHead.rows[0].cells.length;
+  const empty = element("tr", {}, element("td", { colspan: columns, class: "ae-quiet" }, ifEmpty));
+  table.tBodies[0].replaceChildren(...(rows.length ? rows : [empty]));
+}
+
+function row(state, cells) {
+  return element("tr", { "data-state": state }, ...cells);
+}
+
+function head(...children) {
+  return element("th", { scope: "row" }, ...children);
+}
+
+function cell(attributes, ...children) {
+  return element("td", attributes, ...children);
+}
+
+function number(value, more = "") {
+  return cell({ class: `ae-number ${more}`.trim() }, count(value));
+}

@@ -1,0 +1,125 @@
+// The page of one run: moves the bar, appends the log, offers what can be done, and fetches the result in the end.
+
+import { Live, connectionShower, showProgress, showStatus } from "./live.js";
+
+const page = document.getElementById("run");
+const part = (name) => page.querySelector(`[data-part="${name}"]`);
+const ACTIVE = ["queued", "running"];
+const MOST_STREAMED = 4000; // characters of streamed text that are kept on the page
+
+let lastLogId = Number(page.dataset.lastLogId);
+let lastStreamId = "";
+let state = { status: page.dataset.status, started_at: page.dataset.startedAt, finished_at: page.dataset.finishedAt };
+let attempt = Number(page.dataset.attempt);
+
+const live = new Live({
+  path: page.dataset.socket,
+  pollUrl: page.dataset.poll,
+  resume: () => `after=${lastLogId}${lastStreamId && `&stream_after=${encodeURIComponent(lastStreamId)}`}`,
+  onState: connectionShower(part("connection")),
+  onMessage(message) {
+    if (message.type === "delta") return stream(message);
+    const activity = message.type === "poll" ? message.body : message.activity;
+    if (!activity || activity.agent_id !== page.dataset.id) return;
+    append(message.logs ?? activity.logs ?? []);
+    show(activity);
+  },
+});
+
+function show(activity) {
+  const before = state;
+  state = activity;
+  page.dataset.status = activity.status;
+  part("state").className = activity.status;
+  showStatus(part("status"), activity.status);
+  showProgress(part("bar"), activity.percentage);
+  part("percent").textContent = `${activity.percentage}%`;
+  part("now").textContent = activity.error || activity.latest_log_message || "";
+  part("attempt").textContent = activity.attempt;
+  const tokens = activity.usage?.total_tokens;
+  part("tokens").textContent = tokens ? tokens.toLocaleString("en") : "–";
+  if (activity.attempt !== attempt) stream(null);
+  attempt = activity.attempt;
+  offer(activity.status);
+  tick();
+  document.title = `${ACTIVE.includes(activity.status) ? `${activity.percentage}% ` : ""}${page.dataset.title}`;
+  if (activity.status !== before.status) ended(activity.status);
+}
+
+function append(logs) {
+  for (const log of logs) {
+    if (log.id <= lastLogId) continue;
+    lastLogId = log.id;
+    const line = document.getElementById("log-line").content.firstElementChild.cloneNode(true);
+    const time = line.querySelector("time");
+    time.dateTime = log.created_at;
+    time.textContent = new Date(log.created_at).toISOString().slice(11, 19);
+    line.querySelector("[data-message]").textContent = log.message;
+    line.querySelector(".number").textContent = `${log.percentage}%`;
+    part("log").append(line);
+  }
+}
+
+/** Show what the model writes while it writes; null clears it. */
+function stream(message) {
+  const text = part("stream");
+  if (message) {
+    lastStreamId = message.stream_id;
+    if (!ACTIVE.includes(state.status)) return; // a replay of what has become a result
+    text.textContent = (text.textContent + message.text).slice(-MOST_STREAMED);
+    text.scrollTop = text.scrollHeight;
+  } else {
+    text.textContent = "";
+  }
+  part("streaming").hidden = !text.textContent;
+}
+
+function offer(status) {
+  const cancel = part("cancel");
+  const retry = part("retry");
+  if (cancel) cancel.hidden = !ACTIVE.includes(status);
+  if (retry) retry.hidden = !["error", "canceled"].includes(status);
+  for (const button of page.querySelectorAll("form[data-verb] button")) button.disabled = false;
+}
+
+async function ended(status) {
+  const result = part("result");
+  if (ACTIVE.includes(status)) {
+    result.replaceChildren();
+    return;
+  }
+  stream(null);
+  const response = await fetch(page.dataset.result, { headers: { "X-Requested-With": "fetch" } });
+  if (response.ok && !response.redirected && state.status === status) result.innerHTML = await response.text();
+}
+
+for (const form of page.querySelectorAll("form[data-verb]")) {
+  form.addEventListener("submit", async (event) => {
+    if (!live.isOpen) return; // the form itself does it, and comes back to this page
+    event.preventDefault();
+    const button = form.querySelector("button");
+    button.disabled = true;
+    part("trouble").hidden = true;
+    try {
+      await live.ask({ [form.dataset.verb]: page.dataset.id });
+    } catch (error) {
+      part("trouble").textContent = error.message;
+      part("trouble").hidden = false;
+      button.disabled = false;
+    }
+  });
+}
+
+function tick() {
+  const start = Date.parse(state.started_at);
+  if (!start) {
+    part("took").textContent = "–";
+    return;
+  }
+  const end = Date.parse(state.finished_at) || Date.now();
+  const seconds = Math.max(0, Math.round((end - start) / 1000));
+  part("took").textContent = seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+}
+
+tick();
+setInterval(() => ACTIVE.includes(state.status) && !document.hidden && tick(), 1000);

@@ -1,0 +1,15 @@
+"""Shows a stored result as text."""
+
+from __future__ import annotations
+
+import json
+
+from django import template
+
+register = template.Library()
+
+
+@register.filter
+def as_json(value: object) -> str:
+    """Return JSON for people."""
+    return json.dumps(value, indent=2, ensure_ascii=False)

@@ -1,0 +1,35 @@
+"""Cancel and retry, for browsers without JavaScript or without a websocket: the buttons' own forms."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponseRedirect
+from django.shortcuts import get_object_or_404, redirect
+from django.views.decorators.http import require_POST
+
+from django_agentexec import activity
+from django_agentexec.exceptions import InvalidTransition
+from django_agentexec.policy import Permission, get_policy
+
+from .runs import visible
+
+VERBS = {"cancel": (Permission.CANCEL, activity.cancel), "retry": (Permission.RETRY, activity.retry)}
+
+
+@login_required
+@require_POST
+def steer(request: HttpRequest, agent_id: UUID, verb: str) -> HttpResponseRedirect:
+    """Cancel or retry a run, and go back to its page."""
+    run = get_object_or_404(visible(request), pk=agent_id)
+    permission, change = VERBS[verb]
+    if not get_policy().may(request.user, permission, run):
+        raise PermissionDenied
+    try:
+        change(agent_id)
+    except InvalidTransition as refusal:
+        messages.error(request, f"That cannot be done: the run is {refusal.reason}.")
+    return redirect("documents:run", agent_id)

@@ -1,0 +1,207 @@
+"""The dashboard in a browser: it moves without a reload, rests when nobody looks, and can be used by all."""
+
+from __future__ import annotations
+
+import json
+from uuid import UUID
+
+import pytest
+
+from django_agentexec import activity
+from django_agentexec.monitoring.metrics import counting
+from tests.admin_pages import DASHBOARD, page_of
+from tests.browser.conftest import Page
+from tests.rows import start
+from tests.testapp.agents import Text, report
+
+
+def running(message: str = "Reading", percentage: int = 10) -> UUID:
+    agent_id = report.enqueue(Text()).agent_id
+    start(agent_id)
+    activity.update(agent_id, message, percentage=percentage)
+    return agent_id
+
+
+def entry(agent_id: UUID) -> str:
+    return f'li[data-id="{agent_id}"]'
+
+
+def test_shows_counts_and_what_runs(page: Page) -> None:
+    agent_id = running("Reading <b>page</b> 3", 30)
+    report.enqueue(Text())
+
+    page.open(DASHBOARD)
+
+    page.tab.until(f"document.querySelector('{entry(agent_id)}')")
+    assert page.tab.text("[data-count=running]") == "1"
+    assert page.tab.text("[data-count=queued]") == "1"
+    assert "Reading <b>page</b> 3" in page.tab.text(entry(agent_id))
+    assert page.tab.evaluate(f"document.querySelector('{entry(agent_id)} progress').value") == 30
+    assert "No worker is running" in page.tab.text("[data-workers]")
+    assert "Nobody works on queue 'default'." in page.tab.text("[data-problems]")
+
+
+def test_moves_without_a_reload_and_says_farewell(page: Page) -> None:
+    agent_id = running()
+    page.open(DASHBOARD)
+    page.tab.evaluate("window.isTheSamePage = true")
+
+    activity.update(agent_id, "Writing", percentage=80)
+    page.tab.until(f"document.querySelector('{entry(agent_id)} progress').value === 80")
+    assert "Writing" in page.tab.text(entry(agent_id))
+
+    later = running("I am new")
+    page.tab.until(f"document.querySelector('{entry(later)}')")
+    activity.complete(agent_id)
+    counting.flush()
+    page.tab.until(f"!document.querySelector('{entry(agent_id)}')")
+    page.tab.until("document.querySelector('[data-count=complete_last_hour]').innerText === '1'")
+    assert page.tab.evaluate("window.isTheSamePage")
+
+
+def test_charts_the_last_hour_and_tells_it_in_words_and_numbers(page: Page) -> None:
+    activity.complete(running())
+    counting.flush()
+
+    page.open(DASHBOARD)
+
+    page.tab.until("document.querySelector('[data-chart=throughput] rect[data-status=complete]')")
+    label = page.tab.evaluate("document.querySelector('[data-chart=throughput] svg').getAttribute('aria-label')")
+    assert label.startswith("Ended in the last hour: 1 complete, 0 error, 0 canceled")
+    page.tab.click("[data-numbers] summary")
+    assert page.tab.until("document.querySelectorAll('[data-numbers] tbody tr').length") == 60
+
+
+def set_hidden(page: Page, is_hidden: bool) -> None:
+    """Do to the page what a browser does to a tab that goes out of sight."""
+    page.tab.evaluate(
+        f"Object.defineProperty(document, 'hidden', {{value: {json.dumps(is_hidden)}, configurable: true}});"
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )
+
+
+def test_a_hidden_tab_asks_for_nothing_and_catches_up_when_it_is_back(page: Page) -> None:
+    agent_id = running()
+    page.open(DASHBOARD)
+    page.tab.until("document.querySelector('[data-connection]').dataset.state === 'polling'")
+
+    set_hidden(page, True)
+    assert page.tab.text("[data-connection]") == "Paused"
+    asked = page.requests("/dashboard/data/")
+    activity.update(agent_id, "Unseen", percentage=60)
+    # Longer than the shorter interval: were it asking, it would have asked.
+    page.tab.evaluate("new Promise(done => setTimeout(done, 2000))")
+    assert page.requests("/dashboard/data/") == asked
+    assert "Unseen" not in page.tab.text(entry(agent_id))
+
+    set_hidden(page, False)
+    page.tab.until(f"document.querySelector('{entry(agent_id)} progress').value === 60")
+
+
+def test_the_reader_can_pause_it_with_the_keyboard(page: Page) -> None:
+    running()
+    page.open(DASHBOARD)
+    page.tab.evaluate("document.querySelector('[data-pause]').focus()")
+
+    page.tab.press("Enter")
+
+    page.tab.until("document.querySelector('[data-connection]').dataset.state === 'paused'")
+    assert page.tab.evaluate("document.querySelector('[data-pause]').getAttribute('aria-pressed')") == "true"
+    page.tab.press("Enter")
+    page.tab.until("document.querySelector('[data-connection]').dataset.state === 'polling'")
+
+
+def test_everything_is_reached_with_the_keyboard_and_seen_to_be(page: Page) -> None:
+    agent_id = running()
+    page.open(DASHBOARD)
+    page.tab.until(f"document.querySelector('{entry(agent_id)}')")
+    page.tab.evaluate("document.querySelector('#content-start').focus()")
+
+    reached = set()
+    for _ in range(20):
+        page.tab.press("Tab")
+        reached.add(
+            page.tab.evaluate(
+                "(() => { const e = document.activeElement; const s = getComputedStyle(e);"
+                "return [e.closest('#ae-dashboard') ? e.innerText.split('\\n')[0].trim() : '',"
+                " s.outlineStyle !== 'none' || s.boxShadow !== 'none'].join('|') })()"
+            )
+        )
+
+    names = {name.partition("|")[0] for name in reached}
+    assert {"Pause", "All activities", "Running", "Queued", "report", "The same in numbers"} <= names
+    assert all(seen.endswith("|true") for seen in reached if not seen.startswith("|"))
+
+
+def test_bars_have_names_and_tables_have_captions(page: Page) -> None:
+    running()
+    page.open(DASHBOARD)
+    page.tab.until("document.querySelector('.ae-running progress')")
+
+    nameless = "[...document.querySelectorAll('#ae-dashboard progress')].filter(e => !e.ariaLabel).length"
+    assert page.tab.evaluate(nameless) == 0
+    assert page.tab.evaluate("[...document.querySelectorAll('#ae-dashboard table')].every(e => e.caption)")
+    assert page.tab.evaluate("document.querySelectorAll('#ae-dashboard [role=status]').length") == 1
+
+
+# WCAG 2.2, 1.4.3: the relative luminance of colours, and the least contrast of text of normal size.
+CONTRASTS = """
+(() => {
+  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const rgb = (...colors) => {
+    canvas.clearRect(0, 0, 1, 1);
+    for (const color of colors) { canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1); }
+    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const light = (color) => color.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = (e) => e ? [...behind(e.parentElement), getComputedStyle(e).backgroundColor] : ['#fff'];
+  const found = [];
+  for (const e of document.querySelectorAll(SELECTOR)) {
+    const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+    if (!own || e.closest('.ae-hidden, option, [hidden]') || !e.getClientRects().length) continue;
+    const [a, b] = [light(rgb(...behind(e), getComputedStyle(e).color)), light(rgb(...behind(e)))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) found.push(`${ratio.toFixed(2)} ${e.className} ${e.innerText.slice(0, 30)}`);
+  }
+  return found;
+})()
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_light_and_dark(page: Page, scheme: str) -> None:
+    ids = [running() for _ in range(4)]
+    activity.complete(ids[0])
+    activity.error(ids[1], "broken")
+    activity.cancel(ids[2])
+    page.tab.prefer(color_scheme=scheme)
+
+    for path in (DASHBOARD, page_of(ids[1]), page_of(ids[3]), page_of(ids[3], "cancel")):
+        page.open(path)
+        page.tab.until("document.querySelector('.ae-page')")
+        assert page.tab.evaluate(CONTRASTS.replace("SELECTOR", "'.ae-page *'")) == [], path
+    page.open("/admin/agentexec/activity/")
+    assert page.tab.evaluate(CONTRASTS.replace("SELECTOR", "'#result_list .ae-badge, #result_list td *'")) == []
+    background = page.tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 18, 18)"}[scheme]
+
+
+def test_fits_a_phone(page: Page) -> None:
+    ids = [running("A long message that says in many words what is being done at the moment", 42) for _ in range(3)]
+    activity.error(ids[0], "broken" * 40, traceback="Traceback" * 40)
+    page.tab.resize(375, 700, is_phone=True)
+
+    for path in (DASHBOARD, page_of(ids[0]), page_of(ids[1]), page_of(ids[1], "cancel")):
+        page.open(path)
+        page.tab.until("document.querySelector('.ae-card')")
+        assert page.tab.evaluate("document.documentElement.scrollWidth") <= 375, path
+
+
+def test_bars_stand_still_for_those_who_want_that(page: Page) -> None:
+    running()
+    page.tab.prefer(reduced_motion="reduce")
+    page.open("/admin/agentexec/activity/")
+
+    dot = "getComputedStyle(document.querySelector('.ae-badge'), '::before').animationName"
+    assert page.tab.evaluate(dot) == "none"

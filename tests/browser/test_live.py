@@ -1,0 +1,106 @@
+"""The admin's pages over websockets: they move with the run, and catch up after a cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import UUID
+
+from django_agentexec import activity
+from django_agentexec.models import ActivityLog, Status
+from tests.admin_pages import DASHBOARD, page_of
+from tests.browser.chromium import Chromium
+from tests.browser.conftest import Page, signed_in_page
+from tests.e2e.journal import Journal
+from tests.live import Server
+from tests.pools import pool, until
+from tests.rows import row, start
+from tests.testapp.agents import Text, Work, report, sync_work
+
+
+def running() -> UUID:
+    agent_id = report.enqueue(Text()).agent_id
+    start(agent_id)
+    activity.update(agent_id, "Reading", percentage=10)
+    return agent_id
+
+
+def is_live(page: Page) -> None:
+    page.tab.until("document.querySelector('[data-connection]').dataset.state === 'live'")
+
+
+def test_the_dashboard_moves_with_the_feed_and_asks_for_sums_only(live_page: Page) -> None:
+    agent_id = running()
+    live_page.open(DASHBOARD)
+    is_live(live_page)
+    asked = live_page.requests("overview=0")
+
+    activity.update(agent_id, "Writing", percentage=80)
+    live_page.tab.until(f"document.querySelector('li[data-id=\"{agent_id}\"] progress').value === 80", timeout=1.0)
+    activity.complete(agent_id)
+    live_page.tab.until(f"document.querySelector('li[data-id=\"{agent_id}\"] .ae-badge').innerText === 'Complete'")
+
+    assert live_page.requests("overview=0") == asked
+
+
+def test_a_page_whose_socket_is_cut_catches_up_without_a_gap(live_page: Page, server: Server) -> None:
+    agent_id = running()
+    live_page.open(page_of(agent_id))
+    is_live(live_page)
+    live_page.tab.evaluate("window.isTheSamePage = true")
+
+    activity.update(agent_id, "before the cut", percentage=30)
+    live_page.tab.until("document.querySelector('#ae-activity progress').value === 30")
+    server.cut()
+    for number in range(5):
+        activity.update(agent_id, f"unheard {number}", percentage=40 + number)
+    is_live(live_page)
+    activity.update(agent_id, "after the cut", percentage=90)
+    live_page.tab.until("document.querySelector('#ae-activity progress').value === 90")
+
+    lines = "[...document.querySelectorAll('.ae-text')].map(line => line.innerText)"
+    messages = ActivityLog.objects.filter(activity_id=agent_id).values_list("message", flat=True)
+    assert live_page.tab.evaluate(lines) == list(messages)
+    activity.complete(agent_id)
+    live_page.tab.until("document.querySelector('#ae-activity progress').value === 100")
+    assert live_page.tab.evaluate("window.isTheSamePage")
+
+
+def test_the_dashboard_polls_while_its_socket_is_away(live_page: Page, server: Server) -> None:
+    agent_id = running()
+    live_page.open(DASHBOARD)
+    is_live(live_page)
+
+    server.cut()
+    activity.update(agent_id, "Writing", percentage=80)
+
+    live_page.tab.until(f"document.querySelector('li[data-id=\"{agent_id}\"] progress').value === 80")
+    is_live(live_page)
+
+
+def test_a_server_without_sockets_is_asked_three_times_later_and_later(browser: Chromium, live_server: object) -> None:
+    with signed_in_page(browser, str(live_server)) as page:
+        count = "const Plain = WebSocket; window.asked = []; window.WebSocket = class extends Plain"
+        count += " { constructor(url) { asked.push(performance.now()); super(url) } }"
+        page.tab.call("Page.addScriptToEvaluateOnNewDocument", source=count)
+        agent_id = running()
+        page.open(DASHBOARD)
+
+        first, second, third = page.tab.until("asked.length >= 3 && asked")
+        activity.update(agent_id, "Writing", percentage=80)
+        page.tab.until(f"document.querySelector('li[data-id=\"{agent_id}\"] progress').value === 80")
+
+        assert second - first >= 500
+        assert third - second >= 1_000
+        assert page.tab.evaluate("asked.length") == 3
+        page.tab.errors.clear()  # the browser tells of each socket that failed
+
+
+def test_a_cancel_in_the_admin_stops_a_running_agent_within_a_second(live_page: Page, tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    with pool("--workers", "1"):
+        agent_id = sync_work.enqueue(Work(journal=journal.path, name="long", seconds=60)).agent_id
+        until(lambda: row(agent_id).status == Status.RUNNING, "the agent runs")
+        live_page.open(page_of(agent_id, "cancel"))
+        live_page.tab.evaluate("document.querySelector('button[data-kind=cancel]').click()")
+        live_page.tab.until("document.querySelector('[data-field=status]')?.innerText === 'Canceled'", timeout=1.0)
+        until(lambda: journal.names("canceled") == ["long"], "the handler stops", timeout=2.0)

@@ -1,0 +1,202 @@
+"""Server-sent events of one activity: the stream, where it resumes, and when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import User
+from django.test import AsyncClient, override_settings
+
+from django_agentexec import activity
+from django_agentexec.events import follow
+from django_agentexec.models import Activity, ActivityLog
+from tests.rest import POLICY, admin, client, member
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PATIENCE = 10.0
+
+
+@dataclass
+class Event:
+    """An event as a browser's EventSource has it."""
+
+    id: str
+    kind: str
+    data: dict[str, Any]
+
+
+def url(agent_id: object) -> str:
+    return f"/agents/activities/{agent_id}/events/"
+
+
+async def signed_in(user: User) -> AsyncClient:
+    made = AsyncClient()
+    await made.aforce_login(user)
+    return made
+
+
+async def events(response: Any) -> AsyncIterator[Event]:
+    """Yield the events of a response, without comments."""
+    text = ""
+    async for chunk in response.streaming_content:
+        text += chunk.decode()
+        while "\n\n" in text:
+            block, _, text = text.partition("\n\n")
+            fields = dict(line.split(": ", 1) for line in block.split("\n") if not line.startswith(":"))
+            if "data" in fields:
+                yield Event(fields["id"], fields["event"], json.loads(fields["data"]))
+
+
+async def all_of(response: Any) -> list[Event]:
+    """Return the events up to the end of the stream."""
+    async with asyncio.timeout(PATIENCE):
+        return [event async for event in events(response)]
+
+
+def lines(seen: list[Event]) -> list[str]:
+    """Return the log as the client has it."""
+    found: list[str] = []
+    for event in seen:
+        logs = event.data["activity"]["logs"] if event.kind == "snapshot" else event.data.get("logs", [])
+        found += [line["message"] for line in logs]
+    return found
+
+
+async def test_a_run_is_told_from_its_snapshot_to_its_end() -> None:
+    run = await activity.acreate("import", "Waiting")
+    who = await signed_in(await sync_to_async(admin)())
+    response = await who.get(url(run), headers={"Accept": "text/event-stream"})
+
+    async with asyncio.timeout(PATIENCE):
+        stream = events(response)
+        seen = [await anext(stream)]
+        await activity.aupdate(run, "Reading", 30)
+        await activity.acomplete(run, "Done")
+        seen += [event async for event in stream]
+
+    assert response["Content-Type"] == "text/event-stream"
+    assert response["Cache-Control"] == "no-cache"
+    assert seen[0].kind == "snapshot"
+    assert {event.kind for event in seen[1:]} == {"activity"}
+    assert lines(seen) == ["Waiting", "Reading", "Done"]
+    last = await ActivityLog.objects.filter(activity_id=run).alatest("id")
+    assert seen[-1].id == str(last.pk)
+    assert "seq" not in seen[0].data
+
+
+async def test_a_client_that_was_cut_off_gets_what_it_missed() -> None:
+    run = await activity.acreate("import", "first")
+    who = await signed_in(await sync_to_async(admin)())
+    stream = events(await who.get(url(run)))
+    async with asyncio.timeout(PATIENCE):
+        known = await anext(stream)
+    await stream.aclose()
+    await activity.aupdate(run, "second")
+    await activity.acomplete(run, "third")
+
+    seen = await all_of(await who.get(url(run), headers={"Last-Event-ID": known.id}))
+
+    assert lines(seen) == ["second", "third"]
+
+
+async def test_streamed_text_is_told_and_resumed() -> None:
+    run = await activity.acreate("import")
+    await activity.aupdate(run, "Reading")
+    who = await signed_in(await sync_to_async(admin)())
+    stream = events(await who.get(url(run)))
+    async with asyncio.timeout(PATIENCE):
+        await anext(stream)
+        activity.stream(run, "Once ")
+        delta = await anext(stream)
+        await stream.aclose()
+        activity.stream(run, "upon")
+        again = events(await who.get(url(run), headers={"Last-Event-ID": delta.id}))
+        seen = [await anext(again), await anext(again)]
+        await again.aclose()
+
+    assert (delta.kind, delta.data["text"]) == ("delta", "Once ")
+    assert [event.data.get("text") for event in seen] == [None, "upon"]
+
+
+async def test_who_knows_the_end_is_told_not_to_come_back() -> None:
+    run = await activity.acreate("import")
+    await activity.acancel(run)
+    who = await signed_in(await sync_to_async(admin)())
+    (event,) = await all_of(await who.get(url(run)))
+
+    assert (await who.get(url(run), headers={"Last-Event-ID": event.id})).status_code == 204
+    assert (await who.get(url(run), headers={"Last-Event-ID": "0"})).status_code == 200
+
+
+async def test_silence_is_filled_with_comments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "PING", 0.01)
+    run = await activity.acreate("import")
+    who = await signed_in(await sync_to_async(admin)())
+    response = await who.get(url(run))
+
+    async with asyncio.timeout(PATIENCE):
+        async for chunk in response.streaming_content:
+            if chunk == b": ping\n\n":
+                break
+    await response.streaming_content.aclose()
+
+
+@override_settings(AGENTEXEC={"POLICY": POLICY})
+async def test_tracebacks_are_for_those_who_may_see_the_servers() -> None:
+    run = await activity.acreate("import", metadata={"organization_id": "org-1"})
+    await activity.aerror(run, "no", traceback="Traceback of a server")
+
+    seen = {}
+    for user in (await sync_to_async(member)("org-1"), await sync_to_async(admin)()):
+        (event,) = await all_of(await (await signed_in(user)).get(url(run)))
+        seen[user.username] = event.data["activity"]["traceback"], event.data["activity"]["logs"][-1]["traceback"]
+
+    assert seen == {"member-of-org-1": ("", ""), "admin": ("Traceback of a server",) * 2}
+
+
+@override_settings(AGENTEXEC={"POLICY": POLICY})
+async def test_who_may_not_see_it_any_more_is_told_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "ASK_AGAIN", 0.0)
+    monkeypatch.setattr(follow, "PING", 0.01)
+    run = await activity.acreate("import", metadata={"organization_id": "org-1"})
+    user = await sync_to_async(member)("org-1")
+    response = await (await signed_in(user)).get(url(run))
+    await User.objects.filter(pk=user.pk).aupdate(first_name="org-2")
+
+    seen = await all_of(response)
+
+    assert lines(seen) in ([], ["Waiting to start."])
+    assert await Activity.objects.filter(pk=run, status="queued").aexists()
+
+
+async def test_without_permission_there_is_no_stream() -> None:
+    run = await activity.acreate("import")
+
+    assert (await AsyncClient().get(url(run))).status_code == 403
+    assert (await (await signed_in(await sync_to_async(member)("org-1"))).get(url(run))).status_code == 403
+
+
+async def test_an_impossible_position_is_named() -> None:
+    run = await activity.acreate("import")
+    who = await signed_in(await sync_to_async(admin)())
+
+    answer = await who.get(url(run), headers={"Last-Event-ID": "yesterday"})
+
+    assert answer.status_code == 400
+    assert "'yesterday'" in answer.json()["Last-Event-ID"][0]
+
+
+def test_a_wsgi_server_cannot_stream_and_says_so() -> None:
+    run = activity.create("import")
+
+    answer = client(admin()).get(url(run))
+
+    assert answer.status_code == 501
+    assert "ASGI" in answer.json()["detail"]

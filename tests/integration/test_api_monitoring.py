@@ -1,0 +1,127 @@
+"""Workers, queues, health and metrics over REST."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from django.test import override_settings
+from prometheus_client.parser import text_string_to_metric_families
+
+from django_agentexec import activity
+from django_agentexec.api import monitoring as views
+from django_agentexec.exceptions import QueueUnavailable
+from django_agentexec.monitoring.metrics import counting
+from django_agentexec.queues import WorkerInfo, get_queue
+from tests.rest import POLICY, admin, client, member, staff
+from tests.testapp.agents import Text, shout
+
+committed = pytest.mark.django_db(transaction=True)
+rows = pytest.mark.django_db
+
+
+def announce(**fields: object) -> None:
+    known = {"id": "w-1", "host": "h", "pid": 7, "queues": ["default"], "concurrency": 50, "quarantine": False}
+    get_queue().announce(WorkerInfo(**known, started=time.time(), last_beat=time.time(), **fields))  # type: ignore[arg-type]
+
+
+@rows
+def test_workers_and_queues_are_listed() -> None:
+    announce(running=2)
+    who = client(admin())
+
+    (worker,) = who.get("/agents/workers/").json()
+    (queue,) = who.get("/agents/queues/").json()
+
+    assert (worker["id"], worker["running"], worker["is_alive"]) == ("w-1", 2, True)
+    assert (queue["name"], queue["pending"], queue["oldest_age"]) == ("default", 0, None)
+
+
+@committed
+def test_the_depth_of_a_queue_is_told() -> None:
+    shout.enqueue(Text())
+    shout.enqueue(Text(), delay=60)
+
+    (queue,) = client(admin()).get("/agents/queues/").json()
+
+    assert (queue["pending"], queue["delayed"]) == (1, 1)
+    assert queue["oldest_age"] >= 0
+
+
+@rows
+def test_health_is_for_everyone_and_its_checks_for_those_who_may_monitor() -> None:
+    announce()
+
+    stranger, monitor = client().get("/agents/health/"), client(admin()).get("/agents/health/")
+
+    assert (stranger.status_code, stranger.json()) == (200, {"ok": True})
+    assert monitor.json()["ok"] is True
+    assert {check["name"] for check in monitor.json()["checks"]} >= {"database", "queue", "workers", "reconciler"}
+
+
+@rows
+def test_without_a_worker_the_installation_is_not_fit() -> None:
+    answer = client().get("/agents/health/")
+
+    assert (answer.status_code, answer.json()) == (503, {"ok": False})
+    assert client(staff("viewer", "view_activity")).get("/agents/health/").json()["checks"]
+
+
+@rows
+@override_settings(AGENTEXEC={"POLICY": POLICY})
+@pytest.mark.parametrize("path", ["workers/", "queues/", "metrics"])
+def test_a_tenant_sees_nothing_of_the_servers(path: str) -> None:
+    who = client(member("org-1"))
+
+    assert who.get(f"/agents/{path}").status_code == 403
+    assert who.get("/agents/health/").json() == {"ok": False}
+
+
+@rows
+def test_when_the_queue_is_away_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> None:
+        raise QueueUnavailable("Redis does not answer.")
+
+    monkeypatch.setattr(views.monitoring, "workers", away)
+
+    answer = client(admin()).get("/agents/workers/")
+
+    assert (answer.status_code, answer.json()) == (503, {"detail": "Redis does not answer."})
+
+
+@pytest.fixture
+def counted() -> Iterator[None]:
+    """A task that was enqueued, and an activity that used tokens and ended."""
+    announce(running=3)
+    shout.enqueue(Text())
+    run = activity.create("import")
+    activity.update(run, "Reading")
+    activity.add_usage(run, {"input_tokens": 7})
+    activity.complete(run)
+    counting.flush()
+    yield
+    counting.reset()
+
+
+@committed
+@pytest.mark.usefixtures("counted")
+def test_prometheus_reads_the_metrics() -> None:
+    answer = client(admin()).get("/agents/metrics", headers={"Accept": "application/openmetrics-text"})
+
+    assert answer["Content-Type"].startswith("text/plain; version=0.0.4")
+    samples = {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(answer.content.decode())
+        for sample in family.samples
+    }
+    task = ("task", "shout")
+    assert samples["agentexec_enqueued_total", ("queue", "default"), task] == 1
+    done = ("queue", ""), ("status", "complete"), ("task", "import")
+    assert samples["agentexec_finished_total", *done] == 1
+    assert samples["agentexec_tokens_total", ("kind", "input_tokens"), ("task", "import")] == 7
+    assert samples["agentexec_duration_seconds_count", ("task", "import")] == 1
+    assert samples["agentexec_duration_seconds_bucket", ("le", "+Inf"), ("task", "import")] == 1
+    assert samples["agentexec_queue_activities", ("place", "pending"), ("queue", "default")] == 1
+    assert samples["agentexec_workers", ("state", "alive")] == 1
+    assert (samples["agentexec_slots",], samples["agentexec_slots_used",]) == (50, 3)
