@@ -186,6 +186,7 @@ class MetadataFilter(ListFilter):
     """`?metadata=key=value`, from a small form, or `?metadata.key=value`, from a link; several must all hold."""
 
     title: Any = _("metadata")
+    parameter_name = METADATA  # newer versions of django-unfold ask every filter for it
     template = "admin/agentexec/activity/metadata_filter.html"
 
     def __init__(self, request: HttpRequest, params: dict[str, list[str]], model: Any, model_admin: Any) -> None:
