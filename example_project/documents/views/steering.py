@@ -22,9 +22,6 @@ VERBS: dict[str, tuple[Permission, Callable[[UUID], None]]] = {
     "cancel": (Permission.CANCEL, activity.cancel),
     "retry": (Permission.RETRY, activity.retry),
 }
-    "cancel": (Permission.CANCEL, activity.cancel),
-    "retry": (Permission.RETRY, activity.retry),
-}
 
 
 @login_required
