@@ -30,6 +30,7 @@ from .operations import (
     Operation,
     OwnedOperation,
     Progress,
+    Repeat,
     Retry,
 )
 from .repeat import forget_steps
@@ -125,7 +126,7 @@ def retry(agent_id: UUID, *, from_step: str | None = None, from_scratch: bool = 
         raise InvalidOption("Give from_step or from_scratch, not both.")
     agent_id, is_chosen = checked_id(agent_id), from_scratch or from_step is not None
     with transaction.atomic(using=database()):
-        row = apply_one(Retry(agent_id=agent_id, even_complete=is_chosen))
+        row = apply_one(Repeat(agent_id=agent_id) if is_chosen else Retry(agent_id=agent_id))
         if is_chosen:
             forget_steps(agent_id, from_step)
         push_on_commit([row], again=True)

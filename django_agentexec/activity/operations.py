@@ -255,17 +255,15 @@ class Cancel(Operation):
 class Retry(Operation):
     """Somebody wants it run once more, with all its automatic retries; id and history stay."""
 
-    writes = (
+    writes: ClassVar[tuple[str, ...]] = (
         *(*LOGGED, "status", "percentage", "retries", "crashes", "started_at", "finished_at", "run_after"),
         *("waiting_for", "awaited", "forgiven"),
     )
 
-    even_complete: bool = False
-    """Whether one that succeeded may be run once more, too: steps of a pipeline are to be repeated."""
+    repeatable: ClassVar[tuple[Status, ...]] = (Status.ERROR, Status.CANCELED)
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
-        repeatable = (Status.ERROR, Status.CANCELED, *([Status.COMPLETE] if self.even_complete else []))
-        if activity.status not in repeatable:
+        if activity.status not in self.repeatable:
             raise InvalidTransition(
                 f"Activity {self.agent_id} is {activity.status}; only error and canceled can be retried.",
                 f"still {activity.status}" if activity.is_active else f"already {activity.status}",
@@ -279,6 +277,19 @@ class Retry(Operation):
         activity.started_at = activity.finished_at = activity.run_after = None
         activity.waiting_for = activity.awaited = None
         return log(activity, conf.ACTIVITY_MESSAGE_REQUEUED, now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat(Retry):
+    """Somebody wants some of it done again, even if it succeeded; its result is forgotten."""
+
+    writes: ClassVar[tuple[str, ...]] = (*Retry.writes, "result")
+    repeatable: ClassVar[tuple[Status, ...]] = (*Retry.repeatable, Status.COMPLETE)
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        line = Retry.apply(self, activity, now)
+        activity.result = None
+        return line
 
 
 def _waited(activity: Activity, now: datetime) -> float:

@@ -338,6 +338,7 @@ def test_a_pipeline_is_repeated_from_a_step_on() -> None:
     drain()
 
     activity.retry(agent_id, from_step="analyze")
+    assert row(agent_id).result is None
     drain()
 
     assert row(agent_id).status == Status.COMPLETE

@@ -108,7 +108,8 @@ async def fan_out(agent_id: UUID, context: Fan, attempt: Attempt) -> int:
         ],
     )
     names = await attempt.agather(*runs)
-    total = await attempt.aspawn("work", Work(journal=context.journal, name=f"{context.name}-total"))
+    summary = Work(journal=context.journal, name=f"{context.name}-total", seconds=context.seconds)
+    total = await attempt.aspawn("work", summary)
     await attempt.agather(total)
     return len(set(names))
 
