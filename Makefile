@@ -6,6 +6,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST ?= $(BIN)/python -m pytest
+# Each process of a parallel run starts servers of its own. Tests with pools and browsers run one by one: they
+# look at the clock.
+IN_PARALLEL := -n 2
+# What dies, and what must survive it, where two databases could differ.
+DURABILITY := $(addprefix tests/e2e/test_,crashes.py outages.py pipelines.py fanout.py scheduler.py)
 
 .PHONY: demo screenshots test chaos lint types tests tests-postgresql test-newer bench clean
 
@@ -24,19 +29,21 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 tests: $(VENV)/.installed
-	$(PYTEST) $(ARGS)
+	$(PYTEST) $(IN_PARALLEL) tests/unit tests/integration $(ARGS)
+	$(PYTEST) tests/e2e tests/browser tests/chaos $(ARGS)
 
 # Random faults from a printed seed; its 20 seconds are part of `make test`. Longer: CHAOS_SECONDS=600 make chaos
 chaos: $(VENV)/.installed
 	$(PYTEST) -s tests/chaos $(ARGS)
 
 tests-postgresql: $(VENV)/.installed
-	AGENTEXEC_TEST_DB=postgresql $(PYTEST) tests/integration tests/e2e $(ARGS)
+	AGENTEXEC_TEST_DB=postgresql $(PYTEST) $(IN_PARALLEL) tests/integration $(ARGS)
+	AGENTEXEC_TEST_DB=postgresql $(PYTEST) $(DURABILITY) $(ARGS)
 
 # The fast tests on the newest Django and a newer Python: make test-newer PYTHON=python3.13
 test-newer:
 	$(MAKE) VENV=.venv-newer DJANGO="django>=6.0,<6.1" .venv-newer/.installed
-	.venv-newer/bin/python -m pytest -m "not e2e" --ignore tests/chaos $(ARGS)
+	.venv-newer/bin/python -m pytest $(IN_PARALLEL) tests/unit tests/integration $(ARGS)
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks $(ARGS)
