@@ -28,7 +28,7 @@ from . import bulk
 from .access import AccessAdmin
 from .base import IS_UNFOLD
 from .pagination import HEAVY, AtLeast, bounded_count
-from .verbs import CANCEL, DELETE, RETRY, Verb
+from .verbs import CANCEL, DELETE, RETRY, Verb, retry_from
 
 PREVIEW = 10  # rows that the confirmation names
 
@@ -92,6 +92,8 @@ class SteeringAdmin(AccessAdmin):
             raise PermissionDenied
         chosen = self.get_queryset(request).filter(pk=found.pk)
         page = reverse(f"{self.admin_site.name}:agentexec_activity_change", args=[found.pk])
+        step = request.GET.get("from_step") if verb is RETRY else None
+        verb = retry_from(step) if step else verb
         if request.method != "POST":
             return self._ask(request, chosen, verb, original=found, back=page)
         self._change(request, chosen, verb)

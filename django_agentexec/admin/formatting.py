@@ -23,7 +23,8 @@ def duration(seconds: float | None) -> str:
         (_MINUTE, "min", 1, "s"),
     ):
         if whole >= unit:
-            return f"{whole // unit} {name} {whole % unit // below} {below_name}"
+            rest = whole % unit // below
+            return f"{whole // unit} {name}" + (f" {rest} {below_name}" if rest else "")
     return f"{whole} s"
 
 

@@ -13,6 +13,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 
 from ..models import Activity, ActivityLog, ActivityQuerySet
+from ..pipelines.diagram import mermaid_of, steps_of
 from ..schemas import ActivityListItemSchema, ActivityLogSchema
 from .access import AccessAdmin, visible
 from .columns import short_id
@@ -72,11 +73,16 @@ class DetailPages(AccessAdmin):
             "result": json_value(activity, "result"),
             "values": [value for name in ("context", "metadata") if (value := json_value(activity, name))],
             "usage": usage(activity),
+            "steps": (steps := steps_of(activity)),
+            "diagram": mermaid_of(steps),
             "parent": self._parent(others, activity.parent_id),
             "children": shown,
             "has_more_children": has_more,
             "socket": socket_path(activity.agent_id),
             "may": {
+                "repeat": not activity.is_active
+                and bool(activity.queue)
+                and self.has_retry_permission(request, activity),
                 "cancel": activity.is_active and self.has_cancel_permission(request, activity),
                 "retry": _can_be_retried(activity) and self.has_retry_permission(request, activity),
                 "delete": self.has_delete_permission(request, activity),
@@ -122,6 +128,10 @@ class DetailPages(AccessAdmin):
     def change_page(self, activity_id: UUID) -> str:
         """Return the address of an activity's page."""
         return reverse(f"{self.admin_site.name}:agentexec_activity_change", args=[activity_id])
+
+
+def _is_over(activity: Activity) -> bool:
+    return not activity.is_active and bool(activity.queue)
 
 
 def _can_be_retried(activity: Activity) -> bool:

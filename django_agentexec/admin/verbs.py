@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from django.contrib.admin.models import CHANGE, DELETION
@@ -15,6 +15,7 @@ from django.utils.translation import ngettext_lazy
 from .. import activity
 from ..activity import BulkOutcome
 from ..activity.writer import database
+from ..exceptions import InvalidOption, InvalidTransition
 from ..models import FINISHED, Activity, ActivityQuerySet, Status
 
 Text = str | Promise
@@ -86,3 +87,26 @@ DELETE = Verb(
     candidates=ActivityQuerySet.finished,
     run=delete_many,
 )
+
+
+def retry_from(step: str) -> Verb:
+    """Return the verb that repeats a pipeline from this step on, whether it has failed or not."""
+
+    def run(activities: ActivityQuerySet) -> BulkOutcome:
+        outcome = BulkOutcome()
+        for agent_id in activities.values_list("agent_id", flat=True):
+            try:
+                activity.retry(agent_id, from_step=step)
+            except (InvalidTransition, InvalidOption) as refusal:
+                outcome.refused[getattr(refusal, "reason", str(refusal))] += 1
+            else:
+                outcome.done.append(agent_id)
+        return outcome
+
+    return replace(
+        RETRY,
+        consequence=_("It is queued once more under the same id. The step %(step)s and all after it run again.")
+        % {"step": step},
+        candidates=ActivityQuerySet.finished,
+        run=run,
+    )

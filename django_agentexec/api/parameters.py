@@ -99,6 +99,13 @@ class EnqueueOptions(QueryParameters):
     delay: float = Field(0.0, ge=0, le=LONGEST_DELAY, description="Seconds until it is due.")
 
 
+class RetryOptions(QueryParameters):
+    """What of an activity is to be done again."""
+
+    from_step: str | None = Field(None, max_length=200, description="A pipeline's step, from which on all is repeated.")
+    from_scratch: bool = Field(False, description="Whether to repeat everything, finished steps and children, too.")
+
+
 def metadata_of(request: Request) -> dict[str, list[str]]:
     """Return the values of each `metadata.<key>` parameter, by key."""
     return {

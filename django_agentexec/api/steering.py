@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from uuid import UUID
 
 from rest_framework.request import Request
@@ -14,7 +15,8 @@ from ..models import Activity
 from ..schemas import ActivityListItemSchema
 from .base import AgentView
 from .errors import Conflict
-from .openapi import operation
+from .openapi import operation, query_parameters
+from .parameters import RetryOptions
 from .permissions import MayCancel, MayRetry
 
 
@@ -50,7 +52,18 @@ class RetryView(SteeringView):
 
     permission_classes = [MayRetry]
 
-    @operation("retry_activity", {202: ActivityListItemSchema}, errors=[404, 409])
+    @operation(
+        "retry_activity",
+        {202: ActivityListItemSchema},
+        errors=[400, 404, 409],
+        parameters=partial(query_parameters, RetryOptions),
+    )
     def post(self, request: Request, agent_id: str) -> Response:
-        """Queue an activity in error, or a canceled one, once more under its id."""
-        return self.change(agent_id, activity.retry)
+        """Queue an activity in error, or a canceled one, once more under its id; what its steps have finished is kept.
+
+        With an option, a complete one, too.
+        """
+        options = RetryOptions.read(request)
+        return self.change(
+            agent_id, partial(activity.retry, from_step=options.from_step, from_scratch=options.from_scratch)
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -50,7 +51,11 @@ def steps_of(activity: Activity | UUID) -> list[StepView]:
 
 def mermaid(activity: Activity | UUID) -> str:
     """Return a flowchart of the pipeline's steps with their states and times, or "" for any other task."""
-    views = steps_of(activity)
+    return mermaid_of(steps_of(activity))
+
+
+def mermaid_of(views: Sequence[StepView]) -> str:
+    """Return a flowchart of these steps, or "" if there are none."""
     if not views:
         return ""
     lines = ["flowchart LR"]

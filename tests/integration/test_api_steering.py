@@ -10,7 +10,7 @@ from django.test import override_settings
 from django_agentexec import activity
 from django_agentexec.models import Status
 from tests.rest import POLICY, admin, client, member, staff
-from tests.rows import row
+from tests.rows import row, start
 from tests.testapp.agents import Text, shout
 
 pytestmark = pytest.mark.django_db
@@ -31,6 +31,21 @@ def test_an_activity_is_canceled_and_retried() -> None:
     assert (again.status_code, again.json()["status"]) == (202, "queued")
     assert again.json()["agent_id"] == str(run)
     assert row(run).status == Status.QUEUED
+
+
+def test_a_retry_may_begin_at_a_step_or_from_scratch() -> None:
+    run, who = shout.enqueue(Text()).agent_id, client(admin())
+    start(run)
+    activity.complete(run, result="X")
+
+    unknown = who.post(url(run, "retry") + "?from_step=analysis")
+    both = who.post(url(run, "retry") + "?from_step=analysis&from_scratch=true")
+    assert [unknown.status_code, both.status_code] == [400, 400]
+    assert "has no step 'analysis'" in str(unknown.json())
+    assert row(run).status == Status.COMPLETE
+
+    assert who.post(url(run, "retry") + "?from_scratch=true").json()["status"] == "queued"
+    assert row(run).result is None
 
 
 def test_a_refusal_tells_the_reason() -> None:

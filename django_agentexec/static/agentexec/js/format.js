@@ -15,7 +15,9 @@ export function duration(seconds) {
   if (seconds < 10) return `${Math.max(0, seconds).toFixed(1)} s`;
   const whole = Math.floor(seconds);
   for (const [size, name, below, belowName] of UNITS) {
-    if (whole >= size) return `${Math.floor(whole / size)} ${name} ${Math.floor((whole % size) / below)} ${belowName}`;
+    if (whole < size) continue;
+    const rest = Math.floor((whole % size) / below);
+    return `${Math.floor(whole / size)} ${name}` + (rest ? ` ${rest} ${belowName}` : "");
   }
   return `${whole} s`;
 }
