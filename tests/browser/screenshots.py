@@ -95,12 +95,6 @@ def _example(site: Example, tab: Tab, visitor: Visitor) -> Iterator[tuple[str, b
     tab.open(site.url + visitor.start("saas-subscription-and-data-processing.md"))
     tab.until(f"{PERCENT} >= 40", 120)
     yield "example-run", False
-    visitor.wait_for_quiet()
-    for document in DOCUMENTS:
-        visitor.start(document)
-    tab.open(site.url)
-    tab.until("[...document.querySelectorAll('#runs .running .bar')].filter(e => e.ariaValueNow >= 10).length > 3", 60)
-    yield "example-runs", False
 
 
 def _admin(site: Example, tab: Tab, visitor: Visitor) -> Iterator[tuple[str, bool]]:
