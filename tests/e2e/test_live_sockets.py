@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -234,10 +235,11 @@ async def test_a_slow_client_is_closed_with_the_code_to_resume(
             await activity.aupdate(agent_id, "x" * 100_000)
             await asyncio.sleep(0.03)
 
-    async with (
-        client(server, path_of(agent_id), cookie=root, max_size=None, max_queue=1, compression=None) as page,
-        asyncio.timeout(PATIENCE),
-    ):
+    small = socket.socket()
+    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)  # else the kernel lets it grow to many megabytes
+    small.connect(("127.0.0.1", server.port))
+    options: dict[str, Any] = {"sock": small, "max_size": None, "max_queue": 1, "compression": None}
+    async with client(server, path_of(agent_id), cookie=root, **options) as page, asyncio.timeout(PATIENCE):
         await write_much()  # and read nothing
         code = await page.closed()
     async with client(
