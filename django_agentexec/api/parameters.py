@@ -102,7 +102,9 @@ class EnqueueOptions(QueryParameters):
 class RetryOptions(QueryParameters):
     """What of an activity is to be done again."""
 
-    from_step: str | None = Field(None, max_length=200, description="A pipeline's step, from which on all is repeated.")
+    from_step: str | None = Field(
+        None, min_length=1, max_length=200, description="A pipeline's step, from which on all is repeated."
+    )
     from_scratch: bool = Field(False, description="Whether to repeat everything, finished steps and children, too.")
 
 

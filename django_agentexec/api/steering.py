@@ -10,11 +10,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from .. import activity
-from ..exceptions import InvalidTransition
+from ..exceptions import InvalidOption, InvalidTransition
 from ..models import Activity
 from ..schemas import ActivityListItemSchema
 from .base import AgentView
-from .errors import Conflict
+from .errors import Conflict, Unprocessable
 from .openapi import operation, query_parameters
 from .parameters import RetryOptions
 from .permissions import MayCancel, MayRetry
@@ -28,6 +28,8 @@ class SteeringView(AgentView):
         found = self.find(agent_id, self.activities.only("agent_id", "metadata"))
         try:
             verb(found.agent_id)
+        except InvalidOption as error:
+            raise Unprocessable(str(error)) from error
         except InvalidTransition as refusal:
             state = Activity.objects.values_list("status", flat=True).get(agent_id=found.agent_id)
             raise Conflict(str(refusal), refusal.reason, state) from refusal
@@ -55,7 +57,7 @@ class RetryView(SteeringView):
     @operation(
         "retry_activity",
         {202: ActivityListItemSchema},
-        errors=[400, 404, 409],
+        errors=[400, 404, 409, 422],
         parameters=partial(query_parameters, RetryOptions),
     )
     def post(self, request: Request, agent_id: str) -> Response:

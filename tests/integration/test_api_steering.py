@@ -40,7 +40,7 @@ def test_a_retry_may_begin_at_a_step_or_from_scratch() -> None:
 
     unknown = who.post(url(run, "retry") + "?from_step=analysis")
     both = who.post(url(run, "retry") + "?from_step=analysis&from_scratch=true")
-    assert [unknown.status_code, both.status_code] == [400, 400]
+    assert [unknown.status_code, both.status_code] == [422, 422]
     assert "has no step 'analysis'" in str(unknown.json())
     assert row(run).status == Status.COMPLETE
 
