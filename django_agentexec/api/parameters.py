@@ -103,7 +103,7 @@ class RetryOptions(QueryParameters):
     """What of an activity is to be done again."""
 
     from_step: str | None = Field(
-        None, min_length=1, max_length=200, description="A pipeline's step, from which on all is repeated."
+        None, min_length=1, max_length=200, description="A pipeline's step; all from it on is repeated."
     )
     from_scratch: bool = Field(False, description="Whether to repeat everything, finished steps and children, too.")
 
