@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from tests.e2e.journal import Journal
 from tests.pools import PoolProcess
 
-KILLS = int(os.environ.get("AGENTEXEC_TEST_KILLS", "20"))
+KILLS = int(os.environ.get("AGENTEXEC_TEST_KILLS", "12"))
 """Random kills of one test; `AGENTEXEC_TEST_KILLS=100` for the whole of it."""
 SEED = int(os.environ.get("CHAOS_SEED", str(time.time_ns() % 1_000_000)))
 SETTINGS = {"MAX_CRASHES": 1_000, "RECONCILE_INTERVAL": 1.0, "LEASE": 5.0}
