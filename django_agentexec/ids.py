@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+from datetime import datetime
 from uuid import UUID
 
 _lock = threading.Lock()
 _last_timestamp = 0
 _counter = 0
+HEX_DIGITS = 32
 _COUNTER_BITS = 12  # rand_a, used as a counter within one millisecond (RFC 9562, section 6.2, method 1)
 
 
@@ -27,3 +29,17 @@ def uuid7() -> UUID:
                 _last_timestamp, _counter = _last_timestamp + 1, 0
         value = _last_timestamp << 80 | 0x7 << 76 | _counter << 64 | 0b10 << 62
     return UUID(int=value | int.from_bytes(os.urandom(8)) >> 2)
+
+
+def first_id(moment: datetime) -> UUID:
+    """Return the smallest id that can be made at `moment`: ids begin with 48 bits of milliseconds since 1970."""
+    return UUID(int=max(0, int(moment.timestamp() * 1_000)) << 80)
+
+
+def id_range(beginning: str) -> tuple[UUID, UUID]:
+    """Return the first and the last id that begin with these hexadecimal digits, 32 at most; dashes do not matter.
+
+    Raises `ValueError` for anything else.
+    """
+    digits = beginning.replace("-", "")
+    return UUID(digits.ljust(HEX_DIGITS, "0")), UUID(digits.ljust(HEX_DIGITS, "f"))

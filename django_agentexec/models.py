@@ -121,6 +121,10 @@ class ActivityQuerySet(models.QuerySet["Activity"]):
         """Return active ones before finished ones, the newest first in each part."""
         return self.order_by(ActiveFirst("status").asc(), F("agent_id").desc())
 
+    def light(self) -> ActivityQuerySet:
+        """Return them without the columns that no list shows, and that can be megabytes; reading one costs a query."""
+        return self.defer("context", "result", "traceback")
+
     def bounded_count(self, limit: int) -> int:
         """Return how many there are, or `limit` if there are more: a count that never reads a million rows."""
         return self.order_by()[:limit].count()

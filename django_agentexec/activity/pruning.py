@@ -14,6 +14,7 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from ..exceptions import InvalidOption
+from ..ids import first_id
 from ..models import Activity, ActivityQuerySet
 from .writer import database
 
@@ -60,12 +61,7 @@ def _ranges(cutoff: datetime) -> list[tuple[UUID, UUID]]:
     `activity.create` takes any id, such as a random one; a clock has made none beyond tomorrow.
     """
     tomorrow = timezone.now() + timedelta(days=1)
-    return [(UUID(int=0), _first_id(cutoff + _CLOCK_MARGIN)), (_first_id(tomorrow), _LAST)]
-
-
-def _first_id(moment: datetime) -> UUID:
-    """Return the smallest id that is made at `moment`: it begins with 48 bits of milliseconds since 1970."""
-    return UUID(int=max(0, int(moment.timestamp() * 1_000)) << 80)
+    return [(UUID(int=0), first_id(cutoff + _CLOCK_MARGIN)), (first_id(tomorrow), _LAST)]
 
 
 def _batches(first: UUID, last: UUID, size: int) -> Iterator[tuple[UUID, UUID]]:

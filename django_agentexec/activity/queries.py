@@ -17,8 +17,6 @@ from ..values import checked_id, checked_metadata
 
 MAX_PAGE_SIZE = 1_000
 MAX_PAGE = 10**12  # with the largest page size still within a database's 64-bit offset
-# A list shows none of these, and they can be megabytes.
-_HEAVY = ("context", "result", "traceback")
 
 
 def list(page: int = 1, page_size: int = 50, metadata_filter: Mapping[str, Any] | None = None) -> ActivityListSchema:
@@ -37,7 +35,7 @@ def list(page: int = 1, page_size: int = 50, metadata_filter: Mapping[str, Any] 
 def page_of(wanted: ActivityQuerySet, page: int, page_size: int) -> ActivityListSchema:
     """Return one page of `wanted`, in its own order. Two queries."""
     first = (page - 1) * page_size
-    rows = wanted.defer(*_HEAVY)[first : first + page_size]
+    rows = wanted.light()[first : first + page_size]
     items: builtins.list[ActivityListItemSchema] = [ActivityListItemSchema.model_validate(row) for row in rows]
     total = wanted.bounded_count(conf.COUNT_LIMIT + 1)
     return ActivityListSchema(

@@ -27,7 +27,7 @@ from ..models import Activity, ActivityQuerySet
 from . import bulk
 from .access import AccessAdmin
 from .base import IS_UNFOLD
-from .pagination import HEAVY, AtLeast, bounded_count
+from .pagination import AtLeast, bounded_count
 from .verbs import CANCEL, DELETE, RETRY, Verb, retry_from
 
 PREVIEW = 10  # rows that the confirmation names
@@ -141,7 +141,7 @@ class SteeringAdmin(AccessAdmin):
                 "count": count,
                 # Of two numbers that both only say "at least", no difference can be told.
                 "others": 0 if isinstance(matching, AtLeast) else matching - count,
-                "preview": candidates.order_by("-agent_id").defer(*HEAVY)[:PREVIEW],
+                "preview": candidates.light().order_by("-agent_id")[:PREVIEW],
                 "more": max(0, count - PREVIEW),
                 "back": back,
                 **context,

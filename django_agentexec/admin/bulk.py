@@ -14,7 +14,6 @@ from django.utils.translation import gettext as _
 
 from ..activity.writer import database
 from ..models import Activity, ActivityQuerySet
-from .pagination import HEAVY
 from .verbs import Verb
 
 BATCH = 500  # rows of one transaction, as in `activity.bulk`
@@ -48,7 +47,7 @@ def run(verb: Verb, activities: ActivityQuerySet, user_id: int, may: Callable[[A
 
 def _batches(activities: ActivityQuerySet) -> Iterator[list[Activity]]:
     """Yield the rows in order. By the last id, not by offset: what is changed may drop out of the question."""
-    wanted = activities.order_by("agent_id").defer(*HEAVY)
+    wanted = activities.light().order_by("agent_id")
     after = UUID(int=0)
     while rows := list(wanted.filter(agent_id__gt=after)[:BATCH]):
         yield rows

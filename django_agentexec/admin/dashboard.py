@@ -15,7 +15,6 @@ from ..models import Activity
 from ..schemas import ActivityListItemSchema
 from .access import AccessAdmin, visible
 from .base import IS_UNFOLD
-from .pagination import HEAVY
 from .sockets import socket_path
 
 MAX_RUNNING = 50  # activities that the dashboard follows one by one
@@ -63,7 +62,7 @@ class DashboardPages(AccessAdmin):
         return JsonResponse(data, headers={"Cache-Control": "no-store"})
 
     def _data(self, request: HttpRequest, *, with_overview: bool) -> dict[str, Any]:
-        running = visible(request, Activity.objects.all()).running().order_by("-agent_id").defer(*HEAVY)[:MAX_RUNNING]
+        running = visible(request, Activity.objects.all()).running().light().order_by("-agent_id")[:MAX_RUNNING]
         data: dict[str, Any] = {
             "running": [ActivityListItemSchema.model_validate(row).model_dump(mode="json") for row in running]
         }

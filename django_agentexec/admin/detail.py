@@ -98,7 +98,7 @@ def usage(activity: Activity) -> list[tuple[str, str]]:
 
 def children(visible: ActivityQuerySet, activity: Activity) -> tuple[list[Activity], bool]:
     """Return the latest children that are visible, and whether there are more; one query."""
-    rows = visible.filter(parent_id=activity.pk).order_by("-agent_id").defer("context", "result", "traceback")
+    rows = visible.filter(parent_id=activity.pk).light().order_by("-agent_id")
     found = list(rows[: MAX_CHILDREN + 1])
     return found[:MAX_CHILDREN], len(found) > MAX_CHILDREN
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 from django.contrib.admin import ListFilter, SimpleListFilter
 from django.contrib.admin.views.main import ChangeList
@@ -17,6 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from ..conf import conf
+from ..ids import first_id
 from ..models import Activity, ActivityQuerySet, Status
 from ..tasks.registry import registry
 from .metadata import entries_of, with_entry
@@ -175,11 +175,6 @@ class CreatedFilter(_Choices):
         if value not in self._PERIODS:
             return activities.none()
         return activities.filter(agent_id__gte=first_id(now - self._PERIODS[value][1]))
-
-
-def first_id(moment: datetime) -> UUID:
-    """Return the smallest id that can be given at `moment` (RFC 9562: 48 bits of milliseconds come first)."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
 class MetadataFilter(ListFilter):

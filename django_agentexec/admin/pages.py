@@ -9,7 +9,7 @@ from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 
 from ..models import Activity, ActivityLog, ActivityQuerySet
@@ -80,9 +80,7 @@ class DetailPages(AccessAdmin):
             "has_more_children": has_more,
             "socket": socket_path(activity.agent_id),
             "may": {
-                "repeat": not activity.is_active
-                and bool(activity.queue)
-                and self.has_retry_permission(request, activity),
+                "repeat": _is_over(activity) and self.has_retry_permission(request, activity),
                 "cancel": activity.is_active and self.has_cancel_permission(request, activity),
                 "retry": _can_be_retried(activity) and self.has_retry_permission(request, activity),
                 "delete": self.has_delete_permission(request, activity),
@@ -124,10 +122,6 @@ class DetailPages(AccessAdmin):
         if not self.has_view_permission(request, activity):
             raise PermissionDenied
         return activity
-
-    def change_page(self, activity_id: UUID) -> str:
-        """Return the address of an activity's page."""
-        return reverse(f"{self.admin_site.name}:agentexec_activity_change", args=[activity_id])
 
 
 def _is_over(activity: Activity) -> bool:

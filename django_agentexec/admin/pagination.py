@@ -12,15 +12,12 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from ..conf import conf
-from ..models import Activity
+from ..models import Activity, ActivityQuerySet
 
 if TYPE_CHECKING:  # generic for the type checker only
     ActivityPaginator = Paginator[Activity]
 else:
     ActivityPaginator = Paginator
-
-HEAVY = ("context", "result", "traceback")
-"""Columns that no list shows; they can be megabytes."""
 
 
 class AtLeast(int):
@@ -56,7 +53,9 @@ class LightChangeList(ChangeList):
 
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[Activity]:
         """Leave out the heavy columns."""
-        return super().get_queryset(request, *args, **kwargs).defer(*HEAVY)
+        activities = super().get_queryset(request, *args, **kwargs)
+        assert isinstance(activities, ActivityQuerySet)
+        return activities.light()
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Activity]) -> Any:
         """Let the id, which Django appends to make an order total, run the same way as the first column."""

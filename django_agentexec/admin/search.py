@@ -9,11 +9,11 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
+from ..ids import HEX_DIGITS, id_range
 from ..models import Activity, ActivityQuerySet
 from .filters import task_names
 from .metadata import known_keys, with_entry
 
-_HEX_DIGITS = 32
 _MIN_PREFIX = 6  # digits of an id that are worth a look; a shorter word is rather a name
 _LIKE_AN_ID = re.compile(r"[0-9a-fA-F]{8}-")  # and like nothing else: no need to look elsewhere
 _HEXADECIMAL = re.compile(r"[0-9a-fA-F-]+")
@@ -36,7 +36,7 @@ def _with_word(activities: ActivityQuerySet, word: str) -> ActivityQuerySet:
     key, equals, value = word.partition("=")
     if key and equals:
         return with_entry(activities, key, value)
-    ids = id_range(word)
+    ids = _ids_of(word)
     if ids and (ids[0] == ids[1] or _LIKE_AN_ID.match(word)):
         return activities.filter(agent_id__range=ids)
     found = [with_entry(activities, key, word) for key in known_keys(activities)]
@@ -48,9 +48,9 @@ def _with_word(activities: ActivityQuerySet, word: str) -> ActivityQuerySet:
     return reduce(or_, found, activities.none())
 
 
-def id_range(word: str) -> tuple[UUID, UUID] | None:
+def _ids_of(word: str) -> tuple[UUID, UUID] | None:
     """Return the first and last id that begin with `word`, or None if none can."""
     digits = word.replace("-", "")
-    if not _HEXADECIMAL.fullmatch(word) or not _MIN_PREFIX <= len(digits) <= _HEX_DIGITS:
+    if not _HEXADECIMAL.fullmatch(word) or not _MIN_PREFIX <= len(digits) <= HEX_DIGITS:
         return None
-    return UUID(digits.ljust(_HEX_DIGITS, "0")), UUID(digits.ljust(_HEX_DIGITS, "f"))
+    return id_range(digits)

@@ -46,19 +46,18 @@ class TooLarge(exceptions.APIException):
     default_code = "too_large"
 
 
-class KeyReused(exceptions.APIException):
-    """422: an idempotency key came with another request than before."""
-
-    status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
-    default_code = "idempotency_key_reused"
-    default_detail = "This Idempotency-Key was used with another request before. Use a new key for a new request."
-
-
 class Unprocessable(exceptions.APIException):
     """422: well-formed, but not possible for this activity."""
 
     status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
     default_code = "unprocessable"
+
+
+class KeyReused(Unprocessable):
+    """422: an idempotency key came with another request than before."""
+
+    default_code = "idempotency_key_reused"
+    default_detail = "This Idempotency-Key was used with another request before. Use a new key for a new request."
 
 
 class NeedsAsgi(exceptions.APIException):

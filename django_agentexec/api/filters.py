@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from functools import reduce
 from operator import or_
 from typing import Any
-from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BooleanField, F, Func, Q, Subquery
@@ -20,6 +19,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from ..conf import conf
+from ..ids import HEX_DIGITS, id_range
 from ..models import ACTIVE, Activity, ActivityQuerySet, Status
 from .openapi import query_parameter
 from .parameters import metadata_of, readings
@@ -156,8 +156,7 @@ def _with_metadata(activities: ActivityQuerySet, key: str, texts: Collection[str
 def searched(activities: ActivityQuerySet, text: str) -> ActivityQuerySet:
     """Return those whose id begins with `text`; or those with the text, of as many first ones as are counted."""
     if _ID_PREFIX.fullmatch(text):
-        digits = text.replace("-", "")[:32]
-        return activities.filter(agent_id__range=(UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))))
+        return activities.filter(agent_id__range=id_range(text.replace("-", "")[:HEX_DIGITS]))
     first = activities.active_first().values("agent_id")[: conf.COUNT_LIMIT]
     within = Activity.objects.using(activities.db).filter(OneOf("agent_id", Subquery(first)))
     return within.filter(Q(agent_type__icontains=text) | Q(latest_log_message__icontains=text))

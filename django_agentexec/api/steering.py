@@ -33,7 +33,7 @@ class SteeringView(AgentView):
         except InvalidTransition as refusal:
             state = Activity.objects.values_list("status", flat=True).get(agent_id=found.agent_id)
             raise Conflict(str(refusal), refusal.reason, state) from refusal
-        light = Activity.objects.defer("context", "result", "traceback")
+        light = Activity.objects.light()
         item = ActivityListItemSchema.model_validate(light.get(agent_id=found.agent_id))
         return Response(item.model_dump(mode="json"), status=202)
 

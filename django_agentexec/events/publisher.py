@@ -26,7 +26,6 @@ from ..queues import get_queue
 from ..signals import activity_changed, text_streamed, worker_stopped
 from .hub import tell_this_process, topics_of_this_process
 from .layer import Complaints, shared_layer
-from .reading import HEAVY
 from .topics import Hint, activity_topic, feed_topic, feeds
 
 logger = logging.getLogger(__name__)
@@ -151,7 +150,7 @@ def _feed_hints(changed: Mapping[UUID, int], watched: frozenset[str]) -> list[Hi
     by_topic: dict[str, dict[UUID, int]] = {}
     ids = list(changed)
     for start in range(0, len(ids), MOST_PER_HINT):
-        rows = Activity.objects.filter(pk__in=ids[start : start + MOST_PER_HINT]).defer(*HEAVY)
+        rows = Activity.objects.light().filter(pk__in=ids[start : start + MOST_PER_HINT])
         for row in rows:
             for topic in {feed_topic(audience) for audience in policy.audiences(row)} & watched:
                 by_topic.setdefault(topic, {})[row.agent_id] = changed[row.agent_id]

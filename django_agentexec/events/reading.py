@@ -21,8 +21,6 @@ Json = dict[str, Any]
 
 MOST_LINES = 500  # of one message; further ones follow in the next
 FEED_SIZE = 100
-# No list item shows these, and they can be megabytes.
-HEAVY = ("context", "result", "traceback")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ def read_changes(positions: Mapping[UUID, int], items: Mapping[UUID, int]) -> di
     `positions`: activities whose lines are wanted, after these ids. `items`: activities of feeds, each with its
     newest line as far as known, or 0.
     """
-    rows = Activity.objects.filter(pk__in={*positions, *items}).defer(*HEAVY)
+    rows = Activity.objects.light().filter(pk__in={*positions, *items})
     states = {row.agent_id: State(_item(row), row.updated_at, row.is_active) for row in rows}
     if positions:
         wanted = Q()
@@ -89,10 +87,10 @@ def read_changes(positions: Mapping[UUID, int], items: Mapping[UUID, int]) -> di
 
 def read_feed(visible: ActivityQuerySet, seen: Collection[UUID] = ()) -> list[State]:
     """Return the active activities and the latest finished ones, 100 at most, and what became of those `seen`."""
-    rows = list(visible.active_first().defer(*HEAVY)[:FEED_SIZE])
+    rows = list(visible.light().active_first()[:FEED_SIZE])
     missing = set(seen) - {row.agent_id for row in rows}
     if missing:
-        rows += visible.filter(pk__in=missing).defer(*HEAVY)
+        rows += visible.light().filter(pk__in=missing)
     return [State(_item(row), row.updated_at, row.is_active) for row in rows]
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from .. import activity
-from ..events.reading import HEAVY
 from ..exceptions import ActivityNotFound, InvalidTransition
 from ..models import Activity
 from ..policy import Permission, get_policy
@@ -58,7 +57,7 @@ def feed_of(user: User) -> str:
 def check_activity(user: User, agent_id: UUID, permission: Permission) -> None:
     """Raise `Refused` unless `user` sees this activity, and has the permission for it."""
     policy = get_policy()
-    found = policy.visible(user, Activity.objects.defer(*HEAVY)).filter(pk=agent_id).first()
+    found = policy.visible(user, Activity.objects.light()).filter(pk=agent_id).first()
     if found is None:
         raise Refused(NO_SUCH_ACTIVITY, "not_found", f"There is no activity {agent_id}.")
     if not policy.may(user, permission, found):
@@ -68,7 +67,7 @@ def check_activity(user: User, agent_id: UUID, permission: Permission) -> None:
 def still_visible(user: User, agent_ids: Collection[UUID]) -> set[UUID]:
     """Return those of these activities that `user` may view."""
     policy = get_policy()
-    found = policy.visible(user, Activity.objects.defer(*HEAVY)).filter(pk__in=agent_ids)
+    found = policy.visible(user, Activity.objects.light()).filter(pk__in=agent_ids)
     return {row.agent_id for row in found if policy.may(user, Permission.VIEW, row)}
 
 

@@ -68,7 +68,7 @@ def mermaid_of(views: Sequence[StepView]) -> str:
 
 
 def _row(agent_id: UUID) -> Activity:
-    row = Activity.objects.filter(agent_id=checked_id(agent_id)).defer("context", "result", "traceback").first()
+    row = Activity.objects.light().filter(agent_id=checked_id(agent_id)).first()
     if row is None:
         raise ActivityNotFound(agent_id)
     return row

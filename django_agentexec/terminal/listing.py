@@ -16,8 +16,6 @@ from .selection import add_filters, selected
 from .text import age
 
 HELP = "list activities, active ones first"
-# A list shows none of these, and they can be megabytes.
-HEAVY = ("context", "result", "traceback")
 HEADER = ["id", "status", "%", "task", "age", "message"]
 
 
@@ -43,7 +41,7 @@ def run(out: Output, options: dict[str, Any]) -> int:
 
 def listed(activities: ActivityQuerySet, limit: int) -> ActivityListSchema:
     """Return the first `limit` of `activities` as a page; two queries."""
-    items = [ActivityListItemSchema.model_validate(one) for one in activities.active_first().defer(*HEAVY)[:limit]]
+    items = [ActivityListItemSchema.model_validate(one) for one in activities.light().active_first()[:limit]]
     total = activities.bounded_count(conf.COUNT_LIMIT + 1)
     return ActivityListSchema(
         items=items,

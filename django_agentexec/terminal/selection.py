@@ -10,9 +10,9 @@ from uuid import UUID
 
 from ..activity.writer import database
 from ..exceptions import ActivityNotFound, InvalidOption
+from ..ids import HEX_DIGITS, id_range
 from ..models import Activity, ActivityQuerySet, Status
 
-_HEX_DIGITS = 32
 _NAMED = 3  # candidates that an ambiguous beginning is answered with
 
 
@@ -59,10 +59,9 @@ def find(text: str) -> UUID:
     Raises `ActivityNotFound`, and `InvalidOption` if several begin so.
     """
     digits = text.strip().lower().replace("-", "")
-    if not re.fullmatch(rf"[0-9a-f]{{1,{_HEX_DIGITS}}}", digits):
+    if not re.fullmatch(rf"[0-9a-f]{{1,{HEX_DIGITS}}}", digits):
         raise ActivityNotFound(repr(text))
-    first, last = UUID(digits.ljust(_HEX_DIGITS, "0")), UUID(digits.ljust(_HEX_DIGITS, "f"))
-    same = Activity.objects.using(database()).filter(agent_id__gte=first, agent_id__lte=last).order_by("agent_id")
+    same = Activity.objects.using(database()).filter(agent_id__range=id_range(digits)).order_by("agent_id")
     found = list(same.values_list("agent_id", flat=True)[: _NAMED + 1])
     if not found:
         raise ActivityNotFound(text)

@@ -14,7 +14,6 @@ from ..activity.writer import database
 from ..models import Activity
 from ..monitoring import OverviewSchema, QueueSchema, WorkerSchema
 from ..schemas import ActivityListItemSchema
-from .listing import HEAVY
 from .text import age, one_line, table
 
 RUNS_HEADER = ["status", "task", "%", "age", "message"]
@@ -47,7 +46,7 @@ class Snapshot:
 
 def take(limit: int) -> Snapshot:
     """Return how things stand, with up to `limit` active runs. Raises Django's `DatabaseError`."""
-    rows = Activity.objects.using(database()).defer(*HEAVY)
+    rows = Activity.objects.using(database()).light()
     # What runs, the newest first; then what waits, the oldest first. Both as an index has them, at any backlog.
     active = list(rows.running().order_by("-agent_id")[:limit])
     active += rows.queued().order_by("agent_id")[: limit - len(active)]

@@ -13,7 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_agentexec import activity
-from django_agentexec.admin.filters import first_id, task_names
+from django_agentexec.admin.filters import task_names
+from django_agentexec.ids import first_id
 from django_agentexec.models import Activity, Status
 from tests.admin_pages import ALL, CHANGE_LIST, TENANTS, fill, listed, signed_in
 from tests.rows import start
