@@ -1,0 +1,31 @@
+"""Dramatiq."""
+
+from __future__ import annotations
+
+import dramatiq
+from dramatiq.brokers.redis import RedisBroker
+
+from benchmarks.peers import handlers
+from benchmarks.peers.base import Arguments, BasePeer, Purpose, redis_url
+
+dramatiq.set_broker(RedisBroker(url=redis_url()))
+
+nothing = dramatiq.actor(handlers.nothing, actor_name="nothing")
+wait = dramatiq.actor(handlers.wait, actor_name="wait")
+TASKS = {"nothing": nothing, "wait": wait}
+
+
+class Peer(BasePeer):
+    settings = {
+        "calls": "8 threads per process, as by default, no result backend",
+        "waits": "threads as the slots",
+        "kills": "heartbeat_timeout 60 s and maintenance by chance, as by default",
+    }
+
+    def enqueue(self, task: str, arguments: Arguments) -> None:
+        for argument in arguments:
+            TASKS[task].send(*argument)
+
+    def commands(self, purpose: Purpose, processes: int, slots: int) -> list[list[str]]:
+        threads = 8 if purpose == "calls" else slots
+        return [["dramatiq", "benchmarks.peers.dramatiq", "--processes", str(processes), "--threads", str(threads)]]

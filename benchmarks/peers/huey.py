@@ -1,0 +1,35 @@
+"""Huey."""
+
+from __future__ import annotations
+
+from huey import RedisHuey
+
+from benchmarks.peers import handlers
+from benchmarks.peers.base import Arguments, BasePeer, Purpose, redis_url
+
+huey = RedisHuey("benchmark", url=redis_url(), results=False)
+
+nothing = huey.task(name="nothing")(handlers.nothing)
+wait = huey.task(name="wait")(handlers.wait)
+TASKS = {"nothing": nothing, "wait": wait}
+
+
+class Peer(BasePeer):
+    settings = {
+        "calls": "2 consumers with 4 threads, results off",
+        "waits": "2 consumers with a greenlet per slot, results off",
+        "kills": "threads; it has no acknowledgment",
+    }
+
+    def enqueue(self, task: str, arguments: Arguments) -> None:
+        for argument in arguments:
+            TASKS[task](*argument)
+
+    def commands(self, purpose: Purpose, processes: int, slots: int) -> list[list[str]]:
+        arguments = ["benchmarks.peers.huey.huey", "--quiet"]
+        if purpose == "waits":
+            # "Using gevent": all must be patched before the rest is imported, which huey_consumer leaves to others.
+            patched = ["python", "-m", "gevent.monkey", "--module", "huey.bin.huey_consumer"]
+            return [[*patched, *arguments, "-w", str(slots), "-k", "greenlet"]] * processes
+        workers = 4 if purpose == "calls" else slots
+        return [["huey_consumer", *arguments, "-w", str(workers), "-k", "thread"]] * processes
