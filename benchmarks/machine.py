@@ -28,7 +28,7 @@ def machine() -> dict[str, Any]:
 def versions(redis_url: str) -> dict[str, str]:
     """Return the versions of this project's packages and of the Redis server."""
     with Redis.from_url(redis_url) as client:
-        server: dict[str, Any] = client.info("server")  # type: ignore[assignment]  # an awaitable only in asyncio
+        server: Any = client.info("server")
     name = str(server.get("server_name", "redis"))
     return {name: str(server.get(f"{name}_version", "")), **{package: version(package) for package in PACKAGES}}
 

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from django.db.models import Max, Min
 
@@ -35,8 +36,9 @@ def idle_latency(samples: int = 300) -> Figures:
         for _ in range(scaled(samples)):
             called = time.time_ns()
             handle = clock.enqueue(Nothing())
-            until(lambda agent_id=handle.agent_id: Activity.objects.finished().filter(pk=agent_id).exists())
-            waits.append((Activity.objects.get(pk=handle.agent_id).result - called) / 1e6)
+            until(Activity.objects.finished().filter(pk=handle.agent_id).exists)
+            started: Any = Activity.objects.get(pk=handle.agent_id).result
+            waits.append((started - called) / 1e6)
     return {"p50_ms": statistics.median(waits), "p99_ms": statistics.quantiles(waits, n=100)[98]}
 
 
@@ -158,7 +160,7 @@ def cancel_latency(samples: int = 30) -> Figures:
         for number in range(scaled(samples)):
             path = Path(folder) / str(number)
             handle = canceled.enqueue(Canceled(path=str(path)))
-            until(lambda agent_id=handle.agent_id: Activity.objects.running().filter(pk=agent_id).exists())
+            until(Activity.objects.running().filter(pk=handle.agent_id).exists)
             called = time.time_ns()
             activity.cancel(handle.agent_id)
             until(path.exists)

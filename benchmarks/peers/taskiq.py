@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from taskiq_redis import ListQueueBroker, RedisStreamBroker
 
 from benchmarks.peers import handlers
@@ -21,7 +23,7 @@ async def wait(number: int, seconds: float) -> None:
     await handlers.async_wait(number, seconds)
 
 
-TASKS = {"nothing": nothing, "wait": wait}
+TASKS: dict[str, Any] = {"nothing": nothing, "wait": wait}
 
 
 class Peer(AsyncPeer):
@@ -35,7 +37,7 @@ class Peer(AsyncPeer):
         await broker.startup()
 
     async def send(self, task: str, argument: tuple[int | float, ...]) -> None:
-        await TASKS[task].kiq(*argument)  # type: ignore[call-overload]  # two tasks with different parameters
+        await TASKS[task].kiq(*argument)
 
     def commands(self, purpose: Purpose, processes: int, slots: int) -> list[list[str]]:
         worker = ["taskiq", "worker", "benchmarks.peers.taskiq:broker", "--log-level", "ERROR"]
