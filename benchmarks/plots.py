@@ -120,7 +120,8 @@ def recovery(report: Report) -> Figure | None:
 def claim_cost(report: Report) -> Figure | None:
     """Draw the cost of a claim over the number of lock keys."""
     counts = (100, 1_000, 10_000, 100_000)
-    figure, axes = plt.subplots(figsize=(WIDTH, 2.8), layout="constrained")
+    canvas: tuple[Figure, Axes] = plt.subplots(figsize=(WIDTH, 2.8), layout="constrained")
+    figure, axes = canvas
     highest = 0.0
     for name, marker in zip(OWN, "os", strict=True):
         values = [report.median(name, "claim_cost", f"ms_at_{count}_keys") for count in counts]
