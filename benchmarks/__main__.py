@@ -104,6 +104,8 @@ def _measure(report: Report, side: Side, figure: str, run: int) -> None:
         report.failures.append(f"{side.name} {figure}")
         return
     report.add(side.name, figure, figures)
+    if not figures:
+        return
     shown = "  ".join(f"{key} {'-' if value is None else f'{value:,.2f}'}" for key, value in figures.items())
     print(f"  {run + 1}  {figure:<16} {side.name:<12} {shown}", flush=True)
 

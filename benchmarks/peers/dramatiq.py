@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
+from redis import ConnectionPool, Redis
 
 from benchmarks.peers import handlers
-from benchmarks.peers.base import Arguments, BasePeer, Purpose, redis_url
+from benchmarks.peers.base import Arguments, BasePeer, Purpose, redis_url, slots
 
-dramatiq.set_broker(RedisBroker(url=redis_url()))
+# Each thread acknowledges in a connection of its own; a pool of redis-py 8 has 100 by default.
+pool = ConnectionPool.from_url(redis_url(), max_connections=slots() + 20)
+dramatiq.set_broker(RedisBroker(client=Redis(connection_pool=pool)))
 
 nothing = dramatiq.actor(handlers.nothing, actor_name="nothing")
 wait = dramatiq.actor(handlers.wait, actor_name="wait")

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.peers.base import PURPOSE_VARIABLE, SLOTS_VARIABLE, BasePeer, Purpose
 from benchmarks.peers.tally import Tally
 
-GRACE = 20.0  # seconds that a fleet has to end by itself
+GRACE = 8.0  # seconds that a fleet has to end by itself
 
 
 class Fleet:

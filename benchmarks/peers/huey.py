@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from huey import RedisHuey
+from redis import ConnectionPool
 
 from benchmarks.peers import handlers
-from benchmarks.peers.base import Arguments, BasePeer, Purpose, redis_url
+from benchmarks.peers.base import Arguments, BasePeer, Purpose, redis_url, slots
 
-huey = RedisHuey("benchmark", url=redis_url(), results=False)
+# Each worker blocks in a connection of its own; a pool of redis-py 8 has 100 by default.
+pool = ConnectionPool.from_url(redis_url(), max_connections=slots() + 20)
+huey = RedisHuey("benchmark", connection_pool=pool, results=False)
 
 nothing = huey.task(name="nothing")(handlers.nothing)
 wait = huey.task(name="wait")(handlers.wait)

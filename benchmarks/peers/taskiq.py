@@ -7,10 +7,13 @@ from typing import Any
 from taskiq_redis import ListQueueBroker, RedisStreamBroker
 
 from benchmarks.peers import handlers
-from benchmarks.peers.base import AsyncPeer, Purpose, purpose, redis_url
+from benchmarks.peers.base import AsyncPeer, Purpose, purpose, redis_url, slots
 
 # The README of taskiq-redis: of its brokers, only the one on streams acknowledges; that on lists is the faster one.
-broker = (RedisStreamBroker if purpose() == "kills" else ListQueueBroker)(redis_url())
+broker = (RedisStreamBroker if purpose() == "kills" else ListQueueBroker)(
+    redis_url(),
+    max_connection_pool_size=slots() + 20,  # one per task that acknowledges at the same time
+)
 
 
 @broker.task(task_name="nothing")
