@@ -55,7 +55,7 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="*", default=[], metavar="FIGURE", choices=[*OWN_FIGURES, []])
+    parser.add_argument("--only", nargs="*", default=[], metavar="FIGURE", choices=OWN_FIGURES)
     parser.add_argument("--database", choices=DATABASES, nargs="*", default=list(DATABASES))
     parser.add_argument("--peers", nargs="*", metavar="NAME", help="of those installed; all, if not given")
     parser.add_argument("--runs", type=int, default=3)

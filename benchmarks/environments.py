@@ -52,8 +52,11 @@ def _pip(python: Path, *arguments: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("peers", nargs="*", choices=[*PEERS, []], help="all, if none is named")
-    for peer in parser.parse_args().peers or PEERS:
+    parser.add_argument("peers", nargs="*", metavar="NAME", help=f"of {', '.join(PEERS)}; all, if none is named")
+    peers = parser.parse_args().peers or PEERS
+    if unknown := set(peers) - set(PEERS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(PEERS)}")
+    for peer in peers:
         print(f"Installing {peer} into {FOLDER.name}/{peer}", flush=True)
         install(peer)
     install_plots()

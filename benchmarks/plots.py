@@ -17,12 +17,12 @@ matplotlib.use("svg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from benchmarks.report import OWN, Report
 from benchmarks.table import TITLES, number
 
-OURS, PEERS, INK, FAINT = "#0067b1", "#8c8c8c", "#222222", "#dddddd"
+OURS, PEERS, INK, FAINT = "#0067b1", "#757575", "#222222", "#dddddd"
 STYLE = {
     "svg.hashsalt": "agentexec",  # else ids are random
     "svg.fonttype": "none",  # text stays text: small files
@@ -37,6 +37,7 @@ STYLE = {
     "axes.facecolor": "white",
 }
 WIDTH = 7.2  # inches
+CLAIMED = (100, 1_000, 10_000, 100_000)  # lock keys
 Named = tuple[str, float]
 
 
@@ -118,28 +119,26 @@ def recovery(report: Report) -> Figure | None:
 
 
 def claim_cost(report: Report) -> Figure | None:
-    """Draw the cost of a claim over the number of lock keys."""
-    counts = (100, 1_000, 10_000, 100_000)
+    """Draw the cost of a claim over the number of lock keys; no database has part in it."""
+    name = next((name for name in report.names() if name in OWN), "")
+    marks = [(count, f"{count:,}", report.median(name, "claim_cost", f"ms_at_{count}_keys")) for count in CLAIMED]
+    beside = report.median(name, "claim_cost", "ms_beside_foreign_keys")
+    marks.append((CLAIMED[-1] * 10, "100,000 beside\n1,000,000 of others", beside))
+    known = [(count, label, value) for count, label, value in marks if value is not None]
+    if not known:
+        return None
     canvas: tuple[Figure, Axes] = plt.subplots(figsize=(WIDTH, 2.8), layout="constrained")
     figure, axes = canvas
-    highest = 0.0
-    for name, marker in zip(OWN, "os", strict=True):
-        values = [report.median(name, "claim_cost", f"ms_at_{count}_keys") for count in counts]
-        known = [(count, value) for count, value in zip(counts, values, strict=True) if value is not None]
-        if known:
-            axes.plot(*zip(*known, strict=True), marker=marker, color=OURS, alpha=1 if name == OWN[0] else 0.55)
-            axes.annotate(f"  {TITLES[name]}", known[-1], va="center")
-            highest = max(highest, *(value for _, value in known))
-    if not highest:
-        plt.close(figure)
-        return None
+    counts, labels, values = zip(*known, strict=True)
+    axes.plot(counts, values, marker="o", color=OURS)
+    for count, value in zip(counts, values, strict=True):
+        axes.annotate(number(value), (count, value), xytext=(0, 8), textcoords="offset points", ha="center")
     axes.set_xscale("log")
-    axes.set_xlim(70, 2_500_000)
-    axes.set_xticks(counts, [f"{count:,}" for count in counts])
+    axes.set_xticks(counts, labels)
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_ylim(0, highest * 1.5)
+    axes.set_ylim(0, max(values) * 1.4)
     axes.set_xlabel("lock keys, all but one busy")
-    _dress(axes, "One claim, ms (flat is good)")
+    _dress(figure, axes, "One claim, ms (flat is good)")
     axes.grid(axis="y", color=FAINT, linewidth=0.6)
     return figure
 
@@ -203,8 +202,8 @@ def _pairs(report: Report, keys: Sequence[tuple[str, str, str]], title: str, is_
 
 def _label_ends(axes: Axes, ends: list[float], place: int) -> None:
     """Write the numbers outside, left of the lower and right of the higher; of one alone, right of it."""
-    for end in ends:
-        is_left = len(ends) > 1 and end == min(ends)
+    for place_among, end in enumerate(sorted(ends)):
+        is_left = len(ends) > place_among + 1
         axes.annotate(
             number(end),
             (end, place),
@@ -230,13 +229,12 @@ def _canvas(names: list[str], title: str) -> tuple[Figure, Axes]:
         label.set_color(OURS if name in OWN else INK)
         label.set_fontweight("bold" if name in OWN else "normal")
     axes.xaxis.set_visible(False)  # every value is written beside its mark
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-    _dress(axes, title)
+    _dress(figure, axes, title)
     return figure, axes
 
 
-def _dress(axes: Axes, title: str) -> None:
-    axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+def _dress(figure: Figure, axes: Axes, title: str) -> None:
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     for side in ("top", "right", "bottom"):
         axes.spines[side].set_visible(False)
 
