@@ -8,12 +8,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
+import sys
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("figure")
     figure = parser.parse_args().figure
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the pool ends, too
     os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
     import django
 

@@ -1,6 +1,7 @@
 """Measure one figure of one peer, in the environment where it is installed: `python -m benchmarks.peers NAME FIGURE`.
 
 Prints the figures as JSON. `benchmarks.environments` calls this; the address of the server is in the environment.
+BENCHMARK_VERBOSE=1 shows what the workers say.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from arq import create_pool
 from arq.connections import RedisSettings
 
 from benchmarks.peers import handlers
-from benchmarks.peers.base import AsyncPeer, Purpose, redis_url, slots
+from benchmarks.peers.base import AsyncPeer, Purpose, fleet_slots, redis_url
 
 REDIS = RedisSettings.from_dsn(redis_url())
 
@@ -24,7 +24,7 @@ async def wait(context: dict[str, Any], number: int, seconds: float) -> None:
 class WorkerSettings:
     functions = [nothing, wait]
     redis_settings = REDIS
-    max_jobs = slots()
+    max_jobs = fleet_slots()
     keep_result = 0  # else each end writes a result that nobody reads
     poll_delay = 0.05  # 0.5 by default: a tenth of its latency, and ten times its idle commands
     log_results = False

@@ -77,11 +77,11 @@ def redis_url() -> str:
     return os.environ[URL_VARIABLE]
 
 
-def purpose() -> str:
+def fleet_purpose() -> str:
     """Return, in a worker, what its fleet was started for."""
     return os.environ.get(PURPOSE_VARIABLE, "calls")
 
 
-def slots() -> int:
+def fleet_slots() -> int:
     """Return, in a worker, how many tasks a process is to run at once."""
     return int(os.environ.get(SLOTS_VARIABLE, "100"))

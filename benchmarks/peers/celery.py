@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import Celery
 
 from benchmarks.peers import handlers
-from benchmarks.peers.base import Arguments, BasePeer, Purpose, purpose, redis_url
+from benchmarks.peers.base import Arguments, BasePeer, Purpose, fleet_purpose, redis_url
 
 BROKER = redis_url().replace("unix://", "redis+socket://").replace("?db=", "?virtual_host=")
 
@@ -13,10 +13,10 @@ app = Celery("benchmark", broker=BROKER)
 app.conf.update(
     task_ignore_result=True,  # "Tips and best practices: ignore results you don't want"
     # "Optimizing, prefetch limits": one task ahead where tasks are long, 50 to 150 where they are short.
-    worker_prefetch_multiplier=64 if purpose() == "calls" else 1,
+    worker_prefetch_multiplier=64 if fleet_purpose() == "calls" else 1,
     # "Optimizing, reserve one task at a time", and "Tasks, reject on worker lost": to survive a kill.
-    task_acks_late=purpose() == "kills",
-    task_reject_on_worker_lost=purpose() == "kills",
+    task_acks_late=fleet_purpose() == "kills",
+    task_reject_on_worker_lost=fleet_purpose() == "kills",
     broker_connection_retry_on_startup=True,
     worker_hijack_root_logger=False,
 )

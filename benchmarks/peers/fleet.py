@@ -67,7 +67,7 @@ class Fleet:
             except subprocess.TimeoutExpired:
                 pass
             finally:
-                _kill_session(process.pid)
+                _kill_group(process.pid)
                 process.wait()
 
 
@@ -133,7 +133,7 @@ def _from_this_environment(command: list[str]) -> list[str]:
     return [str(Path(sys.executable).parent / command[0]), *command[1:]]
 
 
-def _kill_session(leader: int) -> None:
+def _kill_group(leader: int) -> None:
     """Kill what is left of a command: its whole process group."""
     try:
         os.killpg(leader, signal.SIGKILL)

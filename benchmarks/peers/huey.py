@@ -6,10 +6,10 @@ from huey import RedisHuey
 from redis import ConnectionPool
 
 from benchmarks.peers import handlers
-from benchmarks.peers.base import Arguments, BasePeer, Purpose, redis_url, slots
+from benchmarks.peers.base import Arguments, BasePeer, Purpose, fleet_slots, redis_url
 
 # Each worker blocks in a connection of its own; a pool of redis-py 8 has 100 by default.
-pool = ConnectionPool.from_url(redis_url(), max_connections=slots() + 20)
+pool = ConnectionPool.from_url(redis_url(), max_connections=fleet_slots() + 20)
 huey = RedisHuey("benchmark", connection_pool=pool, results=False)
 
 nothing = huey.task(name="nothing")(handlers.nothing)

@@ -9,7 +9,7 @@ from saq import Job
 from saq.queue.redis import RedisQueue
 
 from benchmarks.peers import handlers
-from benchmarks.peers.base import AsyncPeer, Purpose, redis_url, slots
+from benchmarks.peers.base import AsyncPeer, Purpose, fleet_slots, redis_url
 
 queue = RedisQueue(redis.Redis.from_url(redis_url()), name="benchmark")
 
@@ -22,7 +22,8 @@ async def wait(context: dict[str, Any], *, number: int, seconds: float) -> None:
     await handlers.async_wait(number, seconds)
 
 
-settings = {"queue": queue, "functions": [nothing, wait], "concurrency": slots()}
+# "Getting started": a settings dictionary; concurrency is 10 by default, too few for tasks that wait.
+settings = {"queue": queue, "functions": [nothing, wait], "concurrency": fleet_slots()}
 NAMES = ("number", "seconds")
 
 
