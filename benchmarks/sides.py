@@ -20,7 +20,17 @@ OWN_FIGURES = (
     *("idle_commands", "cancel_latency", "memory", "recovery", "list_million", "websocket_fanout"),
 )
 PEER_FIGURES = (
-    *("idle_latency", "concurrency", "concurrency_500", "drain", "enqueue", "idle_commands", "memory", "recovery"),
+    *(
+        "idle_latency",
+        "concurrency",
+        "concurrency_500",
+        "drain",
+        "keyed_drain",
+        "enqueue",
+        "idle_commands",
+        "memory",
+        "recovery",
+    ),
 )
 
 

@@ -30,6 +30,9 @@ class BasePeer(ABC):
     slots_are_processes: ClassVar[bool] = False
     """Whether a process runs one task at a time in every mode: then hundreds of slots are not measured."""
 
+    has_keys: ClassVar[bool] = False
+    """Whether tasks with one key can be kept from running at the same time, without failing or polling."""
+
     def open(self) -> None:  # noqa: B027  # most need nothing
         """Prepare to enqueue, as an application does when it starts."""
 
@@ -40,6 +43,10 @@ class BasePeer(ABC):
     def enqueue_many(self, task: str, arguments: Arguments) -> None:
         """Enqueue all by one call, where the peer has such a call."""
         self.enqueue(task, arguments)
+
+    def enqueue_keyed(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Enqueue `nothing(number)` under a key for each pair of both, where the peer has keys."""
+        raise NotImplementedError
 
     @abstractmethod
     def commands(self, purpose: Purpose, processes: int, slots: int) -> list[list[str]]:

@@ -69,6 +69,27 @@ def drain(bench: Bench) -> Figures:
     """Handlers that do nothing, per second, by 2 processes: from when both are at work, for at most 15 s."""
     count = 8_000 if bench.is_quick else 20_000
     bench.peer.enqueue_many("nothing", [(number,) for number in range(count)])
+    return {"per_second": _drained_per_second(bench, count)}
+
+
+def keyed_drain(bench: Bench) -> Figures:
+    """The same with 1,000 keys and 5 tasks each; and how many keys were not served in order."""
+    if not bench.peer.has_keys:
+        return {}
+    keys = 200 if bench.is_quick else 1_000
+    bench.peer.enqueue_keyed([(number, number % keys) for number in range(keys * 5)])
+    rate = _drained_per_second(bench, keys * 5)
+    last: dict[int, int] = {}
+    broken = set()
+    for record in bench.tally.records():
+        key = record.number % keys
+        if record.number < last.get(key, -1):
+            broken.add(key)
+        last[key] = record.number
+    return {"per_second": rate, "keys_out_of_order": len(broken)}
+
+
+def _drained_per_second(bench: Bench, count: int) -> float:
     with fleet(bench.peer, "calls"):
         _must(until(lambda: len(bench.tally) > 0))
         until(lambda: len(bench.tally) >= count, timeout=15)
@@ -80,7 +101,7 @@ def drain(bench: Bench) -> Figures:
         raise RuntimeError("One process did all; the other did not start in time.")
     began = max(firsts.values())
     ends = [record.at for record in records if record.at > began]
-    return {"per_second": len(ends) / (max(ends) - began) * 1e9}
+    return len(ends) / (max(ends) - began) * 1e9
 
 
 def enqueue(bench: Bench) -> Figures:
@@ -165,6 +186,7 @@ FIGURES: dict[str, tuple[Callable[[Bench], Figures], Purpose]] = {
     "concurrency": (concurrency, "waits"),
     "concurrency_500": (concurrency_500, "waits"),
     "drain": (drain, "calls"),
+    "keyed_drain": (keyed_drain, "calls"),
     "enqueue": (enqueue, "calls"),
     "idle_commands": (idle_commands, "calls"),
     "memory": (memory, "calls"),
