@@ -19,7 +19,8 @@ RETRY = Retry(max=3)
 
 class Peer(BasePeer):
     settings = {
-        "calls": "worker pool of SimpleWorkers (no fork per job), result_ttl=0; bulk by enqueue_many; a RateLimit of 1 per key",
+        "calls": "worker pool of SimpleWorkers (no fork per job), result_ttl=0; bulk by enqueue_many;"
+        " a RateLimit of 1 per key",
         "kills": "forking workers with one job each, Retry(max=3); the processes of 4 jobs are killed",
     }
     has_bulk = True
