@@ -156,6 +156,8 @@ def draw(report: Report, folder: Path) -> list[Path]:
         for name, plot in PLOTS.items():
             figure = plot(report)
             if figure is not None:
+                if report.quick:
+                    figure.text(0.99, 0.99, "a quick run: rough", ha="right", va="top", fontsize=8)
                 path = folder / f"{name}.svg"
                 figure.savefig(path, metadata={"Date": None, "Creator": None})
                 plt.close(figure)

@@ -62,8 +62,9 @@ OURS = (
     Row("first page of the REST list, 1,000,000 rows, in the database, ms", "list_million", "all_page_ms", "low"),
     Row("its bounded count, ms", "list_million", "all_count_ms", "low"),
 )
-# Of what is compared, these have no counterpart in a peer: their ids alone are no task.
-WITHOUT_RATIO = {"one_by_one_without_row_per_second", "bulk_without_row_per_second", "not_done", "keys_out_of_order"}
+COUNTS = {"not_done", "keys_out_of_order"}
+# Of what is compared, ids alone have no counterpart in a peer, and counts of what is wrong are no matter of degree.
+WITHOUT_RATIO = {"one_by_one_without_row_per_second", "bulk_without_row_per_second", *COUNTS}
 
 
 def number(value: float) -> str:
@@ -80,7 +81,7 @@ def cell(report: Report, side: str, row: Row) -> str:
     """Return what the table shows of a side."""
     value = report.median(side, row.figure, row.key)
     if value is not None:
-        return number(value)
+        return f"{value:g}" if row.key in COUNTS else number(value)
     if None in report.sides.get(side, {}).get(row.figure, {}).get(row.key, []):
         return f"> {number(report.median(side, row.figure, 'limit_s') or 0)}"
     return NONE
@@ -165,10 +166,10 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 def page(report: Report, text: str) -> str:
     """Return the text of the page with what is between its markers made anew."""
-    marked = re.compile(r"(<!-- figures -->\n).*?(\n<!-- end of the figures -->)", re.DOTALL)
+    marked = re.compile(r"(<!-- figures -->\n).*?(<!-- end of the figures -->)", re.DOTALL)
     if not marked.search(text):
         raise ValueError("The page has no markers <!-- figures --> and <!-- end of the figures -->.")
-    return marked.sub(lambda match: f"{match[1]}{markdown(report)}{match[2]}", text)
+    return marked.sub(lambda match: f"{match[1]}{markdown(report)}\n{match[2]}", text)
 
 
 def publish(report: Report) -> None:

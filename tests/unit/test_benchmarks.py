@@ -99,6 +99,13 @@ def test_a_page_keeps_what_is_outside_its_markers(report: Report) -> None:
     assert made == f"before\n<!-- figures -->\n{table.markdown(report)}\n<!-- end of the figures -->\nafter\n"
 
 
+def test_an_empty_page_is_filled(report: Report) -> None:
+    made = table.page(report, "<!-- figures -->\n<!-- end of the figures -->\n")
+    assert (
+        made == table.page(report, made) == f"<!-- figures -->\n{table.markdown(report)}\n<!-- end of the figures -->\n"
+    )
+
+
 def test_a_page_without_markers_is_refused(report: Report) -> None:
     with pytest.raises(ValueError, match="no markers"):
         table.page(report, "nothing")
