@@ -24,3 +24,14 @@ def test_no_link_is_broken() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_guarantee_names_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "guarantees.md").read_text()
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    judges = re.findall(r"^def (\w+)\(history: History\)", (ROOT / "tests/chaos/judgment.py").read_text(), re.MULTILINE)
+    promises = page[: page.index("## Under which configuration")]
+
+    named = set(re.findall(r"`(test_\w+)`", promises))
+    assert [name for name in sorted(named) if f"def {name}(" not in tests] == []
+    assert [judge for judge in judges if not judge.startswith("_") and f"`{judge}`" not in promises] == []
