@@ -25,6 +25,7 @@ def collect(events: Sequence[Event], processes_left: Sequence[str], exit_codes: 
         rows=list(_rows()),
         lines=list(_lines()),
         lease=conf.LEASE,
+        started_message=conf.ACTIVITY_MESSAGE_STARTED,
         max_crashes=conf.MAX_CRASHES,
         keys_left={key: queue.client.ttl(key) for key in keys},
         queue_keys=[f"{{{conf.KEY_PREFIX}:{QUEUE}}}:{name}" for name in KEYS],
@@ -34,11 +35,24 @@ def collect(events: Sequence[Event], processes_left: Sequence[str], exit_codes: 
     )
 
 
-ROW = ("agent_id", "context", "agent_type", "status", "lock_key", "retries", "max_retries", "crashes", "fence", "result")
+ROW = (
+    "agent_id",
+    "context",
+    "agent_type",
+    "status",
+    "lock_key",
+    "retries",
+    "max_retries",
+    "crashes",
+    "fence",
+    "result",
+)
 
 
 def _rows() -> Iterator[Row]:
-    for agent_id, context, *values, error in Activity.objects.order_by("agent_id").values_list(*ROW, "error").iterator():
+    for agent_id, context, *values, error in (
+        Activity.objects.order_by("agent_id").values_list(*ROW, "error").iterator()
+    ):
         yield Row(str(agent_id), context.get("name", ""), *values, error)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import tempfile
 import time
 from collections import Counter
@@ -145,7 +146,8 @@ class Run:
         self.exit_codes = {
             "the producers": codes,
             "the pools, stopped in peace,": [code for pool in self.stage.pools for code in pool.codes],
-            "a pool, stopped in chaos,": [code for code in mid_run if code not in (0, 3)],
+            # It may have had to kill a frozen process, or not yet have begun.
+            "a pool, stopped in chaos,": [code for code in mid_run if code not in (0, 3, -signal.SIGTERM)],
         }
         self.report.pools = {"stopped": mid_run, "ended by themselves": [c for p in self.stage.pools for c in p.ended]}
         self.left_over = zombies + self._wait_for_the_last()

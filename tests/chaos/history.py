@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -81,6 +81,8 @@ class History:
     lines: Sequence[Line] = ()
     lease: float = 3.0
     max_crashes: int = 3
+    started_message: str = "Task started."
+    """What the log says when an attempt begins."""
     keys_left: Mapping[str, int] = field(default_factory=dict)
     """Seconds until each of Redis's keys vanishes; -1 if it never does."""
     queue_keys: Sequence[str] = ()
@@ -122,6 +124,11 @@ class History:
         return [_execution(start, ends, deaths) for start in self.of("start")]
 
     @cached_property
+    def starts_in_log(self) -> Counter[str]:
+        """How often the log of each activity, by id, tells of a start: also where the handler was not reached."""
+        return Counter(line.agent_id for line in self.lines if line.message == self.started_message)
+
+    @cached_property
     def executions_of(self) -> dict[str, list[Execution]]:
         """The runs of each activity, by id, in the order of their starts."""
         found: dict[str, list[Execution]] = defaultdict(list)
@@ -153,6 +160,4 @@ def _execution(start: Event, ends: Mapping[tuple[str, int, int], Event], deaths:
     end = ends.get((start.agent_id, start.fence, start.pid))
     died = deaths.get(start.pid, FOREVER)
     at, how = (end.at, end.kind) if end else (died, "died" if died < FOREVER else "")
-    return Execution(
-        start.name, start.agent_id, start.detail, start.fence, start.pid, start.pool, start.at, at, how
-    )
+    return Execution(start.name, start.agent_id, start.detail, start.fence, start.pid, start.pool, start.at, at, how)

@@ -83,7 +83,9 @@ class Producer:
             key = f"p{self.number}k{line}"
             name = f"{key}-{self.sequences[line]:06}"
             values.setdefault("chance", 0.3)
-        values.setdefault("seconds", self.random.choice([0.0, self.random.uniform(0, 0.05), self.random.uniform(0, 0.3)]))
+        values.setdefault(
+            "seconds", self.random.choice([0.0, self.random.uniform(0, 0.05), self.random.uniform(0, 0.3)])
+        )
         return self.agents.Job(name=name, key=key, **values)
 
     def one(self, task: str, *, delay: float | None = None, **values: object) -> None:

@@ -152,9 +152,7 @@ class Strikes:
             numbers = [int(fault.victim / EVERYWHERE * len(places))]
         else:
             numbers = list(range(len(places)))
-        proxies = [
-            proxy for number in numbers for name, proxy in places[number].items() if what in (name, "both")
-        ]
+        proxies = [proxy for number in numbers for name, proxy in places[number].items() if what in (name, "both")]
         for proxy in proxies:
             _disturb(proxy, mode, fault.seconds)
         self._last(fault.seconds)
