@@ -86,8 +86,11 @@ class Run:
         os.environ.update(self.stage.environment(None))
         os.environ.pop("CHAOS_CLOCK", None)
         django.setup()
+        from django.db import connections
+
         call_command("migrate", verbosity=0)
         self.report.versions = _versions()
+        connections.close_all()  # the server will be restarted
         self.stage.start()
 
     def _rage(self) -> None:

@@ -56,7 +56,7 @@ def a_rollback_leaves_nothing(history: History) -> Findings:
 
 
 def a_key_runs_one_at_a_time(history: History) -> Findings:
-    """No handler of a lock key starts before the one before it has ended or died.
+    """No handler of a lock key starts before the one before it has ended, was told to stop, or has died.
 
     Excused is an overlap with a handler that could not be told that its lease was lost: the driver had frozen its
     process before the next one started, and the handler ended within NOTICE of the thaw. Likewise where a handler of
@@ -174,8 +174,8 @@ def no_stale_write_is_accepted(history: History) -> Findings:
 
 
 def every_end_fits_its_history(history: History) -> Findings:
-    """`complete`: the execution of the row's fence returned. `canceled`: somebody canceled, and whoever was told that
-    it is canceled finds it so. `error`: each of max_retries + 1 executions raised, or MAX_CRASHES starts were cut off."""
+    """`complete`: the execution of the row's fence returned. `canceled`: somebody canceled, and whoever was told so
+    finds it so. `error`: max_retries + 1 executions raised, or MAX_CRASHES starts were cut off."""
     asked = {event.agent_id for event in history.of("cancels")}
     told = {event.agent_id for event in history.of("canceled")}
     for row in history.rows:

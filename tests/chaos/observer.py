@@ -108,7 +108,8 @@ class _Server:
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=OFF")
         self._connection.execute(
-            "CREATE TABLE events (at REAL, kind TEXT, name TEXT, agent_id TEXT, pid INT, pool INT, fence INT, detail TEXT)"
+            "CREATE TABLE events (at REAL, kind TEXT, name TEXT, agent_id TEXT, pid INT, pool INT, fence INT, "
+            "detail TEXT)"
         )
         self._connection.execute("CREATE INDEX kinds ON events (kind)")
         self._connection.commit()

@@ -1,4 +1,4 @@
-"""The servers of a chaos run: a PostgreSQL that can be restarted in the middle of everything. (Valkey is the suite's.)"""
+"""The PostgreSQL of a chaos run, which can be restarted in the middle of everything."""
 
 from __future__ import annotations
 

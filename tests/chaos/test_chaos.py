@@ -1,0 +1,48 @@
+"""The short form: half a minute of faults, in processes and on servers of their own; nothing may be found.
+
+`make chaos` is the long form. The seed is printed; `CHAOS_SEED` replays its draws, though not the machine's timing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+LONGEST = 180.0  # seconds; a run takes 60
+
+
+def test_what_is_promised_holds_in_chaos(tmp_path: Path) -> None:
+    seed = os.environ.get("CHAOS_SEED") or str(time.time_ns() % 1_000_000)
+    report = tmp_path / "report.json"
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.chaos"],
+        env={
+            **os.environ,
+            "CHAOS_FORM": "short",
+            "CHAOS_DATABASE": os.environ.get("AGENTEXEC_TEST_DB", "sqlite"),
+            "CHAOS_SEED": seed,
+            "CHAOS_REPORT": str(report),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LONGEST,
+    )
+    print(run.stdout)
+
+    assert run.returncode == 0, run.stdout
+    told = json.loads(report.read_text())
+    assert told["is_clean"]
+    # It was chaos: else the promises were not tried.
+    assert told["faults"]["kill_worker"] >= 1
+    assert told["activities"]["all"] >= 500
+    assert told["activities"].keys() >= {"keyed complete", "failing error", "plain complete"}
+    assert told["observed"]["undone"] > 0
