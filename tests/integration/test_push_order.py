@@ -9,6 +9,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from django.db import connections
 
 from django_agentexec.activity import undelivered
 from django_agentexec.exceptions import QueueUnavailable
@@ -28,6 +29,14 @@ def outage() -> Iterator[mock.Mock]:
 
 def enqueue(number: int, **options: Any) -> Any:
     return keyed.enqueue(Keyed(key="a", number=number), **options).agent_id
+
+
+def enqueue_and_close(number: int) -> None:
+    """Enqueue in a thread, whose database connection nobody else would close."""
+    try:
+        enqueue(number)
+    finally:
+        connections.close_all()
 
 
 def claimed_in_turn(number: int) -> list[Any]:
@@ -84,7 +93,7 @@ def test_while_one_thread_waits_for_the_queue_the_others_do_not_overtake_it() ->
         return real(*arguments)
 
     with mock.patch.object(get_queue(), "enqueue", side_effect=slow):
-        pushes = [threading.Thread(target=enqueue, args=[number]) for number in (2, 3)]
+        pushes = [threading.Thread(target=enqueue_and_close, args=[number]) for number in (2, 3)]
         pushes[0].start()
         assert arrived.wait(10)
         pushes[1].start()
