@@ -44,8 +44,8 @@ def database() -> str:
 class Undecided(OperationalError):
     """The database did not answer a commit: what it holds may have happened or not.
 
-    Whoever tries again gives it to `apply`, which finds out. It can be sure: as long as the commit may still arrive, its
-    transaction has the rows locked.
+    Whoever tries again gives it to `apply`, which finds out, and can be sure: as long as the commit may still arrive,
+    its transaction has the rows locked.
     """
 
     def __init__(self, error: Exception, applied: list[Applied], changes: list[Change], now: datetime) -> None:

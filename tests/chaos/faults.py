@@ -82,8 +82,10 @@ def draw(seed: int, form: Form, lease: float) -> Iterator[Fault]:
     weights = {**WEIGHTS, **form.weights}
     if form.database == "sqlite":
         weights = {name: weight for name, weight in weights.items() if name not in ON_POSTGRESQL_ONLY}
+    # One of each first, so that a short run has seen them all.
+    of_each = source.sample(list(weights), len(weights))
     while True:
-        (kind,) = source.choices(list(weights), list(weights.values()))
+        kind = of_each.pop() if of_each else source.choices(list(weights), list(weights.values()))[0]
         pause, victim = source.uniform(*form.pauses), source.random()
         length, clock = source.random(), source.choice(CLOCKS)
         network, place, mode = source.choice(NETWORK), source.choice(PLACES), source.choice(["fast", "immediate"])

@@ -3,81 +3,27 @@ what is excused is shown beside it."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from tests.chaos.history import History, Line, Row
+from tests.chaos.histories import (
+    COMPLETED,
+    GIVEN_UP,
+    GOOD,
+    enqueued,
+    event,
+    fault,
+    fence,
+    findings,
+    healthy,
+    line,
+    past,
+    ran,
+    the_finding,
+)
 from tests.chaos.judgment import PROMISES, judge
 from tests.chaos.observer import Event
-
-GOOD = Row("id-1", "p0-1", "plain", "complete", fence=5, result={"name": "p0-1", "fence": 5})
-GIVEN_UP = "The worker process died 3 times while running this activity."
-
-
-def event(at: float, kind: str, name: str = "p0-1", agent_id: str = "id-1", **values: Any) -> Event:
-    return Event(at, kind, name, agent_id, **{"pid": 1, "pool": 0, **values})
-
-
-def enqueued(name: str = "p0-1", agent_id: str = "id-1", at: float = 0.0) -> list[Event]:
-    return [event(at, "offers", name, ""), event(at, "enqueued", name, agent_id)]
-
-
-def ran(
-    start: float, end: float, name: str = "p0-1", agent_id: str = "id-1", *, how: str = "returned", **values: Any
-) -> list[Event]:
-    """Return the events of one execution; `how` may be "died"."""
-    values = {"fence": 5, "pid": 1, **values}
-    key = values.pop("key", "")
-    begun = event(start, "start", name, agent_id, detail=key, **values)
-    if how == "died":
-        return [begun, event(end, "gone", "", "", pid=values["pid"])]
-    return [begun, event(end, how, name, agent_id, **values)]
-
-
-def fault(kind: str, since: float, until: float, **values: Any) -> Event:
-    return event(since, "fault", "", "", detail=json.dumps({"kind": kind, "until": until, **values}))
-
-
-def line(number: int, message: str, status: str = "running") -> Line:
-    return Line(number, "id-1", message, status)
-
-
-def fence(number: int, of: int, step: str = "begins") -> Line:
-    return line(number, f"fence={of} {step}")
-
-
-COMPLETED = line(9, "Task completed successfully.", "complete")
-
-
-def past(*events: list[Event] | Event, **values: Any) -> History:
-    flat = [one for some in events for one in (some if isinstance(some, list) else [some])]
-    return History(events=sorted(flat, key=lambda one: one.at), **values)
-
-
-def healthy() -> History:
-    """Return a history that keeps every promise."""
-    return past(
-        enqueued(),
-        ran(1, 2),
-        rows=[GOOD],
-        lines=[line(1, "Task started."), fence(2, 5), COMPLETED],
-        queue_keys=["{agentexec:default}:dead"],
-        keys_left={"{agentexec:default}:dead": -1, "agentexec:count:total": 100, "agentexec:workers": -1},
-        occupied={"pending": 0, "dead": 3},
-        exit_codes={"the pools": [0, 0]},
-    )
-
-
-def findings(promise: str, history: History) -> list[str]:
-    return list(PROMISES[promise](history))
-
-
-def the_finding(promise: str, history: History) -> str:
-    (finding,) = findings(promise, history)
-    return finding
 
 
 def test_a_healthy_run_has_no_findings() -> None:
@@ -130,113 +76,6 @@ def test_a_run_of_what_was_rolled_back_is_found() -> None:
     assert "was run by process 1" in the_finding("a rollback leaves nothing", past(event(0, "undone"), ran(1, 2)))
 
 
-# A key runs one at a time
-
-LATER = {"name": "k-2", "agent_id": "id-2", "pid": 2, "fence": 9, "key": "k"}
-
-
-def overlap(*more: Event, first_end: float = 12.0, later_start: float = 10.0, **first: Any) -> History:
-    """Return a history in which the run of k-1, from 1 on, and that of k-2 overlap."""
-    return past(
-        ran(1, first_end, "k-1", "id-1", key="k", **first),
-        ran(later_start, 20, **LATER),
-        *more,  # type: ignore[arg-type]
-    )
-
-
-ONE = "a key runs one at a time"
-
-
-def test_two_live_runs_of_a_key_are_found() -> None:
-    finding = the_finding(ONE, overlap())
-
-    assert "k-2 (id-2, process 2, fence 9) started at 10.000, while k-1 (id-1, process 1, fence 5)" in finding
-
-
-def test_a_run_that_ends_before_the_next_starts_is_none() -> None:
-    assert findings(ONE, overlap(first_end=9.9)) == []
-
-
-def test_other_keys_do_not_matter() -> None:
-    assert findings(ONE, past(ran(1, 9, "k-1", key="k"), ran(2, 3, "j-1", "id-2", key="j"))) == []
-
-
-def test_a_run_that_dies_is_over() -> None:
-    assert findings(ONE, overlap(first_end=9.9, how="died")) == []
-
-
-def test_a_run_that_never_ended_overlaps_with_all_that_come() -> None:
-    history = past(event(1, "start", "k-1", detail="k", fence=5), ran(10, 20, **LATER))
-
-    assert "ran from 1.000 to inf" in the_finding(ONE, history)
-
-
-def test_a_third_run_is_compared_with_the_first_too() -> None:
-    history = past(ran(1, 30, "k-1", "id-1", key="k"), ran(10, 11, **LATER), ran(20, 21, "k-3", "id-3", pid=3, key="k"))
-
-    assert len(findings(ONE, history)) == 2
-
-
-def test_a_frozen_process_cannot_be_told() -> None:
-    assert findings(ONE, overlap(fault("freeze_worker", 2, 11.5, pid=1))) == []
-
-
-@pytest.mark.parametrize(
-    ("excuse", "why_not"),
-    [
-        (fault("freeze_worker", 2, 11.5, pid=3), "another process was frozen"),
-        (fault("freeze_worker", 2, 8.5, pid=1), "it had long been awake"),
-        (fault("freeze_worker", 10.5, 11.5, pid=1), "it was frozen after the other one had started"),
-        (fault("kill_worker", 2, 11.5, pid=1), "not frozen"),
-        (fault("network", 2, 11.5, places=[0], choice="cut:both"), "a handler can be told without a network"),
-        (fault("freeze_pool", 2, 11.5, pid=1), "its pool was frozen"),
-    ],
-)
-def test_nothing_else_is_an_excuse(excuse: Event, why_not: str) -> None:
-    assert findings(ONE, overlap(excuse)), why_not
-
-
-BLOCKED = [event(2, "blocks", "b", "id-b", pid=1), event(11.5, "unblocks", "b", "id-b", pid=1)]
-
-
-def test_a_blocked_process_that_cannot_reach_the_queue_cannot_be_told() -> None:
-    assert findings(ONE, overlap(*BLOCKED, fault("network", 2, 9, places=[0], choice="cut:both"))) == []
-    assert findings(ONE, overlap(*BLOCKED, fault("flush", 3, 3))) == []
-
-
-def test_a_blocked_process_keeps_its_lease_while_it_reaches_the_queue() -> None:
-    assert the_finding(ONE, overlap(*BLOCKED))
-    assert the_finding(ONE, overlap(*BLOCKED, fault("network", 2, 9, places=[1], choice="cut:both")))
-    assert the_finding(ONE, overlap(*BLOCKED, fault("network", 2, 9, places=[0], choice="cut:database")))
-    assert the_finding(ONE, overlap(*BLOCKED, fault("network", 20, 30, places=[0], choice="cut:valkey")))
-
-
-# A key keeps its order
-
-
-def test_a_run_that_overtakes_is_found() -> None:
-    history = past(
-        enqueued("k-1", "id-1"), enqueued("k-2", "id-2"), ran(1, 2, "k-2", "id-2", key="k"), ran(3, 4, "k-1", key="k")
-    )
-
-    assert "k-2 (id-2) of key k started at 1.000, before k-1 (id-1)" in the_finding("a key keeps its order", history)
-
-
-def test_a_second_start_may_come_after_later_ones() -> None:
-    history = past(
-        *(enqueued("k-1", "id-1"), enqueued("k-2", "id-2"), ran(1, 2, "k-1", key="k", how="raised")),
-        *(ran(3, 4, "k-2", "id-2", key="k"), ran(5, 6, "k-1", key="k", fence=8)),
-    )
-
-    assert findings("a key keeps its order", history) == []
-
-
-def test_whose_enqueue_failed_has_no_place_in_the_order() -> None:
-    history = past(enqueued("k-2", "id-2"), ran(1, 2, "k-2", "id-2", key="k"), ran(3, 4, "k-1", key="k"))
-
-    assert findings("a key keeps its order", history) == []
-
-
 # Effects happen once
 
 
@@ -272,31 +111,6 @@ def test_an_enqueue_that_made_two_rows_is_found() -> None:
     history = past(rows=[replace(GOOD, status="error"), replace(GOOD, agent_id="id-2", status="error")])
 
     assert "p0-1 has 2 rows" in the_finding("effects happen once", history)
-
-
-# No stale write is accepted
-
-STALE = "no stale write is accepted"
-
-
-def test_an_older_fence_behind_a_newer_one_in_the_log_is_found() -> None:
-    history = past(lines=[fence(1, 5), fence(2, 8), fence(3, 5, "farewell")])
-
-    assert "the line 'fence=5 farewell' follows one of fence 8" in the_finding(STALE, history)
-
-
-def test_an_accepted_write_that_was_begun_after_a_newer_start_is_found() -> None:
-    wrote = event(6, "wrote", fence=5, detail="half")
-
-    assert "wrote 'half' with fence 5" in the_finding(STALE, past(ran(1, 9), ran(5, 9, fence=8, pid=2), wrote))
-
-
-def test_a_write_that_was_begun_before_may_be_accepted_late() -> None:
-    assert findings(STALE, past(ran(1, 9), ran(5, 9, fence=8, pid=2), event(4, "wrote", fence=5))) == []
-
-
-def test_a_refused_write_is_as_it_should_be() -> None:
-    assert findings(STALE, past(ran(1, 9), ran(5, 9, fence=8, pid=2), event(6, "refused", fence=5))) == []
 
 
 # Every end fits its history
