@@ -112,5 +112,14 @@ class LeaseKeeper:
 
     def overdue(self) -> list[UUID]:
         """Return what others may run before long, since its lease could not be extended. For any thread."""
-        limit = time.monotonic() - conf.LEASE + min(OVERDUE_MARGIN, conf.LEASE / BEATS_PER_LEASE)
+        limit = _overdue_limit()
         return [agent_id for agent_id, held in list(self._held.items()) if held.extended < limit]
+
+    def is_overdue(self, agent_id: UUID) -> bool:
+        """Whether this one is among the overdue. For any thread."""
+        held = self._held.get(agent_id)
+        return held is not None and held.extended < _overdue_limit()
+
+
+def _overdue_limit() -> float:
+    return time.monotonic() - conf.LEASE + min(OVERDUE_MARGIN, conf.LEASE / BEATS_PER_LEASE)
