@@ -1,7 +1,8 @@
 """Messages that the queue could not be given, kept by the process that had them, to go before its next ones.
 
 Without this, what is enqueued when the queue is back would overtake, within its lock key, what was enqueued while it
-was away and still waits for the reconciler, which finds whatever a process takes with it when it ends.
+was away and still waits for the reconciler, which finds whatever a process takes with it when it ends. What has ended
+meanwhile does no harm: a worker that claims it finds that out in its row.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ def deliver(backend: Queue, queue: str, messages: Sequence[Message]) -> int:
 
     Raises `QueueUnavailable`, having kept them.
     """
-    mine = _deliveries.setdefault(backend, _Deliveries())
-    if not mine.kept.get(queue):
+    mine = _deliveries.get(backend)
+    if mine is None or not mine.kept.get(queue):
         try:
             return backend.enqueue(queue, messages)
         except QueueUnavailable:
-            mine.keep(queue, messages)
+            _deliveries.setdefault(backend, _Deliveries()).keep(queue, messages)
             raise
     # One thread at a time, so that nobody overtakes what another one is about to deliver.
     if not mine.lock.acquire(timeout=conf.REDIS_TIMEOUT):

@@ -23,6 +23,7 @@ from tests.chaos.strikes import Strikes
 
 PROGRESS_EACH = 10.0  # seconds between two lines of progress
 LOOK_EACH = 0.5  # seconds between two looks at the run
+RECYCLED = "it will be replaced"  # in the log of a worker that has reached its limit of memory
 PATIENCE = 4  # times the planned time, after which a run that does not reach its quotas ends
 
 
@@ -40,6 +41,8 @@ class Report:
     faults: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     pools: dict[str, list[int]] = field(default_factory=dict)
+    recycled: int = 0
+    """Workers that were replaced because tasks had leaked memory."""
     schedule: list[dict[str, object]] = field(default_factory=list)
     findings: dict[str, list[str]] = field(default_factory=dict)
     folder: str = ""
@@ -136,7 +139,8 @@ class Run:
         self.strikes.heal()
         codes = self.stage.stop_producers()
         deadline = time.monotonic() + self.form.deadline
-        while self._active() and time.monotonic() < deadline:
+        # A pool that has not come up yet would end by the signal, not by its own decision.
+        while (self._active() or not self.stage.is_up()) and time.monotonic() < deadline:
             time.sleep(0.2)
             self._look_at_pools()
         if left := self._active():
@@ -153,6 +157,7 @@ class Run:
             "a pool, stopped in chaos,": [code for code in mid_run if code not in (0, 3, -signal.SIGTERM)],
         }
         self.report.pools = {"stopped": mid_run, "ended by themselves": [c for p in self.stage.pools for c in p.ended]}
+        self.report.recycled = sum(pool.output().count(RECYCLED) for pool in self.stage.pools)
         self.left_over = zombies + self._wait_for_the_last()
 
     def _look_at_pools(self) -> None:

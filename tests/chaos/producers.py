@@ -22,6 +22,7 @@ KEYS = 15  # lock keys of one producer
 KEPT = 50  # activities that it may still cancel
 PAUSE_AFTER_ERROR = 0.2  # seconds
 LARGEST_BULK = 40
+LEAK = 150  # MB: one leak takes a worker to the limit at which it is replaced
 
 
 class Undo(Exception):
@@ -63,7 +64,7 @@ class Producer:
             (100, lambda: self.one("poison")),
             (100, lambda: self.one("exits", chance=0.5)),
             (60, lambda: self.one("blocking", seconds=float(os.environ["CHAOS_BLOCK"]))),
-            (200, lambda: self.one("leaking", megabytes=20)),
+            (300, lambda: self.one("leaking", megabytes=LEAK)),
         ]
 
     def step(self) -> None:

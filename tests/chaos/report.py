@@ -22,7 +22,9 @@ def as_markdown(report: Report) -> str:
         _table("faults without a victim", report.skipped),
         _table("activities", report.activities),
         _table("observed", report.observed),
-        "Exit codes of pools: " + "; ".join(f"{what} {codes}" for what, codes in report.pools.items()) + ".",
+        "Exit codes of pools: "
+        + "; ".join(f"{what} {codes}" for what, codes in report.pools.items())
+        + f". Workers replaced for their memory: {report.recycled}.",
         "\n".join(_verdict(promise, findings) for promise, findings in report.findings.items()),
     ]
     if report.folder:

@@ -80,6 +80,10 @@ class Pool:
         found = {int(pid) for pid in re.findall(r"as process (\d+)", self.output())}
         return sorted(pid for pid in found if self._stage.is_ours(pid))
 
+    def is_up(self) -> bool:
+        """Whether its present process has started a worker."""
+        return "as process" in self._outputs[-1].read_text(errors="replace")
+
     def output(self) -> str:
         return "".join(path.read_text(errors="replace") for path in self._outputs)
 
@@ -180,6 +184,10 @@ class Stage(ExitStack):
                         stderr=output,
                     )
                 )
+
+    def is_up(self) -> bool:
+        """Whether every pool has begun to supervise."""
+        return all(pool.is_up() for pool in self.pools)
 
     def stop_producers(self) -> list[int]:
         """Let the producers end, and return their exit codes."""
