@@ -14,6 +14,10 @@ from django.dispatch import Signal
 # be deferred, and cost a query when they are read.
 activity_changed = Signal()
 
+# The same for all changes of one commit at once, in order, which costs far less where much happens. Argument:
+# `changes`, a list of (activity, log, operation).
+activities_changed = Signal()
+
 # Text of runs has been added to their streams. Argument: `agent_ids`. Sent several times a second while runs stream.
 text_streamed = Signal()
 

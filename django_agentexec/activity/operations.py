@@ -24,6 +24,7 @@ from ..conf import conf
 from ..exceptions import InvalidTransition, StaleAttempt
 from ..models import Activity, ActivityLog, Status
 from ..values import storable_text
+from .statements import made
 
 # What every operation with a log line changes.
 LOGGED = ("latest_log_message", "latest_log_timestamp", "updated_at")
@@ -302,14 +303,23 @@ def log(activity: Activity, message: str, now: datetime, *, traceback: str = "")
     """Note the row's newest message, and return the history's line of it."""
     activity.latest_log_message = storable_text(message)
     activity.latest_log_timestamp = activity.updated_at = now
-    return ActivityLog(
-        activity_id=activity.agent_id,
-        message=activity.latest_log_message,
-        status=activity.status,
-        percentage=activity.percentage,
-        attempt=activity.attempt,
-        traceback=storable_text(traceback),
-        created_at=now,
+    return line_of(activity, storable_text(traceback))
+
+
+def line_of(activity: Activity, traceback: str = "") -> ActivityLog:
+    """Return the history's line of a row's newest message."""
+    return made(
+        ActivityLog,
+        {
+            "id": None,
+            "activity_id": activity.agent_id,
+            "message": activity.latest_log_message,
+            "status": activity.status,
+            "percentage": activity.percentage,
+            "attempt": activity.attempt,
+            "traceback": traceback,
+            "created_at": activity.latest_log_timestamp,
+        },
     )
 
 

@@ -1,8 +1,8 @@
 """The few SQL statements that carry the load: many rows at once, prepared per table and column set.
 
-The ORM's `bulk_create` and `bulk_update` do the same at five to ten times the processor time, which is what
-limits a worker. Only values and names of our own models pass through here; other databases than SQLite and
-PostgreSQL fall back to the ORM's insert.
+The ORM's `bulk_create` and `bulk_update`, and a model's own `__init__`, do the same at five to ten times the
+processor time, which is what limits a worker. Only values and names of our own models pass through here; other
+databases than SQLite and PostgreSQL fall back to the ORM's insert.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from functools import cache, lru_cache
 from typing import Any, TypeVar
 
 from django.db import connections, models
-from django.db.models import Field
+from django.db.models.base import ModelState
+
+from . import recordsets
+from .columns import AnyField, columns_at_birth, columns_to_change
 
 Adapter = Callable[[Any], Any]
+Adapters = list[tuple[int, Adapter]]
 Row = TypeVar("Row", bound=models.Model)
 
-# Parameters of one statement: PostgreSQL's protocol counts them in 16 bits; a SQLite says what it was built with.
-MOST_PARAMETERS = 65_000
+MOST_PARAMETERS = 65_000  # of one statement, in databases that do not say
 
 
 def lock_rows(model: type[Row], keys: Sequence[Any], names: Sequence[str], using: str) -> list[Row]:
@@ -35,13 +38,38 @@ def lock_rows(model: type[Row], keys: Sequence[Any], names: Sequence[str], using
     if features.has_select_for_update:
         lock = connection.ops.for_update_sql(no_key=features.has_select_for_no_key_update)
     with connection.cursor() as cursor:
-        places = ", ".join(["%s"] * len(keys))
-        cursor.execute(f"{sql} IN ({places}) ORDER BY {key} {lock}", [_adapter(model._meta.pk, using)(k) for k in keys])
+        if connection.vendor == "postgresql":
+            cursor.execute(f"{sql} = ANY(%s) ORDER BY {key} {lock}", [list(keys)])
+        else:
+            adapt = _adapter(model._meta.pk, using)
+            places = ", ".join(["%s"] * len(keys))
+            cursor.execute(f"{sql} IN ({places}) ORDER BY {key} {lock}", [adapt(k) if adapt else k for k in keys])
         rows = cursor.fetchall()
-    return [
-        model.from_db(using, attributes, [convert(v) for convert, v in zip(converters, row, strict=True)])
-        for row in rows
-    ]
+    found = []
+    for row in rows:
+        values = dict(zip(attributes, row, strict=True))
+        for attribute, convert in converters:
+            values[attribute] = convert(values[attribute])
+        found.append(made(model, values, using))
+    return found
+
+
+def made(model: type[Row], values: dict[str, Any], using: str | None = None) -> Row:
+    """Return a row of these attributes, as `from_db` does, or a new one if no database is named; others are deferred.
+
+    A new row needs all its attributes. `pre_init` and `post_init` are not sent.
+    """
+    row = model.__new__(model)
+    row.__dict__.update(values)
+    row._state = ModelState()
+    if using is not None:
+        row._state.adding, row._state.db = False, using
+    return row
+
+
+def copied(row: Row, **values: Any) -> Row:
+    """Return another new row with the attributes of `row`, but for these."""
+    return made(type(row), {**row.__dict__, **values})
 
 
 def insert_rows(model: type[Row], rows: Sequence[Row], using: str) -> None:
@@ -49,37 +77,39 @@ def insert_rows(model: type[Row], rows: Sequence[Row], using: str) -> None:
     if not connections[using].features.can_return_rows_from_bulk_insert:
         model._default_manager.using(using).bulk_create(rows)
         return
-    names, adapters = _insert_columns(model, using)
-    batch = _most_parameters(using) // len(names)
+    if connections[using].vendor == "postgresql":
+        recordsets.insert_rows(model, rows, using)
+        return
+    sql, places, attributes, adapters, returning = _insert_statement(model, using)
+    batch = _most_parameters(using) // len(attributes)
     for start in range(0, len(rows), batch):
-        _insert_batch(model, rows[start : start + batch], names, adapters, using)
+        part = rows[start : start + batch]
+        values = [value for row in part for value in _adapted(row, attributes, adapters)]
+        with connections[using].cursor() as cursor:
+            cursor.execute(f"{sql}{', '.join([places] * len(part))}{returning}", values)
+            if returning:
+                # Ids are given in the order of the rows, but SQLite does not promise to return them in it.
+                for row, made_key in zip(part, sorted(key for (key,) in cursor.fetchall()), strict=True):
+                    row.pk = made_key
 
 
 def update_rows(model: type[Row], rows: Sequence[Row], names: Sequence[str], using: str) -> None:
     """Write the columns `names` of each row, found by its primary key."""
+    if connections[using].vendor == "postgresql":
+        recordsets.update_rows(model, rows, tuple(names), using)
+        return
     sql, attributes, adapters = _update_statement(model, tuple(names), using)
-    values = [[adapt(getattr(row, name)) for name, adapt in zip(attributes, adapters, strict=True)] for row in rows]
     with connections[using].cursor() as cursor:
-        cursor.executemany(sql, values)
+        cursor.executemany(sql, [_adapted(row, attributes, adapters) for row in rows])
 
 
-def _insert_batch(
-    model: type[Row], rows: Sequence[Row], names: Sequence[str], adapters: Sequence[Adapter], using: str
-) -> None:
-    quote, key = connections[using].ops.quote_name, model._meta.pk
-    columns = ", ".join(quote(name) for name in names)
-    one = f"({', '.join(['%s'] * len(names))})"
-    attributes = [_fields(model)[name].attname for name in names]
-    values = [adapt(getattr(row, name)) for row in rows for name, adapt in zip(attributes, adapters, strict=True)]
-    sql = f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES {', '.join([one] * len(rows))}"
-    with connections[using].cursor() as cursor:
-        if str(key.column) in names:
-            cursor.execute(sql, values)
-            return
-        cursor.execute(f"{sql} RETURNING {quote(str(key.column))}", values)
-        # Ids are given in the order of the rows, but SQLite does not promise to return them in it.
-        for row, made in zip(rows, sorted(key for (key,) in cursor.fetchall()), strict=True):
-            row.pk = made
+def _adapted(row: models.Model, attributes: Sequence[str], adapters: Adapters) -> list[Any]:
+    """Return a row's values as the driver takes them."""
+    known = row.__dict__
+    values = [known[attribute] for attribute in attributes]
+    for place, adapt in adapters:
+        values[place] = adapt(values[place])
+    return values
 
 
 @cache
@@ -95,49 +125,53 @@ def _most_parameters(using: str) -> int:
 @cache
 def _select_statement(
     model: type[models.Model], names: tuple[str, ...], using: str
-) -> tuple[str, str, list[str], list[Adapter]]:
+) -> tuple[str, str, list[str], list[tuple[str, Adapter]]]:
     quote, meta = connections[using].ops.quote_name, model._meta
     fields = [field for field in meta.concrete_fields if field.name in names or field.primary_key]
     columns = ", ".join(quote(str(field.column)) for field in fields)
     key = quote(str(meta.pk.column))
     sql = f"SELECT {columns} FROM {quote(meta.db_table)} WHERE {key}"
-    return sql, key, [field.attname for field in fields], [_converter(field, using) for field in fields]
+    converters = [(field.attname, convert) for field in fields if (convert := _converter(field, using))]
+    return sql, key, [field.attname for field in fields], converters
 
 
 @cache
-def _insert_columns(model: type[models.Model], using: str) -> tuple[list[str], list[Adapter]]:
-    left_out: frozenset[str] = getattr(model, "NOT_AT_BIRTH", frozenset())
-    fields = {
-        column: field
-        for column, field in _fields(model).items()
-        if not isinstance(field, models.AutoField) and field.name not in left_out
-    }
-    return list(fields), [_adapter(field, using) for field in fields.values()]
-
-
-@cache
-def _update_statement(
-    model: type[models.Model], names: tuple[str, ...], using: str
-) -> tuple[str, list[str], list[Adapter]]:
+def _insert_statement(model: type[models.Model], using: str) -> tuple[str, str, list[str], Adapters, str]:
+    """Return the statement up to its values, the places of one row, attributes, adapters, and the end."""
     quote, meta = connections[using].ops.quote_name, model._meta
-    fields: list[Field[Any, Any]] = [f for name in names for f in meta.concrete_fields if f.name == name] + [meta.pk]
+    fields = columns_at_birth(model)
+    columns = ", ".join(quote(str(field.column)) for field in fields)
+    returning = "" if meta.pk in fields else f" RETURNING {quote(str(meta.pk.column))}"
+    return (
+        f"INSERT INTO {quote(meta.db_table)} ({columns}) VALUES ",
+        f"({', '.join(['%s'] * len(fields))})",
+        [field.attname for field in fields],
+        _adapters(fields, using),
+        returning,
+    )
+
+
+@cache
+def _update_statement(model: type[models.Model], names: tuple[str, ...], using: str) -> tuple[str, list[str], Adapters]:
+    quote, meta = connections[using].ops.quote_name, model._meta
+    fields = columns_to_change(model, names)
     *columns, key = [f"{quote(str(field.column))} = %s" for field in fields]
     sql = f"UPDATE {quote(meta.db_table)} SET {', '.join(columns)} WHERE {key}"
-    return sql, [field.attname for field in fields], [_adapter(field, using) for field in fields]
+    return sql, [field.attname for field in fields], _adapters(fields, using)
 
 
-@cache
-def _fields(model: type[models.Model]) -> dict[str, Field[Any, Any]]:
-    return {str(field.column): field for field in model._meta.concrete_fields}
+def _adapters(fields: Sequence[AnyField], using: str) -> Adapters:
+    """Return the adapters of those fields that need one, each with its place."""
+    return [(place, adapt) for place, field in enumerate(fields) if (adapt := _adapter(field, using))]
 
 
-def _converter(field: Field[Any, Any], using: str) -> Adapter:
-    """Return what the ORM does to a value that it reads from this column."""
+def _converter(field: AnyField, using: str) -> Adapter | None:
+    """Return what the ORM does to a value that it reads from this column, if it does anything."""
     connection = connections[using]
     column = field.get_col(field.model._meta.db_table)
     steps = [*connection.ops.get_db_converters(column), *column.get_db_converters(connection)]
     if not steps:
-        return lambda value: value
+        return None
 
     def convert(value: Any) -> Any:
         for step in steps:
@@ -148,20 +182,22 @@ def _converter(field: Field[Any, Any], using: str) -> Adapter:
 
 
 @cache
-def _adapter(field: Field[Any, Any], using: str) -> Adapter:
-    """Return what `field.get_db_prep_save` does to a value that already has the field's Python type."""
+def _adapter(field: AnyField, using: str) -> Adapter | None:
+    """Return what `field.get_db_prep_save` does to a value of the field's Python type, if it does anything."""
     connection = connections[using]
     target = getattr(field, "target_field", field)  # a foreign key stores what it points at
     if isinstance(target, models.DateTimeField):
         # The rows of a batch share their times.
-        adapt: Adapter = lru_cache(maxsize=16)(connection.ops.adapt_datetimefield_value)
+        adapt: Adapter | None = lru_cache(maxsize=16)(connection.ops.adapt_datetimefield_value)
     elif isinstance(target, models.JSONField):
         encoder = target.encoder
-        adapt = lambda value: None if value is None else connection.ops.adapt_json_value(value, encoder)  # noqa: E731
+        to_json: Adapter = lambda value: None if value is None else connection.ops.adapt_json_value(value, encoder)  # noqa: E731
+        nothing = to_json({})
+        adapt = lambda value: nothing if value == {} else to_json(value)  # noqa: E731
     elif isinstance(target, models.UUIDField) and not connection.features.has_native_uuid_field:
         adapt = lambda value: None if value is None else value.hex  # noqa: E731
     elif field.choices:
         adapt = int if isinstance(target, models.IntegerField) else str  # members of an enumeration
     else:
-        adapt = lambda value: value  # noqa: E731
+        adapt = None
     return adapt

@@ -17,10 +17,10 @@ from django.utils import timezone
 
 from ..exceptions import ActivityNotFound, InvalidTransition
 from ..models import FINISHED, Activity, ActivityLog
-from ..signals import activity_changed
+from ..signals import activities_changed, activity_changed
 from ..values import storable_text
 from .ends import follow_up
-from .operations import Operation
+from .operations import Operation, line_of
 from .statements import insert_rows, lock_rows, update_rows
 
 Applied = Activity | InvalidTransition | ActivityNotFound
@@ -107,10 +107,7 @@ def insert(activities: Sequence[Activity], message: str) -> None:
     message = storable_text(message)
     for activity in activities:
         activity.latest_log_message, activity.latest_log_timestamp = message, activity.created_at
-        line = ActivityLog(
-            activity_id=activity.agent_id, message=message, status=activity.status, created_at=activity.created_at
-        )
-        changes.append((activity, line, None))
+        changes.append((activity, line_of(activity), None))
     insert_rows(Activity, activities, using)
     insert_rows(ActivityLog, [line for _, line, _ in changes if line], using)
     _announce_on_commit(changes, using)
@@ -139,7 +136,8 @@ def _apply_one(
     except InvalidTransition as refusal:
         return refusal
     changes.append((activity, line, operation))
-    columns[activity.agent_id].update(operation.writes)
+    # What it may change, and neither read nor changed this time, is not loaded.
+    columns[activity.agent_id].update(filter(activity.__dict__.__contains__, operation.writes))
     operation.write_more(activity, now)
     return activity
 
@@ -165,10 +163,11 @@ def _tell_on_commit(changes: list[Change], using: str) -> None:
 
 def _announce_on_commit(changes: list[Change], using: str) -> None:
     """Tell of the changes once they are committed."""
-    if activity_changed.has_listeners(Activity):
-        transaction.on_commit(lambda: _announce(changes), using=using, robust=True)
+    transaction.on_commit(partial(_announce, changes), using=using, robust=True)
 
 
 def _announce(changes: list[Change]) -> None:
-    for activity, line, operation in changes:
-        activity_changed.send_robust(Activity, activity=activity, log=line, operation=operation)
+    activities_changed.send_robust(Activity, changes=changes)
+    if activity_changed.has_listeners(Activity):
+        for activity, line, operation in changes:
+            activity_changed.send_robust(Activity, activity=activity, log=line, operation=operation)

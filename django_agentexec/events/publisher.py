@@ -23,7 +23,7 @@ from ..conf import conf
 from ..models import Activity, ActivityLog
 from ..policy import get_policy
 from ..queues import get_queue
-from ..signals import activity_changed, text_streamed, worker_stopped
+from ..signals import activities_changed, text_streamed, worker_stopped
 from .hub import tell_this_process, topics_of_this_process
 from .layer import Complaints, shared_layer
 from .topics import Hint, activity_topic, feed_topic, feeds
@@ -54,12 +54,14 @@ class Publisher:
         self._watched: frozenset[str] = frozenset()
         self._looked = -LOOK_INTERVAL
 
-    def note(self, agent_id: UUID, log_id: int) -> None:
-        """An activity changed, with this log line or (0) without one."""
+    def note(self, changes: Iterable[tuple[UUID, int]]) -> None:
+        """Activities changed, each with this log line or (0) without one."""
+        changed = self._changed
         with self._lock:
-            known = self._changed.get(agent_id)
-            if known is not None or len(self._changed) < MOST_CHANGES:
-                self._changed[agent_id] = max(log_id, known or 0)
+            for agent_id, log_id in changes:
+                known = changed.get(agent_id)
+                if known is not None or len(changed) < MOST_CHANGES:
+                    changed[agent_id] = max(log_id, known or 0)
             self._wake()
 
     def note_text(self, agent_ids: Iterable[UUID]) -> None:
@@ -167,15 +169,15 @@ publisher = Publisher()
 
 def connect() -> None:
     """Announce every change of this process from now on."""
-    activity_changed.connect(_on_change, Activity, dispatch_uid="agentexec.publisher.changed")
+    activities_changed.connect(_on_changes, Activity, dispatch_uid="agentexec.publisher.changed")
     text_streamed.connect(_on_text, dispatch_uid="agentexec.publisher.streamed")
     worker_stopped.connect(_say_last_words, dispatch_uid="agentexec.publisher.stopped")
     atexit.register(_say_last_words)
     os.register_at_fork(after_in_child=_start_anew)
 
 
-def _on_change(activity: Activity, log: ActivityLog | None, **signal: Any) -> None:
-    publisher.note(activity.agent_id, log.pk if log else 0)
+def _on_changes(changes: Iterable[tuple[Activity, ActivityLog | None, object]], **signal: Any) -> None:
+    publisher.note((activity.agent_id, line.id if line else 0) for activity, line, _ in changes)
 
 
 def _on_text(agent_ids: Iterable[UUID], **signal: Any) -> None:

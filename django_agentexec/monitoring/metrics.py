@@ -1,6 +1,6 @@
 """Counters and histograms of all processes, kept in the queue's server: fast to write, lost with its data.
 
-A receiver of `activity_changed` adds up in memory; every two seconds at most, one round trip adds the sums to
+A receiver of `activities_changed` adds up in memory; every two seconds at most, one round trip adds the sums to
 what the server has. Two sets are kept: totals since ever (what Prometheus scrapes), and one per minute of
 the last two hours (what charts show).
 """
@@ -15,6 +15,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -23,7 +24,7 @@ from ..conf import conf
 from ..exceptions import QueueUnavailable
 from ..models import Activity, ActivityLog, Status
 from ..queues import get_queue
-from ..signals import activity_changed, worker_stopped
+from ..signals import activities_changed, worker_stopped
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ WAIT_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, floa
 DURATION_BUCKETS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, float("inf"))
 """Upper bounds of the duration histogram, in seconds."""
 
+Amounts = dict[str, float]
 _ENDED = frozenset({Status.COMPLETE, Status.ERROR, Status.CANCELED})
 
 
@@ -66,8 +68,10 @@ class Counting:
         self._pending: dict[str, dict[str, float]] = {}
         self._scheduled_in = 0  # the process whose thread will flush
 
-    def add(self, amounts: dict[str, float], per_minute: dict[str, float]) -> None:
+    def add(self, amounts: Mapping[str, float], per_minute: Mapping[str, float]) -> None:
         """Count; returns at once."""
+        if not amounts and not per_minute:
+            return
         name = minute_name(int(time.time() // 60))
         with self._lock:
             self._add(TOTAL, amounts)
@@ -102,7 +106,7 @@ class Counting:
         self._pending = {}
         self._scheduled_in = 0
 
-    def _add(self, name: str, amounts: dict[str, float]) -> None:
+    def _add(self, name: str, amounts: Mapping[str, float]) -> None:
         known = self._pending.setdefault(name, defaultdict(float))
         for one, amount in amounts.items():
             if one in known or len(known) < MOST_PENDING:
@@ -118,7 +122,7 @@ counting = Counting()
 
 def connect() -> None:
     """Count from now on; called when the app is ready."""
-    activity_changed.connect(_count, dispatch_uid="agentexec.metrics")
+    activities_changed.connect(_count, Activity, dispatch_uid="agentexec.metrics")
     worker_stopped.connect(_hand_over, dispatch_uid="agentexec.metrics")
     os.register_at_fork(after_in_child=counting.reset)
     atexit.register(counting.flush)
@@ -128,34 +132,42 @@ def _hand_over(**_: object) -> None:
     counting.flush()
 
 
-def _count(activity: Activity, log: ActivityLog | None, operation: Operation | None, **_: object) -> None:
+def _count(changes: Iterable[tuple[Activity, ActivityLog | None, Operation | None]], **_: object) -> None:
     if not conf.METRICS:
         return
-    task = activity.agent_type
-    if isinstance(operation, AddUsage):
-        counting.add({field("tokens", task, kind): float(n) for kind, n in operation.usage.items()}, {})
-    elif operation is None:
-        counting.add({field("enqueued", task, activity.queue): 1.0}, {field("enqueued"): 1.0})
-    elif log is not None and activity.status in _ENDED:
-        _count_end(activity, task)
-    elif log is not None and activity.waited is not None:
-        _count_start(activity, task, activity.waited)
+    totals: Amounts = defaultdict(float)
+    minute: Amounts = defaultdict(float)
+    for activity, line, operation in changes:
+        task = activity.agent_type
+        if isinstance(operation, AddUsage):
+            for kind, tokens in operation.usage.items():
+                totals[field("tokens", task, kind)] += tokens
+        elif operation is None:
+            totals[field("enqueued", task, activity.queue)] += 1
+            minute[field("enqueued")] += 1
+        elif line is None:
+            continue
+        elif activity.status in _ENDED:
+            _count_end(activity, task, totals, minute)
+        elif activity.waited is not None:
+            _count_start(activity, task, activity.waited, totals, minute)
+    counting.add(totals, minute)
 
 
-def _count_start(activity: Activity, task: str, waited: float) -> None:
+def _count_start(activity: Activity, task: str, waited: float, totals: Amounts, minute: Amounts) -> None:
     activity.waited = None  # a later change of the same row, in the same batch, is no start
     bound = WAIT_BUCKETS[bisect_left(WAIT_BUCKETS, waited)]
-    counting.add(
-        {field("wait", task, bound): 1.0, field("wait_sum", task): waited},
-        {field("wait", bound): 1.0},
-    )
+    totals[field("wait", task, bound)] += 1
+    totals[field("wait_sum", task)] += waited
+    minute[field("wait", bound)] += 1
 
 
-def _count_end(activity: Activity, task: str) -> None:
+def _count_end(activity: Activity, task: str, totals: Amounts, minute: Amounts) -> None:
     status = str(activity.status)
-    amounts = {field("finished", task, activity.queue, status): 1.0}
+    totals[field("finished", task, activity.queue, status)] += 1
     if activity.started_at and activity.finished_at:
         lasted = max(0.0, (activity.finished_at - activity.started_at).total_seconds())
-        bound = DURATION_BUCKETS[bisect_left(DURATION_BUCKETS, lasted)]
-        amounts |= {field("duration", task, bound): 1.0, field("duration_sum", task): lasted}
-    counting.add(amounts, {field(status): 1.0, field("ended", activity.queue): 1.0})
+        totals[field("duration", task, DURATION_BUCKETS[bisect_left(DURATION_BUCKETS, lasted)])] += 1
+        totals[field("duration_sum", task)] += lasted
+    minute[field(status)] += 1
+    minute[field("ended", activity.queue)] += 1

@@ -33,7 +33,10 @@ class Message:
 
     agent_id: UUID
     partition: str
-    """The line it stands in; activities of one partition run one at a time. Must not hold a NUL."""
+    """The line it stands in; activities of one partition run one at a time. Must not hold a NUL.
+
+    `i:` and the activity's own id is a line that nobody else may stand in, as for an activity without a lock key.
+    """
     priority: int = 4
     """0 (first) to 9 (last)."""
     delay: float = 0.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from uuid import UUID
@@ -70,6 +70,11 @@ class _State:
         # A partition that changes to the other ring goes to its tail.
         self.turns[partition] = is_suspect, min(turn, score) if was_suspect is is_suspect else score
 
+    def offer_all(self, partitions: Iterable[str]) -> None:
+        """Offer each of these once, in the order of their first mention."""
+        for partition in dict.fromkeys(partitions):
+            self.offer(partition)
+
     def by_deadline(self) -> list[_Item]:
         return sorted(self.leased.values(), key=lambda item: (item.deadline, str(item.agent_id)))
 
@@ -77,7 +82,6 @@ class _State:
         item.worker = ""
         self.items[item.agent_id] = item
         self.pending[item.partition][item.agent_id] = item
-        self.offer(item.partition)
 
     def add_delayed(self, item: _Item, due: float) -> None:
         item.worker, item.due = "", due
@@ -114,6 +118,7 @@ class MemoryQueue(base.Queue):
         with self._changed:
             state = self._states[queue]
             added = sum(self._enqueue_one(state, message) for message in messages)
+            state.offer_all(message.partition for message in messages)
             self._changed.notify_all()
         return added
 
@@ -150,7 +155,7 @@ class MemoryQueue(base.Queue):
     ) -> base.Claims:
         with self._changed:
             state = self._states[queue]
-            for ack in acks:
+            for ack in sorted(acks, key=lambda ack: ack.outcome is base.Outcome.DONE):
                 self._acknowledge(state, ack)
             self._promote_due(state)
             claimed = [self._claim(state, queue, worker, p) for p in self._ring(state, quarantine)[:limit]]
@@ -213,9 +218,11 @@ class MemoryQueue(base.Queue):
     def _promote_due(self, state: _State) -> None:
         now = self._clock()
         due = [item for item in state.delayed.values() if item.due <= now]
-        for item in sorted(due, key=lambda item: (item.due, str(item.agent_id))):
+        due.sort(key=lambda item: (item.due, str(item.agent_id)))
+        for item in due:
             del state.delayed[item.agent_id]
             state.add_pending(item)
+        state.offer_all(item.partition for item in due)
 
     def begin_refill(self, queue: str) -> str:
         return ""

@@ -77,34 +77,28 @@ class RedisQueue(base.Queue):
         quarantine: bool = False,
         rows: base.Rows = base.Rows.NONE,
     ) -> base.Claims:
+        done: list[Any] = []
+        others: list[Any] = []
+        for ack in acks:
+            if ack.outcome is base.Outcome.DONE:
+                done += (str(ack.claim.agent_id), ack.claim.fence)
+            else:
+                delay = max(0, int(ack.delay * 1000))
+                others += (str(ack.claim.agent_id), ack.claim.fence, ack.outcome.value, delay)
+
         def args(new_server: bool) -> list[Any]:
-            return [
-                worker,
-                limit,
-                int(quarantine),
-                self._epochs.get(queue, ""),
-                rows.value,
-                int(new_server),
-                _pause(),
-                *(
-                    part
-                    for ack in acks
-                    for part in (
-                        str(ack.claim.agent_id),
-                        ack.claim.fence,
-                        ack.outcome.value,
-                        max(0, int(ack.delay * 1000)),
-                    )
-                ),
-            ]
+            known = self._epochs.get(queue, "")
+            head = [worker, limit, int(quarantine), known, rows.value, int(new_server), _pause(), len(done) // 2]
+            return [*head, *done, *others]
 
         reply = self._run("exchange", queue, args(False), on_new_server=lambda: args(True))
         epoch, due, waiting, paused, needs_refill, *claimed = reply
         self._epochs[queue] = epoch.decode()
+        parts = iter(claimed)
         return base.Claims(
             claimed=[
                 base.Claim(UUID(agent_id.decode()), int(fence), int(crashes), queue, ticket.decode())
-                for agent_id, fence, crashes, ticket in claimed
+                for agent_id, fence, crashes, ticket in zip(parts, parts, parts, parts, strict=True)
             ],
             next_due=None if due < 0 else due / 1000,
             waiting=bool(waiting),

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, Unpack
 from uuid import UUID
 
@@ -18,9 +19,11 @@ from pydantic import BaseModel
 
 from ..activity.current import current_attempt
 from ..activity.dispatch import push_on_commit
+from ..activity.statements import copied
 from ..activity.writer import database, insert
 from ..conf import conf
 from ..exceptions import ContextTooLarge, InvalidContext, InvalidOption
+from ..ids import uuid7
 from ..models import Activity, Priority
 from ..queues import get_queue
 from ..values import checked_metadata, holds_nul
@@ -126,12 +129,20 @@ def new_rows(
         "parent_id": attempt.agent_id if (attempt := current_attempt()) else None,
         "created_at": (now := timezone.now()),
         "updated_at": now,
+        "usage": {},
     }
     _check_abilities(definition, shared)
+    template = copied(_blank(), **shared)
     return [
-        Activity(context=_stored(definition, context), lock_key=definition.lock_key(context), **shared)
+        copied(template, agent_id=uuid7(), context=_stored(definition, context), lock_key=definition.lock_key(context))
         for context in contexts
     ]
+
+
+@cache
+def _blank() -> Activity:
+    """Return a new row with its defaults, to be copied."""
+    return Activity()
 
 
 def _check_abilities(definition: TaskDefinition[..., Any], shared: Mapping[str, Any]) -> None:

@@ -98,9 +98,9 @@ class Dispatcher:
             if claim.agent_id in self._put_off:
                 return  # the slot stays taken, by the claim that waits for this one's end
             self._occupied.discard(claim.agent_id)
+            was_worth_a_trip = self._freed_many
             self._freed += 1
-            # A few free slots can wait for the next acknowledgment; many at once are worth a round trip.
-            if self._freed * WORTH_A_TRIP >= self._capacity:
+            if self._freed_many and not was_worth_a_trip:
                 self._changed.notify_all()
 
     def ack(self, claim: Claim, outcome: Outcome, delay: float = 0.0) -> None:
@@ -111,7 +111,8 @@ class Dispatcher:
                 self._occupied.discard(claim.agent_id)
             self._put_off.pop(claim.agent_id, None)
             self._acks.append(Ack(claim, outcome, delay))
-            self._changed.notify_all()
+            if len(self._acks) == 1:  # else the thread has been called already
+                self._changed.notify_all()
         if waiting is not None and waiting.fence != claim.fence:
             self._on_claim(waiting)
 
@@ -125,6 +126,11 @@ class Dispatcher:
     def reached_limit(self) -> bool:
         """Whether it has made all the claims it may make."""
         return self._claims_left == 0
+
+    @property
+    def _freed_many(self) -> bool:
+        # A few free slots can wait for the next acknowledgment; many at once are worth a round trip.
+        return self._freed * WORTH_A_TRIP >= self._capacity
 
     def join(self, timeout: float) -> bool:
         """Wait for the end; False after `timeout` seconds."""
@@ -245,12 +251,7 @@ class Dispatcher:
                 self._changed.notify_all()
             was_stopping = self._stopping
             self._changed.wait_for(
-                lambda: (
-                    self._acks
-                    or self._woken
-                    or self._freed * WORTH_A_TRIP >= self._capacity
-                    or self._stopping is not was_stopping
-                ),
+                lambda: self._acks or self._woken or self._freed_many or self._stopping is not was_stopping,
                 timeout=seconds,
             )
             self._waiting = False

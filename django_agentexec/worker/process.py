@@ -13,8 +13,8 @@ import os
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from functools import partial
 from uuid import UUID
 
@@ -58,6 +58,8 @@ class Worker:
         self._options = options
         self._beat = beat
         self._executions: dict[UUID, Execution] = {}
+        self._startable: deque[tuple[Claim, Activity]] = deque()
+        self._launching = False
         self._recorder = Recorder()
         self._threads = ConnectionClosingExecutor(options.concurrency, thread_name_prefix="agentexec-sync")
         self._calls = WorkerCalls(self._threads)
@@ -158,22 +160,29 @@ class Worker:
         """Note the start in the database; in the dispatcher's thread."""
         kind = GiveUp if claim.crashes >= conf.MAX_CRASHES else Start
         start = kind(agent_id=claim.agent_id, fence=claim.fence, worker=self._options.name, crashes=claim.crashes)
-        self._recorder.submit(start).add_done_callback(partial(self._started, claim))
+        self._recorder.tell(start, partial(self._started, claim))
 
-    def _started(self, claim: Claim, written: Future[Activity]) -> None:
+    def _started(self, claim: Claim, written: Activity | Exception) -> None:
         """Run the handler, unless the row says that there is nothing to run; in the recorder's thread."""
-        error = written.exception()
-        if error is None:
-            activity = written.result()
-            if activity.status == Status.RUNNING:
-                self._from_thread(self._launch, claim, activity)
+        if isinstance(written, Activity):
+            if written.status == Status.RUNNING:
+                self._startable.append((claim, written))
+                if not self._launching:
+                    # The starts of one commit reach the loop by one call: each costs it a system call.
+                    self._launching = True
+                    self._from_thread(self._launch_all)
             else:
                 self._dispatcher.ack(claim, Outcome.DEAD)  # given up after too many crashes
-        elif isinstance(error, (InvalidTransition, ActivityNotFound)):
+        elif isinstance(written, (InvalidTransition, ActivityNotFound)):
             self._dispatcher.ack(claim, Outcome.DONE)  # canceled, finished or deleted meanwhile
         else:
-            logger.error("Activity %s could not be started: %s", claim.agent_id, one_line(error))
+            logger.error("Activity %s could not be started: %s", claim.agent_id, one_line(written))
             self._dispatcher.ack(claim, Outcome.RETRY, DATABASE_REFUSED_DELAY)
+
+    def _launch_all(self) -> None:
+        self._launching = False  # first: what is appended from here on calls again
+        while self._startable:
+            self._launch(*self._startable.popleft())
 
     def _launch(self, claim: Claim, activity: Activity) -> None:
         execution = Execution(claim, activity, self._recorder.submit, self._calls)
@@ -204,22 +213,21 @@ class Worker:
             # What counts as lost only because the queue was away may still be ours: it must run again.
             self._dispatcher.ack(execution.claim, Outcome.RELEASE if execution.is_lost else Outcome.DONE)
         else:
-            self._recorder.submit(outcome).add_done_callback(partial(self._ended_in_row, execution, outcome))
+            self._recorder.tell(outcome, partial(self._ended_in_row, execution, outcome))
 
-    def _ended_in_row(self, execution: Execution, outcome: OwnedOperation, written: Future[Activity]) -> None:
+    def _ended_in_row(self, execution: Execution, outcome: OwnedOperation, written: Activity | Exception) -> None:
         """Acknowledge what the row says; in the recorder's thread."""
-        error = written.exception()
-        if error is None:
-            self._acknowledge(execution.claim, outcome, written.result())
-        elif isinstance(error, (InvalidTransition, ActivityNotFound)):
+        if isinstance(written, Activity):
+            self._acknowledge(execution.claim, outcome, written)
+        elif isinstance(written, (InvalidTransition, ActivityNotFound)):
             self._dispatcher.ack(execution.claim, Outcome.DONE)  # ended by somebody else meanwhile
         elif isinstance(outcome, Fail):
-            logger.error("The end of activity %s could not be written: %s", outcome.agent_id, one_line(error))
+            logger.error("The end of activity %s could not be written: %s", outcome.agent_id, one_line(written))
             self._dispatcher.ack(execution.claim, Outcome.RETRY, DATABASE_REFUSED_DELAY)
         else:
             # The database refuses this result for good, for example for a character it cannot store.
-            refused = Fail(agent_id=outcome.agent_id, fence=outcome.fence, error=one_line(error))
-            self._recorder.submit(refused).add_done_callback(partial(self._ended_in_row, execution, refused))
+            refused = Fail(agent_id=outcome.agent_id, fence=outcome.fence, error=one_line(written))
+            self._recorder.tell(refused, partial(self._ended_in_row, execution, refused))
 
     def _acknowledge(self, claim: Claim, outcome: OwnedOperation, activity: Activity) -> None:
         if activity.status == Status.QUEUED and isinstance(outcome, Release):

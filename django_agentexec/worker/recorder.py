@@ -1,7 +1,7 @@
 """Group commit: writes that arrive while one transaction is under way share the next one.
 
 One thread per worker process, with its own database connection. Handing in a write costs nothing;
-its future ends when the write is committed, or carries why it was refused.
+what became of it is told when it is committed or refused.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from queue import Empty, SimpleQueue
 
 from django.db import InterfaceError, OperationalError, connections
@@ -22,7 +24,10 @@ from .vital import start_vital_thread
 
 logger = logging.getLogger(__name__)
 
-Write = tuple[Operation, "Future[Activity]"]
+Report = Callable[[Activity | Exception], None]
+"""Is called with the row as it was committed, or with the reason of a refusal."""
+
+Write = tuple[Operation, Report, "Future[Activity] | None"]
 
 LARGEST_BATCH = 500  # rows of one transaction: it should hold its locks for milliseconds only
 FIRST_PAUSE = 0.05  # seconds between two tries while the database is away, doubled up to the longest
@@ -44,12 +49,20 @@ class Recorder:
         self._thread = start_vital_thread("agentexec-recorder", self._run)
 
     def submit(self, operation: Operation) -> Future[Activity]:
-        """Hand in a write. The future's callbacks run in the recorder's thread: keep them short."""
+        """Hand in a write; its future ends when it is committed, or carries why it was refused.
+
+        A future that is canceled before its write has begun is not written.
+        """
         future: Future[Activity] = Future()
-        self._writes.put((operation, future))
-        if self._ended.is_set():
-            self._refuse_the_rest()
+        self._put((operation, partial(_end, future), future))
         return future
+
+    def tell(self, operation: Operation, report: Report) -> None:
+        """Hand in a write that `report` is told of, in the recorder's thread: keep it short.
+
+        For the worker's own writes, two per activity: a future costs more than all else here.
+        """
+        self._put((operation, report, None))
 
     def stop(self, timeout: float) -> bool:
         """Write what was handed in, then end; False if that took longer than `timeout` seconds."""
@@ -59,6 +72,11 @@ class Recorder:
         self._thread.join(timeout)
         self._giving_up.set()
         return not self._thread.is_alive()
+
+    def _put(self, write: Write) -> None:
+        self._writes.put(write)
+        if self._ended.is_set():
+            self._refuse_the_rest()
 
     def _run(self) -> None:
         try:
@@ -70,14 +88,14 @@ class Recorder:
             connections.close_all()
 
     def _refuse_the_rest(self) -> None:
-        """End the futures of writes that came after the end, so that no thread waits for them for ever."""
+        """Refuse writes that came after the end, so that no thread waits for them for ever."""
         while not self._writes.empty():
             try:
                 write = self._writes.get_nowait()
             except Empty:
                 return
-            if write is not None and write[1].set_running_or_notify_cancel():
-                write[1].set_exception(StaleAttempt("The worker has ended; this write came too late."))
+            if write is not None and _is_wanted(write):
+                _report(write, StaleAttempt("The worker has ended; this write came too late."))
 
     def _next_batch(self) -> list[Write]:
         """Return what has arrived, at least one write; nothing once the end was handed in."""
@@ -93,26 +111,23 @@ class Recorder:
                 break
             # From here on nobody can cancel it: a handler that is canceled while it awaits a write cancels
             # the write, too.
-            if write[1].set_running_or_notify_cancel():
+            if _is_wanted(write):
                 batch.append(write)
         return batch
 
     def _write(self, batch: list[Write]) -> None:
         try:
-            applied = self._apply_until_database_answers([operation for operation, _ in batch])
+            applied = self._apply_until_database_answers([write[0] for write in batch])
         except Exception as error:  # noqa: BLE001  # handed on to whoever waits for the write
             if len(batch) == 1:
-                batch[0][1].set_exception(error)
+                _report(batch[0], error)
                 return
             # One write that the database does not take must not take the others down.
             for write in batch:
                 self._write([write])
             return
-        for (_, future), outcome in zip(batch, applied, strict=True):
-            if isinstance(outcome, Exception):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
+        for write, outcome in zip(batch, applied, strict=True):
+            _report(write, outcome)
 
     def _apply_until_database_answers(self, operations: list[Operation]) -> list[Activity | Exception]:
         pause, refusals = FIRST_PAUSE, 0
@@ -131,6 +146,26 @@ class Recorder:
                 logger.warning("The database does not answer (%s); trying again in %.2f s.", error, pause)
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _is_wanted(write: Write) -> bool:
+    """Whether nobody has canceled the write; from here on nobody can."""
+    future = write[2]
+    return future is None or future.set_running_or_notify_cancel()
+
+
+def _report(write: Write, outcome: Activity | Exception) -> None:
+    try:
+        write[1](outcome)
+    except Exception:  # a defect of ours: it must not keep the others from hearing
+        logger.exception("What became of %s could not be passed on.", write[0])
+
+
+def _end(future: Future[Activity], outcome: Activity | Exception) -> None:
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -155,7 +155,7 @@ def test_a_crowd_of_changes_is_dropped_not_kept(layer: Layer, monkeypatch: pytes
     made = Publisher()
     monkeypatch.setattr(made, "_wake", lambda: None)
 
-    for _ in range(100):
-        made.note(uuid7(), 0)
+    for _ in range(10):
+        made.note((uuid7(), 0) for _ in range(10))
 
     assert len(made._changed) == 10

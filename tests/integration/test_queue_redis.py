@@ -32,6 +32,12 @@ def message(partition: str = "") -> Message:
     return Message(agent_id, partition or f"i:{agent_id}")
 
 
+def total_commands(client: Redis) -> int:
+    """Return how many commands the server has run, those of scripts included."""
+    stats: dict[str, Any] = client.info("commandstats")  # type: ignore[assignment]
+    return sum(command["calls"] for command in stats.values())
+
+
 def calls(client: Redis, command: str) -> int:
     """Return how often a command has run on the server."""
     stats: Any = client.info("commandstats")
@@ -73,6 +79,32 @@ def test_a_batch_is_one_round_trip(backend: RedisBackend) -> None:
     assert calls(backend.redis.client, "scan") == 0
 
 
+def test_the_commands_of_a_batch_do_not_grow_with_it(backend: RedisBackend) -> None:
+    def commands(size: int) -> int:
+        before = total_commands(backend.redis.client)
+        backend.queue.enqueue(QUEUE, [message() for _ in range(size)])
+        claims = backend.queue.exchange(QUEUE, "w1", limit=size).claimed
+        backend.queue.exchange(QUEUE, "w1", [Ack(c, Outcome.DONE) for c in claims])
+        assert len(claims) == size
+        return total_commands(backend.redis.client) - before
+
+    commands(1)  # lets the server know the scripts
+    few, many = commands(10), commands(210)
+    # One announcement of each end is all that is done one by one.
+    assert many - few == 200
+
+
+@pytest.mark.parametrize("partition", ["", "k:{}"], ids=["without lock keys", "with lock keys"])
+def test_a_batch_may_exceed_the_arguments_of_one_command(backend: RedisBackend, partition: str) -> None:
+    backend.queue.enqueue(QUEUE, [message(partition.format(number)) for number in range(5_000)])
+    claims = backend.queue.exchange(QUEUE, "w1", limit=5_000).claimed
+    assert len({claim.agent_id for claim in claims}) == 5_000
+    assert backend.queue.heartbeat(QUEUE, "w1", claims).lost == []
+    backend.queue.exchange(QUEUE, "w1", [Ack(c, Outcome.DONE) for c in claims])
+    stats = backend.queue.stats(QUEUE)
+    assert (stats.ready, stats.pending, stats.leased) == (0, 0, 0)
+
+
 def test_scripts_are_sent_again_to_a_server_that_forgot_them(backend: RedisBackend) -> None:
     backend.queue.enqueue(QUEUE, [message()])
     backend.redis.client.script_flush()
@@ -94,8 +126,8 @@ def test_scripts_keep_to_their_declared_keys_in_a_cluster() -> None:
         while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
             pass
         assert run(enqueue, agent_id, 4, 0, 0, 0, 0, "k:a") == 1
-        reply = run(exchange, "w1", 1, 0, "", "none", 0, 1000)
-        assert reply[5][0].decode() == agent_id
+        reply = run(exchange, "w1", 1, 0, "", "none", 0, 1000, 0)
+        assert reply[5].decode() == agent_id
 
 
 def test_an_absent_server_is_said_plainly() -> None:

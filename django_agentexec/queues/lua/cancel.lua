@@ -11,11 +11,11 @@ for i = 3, #ARGV do
     else
       redis.call('ZREM', pending, member(partition, priority, sequence, id))
       redis.call('ZREM', delayed, id)
-      forget(id)
+      redis.call('HDEL', meta, id)
       -- The partition's turn may have been this activity's; what is left takes a new one.
       redis.call('ZREM', ready, partition)
       redis.call('ZREM', suspects, partition)
-      offer(partition)
+      offer({partition})
     end
   end
   redis.call('PUBLISH', channel .. ':finished:' .. id, id)

@@ -1,12 +1,18 @@
 -- Acknowledges claims, then claims more.
 -- ARGV from 3: worker, limit, quarantine (0/1), epoch the worker knows (or ''), active rows (none, waiting,
--- running), server is new to the worker (0/1), pause (ms), then per acknowledgment id, fence, outcome, delay (ms).
--- Returns {epoch, ms until next due or -1, waiting, paused, needs refill (0/1 each), {id, fence, crashes, meta}, ...}.
+-- running), server is new to the worker (0/1), pause (ms), number of claims that are done, then id, fence of each of
+-- these, then id, fence, outcome, delay (ms) of every other acknowledgment.
+-- Returns {epoch, ms until next due or -1, waiting, paused, needs refill (0/1 each), id, fence, crashes, meta, ...}.
 local worker, limit, quarantine = ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 local known_epoch, rows, new_server = ARGV[6], ARGV[7], ARGV[8] == '1'
 local pause_ms = tonumber(ARGV[9])
+local FIRST_DONE = 11
+local first_other = FIRST_DONE + 2 * tonumber(ARGV[10])
 local REFILL_POLL = 100  -- ms until a worker asks again
 
+local function announce_end(id) redis.call('PUBLISH', channel .. ':finished:' .. id, id) end
+
+-- An end that may leave something to do: of a retry, a release, a failure.
 local function acknowledge(id, fence, outcome, delay)
   local text = redis.call('HGET', meta, id)
   if not text then return end
@@ -23,56 +29,108 @@ local function acknowledge(id, fence, outcome, delay)
       if delay > 0 then
         add_delayed(id, priority, sequence, crashes, partition, delay)
       else
-        add_pending(id, priority, sequence, crashes, partition)
+        add_pending({{id, priority, sequence, crashes, partition}})
       end
     else
-      forget(id)
+      redis.call('HDEL', meta, id)
       if outcome == 'dead' then
         redis.call('ZADD', dead, now, id)
         redis.call('ZREMRANGEBYRANK', dead, 0, -(DEAD_KEPT + 1))
       end
-      redis.call('PUBLISH', channel .. ':finished:' .. id, id)
+      announce_end(id)
     end
   end
-  offer(partition)
+  offer({partition})
 end
 
-for i = 10, #ARGV, 4 do
+-- The usual end, of many at once.
+local function acknowledge_done()
+  local ids, partitions, ended, freed, left = {}, {}, {}, {}, {}
+  for i = FIRST_DONE, first_other - 1, 2 do ids[#ids + 1] = ARGV[i] end
+  for n, text in ipairs(values_of(meta, ids)) do
+    local _, _, _, _, partition = unpack_meta(text or '')
+    partitions[n] = partition or ''
+  end
+  for n, fence in ipairs(values_of(locks, partitions)) do
+    if fence == ARGV[FIRST_DONE + 2 * n - 1] then
+      ended[#ended + 1], freed[#freed + 1] = ids[n], partitions[n]
+      -- One of its own is empty now.
+      if not is_own(partitions[n]) then left[#left + 1] = partitions[n] end
+    end
+  end
+  call_with('ZREM', leases, ended)
+  call_with('HDEL', locks, freed)
+  call_with('HDEL', meta, ended)
+  call_with('HDEL', cancels, ended)
+  for _, id in ipairs(ended) do announce_end(id) end
+  offer(left)
+end
+
+for i = first_other, #ARGV, 4 do
   acknowledge(ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]))
 end
+if first_other == FIRST_DONE then
+  -- Nothing is done.
+elseif redis.call('HLEN', again) == 0 then
+  acknowledge_done()
+else
+  for i = FIRST_DONE, first_other - 1, 2 do acknowledge(ARGV[i], ARGV[i + 1], 'done', 0) end
+end
 
-local epoch = epoch_after_loss(known_epoch, rows, new_server, pause_ms)
-if needs_refill() then return {epoch, REFILL_POLL, 0, 1, 1} end
+notice_loss(known_epoch, rows, new_server, pause_ms)
+if needs_refill() then return {state.epoch, REFILL_POLL, 0, 1, 1} end
 local pause = pause_left()
-if pause > 0 then return {epoch, pause, 0, 1, 0} end
+if pause > 0 then return {state.epoch, pause, 0, 1, 0} end
 
-promote_due()
+local next_due = promote_due()
 local ring = quarantine and suspects or ready
-local reply = {epoch, -1, 0, 0, 0}
-if limit > 0 then
-  local turns = redis.call('ZPOPMIN', ring, limit)
-  local fence = math.max(tonumber(redis.call('HGET', counters, 'fence') or 0), now_us)
+local reply = {state.epoch, next_due, 0, 0, 0}
+
+local function claim_first(turns)
+  local ids, heads = {}, {}
   for i = 1, #turns, 2 do
-    local partition = turns[i]
-    local head, text = head_of(partition)
-    if head then
-      local id = string.sub(head, -ID)
-      local priority, sequence, crashes = unpack_meta(text)
-      local ticket = pack(priority, sequence, crashes, worker, partition)
-      fence = fence + 1
-      redis.call('ZREM', pending, head)
-      redis.call('HSET', locks, partition, int(fence))
-      redis.call('ZADD', leases, now + lease_ms, id)
-      redis.call('HSET', meta, id, ticket)
-      reply[#reply + 1] = {id, int(fence), crashes, ticket}
+    local n, partition = (i + 1) / 2, turns[i]
+    if is_own(partition) then
+      ids[n] = string.sub(partition, 3)
+    else
+      heads[n] = first_pending(partition)
+      ids[n] = heads[n] and string.sub(heads[n], -ID) or ''
     end
   end
+  local fence = math.max(tonumber(redis.call('HGET', counters, 'fence') or 0), now_us)
+  local taken, locked, leased, tickets = {}, {}, {}, {}
+  for n, text in ipairs(values_of(meta, ids)) do
+    local partition, head = turns[2 * n - 1], heads[n]
+    if not text then head, text = head_of(partition) end
+    if text then
+      local priority, sequence, crashes = unpack_meta(text)
+      head = head or member(partition, priority, sequence, ids[n])
+      local id, ticket = string.sub(head, -ID), pack(priority, sequence, crashes, worker, partition)
+      fence = fence + 1
+      local number = int(fence)
+      taken[#taken + 1] = head
+      locked[#locked + 1], locked[#locked + 2] = partition, number
+      leased[#leased + 1], leased[#leased + 2] = now + lease_ms, id
+      tickets[#tickets + 1], tickets[#tickets + 2] = id, ticket
+      local at = #reply
+      reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4] = id, number, crashes, ticket
+    end
+  end
+  call_with('ZREM', pending, taken)
+  call_with('HSET', locks, locked)
+  call_with('ZADD', leases, leased)
+  call_with('HSET', meta, tickets)
   redis.call('HSET', counters, 'fence', int(fence))
 end
 
-local first = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
-if first[2] then reply[2] = math.max(0, tonumber(first[2]) - now) end
-if redis.call('ZCARD', ring) > 0 then reply[3] = 1 end
+if limit > 0 then
+  local turns = redis.call('ZPOPMIN', ring, limit)
+  if #turns > 0 then claim_first(turns) end
+end
+
+local is_waiting = redis.call('ZCARD', ready) > 0
 -- What this worker leaves, another one may take.
-if redis.call('ZCARD', ready) > 0 then wake_one() end
+if is_waiting then wake_one() end
+if quarantine then is_waiting = redis.call('ZCARD', suspects) > 0 end
+if is_waiting then reply[3] = 1 end
 return reply

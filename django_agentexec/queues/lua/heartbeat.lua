@@ -4,7 +4,7 @@
 local lost, canceled = {}, {}
 local pause_ms = tonumber(ARGV[5])
 if has_lost_keys() then forget_everything() end
-local epoch = epoch_after_loss(ARGV[3], #ARGV > 5 and 'running' or 'none', ARGV[4] == '1', pause_ms)
+notice_loss(ARGV[3], #ARGV > 5 and 'running' or 'none', ARGV[4] == '1', pause_ms)
 local pausing = pause_left() > 0
 
 -- In the pause after a loss of data a worker that still runs an activity takes its claim back.
@@ -26,14 +26,23 @@ local function restore(id, fence, text)
   return true
 end
 
+local ids, partitions, extended = {}, {}, {}
 for i = 6, #ARGV, 3 do
-  local id, fence, text = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local _, _, _, _, partition = unpack_meta(text)
-  if redis.call('HGET', locks, partition) == fence then
-    redis.call('ZADD', leases, 'XX', now + lease_ms, id)
-    if redis.call('HEXISTS', cancels, id) == 1 then canceled[#canceled + 1] = id end
+  local _, _, _, _, partition = unpack_meta(ARGV[i + 2])
+  ids[#ids + 1], partitions[#partitions + 1] = ARGV[i], partition
+end
+for n, known in ipairs(values_of(locks, partitions)) do
+  local id, fence, text = ids[n], ARGV[3 * n + 4], ARGV[3 * n + 5]
+  if known == fence then
+    extended[#extended + 1], extended[#extended + 2] = now + lease_ms, id
   elseif not (pausing and restore(id, fence, text)) then
     lost[#lost + 1] = id
+  end
+end
+call_with('ZADD', leases, extended, 'XX')
+if redis.call('HLEN', cancels) > 0 then
+  for i = 2, #extended, 2 do
+    if redis.call('HEXISTS', cancels, extended[i]) == 1 then canceled[#canceled + 1] = extended[i] end
   end
 end
 
@@ -54,4 +63,4 @@ if not pausing then
   end
 end
 if redis.call('ZCARD', ready) > 0 then wake_one() end
-return {epoch, lost, canceled}
+return {state.epoch, lost, canceled}

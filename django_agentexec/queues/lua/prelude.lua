@@ -19,6 +19,7 @@ local DEAD_KEPT = 10000  -- ids kept among the dead letters
 local LONGEST_REFILL = 30000  -- ms; after them a queue whose pool does not refill it goes on as it is
 local TAIL = 53          -- length of a pending member after its NUL: priority 1, sequence 16, id 36
 local ID = 36
+local MOST_ARGUMENTS = 4000  -- of one command; Lua's stack holds 8,000 (LUAI_MAXCSTACK)
 
 -- Lua's own conversion keeps 14 digits only.
 local function int(number) return string.format('%.0f', number) end
@@ -35,11 +36,44 @@ local function member(partition, priority, sequence, id)
   return partition .. '\0' .. priority .. sequence .. id
 end
 
+-- An activity without a lock key is a partition of its own, which is known by its name: "i:" and the id.
+local function is_own(partition)
+  return #partition == ID + 2 and string.sub(partition, 1, 2) == 'i:'
+end
+
+-- Runs a command with any number of arguments (pairs stay together), since each call costs more than its work.
+local function call_with(command, key, arguments, option)
+  for from = 1, #arguments, MOST_ARGUMENTS do
+    local to = math.min(from + MOST_ARGUMENTS - 1, #arguments)
+    if option then
+      redis.call(command, key, option, unpack(arguments, from, to))
+    else
+      redis.call(command, key, unpack(arguments, from, to))
+    end
+  end
+end
+
+-- Returns the values of these fields of a hash, false where there is none.
+local function values_of(hash, fields)
+  if #fields <= MOST_ARGUMENTS then
+    return #fields > 0 and redis.call('HMGET', hash, unpack(fields)) or {}
+  end
+  local found = {}
+  for from = 1, #fields, MOST_ARGUMENTS do
+    local to = math.min(from + MOST_ARGUMENTS - 1, #fields)
+    for _, value in ipairs(redis.call('HMGET', hash, unpack(fields, from, to))) do found[#found + 1] = value end
+  end
+  return found
+end
+
+local function first_pending(partition)
+  return redis.call('ZRANGEBYLEX', pending, '[' .. partition .. '\0', '(' .. partition .. '\1', 'LIMIT', 0, 1)[1]
+end
+
 -- Returns a partition's first pending member and its meta, or nil.
 local function head_of(partition)
-  local from, to = '[' .. partition .. '\0', '(' .. partition .. '\1'
   while true do
-    local head = redis.call('ZRANGEBYLEX', pending, from, to, 'LIMIT', 0, 1)[1]
+    local head = first_pending(partition)
     if not head then return nil end
     local text = redis.call('HGET', meta, string.sub(head, -ID))
     if text then return head, text end
@@ -49,42 +83,72 @@ local function head_of(partition)
   end
 end
 
--- Puts a partition where the invariant wants it. A partition that already stands in its ring keeps its
--- turn, unless its new head has a higher priority (ZADD LT).
-local function offer(partition)
-  if redis.call('HEXISTS', locks, partition) == 1 then return end
-  local head, text = head_of(partition)
-  if not head then
-    redis.call('ZREM', ready, partition)
-    redis.call('ZREM', suspects, partition)
-    return
+-- Adds partitions to a ring: {score, partition, ...}. One that already stands in it keeps its turn, unless its new
+-- head has a higher priority (ZADD LT); in the other ring it stands no more.
+local function add_to_ring(ring, other, turns)
+  if #turns == 0 then return end
+  if redis.call('ZCARD', other) > 0 then
+    for i = 2, #turns, 2 do redis.call('ZREM', other, turns[i]) end
   end
-  local _, _, crashes = unpack_meta(text)
-  local ring, other = ready, suspects
-  if crashes ~= '0' then ring, other = suspects, ready end
-  redis.call('ZREM', other, partition)
-  local turn = redis.call('HINCRBY', counters, 'turn', 1)
-  local priority = tonumber(string.sub(head, -TAIL, -TAIL))
-  redis.call('ZADD', ring, 'LT', priority * PRIORITY_WEIGHT + turn, partition)
+  call_with('ZADD', ring, turns, 'LT')
+end
+
+-- Puts partitions, each named once, where the invariant wants them; turns are given in this order. `heads` tells of
+-- those whose head the caller knows: {priority, crashes}. They are not locked.
+local function offer(partitions, heads)
+  local offers, idle = {}, {}
+  for _, partition in ipairs(partitions) do
+    local known = heads and heads[partition]
+    if known then
+      offers[#offers + 1] = {partition, known[1], known[2]}
+    elseif redis.call('HEXISTS', locks, partition) == 0 then
+      local head, text = head_of(partition)
+      if head then
+        local _, _, crashes = unpack_meta(text)
+        offers[#offers + 1] = {partition, string.sub(head, -TAIL, -TAIL), crashes}
+      else
+        idle[#idle + 1] = partition
+      end
+    end
+  end
+  call_with('ZREM', ready, idle)
+  call_with('ZREM', suspects, idle)
+  if #offers == 0 then return end
+  local turn = redis.call('HINCRBY', counters, 'turn', #offers) - #offers
+  local of_ready, of_suspects = {}, {}
+  for n, offered in ipairs(offers) do
+    local turns = offered[3] == '0' and of_ready or of_suspects
+    turns[#turns + 1], turns[#turns + 2] = tonumber(offered[2]) * PRIORITY_WEIGHT + turn + n, offered[1]
+  end
+  add_to_ring(ready, suspects, of_ready)
+  add_to_ring(suspects, ready, of_suspects)
 end
 
 local function wake_one()
   if redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, '1') end
 end
 
-local function add_pending(id, priority, sequence, crashes, partition)
-  redis.call('HSET', meta, id, pack(priority, sequence, crashes, '-', partition))
-  redis.call('ZADD', pending, 0, member(partition, priority, sequence, id))
-  offer(partition)
+-- Lets activities wait in their partitions: {id, priority, sequence, crashes, partition} each. They are not claimed.
+local function add_pending(entries)
+  local texts, members, partitions, heads, named = {}, {}, {}, {}, {}
+  for _, entry in ipairs(entries) do
+    local id, priority, sequence, crashes, partition = unpack(entry)
+    texts[#texts + 1], texts[#texts + 2] = id, pack(priority, sequence, crashes, '-', partition)
+    members[#members + 1], members[#members + 2] = 0, member(partition, priority, sequence, id)
+    if not named[partition] then
+      named[partition] = true
+      partitions[#partitions + 1] = partition
+      if is_own(partition) then heads[partition] = {priority, crashes} end
+    end
+  end
+  call_with('HSET', meta, texts)
+  call_with('ZADD', pending, members)
+  offer(partitions, heads)
 end
 
 local function add_delayed(id, priority, sequence, crashes, partition, delay)
   redis.call('HSET', meta, id, pack(priority, sequence, crashes, '-', partition))
   redis.call('ZADD', delayed, now + delay, id)
-end
-
-local function forget(id)
-  redis.call('HDEL', meta, id)
 end
 
 -- Ends a lease and frees its partition; the caller says where the id goes, then offers the partition.
@@ -100,7 +164,7 @@ local function run_again(id, partition)
   redis.call('HDEL', again, id)
   local priority, sequence, crashes, delay = string.match(wish, '^(%d) (%x+) (%d+) (%d+)$')
   if delay == '0' then
-    add_pending(id, priority, sequence, crashes, partition)
+    add_pending({{id, priority, sequence, crashes, partition}})
   else
     add_delayed(id, priority, sequence, crashes, partition, tonumber(delay))
   end
@@ -118,24 +182,32 @@ local function put_back(id, text, crashed)
   local was_canceled = redis.call('HDEL', cancels, id) == 1
   if not run_again(id, partition) then
     if was_canceled then
-      forget(id)
+      redis.call('HDEL', meta, id)
     else
       if crashed then crashes = int(tonumber(crashes) + 1) end
-      add_pending(id, priority, sequence, crashes, partition)
+      add_pending({{id, priority, sequence, crashes, partition}})
     end
   end
-  offer(partition)
+  offer({partition})
 end
 
+-- Lets what is due wait in its partition; returns the milliseconds until the next one comes due, or -1.
 local function promote_due()
-  local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, BATCH)
-  for _, id in ipairs(due) do
-    redis.call('ZREM', delayed, id)
-    local text = redis.call('HGET', meta, id)
-    if text then
-      local priority, sequence, crashes, _, partition = unpack_meta(text)
-      add_pending(id, priority, sequence, crashes, partition)
+  while true do
+    local first = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
+    if not first[2] then return -1 end
+    if tonumber(first[2]) > now then return tonumber(first[2]) - now end
+    local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, BATCH)
+    call_with('ZREM', delayed, due)
+    local entries = {}
+    for n, text in ipairs(values_of(meta, due)) do
+      if text then
+        local priority, sequence, crashes, _, partition = unpack_meta(text)
+        entries[#entries + 1] = {due[n], priority, sequence, crashes, partition}
+      end
     end
+    add_pending(entries)
+    if #due == BATCH then return 0 end
   end
 end
 
@@ -165,38 +237,47 @@ local function forget_everything()
   redis.call('HDEL', counters, 'epoch', 'pause_until', 'refill_until', 'refill')
 end
 
--- Returns the data's epoch, which is lost with the data. Whoever finds that its epoch is gone, or that the server
--- has been restarted, and knows that there was work (`rows`: none, waiting, running), orders a pause for the claims
--- that were out, and a refill for what was waiting: what comes later must not overtake it.
-local function epoch_after_loss(known, rows, new_server, pause_ms)
-  local epoch = redis.call('HGET', counters, 'epoch')
+-- What the queue knows of its data: its epoch, which is lost with it, and until when claims wait after a loss.
+local state = {}
+local function read_state()
+  local found = redis.call('HMGET', counters, 'epoch', 'pause_until', 'refill_until')
+  state.epoch, state.pause_until, state.refill_until = found[1], tonumber(found[2]), tonumber(found[3])
+end
+
+-- Whoever finds that its epoch is gone, or that the server has been restarted, and knows that there was work
+-- (`rows`: none, waiting, running), orders a pause for the claims that were out, and a refill for what was waiting:
+-- what comes later must not overtake it. Reads the state, and leaves it as it is then.
+local function notice_loss(known, rows, new_server, pause_ms)
+  read_state()
   local lost_claims, lost_work = false, false
-  if not epoch then
-    epoch = int(now_us)
-    redis.call('HSET', counters, 'epoch', epoch)
+  if not state.epoch then
+    state.epoch = int(now_us)
+    redis.call('HSET', counters, 'epoch', state.epoch)
     lost_claims = known ~= '' or rows == 'running'
     lost_work = lost_claims or rows == 'waiting'
-  elseif known ~= '' and known ~= epoch then
-    lost_claims = redis.call('HEXISTS', counters, 'pause_until') == 0
+  elseif known ~= '' and known ~= state.epoch then
+    lost_claims = not state.pause_until
     lost_work = lost_claims
   elseif new_server then
     -- A restart with its data on disk may have lost the last second of it.
     lost_claims = rows == 'running' or redis.call('ZCARD', leases) > 0
     lost_work = true
   end
-  if lost_claims then redis.call('HSET', counters, 'pause_until', int(now + pause_ms)) end
-  if lost_work then
-    redis.call('HSET', counters, 'refill_until', int(now + LONGEST_REFILL), 'refill', int(now_us))
+  if lost_claims then
+    state.pause_until = now + pause_ms
+    redis.call('HSET', counters, 'pause_until', int(state.pause_until))
   end
-  return epoch
+  if lost_work then
+    state.refill_until = now + LONGEST_REFILL
+    redis.call('HSET', counters, 'refill_until', int(state.refill_until), 'refill', int(now_us))
+  end
 end
 
 local function needs_refill()
-  return tonumber(redis.call('HGET', counters, 'refill_until') or 0) > now
+  return (state.refill_until or 0) > now
 end
 
 -- Milliseconds left of a pause after a loss of data, in which live workers restore their claims.
 local function pause_left()
-  local ends = tonumber(redis.call('HGET', counters, 'pause_until') or 0)
-  return math.max(0, ends - now)
+  return math.max(0, (state.pause_until or 0) - now)
 end
