@@ -10,6 +10,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -22,8 +23,9 @@ from tests.chaos.stage import LEASE, MARK, Stage
 from tests.chaos.strikes import Strikes
 
 PROGRESS_EACH = 10.0  # seconds between two lines of progress
-LOOK_EACH = 0.5  # seconds between two looks at the run
+LOOK_EACH = 1.0  # seconds between two looks at the run
 RECYCLED = "it will be replaced"  # in the log of a worker that has reached its limit of memory
+PER_WORKER_KILL, PER_VALKEY_KILL = 10.0, 40.0  # seconds, by the weights and pauses of the long form
 PATIENCE = 4  # times the planned time, after which a run that does not reach its quotas ends
 
 
@@ -98,7 +100,12 @@ class Run:
 
     def _rage(self) -> None:
         """Let faults happen until there have been enough of them, and of activities."""
-        planned = max(self.form.seconds, self.form.activities / self.form.rate / self.form.producers)
+        planned = max(
+            self.form.seconds,
+            self.form.activities / self.form.rate / self.form.producers,
+            self.form.worker_kills * PER_WORKER_KILL,
+            self.form.valkey_kills * PER_VALKEY_KILL,
+        )
         until, limit = time.monotonic() + self.form.seconds, time.monotonic() + PATIENCE * planned + 60
         fault = next(self._schedule)
         due, looked = time.monotonic() + 3.0 + fault.pause, 0.0  # pools need a moment to come up
@@ -210,9 +217,9 @@ class Run:
     def _log(self, name: str) -> str:
         return (self.folder / name).read_text(errors="replace")
 
-    def _time(self, what: str, work: object) -> None:
+    def _time(self, what: str, work: Callable[[], None]) -> None:
         began = time.monotonic()
-        work()  # type: ignore[operator]
+        work()
         self.report.seconds[what] = round(time.monotonic() - began, 1)
 
 

