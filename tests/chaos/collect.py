@@ -13,13 +13,14 @@ from tests.chaos.history import History, Line, Row
 from tests.chaos.observer import Event
 
 QUEUE = "default"
+VANISHED = -2  # Redis's answer for a key whose time has come meanwhile
 
 
 def collect(events: Sequence[Event], processes_left: Sequence[str], exit_codes: dict[str, list[int]]) -> History:
     """Return the history of a run that has ended."""
     queue = get_queue()
     assert isinstance(queue, RedisQueue)
-    keys = [key.decode() for key in queue.client.scan_iter(count=1_000)]
+    keys = {key.decode(): queue.client.ttl(key) for key in queue.client.scan_iter(count=1_000)}
     return History(
         events=events,
         rows=list(_rows()),
@@ -27,7 +28,7 @@ def collect(events: Sequence[Event], processes_left: Sequence[str], exit_codes: 
         lease=conf.LEASE,
         started_message=conf.ACTIVITY_MESSAGE_STARTED,
         max_crashes=conf.MAX_CRASHES,
-        keys_left={key: queue.client.ttl(key) for key in keys},
+        keys_left={key: seconds for key, seconds in keys.items() if seconds != VANISHED},
         queue_keys=[f"{{{conf.KEY_PREFIX}:{QUEUE}}}:{name}" for name in KEYS],
         occupied=asdict(queue.stats(QUEUE)),
         processes_left=processes_left,

@@ -72,6 +72,7 @@ WEIGHTS = {
     "network": 14,
 }
 ON_POSTGRESQL_ONLY = ("restart_database",)
+LONGEST_FREEZE = 4.0  # leases
 NETWORK = ("cut", "half_open", "half_open_forget", "delay", "reset")
 PLACES = ("valkey", "database", "both")
 
@@ -90,11 +91,9 @@ def draw(seed: int, form: Form, lease: float) -> Iterator[Fault]:
         length, clock = source.random(), source.choice(CLOCKS)
         network, place, mode = source.choice(NETWORK), source.choice(PLACES), source.choice(["fast", "immediate"])
         match kind:
-            case "freeze_worker":
-                # Some wake up within their lease, others long after it.
-                yield Fault(kind, pause, victim, seconds=3 * lease * length)
-            case "freeze_pool":
-                yield Fault(kind, pause, victim, seconds=3 * lease * length)
+            case "freeze_worker" | "freeze_pool":
+                # Some wake up within their lease, others when somebody else has long begun with their work.
+                yield Fault(kind, pause, victim, seconds=LONGEST_FREEZE * lease * length)
             case "kill_pool" | "deploy":
                 yield Fault(kind, pause, victim, clock=clock)
             case "kill_valkey":

@@ -22,6 +22,8 @@ KEYS = 15  # lock keys of one producer
 KEPT = 50  # activities that it may still cancel
 PAUSE_AFTER_ERROR = 0.2  # seconds
 LARGEST_BULK = 40
+LONGEST = (0.0, 0.05, 0.3, 3.0)  # seconds of a handler's pauses; the long ones are met by whatever happens
+FREQUENCY = (6, 6, 6, 1)
 LEAK = 150  # MB: one leak takes a worker to the limit at which it is replaced
 
 
@@ -84,9 +86,8 @@ class Producer:
             key = f"p{self.number}k{line}"
             name = f"{key}-{self.sequences[line]:06}"
             values.setdefault("chance", 0.3)
-        values.setdefault(
-            "seconds", self.random.choice([0.0, self.random.uniform(0, 0.05), self.random.uniform(0, 0.3)])
-        )
+        (longest,) = self.random.choices(LONGEST, FREQUENCY)
+        values.setdefault("seconds", self.random.uniform(0, longest))
         return self.agents.Job(name=name, key=key, **values)
 
     def one(self, task: str, *, delay: float | None = None, **values: object) -> None:

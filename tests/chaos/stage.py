@@ -31,7 +31,7 @@ SETTINGS = {
     "LEASE": LEASE,
     "RECONCILE_INTERVAL": 2.0,
     "GRACE_PERIOD": 2.0,
-    "STUCK_TIMEOUT": 10.0,
+    "STUCK_TIMEOUT": 15.0,  # longer than any freeze
     "REDIS_TIMEOUT": 2.0,
 }
 BLOCK = 1.5 * LEASE
