@@ -22,7 +22,7 @@ KEYS = 15  # lock keys of one producer
 KEPT = 50  # activities that it may still cancel
 PAUSE_AFTER_ERROR = 0.2  # seconds
 LARGEST_BULK = 40
-LONGEST = (0.0, 0.05, 0.3, 3.0)  # seconds of a handler's pauses; the long ones are met by whatever happens
+LONGEST = (0.0, 0.05, 0.3, 2.0)  # seconds of a handler's pauses; the long ones are met by whatever happens
 FREQUENCY = (6, 6, 6, 1)
 LEAK = 150  # MB: one leak takes a worker to the limit at which it is replaced
 

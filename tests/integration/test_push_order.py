@@ -13,7 +13,7 @@ from django.db import connections
 
 from django_agentexec.activity import undelivered
 from django_agentexec.exceptions import QueueUnavailable
-from django_agentexec.queues import get_queue
+from django_agentexec.queues import Ack, Outcome, get_queue
 from tests.rows import claimed_ids
 from tests.testapp.agents import Keyed, keyed
 
@@ -41,8 +41,6 @@ def enqueue_and_close(number: int) -> None:
 
 def claimed_in_turn(number: int) -> list[Any]:
     """Return the ids in the order in which they can be claimed, each after the end of the one before it."""
-    from django_agentexec.queues import Ack, Outcome
-
     found, acks = [], []
     for _ in range(number):
         claimed = get_queue().exchange("default", "w", acks, limit=10).claimed
