@@ -49,8 +49,14 @@ test-newer:
 	$(MAKE) VENV=.venv-newer DJANGO="django>=6.0,<6.1" .venv-newer/.installed
 	.venv-newer/bin/python -m pytest $(IN_PARALLEL) tests/unit tests/integration $(NEITHER) $(ARGS)
 
-bench: $(VENV)/.installed
+# With PEERS=1 the other task queues are installed, each in an environment of its own, and measured as well. Shorter:
+# make bench ARGS="--quick --runs 1"
+bench: $(VENV)/.installed $(if $(PEERS),.venv-bench/.installed)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+.venv-bench/.installed: $(VENV)/.installed $(wildcard benchmarks/peers/requirements/*.txt)
+	$(BIN)/python -m benchmarks.environments
+	touch $@
 
 DJANGO ?= django>=5.2,<5.3
 GROUP := $(shell $(PYTHON) -c "import tomllib; print(' '.join(repr(d) for d in tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['dev'] if 'agentexec' not in d))")
@@ -71,4 +77,4 @@ screenshots: $(VENV)/.installed
 	$(BIN)/python -m tests.browser.screenshots $(ARGS)
 
 clean:
-	rm -rf .venv .venv-newer .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-newer .venv-bench .mypy_cache .ruff_cache .pytest_cache

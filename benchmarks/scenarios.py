@@ -2,43 +2,44 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
-from django.db import connection
-from django.db.models import Max, Min, QuerySet
-from django.utils import timezone
+from django.db.models import Max, Min
 
 from benchmarks.agents import Canceled, Key, Nothing, Pause, canceled, clock, keyed, noop, pause
-from benchmarks.pools import all_finished, pool, until
+from benchmarks.commands import commands_per_second, foreign_keys
+from benchmarks.listing import list_million
+from benchmarks.peers.fleet import descendants, proportional_size
+from benchmarks.pools import all_finished, is_quick, pool, scaled, until
 from django_agentexec import activity
-from django_agentexec.api.filters import searched
-from django_agentexec.conf import conf
 from django_agentexec.ids import uuid7
 from django_agentexec.models import Activity
 from django_agentexec.queues import Ack, Message, Outcome, get_queue
 
 Figures = dict[str, float]
 QUEUE = "default"
+FOREIGN = 1_000_000  # keys of others in the same Redis
+IDLE = 3.0  # seconds after the start of a pool until it is idle
 
 
 def idle_latency(samples: int = 300) -> Figures:
     """Milliseconds from the call of enqueue to the start of the handler, on an idle pool of 2 processes."""
     with pool():
         waits = []
-        for _ in range(samples):
+        for _ in range(scaled(samples)):
             called = time.time_ns()
             handle = clock.enqueue(Nothing())
-            until(lambda agent_id=handle.agent_id: Activity.objects.finished().filter(pk=agent_id).exists())
-            waits.append((Activity.objects.get(pk=handle.agent_id).result - called) / 1e6)
+            until(Activity.objects.finished().filter(pk=handle.agent_id).exists)
+            started: Any = Activity.objects.get(pk=handle.agent_id).result
+            waits.append((started - called) / 1e6)
     return {"p50_ms": statistics.median(waits), "p99_ms": statistics.quantiles(waits, n=100)[98]}
 
 
@@ -66,6 +67,7 @@ def concurrency_500() -> Figures:
 
 def drain(count: int = 5_000) -> Figures:
     """Handlers that do nothing, per second, by 2 processes."""
+    count = scaled(count)
     noop.enqueue_many([Nothing()] * count)
     with pool(concurrency=100):
         left = Activity.objects.active().count()
@@ -76,47 +78,63 @@ def drain(count: int = 5_000) -> Figures:
 
 
 def keyed_drain(keys: int = 1_000, each: int = 5) -> Figures:
-    """1,000 lock keys with 5 activities each, in order, per second."""
+    """1,000 lock keys with 5 activities each, in order, per second; and how many keys were not served so."""
+    keys = scaled(keys)
     keyed.enqueue_many([Key(key=n % keys) for n in range(keys * each)])
     with pool(concurrency=100):
         left = Activity.objects.active().count()
         started = time.monotonic()
         until(all_finished)
         elapsed = time.monotonic() - started
-    return {"per_second": left / elapsed}
+    return {"per_second": left / elapsed, "keys_out_of_order": _keys_out_of_order()}
 
 
 def enqueue(count: int = 1_000, bulk: int = 10_000) -> Figures:
-    """Enqueues per second, rows included: one by one, and 1,000 per call."""
-    one_by_one = _rate(lambda: noop.enqueue(Nothing()), count)
+    """Enqueues per second, one by one, and 1,000 per call: with rows, and the queue layer's part of it, ids alone."""
+    count, calls = scaled(count), scaled(bulk) // 1_000
     contexts = [Nothing()] * 1_000
-    in_bulk = _rate(lambda: noop.enqueue_many(contexts), bulk // 1_000) * 1_000
-    return {"one_by_one_per_second": one_by_one, "bulk_per_second": in_bulk}
+    one_by_one = _rate(lambda: noop.enqueue(Nothing()), count)
+    in_bulk = _rate(lambda: noop.enqueue_many(contexts), calls) * 1_000
+    ids = _rate(lambda: get_queue().enqueue(QUEUE, [_message()]), count)
+    ids_in_bulk = _rate(lambda: get_queue().enqueue(QUEUE, [_message() for _ in range(1_000)]), calls) * 1_000
+    return {
+        "one_by_one_per_second": one_by_one,
+        "bulk_per_second": in_bulk,
+        "one_by_one_without_row_per_second": ids,
+        "bulk_without_row_per_second": ids_in_bulk,
+    }
 
 
 def claim_cost(samples: int = 300) -> Figures:
-    """Milliseconds of one claim with all lock keys but one busy, by number of keys."""
+    """Milliseconds of one claim with all lock keys but one busy, by number of keys; at last beside foreign keys."""
     figures = {}
-    for keys in (100, 10_000, 100_000):
+    for keys in (100, 1_000, 10_000, 100_000):
         get_queue().clear()
         get_queue().enqueue(QUEUE, [_message(f"k:{n}") for n in range(keys) for _ in range(2)])
         while get_queue().exchange(QUEUE, "busy", limit=1_000).claimed:
             pass
-        times = []
-        for _ in range(samples):
-            get_queue().enqueue(QUEUE, [_message("k:free")])
-            started = time.perf_counter()
-            (claimed,) = get_queue().exchange(QUEUE, "w", limit=1).claimed
-            times.append((time.perf_counter() - started) * 1e3)
-            get_queue().exchange(QUEUE, "w", [Ack(claimed, Outcome.DONE)])
-        figures[f"ms_at_{keys}_keys"] = statistics.median(times)
+        figures[f"ms_at_{keys}_keys"] = _claim_ms(samples)
+    with foreign_keys(os.environ["BENCHMARK_REDIS"], scaled(FOREIGN)):
+        figures["ms_beside_foreign_keys"] = _claim_ms(samples)
     get_queue().clear()
     figures["ratio_100000_to_100"] = figures["ms_at_100000_keys"] / figures["ms_at_100_keys"]
     return figures
 
 
+def _claim_ms(samples: int) -> float:
+    times = []
+    for _ in range(samples):
+        get_queue().enqueue(QUEUE, [_message("k:free")])
+        started = time.perf_counter()
+        (claimed,) = get_queue().exchange(QUEUE, "w", limit=1).claimed
+        times.append((time.perf_counter() - started) * 1e3)
+        get_queue().exchange(QUEUE, "w", [Ack(claimed, Outcome.DONE)])
+    return statistics.median(times)
+
+
 def queue_layer(count: int = 30_000, batch: int = 100) -> Figures:
     """Claims and acknowledgments per second without rows, one process, 100 at a time."""
+    count = scaled(count)
     get_queue().enqueue(QUEUE, [_message() for _ in range(count)])
     acks: list[Ack] = []
     done = 0
@@ -131,22 +149,19 @@ def queue_layer(count: int = 30_000, batch: int = 100) -> Figures:
 
 def idle_commands(seconds: float = 15.0) -> Figures:
     """Redis commands per second that clients send, 2 idle processes and their pool."""
-    client: Any = get_queue().client  # type: ignore[attr-defined]
     with pool():
-        before = _client_commands(client)
-        time.sleep(seconds)
-        sent = _client_commands(client) - before
-    return {"per_second": sent / seconds}
+        time.sleep(IDLE)
+        return {"per_second": commands_per_second(os.environ["BENCHMARK_REDIS"], seconds / (3 if is_quick() else 1))}
 
 
 def cancel_latency(samples: int = 30) -> Figures:
     """Milliseconds from the call of cancel to the `CancelledError` in the handler."""
     waits = []
     with pool(), tempfile.TemporaryDirectory() as folder:
-        for number in range(samples):
+        for number in range(scaled(samples)):
             path = Path(folder) / str(number)
             handle = canceled.enqueue(Canceled(path=str(path)))
-            until(lambda agent_id=handle.agent_id: Activity.objects.running().filter(pk=agent_id).exists())
+            until(Activity.objects.running().filter(pk=handle.agent_id).exists)
             called = time.time_ns()
             activity.cancel(handle.agent_id)
             until(path.exists)
@@ -159,7 +174,9 @@ def memory() -> Figures:
     sizes = {}
     for workers in (1, 3):
         with pool(workers=workers) as process:
-            sizes[workers] = sum(_pss(pid) for pid in _descendants(process.pid))
+            noop.enqueue_many([Nothing()] * 20 * workers)  # what has run is larger than what has not
+            until(all_finished)
+            sizes[workers] = sum(proportional_size(pid) for pid in descendants(process.pid))
     return {"extra_process_mb": (sizes[3] - sizes[1]) / 2 / 1e6}
 
 
@@ -174,36 +191,14 @@ def recovery() -> Figures:
         until(all_finished)
         elapsed = time.monotonic() - killed
     lost = len(handles) - Activity.objects.filter(status="complete").count()
-    return {"lost": lost, "all_done_after_s": elapsed}
-
-
-def list_million(rows: int = 1_000_000, samples: int = 9) -> Figures:
-    """Milliseconds in PostgreSQL with 1,000,000 rows: the first page of the REST list and its count, by filter."""
-    if connection.vendor != "postgresql":
-        return {}
-    _fill(rows)
-    asked = {
-        "all": Activity.objects.all().active_first(),
-        "errors": Activity.objects.filter(status="error").order_by("-agent_id"),
-        "task": Activity.objects.of_type("task-7").active_first(),
-        "tenant": Activity.objects.all().for_metadata(organization_id="org-7").active_first(),
-        "search_without_hit": searched(Activity.objects.all(), "nowhere").active_first(),
-        "last_week": Activity.objects.filter(created_at__gte=timezone.now() - timedelta(days=7)).active_first(),
-        "small_tenant": Activity.objects.all().for_metadata(organization_id="small").active_first(),
-    }
-    figures: Figures = {}
-    for name, wanted in asked.items():
-        page = wanted.light()[:50]
-        counted = wanted.order_by().values("agent_id")[: conf.COUNT_LIMIT + 1]
-        figures[f"{name}_page_ms"] = statistics.median(_time_in_database(page) for _ in range(samples))
-        figures[f"{name}_count_ms"] = statistics.median(_time_in_database(counted) for _ in range(samples))
-    return figures
+    return {"not_done": lost, "all_done_after_s": elapsed}
 
 
 def websocket_fanout(clients: int = 500, changes: int = 20) -> Figures:
     """Milliseconds from the call of update to its arrival at each of 500 websockets of one server process."""
     from benchmarks.sockets import fanout
 
+    clients, changes = scaled(clients), scaled(changes)
     waits, messages = fanout(clients, changes)
     return {
         "p50_ms": statistics.median(waits),
@@ -234,35 +229,14 @@ SCENARIOS: dict[str, Callable[[], Figures]] = {
 }
 
 
-# What differs from row to row: 1 % active, 5 % in error, 50 tasks, 100 tenants, and one with ten activities.
-_VARYING = {
-    "agent_id": "(lpad(to_hex(n), 12, '0') || '70008000000000000000')::uuid",
-    "status": "CASE WHEN n * 7 %% 100 = 0 THEN 'queued' WHEN n * 7 %% 100 < 6 THEN 'error' ELSE 'complete' END",
-    "agent_type": "'task-' || n %% 50",
-    "metadata": "jsonb_build_object('organization_id',"
-    " CASE WHEN n %% 100000 = 0 THEN 'small' ELSE 'org-' || n %% 100 END)",
-}
-
-
-def _fill(rows: int) -> None:
-    """Insert activities, as copies of one with some columns of their own."""
-    model = Activity(queue="default", context={"text": "x" * 200}, latest_log_message="Task completed successfully.")
-    model.save()
-    columns = [str(field.column) for field in Activity._meta.concrete_fields]
-    values = [_VARYING.get(column, column) for column in columns]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO agentexec_activity ({', '.join(columns)}) SELECT {', '.join(values)}"
-            " FROM agentexec_activity, generate_series(1, %s) n WHERE agent_id = %s",
-            [rows, model.agent_id],
-        )
-        cursor.execute("VACUUM ANALYZE agentexec_activity")
-
-
-def _time_in_database(queryset: QuerySet[Any, Any]) -> float:
-    """Return the milliseconds that PostgreSQL itself counts for a query."""
-    (plan,) = json.loads(queryset.explain(format="json", analyze=True))
-    return float(plan["Execution Time"]) + float(plan["Planning Time"])
+def _keys_out_of_order() -> int:
+    last: dict[str, UUID] = {}
+    broken = set()
+    for key, agent_id in Activity.objects.order_by("started_at").values_list("lock_key", "agent_id"):
+        if key in last and agent_id < last[key]:
+            broken.add(key)
+        last[key] = agent_id
+    return len(broken)
 
 
 def _message(partition: str = "") -> Message:
@@ -276,23 +250,3 @@ def _rate(function: Callable[[], object], times: int) -> float:
     for _ in range(times):
         function()
     return times / (time.monotonic() - started)
-
-
-def _client_commands(client: Any) -> int:
-    """Commands that clients sent: what scripts call inside is left out, as it crosses no network."""
-    sent = {"evalsha", "eval", "blpop", "hset", "hmget", "hgetall", "hdel", "set", "get", "pexpire", "ping"}
-    inside = {"hset", "hmget", "hdel"}  # scripts use these as well; from outside they come once per beat
-    stats = client.info("commandstats")
-    return sum(int(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"]) for name in sent - inside)
-
-
-def _descendants(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid] + [found for child in children for found in _descendants(int(child))]
-
-
-def _pss(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    return 0

@@ -173,8 +173,7 @@ def _fire_if_done(state: TrackerState) -> int:
         context = definition.load_context(json.dumps(state.context))
         (row,) = new_rows(definition, [context], metadata=state.metadata)
         row.parent_id = state.parent_id
-        insert([row], conf.ACTIVITY_MESSAGE_CREATE)
-        push_on_commit([row])
+        insert([row], conf.ACTIVITY_MESSAGE_CREATE, push_on_commit)
         state.fired = row.agent_id
         state.save(using=database(), update_fields=["fired"])
     return left

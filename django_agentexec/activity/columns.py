@@ -1,7 +1,9 @@
-"""Which columns the statements write, in which order; shared by the ways of writing them."""
+"""What the statements write: which rows, which columns, in which order; shared by the ways of writing them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -10,6 +12,28 @@ from django.db.models import Field
 
 AnyField: TypeAlias = "Field[Any, Any]"
 Model: TypeAlias = type[models.Model]
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """New rows of a model."""
+
+    model: Model
+    rows: Sequence[models.Model]
+
+    @property
+    def makes_keys(self) -> bool:
+        """Whether the database makes the primary keys."""
+        return isinstance(self.model._meta.pk, models.AutoField)
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """The columns `names` of rows, found by their primary keys."""
+
+    model: Model
+    rows: Sequence[models.Model]
+    names: tuple[str, ...]
 
 
 @cache

@@ -63,8 +63,7 @@ def create(
         metadata=checked_metadata(metadata),
         queue="",
     )
-    with transaction.atomic(using=database()):
-        insert([activity], message or conf.ACTIVITY_MESSAGE_CREATE)
+    insert([activity], message or conf.ACTIVITY_MESSAGE_CREATE)
     return activity.agent_id
 
 

@@ -2,7 +2,7 @@
 
 psycopg parses a statement's placeholders in Python, and plans each statement of `executemany` anew: of a bulk
 enqueue that was two thirds of the time. `json_to_recordset` needs one placeholder and one plan for any number
-of rows. Called by `statements`.
+of rows; and several writes go into one statement, hence one round trip. Called by `statements`.
 """
 
 from __future__ import annotations
@@ -13,30 +13,33 @@ from functools import cache
 from django.db import connections, models
 from pydantic_core import to_json
 
-from .columns import AnyField, Model, columns_at_birth, columns_to_change
+from .columns import AnyField, Insert, Model, Update, columns_at_birth, columns_to_change
 
-MOST_ROWS = 5_000  # of one document
+MOST_ROWS = 5_000  # of one statement
 Names = list[tuple[str, str]]  # of a column in the document, and of its attribute
 
 
-def insert_rows(model: Model, rows: Sequence[models.Model], using: str) -> None:
-    """Insert rows; sets the keys that the database makes."""
-    sql, names, makes_keys = _insert_statement(model, using)
+def write(writes: Sequence[Insert | Update], using: str) -> None:
+    """Do all writes by one statement; sets the keys that the database makes, which only the last one may ask for."""
+    parts, documents = [], []
+    for one in writes:
+        sql, names = _statement(one, using)
+        parts.append(sql)
+        documents.append(_document(one.rows, names))
+    *first, last = parts
+    head = ", ".join(f"write{number} AS ({sql})" for number, sql in enumerate(first))
     with connections[using].cursor() as cursor:
-        for start in range(0, len(rows), MOST_ROWS):
-            part = rows[start : start + MOST_ROWS]
-            cursor.execute(sql, [_document(part, names)])
-            if makes_keys:
-                # The sequence is asked in the order of the document.
-                for row, key in zip(part, sorted(key for (key,) in cursor.fetchall()), strict=True):
-                    row.pk = key
+        cursor.execute(f"WITH {head} {last}" if head else last, documents)
+        if isinstance(one, Insert) and one.makes_keys:
+            # The sequence is asked in the order of the document.
+            for row, key in zip(one.rows, sorted(key for (key,) in cursor.fetchall()), strict=True):
+                row.pk = key
 
 
-def update_rows(model: Model, rows: Sequence[models.Model], names: tuple[str, ...], using: str) -> None:
-    """Write the columns `names` of each row, found by its primary key."""
-    sql, attributes = _update_statement(model, names, using)
-    with connections[using].cursor() as cursor:
-        cursor.execute(sql, [_document(rows, attributes)])
+def _statement(write: Insert | Update, using: str) -> tuple[str, Names]:
+    if isinstance(write, Insert):
+        return _insert_statement(write.model, using)
+    return _update_statement(write.model, write.names, using)
 
 
 def _document(rows: Sequence[models.Model], names: Names) -> str:
@@ -45,14 +48,13 @@ def _document(rows: Sequence[models.Model], names: Names) -> str:
 
 
 @cache
-def _insert_statement(model: Model, using: str) -> tuple[str, Names, bool]:
+def _insert_statement(model: Model, using: str) -> tuple[str, Names]:
     quote, meta, fields = connections[using].ops.quote_name, model._meta, columns_at_birth(model)
     columns = ", ".join(quote(str(field.column)) for field in fields)
     values = ", ".join(f"c{place}" for place in range(len(fields)))
-    makes_keys = meta.pk not in fields
-    returning = f" RETURNING {quote(str(meta.pk.column))}" if makes_keys else ""
+    returning = "" if meta.pk in fields else f" RETURNING {quote(str(meta.pk.column))}"
     sql = f"INSERT INTO {quote(meta.db_table)} ({columns}) SELECT {values} FROM {_table(fields, using)}{returning}"
-    return sql, _names(fields), makes_keys
+    return sql, _names(fields)
 
 
 @cache

@@ -16,7 +16,7 @@ from django.db import connections, models
 from django.db.models.base import ModelState
 
 from . import recordsets
-from .columns import AnyField, columns_at_birth, columns_to_change
+from .columns import AnyField, Insert, Update, columns_at_birth, columns_to_change
 
 Adapter = Callable[[Any], Any]
 Adapters = list[tuple[int, Adapter]]
@@ -72,18 +72,32 @@ def copied(row: Row, **values: Any) -> Row:
     return made(type(row), {**row.__dict__, **values})
 
 
-def insert_rows(model: type[Row], rows: Sequence[Row], using: str) -> None:
-    """Insert rows of `model`; sets the keys that the database makes. One statement for 1,000 rows and more."""
-    if not connections[using].features.can_return_rows_from_bulk_insert:
-        model._default_manager.using(using).bulk_create(rows)
+def write(writes: Sequence[Insert | Update], using: str) -> None:
+    """Insert and update rows; sets the keys that the database makes, which only the last write may ask for."""
+    if takes_one_statement(writes, using):
+        recordsets.write(writes, using)
         return
-    if connections[using].vendor == "postgresql":
-        recordsets.insert_rows(model, rows, using)
+    for one in writes:
+        if isinstance(one, Insert):
+            _insert(one, using)
+        else:
+            _update(one, using)
+
+
+def takes_one_statement(writes: Sequence[Insert | Update], using: str) -> bool:
+    """Whether `write` needs no transaction to do all or nothing, and one round trip."""
+    return connections[using].vendor == "postgresql" and all(len(one.rows) <= recordsets.MOST_ROWS for one in writes)
+
+
+def _insert(one: Insert, using: str) -> None:
+    features = connections[using].features
+    if not features.can_return_rows_from_bulk_insert:
+        one.model._default_manager.using(using).bulk_create(one.rows)
         return
-    sql, places, attributes, adapters, returning = _insert_statement(model, using)
+    sql, places, attributes, adapters, returning = _insert_statement(one.model, using)
     batch = _most_parameters(using) // len(attributes)
-    for start in range(0, len(rows), batch):
-        part = rows[start : start + batch]
+    for start in range(0, len(one.rows), batch):
+        part = one.rows[start : start + batch]
         values = [value for row in part for value in _adapted(row, attributes, adapters)]
         with connections[using].cursor() as cursor:
             cursor.execute(f"{sql}{', '.join([places] * len(part))}{returning}", values)
@@ -93,14 +107,10 @@ def insert_rows(model: type[Row], rows: Sequence[Row], using: str) -> None:
                     row.pk = made_key
 
 
-def update_rows(model: type[Row], rows: Sequence[Row], names: Sequence[str], using: str) -> None:
-    """Write the columns `names` of each row, found by its primary key."""
-    if connections[using].vendor == "postgresql":
-        recordsets.update_rows(model, rows, tuple(names), using)
-        return
-    sql, attributes, adapters = _update_statement(model, tuple(names), using)
+def _update(one: Update, using: str) -> None:
+    sql, attributes, adapters = _update_statement(one.model, one.names, using)
     with connections[using].cursor() as cursor:
-        cursor.executemany(sql, [_adapted(row, attributes, adapters) for row in rows])
+        cursor.executemany(sql, [_adapted(row, attributes, adapters) for row in one.rows])
 
 
 def _adapted(row: models.Model, attributes: Sequence[str], adapters: Adapters) -> list[Any]:

@@ -7,21 +7,23 @@ is refused alone; the rest of the batch is written.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from functools import partial
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError, router, transaction
+from django.db import InterfaceError, OperationalError, connections, router, transaction
 from django.utils import timezone
 
 from ..exceptions import ActivityNotFound, InvalidTransition
 from ..models import FINISHED, Activity, ActivityLog
 from ..signals import activities_changed, activity_changed
 from ..values import storable_text
+from .columns import Insert, Update
 from .ends import follow_up
 from .operations import Operation, line_of
-from .statements import insert_rows, lock_rows, update_rows
+from .statements import lock_rows, takes_one_statement, write
 
 Applied = Activity | InvalidTransition | ActivityNotFound
 """What became of an operation: the row as it was committed, or why it was refused."""
@@ -65,8 +67,8 @@ class Undecided(OperationalError):
 def apply(operations: Sequence[Operation], undecided: Undecided | None = None) -> list[Applied]:
     """Write `operations` in order, in one transaction: a SELECT, an UPDATE for all, an INSERT for all logs.
 
-    `undecided` is how the last try of the same operations ended: what has happened does not happen again. Raises
-    `Undecided` if the commit fails.
+    On PostgreSQL the last two are one statement. `undecided` is how the last try of the same operations ended: what
+    has happened does not happen again. Raises `Undecided` if the commit fails.
     """
     using = database()
     changes: list[Change] = []
@@ -81,8 +83,7 @@ def apply(operations: Sequence[Operation], undecided: Undecided | None = None) -
                 return undecided.applied
             applied = [_apply_one(operation, rows, now, changes, columns) for operation in operations]
             if changes:
-                _save(changes, columns, using)
-                insert_rows(ActivityLog, [line for _, line, _ in changes if line], using)
+                write([*_updates(changes, columns), *_lines(changes)], using)
                 _tell_on_commit(changes, using)
             is_complete = True
     except (OperationalError, InterfaceError) as error:
@@ -100,17 +101,36 @@ def apply_one(operation: Operation) -> Activity:
     return applied
 
 
-def insert(activities: Sequence[Activity], message: str) -> None:
-    """Insert new rows, each with its first log line, in the caller's transaction."""
+def insert(
+    activities: Sequence[Activity],
+    message: str,
+    follow: Callable[[Sequence[Activity]], None] | None = None,
+    *,
+    savepoint: bool = False,
+) -> None:
+    """Insert new rows, each with its first log line; `follow` registers what is to be done after their commit.
+
+    In the caller's transaction, if there is one: with `savepoint`, it survives an error.
+    """
     using = database()
     changes: list[Change] = []
     message = storable_text(message)
     for activity in activities:
         activity.latest_log_message, activity.latest_log_timestamp = message, activity.created_at
         changes.append((activity, line_of(activity), None))
-    insert_rows(Activity, activities, using)
-    insert_rows(ActivityLog, [line for _, line, _ in changes if line], using)
-    _announce_on_commit(changes, using)
+    writes = [Insert(Activity, activities), *_lines(changes)]
+    with _transaction_for(writes, using, savepoint):
+        write(writes, using)
+        if follow is not None:
+            follow(activities)
+        _announce_on_commit(changes, using)
+
+
+def _transaction_for(writes: Sequence[Insert], using: str, savepoint: bool) -> AbstractContextManager[None]:
+    connection = connections[using]
+    if connection.in_atomic_block or not connection.get_autocommit() or not takes_one_statement(writes, using):
+        return transaction.atomic(using=using, savepoint=savepoint)
+    return nullcontext()  # one statement commits itself, which saves two round trips
 
 
 def _lock(operations: Sequence[Operation], using: str) -> dict[UUID, Activity]:
@@ -142,14 +162,20 @@ def _apply_one(
     return activity
 
 
-def _save(changes: list[Change], columns: Mapping[UUID, set[str]], using: str) -> None:
-    """Update the changed columns: one statement per set of them, of which a batch has a handful."""
+def _updates(changes: list[Change], columns: Mapping[UUID, set[str]]) -> Iterator[Update]:
+    """Yield the changed columns: one update per set of them, of which a batch has a handful."""
     rows = {activity.agent_id: activity for activity, _, _ in changes}
     by_columns: dict[tuple[str, ...], list[Activity]] = defaultdict(list)
     for agent_id, changed_names in columns.items():
         by_columns[tuple(sorted(changed_names))].append(rows[agent_id])
     for names, changed in by_columns.items():
-        update_rows(Activity, changed, names, using)
+        yield Update(Activity, changed, names)
+
+
+def _lines(changes: list[Change]) -> Iterator[Insert]:
+    lines = [line for _, line, _ in changes if line]
+    if lines:
+        yield Insert(ActivityLog, lines)
 
 
 def _tell_on_commit(changes: list[Change], using: str) -> None:

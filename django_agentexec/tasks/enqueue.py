@@ -12,7 +12,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from pydantic import BaseModel
@@ -77,7 +77,7 @@ def enqueue(
     first = _find(activity)
     if first is None:
         try:
-            _insert([activity])  # in a savepoint, so that the caller's transaction survives the conflict
+            _insert([activity], savepoint=True)  # so that the caller's transaction survives the conflict
         except IntegrityError:
             first = _find(activity)
             if first is None:
@@ -194,10 +194,8 @@ def _described(context: object) -> str:
     return f"{type(context).__name__} {str(context)[:80]!r}"
 
 
-def _insert(activities: list[Activity]) -> None:
-    with transaction.atomic(using=database()):
-        insert(activities, conf.ACTIVITY_MESSAGE_CREATE)
-        push_on_commit(activities)
+def _insert(activities: list[Activity], *, savepoint: bool = False) -> None:
+    insert(activities, conf.ACTIVITY_MESSAGE_CREATE, push_on_commit, savepoint=savepoint)
 
 
 def _find(activity: Activity) -> Activity | None:

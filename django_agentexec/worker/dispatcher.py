@@ -1,7 +1,7 @@
 """The process's line to the queue: claims while there are free slots, and acknowledges, in one round trip.
 
-One thread does the exchanges; a second one does nothing but wait for the queue's wake-up call, so that an
-acknowledgment never has to wait for it.
+One thread acknowledges, and claims what comes due; a second one sits in the queue's blocking wait, so that an
+acknowledgment never has to wait for it, and claims as soon as it is called. They take turns.
 """
 
 from __future__ import annotations
@@ -76,9 +76,11 @@ class Dispatcher:
         self._occupied: set[UUID] = set()
         self._freed = 0
         self._changed = threading.Condition()
+        self._turn_lock = threading.Lock()
         self._stopping = False
         self._waiting = False
         self._woken = False
+        self._sleeps_until = 0.0
         # A round trip that failed may have claimed what we never heard of.
         self._lost_an_answer = False
         self._failures = 0  # exchanges without an answer, in a row
@@ -138,14 +140,20 @@ class Dispatcher:
 
     def _run(self) -> None:
         while True:
-            acks, free = self._due_work()
-            pause = self._exchange_all(acks, free)
-            if self._stopping and not self.held:
-                break
+            pause = self._take_turn()
+            with self._turn_lock:  # what the other thread may be claiming just now counts
+                if self._stopping and not self.held:
+                    break
             if pause > 0:
                 self._sleep(pause)
         self._ended.set()
         self._on_end()
+
+    def _take_turn(self) -> float:
+        """Acknowledge and claim; return the seconds until it is worth doing again."""
+        with self._turn_lock:
+            acks, free = self._due_work()
+            return self._exchange_all(acks, free)
 
     def _due_work(self) -> tuple[list[Ack], int]:
         with self._changed:
@@ -244,17 +252,23 @@ class Dispatcher:
         self._lost_an_answer = False
 
     def _sleep(self, seconds: float) -> None:
-        """Sleep until something is to be done: an acknowledgment, the queue's call, a due time."""
+        """Sleep until something is to be done: an acknowledgment, free slots, a due time."""
         with self._changed:
-            self._waiting = not self._stopping and len(self._occupied) < self._capacity
+            self._sleeps_until = time.monotonic() + seconds
+            self._waiting = not self._stopping and self._has_free_slots
             if self._waiting:
                 self._changed.notify_all()
             was_stopping = self._stopping
-            self._changed.wait_for(
-                lambda: self._acks or self._woken or self._freed_many or self._stopping is not was_stopping,
-                timeout=seconds,
-            )
+            while not (self._acks or self._woken or self._freed_many or self._stopping is not was_stopping):
+                left = self._sleeps_until - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
             self._waiting = False
+
+    @property
+    def _has_free_slots(self) -> bool:
+        return len(self._occupied) < self._capacity
 
     def _wait_for_calls(self) -> None:
         """Sit in the queue's blocking wait whenever the other thread sleeps with free slots."""
@@ -266,9 +280,16 @@ class Dispatcher:
             try:
                 called = self._queue.wait(self._names, LONGEST_WAIT)
             except QueueUnavailable:
-                called = True  # let the other thread find out, and pause
+                called = True  # the turn finds out, too, and pauses
                 time.sleep(FIRST_PAUSE)
             if called:
-                with self._changed:
-                    self._woken = True
-                    self._changed.notify_all()
+                self._answer_call()
+
+    def _answer_call(self) -> None:
+        """Claim in this thread: to wake the other one for it would double the time until a handler starts."""
+        pause = self._take_turn()
+        with self._changed:
+            self._sleeps_until = min(self._sleeps_until, time.monotonic() + pause)
+            self._waiting = self._waiting and self._has_free_slots
+            self._woken = pause <= 0 or self._stopping
+            self._changed.notify_all()
