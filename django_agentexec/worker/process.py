@@ -93,6 +93,7 @@ class Worker:
             queue,
             self._info,
             self._dispatcher.held,
+            self._dispatcher.giving_back,
             on_lost=partial(self._stop_from_thread, Stop.LOST),
             on_canceled=partial(self._stop_from_thread, Stop.CANCELED),
             on_beat=self._count_running,
