@@ -18,6 +18,7 @@ from django.utils import timezone
 from ..exceptions import QueueUnavailable
 from ..models import Activity
 from ..queues import Message, get_queue
+from .undelivered import deliver
 from .writer import database
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def push(activities: Iterable[Activity], *, again: bool = False, keep_place: boo
     by_queue: dict[str, list[Message]] = defaultdict(list)
     for activity in activities:
         by_queue[activity.queue].append(_message(activity, again=again, keep_place=keep_place))
-    return sum(get_queue().enqueue(queue, messages) for queue, messages in by_queue.items())
+    return sum(deliver(get_queue(), queue, messages) for queue, messages in by_queue.items())
 
 
 def stop_on_commit(activities: Sequence[Activity]) -> None:
@@ -86,7 +87,10 @@ def _or_log(function: Callable[[], object]) -> None:
 def _message(activity: Activity, *, again: bool, keep_place: bool) -> Message:
     # Who was woken goes before those of its priority that have not begun: what is begun gets done.
     goes_on = activity.waiting_for is not None
-    delay = (activity.run_after - timezone.now()).total_seconds() if activity.run_after else 0.0
+    # Both times of the row are by the clock of who wrote it last: where that is ahead of ours, what is left is no more
+    # than what was asked for.
+    now = max(timezone.now(), activity.updated_at)
+    delay = (activity.run_after - now).total_seconds() if activity.run_after else 0.0
     return Message(
         agent_id=activity.agent_id,
         partition=activity.partition,

@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import partial
 from uuid import UUID
 
-from django.db import connections, router, transaction
+from django.db import InterfaceError, OperationalError, connections, router, transaction
 from django.utils import timezone
 
 from ..exceptions import ActivityNotFound, InvalidTransition
@@ -43,25 +43,53 @@ def database() -> str:
     return router.db_for_write(Activity)
 
 
-def apply(operations: Sequence[Operation]) -> list[Applied]:
+class Undecided(OperationalError):
+    """The database did not answer a commit: what it holds may have happened or not.
+
+    Whoever tries again gives it to `apply`, which finds out, and can be sure: as long as the commit may still arrive,
+    its transaction has the rows locked.
+    """
+
+    def __init__(self, error: Exception, applied: list[Applied], changes: list[Change], now: datetime) -> None:
+        super().__init__(*error.args)
+        self.applied = applied
+        self.changes = changes
+        self.now = now
+
+    def has_arrived(self, using: str) -> bool:
+        """Whether the changes are there. To be asked with their rows locked."""
+        ids = [activity.agent_id for activity, _, _ in self.changes]
+        lines = ActivityLog.objects.using(using).filter(activity_id__in=ids, created_at=self.now)
+        rows = Activity.objects.using(using).filter(agent_id__in=ids, updated_at=self.now)
+        return lines.exists() or rows.exists()
+
+
+def apply(operations: Sequence[Operation], undecided: Undecided | None = None) -> list[Applied]:
     """Write `operations` in order, in one transaction: a SELECT, an UPDATE for all, an INSERT for all logs.
 
-    On PostgreSQL the last two are one statement.
+    On PostgreSQL the last two are one statement. `undecided` is how the last try of the same operations ended: what
+    has happened does not happen again. Raises `Undecided` if the commit fails.
     """
     using = database()
     changes: list[Change] = []
     columns: dict[UUID, set[str]] = defaultdict(set)
-    with transaction.atomic(using=using):
-        rows = _lock(operations, using)
-        now = timezone.now()
-        applied = [_apply_one(operation, rows, now, changes, columns) for operation in operations]
-        if changes:
-            write([*_updates(changes, columns), *_lines(changes)], using)
-            _announce_on_commit(changes, using)
-            ended = [activity for activity, _, _ in changes if activity.ties and activity.status in FINISHED]
-            if ended:
-                # Robust: what it cannot do now, the reconciler does.
-                transaction.on_commit(partial(follow_up, ended), using=using, robust=True)
+    is_complete = False
+    try:
+        with transaction.atomic(using=using):
+            rows = _lock(operations, using)
+            now = timezone.now()
+            if undecided is not None and undecided.has_arrived(using):
+                _tell_on_commit(undecided.changes, using)
+                return undecided.applied
+            applied = [_apply_one(operation, rows, now, changes, columns) for operation in operations]
+            if changes:
+                write([*_updates(changes, columns), *_lines(changes)], using)
+                _tell_on_commit(changes, using)
+            is_complete = True
+    except (OperationalError, InterfaceError) as error:
+        if is_complete and changes:
+            raise Undecided(error, applied, changes, now) from error
+        raise
     return applied
 
 
@@ -148,6 +176,15 @@ def _lines(changes: list[Change]) -> Iterator[Insert]:
     lines = [line for _, line, _ in changes if line]
     if lines:
         yield Insert(ActivityLog, lines)
+
+
+def _tell_on_commit(changes: list[Change], using: str) -> None:
+    """Tell of the changes, and of the ends among them, once they are committed."""
+    _announce_on_commit(changes, using)
+    ended = [activity for activity, _, _ in changes if activity.ties and activity.status in FINISHED]
+    if ended:
+        # Robust: what it cannot do now, the reconciler does.
+        transaction.on_commit(partial(follow_up, ended), using=using, robust=True)
 
 
 def _announce_on_commit(changes: list[Change], using: str) -> None:

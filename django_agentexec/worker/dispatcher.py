@@ -11,6 +11,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from uuid import UUID
 
 from ..exceptions import QueueUnavailable
@@ -59,6 +60,9 @@ class Dispatcher:
         on_needs_refill: Callable[[], None] = lambda: None,
     ) -> None:
         self.held: dict[UUID, Held] = {}
+        # Taken while claims are given back, and while a heartbeat says which are held: a beat that came after the end
+        # of a claim it speaks of could, in the pause after a loss of data, take that claim back for nobody.
+        self.giving_back = threading.Lock()
         self._queue = queue
         self._names = names
         self._worker = worker
@@ -202,7 +206,11 @@ class Dispatcher:
             if self._lost_an_answer:
                 self._release_unheard_claims()
             started = time.monotonic()
-            claims = self._queue.exchange(name, self._worker, acks, limit, quarantine=self._quarantine, rows=self._rows)
+            with self.giving_back if acks else nullcontext():
+                claims = self._queue.exchange(
+                    name, self._worker, acks, limit, quarantine=self._quarantine, rows=self._rows
+                )
+                self._forget(acks)
         except QueueUnavailable as error:
             self._lost_an_answer = True
             if not self._failures:
@@ -212,13 +220,15 @@ class Dispatcher:
             return None
         if claims.needs_refill:
             self._on_needs_refill()
+        for claim in claims.claimed:
+            self._take(claim, started)
+        return claims
+
+    def _forget(self, acks: list[Ack]) -> None:
         for ack in acks:
             held = self.held.get(ack.claim.agent_id)
             if held is not None and held.claim.fence == ack.claim.fence:
                 del self.held[ack.claim.agent_id]
-        for claim in claims.claimed:
-            self._take(claim, started)
-        return claims
 
     def _take(self, claim: Claim, started: float) -> None:
         if self._claims_left is not None:

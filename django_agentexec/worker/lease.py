@@ -9,13 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from uuid import UUID
 
 from ..conf import conf
 from ..exceptions import QueueUnavailable
-from ..queues import Claim, Queue, WorkerInfo
+from ..queues import Queue, WorkerInfo
 from ..queues.base import BEATS_PER_LEASE, Listener
 from .dispatcher import Held
 from .vital import start_vital_thread
@@ -34,6 +33,7 @@ class LeaseKeeper:
         queue: Queue,
         info: WorkerInfo,
         held: Mapping[UUID, Held],
+        giving_back: threading.Lock,
         *,
         on_lost: Callable[[Iterable[UUID]], None],
         on_canceled: Callable[[Iterable[UUID]], None],
@@ -42,6 +42,7 @@ class LeaseKeeper:
         self._queue = queue
         self._info = info
         self._held = held
+        self._giving_back = giving_back
         self._on_lost = on_lost
         self._on_canceled = on_canceled
         self._on_beat = on_beat
@@ -75,7 +76,7 @@ class LeaseKeeper:
                 held = self._held.get(canceled) if canceled is not None else None
                 if held is not None:
                     # A call may be late, and mean an earlier claim of the same activity: the queue knows.
-                    self._extend(held.claim.queue, [held.claim])
+                    self._extend(held.claim.queue, canceled)
             except QueueUnavailable:
                 if listener is not None:
                     listener.close()
@@ -87,18 +88,22 @@ class LeaseKeeper:
             listener.close()
 
     def _beat(self) -> None:
-        by_queue: dict[str, list[Claim]] = defaultdict(list)
-        for held in list(self._held.values()):
-            by_queue[held.claim.queue].append(held.claim)
-        for name in {*self._info.queues, *by_queue}:
-            self._extend(name, by_queue[name])
+        queues = {*self._info.queues, *(held.claim.queue for held in list(self._held.values()))}
+        for name in queues:
+            self._extend(name)
         self._on_beat()
         self._info.last_beat = time.time()
         self._queue.announce(self._info)
 
-    def _extend(self, queue: str, claims: list[Claim]) -> None:
-        started = time.monotonic()
-        beat = self._queue.heartbeat(queue, self._info.id, claims)
+    def _extend(self, queue: str, only: UUID | None = None) -> None:
+        with self._giving_back:
+            claims = [
+                held.claim
+                for agent_id, held in list(self._held.items())
+                if held.claim.queue == queue and only in (None, agent_id)
+            ]
+            started = time.monotonic()
+            beat = self._queue.heartbeat(queue, self._info.id, claims)
         # While the queue was asked, a claim may have ended and its activity may have been claimed anew.
         present = {c.agent_id: held for c in claims if (held := self._held.get(c.agent_id)) and held.claim is c}
         lost = [agent_id for agent_id in beat.lost if agent_id in present]
@@ -112,5 +117,14 @@ class LeaseKeeper:
 
     def overdue(self) -> list[UUID]:
         """Return what others may run before long, since its lease could not be extended. For any thread."""
-        limit = time.monotonic() - conf.LEASE + min(OVERDUE_MARGIN, conf.LEASE / BEATS_PER_LEASE)
+        limit = _overdue_limit()
         return [agent_id for agent_id, held in list(self._held.items()) if held.extended < limit]
+
+    def is_overdue(self, agent_id: UUID) -> bool:
+        """Whether this one is among the overdue. For any thread."""
+        held = self._held.get(agent_id)
+        return held is not None and held.extended < _overdue_limit()
+
+
+def _overdue_limit() -> float:
+    return time.monotonic() - conf.LEASE + min(OVERDUE_MARGIN, conf.LEASE / BEATS_PER_LEASE)

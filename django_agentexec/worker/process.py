@@ -93,6 +93,7 @@ class Worker:
             queue,
             self._info,
             self._dispatcher.held,
+            self._dispatcher.giving_back,
             on_lost=partial(self._stop_from_thread, Stop.LOST),
             on_canceled=partial(self._stop_from_thread, Stop.CANCELED),
             on_beat=self._count_running,
@@ -189,6 +190,8 @@ class Worker:
         self._executions[claim.agent_id] = execution
         if self._stop_now.is_set():
             execution.stop(Stop.SHUTDOWN)
+        elif activity.lock_key and self._lease.is_overdue(claim.agent_id):
+            execution.stop(Stop.LOST)  # this process has slept since it noted the start
         # The loop holds tasks weakly; `_executions` keeps this one alive.
         execution.task = self._loop.create_task(self._execute(execution))
 

@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from django.db import InterfaceError, OperationalError, connections
 
 from ..activity.operations import Operation
-from ..activity.writer import apply, database
+from ..activity.writer import Undecided, apply, database
 from ..exceptions import StaleAttempt
 from ..models import Activity
 from .vital import start_vital_thread
@@ -131,11 +131,13 @@ class Recorder:
 
     def _apply_until_database_answers(self, operations: list[Operation]) -> list[Activity | Exception]:
         pause, refusals = FIRST_PAUSE, 0
+        undecided: Undecided | None = None
         while True:
             try:
-                return list(apply(operations))
+                return list(apply(operations, undecided))
             except (OperationalError, InterfaceError) as error:
-                # Also what a cut connection leaves open: every operation may be applied twice.
+                if isinstance(error, Undecided):
+                    undecided = error
                 connections[database()].close()
                 # A value too large for PostgreSQL is an OperationalError, too, and stays one.
                 refusals += _is_refusal(error)

@@ -1,97 +1,109 @@
-"""Faults, drawn from a seed: everything around a pool that can die, freeze or forget."""
+"""Faults: what can happen to a system, drawn from a seed. A schedule depends on its seed and form alone, so that a
+replay draws the same; which process is hit is a fraction, resolved when the fault strikes."""
 
 from __future__ import annotations
 
-import os
 import random
-import re
-import signal
-import threading
-from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from redis.exceptions import RedisError
+HOUR = 3600.0
+CLOCKS = (0.0, HOUR, -HOUR)
 
-from django_agentexec.exceptions import QueueUnavailable
-from django_agentexec.queues import get_queue
-from tests.pools import PoolProcess
-from tests.servers import Valkey
 
-# Short lives and short leases: a minute holds what takes a month in production.
-SETTINGS = {
-    "LEASE": 3.0,
-    "RECONCILE_INTERVAL": 2.0,
-    "GRACE_PERIOD": 1.0,
-    "MAX_CRASHES": 1_000,  # innocent activities die with their processes here, again and again
+@dataclass(frozen=True)
+class Fault:
+    """One fault: what, and after how many seconds since the one before it."""
+
+    kind: str
+    pause: float
+    victim: float = 0.0
+    """From 0 to 1: which of the possible victims, in the order of their numbers."""
+    seconds: float = 0.0
+    """How long it lasts."""
+    choice: str = ""
+    """Which form of the fault."""
+    clock: float = 0.0
+    """Seconds by which the clock of the pool that is started next is wrong."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for a report, without what it does not use."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+
+@dataclass(frozen=True)
+class Form:
+    """How hard a run is. Times are in seconds."""
+
+    name: str
+    database: str
+    """`sqlite` or `postgresql`."""
+    activities: int
+    """How many are enqueued at least."""
+    seconds: float = 0.0
+    """How long faults come at least."""
+    worker_kills: int = 0
+    """How many workers are killed at least."""
+    valkey_kills: int = 0
+    rate: float = 25.0
+    """Activities per second of one producer."""
+    specials: int = 400
+    """One activity in so many is poison."""
+    producers: int = 2
+    pools: int = 2
+    longest_cut: float = 5.0
+    pauses: tuple[float, float] = (0.3, 2.0)
+    """Between two faults, at least and at most."""
+    deadline: float = 60.0
+    """Until everything has ended, once all is well again."""
+    weights: dict[str, int] = field(default_factory=dict)
+
+
+WEIGHTS = {
+    "kill_worker": 24,
+    "freeze_worker": 14,
+    "kill_pool": 4,
+    "freeze_pool": 3,
+    "deploy": 4,
+    "kill_valkey": 6,
+    "flush": 3,
+    "restart_database": 4,
+    "network": 14,
 }
-FROZEN_AT_MOST = 8.0  # seconds; some wake up within their lease, others long after it
-FAULTS = {"kill": 12, "freeze": 6, "valkey": 3, "flush": 2, "pool": 3}
+ON_POSTGRESQL_ONLY = ("restart_database",)
+LONGEST_FREEZE = 4.0  # leases
+NETWORK = ("cut", "half_open", "half_open_forget", "delay", "reset")
+PLACES = ("valkey", "database", "both")
 
 
-class Faults:
-    """Two pools on one Valkey, and what happens to them. `happened` counts it."""
-
-    def __init__(self, seed: int, valkey: Valkey) -> None:
-        self.random = random.Random(seed)
-        self.happened: Counter[str] = Counter()
-        self.pools = [_start(), _start()]
-        self._server = valkey
-        self.frozen: set[int] = set()
-        self._thaws: list[threading.Timer] = []
-
-    def strike(self) -> None:
-        """Let the next fault happen."""
-        names = list(FAULTS)
-        (name,) = self.random.choices(names, [FAULTS[name] for name in names])
-        getattr(self, f"_{name}")()
-        self.happened[name] += 1
-
-    def end(self) -> None:
-        """Wake up what is frozen, and stop the pools."""
-        for thaw in self._thaws:
-            thaw.join()
-        for pool in self.pools:
-            pool.stop()
-
-    def _worker(self) -> int:
-        started = re.findall(r"as process (\d+)", self.random.choice(self.pools).output)
-        return int(self.random.choice(started[-3:])) if started else 0
-
-    def _kill(self) -> None:
-        _send(self._worker(), signal.SIGKILL)
-
-    def _freeze(self) -> None:
-        pid = self._worker()
-        _send(pid, signal.SIGSTOP)
-        self.frozen.add(pid)
-        # By a thread, since the frozen process may hold the lock of SQLite that the producer waits for.
-        thaw = threading.Timer(self.random.uniform(0, FROZEN_AT_MOST), _send, [pid, signal.SIGCONT])
-        thaw.start()
-        self._thaws.append(thaw)
-
-    def _valkey(self) -> None:
-        self._server.kill()
-        self._server.start()
-
-    def _flush(self) -> None:
-        try:
-            get_queue().client.flushall()  # type: ignore[attr-defined]
-        except (RedisError, QueueUnavailable):
-            self.happened["flush"] -= 1  # it had just been killed
-
-    def _pool(self) -> None:
-        number = self.random.randrange(len(self.pools))
-        self.pools[number].send(self.random.choice([signal.SIGKILL, signal.SIGTERM]))
-        self.pools[number].wait()
-        self.pools[number] = _start()
-
-
-def _start() -> PoolProcess:
-    return PoolProcess("--workers", "2", "--concurrency", "20", **SETTINGS)
-
-
-def _send(pid: int, number: signal.Signals) -> None:
-    try:
-        if pid:
-            os.kill(pid, number)
-    except ProcessLookupError:
-        pass
+def draw(seed: int, form: Form, lease: float) -> Iterator[Fault]:
+    """Yield faults without end."""
+    source = random.Random(f"faults-{seed}-{form.name}-{form.database}")
+    weights = {**WEIGHTS, **form.weights}
+    if form.database == "sqlite":
+        weights = {name: weight for name, weight in weights.items() if name not in ON_POSTGRESQL_ONLY}
+    # One of each first, so that a short run has seen them all.
+    of_each = source.sample(list(weights), len(weights))
+    while True:
+        kind = of_each.pop() if of_each else source.choices(list(weights), list(weights.values()))[0]
+        pause, victim = source.uniform(*form.pauses), source.random()
+        length, clock = source.random(), source.choice(CLOCKS)
+        network, place, mode = source.choice(NETWORK), source.choice(PLACES), source.choice(["fast", "immediate"])
+        match kind:
+            case "freeze_worker" | "freeze_pool":
+                # Some wake up within their lease, others when somebody else has long begun with their work.
+                yield Fault(kind, pause, victim, seconds=LONGEST_FREEZE * lease * length)
+            case "kill_pool" | "deploy":
+                yield Fault(kind, pause, victim, clock=clock)
+            case "kill_valkey":
+                yield Fault(kind, pause, seconds=2.0 * length**2)
+            case "restart_database":
+                yield Fault(kind, pause, choice=mode)
+            case "network":
+                # Most are short: what lasts a minute hides what would have come meanwhile.
+                seconds = 0.0 if network == "reset" else form.longest_cut * length**3 + 0.2
+                where = "valkey" if form.database == "sqlite" else place
+                yield Fault(kind, pause, victim, seconds=seconds, choice=f"{network}:{where}")
+            case _:
+                yield Fault(kind, pause, victim)

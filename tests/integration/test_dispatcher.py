@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from django_agentexec.exceptions import QueueUnavailable
 from django_agentexec.ids import uuid7
-from django_agentexec.queues import Claim, Claims, Message, Outcome
+from django_agentexec.queues import Ack, Beat, Claim, Claims, Message, Outcome, WorkerInfo
 from django_agentexec.queues.memory import MemoryQueue
 from django_agentexec.worker.dispatcher import Dispatcher
+from django_agentexec.worker.lease import LeaseKeeper
 from tests.pools import until
 
 QUEUE = "default"
@@ -139,3 +141,53 @@ def test_a_vital_thread_that_fails_ends_its_process() -> None:
     assert ended.returncode == 1
     assert "agentexec-test" in ended.stderr
     assert "a defect" in ended.stderr
+
+
+class SlowQueue(LossyQueue):
+    """Lets acknowledgments wait, and notes which claims each heartbeat speaks of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.acknowledging, self.go_on = threading.Event(), threading.Event()
+        self.beats: list[list[Claim]] = []
+
+    def exchange(self, queue: str, worker: str, acks: Sequence[Ack] = (), *arguments: Any, **options: Any) -> Claims:
+        if acks:
+            self.acknowledging.set()
+            assert self.go_on.wait(10)
+        return super().exchange(queue, worker, acks, *arguments, **options)
+
+    def heartbeat(self, queue: str, worker: str, claims: Sequence[Claim]) -> Beat:
+        self.beats.append(list(claims))
+        return super().heartbeat(queue, worker, claims)
+
+
+def test_no_heartbeat_speaks_of_a_claim_that_was_given_back(claims: list[Claim]) -> None:
+    queue = SlowQueue()
+    put(queue)
+    dispatcher = Dispatcher(queue, [QUEUE], "w1", 2, on_claim=claims.append, on_end=lambda: None)
+    info = WorkerInfo("w1", "host", 1, [QUEUE], 2, False, 0.0)
+    lease = LeaseKeeper(
+        queue,
+        info,
+        dispatcher.held,
+        dispatcher.giving_back,
+        on_lost=lambda ids: None,
+        on_canceled=lambda ids: None,
+        on_beat=lambda: None,
+    )
+    dispatcher.start()
+    until(lambda: claims, "the claim", timeout=10)
+    lease._beat()
+    dispatcher.ack(claims[0], Outcome.RETRY, 60)
+    assert queue.acknowledging.wait(10)
+
+    beating = threading.Thread(target=lease._beat)
+    beating.start()
+    beating.join(0.2)  # long enough to speak of it, if nothing keeps it from that
+    queue.go_on.set()
+    beating.join(10)
+
+    assert queue.beats == [[claims[0]], []]
+    dispatcher.stop()
+    assert dispatcher.join(10)

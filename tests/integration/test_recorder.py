@@ -10,12 +10,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, connections
 
 from django_agentexec.activity.current import running
-from django_agentexec.activity.operations import Operation, Progress
+from django_agentexec.activity.operations import AddUsage, Fail, Operation, Progress
+from django_agentexec.activity.writer import Undecided
 from django_agentexec.exceptions import ActivityNotFound, StaleAttempt
-from django_agentexec.models import Activity
+from django_agentexec.models import Activity, Status
+from django_agentexec.signals import activity_changed
 from django_agentexec.tasks import Attempt
 from django_agentexec.worker import recorder as module
 from django_agentexec.worker.recorder import MOST_REFUSALS, Recorder
@@ -35,13 +37,13 @@ class Gate:
         self.sizes: list[int] = []
         self.errors: list[Exception] = []
 
-    def __call__(self, operations: list[Operation]) -> Any:
+    def __call__(self, operations: list[Operation], undecided: Undecided | None = None) -> Any:
         self.entered.set()
         assert self.open.wait(10)
         self.sizes.append(len(operations))
         if self.errors:
             raise self.errors.pop(0)
-        return self._apply(operations)
+        return self._apply(operations, undecided)
 
 
 @pytest.fixture
@@ -226,3 +228,74 @@ def test_a_write_within_the_handlers_own_transaction_does_not_wait_for_itself(
         attempt.progress("attempt")
 
     assert messages(agent_id)[2:] == ["verb", "attempt"]
+
+
+@pytest.fixture
+def lost_commits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
+    """Loses the database's answer to a commit: each entry is one, and says whether the commit arrived."""
+    lost: list[bool] = []
+    wrapper_class = type(connections["default"])
+    commit = wrapper_class._commit
+
+    def commit_and_fall_silent(wrapper: Any) -> None:
+        if not lost:
+            return commit(wrapper)
+        if lost.pop(0):
+            commit(wrapper)
+        raise OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(wrapper_class, "_commit", commit_and_fall_silent)
+    monkeypatch.setattr(module, "FIRST_PAUSE", 0.001)
+    yield lost
+    assert lost == []
+
+
+@pytest.mark.parametrize("arrived", [[True], [False], [False, True], [False, False]])
+def test_progress_whose_commit_was_not_answered_is_written_once(
+    recorder: Recorder, agent_id: UUID, lost_commits: list[bool], arrived: list[bool]
+) -> None:
+    lost_commits += arrived
+
+    written = recorder.submit(progress(agent_id, "Reading")).result(10)
+
+    assert written.latest_log_message == "Reading"
+    assert messages(agent_id).count("Reading") == 1
+
+
+def test_each_end_whose_commit_was_not_answered_is_heard_as_it_was(
+    recorder: Recorder, agent_id: UUID, lost_commits: list[bool]
+) -> None:
+    lost_commits += [True]
+
+    failed = recorder.submit(Fail(agent_id=agent_id, fence=1, error="x", retry_delay=60)).result(10)
+
+    assert failed.status == Status.QUEUED
+    assert row(agent_id).retries == 1
+
+
+def test_tokens_whose_commit_was_not_answered_count_once(
+    recorder: Recorder, agent_id: UUID, lost_commits: list[bool]
+) -> None:
+    lost_commits += [True]
+
+    recorder.submit(AddUsage(agent_id=agent_id, fence=1, usage={"requests": 2})).result(10)
+
+    assert row(agent_id).usage == {"requests": 2}
+
+
+def test_a_change_whose_commit_was_not_answered_is_announced_once(
+    recorder: Recorder, agent_id: UUID, lost_commits: list[bool]
+) -> None:
+    lost_commits += [True]
+    heard: list[str] = []
+
+    def hear(*, activity: Activity, **signal: Any) -> None:
+        heard.append(activity.latest_log_message)
+
+    activity_changed.connect(hear)
+    try:
+        recorder.submit(progress(agent_id, "Reading")).result(10)
+    finally:
+        activity_changed.disconnect(hear)
+
+    assert heard == ["Reading"]

@@ -1,0 +1,198 @@
+"""Tasks of a chaos run: what they do to their process, and what they tell the observer.
+
+Every handler tells of its start and of how it ended, and writes progress in between whose text carries its fence. One
+that is stopped tries to write once more, as a handler would that knows nothing of leases: the observer hears
+whether it was let.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from django_agentexec import Attempt, task
+from django_agentexec.backoff import Backoff
+from django_agentexec.exceptions import StaleAttempt
+from tests.chaos.observer import tell
+
+EXIT = 7  # the code with which a task ends its process
+SLICE = 0.02  # seconds between two looks of a sync handler at its attempt
+QUICKLY = Backoff(base=0.2, maximum=1.0)
+_leaked: list[bytearray] = []
+
+
+class Job(BaseModel):
+    """What a handler is to do. `name` is unique in a run, `key` its lock key, if its task has one."""
+
+    name: str
+    key: str = ""
+    seconds: float = 0.0
+    chance: float = 0.0
+    """How probable it is that it does what its task is known for."""
+    megabytes: int = 0
+
+
+class Answer(BaseModel):
+    """The result: who made it."""
+
+    name: str
+    fence: int
+
+
+class Planned(Exception):
+    """An error that the run wants."""
+
+
+class _Witness:
+    """Tells the observer of one execution."""
+
+    def __init__(self, agent_id: UUID, job: Job, attempt: Attempt) -> None:
+        self.name = job.name
+        self.agent_id = str(agent_id)
+        self.attempt = attempt
+        self.tell("start", detail=job.key)
+
+    def tell(self, kind: str, **fields: object) -> None:
+        tell(kind, name=self.name, agent_id=self.agent_id, fence=self.attempt.fence, **fields)
+
+    def line(self, step: str) -> str:
+        return f"fence={self.attempt.fence} {step}"
+
+    async def awrite(self, step: str, percentage: float | None = None) -> None:
+        """Write progress; tell whether it was accepted, and when it was begun."""
+        begun = time.monotonic()
+        try:
+            await self.attempt.aprogress(self.line(step), percentage)
+        except StaleAttempt:
+            self.tell("refused", at=begun, detail=step)
+            raise
+        self.tell("wrote", at=begun, detail=step)
+
+    def write(self, step: str) -> None:
+        """Do what `awrite` does, in a sync handler."""
+        begun = time.monotonic()
+        try:
+            self.attempt.progress(self.line(step))
+        except StaleAttempt:
+            self.tell("refused", at=begun, detail=step)
+            raise
+        self.tell("wrote", at=begun, detail=step)
+
+    def answer(self) -> Answer:
+        self.tell("returned")
+        return Answer(name=self.name, fence=self.attempt.fence)
+
+    def fail(self) -> Planned:
+        self.tell("raised")
+        return Planned(f"{self.name} fails as planned")
+
+
+async def _work(agent_id: UUID, job: Job, attempt: Attempt) -> _Witness:
+    witness = _Witness(agent_id, job, attempt)
+    try:
+        await witness.awrite("begins")
+        await asyncio.sleep(job.seconds)
+        await witness.awrite("half", 50)
+        await asyncio.sleep(job.seconds)
+    except asyncio.CancelledError:
+        witness.tell("stopped")
+        await witness.awrite("farewell")
+        raise
+    except StaleAttempt:
+        witness.tell("stopped", detail="stale")
+        raise
+    return witness
+
+
+@task("plain")
+async def plain(agent_id: UUID, job: Job, attempt: Attempt) -> Answer:
+    return (await _work(agent_id, job, attempt)).answer()
+
+
+@task("keyed", lock_key="key:{key}")
+async def keyed(agent_id: UUID, job: Job, attempt: Attempt) -> Answer:
+    return (await _work(agent_id, job, attempt)).answer()
+
+
+@task("keyed_sync", lock_key="key:{key}")
+def keyed_sync(agent_id: UUID, job: Job, attempt: Attempt) -> Answer:
+    witness = _Witness(agent_id, job, attempt)
+    try:
+        witness.write("begins")
+        until = time.monotonic() + 2 * job.seconds
+        while time.monotonic() < until and not attempt.canceled:
+            time.sleep(SLICE)
+        if attempt.canceled:
+            witness.tell("stopped")
+            witness.write("farewell")
+            return Answer(name=job.name, fence=attempt.fence)  # nobody takes it any more
+        witness.write("half")
+    except StaleAttempt:
+        witness.tell("stopped", detail="stale")
+        raise
+    return witness.answer()
+
+
+@task("keyed_flaky", lock_key="key:{key}", max_retries=3, backoff=QUICKLY)
+async def keyed_flaky(agent_id: UUID, job: Job, attempt: Attempt) -> Answer:
+    witness = await _work(agent_id, job, attempt)
+    if random.random() < job.chance:
+        raise witness.fail()
+    return witness.answer()
+
+
+@task("flaky", max_retries=3, backoff=QUICKLY)
+async def flaky(agent_id: UUID, job: Job, attempt: Attempt) -> Answer:
+    witness = await _work(agent_id, job, attempt)
+    if random.random() < job.chance:
+        raise witness.fail()
+    return witness.answer()
+
+
+@task("failing", max_retries=2, backoff=QUICKLY)
+async def failing(agent_id: UUID, job: Job, attempt: Attempt) -> Answer:
+    raise (await _work(agent_id, job, attempt)).fail()
+
+
+@task("poison")
+async def poison(agent_id: UUID, job: Job, attempt: Attempt) -> Answer:
+    witness = _Witness(agent_id, job, attempt)
+    witness.tell("exits")
+    os._exit(EXIT)
+
+
+@task("exits")
+async def exits(agent_id: UUID, job: Job, attempt: Attempt) -> Answer:
+    witness = await _work(agent_id, job, attempt)
+    if random.random() < job.chance:
+        witness.tell("exits")
+        os._exit(EXIT)
+    return witness.answer()
+
+
+@task("blocking")
+async def blocking(agent_id: UUID, job: Job, attempt: Attempt) -> Answer:
+    witness = _Witness(agent_id, job, attempt)
+    witness.tell("blocks")
+    time.sleep(job.seconds)  # noqa: ASYNC251  # the misbehaviour under test
+    witness.tell("unblocks")
+    try:
+        await witness.awrite("after the block")
+    except StaleAttempt:
+        witness.tell("stopped", detail="stale")
+        raise
+    except asyncio.CancelledError:
+        witness.tell("stopped")
+        raise
+    return witness.answer()
+
+
+@task("leaking")
+async def leaking(agent_id: UUID, job: Job, attempt: Attempt) -> Answer:
+    _leaked.append(bytearray(os.urandom(1024) * (1024 * job.megabytes)))
+    return (await _work(agent_id, job, attempt)).answer()

@@ -1,0 +1,273 @@
+"""The stage of a chaos run: its servers, pools and producers, and what can be done to each of them.
+
+Each pool, and the producers together, reach the servers through proxies of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from tests.chaos import clock
+from tests.chaos.faults import Form
+from tests.chaos.proxy import Network, Proxy
+from tests.chaos.servers import postgresql
+from tests.servers import valkey_server
+
+MARK = "CHAOS_RUN"  # in the environment of every process of a run: what still has it at the end is left over
+CONCURRENCY = 20
+MAX_RSS = 220  # MB: above the size of a worker, and soon reached by tasks that leak
+LEASE = 3.0
+SETTINGS = {
+    "LEASE": LEASE,
+    "RECONCILE_INTERVAL": 2.0,
+    "GRACE_PERIOD": 2.0,
+    "STUCK_TIMEOUT": 15.0,  # longer than any freeze
+    "REDIS_TIMEOUT": 2.0,
+}
+BLOCK = 1.5 * LEASE
+BURIAL = 5.0  # seconds in which a parent buries its dead
+ENDING = 60.0  # seconds for a pool to stop: its grace period, its own patience, and a loaded machine
+
+
+class Pool:
+    """One `runagentworkers`, started again whenever it has ended."""
+
+    def __init__(self, stage: Stage, number: int, proxies: dict[str, Proxy]) -> None:
+        self.number = number
+        self.proxies = proxies
+        self.codes: list[int] = []
+        """Exit codes after SIGTERM."""
+        self.shift = 0.0
+        """Seconds by which its clock is wrong."""
+        self.ended: list[int] = []
+        """Exit codes of its own accord."""
+        self.lock = threading.Lock()
+        """Held by who changes the process; others leave it alone."""
+        self._stage = stage
+        self._outputs: list[Path] = []
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, shift: float) -> None:
+        self.shift = shift
+        self._outputs.append(self._stage.folder / f"pool-{self.number}-{len(self._outputs)}.log")
+        with self._outputs[-1].open("wb") as output:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "django", "runagentworkers", "-v2", "--workers", "2"),
+                    *("--concurrency", str(CONCURRENCY), "--max-rss", str(MAX_RSS)),
+                ],
+                env={
+                    **self._stage.environment(self.proxies),
+                    "CHAOS_POOL": str(self.number),
+                    clock.VARIABLE: str(shift),
+                },
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def workers(self) -> list[int]:
+        """Return the process ids of its live workers, those that it left by being killed included."""
+        found = {int(pid) for pid in re.findall(r"as process (\d+)", self.output())}
+        return sorted(pid for pid in found if self._stage.is_ours(pid))
+
+    def is_up(self) -> bool:
+        """Whether its present process has started a worker."""
+        return "as process" in self._outputs[-1].read_text(errors="replace")
+
+    def output(self) -> str:
+        return "".join(path.read_text(errors="replace") for path in self._outputs)
+
+    def restart_if_ended(self) -> None:
+        """Do what a process manager does: a pool that cannot reach its servers as it starts, ends."""
+        if self.lock.acquire(blocking=False):
+            try:
+                if self.process is not None and self.process.poll() is not None:
+                    self.ended.append(self.process.returncode)
+                    self.start(self.shift)
+            finally:
+                self.lock.release()
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        """Drain it, and note its exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        try:
+            self.codes.append(self.process.wait(ENDING))
+        except subprocess.TimeoutExpired:
+            self.codes.append(-1)
+            self.kill()
+
+
+class Stage(ExitStack):
+    """Everything that runs, from the servers up."""
+
+    def __init__(self, form: Form, seed: int, folder: Path) -> None:
+        super().__init__()
+        self.form, self.seed, self.folder = form, seed, folder
+        self.mark = f"{os.getpid()}-{time.time_ns()}"
+        self.network = Network()
+        self.callback(self.network.close)
+        self.valkey = self.enter_context(valkey_server())
+        self.valkey_lock = threading.Lock()
+        self.postgresql = self.enter_context(postgresql()) if form.database == "postgresql" else None
+        self.database_lock = threading.Lock()
+        self._sqlite = folder / "chaos.sqlite3"
+        self.pools = [Pool(self, number, self._proxies()) for number in range(form.pools)]
+        self.outside = self._proxies()
+        """The producers' proxies."""
+        self.producers: list[subprocess.Popen[bytes]] = []
+
+    def _proxies(self) -> dict[str, Proxy]:
+        proxies = {"valkey": self.network.proxy(self.valkey.socket)}
+        if self.postgresql is not None:
+            proxies["database"] = self.network.proxy(self.postgresql.socket)
+        return proxies
+
+    def places(self) -> list[dict[str, Proxy]]:
+        """Return who can be cut off: each pool, and the producers."""
+        return [*(pool.proxies for pool in self.pools), self.outside]
+
+    def environment(self, proxies: dict[str, Proxy] | None) -> dict[str, str]:
+        """Return the environment of a process that goes through these proxies, or past all of them."""
+        redis = f"redis://127.0.0.1:{proxies['valkey'].port}/0" if proxies else self.valkey.url
+        return {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "tests.chaos.settings",
+            "AGENTEXEC_TEST_REDIS": redis,
+            "AGENTEXEC_TEST_SQLITE": str(self._sqlite),
+            "AGENTEXEC_TEST_DATABASE": json.dumps(self._database(proxies)),
+            "AGENTEXEC_TEST_SETTINGS": json.dumps(SETTINGS),
+            "CHAOS_BLOCK": str(BLOCK),
+            MARK: self.mark,
+        }
+
+    def _database(self, proxies: dict[str, Proxy] | None) -> dict[str, Any] | None:
+        if self.postgresql is None:
+            return None
+        past = (str(self.postgresql.folder), self.postgresql.port)
+        host, port = ("127.0.0.1", proxies["database"].port) if proxies else past
+        return {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": "postgres",
+            "USER": "postgres",
+            "HOST": host,
+            "PORT": str(port),
+            "OPTIONS": {"connect_timeout": 3},
+        }
+
+    def start(self) -> None:
+        """Start pools, with wrong clocks where there are two, and producers."""
+        for pool, shift in zip(self.pools, (3600.0, -3600.0), strict=False):
+            pool.start(shift)
+        for number in range(self.form.producers):
+            arguments = [str(part) for part in (number, self.seed, self.form.rate, self.form.specials)]
+            with (self.folder / f"producer-{number}.log").open("wb") as output:
+                self.producers.append(
+                    subprocess.Popen(
+                        [sys.executable, "-m", "tests.chaos.producers", *arguments],
+                        env=self.environment(self.outside),
+                        stderr=output,
+                    )
+                )
+
+    def is_up(self) -> bool:
+        """Whether every pool has begun to supervise."""
+        return all(pool.is_up() for pool in self.pools)
+
+    def stop_producers(self) -> list[int]:
+        """Let the producers end, and return their exit codes."""
+        for producer in self.producers:
+            producer.terminate()
+        return [producer.wait(ENDING) for producer in self.producers]
+
+    def stop_pools(self) -> None:
+        """Drain all pools at once."""
+        stops = [threading.Thread(target=pool.stop) for pool in self.pools]
+        for stop in stops:
+            stop.start()
+        for stop in stops:
+            stop.join()
+
+    def workers(self) -> list[int]:
+        """Return the process ids of all live workers, in order."""
+        return sorted(pid for pool in self.pools for pid in pool.workers())
+
+    def is_ours(self, pid: int) -> bool:
+        """Whether the process belongs to this run, and lives."""
+        try:
+            is_marked = f"{MARK}={self.mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            return False
+        return is_marked and _state(pid)[0] not in "ZX"
+
+    def left_over(self) -> list[str]:
+        """Return every process of pools and producers that is still there."""
+        return [f"process {pid}: {_command(pid)}" for pid in self._ours()]
+
+    def zombies(self) -> list[str]:
+        """Return the dead that a live process of ours has not buried within some seconds."""
+        deadline, found = time.monotonic() + BURIAL, self._zombies()
+        while found and time.monotonic() < deadline:
+            time.sleep(0.2)
+            found &= self._zombies()
+        return [f"process {pid} is a zombie" for pid in sorted(found)]
+
+    def kill_all(self) -> None:
+        """Kill whatever is left."""
+        for pid in self._ours():
+            send(pid, signal.SIGKILL)
+        for process in [*self.producers, *(pool.process for pool in self.pools)]:
+            if process is not None:
+                process.wait(10)
+
+    def _ours(self) -> list[int]:
+        pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
+        return [pid for pid in pids if pid != os.getpid() and self.is_ours(pid)]
+
+    def _zombies(self) -> set[int]:
+        ours, found = set(self._ours()), set()
+        for folder in Path("/proc").glob("[0-9]*"):
+            state, parent = _state(int(folder.name))
+            if state == "Z" and parent in ours:
+                found.add(int(folder.name))
+        return found
+
+
+def send(pid: int, number: signal.Signals) -> bool:
+    """Send a signal; False if nobody is there to get it."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _state(pid: int) -> tuple[str, int]:
+    """Return the state of a process, as `ps` names it, and its parent; X if it is gone."""
+    try:
+        state, parent, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "X", 0
+    return state, int(parent)
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return "(gone)"

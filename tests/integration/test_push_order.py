@@ -1,0 +1,111 @@
+"""The order within a key while the queue is away: what could not be pushed goes before what comes later."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import pytest
+from django.db import connections
+
+from django_agentexec.activity import undelivered
+from django_agentexec.exceptions import QueueUnavailable
+from django_agentexec.queues import Ack, Outcome, get_queue
+from tests.rows import claimed_ids
+from tests.testapp.agents import Keyed, keyed
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@contextmanager
+def outage() -> Iterator[mock.Mock]:
+    """Let the queue take nothing."""
+    with mock.patch.object(get_queue(), "enqueue", side_effect=QueueUnavailable("It is away.")) as tried:
+        yield tried
+
+
+def enqueue(number: int, **options: Any) -> Any:
+    return keyed.enqueue(Keyed(key="a", number=number), **options).agent_id
+
+
+def enqueue_and_close(number: int) -> None:
+    """Enqueue in a thread, whose database connection nobody else would close."""
+    try:
+        enqueue(number)
+    finally:
+        connections.close_all()
+
+
+def claimed_in_turn(number: int) -> list[Any]:
+    """Return the ids in the order in which they can be claimed, each after the end of the one before it."""
+    found, acks = [], []
+    for _ in range(number):
+        claimed = get_queue().exchange("default", "w", acks, limit=10).claimed
+        found += [claim.agent_id for claim in claimed]
+        acks = [Ack(claim, Outcome.DONE) for claim in claimed]
+    return found
+
+
+def test_what_could_not_be_pushed_goes_before_what_comes_later() -> None:
+    with outage():
+        first, second = enqueue(1), enqueue(2)
+    third = enqueue(3)
+
+    assert claimed_in_turn(3) == [first, second, third]
+
+
+def test_it_is_pushed_once() -> None:
+    with outage():
+        first = enqueue(1)
+    second = enqueue(2)
+    with mock.patch.object(get_queue(), "enqueue", wraps=get_queue().enqueue) as pushed:
+        third = enqueue(3)
+
+    assert [message.agent_id for message in pushed.call_args.args[1]] == [third]
+    assert claimed_in_turn(3) == [first, second, third]
+
+
+def test_what_is_delayed_waits_for_the_rest_of_its_delay_only() -> None:
+    with outage():
+        enqueue(1, delay=60)
+    enqueue(2)
+
+    claimed_ids()
+    due = get_queue().exchange("default", "w").next_due
+    assert due is not None
+    assert due <= 60
+
+
+def test_while_one_thread_waits_for_the_queue_the_others_do_not_overtake_it() -> None:
+    with outage():
+        first = enqueue(1)
+    arrived, go_on = threading.Event(), threading.Event()
+    real = get_queue().enqueue
+
+    def slow(*arguments: Any) -> int:
+        arrived.set()
+        assert go_on.wait(10)
+        return real(*arguments)
+
+    with mock.patch.object(get_queue(), "enqueue", side_effect=slow):
+        pushes = [threading.Thread(target=enqueue_and_close, args=[number]) for number in (2, 3)]
+        pushes[0].start()
+        assert arrived.wait(10)
+        pushes[1].start()
+        go_on.set()
+        for push in pushes:
+            push.join(10)
+
+    assert claimed_in_turn(3)[0] == first
+
+
+def test_no_more_is_kept_than_a_process_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(undelivered, "MOST_KEPT", 1)
+    with outage():
+        first, _ = enqueue(1), enqueue(2)
+    third = enqueue(3)
+
+    assert claimed_in_turn(3) == [first, third]
