@@ -8,8 +8,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import connection
 from django.core.cache import cache
+from django.db import connection
 from django.http import HttpResponse
 from django.test import override_settings
 from django.urls import reverse
