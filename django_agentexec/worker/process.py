@@ -161,7 +161,7 @@ class Worker:
         """Note the start in the database; in the dispatcher's thread."""
         kind = GiveUp if claim.crashes >= conf.MAX_CRASHES else Start
         start = kind(agent_id=claim.agent_id, fence=claim.fence, worker=self._options.name, crashes=claim.crashes)
-        self._recorder.tell(start, partial(self._started, claim))
+        self._recorder.tell(start, partial(self._started, claim), goes_first=True)
 
     def _started(self, claim: Claim, written: Activity | Exception) -> None:
         """Run the handler, unless the row says that there is nothing to run; in the recorder's thread."""

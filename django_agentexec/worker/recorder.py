@@ -1,5 +1,8 @@
 """Group commit: writes that arrive while one transaction is under way share the next one.
 
+Starts go before all else, since a free slot waits for each of them; every other write belongs to an activity that
+has started, so nothing overtakes what it depends on.
+
 One thread per worker process, with its own database connection. Handing in a write costs nothing;
 what became of it is told when it is committed or refused.
 """
@@ -9,10 +12,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
+from typing import NamedTuple
 
 from django.db import InterfaceError, OperationalError, connections
 
@@ -27,7 +33,15 @@ logger = logging.getLogger(__name__)
 Report = Callable[[Activity | Exception], None]
 """Is called with the row as it was committed, or with the reason of a refusal."""
 
-Write = tuple[Operation, Report, "Future[Activity] | None"]
+
+class Write(NamedTuple):
+    """An operation on its way into the database, and who wants to hear of it."""
+
+    operation: Operation
+    report: Report
+    future: Future[Activity] | None = None
+    goes_first: bool = False
+
 
 LARGEST_BATCH = 500  # rows of one transaction: it should hold its locks for milliseconds only
 FIRST_PAUSE = 0.05  # seconds between two tries while the database is away, doubled up to the longest
@@ -40,6 +54,9 @@ class Recorder:
 
     def __init__(self) -> None:
         self._writes: SimpleQueue[Write | None] = SimpleQueue()
+        self._first: deque[Write] = deque()
+        self._others: deque[Write] = deque()
+        self._is_closed = False
         self._thread: threading.Thread | None = None
         self._giving_up = threading.Event()
         self._ended = threading.Event()
@@ -54,15 +71,15 @@ class Recorder:
         A future that is canceled before its write has begun is not written.
         """
         future: Future[Activity] = Future()
-        self._put((operation, partial(_end, future), future))
+        self._put(Write(operation, partial(_end, future), future))
         return future
 
-    def tell(self, operation: Operation, report: Report) -> None:
+    def tell(self, operation: Operation, report: Report, *, goes_first: bool = False) -> None:
         """Hand in a write that `report` is told of, in the recorder's thread: keep it short.
 
         For the worker's own writes, two per activity: a future costs more than all else here.
         """
-        self._put((operation, report, None))
+        self._put(Write(operation, report, None, goes_first))
 
     def stop(self, timeout: float) -> bool:
         """Write what was handed in, then end; False if that took longer than `timeout` seconds."""
@@ -89,35 +106,35 @@ class Recorder:
 
     def _refuse_the_rest(self) -> None:
         """Refuse writes that came after the end, so that no thread waits for them for ever."""
-        while not self._writes.empty():
-            try:
-                write = self._writes.get_nowait()
-            except Empty:
-                return
-            if write is not None and _is_wanted(write):
+        self._sort_arrivals()
+        for waiting in (self._first, self._others):
+            for write in _taken(waiting, len(waiting)):
                 _report(write, StaleAttempt("The worker has ended; this write came too late."))
 
     def _next_batch(self) -> list[Write]:
         """Return what has arrived, at least one write; nothing once the end was handed in."""
-        batch: list[Write] = []
-        while len(batch) < LARGEST_BATCH:
-            try:
-                write = self._writes.get(block=not batch)
-            except Empty:
-                break
-            if write is None:
-                if batch:
-                    self._writes.put(None)  # this batch first, then the end
-                break
-            # From here on nobody can cancel it: a handler that is canceled while it awaits a write cancels
-            # the write, too.
-            if _is_wanted(write):
-                batch.append(write)
-        return batch
+        while True:
+            self._sort_arrivals()
+            if batch := _taken(self._first or self._others, LARGEST_BATCH):
+                return batch
+            if self._is_closed:
+                return []
+            self._sort(self._writes.get())
+
+    def _sort_arrivals(self) -> None:
+        with suppress(Empty):
+            while True:
+                self._sort(self._writes.get_nowait())
+
+    def _sort(self, write: Write | None) -> None:
+        if write is None:
+            self._is_closed = True
+        else:
+            (self._first if write.goes_first else self._others).append(write)
 
     def _write(self, batch: list[Write]) -> None:
         try:
-            applied = self._apply_until_database_answers([write[0] for write in batch])
+            applied = self._apply_until_database_answers([write.operation for write in batch])
         except Exception as error:  # noqa: BLE001  # handed on to whoever waits for the write
             if len(batch) == 1:
                 _report(batch[0], error)
@@ -148,17 +165,25 @@ class Recorder:
                 pause = min(2 * pause, LONGEST_PAUSE)
 
 
-def _is_wanted(write: Write) -> bool:
-    """Whether nobody has canceled the write; from here on nobody can."""
-    future = write[2]
-    return future is None or future.set_running_or_notify_cancel()
+def _taken(waiting: deque[Write], most: int) -> list[Write]:
+    """Take writes out of a line. From here on nobody can cancel them.
+
+    Until then a handler that is canceled while it awaits a write cancels the write, too.
+    """
+    taken: list[Write] = []
+    with suppress(IndexError):
+        while len(taken) < most:
+            write = waiting.popleft()
+            if write.future is None or write.future.set_running_or_notify_cancel():
+                taken.append(write)
+    return taken
 
 
 def _report(write: Write, outcome: Activity | Exception) -> None:
     try:
-        write[1](outcome)
+        write.report(outcome)
     except Exception:  # a defect of ours: it must not keep the others from hearing
-        logger.exception("What became of %s could not be passed on.", write[0])
+        logger.exception("What became of %s could not be passed on.", write.operation)
 
 
 def _end(future: Future[Activity], outcome: Activity | Exception) -> None:
