@@ -75,7 +75,8 @@ def checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
         raise InvalidOption(f"Metadata {metadata!r} cannot be stored as JSON: {error}.") from error
     if not all(isinstance(key, str) for key in values) or holds_nul(text):
         raise InvalidOption(f"Metadata {values!r} needs text as keys, and no NUL characters.")
-    return values
+    stored: dict[str, Any] = json.loads(text)  # as every database gives it back, keys of inner dictionaries included
+    return stored
 
 
 def checked_usage(usage: Mapping[str, int]) -> dict[str, int]:

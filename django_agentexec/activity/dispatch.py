@@ -38,7 +38,15 @@ def push(activities: Iterable[Activity], *, again: bool = False, keep_place: boo
     by_queue: dict[str, list[Message]] = defaultdict(list)
     for activity in activities:
         by_queue[activity.queue].append(_message(activity, again=again, keep_place=keep_place))
-    return sum(deliver(get_queue(), queue, messages) for queue, messages in by_queue.items())
+    added, failure = 0, None
+    for queue, messages in by_queue.items():
+        try:
+            added += deliver(get_queue(), queue, messages)
+        except QueueUnavailable as error:  # each queue keeps its own for later
+            failure = failure or error
+    if failure is not None:
+        raise failure
+    return added
 
 
 def stop_on_commit(activities: Sequence[Activity]) -> None:

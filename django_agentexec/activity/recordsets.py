@@ -8,14 +8,16 @@ of rows; and several writes go into one statement, hence one round trip. Called 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
-from django.db import connections, models
+from django.db import connections, models, transaction
 from pydantic_core import to_json
 
 from .columns import AnyField, Insert, Model, Update, columns_at_birth, columns_to_change
 
 MOST_ROWS = 5_000  # of one statement
+LARGEST = 16 << 20  # characters of one statement's documents; PostgreSQL takes a gigabyte, a worker has less to spare
 Names = list[tuple[str, str]]  # of a column in the document, and of its attribute
 
 
@@ -26,6 +28,9 @@ def write(writes: Sequence[Insert | Update], using: str) -> None:
         sql, names = _statement(one, using)
         parts.append(sql)
         documents.append(_document(one.rows, names))
+    if sum(map(len, documents)) > LARGEST and any(len(one.rows) > 1 for one in writes):
+        _write_by_halves(writes, using)
+        return
     *first, last = parts
     head = ", ".join(f"write{number} AS ({sql})" for number, sql in enumerate(first))
     with connections[using].cursor() as cursor:
@@ -34,6 +39,15 @@ def write(writes: Sequence[Insert | Update], using: str) -> None:
             # The sequence is asked in the order of the document.
             for row, key in zip(one.rows, sorted(key for (key,) in cursor.fetchall()), strict=True):
                 row.pk = key
+
+
+def _write_by_halves(writes: Sequence[Insert | Update], using: str) -> None:
+    with transaction.atomic(using=using, savepoint=False):
+        for one in writes:
+            middle = (len(one.rows) + 1) // 2
+            for rows in (one.rows[:middle], one.rows[middle:]):
+                if rows:
+                    write([replace(one, rows=rows)], using)
 
 
 def _statement(write: Insert | Update, using: str) -> tuple[str, Names]:

@@ -32,7 +32,9 @@ class _Deliveries:
 
     def keep(self, queue: str, messages: Sequence[Message]) -> None:
         kept = self.kept.setdefault(queue, [])
-        kept += [(time.monotonic(), message) for message in messages[: max(0, MOST_KEPT - len(kept))]]
+        # A wish to run once more is for whoever runs it now: later, it would repeat a run of its own.
+        messages = [replace(message, again=False) for message in messages[: max(0, MOST_KEPT - len(kept))]]
+        kept += [(time.monotonic(), message) for message in messages]
 
 
 _deliveries: WeakKeyDictionary[Queue, _Deliveries] = WeakKeyDictionary()

@@ -105,12 +105,10 @@ def insert(
     activities: Sequence[Activity],
     message: str,
     follow: Callable[[Sequence[Activity]], None] | None = None,
-    *,
-    savepoint: bool = False,
 ) -> None:
     """Insert new rows, each with its first log line; `follow` registers what is to be done after their commit.
 
-    In the caller's transaction, if there is one: with `savepoint`, it survives an error.
+    In a savepoint of the caller's transaction, if there is one: it survives an error.
     """
     using = database()
     changes: list[Change] = []
@@ -119,17 +117,17 @@ def insert(
         activity.latest_log_message, activity.latest_log_timestamp = message, activity.created_at
         changes.append((activity, line_of(activity), None))
     writes = [Insert(Activity, activities), *_lines(changes)]
-    with _transaction_for(writes, using, savepoint):
+    with _transaction_for(writes, using):
         write(writes, using)
         if follow is not None:
             follow(activities)
         _announce_on_commit(changes, using)
 
 
-def _transaction_for(writes: Sequence[Insert], using: str, savepoint: bool) -> AbstractContextManager[None]:
+def _transaction_for(writes: Sequence[Insert], using: str) -> AbstractContextManager[None]:
     connection = connections[using]
     if connection.in_atomic_block or not connection.get_autocommit() or not takes_one_statement(writes, using):
-        return transaction.atomic(using=using, savepoint=savepoint)
+        return transaction.atomic(using=using)
     return nullcontext()  # one statement commits itself, which saves two round trips
 
 

@@ -147,8 +147,8 @@ def _count(changes: Iterable[tuple[Activity, ActivityLog | None, Operation | Non
             minute[field("enqueued")] += 1
         elif line is None:
             continue
-        elif activity.status in _ENDED:
-            _count_end(activity, task, totals, minute)
+        elif line.status in _ENDED:  # the row may be further: all changes of a commit share it
+            _count_end(activity, task, str(line.status), totals, minute)
         elif activity.waited is not None:
             _count_start(activity, task, activity.waited, totals, minute)
     counting.add(totals, minute)
@@ -162,8 +162,7 @@ def _count_start(activity: Activity, task: str, waited: float, totals: Amounts, 
     minute[field("wait", bound)] += 1
 
 
-def _count_end(activity: Activity, task: str, totals: Amounts, minute: Amounts) -> None:
-    status = str(activity.status)
+def _count_end(activity: Activity, task: str, status: str, totals: Amounts, minute: Amounts) -> None:
     totals[field("finished", task, activity.queue, status)] += 1
     if activity.started_at and activity.finished_at:
         lasted = max(0.0, (activity.finished_at - activity.started_at).total_seconds())

@@ -77,7 +77,7 @@ def enqueue(
     first = _find(activity)
     if first is None:
         try:
-            _insert([activity], savepoint=True)  # so that the caller's transaction survives the conflict
+            _insert([activity])
         except IntegrityError:
             first = _find(activity)
             if first is None:
@@ -194,8 +194,8 @@ def _described(context: object) -> str:
     return f"{type(context).__name__} {str(context)[:80]!r}"
 
 
-def _insert(activities: list[Activity], *, savepoint: bool = False) -> None:
-    insert(activities, conf.ACTIVITY_MESSAGE_CREATE, push_on_commit, savepoint=savepoint)
+def _insert(activities: list[Activity]) -> None:
+    insert(activities, conf.ACTIVITY_MESSAGE_CREATE, push_on_commit)
 
 
 def _find(activity: Activity) -> Activity | None:

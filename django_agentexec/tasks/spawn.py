@@ -140,7 +140,7 @@ def _is_same_context(one: Place, wanted: Activity, found: Activity) -> bool:
 
 def _insert(attempt: Attempt, new: list[Activity], using: str) -> None:
     try:
-        insert(new, conf.ACTIVITY_MESSAGE_CREATE, push_on_commit, savepoint=True)
+        insert(new, conf.ACTIVITY_MESSAGE_CREATE, push_on_commit)
     except IntegrityError as error:  # the parent's lock keeps others away, so this is another constraint
         raise StaleAttempt(f"Activity {attempt.agent_id} could not be given children: {error}") from error
     parents = Activity.objects.using(using).filter(agent_id=attempt.agent_id)

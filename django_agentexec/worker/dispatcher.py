@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.05  # seconds between two tries while the queue is away, doubled up to the longest
 LONGEST_PAUSE = 2.0
+SUSPECTS_INTERVAL = 0.5  # seconds between two looks of a quarantine process, which no call of the queue is meant for
 WORTH_A_TRIP = 8  # one part in so many of the slots, freed at once, is worth an exchange of its own
 
 
@@ -93,7 +94,7 @@ class Dispatcher:
     def start(self) -> None:
         """Start the threads."""
         start_vital_thread("agentexec-dispatcher", self._run)
-        if not self._burst:
+        if not self._burst and not self._quarantine:
             start_vital_thread("agentexec-waiter", self._wait_for_calls)
 
     def free(self, claim: Claim) -> None:
@@ -149,7 +150,7 @@ class Dispatcher:
                 if self._stopping and not self.held:
                     break
             if pause > 0:
-                self._sleep(pause)
+                self._sleep()
         self._ended.set()
         self._on_end()
 
@@ -157,27 +158,34 @@ class Dispatcher:
         """Acknowledge and claim; return the seconds until it is worth doing again."""
         with self._turn_lock:
             acks, free = self._due_work()
-            return self._exchange_all(acks, free)
+            pause = self._exchange_all(acks, free)
+            with self._changed:
+                self._sleeps_until = time.monotonic() + pause
+        return pause
 
     def _due_work(self) -> tuple[list[Ack], int]:
         with self._changed:
             acks, self._acks = self._acks, []
             self._woken = False
             self._freed = 0
-            # Ends that the database is slow to take must not pile up without bound.
-            unwritten = len(self.held) - len(self._occupied) - len(acks)
-            free = self._capacity - len(self._occupied) - max(0, unwritten - self._capacity)
-            free = 0 if self._stopping else max(0, free)
-            if self._claims_left is not None:
-                free = min(free, self._claims_left)
-        return acks, free
+            return acks, self._free_slots(len(acks))
+
+    def _free_slots(self, acks: int) -> int:
+        """Return how many claims may be made, if so many are given back with them."""
+        if self._stopping:
+            return 0
+        # Ends that the database is slow to take must not pile up without bound.
+        unwritten = len(self.held) - len(self._occupied) - acks
+        free = max(0, self._capacity - len(self._occupied) - max(0, unwritten - self._capacity))
+        return free if self._claims_left is None else min(free, self._claims_left)
 
     def _exchange_all(self, acks: list[Ack], free: int) -> float:
         """Talk to every queue once, and return the seconds until it is worth doing again."""
         by_queue: dict[str, list[Ack]] = defaultdict(list)
         for ack in acks:
             by_queue[ack.claim.queue].append(ack)
-        pause, more, claimed, paused = LONGEST_WAIT, False, 0, False
+        pause = SUSPECTS_INTERVAL if self._quarantine and not self._burst else LONGEST_WAIT
+        more, claimed, paused = False, 0, False
         for name in dict.fromkeys([*self._names, *by_queue]):
             limit = free - claimed if name in self._names else 0
             claims = self._exchange(name, by_queue.pop(name, []), limit)
@@ -261,24 +269,20 @@ class Dispatcher:
             self._queue.release_worker(name, self._worker, keep=keep, crashed=False)
         self._lost_an_answer = False
 
-    def _sleep(self, seconds: float) -> None:
+    def _sleep(self) -> None:
         """Sleep until something is to be done: an acknowledgment, free slots, a due time."""
         with self._changed:
-            self._sleeps_until = time.monotonic() + seconds
-            self._waiting = not self._stopping and self._has_free_slots
+            self._waiting = self._free_slots(0) > 0
             if self._waiting:
                 self._changed.notify_all()
-            was_stopping = self._stopping
+            # What was said between the last turn and here needs no notice to be heard.
+            was_stopping = self._stopping and bool(self.held)
             while not (self._acks or self._woken or self._freed_many or self._stopping is not was_stopping):
                 left = self._sleeps_until - time.monotonic()
                 if left <= 0:
                     break
                 self._changed.wait(left)
             self._waiting = False
-
-    @property
-    def _has_free_slots(self) -> bool:
-        return len(self._occupied) < self._capacity
 
     def _wait_for_calls(self) -> None:
         """Sit in the queue's blocking wait whenever the other thread sleeps with free slots."""
@@ -299,7 +303,6 @@ class Dispatcher:
         """Claim in this thread: to wake the other one for it would double the time until a handler starts."""
         pause = self._take_turn()
         with self._changed:
-            self._sleeps_until = min(self._sleeps_until, time.monotonic() + pause)
-            self._waiting = self._waiting and self._has_free_slots
+            self._waiting = self._waiting and self._free_slots(0) > 0
             self._woken = pause <= 0 or self._stopping
             self._changed.notify_all()

@@ -178,7 +178,7 @@ class Worker:
             self._dispatcher.ack(claim, Outcome.DONE)  # canceled, finished or deleted meanwhile
         else:
             logger.error("Activity %s could not be started: %s", claim.agent_id, one_line(written))
-            self._dispatcher.ack(claim, Outcome.RETRY, DATABASE_REFUSED_DELAY)
+            self._give_back(claim)
 
     def _launch_all(self) -> None:
         self._launching = False  # first: what is appended from here on calls again
@@ -222,13 +222,24 @@ class Worker:
             self._acknowledge(execution.claim, outcome, written)
         elif isinstance(written, (InvalidTransition, ActivityNotFound)):
             self._dispatcher.ack(execution.claim, Outcome.DONE)  # ended by somebody else meanwhile
-        elif isinstance(outcome, Fail):
+        elif isinstance(outcome, Fail) or self._draining:
             logger.error("The end of activity %s could not be written: %s", outcome.agent_id, one_line(written))
-            self._dispatcher.ack(execution.claim, Outcome.RETRY, DATABASE_REFUSED_DELAY)
+            self._give_back(execution.claim)
         else:
             # The database refuses this result for good, for example for a character it cannot store.
             refused = Fail(agent_id=outcome.agent_id, fence=outcome.fence, error=one_line(written))
             self._recorder.tell(refused, partial(self._ended_in_row, execution, refused))
+
+    def _give_back(self, claim: Claim) -> None:
+        """Let an activity run again whose write the database did not take.
+
+        A worker that is ending may only have been cut off from the database: another one begins at once, and
+        nobody of the same lock key may overtake.
+        """
+        if self._draining:
+            self._dispatcher.ack(claim, Outcome.RELEASE)
+        else:
+            self._dispatcher.ack(claim, Outcome.RETRY, DATABASE_REFUSED_DELAY)
 
     def _acknowledge(self, claim: Claim, outcome: OwnedOperation, activity: Activity) -> None:
         if activity.status == Status.QUEUED and isinstance(outcome, Release):

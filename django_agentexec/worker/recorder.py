@@ -135,6 +135,11 @@ class Recorder:
     def _write(self, batch: list[Write]) -> None:
         try:
             applied = self._apply_until_database_answers([write.operation for write in batch])
+        except Undecided as error:
+            # Nobody knows whether it has happened; one by one it might happen twice.
+            for write in batch:
+                _report(write, error)
+            return
         except Exception as error:  # noqa: BLE001  # handed on to whoever waits for the write
             if len(batch) == 1:
                 _report(batch[0], error)
@@ -156,9 +161,12 @@ class Recorder:
                 if isinstance(error, Undecided):
                     undecided = error
                 connections[database()].close()
-                # A value too large for PostgreSQL is an OperationalError, too, and stays one.
-                refusals += _is_refusal(error)
-                if self._giving_up.is_set() or refusals >= MOST_REFUSALS:
+                if self._giving_up.is_set():
+                    raise undecided or error from error
+                # A value too large for PostgreSQL is an OperationalError, too, and stays one. What was committed,
+                # or nearly so, is not.
+                refusals += undecided is None and _is_refusal(error)
+                if refusals >= MOST_REFUSALS:
                     raise
                 logger.warning("The database does not answer (%s); trying again in %.2f s.", error, pause)
                 time.sleep(pause)

@@ -175,7 +175,8 @@ def no_stale_write_is_accepted(history: History) -> Findings:
 
 def every_end_fits_its_history(history: History) -> Findings:
     """`complete`: the execution of the row's fence returned. `canceled`: somebody canceled, and whoever was told so
-    finds it so. `error`: max_retries + 1 executions raised, or MAX_CRASHES starts were cut off."""
+    finds it so. `error`: max_retries + 1 executions raised, or MAX_CRASHES starts were cut off: by a death, or by the
+    start of the next one, to which the lease had gone."""
     asked = {event.agent_id for event in history.of("cancels")}
     told = {event.agent_id for event in history.of("canceled")}
     for row in history.rows:
@@ -199,9 +200,10 @@ def _error_fits(history: History, row: Row, what: str, executions: list[Executio
     if row.error.startswith(CRASHED):
         # A process may also die between the start in the row, which the log tells of, and the handler.
         begun = max(history.starts_in_log[row.agent_id], len(executions))
-        if min(row.crashes, begun - len(raised)) < history.max_crashes:
+        ended = {e.fence for e in executions if e.how == "raised" and not _was_superseded(e, executions)}
+        if min(row.crashes, begun - len(ended)) < history.max_crashes:
             yield (
-                f"{what} was given up after {row.crashes} crashes, but only {begun} starts, of which {len(raised)} "
+                f"{what} was given up after {row.crashes} crashes, but only {begun} starts, of which {len(ended)} "
                 f"ended: {[(e.fence, e.pid, e.how) for e in executions]}"
             )
     elif row.error.endswith("fails as planned"):
@@ -209,6 +211,10 @@ def _error_fits(history: History, row: Row, what: str, executions: list[Executio
             yield f"{what} failed for good after {row.retries} retries and {len(raised)} errors, of {row.max_retries}"
     else:
         yield f"{what} ended in an error of its own: {row.error!r}"
+
+
+def _was_superseded(execution: Execution, executions: list[Execution]) -> bool:
+    return any(execution.start < other.start < execution.end for other in executions)
 
 
 def poison_ends_and_its_neighbours_do_not(history: History) -> Findings:

@@ -177,6 +177,13 @@ def test_a_start_that_ended_in_an_error_was_not_cut_off() -> None:
     assert "3 starts, of which 1 ended" in the_finding(FITS, past(*runs, rows=[LOST]))
 
 
+def test_a_start_whose_lease_went_to_the_next_one_was_cut_off() -> None:
+    frozen = ran(2, 9, how="raised", fence=2, pid=2)
+    others = [ran(at, at + 0.5, how="died", fence=at, pid=at) for at in (1, 5)]
+
+    assert findings(FITS, past(frozen, *others, rows=[LOST])) == []
+
+
 # Poison
 
 POISON = replace(LOST, task="poison")

@@ -9,11 +9,12 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import connection, connections, transaction
+from django.db import IntegrityError, connection, connections, transaction
 from django.utils import timezone
 from pydantic import BaseModel
 
 from django_agentexec import activity
+from django_agentexec.activity import recordsets
 from django_agentexec.activity.operations import Cancel, Complete, Fail, Operation, Progress, Start
 from django_agentexec.activity.writer import apply
 from django_agentexec.exceptions import (
@@ -412,3 +413,24 @@ def test_a_failure_is_written_with_its_due_time(running: UUID) -> None:
     due = row(running).run_after
     assert due is not None
     assert 59 < (due - timezone.now()).total_seconds() <= 60
+
+
+def test_a_create_that_fails_leaves_the_callers_transaction_whole() -> None:
+    agent_id = activity.create("import")
+    with transaction.atomic():
+        with pytest.raises(IntegrityError):
+            activity.create("import", agent_id=agent_id)
+        assert Activity.objects.count() == 1
+
+
+def test_a_batch_of_large_results_is_written_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recordsets, "LARGEST", 2_000)
+    ids = [handle.agent_id for handle in shout.enqueue_many([Text()] * 20)]
+    for agent_id in ids:
+        start(agent_id)
+
+    apply([Complete(agent_id=agent_id, fence=1, result="x" * 500) for agent_id in ids])
+
+    assert set(Activity.objects.values_list("status", "result")) == {(Status.COMPLETE, "x" * 500)}
+    lines = ActivityLog.objects.filter(status=Status.COMPLETE)
+    assert list(lines.order_by("id").values_list("activity_id", flat=True)) == ids

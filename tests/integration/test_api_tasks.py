@@ -306,8 +306,8 @@ def enqueuer_again() -> APIClient:
 def test_the_body_may_be_any_json_that_fits(django_assert_num_queries: Any) -> None:
     who = enqueuer()
 
-    # Session, user, two for its permissions; then the row and its log line, which PostgreSQL writes by one.
-    with django_assert_num_queries(5 if connection.vendor == "postgresql" else 6):
+    # Session, user, two for its permissions; then a savepoint around row and log line, which PostgreSQL writes by one.
+    with django_assert_num_queries(7 if connection.vendor == "postgresql" else 8):
         answer = who.post(URL, json.dumps({"title": "\U0001f600"}), content_type="application/json")
 
     assert row(UUID(answer.json()["agent_id"])).context["title"] == "\U0001f600"

@@ -81,6 +81,34 @@ def test_a_claim_whose_reply_was_lost_is_made_again_uncharged(
     assert queue.stats(QUEUE).leased == 1
 
 
+def test_nobody_waits_for_work_while_ends_pile_up(
+    queue: LossyQueue, dispatch: Callable[..., Dispatcher], claims: list[Claim]
+) -> None:
+    for _ in range(5):
+        put(queue)
+    dispatcher = dispatch()
+    for number in (2, 4):
+        until(lambda number=number: len(claims) == number, f"{number} claims", timeout=10)
+        for claimed in claims[number - 2 :]:
+            dispatcher.free(claimed)
+
+    # Twice the capacity is held, nothing runs: no more is claimed, and no call is waited for that would come at once.
+    until(lambda: not dispatcher._waiting and not dispatcher._freed, "the end of the waiting", timeout=10)
+    assert (dispatcher._free_slots(0), len(claims)) == (0, 4)
+
+
+def test_a_quarantine_process_takes_no_call_that_is_meant_for_others(
+    queue: LossyQueue, dispatch: Callable[..., Dispatcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "wait", lambda *_: pytest.fail("It waits for a call."))
+    put(queue)
+    dispatch(quarantine=True)
+    suspect = uuid7()
+    queue.enqueue(QUEUE, [Message(suspect, f"i:{suspect}", crashes=1)])
+
+    until(lambda: queue.stats(QUEUE).leased == 1, "the claim of the suspect", timeout=10)
+
+
 def test_a_reply_is_lost_that_ended_one_claim_and_made_another_of_the_same_work(
     queue: LossyQueue, dispatch: Callable[..., Dispatcher], claims: list[Claim]
 ) -> None:

@@ -14,6 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_agentexec import activity, monitoring
+from django_agentexec.activity.operations import Complete, Progress
+from django_agentexec.activity.writer import apply
 from django_agentexec.models import Activity
 from django_agentexec.monitoring.counters import Histogram, last_hour
 from django_agentexec.monitoring.metrics import counting
@@ -53,6 +55,16 @@ def test_a_life_is_counted_by_task_queue_and_status() -> None:
     assert found.finished == {("shout", "default", "complete"): 1}
     assert found.tokens == {("shout", "input_tokens"): 12, ("shout", "requests"): 1}
     assert sum(found.wait["shout"].counts) == sum(found.duration["shout"].counts) == 1
+
+
+def test_an_end_counts_once_whatever_else_its_commit_holds() -> None:
+    agent_id = shout.enqueue(Text()).agent_id
+    start(agent_id)
+
+    apply([Progress(agent_id=agent_id, fence=1, message="Nearly"), Complete(agent_id=agent_id, fence=1)])
+    counting.flush()
+
+    assert monitoring.counters().finished == {("shout", "default", "complete"): 1}
 
 
 def test_the_wait_is_that_of_the_turn_and_not_of_the_delay() -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from unittest import mock
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 
 from django_agentexec.activity import undelivered
+from django_agentexec.activity.dispatch import push
 from django_agentexec.exceptions import QueueUnavailable
+from django_agentexec.models import Activity
 from django_agentexec.queues import Ack, Outcome, get_queue
 from tests.rows import claimed_ids
 from tests.testapp.agents import Keyed, keyed
@@ -66,6 +69,33 @@ def test_it_is_pushed_once() -> None:
 
     assert [message.agent_id for message in pushed.call_args.args[1]] == [third]
     assert claimed_in_turn(3) == [first, second, third]
+
+
+def test_each_queue_keeps_its_own() -> None:
+    with outage(), transaction.atomic():
+        first = [enqueue(1), enqueue(1, queue="urgent")]
+        retry = partial(push, list(Activity.objects.filter(pk__in=first)))
+        with pytest.raises(QueueUnavailable):
+            retry()
+    enqueue(2)
+    enqueue(2, queue="urgent")
+
+    assert [claimed_ids(), claimed_ids(queue="urgent")] == [[first[0]], [first[1]]]
+
+
+def test_a_wish_to_run_once_more_is_not_made_later() -> None:
+    agent_id = enqueue(1)
+    get_queue().cancel("default", [agent_id])
+    with outage(), pytest.raises(QueueUnavailable):
+        push(Activity.objects.filter(pk=agent_id), again=True)
+    push(Activity.objects.filter(pk=agent_id))  # as the reconciler does
+    (claimed,) = get_queue().exchange("default", "w", limit=1).claimed
+
+    enqueue(2)
+
+    # What runs has been told nothing: its retry waits for its delay.
+    get_queue().exchange("default", "w", [Ack(claimed, Outcome.RETRY, 60)])
+    assert agent_id not in claimed_ids()
 
 
 def test_what_is_delayed_waits_for_the_rest_of_its_delay_only() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from typing import Any
 from uuid import UUID, uuid4
@@ -36,6 +36,7 @@ class Gate:
         self.entered = threading.Event()
         self.sizes: list[int] = []
         self.errors: list[Exception] = []
+        self.after_first: Callable[[], None] = lambda: None
 
     def __call__(self, operations: list[Operation], undecided: Undecided | None = None) -> Any:
         self.entered.set()
@@ -43,7 +44,11 @@ class Gate:
         self.sizes.append(len(operations))
         if self.errors:
             raise self.errors.pop(0)
-        return self._apply(operations, undecided)
+        try:
+            return self._apply(operations, undecided)
+        finally:
+            if len(self.sizes) == 1:
+                self.after_first()
 
 
 @pytest.fixture
@@ -281,6 +286,26 @@ def test_tokens_whose_commit_was_not_answered_count_once(
     recorder.submit(AddUsage(agent_id=agent_id, fence=1, usage={"requests": 2})).result(10)
 
     assert row(agent_id).usage == {"requests": 2}
+
+
+@pytest.mark.parametrize("is_ending", [False, True])
+def test_the_doubt_about_a_commit_outlives_what_the_database_refuses_next(
+    recorder: Recorder, gate: Gate, agent_id: UUID, lost_commits: list[bool], is_ending: bool
+) -> None:
+    lost_commits += [True]
+    writes = [recorder.submit(AddUsage(agent_id=agent_id, fence=1, usage={"requests": 1})) for _ in range(3)]
+
+    def refuse() -> None:
+        gate.errors += [OperationalError("canceling statement due to lock timeout")] * MOST_REFUSALS
+        if is_ending:
+            recorder._giving_up.set()
+
+    gate.after_first = refuse
+    gate.open.set()
+
+    for write in writes:
+        assert write.exception(10) is None or is_ending
+    assert row(agent_id).usage == {"requests": 3}
 
 
 def test_a_change_whose_commit_was_not_answered_is_announced_once(

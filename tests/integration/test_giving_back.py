@@ -1,0 +1,65 @@
+"""What a worker does with a claim whose start or end the database does not take."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+from django.db import OperationalError
+
+from django_agentexec.activity.operations import Complete
+from django_agentexec.queues import Claim, Outcome, get_queue
+from django_agentexec.worker.executor import Execution
+from django_agentexec.worker.options import WorkerOptions
+from django_agentexec.worker.process import DATABASE_REFUSED_DELAY, Worker
+from tests.rows import claim, start
+from tests.testapp.agents import Keyed, keyed
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+AWAY = OperationalError("connection refused")
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker(
+        get_queue(), WorkerOptions(("default",), 5, name="w"), beat=lambda info: None, needs_refill=lambda: None
+    )
+
+
+@pytest.fixture
+def first() -> Claim:
+    """The claim of an activity whose lock key others wait for."""
+    keyed.enqueue_many([Keyed(key="a", number=number) for number in range(2)])
+    (claimed,) = claim()
+    return claimed
+
+
+def given_back(worker: Worker) -> UUID | None:
+    """Send the worker's acknowledgments, and return who can be claimed next."""
+    claimed = get_queue().exchange("default", "w2", worker._dispatcher._acks, limit=5).claimed
+    return claimed[0].agent_id if claimed else None
+
+
+def test_a_worker_that_ends_gives_what_it_could_not_start_back_to_its_place(worker: Worker, first: Claim) -> None:
+    worker._draining = True
+
+    worker._started(first, AWAY)
+
+    assert given_back(worker) == first.agent_id
+
+
+def test_a_worker_that_ends_gives_what_it_could_not_end_back_to_its_place(worker: Worker, first: Claim) -> None:
+    execution = Execution(first, start(first.agent_id, first.fence), worker._recorder.submit, worker._calls)
+    worker._draining = True
+
+    worker._ended_in_row(execution, Complete(agent_id=first.agent_id, fence=first.fence), AWAY)
+
+    assert given_back(worker) == first.agent_id
+
+
+def test_what_the_database_refuses_for_good_is_tried_later(worker: Worker, first: Claim) -> None:
+    worker._started(first, AWAY)
+
+    (ack,) = worker._dispatcher._acks
+    assert (ack.outcome, ack.delay) == (Outcome.RETRY, DATABASE_REFUSED_DELAY)
