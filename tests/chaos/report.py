@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tests.chaos.driver import Report
 
+ENDS = ("complete", "error", "canceled")
 MOST_FINDINGS = 20  # of one promise; the JSON has all
 
 
@@ -42,3 +47,43 @@ def _verdict(promise: str, findings: list[str]) -> str:
     if len(findings) > MOST_FINDINGS:
         shown.append(f"  - and {len(findings) - MOST_FINDINGS} more")
     return "\n".join([f"- {promise}: " + (f"BROKEN, {len(findings)} findings" if findings else "kept"), *shown])
+
+
+BEGIN, END = "<!-- chaos -->", "<!-- end of chaos -->"
+
+
+def as_summary(report: Mapping[str, Any], date: str) -> str:
+    """Return what the documentation tells of a run, from its JSON."""
+    activities = dict(report["activities"])
+    ends = {end: sum(n for name, n in activities.items() if name.endswith(f" {end}")) for end in ENDS}
+    faults = ", ".join(f"{count} x {name.replace('_', ' ')}" for name, count in sorted(report["faults"].items()))
+    form, seconds, observed = report["form"], report["seconds"], report["observed"]
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    verdicts = [f"| {name} | {len(found) or 'none'} |" for name, found in report["findings"].items()]
+    return "\n".join(
+        [
+            f"The last {form['name']} run, on {date}: seed X; {versions}.",
+            "",
+            f"{activities['all']:,} activities ({', '.join(f'{count:,} {end}' for end, count in ends.items())}),"
+            f" {observed['start']:,} starts of handlers, {observed['undone']:,} enqueues rolled back;"
+            f" {sum(report['faults'].values())} faults in {seconds['faults']:,.0f} s ({faults});"
+            f" {seconds['healing']:,.0f} s from the last fault to the last end.",
+            "",
+            "| promise | findings |",
+            "| --- | --- |",
+            *verdicts,
+        ]
+    )
+
+
+def main() -> None:
+    """Write the summary of a report into a page: `python -m tests.chaos.report run.json docs/guarantees.md`."""
+    source, page = Path(sys.argv[1]), Path(sys.argv[2])
+    date = datetime.fromtimestamp(source.stat().st_mtime, UTC).strftime("%Y-%m-%d")
+    before, rest = page.read_text().split(BEGIN)
+    summary = as_summary(json.loads(source.read_text()), date)
+    page.write_text(f"{before}{BEGIN}\n{summary}\n{END}{rest.split(END)[1]}")
+
+
+if __name__ == "__main__":
+    main()
