@@ -75,6 +75,12 @@ class _State:
         for partition in dict.fromkeys(partitions):
             self.offer(partition)
 
+    def front_of(self, item: _Item) -> int:
+        """Return a sequence by which `item` stands before all others of its partition and priority."""
+        others = [other for other in self.pending[item.partition].values() if other.priority == item.priority]
+        first = min(others, key=lambda other: other.place, default=item)
+        return max(0, first.sequence - 1) if first.place < item.place else item.sequence
+
     def by_deadline(self) -> list[_Item]:
         return sorted(self.leased.values(), key=lambda item: (item.deadline, str(item.agent_id)))
 
@@ -212,6 +218,7 @@ class MemoryQueue(base.Queue):
             self._add(state, replace(item.again, again=False))
         elif not item.canceled:
             item.crashes += crashed
+            item.sequence = state.front_of(item)
             state.add_pending(item)
         state.offer(item.partition)
 

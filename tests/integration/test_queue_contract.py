@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -205,6 +206,21 @@ def test_released_work_takes_its_old_place(backend: Backend) -> None:
     (claimed,) = claim(backend)
     assert claimed.agent_id == first
     assert claimed.crashes == 0
+    finish(backend, claimed)
+    assert ids(claim(backend)) == [second]
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+def test_nobody_who_came_back_with_an_earlier_place_overtakes_released_work(backend: Backend, crashed: bool) -> None:
+    (first,) = put(backend, replace(message("a"), sequence=1_000))
+    claim(backend)
+    # As after a loss of data, when rows are pushed again by the time of their creation.
+    (second,) = put(backend, replace(message("a"), sequence=999))
+
+    backend.queue.release_worker(QUEUE, "w1", crashed=crashed)
+
+    (claimed,) = claim(backend, quarantine=crashed)
+    assert claimed.agent_id == first
     finish(backend, claimed)
     assert ids(claim(backend)) == [second]
 

@@ -66,8 +66,10 @@ local function values_of(hash, fields)
   return found
 end
 
-local function first_pending(partition)
-  return redis.call('ZRANGEBYLEX', pending, '[' .. partition .. '\0', '(' .. partition .. '\1', 'LIMIT', 0, 1)[1]
+-- Returns a partition's first pending member (from this priority on), or nil.
+local function first_pending(partition, priority)
+  local from = '[' .. partition .. '\0' .. (priority or '')
+  return redis.call('ZRANGEBYLEX', pending, from, '(' .. partition .. '\1', 'LIMIT', 0, 1)[1]
 end
 
 -- Returns a partition's first pending member and its meta, or nil.
@@ -171,6 +173,15 @@ local function run_again(id, partition)
   return true
 end
 
+-- Returns a sequence by which an activity stands before all others of its partition and priority. It had been the
+-- first of them when it was claimed; after a loss of data the others may have come back with other numbers.
+local function front_of(partition, priority, sequence, id)
+  local first = not is_own(partition) and first_pending(partition, priority)
+  if not first or string.sub(first, -TAIL, -TAIL) ~= priority then return sequence end
+  if member(partition, priority, sequence, id) < first then return sequence end
+  return string.format('%016x', math.max(0, tonumber(string.sub(first, -TAIL + 1, -ID - 1), 16) - 1))
+end
+
 -- Ends a lease whose holder did not finish: the activity goes back to its old place in its partition.
 local function put_back(id, text, crashed)
   if not text then
@@ -185,7 +196,7 @@ local function put_back(id, text, crashed)
       redis.call('HDEL', meta, id)
     else
       if crashed then crashes = int(tonumber(crashes) + 1) end
-      add_pending({{id, priority, sequence, crashes, partition}})
+      add_pending({{id, priority, front_of(partition, priority, sequence, id), crashes, partition}})
     end
   end
   offer({partition})
