@@ -62,7 +62,7 @@ def as_summary(report: Mapping[str, Any], date: str) -> str:
     verdicts = [f"| {name} | {len(found) or 'none'} |" for name, found in report["findings"].items()]
     return "\n".join(
         [
-            f"The last {form['name']} run, on {date}: seed X; {versions}.",
+            f"The last {form['name']} run, on {date}: seed {report['seed']}, {form['database']}; {versions}.",
             "",
             f"{activities['all']:,} activities ({', '.join(f'{count:,} {end}' for end, count in ends.items())}),"
             f" {observed['start']:,} starts of handlers, {observed['undone']:,} enqueues rolled back;"
