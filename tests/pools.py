@@ -92,6 +92,19 @@ def run_burst(*arguments: str, **settings: Any) -> PoolProcess:
     return process
 
 
+def refused(*arguments: str) -> str:
+    """Start a pool with arguments that it does not take, and return what it says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "django", "runagentworkers", *arguments],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode in (1, 2)
+    return done.stderr
+
+
 def until(condition: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:
     """Return the first true value of `condition`; for events of other processes."""
     deadline = time.monotonic() + timeout

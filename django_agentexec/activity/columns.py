@@ -1,4 +1,4 @@
-"""What the statements write: which rows, which columns, in which order; shared by the ways of writing them."""
+"""What the ways of writing rows share: which rows, which columns, in which order, and the keys of new ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeAlias
 
-from django.db import models
+from django.db import connections, models
 from django.db.models import Field
 
 AnyField: TypeAlias = "Field[Any, Any]"
@@ -42,6 +42,24 @@ def columns_at_birth(model: Model) -> list[AnyField]:
     left_out: frozenset[str] = getattr(model, "NOT_AT_BIRTH", frozenset())
     fields = [field for field in model._meta.concrete_fields if field.name not in left_out]
     return [field for field in fields if not isinstance(field, models.AutoField)]
+
+
+@cache
+def insert_into(model: Model, using: str) -> tuple[str, str]:
+    """Return the beginning of an insert, up to its columns, and its end, which asks for made keys."""
+    quote, meta, fields = connections[using].ops.quote_name, model._meta, columns_at_birth(model)
+    columns = ", ".join(quote(str(field.column)) for field in fields)
+    returning = "" if meta.pk in fields else f" RETURNING {quote(str(meta.pk.column))}"
+    return f"INSERT INTO {quote(meta.db_table)} ({columns})", returning
+
+
+def set_keys(rows: Sequence[models.Model], made: Sequence[tuple[Any]]) -> None:
+    """Give new rows the keys that the insert has returned.
+
+    Keys are made in the order of the rows, but SQLite does not promise to return them in it.
+    """
+    for row, key in zip(rows, sorted(key for (key,) in made), strict=True):
+        row.pk = key
 
 
 @cache

@@ -14,7 +14,7 @@ from functools import cache
 from django.db import connections, models, transaction
 from pydantic_core import to_json
 
-from .columns import AnyField, Insert, Model, Update, columns_at_birth, columns_to_change
+from .columns import AnyField, Insert, Model, Update, columns_at_birth, columns_to_change, insert_into, set_keys
 
 MOST_ROWS = 5_000  # of one statement
 LARGEST = 16 << 20  # characters of one statement's documents; PostgreSQL takes a gigabyte, a worker has less to spare
@@ -22,23 +22,24 @@ Names = list[tuple[str, str]]  # of a column in the document, and of its attribu
 
 
 def write(writes: Sequence[Insert | Update], using: str) -> None:
-    """Do all writes by one statement; sets the keys that the database makes, which only the last one may ask for."""
-    parts, documents = [], []
-    for one in writes:
-        sql, names = _statement(one, using)
-        parts.append(sql)
-        documents.append(_document(one.rows, names))
-    if sum(map(len, documents)) > LARGEST and any(len(one.rows) > 1 for one in writes):
+    """Do all writes by one statement, or in one transaction if they are large.
+
+    Sets the keys that the database makes, which only the last write may ask for.
+    """
+    most_rows = max(len(one.rows) for one in writes)
+    statements = [_statement(one, using) for one in writes]
+    documents = []
+    if most_rows <= MOST_ROWS:
+        documents = [_document(one.rows, names) for one, (_, names) in zip(writes, statements, strict=True)]
+    if most_rows > MOST_ROWS or (most_rows > 1 and sum(map(len, documents)) > LARGEST):
         _write_by_halves(writes, using)
         return
-    *first, last = parts
-    head = ", ".join(f"write{number} AS ({sql})" for number, sql in enumerate(first))
+    *first, (sql, _) = statements
+    head = ", ".join(f"write{number} AS ({sql})" for number, (sql, _) in enumerate(first))
     with connections[using].cursor() as cursor:
-        cursor.execute(f"WITH {head} {last}" if head else last, documents)
-        if isinstance(one, Insert) and one.makes_keys:
-            # The sequence is asked in the order of the document.
-            for row, key in zip(one.rows, sorted(key for (key,) in cursor.fetchall()), strict=True):
-                row.pk = key
+        cursor.execute(f"WITH {head} {sql}" if head else sql, documents)
+        if isinstance(writes[-1], Insert) and writes[-1].makes_keys:
+            set_keys(writes[-1].rows, cursor.fetchall())
 
 
 def _write_by_halves(writes: Sequence[Insert | Update], using: str) -> None:
@@ -63,12 +64,9 @@ def _document(rows: Sequence[models.Model], names: Names) -> str:
 
 @cache
 def _insert_statement(model: Model, using: str) -> tuple[str, Names]:
-    quote, meta, fields = connections[using].ops.quote_name, model._meta, columns_at_birth(model)
-    columns = ", ".join(quote(str(field.column)) for field in fields)
+    fields, (head, returning) = columns_at_birth(model), insert_into(model, using)
     values = ", ".join(f"c{place}" for place in range(len(fields)))
-    returning = "" if meta.pk in fields else f" RETURNING {quote(str(meta.pk.column))}"
-    sql = f"INSERT INTO {quote(meta.db_table)} ({columns}) SELECT {values} FROM {_table(fields, using)}{returning}"
-    return sql, _names(fields)
+    return f"{head} SELECT {values} FROM {_table(fields, using)}{returning}", _names(fields)
 
 
 @cache

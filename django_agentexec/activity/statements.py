@@ -16,7 +16,7 @@ from django.db import connections, models
 from django.db.models.base import ModelState
 
 from . import recordsets
-from .columns import AnyField, Insert, Update, columns_at_birth, columns_to_change
+from .columns import AnyField, Insert, Update, columns_at_birth, columns_to_change, insert_into, set_keys
 
 Adapter = Callable[[Any], Any]
 Adapters = list[tuple[int, Adapter]]
@@ -74,7 +74,7 @@ def copied(row: Row, **values: Any) -> Row:
 
 def write(writes: Sequence[Insert | Update], using: str) -> None:
     """Insert and update rows; sets the keys that the database makes, which only the last write may ask for."""
-    if takes_one_statement(writes, using):
+    if needs_no_transaction(using):
         recordsets.write(writes, using)
         return
     for one in writes:
@@ -84,9 +84,9 @@ def write(writes: Sequence[Insert | Update], using: str) -> None:
             _update(one, using)
 
 
-def takes_one_statement(writes: Sequence[Insert | Update], using: str) -> bool:
-    """Whether `write` needs no transaction to do all or nothing, and one round trip."""
-    return connections[using].vendor == "postgresql" and all(len(one.rows) <= recordsets.MOST_ROWS for one in writes)
+def needs_no_transaction(using: str) -> bool:
+    """Whether `write` does all or nothing by itself, usually in one round trip."""
+    return connections[using].vendor == "postgresql"
 
 
 def _insert(one: Insert, using: str) -> None:
@@ -94,17 +94,16 @@ def _insert(one: Insert, using: str) -> None:
     if not features.can_return_rows_from_bulk_insert:
         one.model._default_manager.using(using).bulk_create(one.rows)
         return
-    sql, places, attributes, adapters, returning = _insert_statement(one.model, using)
+    sql, returning = insert_into(one.model, using)
+    places, attributes, adapters = _insert_values(one.model, using)
     batch = _most_parameters(using) // len(attributes)
     for start in range(0, len(one.rows), batch):
         part = one.rows[start : start + batch]
         values = [value for row in part for value in _adapted(row, attributes, adapters)]
         with connections[using].cursor() as cursor:
-            cursor.execute(f"{sql}{', '.join([places] * len(part))}{returning}", values)
-            if returning:
-                # Ids are given in the order of the rows, but SQLite does not promise to return them in it.
-                for row, made_key in zip(part, sorted(key for (key,) in cursor.fetchall()), strict=True):
-                    row.pk = made_key
+            cursor.execute(f"{sql} VALUES {', '.join([places] * len(part))}{returning}", values)
+            if one.makes_keys:
+                set_keys(part, cursor.fetchall())
 
 
 def _update(one: Update, using: str) -> None:
@@ -146,19 +145,10 @@ def _select_statement(
 
 
 @cache
-def _insert_statement(model: type[models.Model], using: str) -> tuple[str, str, list[str], Adapters, str]:
-    """Return the statement up to its values, the places of one row, attributes, adapters, and the end."""
-    quote, meta = connections[using].ops.quote_name, model._meta
+def _insert_values(model: type[models.Model], using: str) -> tuple[str, list[str], Adapters]:
+    """Return the places of one row, its attributes and their adapters."""
     fields = columns_at_birth(model)
-    columns = ", ".join(quote(str(field.column)) for field in fields)
-    returning = "" if meta.pk in fields else f" RETURNING {quote(str(meta.pk.column))}"
-    return (
-        f"INSERT INTO {quote(meta.db_table)} ({columns}) VALUES ",
-        f"({', '.join(['%s'] * len(fields))})",
-        [field.attname for field in fields],
-        _adapters(fields, using),
-        returning,
-    )
+    return f"({', '.join(['%s'] * len(fields))})", [field.attname for field in fields], _adapters(fields, using)
 
 
 @cache

@@ -23,7 +23,7 @@ from ..values import storable_text
 from .columns import Insert, Update
 from .ends import follow_up
 from .operations import Operation, line_of
-from .statements import lock_rows, takes_one_statement, write
+from .statements import lock_rows, needs_no_transaction, write
 
 Applied = Activity | InvalidTransition | ActivityNotFound
 """What became of an operation: the row as it was committed, or why it was refused."""
@@ -117,16 +117,16 @@ def insert(
         activity.latest_log_message, activity.latest_log_timestamp = message, activity.created_at
         changes.append((activity, line_of(activity), None))
     writes = [Insert(Activity, activities), *_lines(changes)]
-    with _transaction_for(writes, using):
+    with _transaction_for_insert(using):
         write(writes, using)
         if follow is not None:
             follow(activities)
         _announce_on_commit(changes, using)
 
 
-def _transaction_for(writes: Sequence[Insert], using: str) -> AbstractContextManager[None]:
+def _transaction_for_insert(using: str) -> AbstractContextManager[None]:
     connection = connections[using]
-    if connection.in_atomic_block or not connection.get_autocommit() or not takes_one_statement(writes, using):
+    if connection.in_atomic_block or not connection.get_autocommit() or not needs_no_transaction(using):
         return transaction.atomic(using=using)
     return nullcontext()  # one statement commits itself, which saves two round trips
 

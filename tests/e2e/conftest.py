@@ -1,15 +1,33 @@
-"""Fixtures of the tests that run real pools."""
+"""Fixtures of the tests that run real pools and real servers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 
 from tests.e2e.journal import Journal
+from tests.live import Server, cookie_of, serve
 
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
     """A journal for this test's handlers."""
     return Journal(tmp_path)
+
+
+@pytest.fixture
+def server(settings: Any) -> Iterator[Server]:
+    """A running ASGI server."""
+    settings.ALLOWED_HOSTS = ["127.0.0.1"]
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture
+def root() -> str:
+    """The cookie of someone who may do everything."""
+    return cookie_of(User.objects.create_superuser("root", password="x"))

@@ -13,13 +13,12 @@ from uuid import UUID
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.contrib.auth.models import User
 
 from django_agentexec import activity
 from django_agentexec.events import hub
 from django_agentexec.models import ActivityLog
 from tests.e2e.journal import Journal
-from tests.live import Address, Server, client, cookie_of, in_database, path_of, serve
+from tests.live import Address, Server, client, in_database, path_of
 from tests.pools import environment, pool, until
 from tests.servers import Valkey, valkey_server
 from tests.testapp.agents import Text, Work, report, sync_work
@@ -35,19 +34,6 @@ from django_agentexec.events import hub
 for number in range(int(sys.argv[2])):
     activity.update(sys.argv[1], f"{sys.argv[3]} {number}")
 """
-
-
-@pytest.fixture
-def server(settings: Any) -> Iterator[Server]:
-    settings.ALLOWED_HOSTS = ["127.0.0.1"]
-    with serve() as running:
-        yield running
-
-
-@pytest.fixture
-def root() -> str:
-    """The cookie of someone who may do everything."""
-    return cookie_of(User.objects.create_superuser("root", password="x"))
 
 
 @pytest.fixture

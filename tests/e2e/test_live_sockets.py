@@ -5,37 +5,22 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.contrib.auth.models import User
 from websockets.exceptions import ConnectionClosed
 
 from django_agentexec import activity
 from django_agentexec.live import consumers
 from django_agentexec.models import ActivityLog
-from tests.live import FEED, Client, Server, client, cookie_of, path_of, serve
+from tests.live import FEED, Client, Server, client, path_of
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
 
 PATIENCE = 30.0
 UPDATES = 1_000
-
-
-@pytest.fixture
-def server(settings: Any) -> Iterator[Server]:
-    settings.ALLOWED_HOSTS = ["127.0.0.1"]
-    with serve() as running:
-        yield running
-
-
-@pytest.fixture
-def root() -> str:
-    """The cookie of someone who may do everything."""
-    return cookie_of(User.objects.create_superuser("root", password="x"))
 
 
 async def log_ids(agent_id: UUID) -> list[int]:

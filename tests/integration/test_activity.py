@@ -423,8 +423,9 @@ def test_a_create_that_fails_leaves_the_callers_transaction_whole() -> None:
         assert Activity.objects.count() == 1
 
 
-def test_a_batch_of_large_results_is_written_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recordsets, "LARGEST", 2_000)
+@pytest.mark.parametrize(("limit", "value"), [("LARGEST", 2_000), ("MOST_ROWS", 7)])
+def test_a_large_batch_is_written_in_portions(limit: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recordsets, limit, value)
     ids = [handle.agent_id for handle in shout.enqueue_many([Text()] * 20)]
     for agent_id in ids:
         start(agent_id)

@@ -379,15 +379,21 @@ def test_a_complete_pipeline_is_not_retried_without_a_choice() -> None:
 # Tries of a step
 
 
-def test_a_step_is_tried_again_within_the_attempt() -> None:
+def flaky(retries: int, delay: float) -> type[Pipeline]:
+    """Define a pipeline of one step with retries of its own."""
+
     class Flaky(Pipeline, max_retries=0):
-        @step(0, retries=2, backoff=lambda retry, error: 0.01)
+        @step(0, retries=retries, backoff=lambda retry, error: delay)
         async def only(self, context: Input) -> Report:
             ran("only")
             return Report(text=context.company)
 
+    return Flaky
+
+
+def test_a_step_is_tried_again_within_the_attempt() -> None:
     FAILING["only"] = 2
-    agent_id = enqueued(Flaky)
+    agent_id = enqueued(flaky(retries=2, delay=0.01))
 
     drain()
 
@@ -397,14 +403,8 @@ def test_a_step_is_tried_again_within_the_attempt() -> None:
 
 
 def test_a_step_that_fails_too_often_fails_the_attempt() -> None:
-    class Flaky(Pipeline, max_retries=0):
-        @step(0, retries=1, backoff=lambda retry, error: 0.0)
-        async def only(self, context: Input) -> Report:
-            ran("only")
-            return Report(text=context.company)
-
     FAILING["only"] = 9
-    agent_id = enqueued(Flaky)
+    agent_id = enqueued(flaky(retries=1, delay=0.0))
 
     drain()
 
