@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections import defaultdict
@@ -179,7 +180,7 @@ class _Notifications:
                     callback()
         except QueueUnavailable:
             logger.info("The queue is away; results are found by looking at the rows.")
-        except Exception:  # for example of a connection that another thread has closed
+        except Exception:  # of a backend of the project's own, or of a callback
             logger.warning("Listening for results failed; they are found by looking at the rows.", exc_info=True)
         finally:
             with self._lock:
@@ -197,6 +198,8 @@ class _Notifications:
 
 
 _notifications = _Notifications()
+# A forked process has not the parent's thread, and must leave its connection alone.
+os.register_at_fork(after_in_child=_notifications.__init__)  # type: ignore[misc]
 
 
 class watching:

@@ -284,7 +284,10 @@ class Queue(ABC):
 
 
 class Listener(ABC):
-    """A stream of activity ids, woken by notification. One thread reads it; any thread may `watch`."""
+    """A stream of activity ids, woken by notification. One thread reads it; any thread may `watch`.
+
+    After a `QueueUnavailable` it hears nothing any more: close it, and make another.
+    """
 
     @abstractmethod
     def get(self, timeout: float) -> UUID | None:

@@ -64,6 +64,24 @@ def test_all_keys_are_declared_and_vanish_with_the_work(backend: RedisBackend) -
     assert set(backend.redis.client.keys("{*")) <= left  # type: ignore[arg-type]
 
 
+def test_a_listener_whose_connection_was_cut_opens_no_other(backend: RedisBackend) -> None:
+    listener = backend.queue.listen_finished()
+    listener.watch(uuid7())
+    listener.get(0)
+    client = backend.redis.client
+    client.client_kill_filter(_type="pubsub")
+
+    with pytest.raises(QueueUnavailable):
+        listener.get(10)
+    with pytest.raises(QueueUnavailable):
+        listener.get(0)
+    with pytest.raises(QueueUnavailable):
+        listener.watch(uuid7())
+
+    assert client.client_list(_type="pubsub") == []
+    listener.close()
+
+
 def test_a_batch_is_one_round_trip(backend: RedisBackend) -> None:
     messages = [message() for _ in range(500)]
     backend.queue.enqueue(QUEUE, messages[:1])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ from django.db import connections, transaction
 from django.db.transaction import TransactionManagementError
 from django.test import override_settings
 from pydantic import BaseModel, ConfigDict, Field
+from redis import Redis
 
 from django_agentexec import (
     ActivityNotFound,
@@ -32,10 +35,13 @@ from django_agentexec import (
 from django_agentexec.activity.operations import Complete, Fail
 from django_agentexec.activity.writer import apply_one
 from django_agentexec.exceptions import ResultError
+from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Outcome, get_queue
+from django_agentexec.results import watching
 from django_agentexec.tasks import ActivityHandle, TaskDefinition, registry
 from tests.pools import until
 from tests.rows import claim, row, start
+from tests.servers import Valkey
 from tests.testapp.agents import Report, Text, report, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -288,16 +294,34 @@ def test_a_waiter_whose_loop_is_gone_does_not_deafen_the_others() -> None:
     results._notifications.remove(handle.agent_id, wake)
 
 
-def test_a_connection_that_is_closed_under_a_waiter_leaves_the_row_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_is_cut_under_a_waiter_leaves_the_row_to_look_at(
+    monkeypatch: pytest.MonkeyPatch, valkey: Valkey
+) -> None:
     monkeypatch.setattr(results, "RECHECK", 0.01)
     handle = shout.enqueue(Text())
 
-    def close_and_cancel() -> None:
-        get_queue().close()
+    def cut_and_cancel() -> None:
+        with Redis(unix_socket_path=str(valkey.socket)) as client:
+            client.client_kill_filter(_type="pubsub")
         activity.cancel(handle.agent_id)
 
-    with Meanwhile(handle.agent_id, close_and_cancel), pytest.raises(TaskCanceled):
+    with Meanwhile(handle.agent_id, cut_and_cancel), pytest.raises(TaskCanceled):
         get_result(handle, timeout=20)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_listens_by_itself() -> None:
+    handle = shout.enqueue(Text())
+
+    with watching(handle.agent_id, threading.Event().set):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)  # a lock that the parent's thread held would never be free
+            try:
+                results._notifications.add(uuid7(), threading.Event().set)
+            finally:
+                os._exit(is_quiet())
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_wait_inside_the_transaction_of_the_enqueue_would_never_end() -> None:
