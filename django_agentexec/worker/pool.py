@@ -60,6 +60,7 @@ class Pool:
         self._forced = False
         self._reload = False
         self._burst_ends = 0  # processes that found nothing more to do
+        self._quarantine_ended = 0.0  # when the last process of the quarantine was found to have ended
         self._unreleased: list[tuple[WorkerOptions, bool]] = []  # ended processes, and whether they crashed
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_reader, False)
@@ -198,9 +199,10 @@ class Pool:
         self._unreleased.append((child.options, crashed))
         burst_ends = code == EXIT_DRAINED or (crashed and not child.has_beaten)
         if child.options.quarantine:
-            # What waited behind its suspects is for another regular process.
+            # What waited behind its suspects is for another regular process: one that has not looked before.
             self._burst_ends = max(0, self._burst_ends - 1)
-        elif self._options.worker.burst and burst_ends:
+            self._quarantine_ended = time.monotonic()
+        elif self._options.worker.burst and burst_ends and child.started > self._quarantine_ended:
             self._burst_ends += 1
         if not crashed:
             self._failures = 0
