@@ -6,9 +6,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST ?= $(BIN)/python -m pytest
-# Each process of a parallel run starts servers of its own. Tests with pools and browsers run one by one: they
-# look at the clock.
+# Each process of a parallel run starts servers of its own. Tests with pools mostly wait, and share the servers of their
+# file; those with browsers and with chaos run one by one: they look at the clock.
 IN_PARALLEL := -n 2
+BY_FILE := $(IN_PARALLEL) --dist loadfile
 # What is repeated on PostgreSQL and on the newest Django leaves out what meets neither.
 NEITHER := $(addprefix --ignore-glob=*/test_,queue_* commands_* admin_unfold* authorization* embedded* connection* \
   dispatcher* calls* smoke* events_store* api_document*)
@@ -33,7 +34,8 @@ types: $(VENV)/.installed
 
 tests: $(VENV)/.installed
 	$(PYTEST) $(IN_PARALLEL) tests/unit tests/integration $(ARGS)
-	$(PYTEST) tests/e2e tests/browser tests/chaos $(addprefix --ignore=,$(DURABLE)) $(ARGS)
+	$(PYTEST) $(BY_FILE) tests/e2e $(addprefix --ignore=,$(DURABLE)) $(ARGS)
+	$(PYTEST) tests/browser tests/chaos $(ARGS)
 
 # The long form of what `make test` does in a minute: 50,000 activities on PostgreSQL, 100 killed workers, from a printed
 # seed. What it reads: tests/chaos/__main__.py. For example CHAOS_ACTIVITIES=5000 CHAOS_SEED=7 CHAOS_REPORT=run.json
@@ -42,7 +44,8 @@ chaos: $(VENV)/.installed
 
 tests-postgresql: $(VENV)/.installed
 	AGENTEXEC_TEST_DB=postgresql $(PYTEST) $(IN_PARALLEL) tests/integration $(NEITHER) $(ARGS)
-	AGENTEXEC_TEST_DB=postgresql $(PYTEST) $(DURABLE) tests/chaos/test_chaos.py $(ARGS)
+	AGENTEXEC_TEST_DB=postgresql $(PYTEST) $(BY_FILE) $(DURABLE) $(ARGS)
+	AGENTEXEC_TEST_DB=postgresql $(PYTEST) tests/chaos/test_chaos.py $(ARGS)
 
 # The fast tests on the newest Django and a newer Python: make test-newer PYTHON=python3.13
 test-newer:
