@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
@@ -71,10 +72,11 @@ def checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
         values = dict(metadata or {})
         # UTF-8 as the databases': what it cannot hold, they cannot either.
         text = json.dumps(values, allow_nan=False, ensure_ascii=False).encode().decode()
-    except (TypeError, ValueError) as error:
-        raise InvalidOption(f"Metadata {metadata!r} cannot be stored as JSON: {error}.") from error
+        to_json([[values]])  # two levels are the writer's; it serializes no more than 255
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidOption(f"Metadata {reprlib.repr(metadata)} cannot be stored as JSON: {error}.") from error
     if not all(isinstance(key, str) for key in values) or holds_nul(text):
-        raise InvalidOption(f"Metadata {values!r} needs text as keys, and no NUL characters.")
+        raise InvalidOption(f"Metadata {reprlib.repr(values)} needs text as keys, and no NUL characters.")
     stored: dict[str, Any] = json.loads(text)  # as every database gives it back, keys of inner dictionaries included
     return stored
 

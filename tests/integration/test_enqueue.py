@@ -38,6 +38,18 @@ def test_an_enqueue_writes_the_row_its_first_line_and_the_message() -> None:
     assert claimed_ids() == [handle.agent_id]
 
 
+def test_metadata_that_is_as_deep_as_it_may_be_is_written() -> None:
+    metadata: dict[str, Any] = {}
+    for _ in range(252):
+        metadata = {"a": metadata}
+
+    handle = shout.enqueue(Text(), metadata=metadata)
+    with pytest.raises(InvalidOption):
+        shout.enqueue(Text(), metadata={"a": metadata})
+
+    assert row(handle.agent_id).metadata == metadata
+
+
 def test_the_handle_knows_where_the_status_is() -> None:
     handle = shout.enqueue(Text())
 

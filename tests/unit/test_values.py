@@ -54,6 +54,17 @@ BAD_METADATA = [
 ]
 
 
+def nested(levels: int) -> dict[str, Any]:
+    """Return so many dictionaries within each other."""
+    return {"a": nested(levels - 1)} if levels > 1 else {}
+
+
+@pytest.mark.parametrize("levels", [260, 900])
+def test_metadata_deeper_than_it_can_be_written_is_refused(levels: int) -> None:
+    with pytest.raises(InvalidOption, match="cannot be stored"):
+        checked_metadata(nested(levels))
+
+
 @pytest.mark.parametrize("metadata", BAD_METADATA, ids=ascii)
 def test_metadata_that_cannot_be_stored_is_refused(metadata: Any) -> None:
     with pytest.raises(InvalidOption):
