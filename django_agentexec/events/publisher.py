@@ -56,8 +56,8 @@ class Publisher:
 
     def note(self, changes: Iterable[tuple[UUID, int]]) -> None:
         """Activities changed, each with this log line or (0) without one."""
-        changed = self._changed
         with self._lock:
+            changed = self._changed  # another one in each round
             for agent_id, log_id in changes:
                 known = changed.get(agent_id)
                 if known is not None or len(changed) < MOST_CHANGES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -79,6 +79,23 @@ def test_a_feed_is_told_in_one_message(layer: Layer) -> None:
 
     assert set(layer.changed(feed_topic("all"))) == set(runs)
     assert len(layer.sent) < 10
+
+
+def test_a_change_that_waited_for_the_begin_of_a_round_belongs_to_the_next_one() -> None:
+    publisher, agent_id = Publisher(), uuid7()
+    publisher._noted.set()  # so that no thread is called
+
+    class HeldByARound:
+        def __enter__(self) -> None:
+            publisher._changed = {}
+
+        def __exit__(self, *_: object) -> None:
+            return
+
+    publisher._lock = cast(Any, HeldByARound())
+    publisher.note([(agent_id, 1)])
+
+    assert publisher._changed == {agent_id: 1}
 
 
 def test_a_burst_is_a_message_per_interval(layer: Layer) -> None:
