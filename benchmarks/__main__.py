@@ -17,6 +17,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ def main() -> None:
     peers = environments.installed() if options.peers is None else options.peers
     if missing := [name for name in peers if not environments.python_of(name).exists()]:
         sys.exit(f"Not installed: {', '.join(missing)}. Install by: python -m benchmarks.environments")
+    if options.publish and find_spec("matplotlib") is None:
+        sys.exit("--publish draws plots. Install what draws them: pip install matplotlib (the dependency group bench)")
     if absent := [name for name in environments.PEERS if name not in peers]:
         print(f"Left out: {', '.join(absent)}. `make bench PEERS=1` installs and measures them.")
     started = time.monotonic()
