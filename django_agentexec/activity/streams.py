@@ -10,8 +10,6 @@ One daemon thread per process writes all streams, 20 times a second at most.
 from __future__ import annotations
 
 import logging
-import os
-import threading
 import time
 from dataclasses import replace
 from uuid import UUID
@@ -22,6 +20,7 @@ from django.dispatch import receiver
 
 from ..exceptions import AgentExecError
 from ..queues import Chunk, get_queue
+from ..rounds import Rounds
 from ..signals import text_streamed, worker_stopped
 from ..values import checked_id, storable_text
 from .current import current_attempt
@@ -57,16 +56,13 @@ def flush_stream(timeout: float = LAST_WORDS) -> bool:
     return _writer.flush(timeout)
 
 
-class _StreamWriter:
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+class _StreamWriter(Rounds):
+    thread_name = "agentexec-streams"
+
+    def _begin(self) -> None:
+        super()._begin()
         self._waiting: dict[UUID, list[Chunk]] = {}
         self._sizes: dict[UUID, int] = {}
-        self._noted = threading.Event()
-        self._hurry = threading.Event()
-        self._is_empty = threading.Event()
-        self._is_empty.set()
-        self._thread: threading.Thread | None = None
         self._complained = -COMPLAINT_EACH
 
     def add(self, chunk: Chunk) -> None:
@@ -80,40 +76,22 @@ class _StreamWriter:
                 chunks[-1] = replace(chunk, text=chunks[-1].text + chunk.text)
             else:
                 chunks.append(chunk)
-            self._is_empty.clear()
-            self._noted.set()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="agentexec-streams", daemon=True)
-                self._thread.start()
+            self._wake()
 
-    def flush(self, timeout: float) -> bool:
-        self._hurry.set()
+    def _pause(self) -> float:
+        return INTERVAL
+
+    def _round(self) -> None:
+        with self._lock:
+            waiting, self._waiting, self._sizes = self._waiting, {}, {}
         try:
-            return self._is_empty.wait(timeout)
-        finally:
-            self._hurry.clear()
-
-    def _run(self) -> None:
-        while self._noted.wait():
-            started = time.monotonic()
-            self._noted.clear()
-            with self._lock:
-                waiting, self._waiting, self._sizes = self._waiting, {}, {}
-            self._write([chunk for chunks in waiting.values() for chunk in chunks])
-            with self._lock:
-                if not self._noted.is_set():
-                    self._is_empty.set()
-            self._hurry.wait(max(0.0, started + INTERVAL - time.monotonic()))
-
-    def _write(self, chunks: list[Chunk]) -> None:
-        try:
-            get_queue().live.append(chunks)
+            get_queue().live.append([chunk for chunks in waiting.values() for chunk in chunks])
         except (AgentExecError, ImproperlyConfigured) as error:
             if time.monotonic() - self._complained >= COMPLAINT_EACH:
                 self._complained = time.monotonic()
                 logger.warning("Streamed text is dropped: %s", error)
             return
-        text_streamed.send_robust(None, agent_ids={chunk.agent_id for chunk in chunks})
+        text_streamed.send_robust(None, agent_ids=set(waiting))
 
 
 _writer = _StreamWriter()
@@ -123,12 +101,5 @@ _writer = _StreamWriter()
 def _say_last_words(**signal: object) -> None:
     _writer.flush(LAST_WORDS)
 
-
-def _start_anew() -> None:
-    """Forget, in a forked process, the parent's thread and whatever state its lock was in."""
-    _StreamWriter.__init__(_writer)
-
-
-os.register_at_fork(after_in_child=_start_anew)
 
 aflush_stream = sync_to_async(flush_stream, thread_sensitive=False)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
-import os
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -23,6 +21,7 @@ from ..conf import conf
 from ..models import Activity, ActivityLog
 from ..policy import get_policy
 from ..queues import get_queue
+from ..rounds import Rounds
 from ..signals import activities_changed, text_streamed, worker_stopped
 from .hub import tell_this_process, topics_of_this_process
 from .layer import Complaints, shared_layer
@@ -39,18 +38,15 @@ QUIET = 1.0  # seconds without a change after which the thread gives its databas
 LAST_WORDS = 2.0  # seconds that the end of a process waits for the last hints
 
 
-class Publisher:
+class Publisher(Rounds):
     """Collects what changed, and announces it from its thread."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    thread_name = "agentexec-publisher"
+
+    def _begin(self) -> None:
+        super()._begin()
         self._changed: dict[UUID, int] = {}
         self._streamed: set[UUID] = set()
-        self._noted = threading.Event()
-        self._hurry = threading.Event()
-        self._is_empty = threading.Event()
-        self._is_empty.set()
-        self._thread: threading.Thread | None = None
         self._watched: frozenset[str] = frozenset()
         self._looked = -LOOK_INTERVAL
 
@@ -70,44 +66,27 @@ class Publisher:
             self._streamed.update(agent_ids)
             self._wake()
 
-    def flush(self, seconds: float) -> bool:
-        """Announce what is noted without a pause, and wait for it; False if that took longer."""
-        self._hurry.set()
-        try:
-            return self._is_empty.wait(seconds)
-        finally:
-            self._hurry.clear()
-
-    def _wake(self) -> None:
-        if self._noted.is_set():
-            return  # the usual case while much happens: it costs a worker under a microsecond
-        self._is_empty.clear()
-        self._noted.set()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="agentexec-publisher", daemon=True)
-            self._thread.start()
-
     def _run(self) -> None:
-        with asyncio.Runner() as runner:
-            while True:
-                if not self._noted.wait(QUIET):
-                    connections.close_all()
-                    self._noted.wait()
-                started = time.monotonic()
-                self._noted.clear()
-                try:
-                    self._announce(runner)
-                except Exception as error:  # noqa: BLE001  # database, queue or layer are away: nobody may suffer
-                    complaints.warn("Live followers are not told of changes at present; they look themselves.", error)
-                    close_old_connections()
-                with self._lock:
-                    if not self._noted.is_set():
-                        self._is_empty.set()
-                # While nobody watches, there is no hurry to look whether somebody does.
-                pause = conf.LIVE_INTERVAL if self._watched else LOOK_INTERVAL
-                self._hurry.wait(max(0.0, started + pause - time.monotonic()))
+        with asyncio.Runner() as self._runner:
+            super()._run()
 
-    def _announce(self, runner: asyncio.Runner) -> None:
+    def _wait(self) -> None:
+        if not self._noted.wait(QUIET):
+            connections.close_all()
+            super()._wait()
+
+    def _pause(self) -> float:
+        # While nobody watches, there is no hurry to look whether somebody does.
+        return conf.LIVE_INTERVAL if self._watched else LOOK_INTERVAL
+
+    def _round(self) -> None:
+        try:
+            self._announce()
+        except Exception as error:  # noqa: BLE001  # database, queue or layer are away: nobody may suffer
+            complaints.warn("Live followers are not told of changes at present; they look themselves.", error)
+            close_old_connections()
+
+    def _announce(self) -> None:
         with self._lock:
             changed, self._changed = self._changed, {}
             streamed, self._streamed = self._streamed, set()
@@ -122,7 +101,7 @@ class Publisher:
         if changed and feeds(watched):
             hints += _feed_hints(changed, feeds(watched))
         if hints:
-            runner.run(_send(hints))
+            self._runner.run(_send(hints))
 
     def _look(self) -> frozenset[str]:
         """Return what is watched, as it was half a second ago at worst."""
@@ -173,7 +152,6 @@ def connect() -> None:
     text_streamed.connect(_on_text, dispatch_uid="agentexec.publisher.streamed")
     worker_stopped.connect(_say_last_words, dispatch_uid="agentexec.publisher.stopped")
     atexit.register(_say_last_words)
-    os.register_at_fork(after_in_child=_start_anew)
 
 
 def _on_changes(changes: Iterable[tuple[Activity, ActivityLog | None, object]], **signal: Any) -> None:
@@ -187,8 +165,3 @@ def _on_text(agent_ids: Iterable[UUID], **signal: Any) -> None:
 def _say_last_words(**signal: Any) -> None:
     """Announce what is left; a worker's process does not come as far as `atexit`, so it is told by the signal."""
     publisher.flush(LAST_WORDS)
-
-
-def _start_anew() -> None:
-    """Forget the parent's thread, and whatever state its lock was in."""
-    Publisher.__init__(publisher)

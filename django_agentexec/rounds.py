@@ -1,0 +1,77 @@
+"""What any thread notes in microseconds, one daemon thread of the process does in rounds, many at a time.
+
+For what must never keep its caller waiting, nor fail it: hints for followers, and streamed text.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from abc import ABC, abstractmethod
+
+logger = logging.getLogger(__name__)
+
+
+class Rounds(ABC):
+    """Its thread starts with the first note, and again in a forked process."""
+
+    thread_name: str
+
+    def __init__(self) -> None:
+        self._begin()
+        os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        """Have nothing noted, and no thread: a forked process has the parent's locks in whatever state they were."""
+        self._lock = threading.Lock()
+        self._noted = threading.Event()
+        self._hurry = threading.Event()
+        self._is_empty = threading.Event()
+        self._is_empty.set()
+        self._thread: threading.Thread | None = None
+
+    @abstractmethod
+    def _round(self) -> None:
+        """Do what is noted, having taken it under the lock."""
+
+    @abstractmethod
+    def _pause(self) -> float:
+        """Return the seconds from the begin of a round to that of the next one."""
+
+    def flush(self, seconds: float) -> bool:
+        """Do what is noted without a pause, and wait for it; False if that took longer."""
+        self._hurry.set()
+        try:
+            return self._is_empty.wait(seconds)
+        finally:
+            self._hurry.clear()
+
+    def _wake(self) -> None:
+        """Something is noted; by who holds the lock."""
+        if self._noted.is_set():
+            return  # the usual case while much happens: it costs a worker under a microsecond
+        self._is_empty.clear()
+        self._noted.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=self.thread_name, daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            self._wait()
+            started = time.monotonic()
+            self._noted.clear()
+            try:
+                self._round()
+            except Exception:
+                logger.exception("A round of %s failed.", self.thread_name)
+            with self._lock:
+                if not self._noted.is_set():
+                    self._is_empty.set()
+            self._hurry.wait(max(0.0, started + self._pause() - time.monotonic()))
+
+    def _wait(self) -> None:
+        """Wait until something is noted."""
+        self._noted.wait()

@@ -1,0 +1,96 @@
+"""Rounds: what is noted is done, whatever a round does, and in a forked process, too."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from django_agentexec.rounds import Rounds
+
+
+class Doubling(Rounds):
+    thread_name = "doubling"
+
+    def __init__(self, do: Callable[[int], None]) -> None:
+        self._do = do
+        super().__init__()
+
+    def _begin(self) -> None:
+        super()._begin()
+        self.waiting: list[int] = []
+
+    def note(self, number: int) -> None:
+        with self._lock:
+            self.waiting.append(number)
+            self._wake()
+
+    def _pause(self) -> float:
+        return 60.0
+
+    def _round(self) -> None:
+        with self._lock:
+            waiting, self.waiting = self.waiting, []
+        for number in waiting:
+            self._do(2 * number)
+
+
+def test_a_flush_waits_for_no_pause() -> None:
+    done: list[int] = []
+    rounds = Doubling(done.append)
+
+    for number in range(5):
+        rounds.note(number)
+        assert rounds.flush(10.0)
+
+    assert done == [0, 2, 4, 6, 8]
+
+
+def test_a_round_that_fails_is_told_and_the_next_one_comes(caplog: pytest.LogCaptureFixture) -> None:
+    done: list[float] = []
+    rounds = Doubling(lambda number: done.append(1 / number))
+
+    rounds.note(0)
+    assert rounds.flush(10.0)
+    rounds.note(1)
+    assert rounds.flush(10.0)
+
+    assert done == [0.5]
+    assert [(record.levelno, record.message) for record in caplog.records] == [
+        (logging.ERROR, "A round of doubling failed.")
+    ]
+
+
+def test_a_flush_ends_when_its_time_is_over() -> None:
+    go_on = threading.Event()
+    rounds = Doubling(lambda number: go_on.wait(10.0) and None)
+
+    rounds.note(1)
+
+    assert not rounds.flush(0.01)
+    go_on.set()
+    assert rounds.flush(10.0)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_has_rounds_of_its_own() -> None:
+    done: list[int] = []
+    rounds = Doubling(done.append)
+    rounds.note(1)
+    assert rounds.flush(10.0)
+
+    with rounds._lock:  # as a thread of the parent may hold it at that moment
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            try:
+                rounds.note(2)
+                done_in_time = rounds.flush(10.0)
+            finally:
+                os._exit(0 if done_in_time and done == [2, 4] else 1)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
