@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -12,6 +13,9 @@ from .values import is_storable
 
 Scalar = str | int | float | None
 
+_WORDS: dict[str, Scalar] = {"true": True, "false": False, "null": None}
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?P<fraction>\.\d+)?(?P<exponent>[eE][+-]?\d+)?", re.ASCII)
+_LONGEST_NUMBER = 40  # characters; a database's numbers end long before
 _LARGEST = 2**63  # a database's integers end here, and with them what can be compared
 
 
@@ -63,3 +67,13 @@ def can_be_in_json(value: Scalar) -> bool:
     if isinstance(value, str):
         return is_storable(value)
     return value is None or abs(value) < _LARGEST  # false for NaN, too
+
+
+def readings(text: str) -> list[Scalar]:
+    """Return what a value that people type, or put into an address, can mean: the text, and what it is in JSON."""
+    if text in _WORDS:
+        return [text, _WORDS[text]]
+    number = _NUMBER.fullmatch(text) if len(text) <= _LONGEST_NUMBER else None
+    if number is None:
+        return [text]
+    return [text, float(text) if number["fraction"] or number["exponent"] else int(text)]

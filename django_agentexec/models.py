@@ -6,6 +6,8 @@ Rows are read through these QuerySets by everyone, and written by `django_agente
 from __future__ import annotations
 
 from datetime import datetime
+from functools import reduce
+from operator import or_
 from uuid import UUID
 
 from django.db import models
@@ -14,7 +16,7 @@ from django.utils import timezone
 
 from .exceptions import InvalidOption
 from .ids import uuid7
-from .lookups import ActiveFirst, HasEntry, can_be_in_json
+from .lookups import ActiveFirst, HasEntry, can_be_in_json, readings
 
 
 class Status(models.TextChoices):
@@ -116,6 +118,14 @@ class ActivityQuerySet(models.QuerySet["Activity"]):
         if self._has_json_containment():
             return self.filter(metadata__contains=metadata)
         return self.filter(*(HasEntry("metadata", key, value) for key, value in metadata.items()))
+
+    def for_metadata_text(self, key: str, *texts: str) -> ActivityQuerySet:
+        """Return those whose metadata holds one of `texts` under `key`, as it is or as what it is in JSON.
+
+        For what people type: `7` finds the text and the number, `true` the boolean, `null` the null.
+        """
+        values = {(type(value), value) for text in texts for value in readings(text)}  # 1 and true are two
+        return reduce(or_, [self.for_metadata(**{key: value}) for _, value in values], self.none())
 
     def active_first(self) -> ActivityQuerySet:
         """Return active ones before finished ones, the newest first in each part."""

@@ -19,7 +19,7 @@ from ..conf import conf
 from ..ids import first_id
 from ..models import Activity, ActivityQuerySet, Status
 from ..tasks.registry import registry
-from .metadata import entries_of, with_entry
+from .metadata import entries_of
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +202,7 @@ class MetadataFilter(ListFilter):
         """Return those with all entries."""
         assert isinstance(queryset, ActivityQuerySet)
         for entry in self.entries:
-            queryset = with_entry(queryset, entry.key, entry.value)
+            queryset = queryset.for_metadata_text(entry.key, entry.value)
         return queryset
 
     def choices(self, changelist: ChangeList) -> Iterator[dict[str, Any]]:

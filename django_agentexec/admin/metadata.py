@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,19 +28,6 @@ def entries_of(parameters: Mapping[str, Sequence[Any]]) -> Iterator[Entry]:
             key, equals, value = (name.partition(".")[2], "=", text) if "." in name else text.strip().partition("=")
             if key and equals:
                 yield Entry(name, text, key, value)
-
-
-def with_entry(activities: ActivityQuerySet, key: str, value: str) -> ActivityQuerySet:
-    """Return those whose metadata holds `value` under `key`, as text or as what it is in JSON: 7, true, null."""
-    found = activities.for_metadata(**{key: value})
-    try:
-        typed = json.loads(value)
-    except ValueError:
-        return found
-    # Infinity and NaN are numbers to Python's JSON, but not to a database's.
-    if not isinstance(typed, (int, float, type(None))) or value in ("NaN", "Infinity", "-Infinity"):
-        return found
-    return found | activities.for_metadata(**{key: typed})
 
 
 def known_keys(activities: ActivityQuerySet) -> list[str]:

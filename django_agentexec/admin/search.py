@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from ..ids import HEX_DIGITS, id_range
 from ..models import Activity, ActivityQuerySet
 from .filters import task_names
-from .metadata import known_keys, with_entry
+from .metadata import known_keys
 
 _MIN_PREFIX = 6  # digits of an id that are worth a look; a shorter word is rather a name
 _LIKE_AN_ID = re.compile(r"[0-9a-fA-F]{8}-")  # and like nothing else: no need to look elsewhere
@@ -35,11 +35,11 @@ def search(activities: QuerySet[Activity], text: str) -> ActivityQuerySet:
 def _with_word(activities: ActivityQuerySet, word: str) -> ActivityQuerySet:
     key, equals, value = word.partition("=")
     if key and equals:
-        return with_entry(activities, key, value)
+        return activities.for_metadata_text(key, value)
     ids = _ids_of(word)
     if ids and (ids[0] == ids[1] or _LIKE_AN_ID.match(word)):
         return activities.filter(agent_id__range=ids)
-    found = [with_entry(activities, key, word) for key in known_keys(activities)]
+    found = [activities.for_metadata_text(key, word) for key in known_keys(activities)]
     tasks = [name for name in task_names() if word.lower() in name.lower()]
     if tasks:
         found.append(activities.filter(agent_type__in=tasks))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from datetime import UTC, datetime
-from functools import reduce
-from operator import or_
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -22,7 +20,7 @@ from ..conf import conf
 from ..ids import HEX_DIGITS, id_range
 from ..models import ACTIVE, Activity, ActivityQuerySet, Status
 from .openapi import query_parameter
-from .parameters import metadata_of, readings
+from .parameters import metadata_of
 
 MAX_SEARCH = 100  # characters
 # So many hexadecimal digits are the beginning of an id; fewer may be a word.
@@ -93,7 +91,7 @@ class ActivityFilter(FilterSet):  # type: ignore[misc]  # as above
     def filter_queryset(self, queryset: ActivityQuerySet) -> ActivityQuerySet:
         """Return the activities asked for, in order."""
         for key, texts in metadata_of(self.request).items():
-            queryset = _with_metadata(queryset, key, texts)
+            queryset = queryset.for_metadata_text(key, *texts)
         queryset = super().filter_queryset(queryset)
         asked = self.form.cleaned_data
         if asked["search"]:
@@ -145,12 +143,6 @@ def _json_schema(one: Filter) -> dict[str, Any]:
             return {"type": "string", "format": "uuid"}
     # No row can hold a NUL character, so none can be asked for.
     return {"type": "string", "minLength": 1, "maxLength": one.extra["max_length"], "pattern": r"^[^\u0000]*$"}
-
-
-def _with_metadata(activities: ActivityQuerySet, key: str, texts: Collection[str]) -> ActivityQuerySet:
-    """Return those whose metadata has one of these values, in one of its readings, under `key`."""
-    values = {(type(value), value) for text in texts for value in readings(text)}
-    return reduce(or_, [activities.for_metadata(**{key: value}) for _, value in values])
 
 
 def searched(activities: ActivityQuerySet, text: str) -> ActivityQuerySet:

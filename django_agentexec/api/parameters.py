@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from typing import Annotated, Any, Self, TypeVar
 
@@ -13,15 +12,12 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from ..conf import conf
-from ..lookups import Scalar
 from ..models import Priority
 
 MAX_PAGE_SIZE = 200
 LARGEST_ID = 2**63 - 1
 LONGEST_DELAY = 30 * 86_400  # seconds
 METADATA = "metadata."
-_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?P<fraction>\.\d+)?(?P<exponent>[eE][+-]?\d+)?", re.ASCII)
-_LONGEST_NUMBER = 40  # characters; a database's numbers end long before
 
 Parameters = TypeVar("Parameters", bound="QueryParameters")
 
@@ -115,16 +111,6 @@ def metadata_of(request: Request) -> dict[str, list[str]]:
         for name, values in request.query_params.lists()
         if name.startswith(METADATA)
     }
-
-
-def readings(text: str) -> list[Scalar]:
-    """Return what a value in a URL can mean: the text, and the boolean or number that it is in JSON."""
-    if text in ("true", "false"):
-        return [text, text == "true"]
-    number = _NUMBER.fullmatch(text) if len(text) <= _LONGEST_NUMBER else None
-    if number is None:
-        return [text]
-    return [text, float(text) if number["fraction"] or number["exponent"] else int(text)]
 
 
 def _validated(parameters: type[Parameters], values: dict[str, str]) -> Parameters:
