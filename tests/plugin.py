@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +22,8 @@ from tests.servers import postgresql_server, valkey_server
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C, and so would every process that the tests start and interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+LAST_WORDS = 5.0  # seconds
 
 _servers = ExitStack()
 valkey = _servers.enter_context(valkey_server())
@@ -34,5 +37,7 @@ if os.environ.get("AGENTEXEC_TEST_DB") == "postgresql":
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Stop the servers."""
+    """Stop the servers, after what the last tests have left to be announced through them."""
+    if "django_agentexec.events.publisher" in sys.modules:
+        sys.modules["django_agentexec.events.publisher"].publisher.flush(LAST_WORDS)
     _servers.close()

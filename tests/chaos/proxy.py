@@ -41,6 +41,7 @@ class Network:
         """End all proxies."""
         for proxy in self._proxies:
             proxy.close()
+        self.do(_end_all_tasks())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
@@ -170,6 +171,13 @@ class _Link:
             task.cancel()
         for writer in self.writers:
             writer.transport.abort()
+
+
+async def _end_all_tasks() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 async def _new_gate() -> asyncio.Event:
