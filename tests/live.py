@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -20,6 +22,8 @@ from django.contrib.auth.models import User
 from django.contrib.sessions.backends.db import SessionStore
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+
+from tests.pools import environment, until
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -84,6 +88,26 @@ def serve() -> Iterator[Server]:
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def daphne() -> Iterator[Address]:
+    """Run Daphne in a process of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    command = [sys.executable, "-m", "daphne", "-v0", "-p", str(port), "tests.asgi:application"]
+    process = subprocess.Popen(command, env=environment())
+    try:
+        until(lambda: _answers(port), "Daphne listens")
+        yield Address(port)
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def cookie_of(user: User) -> str:

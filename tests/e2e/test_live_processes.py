@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +16,7 @@ from django_agentexec import activity
 from django_agentexec.events import hub
 from django_agentexec.models import ActivityLog
 from tests.e2e.journal import Journal
-from tests.live import Address, Server, client, in_database, path_of
+from tests.live import Server, client, daphne, in_database, path_of
 from tests.pools import environment, pool, until
 from tests.servers import Valkey, valkey_server
 from tests.testapp.agents import Text, Work, report, sync_work
@@ -113,26 +111,6 @@ async def test_daphne_serves_it_too(root: str) -> None:
 
     assert [line["message"] for line in page.lines] == ["Waiting to start.", "Task completed successfully."]
     assert (code, foreign.seen) == (4403, [])
-
-
-@contextmanager
-def daphne() -> Iterator[Address]:
-    """Run Daphne in a process of its own."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    command = [sys.executable, "-m", "daphne", "-v0", "-p", str(port), "tests.asgi:application"]
-    process = subprocess.Popen(command, env=environment())
-    try:
-        until(lambda: _answers(port), "Daphne listens")
-        yield Address(port)
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 async def test_pages_catch_up_after_the_layers_server_was_away(own_layer: Valkey, server: Server, root: str) -> None:
