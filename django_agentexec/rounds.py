@@ -52,11 +52,15 @@ class Rounds(ABC):
         """Something is noted; by who holds the lock."""
         if self._noted.is_set():
             return  # the usual case while much happens: it costs a worker under a microsecond
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name=self.thread_name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system has no room for a thread: the next note tries again
+                return
+            self._thread = thread
         self._is_empty.clear()
         self._noted.set()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=self.thread_name, daemon=True)
-            self._thread.start()
 
     def _run(self) -> None:
         while True:

@@ -16,6 +16,7 @@ import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -78,8 +79,9 @@ class Counting:
             self._add(name, per_minute)
             if self._scheduled_in == os.getpid():
                 return
-            self._scheduled_in = os.getpid()
-        threading.Thread(target=self._flush_later, name="agentexec-metrics", daemon=True).start()
+            with suppress(RuntimeError):  # the system has no room for a thread: the next one to count tries again
+                threading.Thread(target=self._flush_later, name="agentexec-metrics", daemon=True).start()
+                self._scheduled_in = os.getpid()
 
     def flush(self) -> None:
         """Hand over what has been counted; if the server is away, it is kept for the next time."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+import os
+import threading
 from importlib import import_module
 
 from django.core.exceptions import ImproperlyConfigured
@@ -30,15 +31,27 @@ __all__ = [
 ]
 
 
+_made: dict[str, Queue] = {}
+# Two threads whose first calls meet must get the same one: what is put into the other would be lost in memory.
+_one_at_a_time = threading.RLock()
+os.register_at_fork(
+    before=_one_at_a_time.acquire, after_in_parent=_one_at_a_time.release, after_in_child=_one_at_a_time.release
+)
+
+
 def get_queue() -> Queue:
     """Return this process's queue backend.
 
     Raises `ImproperlyConfigured` if `AGENTEXEC["QUEUE_BACKEND"]` does not name a `Queue`.
     """
-    return _make_queue(conf.QUEUE_BACKEND)
+    path = conf.QUEUE_BACKEND
+    made = _made.get(path)
+    if made is None:
+        with _one_at_a_time:
+            made = _made.get(path) or _made.setdefault(path, _make_queue(path))
+    return made
 
 
-@lru_cache(maxsize=1)
 def _make_queue(path: str) -> Queue:
     module_name, _, class_name = path.rpartition(".")
     try:
@@ -52,7 +65,7 @@ def _make_queue(path: str) -> Queue:
 
 def reset_queue() -> None:
     """Forget the queue backend; the next `get_queue()` makes a new one with the present settings."""
-    _make_queue.cache_clear()
+    _made.clear()
 
 
 def _on_setting_changed(*, setting: str, **kwargs: object) -> None:

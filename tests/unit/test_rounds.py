@@ -65,6 +65,24 @@ def test_a_round_that_fails_is_told_and_the_next_one_comes(caplog: pytest.LogCap
     ]
 
 
+def test_where_no_thread_can_start_the_next_note_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[int] = []
+    rounds = Doubling(done.append)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_room)
+        rounds.note(1)
+        assert rounds.flush(0.01)  # nobody has to wait for what nobody does
+    rounds.note(2)
+    assert rounds.flush(10.0)
+
+    assert done == [2, 4]
+
+
+def no_room(self: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def test_a_flush_ends_when_its_time_is_over() -> None:
     go_on = threading.Event()
     rounds = Doubling(lambda number: go_on.wait(10.0) and None)
