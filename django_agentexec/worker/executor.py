@@ -54,16 +54,27 @@ class Execution:
         self.activity = activity
         self.attempt = Attempt(activity.agent_id, activity.attempt, claim.fence, write)
         self._calls = calls
-        self._reason: Stop | None = None
+        self._reason: Stop | None = None  # the first one counts
+        self._told: set[Stop] = set()
         self._handler: asyncio.Task[Any] | None = None
         self.task: asyncio.Task[None] | None = None
 
     def stop(self, reason: Stop) -> None:
-        """Stop the handler: an async one gets a `CancelledError`, a sync one sees `attempt.canceled`."""
+        """Stop the handler: an async one gets a `CancelledError`, a sync one sees `attempt.canceled`.
+
+        Once for each reason: another one would end the handler's clean-up in its middle.
+        """
+        if self.was_told(reason):
+            return
+        self._told.add(reason)
         self._reason = self._reason or reason
         self.attempt.cancel()
         if self._handler is not None:
             self._handler.cancel()
+
+    def was_told(self, reason: Stop) -> bool:
+        """Whether the handler has been stopped for this reason."""
+        return reason in self._told
 
     @property
     def is_lost(self) -> bool:

@@ -267,7 +267,7 @@ class Worker:
         for agent_id in agent_ids:
             execution = self._executions.get(agent_id)
             # Without a lock key nobody is harmed if two run for a moment: the row takes one only.
-            if execution is None or (reason is Stop.LOST and execution.is_lost):
+            if execution is None or execution.was_told(reason):
                 continue
             if execution.activity.lock_key or not only_locked:
                 logger.info("Stopping %s %s: %s.", execution.activity.agent_type, agent_id, reason.value)

@@ -304,6 +304,33 @@ async def test_a_sync_handler_that_is_stopped_has_nothing_more_to_say(calls: Pla
     assert await attempt is None
 
 
+async def test_a_clean_up_is_not_ended_by_the_same_reason_told_again(calls: PlainCalls) -> None:
+    begun, cleaning, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    cleaned: list[UUID] = []
+
+    async def handler(agent_id: UUID, context: Text) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaning.set()
+            await closed.wait()
+            cleaned.append(agent_id)
+
+    task(NAME)(handler)
+    running = execution(calls)
+    attempt = asyncio.ensure_future(running.run())
+    await begun.wait()
+
+    running.stop(Stop.CANCELED)
+    await cleaning.wait()
+    running.stop(Stop.CANCELED)  # as each heartbeat says it
+    closed.set()
+
+    assert await attempt is None
+    assert cleaned == [ID]
+
+
 async def test_a_shutdown_charges_nothing_for_a_clean_up_that_fails(calls: PlainCalls) -> None:
     begun = asyncio.Event()
 
