@@ -277,6 +277,8 @@ def test_of_many_schedulers_at_once_one_runs_it() -> None:
         thread.start()
     for thread in threads:
         thread.join()
+    while fire(schedule.pk, NOON + 30 * SECOND):
+        pass  # who met another one did nothing, and left the rest to the next tick
 
     assert errors == []
     assert len(started()) == len(runs(schedule))
