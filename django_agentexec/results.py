@@ -13,6 +13,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 Awaited = ActivityHandle | UUID
 RECHECK = 2.0  # seconds between two looks at the row without a notification
+RETRY_PAUSE = 2.0  # seconds until who could not listen tries again
 LISTEN_SLICE = 0.5  # seconds of one read: how long the thread outlives its last waiter
 
 
@@ -128,72 +130,95 @@ def _too_late(agent_id: UUID, timeout: float) -> TimeoutError:
     return TimeoutError(f"Activity {agent_id} has not ended within {timeout:g} s; it goes on.")
 
 
+class _Line:
+    """What one thread listens to, and whether it does so already."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+        self.listener: Listener | None = None
+
+
 class _Notifications:
-    """One thread and one connection for all that await something in this process; none if nobody does."""
+    """One thread and one connection for all that await something in this process; none if nobody does.
+
+    The thread connects: whoever waits has a time limit, and a server that hangs takes its time to be given up.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._callbacks: dict[UUID, list[Callable[[], object]]] = defaultdict(list)
-        self._listener: Listener | None = None
-        self._queue: Queue | None = None
+        self._line: _Line | None = None
 
-    def add(self, agent_id: UUID, callback: Callable[[], object]) -> None:
-        with self._lock:
-            self._callbacks[agent_id].append(callback)
-            try:
-                if self._listener is None or self._queue is not get_queue():
-                    self._queue = get_queue()
-                    self._listener = self._queue.listen_finished()
-                    for watched in self._callbacks:
-                        self._listener.watch(watched)
-                    threading.Thread(
-                        target=self._listen, args=[self._listener], name="agentexec-results", daemon=True
-                    ).start()
-                else:
-                    self._listener.watch(agent_id)
-            except QueueUnavailable:
-                self._listener = None  # then the row is looked at now and then
+    def add(self, wish: watching) -> None:
+        with self._changed:
+            if wish.is_over:
+                return  # whoever waited was canceled before it had begun
+            self._callbacks[wish.agent_id].append(wish.callback)
+            if self._line is None or self._line.queue is not get_queue():
+                self._line = _Line(get_queue())
+                thread = threading.Thread(target=self._serve, args=[self._line], name="agentexec-results", daemon=True)
+                thread.start()
+            elif self._line.listener is not None:
+                self._tell(self._line.listener.watch, wish.agent_id)
 
-    def remove(self, agent_id: UUID, callback: Callable[[], object]) -> None:
-        with self._lock:
-            if callback not in self._callbacks.get(agent_id, []):
+    def remove(self, wish: watching) -> None:
+        with self._changed:
+            callbacks = self._callbacks.get(wish.agent_id, [])
+            if wish.callback not in callbacks:
                 return
-            self._callbacks[agent_id].remove(callback)
-            if not self._callbacks[agent_id]:
-                del self._callbacks[agent_id]
-                self._unwatch(agent_id)
+            callbacks.remove(wish.callback)
+            if not callbacks:
+                del self._callbacks[wish.agent_id]
+                if self._line is not None and self._line.listener is not None:
+                    self._tell(self._line.listener.unwatch, wish.agent_id)
+            if not self._callbacks:
+                self._changed.notify_all()
 
-    def _unwatch(self, agent_id: UUID) -> None:
-        try:
-            if self._listener is not None:
-                self._listener.unwatch(agent_id)
-        except QueueUnavailable:
-            self._listener = None
+    def _tell(self, verb: Callable[[UUID], object], agent_id: UUID) -> None:
+        with suppress(QueueUnavailable):  # which the thread finds out, too
+            verb(agent_id)
 
-    def _listen(self, listener: Listener) -> None:
+    def _serve(self, line: _Line) -> None:
+        while self._is_wanted(line):
+            try:
+                self._listen(line)
+            except QueueUnavailable:
+                logger.info("The queue is away; results are found by looking at the rows.")
+            except Exception:  # of a backend of the project's own, or of a callback
+                logger.warning("Listening for results failed; they are found by looking at the rows.", exc_info=True)
+            with self._changed:
+                line.listener = None
+                self._changed.wait_for(lambda: not (self._line is line and self._callbacks), RETRY_PAUSE)
+
+    def _listen(self, line: _Line) -> None:
+        listener = line.queue.listen_finished()
         try:
-            while self._is_wanted(listener):
-                agent_id = listener.get(LISTEN_SLICE)
-                with self._lock:
-                    callbacks = list(self._callbacks.get(agent_id, [])) if agent_id else []
-                for callback in callbacks:
-                    callback()
-        except QueueUnavailable:
-            logger.info("The queue is away; results are found by looking at the rows.")
-        except Exception:  # of a backend of the project's own, or of a callback
-            logger.warning("Listening for results failed; they are found by looking at the rows.", exc_info=True)
+            with self._changed:
+                line.listener = listener
+                for agent_id in self._callbacks:
+                    listener.watch(agent_id)
+                awaited = list(self._callbacks)
+            for agent_id in awaited:
+                self._call(agent_id)  # it may have ended before anybody listened
+            while self._is_wanted(line):
+                ended = listener.get(LISTEN_SLICE)
+                if ended is not None:
+                    self._call(ended)
         finally:
-            with self._lock:
-                if self._listener is listener:
-                    self._listener = None
             listener.close()
 
-    def _is_wanted(self, listener: Listener) -> bool:
-        with self._lock:
-            if self._listener is not listener:
+    def _call(self, agent_id: UUID) -> None:
+        with self._changed:
+            callbacks = list(self._callbacks.get(agent_id, []))
+        for callback in callbacks:
+            callback()
+
+    def _is_wanted(self, line: _Line) -> bool:
+        with self._changed:
+            if self._line is not line:
                 return False
             if not self._callbacks:
-                self._listener = None
+                self._line = None
             return bool(self._callbacks)
 
 
@@ -209,10 +234,13 @@ class watching:
     """
 
     def __init__(self, agent_id: UUID, callback: Callable[[], object]) -> None:
-        self._arguments = agent_id, callback
+        self.agent_id = agent_id
+        self.callback = callback
+        self.is_over = False
 
     def __enter__(self) -> None:
-        _notifications.add(*self._arguments)
+        _notifications.add(self)
 
     def __exit__(self, *_: object) -> None:
-        _notifications.remove(*self._arguments)
+        self.is_over = True
+        _notifications.remove(self)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
+from django.conf import settings
 from django.db import connections, transaction
 from django.db.transaction import TransactionManagementError
 from django.test import override_settings
@@ -288,10 +290,8 @@ def test_a_waiter_whose_loop_is_gone_does_not_deafen_the_others() -> None:
     def wake() -> None:
         results._wake(loop, event)
 
-    results._notifications.add(handle.agent_id, wake)
-    with Meanwhile(handle.agent_id, lambda: end_as_a_worker(handle.agent_id)):
+    with watching(handle.agent_id, wake), Meanwhile(handle.agent_id, lambda: end_as_a_worker(handle.agent_id)):
         assert get_result(handle, timeout=20) == "X"
-    results._notifications.remove(handle.agent_id, wake)
 
 
 def test_a_connection_that_is_cut_under_a_waiter_leaves_the_row_to_look_at(
@@ -309,6 +309,47 @@ def test_a_connection_that_is_cut_under_a_waiter_leaves_the_row_to_look_at(
         get_result(handle, timeout=20)
 
 
+def test_a_waiter_hears_of_the_end_after_the_connection_was_cut(
+    monkeypatch: pytest.MonkeyPatch, valkey: Valkey
+) -> None:
+    handle, look = shout.enqueue(Text()), results._finished
+    monkeypatch.setattr(results, "RETRY_PAUSE", 0.01)
+    monkeypatch.setattr(results, "_finished", lambda agent_id: looked.append(agent_id) or look(agent_id))
+    looked: list[UUID] = []
+
+    def cut_and_end() -> None:
+        until(lambda: len(looked) > 1, "the listener's first call")
+        with Redis(unix_socket_path=str(valkey.socket)) as client:
+            client.client_kill_filter(_type="pubsub")
+        until(lambda: len(looked) > 2, "the next listener's first call")
+        end_as_a_worker(handle.agent_id)
+
+    with Meanwhile(handle.agent_id, cut_and_end):
+        assert get_result(handle, timeout=20) == "X"
+
+
+def test_a_server_that_accepts_and_says_nothing_costs_no_more_than_the_time_allowed() -> None:
+    handles = [shout.enqueue(Text()) for _ in range(4)]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        location = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        caches = {"agentexec": {**UNREACHABLE["agentexec"], "LOCATION": location}}
+        with override_settings(CACHES=caches, AGENTEXEC={**settings.AGENTEXEC, "REDIS_TIMEOUT": 3.0}):
+            began = time.monotonic()
+            for handle in handles:
+                with pytest.raises(TimeoutError):
+                    get_result(handle, timeout=0.05)
+            assert time.monotonic() - began < 2.0
+
+
+def test_who_was_canceled_before_the_wait_began_leaves_nothing_behind() -> None:
+    wish = watching(uuid7(), threading.Event().set)
+    wish.__exit__()
+
+    wish.__enter__()
+
+    assert not results._notifications._callbacks
+
+
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_process_listens_by_itself() -> None:
     handle = shout.enqueue(Text())
@@ -318,7 +359,7 @@ def test_a_forked_process_listens_by_itself() -> None:
         if child == 0:
             signal.alarm(20)  # a lock that the parent's thread held would never be free
             try:
-                results._notifications.add(uuid7(), threading.Event().set)
+                watching(uuid7(), threading.Event().set).__enter__()
             finally:
                 os._exit(is_quiet())
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
