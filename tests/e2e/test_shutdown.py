@@ -1,0 +1,52 @@
+"""Pools and workers that are told to end while sync handlers do not look whether they are canceled."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from django_agentexec.models import Activity, Status
+from django_agentexec.queues import get_queue
+from tests.e2e.journal import Journal
+from tests.pools import pool, until
+from tests.testapp.agents import Work, stubborn
+
+pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_handlers_in_every_thread_do_not_hold_up_the_end(journal: Journal) -> None:
+    stubborn.enqueue(Work(journal=journal.path, name="a", seconds=60))
+    with pool("--workers", "1", "--concurrency", "1", GRACE_PERIOD=0.2) as process:
+        until(lambda: journal.pid_of("a"), "the start")
+        assert process.stop() == 0
+
+    row = Activity.objects.get()
+    assert (row.status, row.attempt, row.crashes) == (Status.QUEUED, 0, 0)
+    assert get_queue().stats("default").ready == 1
+
+
+def test_nor_that_of_a_worker_whose_pool_was_killed(journal: Journal) -> None:
+    stubborn.enqueue(Work(journal=journal.path, name="a", seconds=60))
+    with pool("--workers", "1", "--concurrency", "1", GRACE_PERIOD=0.2) as process:
+        worker = until(lambda: journal.pid_of("a"), "the start")
+        process.send(signal.SIGKILL)
+        process.wait()
+        try:
+            until(lambda: not is_alive(worker), "the worker's end", timeout=20)
+        finally:
+            if is_alive(worker):
+                os.kill(worker, signal.SIGKILL)
+
+    row = Activity.objects.get()
+    assert (row.status, row.attempt, row.crashes) == (Status.QUEUED, 0, 0)
+    assert get_queue().stats("default").ready == 1
