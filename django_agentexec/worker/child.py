@@ -112,6 +112,7 @@ class Child:
         self.options = options
         self.started = self.last_beat = time.monotonic()
         self.stopping = False
+        self.was_late = False
         self.has_beaten = False
         self.needs_refill = False
         self.pipe, other_end = context.Pipe(duplex=False)
@@ -162,6 +163,11 @@ class Child:
     def kill(self) -> None:
         """End it now, without its help."""
         self._signal(signal.SIGKILL)
+
+    def kill_late(self) -> None:
+        """End one that was told to end, and has not: what it runs is not to blame for that."""
+        self.was_late = True
+        self.kill()
 
     def exit_code(self) -> int | None:
         """Return how it ended (negative: by that signal), or None while it runs."""

@@ -37,6 +37,10 @@ from .threads import ConnectionClosingExecutor
 logger = logging.getLogger(__name__)
 
 UNWINDING = 2.0  # seconds that stopped handlers get for their clean-up before the process leaves them
+LAST_WORDS = 8.0  # seconds for the last writes, and for those who hear that the worker stops, together
+GIVING_BACK = 3.0  # seconds for giving back what is left then; what takes longer is the pool's to give back
+LEAVING = UNWINDING + LAST_WORDS + GIVING_BACK
+"""Seconds that a worker takes to end after the grace period, at most, whether Redis answers or not."""
 DATABASE_REFUSED_DELAY = 30.0  # seconds until an attempt is repeated whose end the database did not take
 
 
@@ -154,10 +158,16 @@ class Worker:
             self._end(execution, execution.release())
 
     async def _shut_down(self) -> None:
-        # In threads of its own: all of the loop's may be taken by handlers that do not end.
-        threads = ConnectionClosingExecutor(1, thread_name_prefix="agentexec-end")
-        for step in (self._say_last_words, self._give_back_the_rest):
-            await self._loop.run_in_executor(threads, step)
+        # In threads of its own: all of the loop's may be taken by handlers that do not end. And in one each, since
+        # what Redis or somebody's server keeps waiting must not keep the other step from being tried.
+        threads = ConnectionClosingExecutor(2, thread_name_prefix="agentexec-end")
+        for step, limit in ((self._say_last_words, LAST_WORDS), (self._give_back_the_rest, GIVING_BACK)):
+            call = self._loop.run_in_executor(threads, step)
+            await asyncio.wait({call}, timeout=limit)
+            if call.done():
+                call.result()
+            else:
+                logger.warning("The worker ends without waiting any longer for what keeps it (%s).", step.__name__)
 
     def _say_last_words(self) -> None:
         # What has ended by itself may be on its way through recorder and loop still.

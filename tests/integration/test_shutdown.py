@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -65,18 +66,39 @@ def run_and_end(held: Held) -> None:
     asyncio.run(work())
 
 
+@contextmanager
+def heard_by(receive: Callable[..., object]) -> Iterator[None]:
+    """Have the worker's last words heard."""
+    worker_stopped.connect(receive)
+    try:
+        yield
+    finally:
+        worker_stopped.disconnect(receive)
+
+
 def test_a_handler_that_goes_on_keeps_its_claim_until_the_last_words_are_said(held: Held) -> None:
     seen: list[QueueStats] = []
 
     def look(**signal: Any) -> None:
         seen.append(get_queue().stats("default"))
 
-    worker_stopped.connect(look)
-    try:
+    with heard_by(look):
         run_and_end(held)
-    finally:
-        worker_stopped.disconnect(look)
 
     (during,), after = seen, get_queue().stats("default")
     assert (during.leased, during.ready) == (1, 0)
     assert (after.leased, after.ready) == (0, 1)
+
+
+def test_who_hears_the_last_words_cannot_hold_up_the_end(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "LAST_WORDS", 0.3)
+    timed_out: list[bool] = []
+
+    def ponder(**signal: Any) -> None:
+        timed_out.append(not held.may_end.wait(20))
+
+    with heard_by(ponder):
+        run_and_end(held)
+
+    assert True not in timed_out
+    assert get_queue().stats("default").ready == 1
