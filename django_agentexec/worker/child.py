@@ -21,6 +21,7 @@ from django.apps import apps
 from django.db import connections
 
 from .options import WorkerOptions
+from .vital import EXIT_DEFECT
 
 logger = logging.getLogger(__name__)
 
@@ -46,16 +47,15 @@ def run_worker(options: WorkerOptions, pipe: Connection) -> None:
     from .logs import configure_logging
 
     configure_logging(options.log_level)
+    # Not closed, and no normal exit: both would wait for threads of sync handlers that ignore their cancellation.
+    runner = asyncio.Runner(loop_factory=_loop_factory())
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            code = runner.run(_work(options, pipe))
-            logging.shutdown()
-            # A sync handler that ignores its cancellation sits in a thread that a normal exit would wait for.
-            os._exit(code)
+        code = runner.run(_work(options, pipe))
     except Exception:
         logger.exception("The worker process failed.")
-        logging.shutdown()
-        os._exit(1)
+        code = EXIT_DEFECT
+    logging.shutdown()
+    os._exit(code)
 
 
 async def _work(options: WorkerOptions, pipe: Connection) -> int:
@@ -112,6 +112,7 @@ class Child:
         self.options = options
         self.started = self.last_beat = time.monotonic()
         self.stopping = False
+        self.was_late = False
         self.has_beaten = False
         self.needs_refill = False
         self.pipe, other_end = context.Pipe(duplex=False)
@@ -162,6 +163,11 @@ class Child:
     def kill(self) -> None:
         """End it now, without its help."""
         self._signal(signal.SIGKILL)
+
+    def kill_late(self) -> None:
+        """End one that was told to end, and has not: what it runs is not to blame for that."""
+        self.was_late = True
+        self.kill()
 
     def exit_code(self) -> int | None:
         """Return how it ended (negative: by that signal), or None while it runs."""

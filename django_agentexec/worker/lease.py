@@ -54,10 +54,13 @@ class LeaseKeeper:
         self._thread = start_vital_thread("agentexec-lease", self._run)
 
     def stop(self) -> None:
-        """End the thread, and forget the worker in the queue."""
+        """End the thread."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(2 * LISTEN_SLICE)
+
+    def retire(self) -> None:
+        """Forget the worker in the queue; to be called after `stop`."""
         try:
             self._queue.retire(self._info.id)
         except QueueUnavailable:

@@ -24,12 +24,13 @@ from ..queues import get_queue
 from .child import EXIT_DRAINED, EXIT_RECYCLED, Child
 from .options import PoolOptions, WorkerOptions, pool_name
 from .preload import SYS_PATH_VARIABLE
+from .process import LEAVING
 from .reconciler import Reconciler
 
 logger = logging.getLogger(__name__)
 
 TICK = 1.0  # seconds between two looks at everything, without an event
-KILL_AFTER = 10.0  # seconds beyond the grace period after which a process that does not end is killed
+KILL_AFTER = LEAVING + 2.0  # seconds beyond the grace period after which a process that does not end is killed
 HEALTHY_AFTER = 60.0  # seconds a child must live to be forgiven its predecessors
 LONGEST_PAUSE = 30.0
 SUSPECTS_INTERVAL = 5.0  # seconds between two looks for suspects that other pools left
@@ -116,12 +117,29 @@ class Pool:
                 self._tell_to_stop()
             else:
                 self._fill_up()
-            if not self._children and (self._stops_begun or self._burst_is_done()):
+            if self._is_done():
+                self._report_unreleased()
                 return
             self._wait_for_events()
             self._reap()
             self._kill_the_stuck()
             self._look_for_suspects()
+
+    def _is_done(self) -> bool:
+        if self._children:
+            return False
+        if not self._stops_begun:
+            return self._burst_is_done()
+        # A queue that is away may be back before the time is over; the end of a lease would count as a crash.
+        return not self._unreleased or time.monotonic() >= self._deadline
+
+    def _report_unreleased(self) -> None:
+        for options, _ in self._unreleased:
+            logger.error(
+                "What %s may have held was not given back, since the queue is away. It runs again when its "
+                "leases have ended, and that counts as a crash.",
+                options.name,
+            )
 
     def _wait_for_events(self) -> None:
         sources: list[int | Connection] = [self._wake_reader]
@@ -168,7 +186,7 @@ class Pool:
             self._deadline = time.monotonic() + conf.GRACE_PERIOD + KILL_AFTER
         else:
             logger.info("Ending at once.")
-            self._deadline = time.monotonic() + KILL_AFTER
+            self._deadline = time.monotonic() + (KILL_AFTER if self._children else 0.0)
 
     def _tell_to_stop(self) -> None:
         """Tell all children, again at each tick: a process that is being made does not hear it yet."""
@@ -193,7 +211,7 @@ class Pool:
         lived = time.monotonic() - child.started
         child.kill()  # where only the line to it broke, its claims must not be run twice
         child.close()
-        crashed = code not in (EXIT_DRAINED, EXIT_RECYCLED)
+        crashed = code not in (EXIT_DRAINED, EXIT_RECYCLED) and not child.was_late
         # Also after a clean end: what a process could not give back, because the queue or the database was away,
         # need not wait for the end of its lease.
         self._unreleased.append((child.options, crashed))
@@ -254,7 +272,7 @@ class Pool:
             self._forced = True
             for child in self._children:
                 logger.error("Worker process %s does not end; killing it.", child.options.name)
-                child.kill()
+                child.kill_late()
 
     # Quarantine
 

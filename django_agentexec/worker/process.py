@@ -37,6 +37,10 @@ from .threads import ConnectionClosingExecutor
 logger = logging.getLogger(__name__)
 
 UNWINDING = 2.0  # seconds that stopped handlers get for their clean-up before the process leaves them
+LAST_WORDS = 8.0  # seconds for the last writes, and for those who hear that the worker stops, together
+GIVING_BACK = 3.0  # seconds for giving back what is left then; what takes longer is the pool's to give back
+LEAVING = UNWINDING + LAST_WORDS + GIVING_BACK
+"""Seconds that a worker takes to end after the grace period, at most, whether Redis answers or not."""
 DATABASE_REFUSED_DELAY = 30.0  # seconds until an attempt is repeated whose end the database did not take
 
 
@@ -63,6 +67,9 @@ class Worker:
         self._recorder = Recorder()
         self._threads = ConnectionClosingExecutor(options.concurrency, thread_name_prefix="agentexec-sync")
         self._calls = WorkerCalls(self._threads)
+        # What still runs when this process leaves: it ends with the process, so its claims are given back last.
+        self._left: frozenset[UUID] = frozenset()
+        self._last_acks: deque[tuple[Claim, Outcome]] = deque()
         self._stop_now = asyncio.Event()
         self._ended = asyncio.Event()
         self._draining = False
@@ -112,7 +119,7 @@ class Worker:
             await self._until_drained()
         finally:
             beats.cancel()
-            await asyncio.to_thread(self._shut_down)
+            await self._shut_down()
 
     def drain(self) -> None:
         """Claim nothing more, and end when all is done or the grace period is over. Callable in the loop.
@@ -146,19 +153,53 @@ class Worker:
         self._stop(list(self._executions), Stop.SHUTDOWN)
         await asyncio.wait({ended}, timeout=UNWINDING)
         # What does not end by itself is left: its thread dies with the process, its late writes are refused.
+        self._left = frozenset(self._executions)
         for execution in list(self._executions.values()):
             self._end(execution, execution.release())
-        await asyncio.wait({ended}, timeout=UNWINDING)
 
-    def _shut_down(self) -> None:
+    async def _shut_down(self) -> None:
+        # In threads of its own: all of the loop's may be taken by handlers that do not end. And in one each, since
+        # what Redis or somebody's server keeps waiting must not keep the other step from being tried.
+        threads = ConnectionClosingExecutor(2, thread_name_prefix="agentexec-end")
+        for step, limit in ((self._say_last_words, LAST_WORDS), (self._give_back_the_rest, GIVING_BACK)):
+            call = self._loop.run_in_executor(threads, step)
+            await asyncio.wait({call}, timeout=limit)
+            if call.done():
+                call.result()
+            else:
+                logger.warning("The worker ends without waiting any longer for what keeps it (%s).", step.__name__)
+
+    def _say_last_words(self) -> None:
+        # What has ended by itself may be on its way through recorder and loop still.
+        until = time.monotonic() + UNWINDING
+        while time.monotonic() < until and not self._left.issuperset(list(self._dispatcher.held)):
+            time.sleep(0.02)
         self._recorder.stop(UNWINDING)
-        self._lease.stop()
         worker_stopped.send_robust(Worker, worker=self._options.name)
+
+    def _give_back_the_rest(self) -> None:
+        """Give back what is left, as late as can be: who gets it next must not run beside it."""
+        self._lease.stop()
+        self._left = frozenset()
+        while self._last_acks:
+            self._dispatcher.ack(*self._last_acks.popleft())
+        self._dispatcher.join(UNWINDING)
+        self._lease.retire()
+
+    def _ack(self, claim: Claim, outcome: Outcome, delay: float = 0.0) -> None:
+        """Give a claim back to the queue: now, or in the end, if its handler ends with the process only."""
+        if claim.agent_id in self._left:
+            self._last_acks.append((claim, outcome))
+        else:
+            self._dispatcher.ack(claim, outcome, delay)
 
     # From claim to handler
 
     def _claimed(self, claim: Claim) -> None:
         """Note the start in the database; in the dispatcher's thread."""
+        if self._stop_now.is_set():
+            self._ack(claim, Outcome.RELEASE)  # the recorder may have ended
+            return
         kind = GiveUp if claim.crashes >= conf.MAX_CRASHES else Start
         start = kind(agent_id=claim.agent_id, fence=claim.fence, worker=self._options.name, crashes=claim.crashes)
         self._recorder.tell(start, partial(self._started, claim), goes_first=True)
@@ -173,9 +214,9 @@ class Worker:
                     self._launching = True
                     self._from_thread(self._launch_all)
             else:
-                self._dispatcher.ack(claim, Outcome.DEAD)  # given up after too many crashes
+                self._ack(claim, Outcome.DEAD)  # given up after too many crashes
         elif isinstance(written, (InvalidTransition, ActivityNotFound)):
-            self._dispatcher.ack(claim, Outcome.DONE)  # canceled, finished or deleted meanwhile
+            self._ack(claim, Outcome.DONE)  # canceled, finished or deleted meanwhile
         else:
             logger.error("Activity %s could not be started: %s", claim.agent_id, one_line(written))
             self._give_back(claim)
@@ -212,7 +253,7 @@ class Worker:
         self._dispatcher.free(execution.claim)
         if outcome is None:
             # What counts as lost only because the queue was away may still be ours: it must run again.
-            self._dispatcher.ack(execution.claim, Outcome.RELEASE if execution.is_lost else Outcome.DONE)
+            self._ack(execution.claim, Outcome.RELEASE if execution.is_lost else Outcome.DONE)
         else:
             self._recorder.tell(outcome, partial(self._ended_in_row, execution, outcome))
 
@@ -221,7 +262,7 @@ class Worker:
         if isinstance(written, Activity):
             self._acknowledge(execution.claim, outcome, written)
         elif isinstance(written, (InvalidTransition, ActivityNotFound)):
-            self._dispatcher.ack(execution.claim, Outcome.DONE)  # ended by somebody else meanwhile
+            self._ack(execution.claim, Outcome.DONE)  # ended by somebody else meanwhile
         elif isinstance(outcome, Fail) or self._draining:
             logger.error("The end of activity %s could not be written: %s", outcome.agent_id, one_line(written))
             self._give_back(execution.claim)
@@ -237,26 +278,26 @@ class Worker:
         nobody of the same lock key may overtake.
         """
         if self._draining:
-            self._dispatcher.ack(claim, Outcome.RELEASE)
+            self._ack(claim, Outcome.RELEASE)
         else:
-            self._dispatcher.ack(claim, Outcome.RETRY, DATABASE_REFUSED_DELAY)
+            self._ack(claim, Outcome.RETRY, DATABASE_REFUSED_DELAY)
 
     def _acknowledge(self, claim: Claim, outcome: OwnedOperation, activity: Activity) -> None:
         if activity.status == Status.QUEUED and isinstance(outcome, Release):
-            self._dispatcher.ack(claim, Outcome.RELEASE)
+            self._ack(claim, Outcome.RELEASE)
             return
         if isinstance(outcome, Park):
             # Queued: all that it waits for has ended meanwhile. Parked: whoever wakes it pushes it again.
-            self._dispatcher.ack(claim, Outcome.RETRY if activity.status == Status.QUEUED else Outcome.DONE)
+            self._ack(claim, Outcome.RETRY if activity.status == Status.QUEUED else Outcome.DONE)
             return
         if activity.status == Status.QUEUED and isinstance(outcome, Fail):
-            self._dispatcher.ack(claim, Outcome.RETRY, outcome.retry_delay or 0.0)
+            self._ack(claim, Outcome.RETRY, outcome.retry_delay or 0.0)
         elif activity.status == Status.ERROR:
             self._info.failed += 1
-            self._dispatcher.ack(claim, Outcome.DEAD)
+            self._ack(claim, Outcome.DEAD)
         else:
             self._info.done += 1
-            self._dispatcher.ack(claim, Outcome.DONE)
+            self._ack(claim, Outcome.DONE)
 
     # Stopping single activities
 

@@ -63,3 +63,11 @@ def test_what_the_database_refuses_for_good_is_tried_later(worker: Worker, first
 
     (ack,) = worker._dispatcher._acks
     assert (ack.outcome, ack.delay) == (Outcome.RETRY, DATABASE_REFUSED_DELAY)
+
+
+def test_what_is_claimed_when_a_worker_leaves_already_is_given_back_unstarted(worker: Worker, first: Claim) -> None:
+    worker._stop_now.set()
+
+    worker._claimed(first)
+
+    assert given_back(worker) == first.agent_id

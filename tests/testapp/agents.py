@@ -132,6 +132,13 @@ def sync_work(agent_id: UUID, context: Work, attempt: Attempt) -> str:
     return context.name
 
 
+@task("stubborn", lock_key="key:{key}")
+def stubborn(agent_id: UUID, context: Work) -> None:
+    note(context.journal, "start", context.name, agent_id)
+    time.sleep(context.seconds)  # does not look whether it is canceled
+    note(context.journal, "end", context.name, agent_id)
+
+
 @task("die", max_retries=0)
 async def die(agent_id: UUID, context: Work) -> None:
     await asyncio.to_thread(note, context.journal, "start", context.name, agent_id)

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
 from django_agentexec.worker.child import EXIT_DRAINED, EXIT_RECYCLED, Child
 from django_agentexec.worker.options import PoolOptions, WorkerOptions
 from django_agentexec.worker.pool import Pool
+from tests.children import Ended
 
 OPTIONS = WorkerOptions(queues=("default",), concurrency=1, burst=True, name="a worker")
-
-
-class Ended:
-    """Stands for a process that has ended."""
-
-    def __init__(self, options: WorkerOptions, code: int, *, has_beaten: bool = True) -> None:
-        self.options, self.code, self.has_beaten = options, code, has_beaten
-        self.started = time.monotonic()
-        self.pid, self.stopping = 1, False
-
-    def exit_code(self) -> int:
-        return self.code
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda: None
 
 
 @pytest.fixture

@@ -1,0 +1,104 @@
+"""The last moments of a worker whose handler does not end: its last words, and what it gives back."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from django_agentexec import task
+from django_agentexec.queues import QueueStats, get_queue
+from django_agentexec.signals import worker_stopped
+from django_agentexec.tasks import registry
+from django_agentexec.worker import process
+from django_agentexec.worker.options import WorkerOptions
+from django_agentexec.worker.process import Worker
+from tests.testapp.agents import Text
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Held:
+    """A handler that goes on, whatever it is told, until the test lets it go."""
+
+    def __init__(self) -> None:
+        self.runs, self.may_end = threading.Event(), threading.Event()
+
+    def __call__(self, agent_id: UUID, context: Text) -> None:
+        self.runs.set()
+        self.may_end.wait(60)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+    """The handler of the task `held`."""
+    monkeypatch.setattr(process, "UNWINDING", 0.1)
+    handler = Held()
+
+    @task("held")
+    def run(agent_id: UUID, context: Text) -> None:
+        handler(agent_id, context)
+
+    yield handler
+    handler.may_end.set()
+    registry.unregister("held")
+
+
+def run_and_end(held: Held) -> None:
+    """Run a worker until it has the handler, and end it at once."""
+    options = WorkerOptions(("default",), 2, burst=True, name="w")
+    worker = Worker(get_queue(), options, beat=lambda info: None, needs_refill=lambda: None)
+    # Not before: a new worker that finds rows and a new server waits for a pool to refill it.
+    registry.get("held").enqueue(Text())
+
+    async def work() -> None:
+        running = asyncio.create_task(worker.run())
+        assert await asyncio.to_thread(held.runs.wait, 60)
+        worker.end_now()
+        await running
+        held.may_end.set()  # or the loop's end would wait for its thread
+
+    asyncio.run(work())
+
+
+@contextmanager
+def heard_by(receive: Callable[..., object]) -> Iterator[None]:
+    """Have the worker's last words heard."""
+    worker_stopped.connect(receive)
+    try:
+        yield
+    finally:
+        worker_stopped.disconnect(receive)
+
+
+def test_a_handler_that_goes_on_keeps_its_claim_until_the_last_words_are_said(held: Held) -> None:
+    seen: list[QueueStats] = []
+
+    def look(**signal: Any) -> None:
+        seen.append(get_queue().stats("default"))
+
+    with heard_by(look):
+        run_and_end(held)
+
+    (during,), after = seen, get_queue().stats("default")
+    assert (during.leased, during.ready) == (1, 0)
+    assert (after.leased, after.ready) == (0, 1)
+
+
+def test_who_hears_the_last_words_cannot_hold_up_the_end(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "LAST_WORDS", 0.3)
+    timed_out: list[bool] = []
+
+    def ponder(**signal: Any) -> None:
+        timed_out.append(not held.may_end.wait(20))
+
+    with heard_by(ponder):
+        run_and_end(held)
+
+    assert True not in timed_out
+    assert get_queue().stats("default").ready == 1
