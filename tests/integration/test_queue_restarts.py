@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from django_agentexec.ids import uuid7
-from django_agentexec.queues import Claim, Message, Rows
+from django_agentexec.queues import Ack, Claim, Message, Outcome, Rows
 from django_agentexec.queues.redis import KEYS, RedisQueue
 from tests.servers import valkey_server
 
@@ -190,3 +190,37 @@ def test_one_restart_is_one_pause(server: Restartable) -> None:
 
     assert not workers[1].exchange(QUEUE, "w2").paused
     assert not workers[0].exchange(QUEUE, "w").paused
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["of the same activity", "of another one of its key"])
+def test_a_claim_is_taken_back_though_the_snapshot_knows_an_older_one(server: Restartable, same: bool) -> None:
+    idle, holder = server.running_worker(), server.running_worker()
+    before, after = message("k:a"), message("k:a")
+    old = claim(holder, before)
+    server.save()
+    if same:
+        holder.exchange(QUEUE, "w", [Ack(old, Outcome.RELEASE)])
+        (claimed,) = holder.exchange(QUEUE, "w", limit=1).claimed
+    else:
+        holder.exchange(QUEUE, "w", [Ack(old, Outcome.DONE)])
+        claimed = claim(holder, after)
+    server.restart()
+    idle.exchange(QUEUE, "w2", limit=1)
+
+    assert holder.heartbeat(QUEUE, "w", [claimed]).lost == []
+
+
+@pytest.mark.parametrize("newer_first", [True, False])
+def test_of_two_who_say_that_they_hold_a_key_the_newer_one_gets_it_back(server: Restartable, newer_first: bool) -> None:
+    zombie, holder = server.running_worker(), server.running_worker()
+    old = claim(zombie, message("k:a"))
+    zombie.exchange(QUEUE, "w", [Ack(old, Outcome.DONE)])
+    new = claim(holder, message("k:a"))
+    server.client.flushall()
+
+    beats = [(zombie, old), (holder, new)]
+    for queue, claimed in reversed(beats) if newer_first else beats:
+        queue.heartbeat(QUEUE, "w", [claimed])
+
+    assert holder.heartbeat(QUEUE, "w", [new]).lost == []
+    assert zombie.heartbeat(QUEUE, "w", [old]).lost == [old.agent_id]
