@@ -66,6 +66,16 @@ local function values_of(hash, fields)
   return found
 end
 
+-- Returns the partitions of these ids ('' of one that is not here), and the fences by which they are locked, or false.
+local function locks_of(ids)
+  local partitions = {}
+  for n, text in ipairs(values_of(meta, ids)) do
+    local _, _, _, _, partition = unpack_meta(text or '')
+    partitions[n] = partition or ''
+  end
+  return partitions, values_of(locks, partitions)
+end
+
 -- Returns a partition's first pending member (from this priority on), or nil.
 local function first_pending(partition, priority)
   local from = '[' .. partition .. '\0' .. (priority or '')
