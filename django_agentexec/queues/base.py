@@ -219,6 +219,17 @@ class Queue(ABC):
         """Remove waiting activities, and tell the workers of claimed ones to stop. Wakes who awaits them."""
 
     @abstractmethod
+    def leased(self, queue: str) -> dict[UUID, int]:
+        """Return the claims that are out: their fences, by activity. One round trip."""
+
+    @abstractmethod
+    def stop(self, queue: str, claims: Mapping[UUID, int]) -> int:
+        """Tell the workers of these claims (fences, by activity) to stop; return how many had not been told.
+
+        Another claim of the same activity goes on, and what is to run again after this one's end does.
+        """
+
+    @abstractmethod
     def missing(self, queue: str, agent_ids: Sequence[UUID]) -> list[UUID]:
         """Return those that are neither waiting nor claimed."""
 

@@ -8,101 +8,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from uuid import UUID
 
 from ..conf import conf
 from . import base
 from .memory_live import MemoryLiveStore
-
-PRIORITY_WEIGHT = 10**14
-
-
-@dataclass(slots=True)
-class _Item:
-    """An activity in some place of a queue."""
-
-    agent_id: UUID
-    partition: str
-    priority: int
-    sequence: int
-    crashes: int
-    due: float = 0.0
-    worker: str = ""
-    fence: int = 0
-    deadline: float = 0.0
-    canceled: bool = False
-    again: base.Message | None = None
-
-    @property
-    def place(self) -> tuple[int, int, str]:
-        return self.priority, self.sequence, str(self.agent_id)
-
-
-@dataclass(slots=True)
-class _State:
-    """One queue. An item is in exactly one of `pending` (by partition), `delayed` and `leased`."""
-
-    items: dict[UUID, _Item] = field(default_factory=dict)
-    pending: dict[str, dict[UUID, _Item]] = field(default_factory=lambda: defaultdict(dict))
-    delayed: dict[UUID, _Item] = field(default_factory=dict)
-    leased: dict[UUID, _Item] = field(default_factory=dict)
-    locks: dict[str, int] = field(default_factory=dict)
-    turns: dict[str, tuple[bool, int]] = field(default_factory=dict)
-    dead: set[UUID] = field(default_factory=set)
-    turn: int = 0
-    sequence: int = 0
-    fence: int = 0
-
-    def head(self, partition: str) -> _Item | None:
-        return min(self.pending[partition].values(), key=lambda item: item.place, default=None)
-
-    def offer(self, partition: str) -> None:
-        head = self.head(partition)
-        if partition in self.locks or head is None:
-            self.turns.pop(partition, None)
-            return
-        self.turn += 1
-        score, is_suspect = head.priority * PRIORITY_WEIGHT + self.turn, head.crashes > 0
-        was_suspect, turn = self.turns.get(partition, (is_suspect, score))
-        # A partition that changes to the other ring goes to its tail.
-        self.turns[partition] = is_suspect, min(turn, score) if was_suspect is is_suspect else score
-
-    def offer_all(self, partitions: Iterable[str]) -> None:
-        """Offer each of these once, in the order of their first mention."""
-        for partition in dict.fromkeys(partitions):
-            self.offer(partition)
-
-    def front_of(self, item: _Item) -> int:
-        """Return a sequence by which `item` stands before all others of its partition and priority."""
-        others = [other for other in self.pending[item.partition].values() if other.priority == item.priority]
-        first = min(others, key=lambda other: other.place, default=item)
-        return max(0, first.sequence - 1) if first.place < item.place else item.sequence
-
-    def by_deadline(self) -> list[_Item]:
-        return sorted(self.leased.values(), key=lambda item: (item.deadline, str(item.agent_id)))
-
-    def add_pending(self, item: _Item) -> None:
-        item.worker = ""
-        self.items[item.agent_id] = item
-        self.pending[item.partition][item.agent_id] = item
-
-    def add_delayed(self, item: _Item, due: float) -> None:
-        item.worker, item.due = "", due
-        self.items[item.agent_id] = self.delayed[item.agent_id] = item
-
-    def remove(self, item: _Item) -> None:
-        del self.items[item.agent_id]
-        self.delayed.pop(item.agent_id, None)
-        self.leased.pop(item.agent_id, None)
-        self.pending[item.partition].pop(item.agent_id, None)
-        self.turns.pop(item.partition, None)
-
-    def unlock(self, item: _Item) -> None:
-        del self.locks[item.partition]
-        self.remove(item)
+from .memory_state import Item, State
 
 
 class MemoryQueue(base.Queue):
@@ -112,7 +26,7 @@ class MemoryQueue(base.Queue):
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._states: dict[str, _State] = defaultdict(_State)
+        self._states: dict[str, State] = defaultdict(State)
         self._workers: dict[str, base.WorkerInfo] = {}
         self._leads: dict[str, tuple[str, float]] = {}
         self._counters: dict[str, tuple[float, dict[str, float]]] = {}
@@ -128,7 +42,7 @@ class MemoryQueue(base.Queue):
             self._changed.notify_all()
         return added
 
-    def _enqueue_one(self, state: _State, message: base.Message) -> bool:
+    def _enqueue_one(self, state: State, message: base.Message) -> bool:
         known = state.items.get(message.agent_id)
         if known is None:
             state.dead.discard(message.agent_id)
@@ -139,11 +53,11 @@ class MemoryQueue(base.Queue):
             return True
         return False
 
-    def _add(self, state: _State, message: base.Message) -> None:
+    def _add(self, state: State, message: base.Message) -> None:
         sequence = message.sequence
         if not sequence:
             sequence = state.sequence = max(state.sequence + 1, int(self._clock() * 1_000_000))
-        item = _Item(message.agent_id, message.partition, message.priority, sequence, message.crashes)
+        item = Item(message.agent_id, message.partition, message.priority, sequence, message.crashes)
         if message.delay > 0:
             state.add_delayed(item, self._clock() + message.delay)
         else:
@@ -173,14 +87,14 @@ class MemoryQueue(base.Queue):
                 waiting=bool(self._ring(state, quarantine)),
             )
 
-    def _ring(self, state: _State, quarantine: bool) -> list[str]:
+    def _ring(self, state: State, quarantine: bool) -> list[str]:
         """Return the partitions whose turn it is, first to last."""
         return sorted(
             (partition for partition, (is_suspect, _) in state.turns.items() if is_suspect is quarantine),
             key=lambda partition: state.turns[partition],
         )
 
-    def _claim(self, state: _State, queue: str, worker: str, partition: str) -> base.Claim:
+    def _claim(self, state: State, queue: str, worker: str, partition: str) -> base.Claim:
         item = state.head(partition)
         assert item is not None
         del state.pending[partition][item.agent_id]
@@ -191,7 +105,7 @@ class MemoryQueue(base.Queue):
         state.leased[item.agent_id] = item
         return base.Claim(item.agent_id, item.fence, item.crashes, queue, partition)
 
-    def _acknowledge(self, state: _State, ack: base.Ack) -> None:
+    def _acknowledge(self, state: State, ack: base.Ack) -> None:
         item = state.leased.get(ack.claim.agent_id)
         if item is None or item.fence != ack.claim.fence:
             return
@@ -212,7 +126,7 @@ class MemoryQueue(base.Queue):
             self._publish("finished", item.agent_id)
         state.offer(item.partition)
 
-    def _put_back(self, state: _State, item: _Item, *, crashed: bool) -> None:
+    def _put_back(self, state: State, item: Item, *, crashed: bool) -> None:
         state.unlock(item)
         if item.again:
             self._add(state, replace(item.again, again=False))
@@ -222,7 +136,7 @@ class MemoryQueue(base.Queue):
             state.add_pending(item)
         state.offer(item.partition)
 
-    def _promote_due(self, state: _State) -> None:
+    def _promote_due(self, state: State) -> None:
         now = self._clock()
         due = [item for item in state.delayed.values() if item.due <= now]
         due.sort(key=lambda item: (item.due, str(item.agent_id)))
@@ -275,6 +189,19 @@ class MemoryQueue(base.Queue):
                     state.remove(item)
                     state.offer(item.partition)
                 self._publish("finished", agent_id)
+
+    def leased(self, queue: str) -> dict[UUID, int]:
+        with self._changed:
+            return {agent_id: item.fence for agent_id, item in self._states[queue].leased.items()}
+
+    def stop(self, queue: str, claims: Mapping[UUID, int]) -> int:
+        with self._changed:
+            held = [(self._states[queue].leased.get(agent_id), fence) for agent_id, fence in claims.items()]
+            told = [item for item, fence in held if item and item.fence == fence and not item.canceled]
+            for item in told:
+                item.canceled = True
+                self._publish("canceled", item.agent_id)
+            return len(told)
 
     def missing(self, queue: str, agent_ids: Sequence[UUID]) -> list[UUID]:
         with self._changed:

@@ -137,6 +137,17 @@ class RedisQueue(base.Queue):
         for start in range(0, len(agent_ids), BATCH):
             self._run("cancel", queue, [str(agent_id) for agent_id in agent_ids[start : start + BATCH]])
 
+    def leased(self, queue: str) -> dict[UUID, int]:
+        parts = iter(self._run("leased", queue, []))
+        return {UUID(agent_id.decode()): int(fence) for agent_id, fence in zip(parts, parts, strict=True)}
+
+    def stop(self, queue: str, claims: Mapping[UUID, int]) -> int:
+        pairs, told = list(claims.items()), 0
+        for start in range(0, len(pairs), BATCH):
+            part = pairs[start : start + BATCH]
+            told += self._run("stop", queue, [one for agent_id, fence in part for one in (str(agent_id), fence)])
+        return told
+
     def missing(self, queue: str, agent_ids: Sequence[UUID]) -> list[UUID]:
         absent: list[UUID] = []
         for start in range(0, len(agent_ids), BATCH):

@@ -1,7 +1,8 @@
 """The reconciler: finds activities that the database knows and the queue does not, and pushes them again.
 
 That heals what lies between the two stores: a process that died between commit and push, a Redis that was
-flushed, restored from an old snapshot, or away. Of all pools, one at a time does it.
+flushed, restored from an old snapshot, or away. It also finds what is still being run though its row has ended, since
+the queue could not be told, or has forgotten. Of all pools, one at a time does each.
 """
 
 from __future__ import annotations
@@ -60,7 +61,24 @@ def reconcile(*, settling: timedelta = SETTLING) -> int:
     return pushed
 
 
-def _settled(settling: timedelta) -> list[Q]:
+def stop_ended(queue: str, *, settling: timedelta = SETTLING) -> int:
+    """Tell who still runs an activity whose row has ended to stop; return how many had not been told.
+
+    Looks at what is leased, of which there is as much as there are busy slots, however long ago its row has ended:
+    one round trip, and one query by primary key per 1,000 claims.
+    """
+    claims = get_queue().leased(queue)
+    ids, ended = list(claims), list[UUID]()
+    # Left out is what has just ended: most likely its acknowledgment is under way. Not by `updated_at`, which moves
+    # on, since tokens are counted after a cancel, too.
+    rows = Activity.objects.using(database()).finished().filter(*_settled(settling, "finished_at"))
+    for start in range(0, len(ids), BATCH):
+        ended += rows.filter(agent_id__in=ids[start : start + BATCH]).values_list("agent_id", flat=True)
+    # By fence: one that was retried meanwhile, and is claimed anew, goes on.
+    return get_queue().stop(queue, {agent_id: claims[agent_id] for agent_id in ended}) if ended else 0
+
+
+def _settled(settling: timedelta, field: str = "updated_at") -> list[Q]:
     """Return the condition that a row was not written just now.
 
     Who wrote it may have another clock than this machine. So a time that lies ahead tells nothing, least of all that
@@ -69,11 +87,11 @@ def _settled(settling: timedelta) -> list[Q]:
     if not settling:
         return []
     now = timezone.now()
-    return [Q(updated_at__lte=now - settling) | Q(updated_at__gt=now + settling)]
+    return [Q(**{f"{field}__lte": now - settling}) | Q(**{f"{field}__gt": now + settling})]
 
 
 class Reconciler:
-    """Runs `reconcile` now and then, in a thread of the pool, and at once when a queue has lost its data."""
+    """Compares database and queues now and then, in a thread of the pool; at once when a queue has lost its data."""
 
     def __init__(self, holder: str, queues: Sequence[str]) -> None:
         self._holder = holder
@@ -112,15 +130,21 @@ class Reconciler:
                 self._report(reconcile(settling=timedelta()))
                 for name, token in tokens.items():
                     get_queue().end_refill(name, token)
-            # Leads a little longer than until the next look, so that the duty stays where it is.
-            elif get_queue().try_lead("reconciler", self._holder, 1.5 * conf.RECONCILE_INTERVAL):
+            elif self._leads("reconciler"):
                 self._report(reconcile())
+            for name in self._queues:  # its own: whoever runs something has a pool that serves that queue
+                if self._leads(f"stops:{name}") and (stopped := stop_ended(name)):
+                    logger.warning("%d running activities had ended; their workers are told to stop.", stopped)
         except (QueueUnavailable, DatabaseError, InterfaceError) as error:
             logger.warning("Database and queue could not be compared: %s", error)
         except Exception:  # without this thread, what the queue loses would stay lost
             logger.exception("Database and queue could not be compared.")
         finally:
             connections.close_all()
+
+    def _leads(self, duty: str) -> bool:
+        # A little longer than until the next look, so that the duty stays where it is.
+        return get_queue().try_lead(duty, self._holder, 1.5 * conf.RECONCILE_INTERVAL)
 
     def _report(self, pushed: int) -> None:
         if pushed:

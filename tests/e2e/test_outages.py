@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from django_agentexec import activity
 from django_agentexec.models import Activity, Status
 from django_agentexec.queues import get_queue
 from tests.e2e.journal import Journal
@@ -79,6 +80,21 @@ def test_a_server_that_hangs_for_longer_than_a_lease_charges_nobody_a_crash(jour
         until(lambda: counts() == {Status.COMPLETE: 12}, "all complete")
 
     assert no_process_died()
+
+
+def test_what_is_canceled_while_the_server_is_away_is_stopped(journal: Journal, valkey: Valkey) -> None:
+    first = locked_work.enqueue(Work(journal=journal.path, name="k-1", key="k", seconds=600))
+    locked_work.enqueue(Work(journal=journal.path, name="k-2", key="k"))
+    with pool("--workers", "1", LEASE=9, RECONCILE_INTERVAL=0.5, GRACE_PERIOD=0) as process:
+        until(lambda: journal.names("start"), "the start")
+        valkey.kill()
+        try:
+            activity.cancel(first.agent_id)
+        finally:
+            valkey.start()
+        until(lambda: journal.names("end") == ["k-2"], "the next one of its key")
+
+    assert "had ended" in process.output
 
 
 def test_a_signal_to_every_process_leaves_the_grace_period(journal: Journal) -> None:

@@ -370,6 +370,65 @@ def test_canceled_work_of_a_dead_worker_does_not_come_back(backend: Backend) -> 
     assert backend.queue.missing(QUEUE, [wanted]) == [wanted]
 
 
+def test_the_claims_that_are_out_are_known_by_their_fences(backend: Backend) -> None:
+    put(backend, message("a"), message("a"), message(), message(delay=60))
+    first, second = claim(backend)
+
+    assert backend.queue.leased(QUEUE) == {first.agent_id: first.fence, second.agent_id: second.fence}
+    finish(backend, first)
+    assert backend.queue.leased(QUEUE) == {second.agent_id: second.fence}
+
+
+def test_who_holds_a_claim_is_told_once_to_stop(backend: Backend) -> None:
+    (wanted,) = put(backend, message())
+    (claimed,) = claim(backend)
+    listener = backend.queue.listen_canceled()
+    listener.get(0.01)
+
+    assert backend.queue.stop(QUEUE, {wanted: claimed.fence}) == 1
+    assert backend.queue.stop(QUEUE, {wanted: claimed.fence}) == 0
+
+    assert (listener.get(5), listener.get(0.01)) == (wanted, None)
+    assert backend.queue.heartbeat(QUEUE, "w1", [claimed]).canceled == [wanted]
+    listener.close()
+
+
+def test_a_later_claim_of_the_same_work_is_not_stopped(backend: Backend) -> None:
+    (wanted,) = put(backend, message("a"))
+    (old,) = claim(backend)
+    finish(backend, old, Outcome.RETRY)
+    (new,) = claim(backend)
+
+    assert backend.queue.stop(QUEUE, {wanted: old.fence}) == 0
+
+    assert backend.queue.heartbeat(QUEUE, "w1", [new]).canceled == []
+
+
+def test_stopping_what_has_been_given_back_leaves_nothing_behind(backend: Backend) -> None:
+    wish = message("a")
+    put(backend, wish)
+    (old,) = claim(backend)
+    finish(backend, old)
+
+    assert backend.queue.stop(QUEUE, {wish.agent_id: old.fence}) == 0
+
+    put(backend, wish)
+    (new,) = claim(backend)
+    assert backend.queue.heartbeat(QUEUE, "w1", [new]).canceled == []
+
+
+def test_what_is_to_run_again_does_so_after_a_stop(backend: Backend) -> None:
+    wish = message("a")
+    put(backend, wish)
+    (claimed,) = claim(backend)
+    put(backend, Message(wish.agent_id, wish.partition, again=True))
+
+    backend.queue.stop(QUEUE, {wish.agent_id: claimed.fence})
+    finish(backend, claimed)
+
+    assert ids(claim(backend)) == [wish.agent_id]
+
+
 def test_a_retry_of_what_still_runs_waits_for_its_end(backend: Backend) -> None:
     wish = message("a")
     put(backend, wish)

@@ -134,6 +134,16 @@ class Backends(RuleBasedStateMachine):
     def cancel(self, wanted: list[UUID]) -> None:
         self.both("cancel", wanted)
 
+    @rule(data=st.data())
+    def stop(self, data: st.DataObject) -> None:
+        self.forward(INSTANT)
+        pairs = self._some_claims(data, 3)
+        counts = [
+            backend.queue.stop(QUEUE, {pair[side].agent_id: pair[side].fence for pair in pairs})
+            for side, backend in enumerate((self.memory, self.redis))
+        ]
+        assert counts[0] == counts[1]
+
     @rule(seconds=st.sampled_from(STEPS))
     def let_time_pass(self, seconds: float) -> None:
         self.forward(seconds)
@@ -143,6 +153,7 @@ class Backends(RuleBasedStateMachine):
         queues = self.memory.queue, self.redis.queue
         assert queues[0].missing(QUEUE, IDS) == queues[1].missing(QUEUE, IDS)
         assert queues[0].stats(QUEUE) == queues[1].stats(QUEUE)
+        assert set(queues[0].leased(QUEUE)) == set(queues[1].leased(QUEUE))
 
     @invariant()
     def the_places_of_redis_are_consistent(self) -> None:

@@ -14,7 +14,7 @@ from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Message, Outcome, Queue, Rows
 from django_agentexec.queues.redis import KEYS, RedisQueue, script
 from tests.integration.queue_clock import RedisBackend
-from tests.servers import Valkey, valkey_server
+from tests.servers import valkey_server
 
 QUEUE = "default"
 
@@ -284,19 +284,6 @@ def test_a_new_workers_first_beat_does_not_hide_a_flush(backend: RedisBackend) -
     assert backend.queue.exchange(QUEUE, "w1", rows=Rows.WAITING).needs_refill
 
 
-def test_a_new_workers_first_beat_does_not_hide_a_restart() -> None:
-    with valkey_server("--appendfsync", "always") as server:
-        old, new = _queue_on(server), _queue_on(server)
-        old.exchange(QUEUE, "w1")
-        server.kill()
-        server.start()
-        new.heartbeat(QUEUE, "w2", [])
-
-        assert old.exchange(QUEUE, "w1").needs_refill
-        old.close()
-        new.close()
-
-
 def test_a_queue_that_nobody_refills_goes_on_after_a_while(backend: RedisBackend) -> None:
     backend.queue.enqueue(QUEUE, [message()])
     assert backend.queue.exchange(QUEUE, "w1", limit=1, rows=Rows.WAITING).needs_refill
@@ -330,39 +317,3 @@ def test_an_evicted_key_costs_time_only(backend: RedisBackend, name: str) -> Non
         rest += [claims[0].agent_id]
         ended = [Ack(claims[0], Outcome.DONE)]
     assert sorted(rest) == sorted(each.agent_id for each in (second, later, free))
-
-
-def test_each_queue_notices_a_restart_for_itself() -> None:
-    with valkey_server("--appendfsync", "always") as server:
-        queue = _queue_on(server)
-        for name in ("a", "b"):
-            queue.exchange(name, "w1")
-        server.kill()
-        server.start()
-
-        assert queue.exchange("a", "w1").needs_refill
-        assert queue.exchange("b", "w1").needs_refill
-        queue.close()
-
-
-def test_a_restart_with_its_data_pauses_claims_while_leases_are_out() -> None:
-    with valkey_server("--appendfsync", "always") as server:
-        queues = [_queue_on(server) for _ in range(2)]
-        queues[0].enqueue(QUEUE, [message("k:a"), message("k:a")])
-        (claimed,) = queues[0].exchange(QUEUE, "w1", limit=1).claimed
-        queues[1].exchange(QUEUE, "w2", limit=1)
-        server.kill()
-        server.start()
-
-        assert queues[1].exchange(QUEUE, "w2", limit=1).needs_refill
-        refill(queues[1])
-        assert queues[1].exchange(QUEUE, "w2", limit=1).next_due
-        assert queues[0].heartbeat(QUEUE, "w1", [claimed]).lost == []
-        for queue in queues:
-            queue.close()
-
-
-def _queue_on(server: Valkey) -> RedisQueue:
-    queue = RedisQueue()
-    queue._client = Redis(unix_socket_path=str(server.socket), socket_timeout=5)
-    return queue

@@ -45,13 +45,10 @@ end
 
 -- The usual end, of many at once.
 local function acknowledge_done()
-  local ids, partitions, ended, freed, left = {}, {}, {}, {}, {}
+  local ids, ended, freed, left = {}, {}, {}, {}
   for i = FIRST_DONE, first_other - 1, 2 do ids[#ids + 1] = ARGV[i] end
-  for n, text in ipairs(values_of(meta, ids)) do
-    local _, _, _, _, partition = unpack_meta(text or '')
-    partitions[n] = partition or ''
-  end
-  for n, fence in ipairs(values_of(locks, partitions)) do
+  local partitions, fences = locks_of(ids)
+  for n, fence in ipairs(fences) do
     if fence == ARGV[FIRST_DONE + 2 * n - 1] then
       ended[#ended + 1], freed[#freed + 1] = ids[n], partitions[n]
       -- One of its own is empty now.

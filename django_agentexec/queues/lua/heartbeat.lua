@@ -7,10 +7,29 @@ if has_lost_keys() then forget_everything() end
 notice_loss(ARGV[3], #ARGV > 5 and 'running' or 'none', ARGV[4] == '1', pause_ms)
 local pausing = pause_left() > 0
 
+-- Of two claims of one partition the newer one is right: an older copy of the data may know the one before it. What
+-- that one ran goes back; if it has ended meanwhile, its row says so to who claims it next.
+local holders
+local function put_back_holder(partition)
+  if not holders then
+    holders = {}
+    local leased = redis.call('ZRANGE', leases, 0, -1)
+    for n, text in ipairs(values_of(meta, leased)) do
+      local _, _, _, _, held = unpack_meta(text or '')
+      if held then holders[held] = {leased[n], text} end
+    end
+  end
+  local holder = holders[partition]
+  if holder then put_back(holder[1], holder[2], false) end
+end
+
 -- In the pause after a loss of data a worker that still runs an activity takes its claim back.
 local function restore(id, fence, text)
   local _, _, _, _, partition = unpack_meta(text)
-  if redis.call('HEXISTS', locks, partition) == 1 or redis.call('ZSCORE', leases, id) then return false end
+  local other = redis.call('HGET', locks, partition)
+  if other and tonumber(other) > tonumber(fence) then return false end
+  if other then put_back_holder(partition) end
+  if redis.call('ZSCORE', leases, id) then return false end
   -- The reconciler, or an older copy of the data, may have put it into the queue meanwhile.
   local present = redis.call('HGET', meta, id)
   if present then
@@ -23,6 +42,7 @@ local function restore(id, fence, text)
   redis.call('HSET', locks, partition, fence)
   redis.call('ZADD', leases, now + lease_ms, id)
   redis.call('HSET', meta, id, text)
+  if holders then holders[partition] = {id, text} end
   return true
 end
 

@@ -66,6 +66,16 @@ local function values_of(hash, fields)
   return found
 end
 
+-- Returns the partitions of these ids ('' of one that is not here), and the fences by which they are locked, or false.
+local function locks_of(ids)
+  local partitions = {}
+  for n, text in ipairs(values_of(meta, ids)) do
+    local _, _, _, _, partition = unpack_meta(text or '')
+    partitions[n] = partition or ''
+  end
+  return partitions, values_of(locks, partitions)
+end
+
 -- Returns a partition's first pending member (from this priority on), or nil.
 local function first_pending(partition, priority)
   local from = '[' .. partition .. '\0' .. (priority or '')
@@ -261,18 +271,21 @@ end
 local function notice_loss(known, rows, new_server, pause_ms)
   read_state()
   local lost_claims, lost_work = false, false
-  if not state.epoch then
+  if new_server or not state.epoch then
+    -- A restart with its data on disk may have lost the last second of it, or hours: what it tells of claims, and of
+    -- a pause that was, says nothing about those of today. Who lived before it cannot know of the others' claims.
+    lost_claims = known ~= '' or rows == 'running' or redis.call('ZCARD', leases) > 0
+    lost_work = lost_claims or rows == 'waiting' or state.epoch ~= false
+    -- A new epoch lets the next one who lived before order the pause, if this one had no reason to.
     state.epoch = int(now_us)
     redis.call('HSET', counters, 'epoch', state.epoch)
-    lost_claims = known ~= '' or rows == 'running'
-    lost_work = lost_claims or rows == 'waiting'
+    if (state.pause_until or 0) <= now then
+      state.pause_until = nil
+      redis.call('HDEL', counters, 'pause_until')
+    end
   elseif known ~= '' and known ~= state.epoch then
     lost_claims = not state.pause_until
     lost_work = lost_claims
-  elseif new_server then
-    -- A restart with its data on disk may have lost the last second of it.
-    lost_claims = rows == 'running' or redis.call('ZCARD', leases) > 0
-    lost_work = true
   end
   if lost_claims then
     state.pause_until = now + pause_ms

@@ -1,0 +1,97 @@
+"""What the in-memory backend knows of one queue: its places, and the moves between them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from . import base
+
+PRIORITY_WEIGHT = 10**14
+
+
+@dataclass(slots=True)
+class Item:
+    """An activity in some place of a queue."""
+
+    agent_id: UUID
+    partition: str
+    priority: int
+    sequence: int
+    crashes: int
+    due: float = 0.0
+    worker: str = ""
+    fence: int = 0
+    deadline: float = 0.0
+    canceled: bool = False
+    again: base.Message | None = None
+
+    @property
+    def place(self) -> tuple[int, int, str]:
+        return self.priority, self.sequence, str(self.agent_id)
+
+
+@dataclass(slots=True)
+class State:
+    """One queue. An item is in exactly one of `pending` (by partition), `delayed` and `leased`."""
+
+    items: dict[UUID, Item] = field(default_factory=dict)
+    pending: dict[str, dict[UUID, Item]] = field(default_factory=lambda: defaultdict(dict))
+    delayed: dict[UUID, Item] = field(default_factory=dict)
+    leased: dict[UUID, Item] = field(default_factory=dict)
+    locks: dict[str, int] = field(default_factory=dict)
+    turns: dict[str, tuple[bool, int]] = field(default_factory=dict)
+    dead: set[UUID] = field(default_factory=set)
+    turn: int = 0
+    sequence: int = 0
+    fence: int = 0
+
+    def head(self, partition: str) -> Item | None:
+        return min(self.pending[partition].values(), key=lambda item: item.place, default=None)
+
+    def offer(self, partition: str) -> None:
+        head = self.head(partition)
+        if partition in self.locks or head is None:
+            self.turns.pop(partition, None)
+            return
+        self.turn += 1
+        score, is_suspect = head.priority * PRIORITY_WEIGHT + self.turn, head.crashes > 0
+        was_suspect, turn = self.turns.get(partition, (is_suspect, score))
+        # A partition that changes to the other ring goes to its tail.
+        self.turns[partition] = is_suspect, min(turn, score) if was_suspect is is_suspect else score
+
+    def offer_all(self, partitions: Iterable[str]) -> None:
+        """Offer each of these once, in the order of their first mention."""
+        for partition in dict.fromkeys(partitions):
+            self.offer(partition)
+
+    def front_of(self, item: Item) -> int:
+        """Return a sequence by which `item` stands before all others of its partition and priority."""
+        others = [other for other in self.pending[item.partition].values() if other.priority == item.priority]
+        first = min(others, key=lambda other: other.place, default=item)
+        return max(0, first.sequence - 1) if first.place < item.place else item.sequence
+
+    def by_deadline(self) -> list[Item]:
+        return sorted(self.leased.values(), key=lambda item: (item.deadline, str(item.agent_id)))
+
+    def add_pending(self, item: Item) -> None:
+        item.worker = ""
+        self.items[item.agent_id] = item
+        self.pending[item.partition][item.agent_id] = item
+
+    def add_delayed(self, item: Item, due: float) -> None:
+        item.worker, item.due = "", due
+        self.items[item.agent_id] = self.delayed[item.agent_id] = item
+
+    def remove(self, item: Item) -> None:
+        del self.items[item.agent_id]
+        self.delayed.pop(item.agent_id, None)
+        self.leased.pop(item.agent_id, None)
+        self.pending[item.partition].pop(item.agent_id, None)
+        self.turns.pop(item.partition, None)
+
+    def unlock(self, item: Item) -> None:
+        del self.locks[item.partition]
+        self.remove(item)

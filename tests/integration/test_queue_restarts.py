@@ -1,0 +1,226 @@
+"""A Redis that was restarted, with its data or with an older state of it: no live claim may be lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+
+import pytest
+from redis import Redis
+
+from django_agentexec.ids import uuid7
+from django_agentexec.queues import Ack, Claim, Message, Outcome, Rows
+from django_agentexec.queues.redis import KEYS, RedisQueue
+from tests.servers import valkey_server
+
+QUEUE = "default"
+
+
+class Restartable:
+    """A server that forgets what it did not save, and the queues of as many workers as are asked for."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._server = stack.enter_context(valkey_server("--appendonly", "no"))
+        self.client = self._connect()
+
+    def worker(self) -> RedisQueue:
+        queue = RedisQueue()
+        queue._client = self._connect()
+        return self._stack.enter_context(closing(queue))
+
+    def running_worker(self) -> RedisQueue:
+        """Return the queue of a worker that has been heard of."""
+        queue = self.worker()
+        queue.exchange(QUEUE, "w")
+        return queue
+
+    def save(self) -> None:
+        self.client.save()
+
+    def restart(self) -> None:
+        """Bring the server back with what was saved last."""
+        self._server.kill()
+        self._server.start()
+
+    def end_pause(self) -> None:
+        counters = RedisQueue()._keys(QUEUE)[KEYS.index("counters")]
+        if self.client.hexists(counters, "pause_until"):
+            self.client.hset(counters, "pause_until", "1")
+
+    def _connect(self) -> Redis:
+        return self._stack.enter_context(closing(Redis(unix_socket_path=str(self._server.socket), socket_timeout=5)))
+
+
+@pytest.fixture
+def server() -> Iterator[Restartable]:
+    with ExitStack() as stack:
+        yield Restartable(stack)
+
+
+def message(partition: str = "") -> Message:
+    agent_id = uuid7()
+    return Message(agent_id, partition or f"i:{agent_id}")
+
+
+def claim(queue: RedisQueue, wanted: Message) -> Claim:
+    queue.enqueue(QUEUE, [wanted])
+    (claimed,) = queue.exchange(QUEUE, "w", limit=1).claimed
+    assert claimed.agent_id == wanted.agent_id
+    return claimed
+
+
+def refill(queue: RedisQueue) -> None:
+    queue.end_refill(QUEUE, queue.begin_refill(QUEUE))
+
+
+def lose_everything(server: Restartable, witness: RedisQueue) -> None:
+    server.client.flushall()
+    assert witness.exchange(QUEUE, "w2").paused
+    refill(witness)
+    server.end_pause()
+
+
+def test_a_new_workers_first_beat_does_not_hide_a_restart(server: Restartable) -> None:
+    old, new = server.running_worker(), server.worker()
+    server.save()
+    server.restart()
+    new.heartbeat(QUEUE, "w2", [])
+
+    assert old.exchange(QUEUE, "w").needs_refill
+
+
+def test_each_queue_notices_a_restart_for_itself(server: Restartable) -> None:
+    queue = server.worker()
+    for name in ("a", "b"):
+        queue.exchange(name, "w")
+    server.save()
+    server.restart()
+
+    assert queue.exchange("a", "w").needs_refill
+    assert queue.exchange("b", "w").needs_refill
+
+
+def test_a_restart_with_its_data_pauses_claims_while_leases_are_out(server: Restartable) -> None:
+    holder, other = server.running_worker(), server.running_worker()
+    claimed = claim(holder, message("k:a"))
+    holder.enqueue(QUEUE, [message("k:a")])
+    server.save()
+    server.restart()
+
+    assert other.exchange(QUEUE, "w2", limit=1).needs_refill
+    refill(other)
+    assert other.exchange(QUEUE, "w2", limit=1).next_due
+    assert holder.heartbeat(QUEUE, "w", [claimed]).lost == []
+
+
+@pytest.mark.parametrize("first", ["an idle worker's exchange", "an idle worker's beat", "nobody"])
+def test_a_claim_made_after_the_snapshot_is_kept_whoever_speaks_before_its_worker(
+    server: Restartable, first: str
+) -> None:
+    idle, holder = server.running_worker(), server.running_worker()
+    server.save()
+    claimed = claim(holder, message("k:a"))
+    server.restart()
+
+    if first == "an idle worker's exchange":
+        idle.exchange(QUEUE, "w2", limit=1)
+    elif first == "an idle worker's beat":
+        idle.heartbeat(QUEUE, "w2", [])
+
+    assert holder.heartbeat(QUEUE, "w", [claimed]).lost == []
+
+
+def test_a_key_that_runs_is_not_given_out_after_a_restart_with_an_idle_snapshot(server: Restartable) -> None:
+    idle, holder = server.running_worker(), server.running_worker()
+    server.save()
+    wanted = message("k:a")
+    claim(holder, wanted)
+    server.restart()
+    idle.exchange(QUEUE, "w2", limit=1)
+
+    idle.enqueue(QUEUE, [wanted])  # as the reconciler does, whose rows say nothing of leases
+    refill(idle)
+
+    assert idle.exchange(QUEUE, "w2", limit=1).claimed == []
+
+
+def test_a_worker_that_saw_no_running_row_at_its_start_costs_nobody_a_claim(server: Restartable) -> None:
+    holder, starting = server.running_worker(), server.worker()
+    server.save()
+    claimed = claim(holder, message("k:a"))
+    server.restart()
+
+    starting.exchange(QUEUE, "w2", rows=Rows.NONE)
+
+    assert holder.heartbeat(QUEUE, "w", [claimed]).lost == []
+
+
+def test_the_pause_of_an_older_loss_is_not_taken_for_todays(server: Restartable) -> None:
+    idle, holder = server.running_worker(), server.running_worker()
+    lose_everything(server, idle)
+    server.save()  # with the epoch of this loss, and its pause, which is over
+    lose_everything(server, idle)
+    claimed = claim(holder, message("k:a"))
+    server.restart()
+
+    assert idle.exchange(QUEUE, "w2").needs_refill
+
+    assert holder.heartbeat(QUEUE, "w", [claimed]).lost == []
+
+
+def test_a_new_worker_on_an_idle_server_that_was_restarted_waits_for_the_refill_only(server: Restartable) -> None:
+    server.running_worker()
+    server.save()
+    server.restart()
+    new, wanted = server.worker(), message()
+    assert new.exchange(QUEUE, "w2").needs_refill
+    refill(new)
+
+    claim(new, wanted)
+
+
+def test_one_restart_is_one_pause(server: Restartable) -> None:
+    workers = [server.running_worker() for _ in range(2)]
+    server.save()
+    server.restart()
+    assert workers[0].exchange(QUEUE, "w").paused
+    refill(workers[0])
+    server.end_pause()
+
+    assert not workers[1].exchange(QUEUE, "w2").paused
+    assert not workers[0].exchange(QUEUE, "w").paused
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["of the same activity", "of another one of its key"])
+def test_a_claim_is_taken_back_though_the_snapshot_knows_an_older_one(server: Restartable, same: bool) -> None:
+    idle, holder = server.running_worker(), server.running_worker()
+    before, after = message("k:a"), message("k:a")
+    old = claim(holder, before)
+    server.save()
+    if same:
+        holder.exchange(QUEUE, "w", [Ack(old, Outcome.RELEASE)])
+        (claimed,) = holder.exchange(QUEUE, "w", limit=1).claimed
+    else:
+        holder.exchange(QUEUE, "w", [Ack(old, Outcome.DONE)])
+        claimed = claim(holder, after)
+    server.restart()
+    idle.exchange(QUEUE, "w2", limit=1)
+
+    assert holder.heartbeat(QUEUE, "w", [claimed]).lost == []
+
+
+@pytest.mark.parametrize("newer_first", [True, False])
+def test_of_two_who_say_that_they_hold_a_key_the_newer_one_gets_it_back(server: Restartable, newer_first: bool) -> None:
+    zombie, holder = server.running_worker(), server.running_worker()
+    old = claim(zombie, message("k:a"))
+    zombie.exchange(QUEUE, "w", [Ack(old, Outcome.DONE)])
+    new = claim(holder, message("k:a"))
+    server.client.flushall()
+
+    beats = [(zombie, old), (holder, new)]
+    for queue, claimed in reversed(beats) if newer_first else beats:
+        queue.heartbeat(QUEUE, "w", [claimed])
+
+    assert holder.heartbeat(QUEUE, "w", [new]).lost == []
+    assert zombie.heartbeat(QUEUE, "w", [old]).lost == [old.agent_id]
