@@ -155,9 +155,11 @@ class _Notifications:
                 return  # whoever waited was canceled before it had begun
             self._callbacks[wish.agent_id].append(wish.callback)
             if self._line is None or self._line.queue is not get_queue():
-                self._line = _Line(get_queue())
-                thread = threading.Thread(target=self._serve, args=[self._line], name="agentexec-results", daemon=True)
-                thread.start()
+                line = _Line(get_queue())
+                thread = threading.Thread(target=self._serve, args=[line], name="agentexec-results", daemon=True)
+                with suppress(RuntimeError):  # no room for a thread: the next one to wait tries again
+                    thread.start()
+                    self._line = line
             elif self._line.listener is not None:
                 self._tell(self._line.listener.watch, wish.agent_id)
 

@@ -284,8 +284,7 @@ class RedisQueue(base.Queue):
         A server that has forgotten the scripts was restarted, or is another one (failover): then
         `on_new_server()` gives the arguments of the repetition.
         """
-        # A text of its own per queue lets each queue notice a restart for itself.
-        keys, (sha, text) = self._keys(queue), script(verb, queue if on_new_server else "")
+        keys, (sha, text) = self._keys(queue), script(verb, self._owner(queue) if on_new_server else "")
         head: list[Any] = [*keys, int(conf.LEASE * 1000), self._prefix]
         with reachable():
             try:
@@ -296,13 +295,18 @@ class RedisQueue(base.Queue):
                 reply = self.client.eval(text, len(keys), *head, *args)
                 if on_new_server:
                     for other in GUARDED:
-                        self.client.script_load(script(other, queue)[1])
+                        self.client.script_load(script(other, self._owner(queue))[1])
                 return reply
 
     def _is_new_server(self, queue: str) -> bool:
         """Whether the server knows none of the scripts that notice a restart: who knows one has run it."""
-        known: Any = self.client.script_exists(*[script(verb, queue)[0] for verb in GUARDED])
+        known: Any = self.client.script_exists(*[script(verb, self._owner(queue))[0] for verb in GUARDED])
         return not any(known)
+
+    def _owner(self, queue: str) -> str:
+        """Name this queue among all on the server: each has texts of its own, to notice a restart for itself."""
+        database = self.client.connection_pool.connection_kwargs.get("db") or 0
+        return f"{database}/{self._prefix}:{queue}"
 
 
 def _pause() -> int:
@@ -316,11 +320,11 @@ def _keys(prefix: str, queue: str) -> list[str]:
 
 
 @cache
-def script(verb: str, queue: str = "") -> tuple[str, str]:
+def script(verb: str, owner: str = "") -> tuple[str, str]:
     """Return a verb's digest (SHA-1, as EVALSHA wants it) and its text: the prelude, then its own file.
 
-    With `queue` the text is that queue's own, differing in a comment.
+    With `owner` the text is that one's own, differing in a comment.
     """
     folder = Path(__file__).parent / "lua"
-    text = f"-- {queue}\n" + (folder / "prelude.lua").read_text() + (folder / f"{verb}.lua").read_text()
+    text = f"-- {owner}\n" + (folder / "prelude.lua").read_text() + (folder / f"{verb}.lua").read_text()
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text

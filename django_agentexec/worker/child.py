@@ -51,7 +51,7 @@ def run_worker(options: WorkerOptions, pipe: Connection) -> None:
     runner = asyncio.Runner(loop_factory=_loop_factory())
     try:
         code = runner.run(_work(options, pipe))
-    except Exception:
+    except BaseException:  # also a SystemExit that escapes from a task which a handler has created
         logger.exception("The worker process failed.")
         code = EXIT_DEFECT
     logging.shutdown()

@@ -21,7 +21,7 @@ from uuid import UUID
 from ..activity.operations import Fail, GiveUp, OwnedOperation, Release, Start
 from ..activity.parking import Park
 from ..conf import conf
-from ..exceptions import ActivityNotFound, InvalidTransition
+from ..exceptions import ActivityNotFound, InvalidTransition, StaleAttempt
 from ..models import Activity, Status
 from ..queues import Claim, Outcome, Queue, Rows, WorkerInfo
 from ..signals import worker_started, worker_stopped
@@ -216,7 +216,7 @@ class Worker:
             else:
                 self._ack(claim, Outcome.DEAD)  # given up after too many crashes
         elif isinstance(written, (InvalidTransition, ActivityNotFound)):
-            self._ack(claim, Outcome.DONE)  # canceled, finished or deleted meanwhile
+            self._ack(claim, self._refused(written))  # canceled, finished or deleted meanwhile
         else:
             logger.error("Activity %s could not be started: %s", claim.agent_id, one_line(written))
             self._give_back(claim)
@@ -262,7 +262,7 @@ class Worker:
         if isinstance(written, Activity):
             self._acknowledge(execution.claim, outcome, written)
         elif isinstance(written, (InvalidTransition, ActivityNotFound)):
-            self._ack(execution.claim, Outcome.DONE)  # ended by somebody else meanwhile
+            self._ack(execution.claim, self._refused(written))  # ended by somebody else meanwhile
         elif isinstance(outcome, Fail) or self._draining:
             logger.error("The end of activity %s could not be written: %s", outcome.agent_id, one_line(written))
             self._give_back(execution.claim)
@@ -270,6 +270,13 @@ class Worker:
             # The database refuses this result for good, for example for a character it cannot store.
             refused = Fail(agent_id=outcome.agent_id, fence=outcome.fence, error=one_line(written))
             self._recorder.tell(refused, partial(self._ended_in_row, execution, refused))
+
+    def _refused(self, error: Exception) -> Outcome:
+        """Return what to say of a claim whose write was refused: that there is nothing more to do.
+
+        Not while the worker leaves: its recorder may have ended, which also refuses. Then the next one asks the row.
+        """
+        return Outcome.RELEASE if self._draining and isinstance(error, StaleAttempt) else Outcome.DONE
 
     def _give_back(self, claim: Claim) -> None:
         """Let an activity run again whose write the database did not take.

@@ -13,7 +13,7 @@ from django_agentexec.models import Activity, ActivityLog, Status
 from django_agentexec.queues import get_queue
 from tests.e2e.journal import Journal
 from tests.pools import pool, run_burst, until
-from tests.testapp.agents import Work, block, die, locked_work, work
+from tests.testapp.agents import Work, block, die, exit_in_a_task, locked_work, work
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 
@@ -107,6 +107,14 @@ def test_a_poisoned_activity_ends_in_error_and_its_neighbours_complete(journal: 
     assert journal.names("start").count("poison") == 3
     # From the first crash on it ran alone: no neighbour was charged with a second one.
     assert max(Activity.objects.filter(agent_type="work").values_list("crashes", flat=True)) <= 1
+
+
+def test_an_exit_that_escapes_from_a_task_of_the_handler_is_a_crash(journal: Journal) -> None:
+    handle = exit_in_a_task.enqueue(Work(journal=journal.path, name="leaver"))
+    with pool("--workers", "1", MAX_CRASHES=2):
+        until(lambda: Activity.objects.get(pk=handle.agent_id).status == Status.ERROR, "the verdict")
+
+    assert journal.names("start") == ["leaver"] * 2
 
 
 def test_a_blocked_event_loop_is_killed_and_keeps_its_lease_until_then(journal: Journal) -> None:

@@ -8,6 +8,7 @@ import pytest
 from django.db import OperationalError
 
 from django_agentexec.activity.operations import Complete
+from django_agentexec.exceptions import StaleAttempt
 from django_agentexec.queues import Claim, Outcome, get_queue
 from django_agentexec.worker.executor import Execution
 from django_agentexec.worker.options import WorkerOptions
@@ -69,5 +70,16 @@ def test_what_is_claimed_when_a_worker_leaves_already_is_given_back_unstarted(wo
     worker._stop_now.set()
 
     worker._claimed(first)
+
+    assert given_back(worker) == first.agent_id
+
+
+def test_what_a_worker_that_leaves_could_not_write_any_more_goes_back_to_its_place(
+    worker: Worker, first: Claim
+) -> None:
+    execution = Execution(first, start(first.agent_id, first.fence), worker._recorder.submit, worker._calls)
+    worker._draining = True
+
+    worker._ended_in_row(execution, execution.release(), StaleAttempt("The worker has ended."))
 
     assert given_back(worker) == first.agent_id

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
 import pytest
+from django.conf import settings
+from django.test import override_settings
 from redis import Redis
 
 from django_agentexec.ids import uuid7
@@ -99,6 +101,19 @@ def test_each_queue_notices_a_restart_for_itself(server: Restartable) -> None:
 
     assert queue.exchange("a", "w").needs_refill
     assert queue.exchange("b", "w").needs_refill
+
+
+def test_each_project_on_a_server_notices_a_restart_for_itself(server: Restartable) -> None:
+    with override_settings(AGENTEXEC={**settings.AGENTEXEC, "KEY_PREFIX": "another"}):
+        another = server.running_worker()
+    holder = server.running_worker()
+    server.save()
+    claimed = claim(holder, message("k:a"))
+    server.restart()
+
+    another.exchange(QUEUE, "w")
+
+    assert holder.heartbeat(QUEUE, "w", [claimed]).lost == []
 
 
 def test_a_restart_with_its_data_pauses_claims_while_leases_are_out(server: Restartable) -> None:

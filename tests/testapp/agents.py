@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sqlite3
+import sys
 import threading
 import time
 from uuid import UUID
@@ -143,6 +144,15 @@ def stubborn(agent_id: UUID, context: Work) -> None:
 async def die(agent_id: UUID, context: Work) -> None:
     await asyncio.to_thread(note, context.journal, "start", context.name, agent_id)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task("exit_in_a_task", max_retries=0)
+async def exit_in_a_task(agent_id: UUID, context: Work) -> None:
+    async def leave() -> None:
+        note(context.journal, "start", context.name, agent_id)
+        sys.exit(0)
+
+    await asyncio.create_task(leave())
 
 
 @task("block")
