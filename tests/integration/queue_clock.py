@@ -1,10 +1,14 @@
-"""Backends with a clock that tests can move: the in-memory one by injection, Redis by moving its deadlines."""
+"""Backends with a clock that tests can move: the in-memory one by injection, Redis by moving its deadlines.
+
+And what the tests of the Redis backend say to it.
+"""
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
-from django_agentexec.queues import Queue
+from django_agentexec.ids import uuid7
+from django_agentexec.queues import Message, Queue
 from django_agentexec.queues.memory import MemoryQueue
 from django_agentexec.queues.redis import KEYS, RedisQueue
 
@@ -48,3 +52,14 @@ class RedisBackend:
 
     def key(self, name: str, queue: str = "default") -> str:
         return self.redis._keys(queue)[KEYS.index(name)]
+
+
+def message(partition: str = "") -> Message:
+    """Return the message of a new activity, by default in a partition of its own."""
+    agent_id = uuid7()
+    return Message(agent_id, partition or f"i:{agent_id}")
+
+
+def refill(queue: Queue) -> None:
+    """End the wait for a refill."""
+    queue.end_refill("default", queue.begin_refill("default"))

@@ -11,9 +11,9 @@ from redis import Redis
 
 from django_agentexec.exceptions import QueueUnavailable
 from django_agentexec.ids import uuid7
-from django_agentexec.queues import Ack, Message, Outcome, Queue, Rows
+from django_agentexec.queues import Ack, Message, Outcome, Rows
 from django_agentexec.queues.redis import KEYS, RedisQueue, script
-from tests.integration.queue_clock import RedisBackend
+from tests.integration.queue_clock import RedisBackend, message, refill
 from tests.servers import valkey_server
 
 QUEUE = "default"
@@ -27,11 +27,6 @@ def backend() -> Iterator[RedisBackend]:
     backend.queue.close()
 
 
-def message(partition: str = "") -> Message:
-    agent_id = uuid7()
-    return Message(agent_id, partition or f"i:{agent_id}")
-
-
 def total_commands(client: Redis) -> int:
     """Return how many commands the server has run, those of scripts included."""
     stats: dict[str, Any] = client.info("commandstats")  # type: ignore[assignment]
@@ -42,11 +37,6 @@ def calls(client: Redis, command: str) -> int:
     """Return how often a command has run on the server."""
     stats: Any = client.info("commandstats")
     return int(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"])
-
-
-def refill(queue: Queue) -> None:
-    """End the wait for a refill."""
-    queue.end_refill(QUEUE, queue.begin_refill(QUEUE))
 
 
 def test_all_keys_are_declared_and_vanish_with_the_work(backend: RedisBackend) -> None:

@@ -10,9 +10,9 @@ from django.conf import settings
 from django.test import override_settings
 from redis import Redis
 
-from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Claim, Message, Outcome, Rows
 from django_agentexec.queues.redis import KEYS, RedisQueue
+from tests.integration.queue_clock import message, refill
 from tests.servers import valkey_server
 
 QUEUE = "default"
@@ -60,20 +60,11 @@ def server() -> Iterator[Restartable]:
         yield Restartable(stack)
 
 
-def message(partition: str = "") -> Message:
-    agent_id = uuid7()
-    return Message(agent_id, partition or f"i:{agent_id}")
-
-
 def claim(queue: RedisQueue, wanted: Message) -> Claim:
     queue.enqueue(QUEUE, [wanted])
     (claimed,) = queue.exchange(QUEUE, "w", limit=1).claimed
     assert claimed.agent_id == wanted.agent_id
     return claimed
-
-
-def refill(queue: RedisQueue) -> None:
-    queue.end_refill(QUEUE, queue.begin_refill(QUEUE))
 
 
 def lose_everything(server: Restartable, witness: RedisQueue) -> None:
