@@ -6,15 +6,16 @@ Set by the worker around a handler; a context variable, so it follows tasks and 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from django.db import connections
 from django.utils.asyncio import async_unsafe
 
+from ..exceptions import StaleAttempt
 from ..models import Activity
 from .operations import Operation
 from .writer import apply_one, database
@@ -38,6 +39,10 @@ class OwningAttempt(Protocol):
     @property
     def canceled(self) -> bool:
         """Whether it is to stop."""
+
+    @property
+    def lost(self) -> Future[None]:
+        """Ends when the activity has to be taken for somebody else's."""
 
     def write(self, operation: Operation) -> Future[Activity]:
         """Hand in a write; the future ends when it is committed, or raises why it was refused."""
@@ -67,9 +72,19 @@ def running(attempt: OwningAttempt) -> Iterator[None]:
 
 @async_unsafe("This write would block the event loop until it is committed; await its a... form instead.")
 def write_and_wait(attempt: OwningAttempt, operation: Operation) -> Activity:
-    """Write as `attempt`, and return the committed row; for sync code."""
+    """Write as `attempt`, and return the committed row; for sync code.
+
+    Raises why it was refused, and `StaleAttempt` as soon as the activity is lost: while neither database nor queue
+    can be reached, another worker may begin it before this one hears of its write.
+    """
     connection = connections[database()]
     if connection.vendor == "sqlite" and connection.in_atomic_block:
         # The worker's writer would wait for the caller's transaction, and the caller for the writer.
         return apply_one(attempt.adapt(operation))
-    return attempt.write(operation).result()
+    written = attempt.write(operation)
+    either: tuple[Future[Any], ...] = (written, attempt.lost)
+    wait(either, return_when=FIRST_COMPLETED)
+    if not written.done():
+        written.cancel()  # if it is not on its way yet; then its fence decides
+        raise StaleAttempt(f"Activity {attempt.agent_id} may belong to another worker by now; its lease has run out.")
+    return written.result()

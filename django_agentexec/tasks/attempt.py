@@ -54,6 +54,7 @@ class Attempt:
     outer: Attempt | None = field(default=None, repr=False)
     """The attempt that this one is a part of."""
     _canceled: threading.Event = field(default_factory=threading.Event, repr=False)
+    _lost: Future[None] = field(default_factory=Future, repr=False)
     _spawned: Counter[str] = field(default_factory=Counter, repr=False)
 
     @property
@@ -69,9 +70,18 @@ class Attempt:
         """
         return self._canceled.is_set() or (self.outer is not None and self.outer.canceled)
 
+    @property
+    def lost(self) -> Future[None]:
+        """Ends when the activity has to be taken for another worker's; a sync write that waits then ends, too."""
+        return self._lost if self.outer is None else self.outer.lost
+
     def cancel(self) -> None:
         """Set `canceled`; called by the worker."""
         self._canceled.set()
+
+    def lose(self) -> None:
+        """End `lost`; called by the worker, once."""
+        self._lost.set_result(None)
 
     def progress(self, message: str, percentage: float | None = None) -> None:
         """Log `message`, with a percentage of 0 to 100; returns when it is committed.

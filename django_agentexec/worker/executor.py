@@ -69,6 +69,8 @@ class Execution:
         self._told.add(reason)
         self._reason = self._reason or reason
         self.attempt.cancel()
+        if reason is Stop.LOST:
+            self.attempt.lose()
         if self._handler is not None:
             self._handler.cancel()
 
@@ -78,8 +80,8 @@ class Execution:
 
     @property
     def is_lost(self) -> bool:
-        """Whether it was stopped because its lease was, or had to be taken for, lost."""
-        return self._reason is Stop.LOST
+        """Whether its lease was, or had to be taken for, lost, whatever else it was told before."""
+        return self.was_told(Stop.LOST)
 
     async def run(self) -> OwnedOperation | None:
         """Run the handler to its end, and return the operation to write. Raises nothing of the handler's."""

@@ -68,7 +68,8 @@ class Worker:
         self._threads = ConnectionClosingExecutor(options.concurrency, thread_name_prefix="agentexec-sync")
         self._calls = WorkerCalls(self._threads)
         # What still runs when this process leaves: it ends with the process, so its claims are given back last.
-        self._left: frozenset[UUID] = frozenset()
+        self._left: dict[UUID, Execution] = {}
+        self._returns_left = False
         self._last_acks: deque[tuple[Claim, Outcome]] = deque()
         self._stop_now = asyncio.Event()
         self._ended = asyncio.Event()
@@ -118,8 +119,8 @@ class Worker:
         try:
             await self._until_drained()
         finally:
-            beats.cancel()
             await self._shut_down()
+            beats.cancel()  # last: what was left may lose its lease still
 
     def drain(self) -> None:
         """Claim nothing more, and end when all is done or the grace period is over. Callable in the loop.
@@ -153,7 +154,7 @@ class Worker:
         self._stop(list(self._executions), Stop.SHUTDOWN)
         await asyncio.wait({ended}, timeout=UNWINDING)
         # What does not end by itself is left: its thread dies with the process, its late writes are refused.
-        self._left = frozenset(self._executions)
+        self._left = dict(self._executions)
         for execution in list(self._executions.values()):
             self._end(execution, execution.release())
 
@@ -172,7 +173,7 @@ class Worker:
     def _say_last_words(self) -> None:
         # What has ended by itself may be on its way through recorder and loop still.
         until = time.monotonic() + UNWINDING
-        while time.monotonic() < until and not self._left.issuperset(list(self._dispatcher.held)):
+        while time.monotonic() < until and not self._left.keys() >= set(self._dispatcher.held):
             time.sleep(0.02)
         self._recorder.stop(UNWINDING)
         worker_stopped.send_robust(Worker, worker=self._options.name)
@@ -180,7 +181,7 @@ class Worker:
     def _give_back_the_rest(self) -> None:
         """Give back what is left, as late as can be: who gets it next must not run beside it."""
         self._lease.stop()
-        self._left = frozenset()
+        self._returns_left = True
         while self._last_acks:
             self._dispatcher.ack(*self._last_acks.popleft())
         self._dispatcher.join(UNWINDING)
@@ -188,7 +189,7 @@ class Worker:
 
     def _ack(self, claim: Claim, outcome: Outcome, delay: float = 0.0) -> None:
         """Give a claim back to the queue: now, or in the end, if its handler ends with the process only."""
-        if claim.agent_id in self._left:
+        if claim.agent_id in self._left and not self._returns_left:
             self._last_acks.append((claim, outcome))
         else:
             self._dispatcher.ack(claim, outcome, delay)
@@ -313,7 +314,7 @@ class Worker:
 
     def _stop(self, agent_ids: Iterable[UUID], reason: Stop, only_locked: bool = False) -> None:
         for agent_id in agent_ids:
-            execution = self._executions.get(agent_id)
+            execution = self._executions.get(agent_id) or self._left.get(agent_id)
             # Without a lock key nobody is harmed if two run for a moment: the row takes one only.
             if execution is None or execution.was_told(reason):
                 continue

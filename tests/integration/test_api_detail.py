@@ -290,13 +290,16 @@ def test_a_waiting_client_holds_no_connection(
     def look(self: threading.Event, timeout: float | None = None) -> bool:
         if threading.current_thread() is threading.main_thread() and timeout is not None:
             open_connections.append(connection.connection)
-            return True
         return wait(self, timeout)
 
-    monkeypatch.setattr(threading.Event, "wait", look)
-    who.get(url(run), {"wait": "0.05"})
+    def cancel() -> None:
+        until(lambda: open_connections, "the client waits")
+        activity.cancel(run)
 
-    assert open_connections
+    monkeypatch.setattr(threading.Event, "wait", look)
+    elsewhere(cancel)
+
+    assert who.get(url(run), {"wait": "20"}).json()["status"] == "canceled"
     assert set(open_connections) == {None}
 
 

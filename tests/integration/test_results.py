@@ -259,9 +259,9 @@ def test_gather_has_one_timeout_for_all() -> None:
     began = time.monotonic()
 
     with pytest.raises(TimeoutError):
-        gather(*handles, timeout=0.2)
+        gather(*handles, timeout=1.0)
 
-    assert time.monotonic() - began < 0.4
+    assert time.monotonic() - began < 2.0
 
 
 async def test_agather_raises_for_the_first_in_order_and_leaves_nobody_waiting() -> None:

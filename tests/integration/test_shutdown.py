@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from django_agentexec import task
+from django_agentexec import Attempt, StaleAttempt, task
+from django_agentexec.models import Activity
 from django_agentexec.queues import QueueStats, get_queue
 from django_agentexec.signals import worker_stopped
 from django_agentexec.tasks import registry
 from django_agentexec.worker import process
+from django_agentexec.worker.lease import LeaseKeeper
 from django_agentexec.worker.options import WorkerOptions
 from django_agentexec.worker.process import Worker
+from django_agentexec.worker.recorder import Recorder
 from tests.testapp.agents import Text
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -88,6 +92,36 @@ def test_a_handler_that_goes_on_keeps_its_claim_until_the_last_words_are_said(he
     (during,), after = seen, get_queue().stats("default")
     assert (during.leased, during.ready) == (1, 0)
     assert (after.leased, after.ready) == (0, 1)
+
+
+def test_who_was_left_in_a_write_hears_that_its_lease_is_lost(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its key goes to another one then, and neither database nor queue may answer."""
+    heard, is_ending, unwritten = threading.Event(), threading.Event(), Future[Activity]()
+
+    def write_on(agent_id: UUID, context: Text, attempt: Attempt) -> None:
+        held.runs.set()
+        try:
+            attempt.progress("not written")
+        except StaleAttempt:
+            heard.set()
+            raise
+
+    registry.unregister("held")
+    task("held", lock_key="one")(write_on)
+    monkeypatch.setattr(Recorder, "submit", lambda recorder, operation: unwritten)
+    monkeypatch.setattr(LeaseKeeper, "overdue", lambda lease: list(lease._held) if is_ending.is_set() else [])
+    in_time: list[bool] = []
+
+    def wait_for_it(**signal: Any) -> None:
+        is_ending.set()
+        in_time.append(heard.wait(process.LAST_WORDS - 1))
+        if not unwritten.done():  # or a handler that has heard nothing would keep the loop from its end
+            unwritten.set_exception(RuntimeError("not written"))
+
+    with heard_by(wait_for_it):
+        run_and_end(held)
+
+    assert in_time == [True]
 
 
 def test_who_hears_the_last_words_cannot_hold_up_the_end(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -304,6 +304,62 @@ async def test_a_sync_handler_that_is_stopped_has_nothing_more_to_say(calls: Pla
     assert await attempt is None
 
 
+class Unanswered:
+    """A recorder whose database does not answer; a handler that waits for it, and what that one hears."""
+
+    def __init__(self, calls: PlainCalls) -> None:
+        self.written: Future[Activity] = Future()
+        self.waits = threading.Event()
+        self.heard: list[str] = []
+        task(NAME)(self.handler)
+        row = Activity(agent_id=ID, agent_type=NAME, context={}, attempt=1, max_retries=3, queue="default")
+        self.execution = Execution(Claim(ID, 5, 0, "default", ""), row, self.submit, calls)
+
+    def submit(self, operation: Operation) -> Future[Activity]:
+        self.waits.set()
+        return self.written
+
+    def handler(self, agent_id: UUID, context: Text, attempt: Attempt) -> None:
+        try:
+            Attempt(ID, 1, 5, attempt.write, outer=attempt).progress("so far")  # as a step of a pipeline does
+            self.heard.append("written")
+        except StaleAttempt as error:
+            self.heard.append(str(error))
+            raise
+
+    async def begin(self) -> asyncio.Task[OwnedOperation | None]:
+        attempt = asyncio.create_task(self.execution.run())
+        await asyncio.to_thread(self.waits.wait, 10)
+        return attempt
+
+
+@pytest.mark.parametrize("before", [None, Stop.SHUTDOWN, Stop.TIMEOUT])
+async def test_a_lost_lease_ends_a_sync_write_that_waits(calls: PlainCalls, before: Stop | None) -> None:
+    unanswered = Unanswered(calls)
+    attempt = await unanswered.begin()
+
+    if before:
+        unanswered.execution.stop(before)
+    unanswered.execution.stop(Stop.LOST)
+
+    assert await attempt is None
+    assert "may belong to another worker" in unanswered.heard[0]
+    assert unanswered.written.cancelled()
+    assert unanswered.execution.is_lost
+
+
+@pytest.mark.parametrize("reason", [Stop.CANCELED, Stop.SHUTDOWN, Stop.TIMEOUT])
+async def test_nothing_else_does(calls: PlainCalls, reason: Stop) -> None:
+    unanswered = Unanswered(calls)
+    attempt = await unanswered.begin()
+
+    unanswered.execution.stop(reason)
+    unanswered.written.set_result(Activity(agent_id=ID))
+    await attempt
+
+    assert unanswered.heard == ["written"]
+
+
 async def test_a_clean_up_is_not_ended_by_the_same_reason_told_again(calls: PlainCalls) -> None:
     begun, cleaning, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
     cleaned: list[UUID] = []
