@@ -11,7 +11,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,6 @@ KEYS = (
     "pending", "ready", "suspects", "locks", "leases", "meta",
     "delayed", "dead", "cancels", "again", "counters", "wake",
 )  # fmt: skip
-GUARDED = ("exchange", "heartbeat")  # scripts that notice a loss of data
 BATCH = 1_000  # messages of one enqueue call: about 1 ms in the server, so that nobody else waits longer
 WAIT_MARGIN = 5.0  # seconds that a blocking read may take beyond its own limit
 WORKER_FORGOTTEN_AFTER = 300.0  # seconds without a beat
@@ -86,12 +85,8 @@ class RedisQueue(base.Queue):
                 delay = max(0, int(ack.delay * 1000))
                 others += (str(ack.claim.agent_id), ack.claim.fence, ack.outcome.value, delay)
 
-        def args(new_server: bool) -> list[Any]:
-            known = self._epochs.get(queue, "")
-            head = [worker, limit, int(quarantine), known, rows.value, int(new_server), _pause(), len(done) // 2]
-            return [*head, *done, *others]
-
-        reply = self._run("exchange", queue, args(False), on_new_server=lambda: args(True))
+        head = [worker, limit, int(quarantine), self._epochs.get(queue, ""), rows.value, _pause(), len(done) // 2]
+        reply = self._run("exchange", queue, [*head, *done, *others])
         epoch, due, waiting, paused, needs_refill, *claimed = reply
         self._epochs[queue] = epoch.decode()
         parts = iter(claimed)
@@ -121,10 +116,7 @@ class RedisQueue(base.Queue):
             return base.Beat([], [])
         parts = [part for claim in claims for part in (str(claim.agent_id), claim.fence, claim.ticket)]
 
-        def args(new_server: bool) -> list[Any]:
-            return [self._epochs.get(queue, ""), int(new_server), _pause(), *parts]
-
-        epoch, lost, canceled = self._run("heartbeat", queue, args(False), on_new_server=lambda: args(True))
+        epoch, lost, canceled = self._run("heartbeat", queue, [self._epochs.get(queue, ""), _pause(), *parts])
         self._epochs[queue] = epoch.decode()
         return base.Beat([UUID(i.decode()) for i in lost], [UUID(i.decode()) for i in canceled])
 
@@ -276,37 +268,15 @@ class RedisQueue(base.Queue):
         self._counters.add(key)
         return key
 
-    def _run(
-        self, verb: str, queue: str, args: list[Any], *, on_new_server: Callable[[], list[Any]] | None = None
-    ) -> Any:
-        """Run a script by its digest; send its text where the server does not know it.
-
-        A server that has forgotten the scripts was restarted, or is another one (failover): then
-        `on_new_server()` gives the arguments of the repetition.
-        """
-        keys, (sha, text) = self._keys(queue), script(verb, self._owner(queue) if on_new_server else "")
-        head: list[Any] = [*keys, int(conf.LEASE * 1000), self._prefix]
+    def _run(self, verb: str, queue: str, args: list[Any]) -> Any:
+        """Run a script by its digest; send its text where the server does not know it."""
+        keys, (sha, text) = self._keys(queue), script(verb)
+        arguments: list[Any] = [len(keys), *keys, int(conf.LEASE * 1000), self._prefix, *args]
         with reachable():
             try:
-                return self.client.evalsha(sha, len(keys), *head, *args)
+                return self.client.evalsha(sha, *arguments)
             except NoScriptError:
-                if on_new_server and self._is_new_server(queue):
-                    args = on_new_server()
-                reply = self.client.eval(text, len(keys), *head, *args)
-                if on_new_server:
-                    for other in GUARDED:
-                        self.client.script_load(script(other, self._owner(queue))[1])
-                return reply
-
-    def _is_new_server(self, queue: str) -> bool:
-        """Whether the server knows none of the scripts that notice a restart: who knows one has run it."""
-        known: Any = self.client.script_exists(*[script(verb, self._owner(queue))[0] for verb in GUARDED])
-        return not any(known)
-
-    def _owner(self, queue: str) -> str:
-        """Name this queue among all on the server: each has texts of its own, to notice a restart for itself."""
-        database = self.client.connection_pool.connection_kwargs.get("db") or 0
-        return f"{database}/{self._prefix}:{queue}"
+                return self.client.eval(text, *arguments)
 
 
 def _pause() -> int:
@@ -320,11 +290,8 @@ def _keys(prefix: str, queue: str) -> list[str]:
 
 
 @cache
-def script(verb: str, owner: str = "") -> tuple[str, str]:
-    """Return a verb's digest (SHA-1, as EVALSHA wants it) and its text: the prelude, then its own file.
-
-    With `owner` the text is that one's own, differing in a comment.
-    """
+def script(verb: str) -> tuple[str, str]:
+    """Return a verb's digest (SHA-1, as EVALSHA wants it) and its text: the prelude, then its own file."""
     folder = Path(__file__).parent / "lua"
-    text = f"-- {owner}\n" + (folder / "prelude.lua").read_text() + (folder / f"{verb}.lua").read_text()
+    text = (folder / "prelude.lua").read_text() + (folder / f"{verb}.lua").read_text()
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text

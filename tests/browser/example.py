@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.servers import free_port
+
 MANAGE = Path(__file__).resolve().parents[2] / "manage.py"
 HOST = "127.0.0.1"
 PATIENCE = 60.0  # seconds
@@ -25,7 +27,7 @@ class Example:
 
     def __init__(self, folder: Path) -> None:
         self.password = secrets.token_urlsafe(12)
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
         self._folder = folder
         inherited = {
@@ -119,10 +121,3 @@ def example() -> Iterator[Example]:
         site.stop()
         print(site.log("server")[-4_000:], site.log("pool")[-4_000:])
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port

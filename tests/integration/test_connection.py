@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,17 +19,11 @@ from django_agentexec.exceptions import QueueUnavailable
 from django_agentexec.queues.connection import make_client
 from django_agentexec.queues.redis import RedisQueue
 from tests.pools import until
+from tests.servers import free_port
 
 
 def caches(location: str, **options: Any) -> dict[str, Any]:
     return {"agentexec": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": location, "OPTIONS": options}}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def answers(port: int) -> bool:

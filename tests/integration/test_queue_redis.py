@@ -134,7 +134,7 @@ def test_scripts_keep_to_their_declared_keys_in_a_cluster() -> None:
         while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
             pass
         assert run(enqueue, agent_id, 4, 0, 0, 0, 0, "k:a") == 1
-        reply = run(exchange, "w1", 1, 0, "", "none", 0, 1000, 0)
+        reply = run(exchange, "w1", 1, 0, "", "none", 1000, 0)
         assert reply[5].decode() == agent_id
 
 
@@ -146,6 +146,19 @@ def test_an_absent_server_is_said_plainly() -> None:
         server.kill()
         with pytest.raises(QueueUnavailable, match="does not answer"):
             queue.enqueue(QUEUE, [message()])
+
+
+def test_a_user_who_may_not_ask_who_the_server_is_claims_nothing_and_is_told() -> None:
+    with valkey_server() as server, Redis(unix_socket_path=str(server.socket)) as client:
+        client.acl_setuser(
+            "app", enabled=True, nopass=True, keys="*", channels="*", categories=["+@all", "-@dangerous"]
+        )
+        queue = RedisQueue()
+        queue._client = Redis(unix_socket_path=str(server.socket), username="app", password="any")
+
+        with pytest.raises(QueueUnavailable, match="User app has no permissions to run the 'info' command"):
+            queue.exchange(QUEUE, "w1", limit=1)
+        queue.close()
 
 
 def test_after_a_flush_live_workers_take_their_claims_back_before_anyone_claims(backend: RedisBackend) -> None:

@@ -1,4 +1,4 @@
-"""A Redis that was restarted, with its data or with an older state of it: no live claim may be lost."""
+"""A Redis that was restarted, or replaced by its replica, with older data: no live claim may be lost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from redis import Redis
 from django_agentexec.queues import Ack, Claim, Message, Outcome, Rows
 from django_agentexec.queues.redis import KEYS, RedisQueue
 from tests.integration.queue_clock import message, refill
-from tests.servers import valkey_server
+from tests.pools import until
+from tests.servers import free_port, valkey_server
 
 QUEUE = "default"
 
@@ -45,11 +46,6 @@ class Restartable:
         self._server.kill()
         self._server.start()
 
-    def end_pause(self) -> None:
-        counters = RedisQueue()._keys(QUEUE)[KEYS.index("counters")]
-        if self.client.hexists(counters, "pause_until"):
-            self.client.hset(counters, "pause_until", "1")
-
     def _connect(self) -> Redis:
         return self._stack.enter_context(closing(Redis(unix_socket_path=str(self._server.socket), socket_timeout=5)))
 
@@ -67,11 +63,17 @@ def claim(queue: RedisQueue, wanted: Message) -> Claim:
     return claimed
 
 
+def end_pause(client: Redis) -> None:
+    counters = RedisQueue()._keys(QUEUE)[KEYS.index("counters")]
+    if client.hexists(counters, "pause_until"):
+        client.hset(counters, "pause_until", "1")
+
+
 def lose_everything(server: Restartable, witness: RedisQueue) -> None:
     server.client.flushall()
     assert witness.exchange(QUEUE, "w2").paused
     refill(witness)
-    server.end_pause()
+    end_pause(server.client)
 
 
 def test_a_new_workers_first_beat_does_not_hide_a_restart(server: Restartable) -> None:
@@ -192,7 +194,7 @@ def test_one_restart_is_one_pause(server: Restartable) -> None:
     server.restart()
     assert workers[0].exchange(QUEUE, "w").paused
     refill(workers[0])
-    server.end_pause()
+    end_pause(server.client)
 
     assert not workers[1].exchange(QUEUE, "w2").paused
     assert not workers[0].exchange(QUEUE, "w").paused
@@ -230,3 +232,63 @@ def test_of_two_who_say_that_they_hold_a_key_the_newer_one_gets_it_back(server: 
 
     assert holder.heartbeat(QUEUE, "w", [new]).lost == []
     assert zombie.heartbeat(QUEUE, "w", [old]).lost == [old.agent_id]
+
+
+class Replicated:
+    """Two servers, of which one is the other's replica, and a worker's way to the present master."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._ports = [free_port(), free_port()]
+        for port in self._ports:
+            stack.enter_context(valkey_server("--bind", "127.0.0.1", "--port", str(port)))
+        self._clients = [stack.enter_context(closing(Redis(port=port, socket_timeout=5))) for port in self._ports]
+        self._stack = stack
+        self._queues: list[RedisQueue] = []
+        self._master = 0
+        self.follow()
+
+    @property
+    def _replica(self) -> Redis:
+        return self._clients[1 - self._master]
+
+    def worker(self) -> RedisQueue:
+        """Return the queue of a worker that has been heard of."""
+        queue = self._stack.enter_context(closing(RedisQueue()))
+        self._queues.append(queue)
+        queue._client = self._clients[self._master]
+        queue.exchange(QUEUE, "w")
+        return queue
+
+    def follow(self) -> None:
+        """Have the other server hold all that the master has."""
+        self._replica.replicaof("127.0.0.1", str(self._ports[self._master]))
+        until(lambda: self._replica.info("replication")["master_link_status"] == "up", "the replica's link")
+        self._clients[self._master].wait(1, 10_000)
+
+    def cut(self) -> None:
+        """Let the replica miss what comes now."""
+        self._replica.replicaof("NO", "ONE")
+
+    def fail_over(self) -> None:
+        """Have everybody speak to what was the replica."""
+        self._master = 1 - self._master
+        for queue in self._queues:
+            queue._client = self._clients[self._master]
+
+
+def test_claims_that_were_not_replicated_outlive_a_failover_and_the_one_back() -> None:
+    with ExitStack() as stack:
+        servers = Replicated(stack)
+        idle, holder = servers.worker(), servers.worker()
+        for _ in ("there", "and back, to a server that was not restarted"):
+            servers.follow()
+            servers.cut()
+            claimed = claim(holder, message("k:a"))
+            servers.fail_over()
+
+            assert idle.exchange(QUEUE, "w2", limit=1).needs_refill
+            assert holder.heartbeat(QUEUE, "w", [claimed]).lost == []
+
+            holder.exchange(QUEUE, "w", [Ack(claimed, Outcome.DONE)])
+            refill(idle)
+            end_pause(holder.client)

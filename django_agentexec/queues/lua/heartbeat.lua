@@ -1,10 +1,11 @@
 -- Extends leases, promotes due and reclaims expired activities.
--- ARGV from 3: epoch the worker knows (or ''), server is new to the worker (0/1), pause (ms), then per claim
--- id, fence, meta (as it was claimed). Returns {epoch, {lost ids}, {canceled ids}}.
+-- ARGV from 3: epoch the worker knows (or ''), pause (ms), then per claim id, fence, meta (as it was claimed).
+-- Returns {epoch, {lost ids}, {canceled ids}}.
+local FIRST_CLAIM = 5
 local lost, canceled = {}, {}
-local pause_ms = tonumber(ARGV[5])
+local pause_ms = tonumber(ARGV[4])
 if has_lost_keys() then forget_everything() end
-notice_loss(ARGV[3], #ARGV > 5 and 'running' or 'none', ARGV[4] == '1', pause_ms)
+notice_loss(ARGV[3], #ARGV >= FIRST_CLAIM and 'running' or 'none', pause_ms)
 local pausing = pause_left() > 0
 
 -- Of two claims of one partition the newer one is right: an older copy of the data may know the one before it. What
@@ -47,12 +48,12 @@ local function restore(id, fence, text)
 end
 
 local ids, partitions, extended = {}, {}, {}
-for i = 6, #ARGV, 3 do
+for i = FIRST_CLAIM, #ARGV, 3 do
   local _, _, _, _, partition = unpack_meta(ARGV[i + 2])
   ids[#ids + 1], partitions[#partitions + 1] = ARGV[i], partition
 end
 for n, known in ipairs(values_of(locks, partitions)) do
-  local id, fence, text = ids[n], ARGV[3 * n + 4], ARGV[3 * n + 5]
+  local id, fence, text = ids[n], ARGV[FIRST_CLAIM + 3 * n - 2], ARGV[FIRST_CLAIM + 3 * n - 1]
   if known == fence then
     extended[#extended + 1], extended[#extended + 2] = now + lease_ms, id
   elseif not (pausing and restore(id, fence, text)) then

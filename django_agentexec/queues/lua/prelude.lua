@@ -258,27 +258,30 @@ local function forget_everything()
   redis.call('HDEL', counters, 'epoch', 'pause_until', 'refill_until', 'refill')
 end
 
--- What the queue knows of its data: its epoch, which is lost with it, and until when claims wait after a loss.
+-- What the queue knows of its data: its epoch, which is lost with it, whether this server's present process has had it
+-- all the time, and until when claims wait after a loss.
 local state = {}
 local function read_state()
-  local found = redis.call('HMGET', counters, 'epoch', 'pause_until', 'refill_until')
+  local found = redis.call('HMGET', counters, 'epoch', 'pause_until', 'refill_until', 'server')
   state.epoch, state.pause_until, state.refill_until = found[1], tonumber(found[2]), tonumber(found[3])
+  state.server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
+  state.is_new_server = found[4] ~= state.server
 end
 
--- Whoever finds that its epoch is gone, or that the server has been restarted, and knows that there was work
--- (`rows`: none, waiting, running), orders a pause for the claims that were out, and a refill for what was waiting:
--- what comes later must not overtake it. Reads the state, and leaves it as it is then.
-local function notice_loss(known, rows, new_server, pause_ms)
+-- Whoever finds that its epoch is gone, or that the server has been restarted or is another one (failover), and knows
+-- that there was work (`rows`: none, waiting, running), orders a pause for the claims that were out, and a refill for
+-- what was waiting: what comes later must not overtake it. Reads the state, and leaves it as it is then.
+local function notice_loss(known, rows, pause_ms)
   read_state()
   local lost_claims, lost_work = false, false
-  if new_server or not state.epoch then
-    -- A restart with its data on disk may have lost the last second of it, or hours: what it tells of claims, and of
-    -- a pause that was, says nothing about those of today. Who lived before it cannot know of the others' claims.
+  if state.is_new_server or not state.epoch then
+    -- A restart with its data on disk, or a replica, may have lost the last second of it, or hours: what it tells of
+    -- claims, and of a pause that was, says nothing about those of today. Who lived before cannot know of others' claims.
     lost_claims = known ~= '' or rows == 'running' or redis.call('ZCARD', leases) > 0
     lost_work = lost_claims or rows == 'waiting' or state.epoch ~= false
     -- A new epoch lets the next one who lived before order the pause, if this one had no reason to.
     state.epoch = int(now_us)
-    redis.call('HSET', counters, 'epoch', state.epoch)
+    redis.call('HSET', counters, 'epoch', state.epoch, 'server', state.server)
     if (state.pause_until or 0) <= now then
       state.pause_until = nil
       redis.call('HDEL', counters, 'pause_until')
