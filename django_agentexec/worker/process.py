@@ -181,11 +181,11 @@ class Worker:
     def _give_back_the_rest(self) -> None:
         """Give back what is left, as late as can be: who gets it next must not run beside it."""
         self._lease.stop()
+        self._lease.retire()
         self._returns_left = True
         while self._last_acks:
             self._dispatcher.ack(*self._last_acks.popleft())
         self._dispatcher.join(UNWINDING)
-        self._lease.retire()
 
     def _ack(self, claim: Claim, outcome: Outcome, delay: float = 0.0) -> None:
         """Give a claim back to the queue: now, or in the end, if its handler ends with the process only."""

@@ -94,6 +94,21 @@ def test_a_handler_that_goes_on_keeps_its_claim_until_the_last_words_are_said(he
     assert (after.leased, after.ready) == (0, 1)
 
 
+def test_nothing_is_left_to_do_once_its_claim_is_given_back(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each thing could take its time, and the next one who holds the key would run beside it."""
+    retire, leased = LeaseKeeper.retire, []
+
+    def look(lease: LeaseKeeper) -> None:
+        retire(lease)
+        leased.append(get_queue().stats("default").leased)
+
+    monkeypatch.setattr(LeaseKeeper, "retire", look)
+    run_and_end(held)
+
+    assert leased == [1]
+    assert get_queue().workers() == []
+
+
 def test_who_was_left_in_a_write_hears_that_its_lease_is_lost(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its key goes to another one then, and neither database nor queue may answer."""
     heard, is_ending, unwritten = threading.Event(), threading.Event(), Future[Activity]()
