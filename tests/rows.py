@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from django.db import connection
+
 from django_agentexec.activity.operations import Start
 from django_agentexec.activity.writer import apply_one
 from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.queues import Claim, get_queue
+
+WRITES_OF_A_BATCH = 1 if connection.vendor == "postgresql" else 2  # rows and lines
 
 
 def row(agent_id: UUID) -> Activity:

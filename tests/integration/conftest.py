@@ -1,0 +1,27 @@
+"""Fixtures of several files of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from django_agentexec import task
+from django_agentexec.tasks import registry
+from django_agentexec.testing import memory_queue
+from tests.integration.family import FAILING, RUNS, discover, research, sync_discover
+
+
+@pytest.fixture
+def family() -> Iterator[None]:
+    """The tasks of a family, and a queue in memory."""
+    RUNS.clear()
+    FAILING.clear()
+    before = {definition.name for definition in registry}
+    task("research", max_retries=0)(research)
+    task("discover", max_retries=0)(discover)
+    task("sync_discover", max_retries=0)(sync_discover)
+    with memory_queue():
+        yield
+    for name in {definition.name for definition in registry} - before:
+        registry.unregister(name)
