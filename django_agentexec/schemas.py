@@ -98,6 +98,8 @@ class ActivityDetailSchema(ActivityListItemSchema):
     max_retries: int = 0
     crashes: int = 0
     logs: list[ActivityLogSchema] = Field(default_factory=list)
+    has_more_logs: bool = False
+    """Whether the log goes on after these lines: a request or message has some hundred of them at most."""
 
     @field_validator("logs", mode="before")
     @classmethod

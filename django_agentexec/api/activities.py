@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from django.db.models import Prefetch
 from rest_framework.exceptions import NotFound
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -13,8 +12,9 @@ from rest_framework.response import Response
 
 from ..activity.queries import page_of
 from ..conf import conf
+from ..events.reading import read_detail
 from ..exceptions import ActivityNotFound
-from ..models import Activity, ActivityLog, Status
+from ..models import Activity, Status
 from ..privacy import for_strangers
 from ..schemas import ActivityCountSchema, ActivityDetailSchema, ActivityListSchema
 from ..values import checked_id
@@ -89,16 +89,15 @@ class ActivityDetailView(AgentView):
     def get(self, request: Request, agent_id: str) -> Response:
         """Show an activity with its log; with `wait`, when it has changed.
 
-        Give `after`, the largest id of the log lines that you have, to miss nothing between two requests.
+        Give `after`, the largest id of the log lines that you have, to miss nothing between two requests. Of a long
+        log a response has the first 500 lines; `has_more_logs` says that it goes on.
         `traceback` and `worker` are shown to those who may see the servers, and empty for others.
         """
         asked = Waiting.read(request)
         if asked.wait:
             self.find(agent_id, self.activities.only("agent_id", "metadata"))
             wait_for_change(checked_id(agent_id), asked.wait, asked.after)
-        lines = ActivityLog.objects.filter(id__gt=asked.after or 0)
-        found = self.find(agent_id, self.activities.prefetch_related(Prefetch("logs", lines)))
-        detail = ActivityDetailSchema.model_validate(found).model_dump(mode="json")
+        detail, _ = read_detail(self.find(agent_id, self.activities), asked.after)
         return Response(detail if self.monitors else for_strangers(detail))
 
 

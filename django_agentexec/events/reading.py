@@ -19,7 +19,7 @@ from ..schemas import ActivityDetailSchema, ActivityListItemSchema, ActivityLogS
 
 Json = dict[str, Any]
 
-MOST_LINES = 500  # of one message; further ones follow in the next
+MOST_LINES = 500  # of one message or response; further ones follow in the next
 FEED_SIZE = 100
 
 
@@ -52,15 +52,22 @@ def read_activity(agent_id: UUID, after: int | None) -> tuple[Json, State]:
     activity = Activity.objects.filter(pk=agent_id).first()
     if activity is None:
         raise ActivityNotFound(agent_id)
-    # After the row, here and below: who is told that an activity has ended has all of its lines.
-    lines, has_more = _lines(Q(activity_id=agent_id, id__gt=after or 0))
-    own = [line for _, line in lines]
-    state = State(_item(activity), activity.updated_at, activity.is_active, own, has_more=has_more)
-    values = {name: getattr(activity, name) for name in ActivityDetailSchema.model_fields if name != "logs"}
-    detail: Json = ActivityDetailSchema.model_validate(values).model_dump(mode="json")
-    detail["logs"] = [line.json for line in own]
-    state.last_log_id = own[-1].id if own else after or 0
+    detail, lines = read_detail(activity, after)
+    state = State(_item(activity), activity.updated_at, activity.is_active, lines, has_more=detail["has_more_logs"])
+    state.last_log_id = lines[-1].id if lines else after or 0
     return detail, state
+
+
+def read_detail(activity: Activity, after: int | None) -> tuple[Json, list[Line]]:
+    """Return the detail of a row with its first lines after the line `after`, and these lines. One query."""
+    # After the row, here and below: who is told that an activity has ended has all of its lines.
+    found, has_more = _lines(Q(activity_id=activity.agent_id, id__gt=after or 0))
+    lines = [line for _, line in found]
+    columns = ActivityDetailSchema.model_fields.keys() - {"logs", "has_more_logs"}
+    values = {name: getattr(activity, name) for name in columns}
+    detail: Json = ActivityDetailSchema.model_validate(values).model_dump(mode="json")
+    detail |= {"logs": [line.json for line in lines], "has_more_logs": has_more}
+    return detail, lines
 
 
 def read_changes(positions: Mapping[UUID, int], items: Mapping[UUID, int]) -> dict[UUID, State]:

@@ -18,6 +18,7 @@ from django_agentexec import activity
 from django_agentexec.activity.operations import Fail
 from django_agentexec.activity.writer import apply_one
 from django_agentexec.api import waiting
+from django_agentexec.events.reading import MOST_LINES
 from django_agentexec.ids import uuid7
 from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.results import _notifications
@@ -70,6 +71,22 @@ def test_a_client_asks_for_the_lines_that_it_does_not_have() -> None:
     detail = client(admin()).get(url(run), {"after": last}).json()
 
     assert [line["message"] for line in detail["logs"]] == ["second"]
+
+
+@rows
+def test_a_long_log_comes_in_parts() -> None:
+    run = activity.create("import", "0")
+    line = ActivityLog.objects.get(activity_id=run)
+    columns = {"activity_id": run, "status": line.status, "attempt": line.attempt, "created_at": line.created_at}
+    ActivityLog.objects.bulk_create(ActivityLog(**columns, message=str(n)) for n in range(1, 2 * MOST_LINES))
+    who, lines, more = client(admin()), [], True
+
+    while more:
+        part = who.get(url(run), {"after": lines[-1]["id"] if lines else 0}).json()
+        assert len(part["logs"]) == MOST_LINES
+        lines, more = lines + part["logs"], part["has_more_logs"]
+
+    assert [line["message"] for line in lines] == [str(number) for number in range(2 * MOST_LINES)]
 
 
 @rows
