@@ -10,7 +10,6 @@ One daemon thread per process writes all streams, 20 times a second at most.
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import replace
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.dispatch import receiver
 
+from ..complaints import Complaints
 from ..exceptions import AgentExecError
 from ..queues import Chunk, get_queue
 from ..rounds import Rounds
@@ -26,10 +26,10 @@ from ..values import checked_id, storable_text
 from .current import current_attempt
 
 logger = logging.getLogger(__name__)
+complaints = Complaints(logger)
 
 INTERVAL = 0.05  # seconds between two writes
 MOST_TEXT = 100_000  # characters of one activity that wait to be written; further ones are dropped
-COMPLAINT_EACH = 60.0  # seconds between two log lines about a store that does not answer
 LAST_WORDS = 2.0  # seconds that the end of a worker waits for the last text
 
 
@@ -63,7 +63,6 @@ class _StreamWriter(Rounds):
         super()._begin()
         self._waiting: dict[UUID, list[Chunk]] = {}
         self._sizes: dict[UUID, int] = {}
-        self._complained = -COMPLAINT_EACH
 
     def add(self, chunk: Chunk) -> None:
         with self._lock:
@@ -87,9 +86,7 @@ class _StreamWriter(Rounds):
         try:
             get_queue().live.append([chunk for chunks in waiting.values() for chunk in chunks])
         except (AgentExecError, ImproperlyConfigured) as error:
-            if time.monotonic() - self._complained >= COMPLAINT_EACH:
-                self._complained = time.monotonic()
-                logger.warning("Streamed text is dropped: %s", error)
+            complaints.warn("Streamed text is dropped.", error)
             return
         text_streamed.send_robust(None, agent_ids=set(waiting))
 

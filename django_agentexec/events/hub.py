@@ -14,10 +14,11 @@ from contextlib import suppress
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
+from ..complaints import Complaints
 from ..conf import conf
 from ..queues import get_queue
 from . import rounds
-from .layer import Complaints, shared_layer
+from .layer import shared_layer
 from .link import LayerLink
 from .reading import read_versions
 from .subscriptions import ActivitySubscription, FeedSubscription, Subscription

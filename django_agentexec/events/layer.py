@@ -5,8 +5,6 @@ Publisher and hub both ask here. Without such a layer, hints stay in the process
 
 from __future__ import annotations
 
-import time
-from logging import Logger
 from typing import Any, Protocol
 
 from django.conf import settings
@@ -40,20 +38,3 @@ def configured_backend() -> str:
     """Return the dotted path of the default channel layer, or "" if none is configured."""
     layers: dict[str, dict[str, Any]] = getattr(settings, "CHANNEL_LAYERS", None) or {}
     return str(layers.get(ALIAS, {}).get("BACKEND", ""))
-
-
-class Complaints:
-    """Logs what keeps failing once a minute, not at each try."""
-
-    EACH = 60.0
-
-    def __init__(self, logger: Logger) -> None:
-        self._logger = logger
-        self._last: dict[str, float] = {}
-
-    def warn(self, text: str, error: BaseException) -> None:
-        """Log `text` with the error, unless the same text was logged within the minute."""
-        now = time.monotonic()
-        if now - self._last.get(text, -self.EACH) >= self.EACH:
-            self._last[text] = now
-            self._logger.warning("%s (%s: %s)", text, type(error).__name__, error)

@@ -10,7 +10,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from .layer import ChannelLayer, Complaints
+from ..complaints import Complaints
+from .layer import ChannelLayer
 from .threads import end_tasks
 from .topics import Hint
 

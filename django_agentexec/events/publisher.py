@@ -17,6 +17,7 @@ from uuid import UUID
 
 from django.db import close_old_connections, connections
 
+from ..complaints import Complaints
 from ..conf import conf
 from ..models import Activity, ActivityLog
 from ..policy import get_policy
@@ -24,7 +25,7 @@ from ..queues import get_queue
 from ..rounds import Rounds
 from ..signals import activities_changed, text_streamed, worker_stopped
 from .hub import tell_this_process, topics_of_this_process
-from .layer import Complaints, shared_layer
+from .layer import shared_layer
 from .topics import Hint, activity_topic, feed_topic, feeds
 
 logger = logging.getLogger(__name__)
