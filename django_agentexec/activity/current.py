@@ -75,7 +75,8 @@ def write_and_wait(attempt: OwningAttempt, operation: Operation) -> Activity:
     """Write as `attempt`, and return the committed row; for sync code.
 
     Raises why it was refused, and `StaleAttempt` as soon as the activity is lost: while neither database nor queue
-    can be reached, another worker may begin it before this one hears of its write.
+    can be reached, another worker may begin it before this one hears of its write. Whether that happens is then for
+    its fence to say.
     """
     connection = connections[database()]
     if connection.vendor == "sqlite" and connection.in_atomic_block:
@@ -85,6 +86,5 @@ def write_and_wait(attempt: OwningAttempt, operation: Operation) -> Activity:
     either: tuple[Future[Any], ...] = (written, attempt.lost)
     wait(either, return_when=FIRST_COMPLETED)
     if not written.done():
-        written.cancel()  # if it is not on its way yet; then its fence decides
         raise StaleAttempt(f"Activity {attempt.agent_id} may belong to another worker by now; its lease has run out.")
     return written.result()

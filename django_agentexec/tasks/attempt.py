@@ -31,6 +31,13 @@ def _as_it_is(operation: Operation) -> Operation:
     return operation
 
 
+def _uncancelable() -> Future[None]:
+    """Return a future that who waits for it cannot cancel."""
+    future: Future[None] = Future()
+    future.set_running_or_notify_cancel()
+    return future
+
+
 @dataclass(frozen=True, eq=False)
 class Attempt:
     """One execution of an activity.
@@ -54,7 +61,7 @@ class Attempt:
     outer: Attempt | None = field(default=None, repr=False)
     """The attempt that this one is a part of."""
     _canceled: threading.Event = field(default_factory=threading.Event, repr=False)
-    _lost: Future[None] = field(default_factory=Future, repr=False)
+    _lost: Future[None] = field(default_factory=_uncancelable, repr=False)
     _spawned: Counter[str] = field(default_factory=Counter, repr=False)
 
     @property

@@ -123,7 +123,12 @@ class Execution:
         if self._reason:
             raise asyncio.CancelledError
         # A thread cannot be stopped: the slot and the lock stay taken until the handler gives in.
-        return await self._result(self._calls.call_sync(_contained, definition.handler, *arguments), definition.timeout)
+        call = self._calls.call_sync(self._begin, definition.handler, *arguments)
+        return await self._result(call, definition.timeout)
+
+    def _begin(self, handler: Callable[..., Any], *arguments: Any) -> Any:
+        """Call the handler in its thread, unless it was told to stop while it waited for one."""
+        return _Exit(asyncio.CancelledError()) if self._reason else _contained(handler, *arguments)
 
     async def _result(self, handler: asyncio.Future[Any], limit: float | None) -> Any:
         await asyncio.wait({handler}, timeout=limit)
@@ -222,7 +227,7 @@ def _parked_in(error: BaseException) -> Parked | None:
 
 @dataclass(frozen=True)
 class _Exit:
-    """A `SystemExit` or `KeyboardInterrupt` of a handler: raised in a task, it would end the whole loop."""
+    """What must not be raised where the handler is called, such as its `SystemExit`: it would end the whole loop."""
 
     error: BaseException
 

@@ -15,6 +15,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from uuid import UUID
 
@@ -183,16 +184,22 @@ class Worker:
         self._lease.stop()
         self._lease.retire()
         self._returns_left = True
-        while self._last_acks:
-            self._dispatcher.ack(*self._last_acks.popleft())
+        self._return_left()
         self._dispatcher.join(UNWINDING)
+
+    def _return_left(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._dispatcher.ack(*self._last_acks.popleft())
 
     def _ack(self, claim: Claim, outcome: Outcome, delay: float = 0.0) -> None:
         """Give a claim back to the queue: now, or in the end, if its handler ends with the process only."""
-        if claim.agent_id in self._left and not self._returns_left:
-            self._last_acks.append((claim, outcome))
-        else:
+        if claim.agent_id not in self._left:
             self._dispatcher.ack(claim, outcome, delay)
+            return
+        self._last_acks.append((claim, outcome))
+        if self._returns_left:  # looked at afterwards: of two threads, one gives it back
+            self._return_left()
 
     # From claim to handler
 

@@ -198,6 +198,22 @@ def test_a_heartbeat_that_is_the_first_to_meet_a_flush_takes_its_claims_back(bac
     assert backend.queue.stats(QUEUE).leased == 1
 
 
+def test_a_claim_that_is_taken_back_keeps_the_next_fence_above_its_own(backend: RedisBackend) -> None:
+    first, second = message("k:a"), message("k:a")
+    backend.queue.enqueue(QUEUE, [first, second])
+    (claimed,) = backend.queue.exchange(QUEUE, "w1", limit=1).claimed
+    ahead = replace(claimed, fence=claimed.fence + 3_600_000_000)  # of a server whose clock is an hour ahead
+    backend.redis.client.flushall()
+    backend.queue.enqueue(QUEUE, [first, second])
+
+    assert backend.queue.heartbeat(QUEUE, "w1", [ahead]).lost == []
+    refill(backend.queue)
+    backend.forward(60)
+    (after,) = backend.queue.exchange(QUEUE, "w1", [Ack(ahead, Outcome.DONE)], limit=1).claimed
+
+    assert after.fence > ahead.fence
+
+
 def test_a_server_that_hung_lets_live_workers_beat_before_their_leases_expire(backend: RedisBackend) -> None:
     backend.queue.enqueue(QUEUE, [message(), message()])
     (ours,) = backend.queue.exchange(QUEUE, "w1", limit=1).claimed

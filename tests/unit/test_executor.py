@@ -344,7 +344,7 @@ async def test_a_lost_lease_ends_a_sync_write_that_waits(calls: PlainCalls, befo
 
     assert await attempt is None
     assert "may belong to another worker" in unanswered.heard[0]
-    assert unanswered.written.cancelled()
+    assert not unanswered.written.cancelled()  # its fence decides
     assert unanswered.execution.is_lost
 
 
@@ -354,6 +354,7 @@ async def test_nothing_else_does(calls: PlainCalls, reason: Stop) -> None:
     attempt = await unanswered.begin()
 
     unanswered.execution.stop(reason)
+    assert not unanswered.execution.attempt.lost.done()
     unanswered.written.set_result(Activity(agent_id=ID))
     await attempt
 
@@ -431,6 +432,42 @@ async def test_a_sync_handler_that_was_stopped_before_it_began_does_not_begin(ca
     running.stop(Stop.SHUTDOWN)
 
     assert (await running.run(), begun) == (Release(agent_id=ID, fence=5), [])
+
+
+async def test_a_sync_handler_that_is_stopped_while_it_waits_for_a_thread_does_not_begin(calls: PlainCalls) -> None:
+    begun: list[UUID] = []
+
+    def handler(agent_id: UUID, context: Text) -> None:
+        begun.append(agent_id)
+
+    task(NAME)(handler)
+    running, may_go_on = execution(calls), threading.Event()
+    others = [calls.call_sync(may_go_on.wait, 10) for _ in range(2)]  # all threads
+    attempt = asyncio.create_task(running.run())
+    await asyncio.sleep(0)
+    assert calls.threads._work_queue.qsize()
+
+    running.stop(Stop.LOST)
+    may_go_on.set()
+
+    assert (await attempt, begun) == (None, [])
+    await asyncio.gather(*others)
+
+
+async def test_who_waits_for_the_loss_cannot_hide_it(calls: PlainCalls) -> None:
+    async def handler(agent_id: UUID, context: Text, attempt: Attempt) -> None:
+        await asyncio.wrap_future(attempt.lost)
+
+    task(NAME)(handler)
+    running = execution(calls)
+    attempt = asyncio.create_task(running.run())
+    await asyncio.sleep(0)
+
+    running.stop(Stop.SHUTDOWN)
+    await attempt
+    running.stop(Stop.LOST)
+
+    assert running.attempt.lost.done()
 
 
 async def test_a_handler_that_finds_itself_replaced_has_nothing_more_to_say(calls: PlainCalls) -> None:

@@ -41,6 +41,10 @@ local function restore(id, fence, text)
   redis.call('ZREM', ready, partition)
   redis.call('ZREM', suspects, partition)
   redis.call('HSET', locks, partition, fence)
+  -- It may come from a server whose clock is ahead.
+  if tonumber(redis.call('HGET', counters, 'fence') or 0) < tonumber(fence) then
+    redis.call('HSET', counters, 'fence', fence)
+  end
   redis.call('ZADD', leases, now + lease_ms, id)
   redis.call('HSET', meta, id, text)
   if holders then holders[partition] = {id, text} end
