@@ -71,7 +71,7 @@ def test_a_canceled_agent_stops_while_the_model_thinks() -> None:
         with pool("--workers", "1", LEASE=600):
             until(lambda: server.requests, "the request")
             activity.cancel(handle.agent_id)
-            until(lambda: get_queue().stats("default").leased == 0, "the handler's end", timeout=5)
+            until(lambda: get_queue().stats("default").leased == 0, "the handler's end", timeout=10)
             thinking.set()
 
     row = Activity.objects.get()

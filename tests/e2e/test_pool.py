@@ -68,7 +68,7 @@ def test_a_running_handler_is_canceled_by_notification(journal: Journal) -> None
     with pool("--workers", "1", LEASE=600):
         until(lambda: journal.pid_of("a"), "the start")
         activity.cancel(handle.agent_id)
-        until(lambda: get_queue().stats("default").leased == 0, "the handler's end", timeout=5)
+        until(lambda: get_queue().stats("default").leased == 0, "the handler's end", timeout=10)
         with pytest.raises(TaskCanceled):
             get_result(handle)
 
@@ -81,7 +81,7 @@ def test_a_sync_handler_sees_that_it_is_canceled(journal: Journal) -> None:
     with pool("--workers", "1", LEASE=600):
         until(lambda: journal.pid_of("a"), "the start")
         activity.cancel(handle.agent_id)
-        until(lambda: journal.names("canceled") == ["a"], "the handler's answer", timeout=5)
+        until(lambda: journal.names("canceled") == ["a"], "the handler's answer", timeout=10)
 
     assert status_of(handle) == Status.CANCELED
 

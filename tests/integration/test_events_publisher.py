@@ -113,7 +113,8 @@ def test_a_burst_is_a_message_per_interval(layer: Layer) -> None:
     assert len(layer.sent) <= took / 0.1 + 2
 
 
-def test_a_change_after_quiet_is_told_at_once(layer: Layer) -> None:
+def test_a_change_after_quiet_is_told_at_once(layer: Layer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK_INTERVAL", 2.0)  # so that "at once" may take its time
     agent_id = activity.create("import")
     flush()
     get_queue().live.watch([activity_topic(agent_id)], 60.0)

@@ -64,23 +64,23 @@ def test_a_stream_keeps_its_latest_pieces(store: LiveStore) -> None:
     assert 50 <= len(pieces) <= 200  # a server trims by whole nodes of 100
 
 
-@override_settings(AGENTEXEC={"STREAM_TTL": 1.0})
+@override_settings(AGENTEXEC={"STREAM_TTL": 2.0})
 def test_a_stream_ends_some_time_after_its_last_piece(backend: Backend) -> None:
     agent_id = uuid7()
     backend.queue.live.append([Chunk(agent_id, "soon gone")])
     assert backend.queue.live.read({agent_id: START}, 10)
 
-    backend.forward(2.0)
+    backend.forward(3.0)
     until(lambda: not backend.queue.live.read({agent_id: START}, 10), "the stream expired", 5.0)
 
 
 def test_watched_topics_are_known_for_a_while(backend: Backend) -> None:
     store = backend.queue.live
     store.watch(["a", "b"], 60.0)
-    store.watch(["c"], 1.0)
+    store.watch(["c"], 2.0)
     assert store.watched() == {"a", "b", "c"}
 
-    backend.forward(2.0)
+    backend.forward(3.0)
     until(lambda: store.watched() == {"a", "b"}, "c is watched no more", 5.0)
 
 
