@@ -21,6 +21,7 @@ from tests.chaos import clock
 from tests.chaos.faults import Form
 from tests.chaos.proxy import Network, Proxy
 from tests.chaos.servers import postgresql
+from tests.processes import is_alive, state_of
 from tests.servers import valkey_server
 
 MARK = "CHAOS_RUN"  # in the environment of every process of a run: what still has it at the end is left over
@@ -213,7 +214,7 @@ class Stage(ExitStack):
             is_marked = f"{MARK}={self.mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
         except OSError:
             return False
-        return is_marked and _state(pid)[0] not in "ZX"
+        return is_marked and is_alive(pid)
 
     def left_over(self) -> list[str]:
         """Return every process of pools and producers that is still there."""
@@ -242,7 +243,7 @@ class Stage(ExitStack):
     def _zombies(self) -> set[int]:
         ours, found = set(self._ours()), set()
         for folder in Path("/proc").glob("[0-9]*"):
-            state, parent = _state(int(folder.name))
+            state, parent = state_of(int(folder.name))
             if state == "Z" and parent in ours:
                 found.add(int(folder.name))
         return found
@@ -255,15 +256,6 @@ def send(pid: int, number: signal.Signals) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def _state(pid: int) -> tuple[str, int]:
-    """Return the state of a process, as `ps` names it, and its parent; X if it is gone."""
-    try:
-        state, parent, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return "X", 0
-    return state, int(parent)
 
 
 def _command(pid: int) -> str:

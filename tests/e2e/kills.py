@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from tests.e2e.journal import Journal
 from tests.pools import PoolProcess
+from tests.processes import is_alive
 
 KILLS = int(os.environ.get("AGENTEXEC_TEST_KILLS", "12"))
 """Random kills of one test; `AGENTEXEC_TEST_KILLS=100` for the whole of it."""
@@ -45,16 +46,8 @@ def kill_at_random(pool: PoolProcess, feed: Callable[[], object]) -> None:
     while done < KILLS:
         feed()
         time.sleep(draw.uniform(*PAUSE))
-        alive = [pid for pid in map(int, re.findall(r"as process (\d+)", pool.output)) if _is_alive(pid)]
+        # The pool may not have noted the latest deaths.
+        alive = [pid for pid in map(int, re.findall(r"as process (\d+)", pool.output)) if is_alive(pid)]
         if alive:
             os.kill(draw.choice(alive), signal.SIGKILL)
             done += 1
-
-
-def _is_alive(pid: int) -> bool:
-    """Whether the process runs, as far as one can tell: the pool has not yet taken note of the latest deaths."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False

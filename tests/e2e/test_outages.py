@@ -7,7 +7,6 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -16,6 +15,7 @@ from django_agentexec.models import Activity, Status
 from django_agentexec.queues import get_queue
 from tests.e2e.journal import Journal
 from tests.pools import pool, run_burst, until
+from tests.processes import state_of
 from tests.servers import Valkey
 from tests.testapp.agents import Work, die, locked_work, work
 
@@ -124,14 +124,10 @@ def test_a_killed_fork_server_is_replaced(journal: Journal) -> None:
     enqueue(journal, 20, 0.2)
     with pool("--workers", "1", "--concurrency", "2"):
         worker = until(lambda: journal.events("start")[-1:], "a start")[0].pid
-        os.kill(parent_of(worker), signal.SIGKILL)
+        os.kill(state_of(worker)[1], signal.SIGKILL)
         until(lambda: counts() == {Status.COMPLETE: 20}, "all complete")
 
     assert len({found.pid for found in journal.events("end")}) > 1
-
-
-def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
 
 def test_a_burst_replaces_processes_until_nothing_is_left(journal: Journal) -> None:

@@ -16,6 +16,7 @@ from django_agentexec.models import Activity, Status
 from django_agentexec.queues import get_queue
 from tests.e2e.journal import Journal
 from tests.pools import environment, pool, refused, run_burst, until
+from tests.processes import is_alive
 from tests.testapp import agents
 from tests.testapp.agents import Text, Work, shout, sync_work, work
 
@@ -154,7 +155,7 @@ def test_workers_end_when_their_pool_is_killed(journal: Journal) -> None:
         worker = until(lambda: journal.pid_of("a"), "the start")
         process.send(signal.SIGKILL)
         process.wait()
-        until(lambda: not _is_alive(worker), "the worker's end")
+        until(lambda: not is_alive(worker), "the worker's end")
 
     assert Activity.objects.get().status == Status.COMPLETE
 
@@ -231,15 +232,6 @@ def test_processes_can_be_spawned_instead_of_forked() -> None:
     run_burst("--workers", "1", START_METHOD="spawn")
 
     assert get_result(handle, timeout=1) == "HI"
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-        return file.read().split()[2] != "Z"
 
 
 def test_a_queue_in_memory_has_no_workers() -> None:

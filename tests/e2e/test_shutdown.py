@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
@@ -13,17 +12,11 @@ from django_agentexec.queues import get_queue
 from django_agentexec.worker.pool import EXIT_FORCED
 from tests.e2e.journal import Journal
 from tests.pools import pool, until
+from tests.processes import is_alive
 from tests.servers import Valkey
 from tests.testapp.agents import Work, block, stubborn, work
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def test_handlers_in_every_thread_do_not_hold_up_the_end(journal: Journal) -> None:

@@ -12,8 +12,9 @@ from django_agentexec.activity.operations import Complete
 from django_agentexec.activity.parking import Park
 from django_agentexec.activity.writer import apply_one
 from django_agentexec.models import Activity
+from django_agentexec.queues import Claim
 from django_agentexec.tasks import TaskDefinition, registry
-from tests.rows import row, start
+from tests.rows import claim, row, start
 
 RUNS: list[str] = []
 FAILING: set[str] = set()
@@ -68,6 +69,13 @@ def running_parent() -> Attempt:
     agent_id = parent_of()
     start(agent_id)
     return attempt_of(agent_id)
+
+
+def claimed_parent(agent_id: UUID) -> tuple[Claim, Attempt]:
+    """Start it as a worker does that has claimed it."""
+    (held,) = claim(1)
+    start(agent_id, held.fence)
+    return held, attempt_of(agent_id, held.fence)
 
 
 def park(attempt: Attempt, *children: UUID) -> Activity:

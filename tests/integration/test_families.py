@@ -17,13 +17,14 @@ from tests.integration.family import (
     Companies,
     Company,
     attempt_of,
+    claimed_parent,
     defined,
     discover,
     parent_of,
     park,
     running_parent,
 )
-from tests.rows import claim, claimed_ids, row, start
+from tests.rows import claimed_ids, row, start
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("family")]
 
@@ -108,9 +109,7 @@ def test_an_automatic_retry_of_the_parent_repeats_what_failed_too() -> None:
 
 def test_a_parked_parent_can_be_canceled_and_retried() -> None:
     agent_id = parent_of()
-    (held,) = claim(1)
-    start(agent_id, held.fence)
-    attempt = attempt_of(agent_id, held.fence)
+    held, attempt = claimed_parent(agent_id)
     park(attempt, attempt.spawn("research", Company(name="Acme")).agent_id)
     get_queue().exchange("default", "w", [Ack(held, Outcome.DONE)])
     activity.cancel(agent_id)

@@ -15,7 +15,7 @@ from django_agentexec.worker.reconciler import reconcile
 from tests.integration.family import (
     Companies,
     Company,
-    attempt_of,
+    claimed_parent,
     discover,
     finish,
     parent_of,
@@ -165,9 +165,7 @@ def test_a_parked_parent_gives_up_its_lock() -> None:
 def test_another_activity_of_its_key_may_run_while_a_parent_is_parked() -> None:
     keyed = task("keyed_parent", lock_key="tenant:1")(discover)
     first, second = (keyed.enqueue(Companies()).agent_id for _ in range(2))
-    (held,) = claim(1)
-    start(first, held.fence)
-    attempt = attempt_of(first, held.fence)
+    held, attempt = claimed_parent(first)
     park(attempt, attempt.spawn("research", Company(name="Acme")).agent_id)
 
     get_queue().exchange("default", "w", [Ack(held, Outcome.DONE)])
@@ -177,9 +175,7 @@ def test_another_activity_of_its_key_may_run_while_a_parent_is_parked() -> None:
 
 def test_who_was_woken_goes_before_who_has_not_begun() -> None:
     parent = parent_of()
-    (held,) = claim(1)
-    start(parent, held.fence)
-    attempt = attempt_of(parent, held.fence)
+    held, attempt = claimed_parent(parent)
     child = attempt.spawn("research", Company(name="Acme"))
     park(attempt, child.agent_id)
     for _ in range(3):
@@ -194,9 +190,7 @@ def test_who_was_woken_goes_before_who_has_not_begun() -> None:
 def test_a_woken_parent_stands_before_what_came_after_it() -> None:
     keyed = task("keyed_parent", lock_key="tenant:1")(discover)
     first, second = (keyed.enqueue(Companies()).agent_id for _ in range(2))
-    (held,) = claim(1)
-    start(first, held.fence)
-    attempt = attempt_of(first, held.fence)
+    held, attempt = claimed_parent(first)
     child = attempt.spawn("research", Company(name="Acme"))
     park(attempt, child.agent_id)
     finish(child.agent_id)

@@ -20,6 +20,7 @@ from django_agentexec.activity.parking import Park, Parked
 from django_agentexec.models import Activity
 from django_agentexec.queues import Claim
 from django_agentexec.tasks import registry
+from django_agentexec.tasks.attempt import Write
 from django_agentexec.values import LONGEST_ERROR
 from django_agentexec.worker.executor import LONGEST_TRACEBACK, Execution, Stop
 
@@ -75,9 +76,9 @@ def write(operation: Operation) -> Future[Activity]:
     return future
 
 
-def execution(calls: PlainCalls, context: Any = None, name: str = NAME) -> Execution:
+def execution(calls: PlainCalls, context: Any = None, name: str = NAME, submit: Write = write) -> Execution:
     row = Activity(agent_id=ID, agent_type=name, context=context or {}, attempt=1, max_retries=3, queue="default")
-    return Execution(Claim(ID, 5, 0, "default", ""), row, write, calls)
+    return Execution(Claim(ID, 5, 0, "default", ""), row, submit, calls)
 
 
 async def outcome(calls: PlainCalls, handler: Callable[..., Any], **options: Any) -> OwnedOperation | None:
@@ -312,8 +313,7 @@ class Unanswered:
         self.waits = threading.Event()
         self.heard: list[str] = []
         task(NAME)(self.handler)
-        row = Activity(agent_id=ID, agent_type=NAME, context={}, attempt=1, max_retries=3, queue="default")
-        self.execution = Execution(Claim(ID, 5, 0, "default", ""), row, self.submit, calls)
+        self.execution = execution(calls, submit=self.submit)
 
     def submit(self, operation: Operation) -> Future[Activity]:
         self.waits.set()

@@ -276,7 +276,8 @@ local function notice_loss(known, rows, pause_ms)
   local lost_claims, lost_work = false, false
   if state.is_new_server or not state.epoch then
     -- A restart with its data on disk, or a replica, may have lost the last second of it, or hours: what it tells of
-    -- claims, and of a pause that was, says nothing about those of today. Who lived before cannot know of others' claims.
+    -- claims, and of a pause that was, says nothing about those of today. Who lived before it cannot know of the
+    -- others' claims.
     lost_claims = known ~= '' or rows == 'running' or redis.call('ZCARD', leases) > 0
     lost_work = lost_claims or rows == 'waiting' or state.epoch ~= false
     -- A new epoch lets the next one who lived before order the pause, if this one had no reason to.
