@@ -1,10 +1,11 @@
 """django-agentexec: run AI agents in Django, in the background.
 
-The public names, loaded on first use: importing this package loads neither models nor the agents SDK.
+The public names, loaded on first use: neither importing nor inspecting this package loads models or the agents SDK.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,47 @@ if TYPE_CHECKING:
     from .runners.openai import OpenAIRunner
     from .tasks import ActivityHandle, Attempt, TaskDefinition, aenqueue, aenqueue_many, enqueue, enqueue_many, task
     from .tracker import Tracker
+
+    __all__ = [
+        "ActivityHandle",
+        "ActivityNotFound",
+        "AgentExecError",
+        "Attempt",
+        "Backoff",
+        "BaseAgentRunner",
+        "InvalidContext",
+        "InvalidTransition",
+        "OpenAIRunner",
+        "Pipeline",
+        "PipelineChanged",
+        "Priority",
+        "SpawnMismatch",
+        "StaleAttempt",
+        "Status",
+        "TaskCanceled",
+        "TaskDefinition",
+        "TaskFailed",
+        "Tracker",
+        "UnknownTask",
+        "achain",
+        "achord",
+        "activity",
+        "aenqueue",
+        "aenqueue_many",
+        "agather",
+        "aget_result",
+        "agroup",
+        "chain",
+        "chord",
+        "enqueue",
+        "enqueue_many",
+        "gather",
+        "get_result",
+        "group",
+        "mermaid",
+        "step",
+        "task",
+    ]
 
 __version__ = "0.1.0"
 
@@ -67,49 +109,10 @@ _HOMES = {
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = [
-    "ActivityHandle",
-    "ActivityNotFound",
-    "AgentExecError",
-    "Attempt",
-    "Backoff",
-    "BaseAgentRunner",
-    "InvalidContext",
-    "InvalidTransition",
-    "OpenAIRunner",
-    "Pipeline",
-    "PipelineChanged",
-    "Priority",
-    "SpawnMismatch",
-    "StaleAttempt",
-    "Status",
-    "TaskCanceled",
-    "TaskDefinition",
-    "TaskFailed",
-    "Tracker",
-    "UnknownTask",
-    "achain",
-    "achord",
-    "activity",
-    "aenqueue",
-    "aenqueue_many",
-    "agather",
-    "aget_result",
-    "agroup",
-    "chain",
-    "chord",
-    "enqueue",
-    "enqueue_many",
-    "gather",
-    "get_result",
-    "group",
-    "mermaid",
-    "step",
-    "task",
-]
-
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        return _loaded()
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -118,4 +121,14 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted({*globals(), *_loaded()})
+
+
+def _loaded() -> list[str]:
+    """Return the public names whose modules are loaded.
+
+    `dir`, `import *`, `inspect.getmembers`, autospecs and freezegun read each name they find here. A name that is not
+    loaded would import its module at that moment: the agents SDK under a frozen clock, or an extra that is missing.
+    """
+    loaded = {name: sys.modules.get(f"{__name__}.{home}") for name, home in _HOME_OF.items()}
+    return [name for name, module in loaded.items() if module and (name == _HOME_OF[name] or name in vars(module))]

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+import django_agentexec
 
 
 def loaded_after(statements: str) -> set[str]:
@@ -32,3 +38,49 @@ def test_an_installed_app_and_the_base_runner_do_without_the_sdk() -> None:
 
 def test_the_openai_runner_loads_the_sdk() -> None:
     assert "agents" in loaded_after(f"{SETUP}\nfrom django_agentexec import OpenAIRunner")
+
+
+WITHOUT_SDK = "import sys; sys.modules['agents'] = sys.modules['openai'] = None"
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        "dir(django_agentexec)",
+        "import inspect; inspect.getmembers(django_agentexec)",
+        "from django_agentexec import *",
+        "import unittest.mock; unittest.mock.create_autospec(django_agentexec)",
+        # What freezegun does with every module, at each freeze_time.
+        "[getattr(one, name) for one in list(sys.modules.values()) for name in dir(one) if 'agentexec' in str(one)]",
+    ],
+)
+@pytest.mark.parametrize("project", ["", f"{SETUP}\n"], ids=["alone", "in a project"])
+def test_inspecting_the_package_imports_nothing_of_the_sdk(look: str, project: str) -> None:
+    loaded = loaded_after(f"import sys\n{project}import django_agentexec\n{look}")
+
+    assert "agents" not in loaded
+    assert project or "django_agentexec.models" not in loaded
+    loaded_after(f"{WITHOUT_SDK}\n{project}import django_agentexec\n{look}")  # which fails where the SDK is missed
+
+
+def test_a_star_import_in_a_project_binds_what_is_loaded() -> None:
+    loaded_after(f"{WITHOUT_SDK}\n{SETUP}\nfrom django_agentexec import *\ntask, enqueue, Attempt, Status")
+
+
+def test_a_missing_sdk_is_named_with_the_command_that_installs_it() -> None:
+    use = "from django_agentexec import OpenAIRunner"
+    code = f"{WITHOUT_SDK}\n{SETUP}\n{use}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert (
+        "ImportError: OpenAIRunner needs the OpenAI Agents SDK: pip install 'django-agentexec[openai]'" in done.stderr
+    )
+
+
+def test_type_checkers_see_every_name_that_can_be_imported() -> None:
+    tree = ast.parse(Path(django_agentexec.__file__).read_text(encoding="utf-8"))
+    assigned = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    ]
+
+    assert [sorted(ast.literal_eval(node.value)) for node in assigned] == [sorted(django_agentexec._HOME_OF)]
