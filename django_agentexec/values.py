@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic import TypeAdapter
+from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 
 from .exceptions import ActivityNotFound, InvalidOption, ResultError
 
@@ -23,6 +24,7 @@ LONGEST_ERROR = 2_000  # characters of an error's one-line text
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # What PostgreSQL's text (NUL) or UTF-8 (one half of a surrogate pair) cannot hold.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 # The same, escaped in JSON: an odd number of backslashes before the `u`. Halves that form a pair are fine.
 _ESCAPED_NUL = re.compile(r"((?<!\\)(?:\\\\)*)\\u0000")
 
@@ -86,6 +88,8 @@ def checked_usage(usage: Mapping[str, int]) -> dict[str, int]:
     for name, count in usage.items():
         if not isinstance(name, str) or isinstance(count, bool) or not isinstance(count, int) or count < 0:
             raise InvalidOption(f"Usage {name!r}: {count!r} is impossible; give whole numbers from 0.")
+        if not is_storable(name):
+            raise InvalidOption(f"Usage {name!r} has a name that no database can hold.")
     return dict(usage)
 
 
@@ -101,6 +105,29 @@ def checked_percentage(value: float | None) -> int | None:
 def json_result(value: Any) -> Any:
     """Return a result as JSON values (models, dates and ids as text), or raise `ResultError`."""
     try:
-        return json.loads(storable_json(to_json(value, inf_nan_mode="null").decode()))
-    except (PydanticSerializationError, ValueError) as error:
+        text = storable_json(_json_text(value))
+        from_json(text)  # which reads no deeper than everybody who gets the result
+        return json.loads(text)
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise ResultError(f"A result of type {type(value).__name__} cannot be stored as JSON: {error}") from error
+
+
+def jsonable(adapter: TypeAdapter[Any], value: Any, **options: Any) -> Any:
+    """Return a value as JSON values, with a replacement for each character that no database holds."""
+    return to_jsonable_python(_cleaned(adapter.dump_python(value, **options)), inf_nan_mode="null")
+
+
+def _json_text(value: Any) -> str:
+    try:
+        return to_json(value, inf_nan_mode="null").decode()
+    except PydanticSerializationError:
+        # Half a surrogate pair, as a model may send it, cannot be encoded; anything else fails here, too.
+        return to_json(jsonable(_ANYTHING, value)).decode()
+
+
+def _cleaned(content: Any) -> Any:
+    if isinstance(content, str):
+        return storable_text(content)
+    if isinstance(content, dict):
+        return {_cleaned(key): _cleaned(value) for key, value in content.items()}
+    return [_cleaned(item) for item in content] if isinstance(content, (list, tuple, set, frozenset)) else content

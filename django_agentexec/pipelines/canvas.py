@@ -18,7 +18,7 @@ from pydantic import BaseModel, PlainSerializer, PlainValidator
 
 from ..exceptions import InvalidContext, InvalidOption
 from ..tasks.attempt import Attempt
-from ..tasks.definition import EnqueueOptions, TaskDefinition
+from ..tasks.definition import RESULT_COMPARISON, EnqueueOptions, TaskDefinition
 from ..tasks.enqueue import ActivityHandle, definition_of, enqueue, new_rows
 from ..tasks.registry import registry, task
 from ..values import json_result
@@ -59,12 +59,20 @@ class ChordContext(GroupContext):
     fields: dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Returned:
-    """A result, with the task that knows its type."""
+    """A result, with the task that knows its type. Equal to the result itself, as which it is loaded."""
 
     task: str
     value: Any
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Returned):
+            return self.task == other.task and self.value == other.value
+        # What it leaves out was decided when it was stored, by its own task.
+        return RESULT_COMPARISON.first_difference(self.value, other) is None
+
+    __hash__ = None  # type: ignore[assignment]  # as of any class with an equality of its own
 
 
 def _read(value: Any) -> Any:

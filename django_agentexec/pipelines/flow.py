@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import types
+from collections import Counter
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
 NoneType = type(None)
+MAX_SEARCHED = 1_000  # items of which each is looked for among all others
 
 
 def fits(produced: Any, wanted: Any) -> bool:
@@ -59,12 +62,33 @@ def type_name(annotation: Any) -> str:
 
 
 def covers(new: Any, stored: Any) -> bool:
-    """Whether JSON holds all that another JSON holds: it may have more keys, and lost none."""
+    """Whether JSON holds all that another JSON holds: it may have more keys, and lost none.
+
+    A list may have another order: it may have been a set, whose order differs in each process.
+    """
     if isinstance(stored, dict):
         return isinstance(new, dict) and all(key in new and covers(new[key], stored[key]) for key in stored)
     if isinstance(stored, list):
-        return isinstance(new, list) and len(new) == len(stored) and all(map(covers, new, stored))
+        if not isinstance(new, list) or len(new) != len(stored):
+            return False
+        return all(map(covers, new, stored)) or _covers_in_any_order(new, stored)
     return bool(new == stored)
+
+
+def _covers_in_any_order(new: list[Any], stored: list[Any]) -> bool:
+    if Counter(map(_canonical, new)) == Counter(map(_canonical, stored)):
+        return True
+    left = list(new) if len(new) <= MAX_SEARCHED else []
+    for item in stored:
+        match = next((number for number, other in enumerate(left) if covers(other, item)), None)
+        if match is None:
+            return False
+        del left[match]
+    return True
+
+
+def _canonical(item: Any) -> str:
+    return json.dumps(item, sort_keys=True)
 
 
 def _bare(annotation: Any) -> Any:

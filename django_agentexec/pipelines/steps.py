@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_type_hints
 
@@ -13,14 +14,17 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from ..backoff import Backoff, Delay
+from ..comparison import Comparison
 from ..conf import conf
 from ..exceptions import PipelineChanged, ResultError, TaskDefinitionError
-from ..values import storable_json
+from ..roundtrip import NotStorable, Store, described, dump_plainly, dump_with
 from .flow import covers, tuple_parts, type_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 MARK = "_agentexec_step"
+# The next step gets it: nothing may be changed on the way, except what has no type.
+_RESULTS = Comparison(untyped_as_json=True, cleaned_text=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,26 +105,34 @@ class Step:
         return () if self.result is type(None) else (value,)
 
     def stored(self, value: Any) -> Any:
-        """Return a result as JSON values. Raises `ResultError` if it is not what the step declares, or too large."""
+        """Return a result as JSON values, from which `loaded` makes it again.
+
+        Raises `ResultError` if it is not what the step declares, does not load with the same values, or is too large.
+        """
         try:
-            text = storable_json(self.adapter.dump_json(self.adapter.validate_python(value), by_alias=False).decode())
-        except (ValueError, TypeError) as error:  # pydantic's errors derive from ValueError
+            checked = self.adapter.validate_python(value)
+            text = Store(
+                dump_with(self.adapter), self._load, _RESULTS, prefers_inputs=True, plain_form="changed"
+            ).form_of(checked)
+            content = json.loads(text)
+        except Exception as error:  # a model's own validators may raise anything
+            reason = "cannot be stored" if isinstance(error, NotStorable) else f"does not fit {self.result_type}"
             raise ResultError(
-                f"Step {self.name!r} returned {type(value).__name__}, which does not fit {self.result_type}: {error}"
+                f"Step {self.name!r} returned {type(value).__name__}, which {reason}: {described(error)}"
             ) from error
         if len(text.encode()) > conf.MAX_RESULT_BYTES:
             raise ResultError(
                 f"The result of step {self.name!r} has {len(text.encode()):,} bytes of JSON; the limit "
                 f"AGENTEXEC['MAX_RESULT_BYTES'] is {conf.MAX_RESULT_BYTES:,}."
             )
-        return json.loads(text)
+        return content
 
     def loaded(self, stored: Any, stored_type: str) -> Any:
         """Return a stored result in the declared type. Raises `PipelineChanged` if it does not fit any more."""
         try:
-            value = self.adapter.validate_json(json.dumps(stored), by_alias=True, by_name=True)
-            reason = "" if covers(json.loads(self.adapter.dump_json(value, by_alias=False)), stored) else "some is lost"
-        except ValueError as error:
+            value = self._load(json.dumps(stored))
+            reason = "" if any(covers(form, stored) for form in self._forms(value)) else "some is lost"
+        except Exception as error:  # noqa: BLE001  # as above
             reason = str(error)
         if reason:
             raise PipelineChanged(
@@ -129,6 +141,21 @@ class Step:
                 f"from_step={self.name!r}), or change the type back."
             )
         return value
+
+    def _load(self, text: str) -> Any:
+        return self.adapter.validate_json(text, by_alias=True, by_name=True)
+
+    def _forms(self, value: Any) -> Iterator[Any]:
+        """Return the forms in which a loaded result may have been stored, today's first."""
+        dump = dump_with(self.adapter)
+        dumps: list[Callable[[], str]] = [
+            lambda: dump(value, True),
+            lambda: dump_plainly(value),
+            lambda: dump(value, False),
+        ]
+        for write in dumps:
+            with suppress(Exception):  # a model's own serializers may raise anything
+                yield json.loads(write())
 
 
 def read_step(owner: str, method: Callable[..., Any], options: StepOptions, position: int) -> Step:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, U
 from pydantic import BaseModel
 
 from ..backoff import Backoff, Delay, retry_after
+from ..comparison import DECLARED, Comparison
 from ..conf import conf
 from ..exceptions import (
     InvalidContext,
@@ -22,6 +23,7 @@ from ..exceptions import (
     TaskDefinitionError,
 )
 from ..models import Priority
+from ..roundtrip import NotStorable, Store, described, dump_with
 from ..values import MAX_NAME, is_storable
 from .lock_keys import check_lock_key, evaluate_lock_key
 from .signature import read_signature
@@ -35,6 +37,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_LOCK_KEY = 500  # characters; the column's size
+# The work is done: what a type declares to be left out of JSON, or does not declare at all, is no reason to lose it.
+RESULT_COMPARISON = Comparison(accepted=DECLARED, untyped_as_json=True, cleaned_text=True)
 LONGEST_DELAY = 30 * 86_400.0  # seconds; a backoff that asks for more is taken for a mistake
 
 
@@ -190,22 +194,36 @@ class TaskDefinition(Generic[P, R]):
         return self.context_type.model_validate_json(text, by_alias=True, by_name=True)
 
     def store_result(self, value: Any) -> bytes:
-        """Return a handler's result as JSON. Raises `ResultError` if it is not what the task declares."""
+        """Return a handler's result as JSON from which `load_result` makes it again.
+
+        Raises `ResultError` if it is not what the task declares, or cannot be loaded with the same values. A
+        difference that its own type declares (a secret, an excluded field) is no error, nor are objects that come back
+        as JSON where no type is declared.
+        """
+        result = self.signature.result
         try:
-            checked = self.signature.result.validate_python(value)
-            return self.signature.result.dump_json(checked, by_alias=False)
-        except (ValueError, TypeError) as error:  # pydantic's errors derive from ValueError
+            checked = result.validate_python(value)
+            text = Store(dump_with(result), self._load_result, RESULT_COMPARISON, plain_form="unreadable").form_of(
+                checked
+            )
+            json.loads(text)
+        except Exception as error:  # a model's own validators may raise anything
+            reason = "cannot be stored" if isinstance(error, NotStorable) else "does not fit its return annotation"
             raise ResultError(
-                f"Task {self.name!r} returned {type(value).__name__}, which does not fit its return annotation: {error}"
+                f"Task {self.name!r} returned {type(value).__name__}, which {reason}: {described(error)}"
             ) from error
+        return text.encode()
 
     def load_result(self, value: Any) -> R:
         """Return a stored result in the declared type. Raises `ResultError` if it does not fit any more."""
         try:
-            result: R = self.signature.result.validate_json(json.dumps(value), by_alias=True, by_name=True)
-        except ValueError as error:
+            result: R = self._load_result(json.dumps(value))
+        except Exception as error:  # as above
             raise ResultError(f"The stored result of task {self.name!r} does not fit its type: {error}") from error
         return result
+
+    def _load_result(self, text: str) -> Any:
+        return self.signature.result.validate_json(text, by_alias=True, by_name=True)
 
     def retry_delay(self, error: BaseException, retry: int) -> float | None:
         """Return the seconds to wait before retry number `retry` (from 1), or None to give up."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,11 +21,12 @@ from ..activity.dispatch import push_on_commit
 from ..activity.statements import copied
 from ..activity.writer import database, insert
 from ..conf import conf
-from ..exceptions import ContextTooLarge, InvalidContext, InvalidOption
+from ..exceptions import InvalidOption
 from ..ids import uuid7
 from ..models import Activity, Priority
 from ..queues import get_queue
-from ..values import checked_metadata, holds_nul
+from ..values import checked_metadata
+from .contexts import stored_context
 from .definition import BulkOptions, EnqueueOptions, TaskDefinition
 from .options import check_names, checked_idempotency_key, checked_priority, checked_queue, due_time
 from .registry import registry
@@ -64,7 +64,8 @@ def enqueue(
     timedelta) or `run_after` (aware datetime), `queue`, and `idempotency_key`: a second enqueue of the same
     task with the same key returns the first one's activity.
 
-    Raises `UnknownTask`, `InvalidContext` (`ContextTooLarge`) or `InvalidOption`, with nothing written.
+    Raises `UnknownTask`, `InvalidContext` (`ContextTooLarge`, or for a context that a worker would load with other
+    values) or `InvalidOption`, with nothing written.
     """
     check_names("enqueue", options, EnqueueOptions)
     key = checked_idempotency_key(options.get("idempotency_key"))
@@ -134,7 +135,12 @@ def new_rows(
     _check_abilities(definition, shared)
     template = copied(_blank(), **shared)
     return [
-        copied(template, agent_id=uuid7(), context=_stored(definition, context), lock_key=definition.lock_key(context))
+        copied(
+            template,
+            agent_id=uuid7(),
+            context=stored_context(definition, context),
+            lock_key=definition.lock_key(context),
+        )
         for context in contexts
     ]
 
@@ -157,41 +163,6 @@ def _check_abilities(definition: TaskDefinition[..., Any], shared: Mapping[str, 
             raise InvalidOption(
                 f"Task {definition.name!r}: the queue backend {type(queue).__name__} does not support {what}."
             )
-
-
-def _stored(definition: TaskDefinition[..., Any], context: BaseModel) -> dict[str, Any]:
-    """Return a context as JSON; raise `InvalidContext` if it is not the task's."""
-    if not isinstance(context, definition.context_type):
-        raise InvalidContext(
-            f"Task {definition.name!r} takes a {definition.context_type.__name__}, not {_described(context)}."
-        )
-    text = _dumped(definition, context)
-    size = len(text.encode())
-    if size > conf.MAX_CONTEXT_BYTES:
-        raise ContextTooLarge(
-            f"The context of task {definition.name!r} has {size:,} bytes of JSON; the limit "
-            f"AGENTEXEC['MAX_CONTEXT_BYTES'] is {conf.MAX_CONTEXT_BYTES:,}. Store it and pass a reference."
-        )
-    if holds_nul(text):
-        raise InvalidContext(f"The context of task {definition.name!r} holds a NUL character, which is not storable.")
-    content: dict[str, Any] = json.loads(text)
-    return content
-
-
-def _dumped(definition: TaskDefinition[..., Any], context: BaseModel) -> str:
-    """Return a context as JSON text from which a worker can make it again."""
-    try:
-        text = context.model_dump_json(by_alias=False)
-        definition.load_context(text)
-    except Exception as error:  # a model's own serializers and validators may raise anything
-        raise InvalidContext(
-            f"The context of task {definition.name!r} does not survive as JSON, so no worker could read it: {error}"
-        ) from error
-    return text
-
-
-def _described(context: object) -> str:
-    return f"{type(context).__name__} {str(context)[:80]!r}"
 
 
 def _insert(activities: list[Activity]) -> None:

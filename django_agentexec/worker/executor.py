@@ -28,7 +28,7 @@ from ..queues import Claim
 from ..tasks.attempt import Attempt, Write
 from ..tasks.definition import TaskDefinition
 from ..tasks.registry import registry
-from ..values import one_line, storable_json
+from ..values import one_line
 from .calls import Calls
 
 logger = logging.getLogger(__name__)
@@ -152,9 +152,7 @@ class Execution:
                 f"The result of task {definition.name!r} has {len(text):,} bytes of JSON; the limit "
                 f"AGENTEXEC['MAX_RESULT_BYTES'] is {conf.MAX_RESULT_BYTES:,}."
             )
-        # A NUL, which PostgreSQL does not take, is no reason to throw the work of an hour away.
-        result = json.loads(storable_json(text.decode()))
-        return Complete(agent_id=self.activity.agent_id, fence=self.claim.fence, result=result)
+        return Complete(agent_id=self.activity.agent_id, fence=self.claim.fence, result=json.loads(text))
 
     def _stopped(self, definition: TaskDefinition[..., Any], error: BaseException) -> OwnedOperation | None:
         match self._reason:

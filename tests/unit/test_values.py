@@ -35,9 +35,11 @@ def test_an_impossible_percentage_is_refused(value: Any) -> None:
         checked_percentage(value)
 
 
-@pytest.mark.parametrize("usage", [{"cost": 0.5}, {"n": -1}, {"n": True}, {"n": None}, {"n": "1"}, {1: 1}])
+@pytest.mark.parametrize(
+    "usage", [{"cost": 0.5}, {"n": -1}, {"n": True}, {"n": None}, {"n": "1"}, {1: 1}, {"\ud800": 1}, {"\x00": 1}]
+)
 def test_usage_that_would_break_every_list_is_refused(usage: Any) -> None:
-    with pytest.raises(InvalidOption, match="whole numbers"):
+    with pytest.raises(InvalidOption, match=r"whole numbers|no database"):
         checked_usage(usage)
 
 
@@ -108,6 +110,10 @@ def test_what_cannot_be_an_id_is_not_found(value: Any) -> None:
         checked_id(value)
 
 
+class Line(BaseModel):
+    text: str
+
+
 class Point(BaseModel):
     x: int
     id: UUID
@@ -117,7 +123,31 @@ def test_a_result_may_hold_models() -> None:
     assert json_result([Point(x=1, id=UUID(int=7))]) == [{"x": 1, "id": "00000000-0000-0000-0000-000000000007"}]
 
 
-@pytest.mark.parametrize("value", [object(), {"a": object()}, "\ud800"], ids=["object", "nested", "surrogate"])
+LONE_SURROGATE = json.loads('"half \\ud83d"')
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        (LONE_SURROGATE, "half \ufffd"),
+        ({"parts": [LONE_SURROGATE], LONE_SURROGATE: 1}, {"parts": ["half \ufffd"], "half \ufffd": 1}),
+        ([Line(text=LONE_SURROGATE)], [{"text": "half \ufffd"}]),
+        ("\x00", "\ufffd"),
+    ],
+    ids=["text", "keys and lists", "model", "NUL"],
+)
+def test_what_no_database_holds_is_replaced_in_a_result(value: Any, stored: Any) -> None:
+    assert json_result(value) == stored
+
+
+DEEP: list[Any] = []
+for _ in range(240):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    "value", [object(), {"a": object()}, 10**5000, DEEP], ids=["object", "nested", "digits", "depth"]
+)
 def test_a_result_that_is_no_json_is_refused(value: Any) -> None:
     with pytest.raises(ResultError):
         json_result(value)
