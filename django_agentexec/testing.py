@@ -32,6 +32,7 @@ from .models import Activity, Status
 from .pipelines.inline import InlineAttempt
 from .queues import Ack, Claim, Outcome, get_queue
 from .tasks import Attempt
+from .threads import CallExecutor
 from .worker.executor import Execution
 from .worker.reconciler import reconcile
 
@@ -61,6 +62,9 @@ def drain(*queues: str) -> int:
 
 
 async def _drain(queues: tuple[str, ...], caller: int) -> int:
+    loop = asyncio.get_running_loop()
+    if getattr(loop, "_default_executor", None) is None:  # as a worker's, for `asyncio.to_thread` and sync tools
+        loop.set_default_executor(CallExecutor(thread_name_prefix="agentexec-drain"))
     attempts = 0
     while claim := await sync_to_async(_next_claim)(queues):
         attempts += 1

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
 from django.db import close_old_connections
+
+from ..threads import CallExecutor
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -21,7 +22,7 @@ T = TypeVar("T")
 THREADS = 4
 CANCELLATIONS = 3
 CANCELLATION_TIMEOUT = 0.5  # seconds
-_executor = ThreadPoolExecutor(THREADS, thread_name_prefix="agentexec-events")
+_executor = CallExecutor(THREADS, thread_name_prefix="agentexec-events")
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 import json
+from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ from ..exceptions import StaleAttempt
 from ..models import StepRun, StepState
 from ..tasks.attempt import Attempt
 from ..tasks.definition import bounded_delay
+from ..threads import call
 from ..values import one_line
 from .operations import BeginStep, FailStep, FinishStep
 from .steps import Step
@@ -173,24 +176,29 @@ async def call_step(step: Step, method: Any, arguments: tuple[Any, ...], attempt
     limit = step.options.timeout
     late = TimeoutError(f"Step {step.name!r} took longer than {limit} s.")
     if step.is_async:
-        try:
-            async with asyncio.timeout(limit) as clock:
-                return await method(*arguments)
-        except TimeoutError as error:
-            if clock.expired():
-                raise late from error
-            raise
+        return await _in_time(method(*arguments), limit, late)
     # A thread cannot be stopped: whatever happens, the step is over when it has given in.
-    call = asyncio.ensure_future(sync_to_async(method)(*arguments))
-    call.add_done_callback(lambda done: done.cancelled() or done.exception())  # somebody may not wait for it
+    running_step = asyncio.ensure_future(sync_to_async(call)(method, *arguments))
+    running_step.add_done_callback(lambda done: done.cancelled() or done.exception())  # somebody may not wait for it
     try:
-        await asyncio.wait({call}, timeout=limit)
+        await asyncio.wait({running_step}, timeout=limit)
     finally:
-        in_time = call.done()
+        in_time = running_step.done()
         if not in_time:
             attempt.cancel()
-            await asyncio.wait({call})
-    value = call.result()
+            await asyncio.wait({running_step})
+    value = running_step.result()
     if not in_time:
         raise late
-    return value
+    # A sync decorator around an `async def` returns what is still to be awaited.
+    return await _in_time(value, limit, late) if inspect.isawaitable(value) else value
+
+
+async def _in_time(value: Awaitable[Any], limit: float | None, late: TimeoutError) -> Any:
+    try:
+        async with asyncio.timeout(limit) as clock:
+            return await value
+    except TimeoutError as error:
+        if clock.expired():
+            raise late from error
+        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Unpack
@@ -19,6 +20,7 @@ from ..models import Activity
 from ..tasks.attempt import Attempt
 from ..tasks.definition import BulkOptions, TaskDefinition
 from ..tasks.enqueue import ActivityHandle, definition_of
+from ..threads import call
 from ..values import one_line
 from .execution import call_step
 
@@ -81,8 +83,7 @@ class InlineAttempt(Attempt):
         arguments = (attempt.agent_id, context, *([attempt] if definition.signature.wants_attempt else []))
         try:
             with running(attempt):
-                call = definition.handler if definition.signature.is_async else sync_to_async(definition.handler)
-                self._results[attempt.agent_id] = await call(*arguments)
+                self._results[attempt.agent_id] = await call_handler(definition, arguments)
         except Exception as error:  # noqa: BLE001  # for whoever gathers it
             failed = TaskFailed(attempt.agent_id, one_line(error), 1)
             failed.__cause__ = error
@@ -125,6 +126,14 @@ async def run_all(pipeline: type[Pipeline], context: BaseModel, attempt: InlineA
         value = step.loaded(step.stored(value), step.result_type)
         arguments = step.unpacked(value)
     return value
+
+
+async def call_handler(definition: TaskDefinition[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Call a handler, async or sync, and return its result."""
+    if definition.signature.is_async:
+        return await definition.handler(*arguments)
+    value = await sync_to_async(call)(definition.handler, *arguments)
+    return await value if inspect.isawaitable(value) else value
 
 
 def _unwritten(operation: Operation) -> Future[Activity]:

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db import connections
 
+from ..threads import CallExecutor
+
 
 class Calls(Protocol):
     """How the handlers of a process are called."""
@@ -38,10 +40,12 @@ class WorkerCalls:
         share one thread and one connection.
         """
         async with ThreadSensitiveContext() as context:
+            # asgiref's own would not contain a StopIteration. The context shuts it down.
+            executor = SyncToAsync.context_to_thread_executor[context] = CallExecutor(max_workers=1)
             try:
                 yield
             finally:
-                if context in SyncToAsync.context_to_thread_executor:
+                if executor.has_threads:
                     await sync_to_async(connections.close_all)()
 
     def call_sync(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:

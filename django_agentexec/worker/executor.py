@@ -7,6 +7,7 @@ has nothing to say any more, because the activity was canceled or belongs to som
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import logging
 import traceback
@@ -28,6 +29,7 @@ from ..queues import Claim
 from ..tasks.attempt import Attempt, Write
 from ..tasks.definition import TaskDefinition
 from ..tasks.registry import registry
+from ..threads import call
 from ..values import one_line
 from .calls import Calls
 
@@ -109,22 +111,27 @@ class Execution:
 
     async def _call(self, definition: TaskDefinition[..., Any], context: BaseModel) -> Any:
         arguments = (self.activity.agent_id, context, *([self.attempt] if definition.signature.wants_attempt else []))
-        call = self._call_async if definition.signature.is_async else self._call_sync
-        return await call(definition, arguments)
+        if definition.signature.is_async:
+            return await self._call_async(definition.handler, arguments, definition.timeout)
+        value = await self._call_sync(definition, arguments)
+        # Of a sync decorator around an `async def`.
+        return await self._call_async(_awaited, (value,), definition.timeout) if inspect.isawaitable(value) else value
 
-    async def _call_async(self, definition: TaskDefinition[..., Any], arguments: tuple[Any, ...]) -> Any:
+    async def _call_async(
+        self, function: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...], limit: float | None
+    ) -> Any:
         async with self._calls.around_async():
-            self._handler = asyncio.ensure_future(_acontained(definition.handler, *arguments))
+            self._handler = asyncio.ensure_future(_acontained(function, *arguments))
             if self._reason:
                 self._handler.cancel()
-            return await self._result(self._handler, definition.timeout)
+            return await self._result(self._handler, limit)
 
     async def _call_sync(self, definition: TaskDefinition[..., Any], arguments: tuple[Any, ...]) -> Any:
         if self._reason:
             raise asyncio.CancelledError
         # A thread cannot be stopped: the slot and the lock stay taken until the handler gives in.
-        call = self._calls.call_sync(self._begin, definition.handler, *arguments)
-        return await self._result(call, definition.timeout)
+        running = self._calls.call_sync(self._begin, definition.handler, *arguments)
+        return await self._result(running, definition.timeout)
 
     def _begin(self, handler: Callable[..., Any], *arguments: Any) -> Any:
         """Call the handler in its thread, unless it was told to stop while it waited for one."""
@@ -232,9 +239,13 @@ class _Exit:
 
 def _contained(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
-        return function(*arguments)
+        return call(function, *arguments)
     except (SystemExit, KeyboardInterrupt) as error:
         return _Exit(error)
+
+
+async def _awaited(value: Awaitable[Any]) -> Any:
+    return await value
 
 
 async def _acontained(function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import ParamSpec, TypeVar
 
 from django.db import DatabaseError, connections
+
+from ..threads import CallExecutor
 
 logger = logging.getLogger(__name__)
 
@@ -15,7 +17,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class ConnectionClosingExecutor(ThreadPoolExecutor):
+class ConnectionClosingExecutor(CallExecutor):
     """A thread pool whose threads close their database connections after each call.
 
     Django opens a connection per thread and closes it at the end of a request; a call in a worker
@@ -30,7 +32,7 @@ class ConnectionClosingExecutor(ThreadPoolExecutor):
     """
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """As in `ThreadPoolExecutor`; the future is done once the connections are closed."""
+        """As in `CallExecutor`; the future is done once the connections are closed."""
         return super().submit(_call_and_close, fn, *args, **kwargs)
 
 

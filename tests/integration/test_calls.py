@@ -83,3 +83,12 @@ async def test_a_sync_handler_has_the_callers_context(calls: WorkerCalls) -> Non
     word.set("the attempt's")
 
     assert await calls.call_sync(word.get) == "the attempt's"
+
+
+async def test_a_stop_iteration_ends_every_call_into_a_thread(calls: WorkerCalls) -> None:
+    """Before Python 3.12 a coroutine would wait for it forever."""
+    asyncio.get_running_loop().set_default_executor(calls._threads)
+    async with calls.around_async():
+        for call in (sync_to_async(next)(iter(())), asyncio.to_thread(next, iter(())), calls.call_sync(next, iter(()))):
+            with pytest.raises(RuntimeError, match="raised StopIteration"):
+                await asyncio.wait_for(call, 10)

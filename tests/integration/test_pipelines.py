@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from functools import wraps
 from typing import Any
 from uuid import UUID
 
@@ -518,6 +519,36 @@ def test_a_repeated_step_gets_children_of_its_own() -> None:
 
     assert RUNS == ["second", "c", "d", "second"]
     assert row(agent_id).children.count() == 6
+
+
+def nothing_found(self: Pipeline, context: Input) -> Report:
+    return next(iter(()))
+
+
+@pytest.mark.parametrize("run", ["queued", "inline"])
+def test_a_stop_iteration_in_a_step_is_an_error(run: str) -> None:
+    pipeline = type("Searching", (Pipeline,), {"nothing_found": step(0)(nothing_found)}, max_retries=0)
+
+    if run == "inline":
+        with pytest.raises(RuntimeError, match="raised StopIteration"):
+            pipeline.run(Input())
+    else:
+        agent_id = enqueued(pipeline)
+        drain()
+        assert "raised StopIteration" in row(agent_id).error
+
+
+def test_a_sync_decorator_around_an_async_step_is_awaited() -> None:
+    async def write(self: Pipeline, context: Input) -> Report:
+        return Report(text=context.company)
+
+    @wraps(write)
+    def decorated(*arguments: Any) -> Any:
+        return write(*arguments)
+
+    pipeline = type("Decorated", (Pipeline,), {"write": step(0)(decorated)}, max_retries=0)
+
+    assert pipeline.run(Input()) == Report(text="Acme")
 
 
 # Inline, for tests

@@ -70,7 +70,16 @@ def define_tasks() -> None:
         activity.complete(agent_id, result="first")
         return "second"
 
+    @task("finds_nothing", max_retries=0)
+    def finds_nothing(agent_id: UUID, context: Name) -> int:
+        return next(iter(()))
+
+    @task("finds_nothing_in_a_thread", max_retries=0)
+    async def finds_nothing_in_a_thread(agent_id: UUID, context: Name) -> int:
+        return await asyncio.to_thread(next, iter(()))
+
     LOCAL[:] = [make_group, amake_group, chain, third_time_lucky, leaves, forgot_the_await, ends_itself]
+    LOCAL.extend([finds_nothing, finds_nothing_in_a_thread])
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +99,14 @@ class InsideATestCase(TestCase):
 
     def setUp(self) -> None:
         self.enterContext(memory_queue())
+
+    def test_a_stop_iteration_ends_up_on_the_row(self) -> None:
+        ids = [enqueue("finds_nothing"), enqueue("finds_nothing_in_a_thread")]
+
+        drain()
+
+        for agent_id in ids:
+            assert "raised StopIteration" in row(agent_id).error
 
     def test_tasks_run_where_the_test_sees_what_they_do(self) -> None:
         for name in ("make_group", "amake_group"):

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import wraps
 from typing import Any
 from uuid import UUID
 
@@ -568,3 +569,51 @@ async def test_a_handler_that_is_stopped_while_it_begins_to_wait(calls: PlainCal
     running.stop(reason)
 
     assert isinstance(await attempt, Park) is parks
+
+
+# Handlers of unusual forms
+
+
+async def test_a_stop_iteration_from_a_thread_is_an_error(calls: PlainCalls) -> None:
+    def handler(agent_id: UUID, context: Text) -> int:
+        return next(iter(()))
+
+    failed = await asyncio.wait_for(failure(calls, handler), 10)
+
+    assert failed.error == "RuntimeError: A call in a thread raised StopIteration: give next() a default."
+    assert "return next(iter(()))" in failed.traceback
+
+
+def undecorated(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator that does not know of `async def`."""
+
+    @wraps(handler)
+    def wrapper(*arguments: Any) -> Any:
+        return handler(*arguments)
+
+    return wrapper
+
+
+async def test_a_sync_decorator_around_an_async_handler_is_awaited(calls: PlainCalls) -> None:
+    async def handler(agent_id: UUID, context: Text) -> str:
+        return threading.current_thread().name
+
+    assert await outcome(calls, undecorated(handler)) == Complete(agent_id=ID, fence=5, result="MainThread")
+
+
+async def test_such_a_handler_keeps_its_time_limit(calls: PlainCalls) -> None:
+    async def handler(agent_id: UUID, context: Text) -> None:
+        await asyncio.Event().wait()
+
+    assert (await failure(calls, undecorated(handler), timeout=0.05)).error.startswith("TimeoutError")
+
+
+@pytest.mark.parametrize("value", [10**5000, float("nan")], ids=["digits", "nan"])
+async def test_a_result_that_cannot_be_stored_is_not_computed_again(calls: PlainCalls, value: Any) -> None:
+    async def handler(agent_id: UUID, context: Text) -> Any:
+        return value
+
+    failed = await failure(calls, handler)
+
+    assert failed.error.startswith("ResultError: Task 'executor-test' returned")
+    assert failed.retry_delay is None
