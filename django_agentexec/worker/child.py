@@ -45,8 +45,10 @@ def run_worker(options: WorkerOptions, pipe: Connection) -> None:
     if not apps.ready:
         django.setup()
     from .logs import configure_logging
+    from .subprocesses import enable_multiprocessing, end_subprocesses
 
     configure_logging(options.log_level)
+    enable_multiprocessing()
     # Not closed, and no normal exit: both would wait for threads of sync handlers that ignore their cancellation.
     runner = asyncio.Runner(loop_factory=_loop_factory())
     try:
@@ -54,6 +56,7 @@ def run_worker(options: WorkerOptions, pipe: Connection) -> None:
     except BaseException:  # also a SystemExit that escapes from a task which a handler has created
         logger.exception("The worker process failed.")
         code = EXIT_DEFECT
+    end_subprocesses()
     logging.shutdown()
     os._exit(code)
 

@@ -21,8 +21,9 @@ logger = logging.getLogger(__name__)
 
 def preload() -> None:
     """Set Django up and import every task. An error is left to the worker processes, which will show it."""
-    # A SIGTERM for the whole process group is the pool's business.
+    # A SIGTERM for the whole process group is the pool's business. The forked processes are ended by it.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.register_at_fork(after_in_child=_accept_sigterm)
     for entry in reversed(json.loads(os.environ.get(SYS_PATH_VARIABLE, "[]"))):
         if entry not in sys.path:
             sys.path.insert(0, entry)
@@ -50,6 +51,10 @@ def preload() -> None:
             "Start them in the handler, or set AGENTEXEC['START_METHOD'] = 'spawn'.",
             names,
         )
+
+
+def _accept_sigterm() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 if SYS_PATH_VARIABLE in os.environ:

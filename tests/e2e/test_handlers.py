@@ -6,9 +6,21 @@ import pytest
 
 from django_agentexec import activity
 from django_agentexec.models import Status
+from tests.e2e.journal import Journal
 from tests.pools import pool, run_burst, until
+from tests.processes import is_alive
 from tests.rows import messages, row
-from tests.testapp.agents import Text, exits, own_transaction, reports_for_ever, shout, unprintable
+from tests.testapp.agents import (
+    Text,
+    Work,
+    exits,
+    leaves_a_process,
+    own_transaction,
+    reports_for_ever,
+    shout,
+    square_elsewhere,
+    unprintable,
+)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
 
@@ -45,3 +57,22 @@ def test_progress_within_the_handlers_own_transaction() -> None:
 
     assert row(handle.agent_id).status == Status.COMPLETE
     assert "within" in messages(handle.agent_id)
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_handlers_compute_in_processes_of_their_own(method: str) -> None:
+    handles = [square_elsewhere.enqueue(Text(text=kind)) for kind in ("pool", "executor", "process")]
+
+    run_burst("--workers", "1", START_METHOD=method)
+
+    assert [row(handle.agent_id).result for handle in handles] == [[0, 1, 4, 9], [0, 1, 4, 9], [9]]
+
+
+def test_a_process_that_a_handler_has_left_ends_with_the_worker(journal: Journal) -> None:
+    leaves_a_process.enqueue(Work(journal=journal.path, name="left"))
+
+    with pool("--workers", "1"):
+        until(lambda: journal.events("start"), "the start of the process")
+        (left,) = journal.events("start")
+
+    until(lambda: not is_alive(left.pid), "the end of the process")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import sqlite3
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.queues import SimpleQueue
 from uuid import UUID
 
 from django.contrib.auth.models import Group
@@ -159,6 +162,41 @@ async def exit_in_a_task(agent_id: UUID, context: Work) -> None:
 async def block(agent_id: UUID, context: Work) -> None:
     note(context.journal, "start", context.name, agent_id)
     time.sleep(context.seconds)  # noqa: ASYNC251  # the misbehaviour under test
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def put_square(results: SimpleQueue[int], number: int) -> None:
+    results.put(square(number))
+
+
+@task("square_elsewhere", max_retries=0)
+def square_elsewhere(agent_id: UUID, context: Text) -> list[int]:
+    """Compute in other processes, as `context.text` says."""
+    if context.text == "pool":
+        with multiprocessing.Pool(2) as pool:
+            return pool.map(square, range(4))
+    if context.text == "executor":
+        with ProcessPoolExecutor(2) as executor:
+            return list(executor.map(square, range(4)))
+    results: SimpleQueue[int] = multiprocessing.SimpleQueue()
+    process = multiprocessing.Process(target=put_square, args=(results, 3))
+    process.start()
+    squares = [results.get()]
+    process.join()
+    return squares
+
+
+def sleep_long(journal: str, agent_id: UUID) -> None:
+    note(journal, "start", "left", agent_id)
+    time.sleep(60)
+
+
+@task("leaves_a_process", max_retries=0)
+def leaves_a_process(agent_id: UUID, context: Work) -> None:
+    multiprocessing.Process(target=sleep_long, args=(context.journal, agent_id)).start()
 
 
 @task("exits", max_retries=0)
