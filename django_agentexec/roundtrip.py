@@ -115,6 +115,19 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def in_one_order(value: Any, content: Any) -> Any:
+    """Return the stored form of a value with its sets sorted, so that it is the same in every process."""
+    if isinstance(value, Set) and isinstance(content, list):
+        return sorted(content, key=lambda item: json.dumps(item, sort_keys=True))
+    if isinstance(content, dict):
+        items = value if isinstance(value, Mapping) else getattr(value, "__dict__", {})
+        by_name = {str(name): item for name, item in items.items()}
+        return {name: in_one_order(by_name.get(name), item) for name, item in content.items()}
+    if isinstance(content, list) and isinstance(value, Sequence) and len(value) == len(content):
+        return [in_one_order(item, form) for item, form in zip(value, content, strict=True)]
+    return content
+
+
 def described(error: Exception) -> str:
     """Return an error's text without the values that Pydantic would quote: they may be secret."""
     if isinstance(error, NotStorable):

@@ -10,6 +10,7 @@ import json
 import re
 import reprlib
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,9 @@ from pydantic_core import PydanticSerializationError, from_json, to_json, to_jso
 
 from .exceptions import ActivityNotFound, InvalidOption, ResultError
 
+# A day from the edges of the calendar, beyond which dates of some time zones cannot be expressed.
+EARLIEST, LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+MAX_COUNT = 2_147_483_647  # the largest number of an integer column
 MAX_NAME = 200  # characters of a task's name; the column's size
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 LONGEST_ERROR = 2_000  # characters of an error's one-line text
@@ -81,6 +85,14 @@ def checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
         raise InvalidOption(f"Metadata {reprlib.repr(values)} needs text as keys, and no NUL characters.")
     stored: dict[str, Any] = json.loads(text)  # as every database gives it back, keys of inner dictionaries included
     return stored
+
+
+def is_storable_moment(moment: datetime) -> bool:
+    """Whether every time zone, and each database, has a date for this moment (naive: local time)."""
+    try:
+        return EARLIEST <= (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)) <= LATEST
+    except (OverflowError, ValueError):
+        return False
 
 
 def checked_usage(usage: Mapping[str, int]) -> dict[str, int]:

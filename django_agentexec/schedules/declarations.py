@@ -20,10 +20,12 @@ from django.utils import timezone
 from pydantic import BaseModel
 from pydantic import ValidationError as PydanticError
 
-from ..exceptions import ScheduleError
+from ..exceptions import InvalidContext, ScheduleError
+from ..roundtrip import in_one_order
 from ..tasks import TaskDefinition, registry, task
+from ..tasks.contexts import stored_context
 from ..tasks.options import checked_priority, checked_queue
-from ..values import checked_metadata
+from ..values import MAX_COUNT, checked_metadata, is_storable, is_storable_moment
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -86,8 +88,11 @@ class Declaration:
     def __post_init__(self) -> None:
         if not apps.is_installed(APP):
             raise ScheduleError(f"Schedules need 'django_celery_beat' and {APP!r} in INSTALLED_APPS.")
-        if not isinstance(self.name, str) or not 1 <= len(self.name) <= MAX_NAME:
-            raise ScheduleError(f"A schedule's name has 1 to {MAX_NAME} characters, but this is {self.name!r}.")
+        if not isinstance(self.name, str) or not 1 <= len(self.name) <= MAX_NAME or not is_storable(self.name):
+            raise ScheduleError(
+                f"A schedule's name has 1 to {MAX_NAME} characters, without NUL and halves of surrogate pairs, but "
+                f"this is {self.name!r:.300}."
+            )
         timer, fields = self._timer()
         object.__setattr__(self, "timer", timer)
         object.__setattr__(self, "timer_fields", fields)
@@ -102,12 +107,11 @@ class Declaration:
             context = definition.context_type() if self.context is None else self.context
         except PydanticError as error:
             raise self._error(f"a {definition.context_type.__name__} is needed: context=...") from error
-        if not isinstance(context, definition.context_type):
-            raise self._error(
-                f"task {definition.name!r} takes a {definition.context_type.__name__}, "
-                f"not {type(context).__name__} {str(context)[:80]!r}"
-            )
-        content: dict[str, Any] = json.loads(context.model_dump_json(by_alias=False))
+        try:
+            # In one order in every process: the digest must not change with it.
+            content: dict[str, Any] = in_one_order(context, stored_context(definition, context))
+        except InvalidContext as error:
+            raise self._error(str(error).removesuffix(".")) from error
         return content
 
     @property
@@ -147,7 +151,7 @@ class Declaration:
             return "clocked", {"clocked_time": when}
         if isinstance(when, Solar):
             place = {"latitude": when.latitude, "longitude": when.longitude}
-            return "solar", {"event": when.event, **{name: _degrees(value) for name, value in place.items()}}
+            return "solar", {"event": when.event, **{name: self._degrees(value) for name, value in place.items()}}
         return "interval", self._interval(when)
 
     def _cron(self, text: str) -> dict[str, str]:
@@ -175,19 +179,32 @@ class Declaration:
         for period, length in PERIODS.items():
             if seconds % length == 0:
                 return {"every": int(seconds // length), "period": period}
-        return {"every": round(seconds * 1_000_000), "period": "microseconds"}
+        microseconds = round(seconds * 1_000_000)
+        if microseconds > MAX_COUNT:
+            raise self._error(f"{when!r} has fractions of a second, which an interval above 35 minutes cannot have")
+        return {"every": microseconds, "period": "microseconds"}
+
+    def _degrees(self, value: float) -> Decimal:
+        """Return a coordinate as its column has it: without the digits that a float adds."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not -180 <= value <= 180:
+            raise self._error(f"{value!r} is no coordinate; give degrees from -180 to 180")
+        return Decimal(str(round(value, 6)))
 
     def _check_options(self) -> None:
         if self.misfire not in ("skip", "catch_up"):
             raise self._error(f"misfire={self.misfire!r} must be 'skip' or 'catch_up'")
         if self.repeat is not None and (isinstance(self.repeat, bool) or not isinstance(self.repeat, int)):
             raise self._error(f"repeat={self.repeat!r} must be a number of runs")
-        if self.repeat is not None and self.repeat < 1:
-            raise self._error(f"repeat={self.repeat!r} must be 1 run at least; leave it out for no limit")
+        if self.repeat is not None and not 1 <= self.repeat <= MAX_COUNT:
+            raise self._error(f"repeat={self.repeat!r} must be from 1 to {MAX_COUNT:,} runs; leave it out for no limit")
+        if not isinstance(self.description, str) or not is_storable(self.description):
+            raise self._error(f"description={self.description!r:.80} must be text, without NUL")
         for name in ("start_at", "expires_at", "when"):
             moment = getattr(self, name)
             if isinstance(moment, datetime) and timezone.is_naive(moment) and settings.USE_TZ:
                 raise self._error(f"{name}={moment!r} has no time zone")
+            if isinstance(moment, datetime) and not is_storable_moment(moment):
+                raise self._error(f"{name}={moment!r} is at the edge of the calendar; use years from 2 to 9998")
         if self.start_at and self.expires_at and self.start_at >= self.expires_at:
             raise self._error("it expires before it starts")
         if self.priority is not None:
@@ -198,11 +215,6 @@ class Declaration:
 
     def _error(self, problem: str) -> ScheduleError:
         return ScheduleError(f"Schedule {self.name!r}: {problem}.")
-
-
-def _degrees(value: float) -> Decimal:
-    """Return a coordinate as its column has it: without the digits that a float adds."""
-    return Decimal(str(round(value, 6)))
 
 
 _declarations: dict[str, Declaration] = {}

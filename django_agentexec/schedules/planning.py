@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from datetime import datetime
 
-from django.db import transaction
+from django.db import DataError, InterfaceError, OperationalError, transaction
+from django.db.models import QuerySet
 
 from ..activity.writer import database
 from ..exceptions import ScheduleError
@@ -21,9 +23,27 @@ def refresh(now: datetime) -> None:
     """
     rows = AgentSchedule.objects.using(database())
     rows.filter(enabled=False, next_run_at__isnull=False).update(next_run_at=None, timing="")
-    for schedule in rows.filter(enabled=True).select_related(*TIMERS).defer("context", "metadata"):
-        if _is_outdated(schedule):
-            replan(schedule.pk, now)
+    enabled = rows.filter(enabled=True).select_related(*TIMERS).defer("context", "metadata")
+    try:
+        schedules = list(enabled)
+    except (DataError, ValueError, OverflowError):  # PostgreSQL takes dates that Python cannot read
+        schedules = list(_readable(enabled))
+    for schedule in schedules:
+        try:
+            if _is_outdated(schedule):
+                replan(schedule.pk, now)
+        except (OperationalError, InterfaceError):
+            raise  # the database is unavailable for all of them
+        except Exception:  # of one schedule, which must not stop the others
+            logger.exception("Schedule %s cannot be planned.", schedule)
+
+
+def _readable(schedules: QuerySet[AgentSchedule]) -> Iterator[AgentSchedule]:
+    for pk in schedules.values_list("pk", flat=True):
+        try:
+            yield from schedules.filter(pk=pk)
+        except (DataError, ValueError, OverflowError) as error:
+            logger.error("Schedule %s cannot be read, and does not run: %s", pk, error)
 
 
 def replan(schedule_id: int, now: datetime) -> None:

@@ -87,6 +87,9 @@ class Scheduler(Duty):
                 except (DatabaseError, InterfaceError) as error:
                     logger.warning("Schedule %s has to wait: %s", schedule_id, error)
                     pause = FIRST_PAUSE
+                except Exception:  # of one schedule, which must not stop the others
+                    logger.exception("Schedule %s cannot run, and is tried again later.", schedule_id)
+                    pause = FIRST_PAUSE
                 passed_by.add(schedule_id)
         return pause or self._seconds_to_next(delay)
 

@@ -16,6 +16,7 @@ from django_celery_beat.models import ClockedSchedule, CrontabSchedule, Interval
 
 from ..conf import conf
 from ..exceptions import ScheduleError
+from ..values import is_storable_moment
 from .crontabs import next_in_zone
 
 Timer: TypeAlias = CrontabSchedule | IntervalSchedule | ClockedSchedule | SolarSchedule
@@ -31,20 +32,25 @@ def next_due(timer: Timer, moment: datetime, *, anchor: datetime, zone: ZoneInfo
     `ScheduleError`, with the cause, for what has no due times.
     """
     try:
-        if isinstance(timer, CrontabSchedule):
-            return next_in_zone(timer.schedule, moment, zone or zone_of(timer))
-        if isinstance(timer, IntervalSchedule):
-            return _next_of_interval(_every(timer), moment, anchor)
-        if isinstance(timer, ClockedSchedule):
-            clocked = as_utc(timer.clocked_time)
-            return clocked if clocked > moment else None
-        return _next_of_solar(timer, moment)
+        due = _next(timer, moment, anchor, zone)
+        return due if due is None else as_utc(due)
     except CeleryImproperlyConfigured as error:
         raise ScheduleError("Solar schedules need the package ephem: pip install ephem.") from error
     except ScheduleError:
         raise
     except Exception as error:  # Celery's parser has errors of many kinds
         raise ScheduleError(f"{timer} is never due: {' '.join(str(error).split())}") from error
+
+
+def _next(timer: Timer, moment: datetime, anchor: datetime, zone: ZoneInfo | None) -> datetime | None:
+    if isinstance(timer, CrontabSchedule):
+        return next_in_zone(timer.schedule, moment, zone or zone_of(timer))
+    if isinstance(timer, IntervalSchedule):
+        return _next_of_interval(_every(timer), moment, anchor)
+    if isinstance(timer, ClockedSchedule):
+        clocked = as_utc(timer.clocked_time)
+        return clocked if clocked > moment else None
+    return _next_of_solar(timer, moment)
 
 
 def describe(timer: Timer, zone: ZoneInfo | None) -> str:
@@ -78,7 +84,12 @@ def zone_of(timer: CrontabSchedule) -> ZoneInfo:
 
 
 def as_utc(moment: datetime) -> datetime:
-    """Return a row's time (naive and local where USE_TZ is off) in UTC."""
+    """Return a row's time (naive and local where USE_TZ is off) in UTC.
+
+    Raises `ScheduleError` at the edge of the calendar, where not every zone has a date for it.
+    """
+    if not is_storable_moment(moment):
+        raise ScheduleError(f"{moment} is at the edge of the calendar; use years from 2 to 9998")
     if timezone.is_naive(moment):
         moment = timezone.make_aware(moment, timezone.get_default_timezone())
     return moment.astimezone(UTC)

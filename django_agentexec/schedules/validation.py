@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
@@ -89,6 +91,10 @@ def _check_times(schedule: AgentSchedule, problems: Problems) -> None:
         return
     if not _check("timezone", problems, lambda: schedule.zone):
         return
+    for name in ("start_at", "expires_at"):
+        moment: datetime | None = getattr(schedule, name)
+        if moment and not _check(name, problems, partial(as_utc, moment)):
+            return
     if schedule.start_at and schedule.expires_at and schedule.start_at >= schedule.expires_at:
         problems["expires_at"] = ["It expires before it starts."]
         return

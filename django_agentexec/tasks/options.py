@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from ..exceptions import InvalidOption
 from ..models import Priority
-from ..values import QUEUE_NAME, is_storable
+from ..values import EARLIEST, LATEST, QUEUE_NAME, is_storable, is_storable_moment
 
 MAX_IDEMPOTENCY_KEY = 255  # characters; the column's size
 
@@ -68,6 +68,11 @@ def _stored_time(moment: datetime) -> datetime:
     """Return `moment` as the project's rows hold it: aware, or local and naive where USE_TZ is off."""
     if not isinstance(moment, datetime):
         raise InvalidOption(f"run_after={moment!r} must be an aware datetime.")
+    if not is_storable_moment(moment):
+        raise InvalidOption(
+            f"run_after={moment!r} is at the edge of the calendar: give a time from {EARLIEST.date()} to "
+            f"{LATEST.date()} in UTC."
+        )
     if not settings.USE_TZ:
         return moment if timezone.is_naive(moment) else timezone.make_naive(moment, timezone.get_default_timezone())
     if timezone.is_naive(moment):

@@ -90,6 +90,8 @@ def test_a_schedule_can_be_made(browser: Client) -> None:
         ({"metadata": "[1]"}, "metadata", "a JSON object"),
         ({"queue": "a b"}, "queue", "no queue name"),
         ({"timezone": "Mars"}, "timezone", "valid choice"),
+        ({"start_at_0": "9999-12-31", "start_at_1": "23:59"}, "start_at", "edge of the calendar"),
+        ({"expires_at_0": "0001-01-01", "expires_at_1": "00:00"}, "expires_at", "edge of the calendar"),
         ({"interval": ""}, "__all__", "Choose when it is due"),
     ],
 )

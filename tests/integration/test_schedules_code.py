@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from django.db import IntegrityError
 from django.test import override_settings
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from django_agentexec import TaskDefinition, task
 from django_agentexec.exceptions import AgentExecError, InvalidOption, ScheduleError
@@ -142,7 +142,15 @@ def test_a_crontab_is_in_the_time_zone_of_the_settings(settings: Any) -> None:
         ({"start_at": datetime(2030, 1, 1)}, "has no time zone"),
         ({"when": 60, "timezone": "UTC"}, "only crontabs"),
         ({"timezone": "Mars"}, "no time zone 'Mars'"),
-        ({"repeat": 0}, "at least"),
+        ({"repeat": 0}, "from 1 to"),
+        ({"repeat": 10**10}, "from 1 to"),
+        ({"name": "half \ud83d"}, "name has 1 to 200 characters"),
+        ({"name": "a\x00"}, "name has 1 to 200 characters"),
+        ({"description": "a\x00"}, "must be text"),
+        ({"when": datetime.max.replace(tzinfo=UTC)}, "edge of the calendar"),
+        ({"start_at": datetime.min.replace(tzinfo=UTC)}, "edge of the calendar"),
+        ({"when": 5_000.5}, "fractions of a second"),
+        ({"when": Solar("sunset", float("nan"), 1)}, "no coordinate"),
         ({"misfire": "later"}, "'skip' or 'catch_up'"),
         ({"context": Refresh()}, "takes a Text, not Refresh"),
         ({"task": work}, "a Work is needed"),
@@ -300,3 +308,28 @@ def test_a_starting_scheduler_takes_the_code_over_and_runs_it() -> None:
     one.step()
 
     assert started() == [{"text": "from code"}]
+
+
+class Secrets(BaseModel):
+    token: SecretStr = SecretStr("open sesame")
+
+
+class Words(BaseModel):
+    words: set[str] = {f"word {i}" for i in range(60)}
+
+
+def test_a_context_that_would_change_on_the_way_is_refused() -> None:
+    @task("secrets")
+    def secrets(agent_id: UUID, context: Secrets) -> None: ...
+
+    with pytest.raises(ScheduleError, match=r"Schedule 's': .*at token: a SecretStr is stored as asterisks"):
+        add_schedule("s", secrets, 60)
+
+
+def test_a_set_in_a_context_does_not_count_as_a_change_in_the_next_process() -> None:
+    @task("words")
+    def words(agent_id: UUID, context: Words) -> None: ...
+
+    stored = Declaration(name="s", task=words, when=60).stored_context()["words"]
+
+    assert stored == sorted(stored)  # the order of a set differs in each process

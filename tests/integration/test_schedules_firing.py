@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from unittest.mock import patch
 
 import pytest
@@ -16,6 +16,7 @@ from django_agentexec.exceptions import InvalidContext, QueueUnavailable
 from django_agentexec.models import Activity
 from django_agentexec.queues import get_queue
 from django_agentexec.schedules import firing
+from django_agentexec.schedules import scheduler as scheduler_module
 from django_agentexec.schedules.firing import fire, run_now
 from django_agentexec.schedules.history import prune
 from django_agentexec.schedules.models import AgentSchedule, Misfire, ScheduleRun
@@ -225,6 +226,25 @@ def test_a_validator_that_fails_in_its_own_way_is_one_schedules_trouble(monkeypa
 
     schedule.refresh_from_db()
     assert schedule.last_error == "ZeroDivisionError: division by zero"
+
+
+def test_an_unexpected_error_is_one_schedules_trouble(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    faulty, _ = make_schedule(name="faulty"), make_schedule(name="good")
+    fire = scheduler_module.fire
+
+    def fire_or_fail(schedule_id: int, now: datetime) -> bool:
+        if schedule_id == faulty.pk:
+            raise OverflowError("date value out of range")
+        return fire(schedule_id, now)
+
+    monkeypatch.setattr(scheduler_module, "fire", fire_or_fail)
+
+    scheduler(Clock(NOON + 10 * SECOND)).step()
+
+    assert len(started()) == 1
+    assert f"Schedule {faulty.pk} cannot run" in caplog.text
 
 
 def test_a_database_that_refuses_costs_no_run() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from celery import Celery
@@ -30,6 +31,9 @@ from django_agentexec.worker.duties import Duty
 from tests.schedules import MINUTE, NOON, SECOND, Clock, crontab, interval, make_schedule, runs, scheduler, started
 
 pytestmark = pytest.mark.django_db
+
+AFTER_ALL = datetime(9999, 12, 31, 23, 59, tzinfo=ZoneInfo("America/New_York"))
+BEFORE_ALL = datetime(1, 1, 1, tzinfo=ZoneInfo("Asia/Tokyo"))
 
 
 def problems(**fields: Any) -> dict[str, list[str]]:
@@ -60,6 +64,8 @@ def test_a_sound_schedule_is_clean() -> None:
         ({"queue": "a b"}, "queue", "is no queue name"),
         ({"priority": 5}, "priority", "not a valid choice"),
         ({"start_at": NOON, "expires_at": NOON}, "expires_at", "before it starts"),
+        ({"start_at": AFTER_ALL}, "start_at", "edge of the calendar"),
+        ({"expires_at": BEFORE_ALL}, "expires_at", "edge of the calendar"),
         ({"timezone": "Europe/Berlin"}, "timezone", "Only a crontab"),
         ({"expires_at": NOON}, "interval", "never be due"),
     ],
@@ -338,3 +344,40 @@ def test_the_configuration_is_checked(settings: Any) -> None:
 
     with pytest.raises(SystemCheckError, match="no time zone 'Mars'"):
         call_command("check")
+
+
+def test_a_clocked_time_at_the_edge_of_the_calendar_is_refused() -> None:
+    timer = ClockedSchedule(clocked_time=AFTER_ALL)
+    schedule = AgentSchedule(name="s", task="shout", clocked=timer)
+
+    with pytest.raises(ScheduleError, match="edge of the calendar"):
+        schedule.due_after(NOON)
+
+
+def test_an_interval_that_leaves_the_calendar_is_refused() -> None:
+    timer = IntervalSchedule(every=3_000_000, period="days")
+
+    with pytest.raises(ScheduleError, match=r"edge of the calendar|out of range"):
+        AgentSchedule(name="s", task="shout", interval=timer).due_after(NOON, anchor=NOON)
+
+
+def test_one_that_cannot_be_planned_leaves_the_others_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    faulty, good = make_schedule(name="faulty"), make_schedule(name="good")
+    AgentSchedule.objects.update(timing="", next_run_at=None)
+    planned = AgentSchedule.plan
+
+    def plan(schedule: AgentSchedule, now: datetime) -> None:
+        if schedule.name == "faulty":
+            raise KeyError("no plan")
+        planned(schedule, now)
+
+    monkeypatch.setattr(AgentSchedule, "plan", plan)
+
+    refresh(NOON)
+
+    faulty.refresh_from_db()
+    good.refresh_from_db()
+    assert (faulty.next_run_at, good.next_run_at is None) == (None, False)
+    assert "Schedule faulty cannot be planned" in caplog.text

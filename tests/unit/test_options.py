@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.test import override_settings
@@ -79,6 +80,10 @@ BAD_TIMES = [
     (True, None),
     ("5", None),
     (5, NEW_YEAR),
+    (None, datetime(9999, 12, 31, 23, 59, tzinfo=ZoneInfo("America/New_York"))),
+    (None, datetime(1, 1, 1, tzinfo=ZoneInfo("Asia/Tokyo"))),
+    (None, datetime.max.replace(tzinfo=UTC)),
+    (None, datetime.min.replace(tzinfo=UTC)),
     (None, NEW_YEAR.replace(tzinfo=None)),
     (None, date(2027, 1, 1)),
     (None, "2027-01-01T00:00:00Z"),
