@@ -43,26 +43,43 @@ def _impossible_values() -> list[CheckMessage]:
 
 @register("agentexec")
 def check_templates(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Refuse queue names and a status URL that would fail at the first enqueue."""
+    """Refuse queue names and templates of text that would fail at their first use."""
     if _impossible_values():
         return []  # told by `check_settings`
-    queues, url = conf.QUEUES, conf.STATUS_URL
-    messages: list[CheckMessage] = []
-    if not queues or not all(isinstance(name, str) and QUEUE_NAME.fullmatch(name) for name in queues):
-        messages.append(
-            Error(
-                f"AGENTEXEC['QUEUES'] is {queues!r}, but must name one queue at least.",
-                hint="A name has 1 to 100 letters, digits, '_', '.' and '-'.",
-                id="agentexec.E006",
-            )
+    return [*_queue_names(conf.QUEUES), *_templates()]
+
+
+def _queue_names(queues: list[Any]) -> list[CheckMessage]:
+    if not queues:
+        hint = "Without one, activities could wait nowhere: write ['default'], or leave the setting out."
+        return [
+            Error("AGENTEXEC['QUEUES'] is empty, but must name at least one queue.", hint=hint, id="agentexec.E006")
+        ]
+    return [
+        Error(
+            f"AGENTEXEC['QUEUES'] names {name!r}, which cannot be the name of a queue.",
+            hint="A name has 1 to 100 letters, digits, '_', '.' and '-'.",
+            id="agentexec.E006",
         )
-    try:
-        url.format(agent_id="")
-    except (LookupError, ValueError, AttributeError) as error:
+        for name in queues
+        if not (isinstance(name, str) and QUEUE_NAME.fullmatch(name))
+    ]
+
+
+def _templates() -> list[CheckMessage]:
+    messages: list[CheckMessage] = []
+    for setting in conf:
+        value = getattr(conf, setting.name)
+        if setting.name.startswith("ACTIVITY_MESSAGE_") and not value.strip():
+            text = f"AGENTEXEC[{setting.name!r}] is empty, but must have text."
+            messages.append(Error(text, hint="Leave it out for the default.", id="agentexec.E007"))
+        if setting.placeholders is None or not (problem := setting.template_problem()):
+            continue
+        places = " and ".join(f"{{{name}}}" for name in setting.placeholders)
         messages.append(
             Error(
-                f"AGENTEXEC['STATUS_URL'] is {url!r}, which cannot be filled in: {type(error).__name__}: {error}.",
-                hint="It may hold one place: {agent_id}.",
+                f"AGENTEXEC[{setting.name!r}] is {value!r}, which cannot be filled in: {problem}.",
+                hint=f"It may hold {places}; write other braces twice.",
                 id="agentexec.E007",
             )
         )

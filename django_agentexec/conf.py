@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
 
@@ -17,22 +18,34 @@ from django.utils.functional import Promise
 
 T = TypeVar("T")
 
+# What a column of the database, and what a timer can hold: 31 years.
+_LARGEST: Mapping[type, int] = {int: 2_147_483_647, float: 1_000_000_000}
+
 
 class Setting(Generic[T]):
     """One key of `settings.AGENTEXEC`.
 
-    `minimum` is inclusive. A value of another type than the default's, or none of the `choices`, raises
-    `ImproperlyConfigured` on access; an integer is accepted where a float is expected, and a lazy
-    translation where text is.
+    `minimum` is inclusive. A value of another type than the default's, none of the `choices`, or text that does not
+    match `pattern` raises `ImproperlyConfigured` on access; an integer is accepted where a float is expected, and a
+    lazy translation where text is. `placeholders` are the fields of a template, with an example of each.
     """
 
     def __init__(
-        self, default: T, help: str, *, minimum: float | None = None, choices: Sequence[T] | None = None
+        self,
+        default: T,
+        help: str,
+        *,
+        minimum: float | None = None,
+        choices: Sequence[T] | None = None,
+        pattern: str | None = None,
+        placeholders: Mapping[str, object] | None = None,
     ) -> None:
         self.default = default
         self.help = help
         self.minimum = minimum
         self.choices = choices
+        self.pattern = pattern
+        self.placeholders = placeholders
         self.name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -64,11 +77,25 @@ class Setting(Generic[T]):
         if isinstance(value, float) and not math.isfinite(value):
             raise ImproperlyConfigured(f"AGENTEXEC[{self.name!r}] is {value!r}, but must be a finite number.")
         if self.choices is not None and value not in self.choices:
-            known = ", ".join(repr(choice) for choice in self.choices)
+            known = ", ".join(str(choice) or "''" for choice in self.choices)
             raise ImproperlyConfigured(f"AGENTEXEC[{self.name!r}] is {value!r}, but must be one of {known}.")
         if self.minimum is not None and value < self.minimum:  # type: ignore[operator]  # numbers only
             raise ImproperlyConfigured(f"AGENTEXEC[{self.name!r}] is {value!r}, but must be at least {self.minimum}.")
+        largest = _LARGEST.get(expected)
+        if largest is not None and value > largest:  # type: ignore[operator]  # as above
+            raise ImproperlyConfigured(f"AGENTEXEC[{self.name!r}] is {value!r:.50}, but must be at most {largest:,}.")
+        if self.pattern is not None and not re.fullmatch(self.pattern, str(value)):
+            raise ImproperlyConfigured(f"AGENTEXEC[{self.name!r}] is {value!r}, but must match {self.pattern!r}.")
         return value
+
+    def template_problem(self) -> str:
+        """Return why the template that is configured cannot be filled in, or "" if it can."""
+        template = getattr(conf, self.name)
+        try:
+            template.format(**(self.placeholders or {}))
+        except (LookupError, ValueError, AttributeError, TypeError) as error:
+            return f"{type(error).__name__}: {error}"
+        return ""
 
 
 def user_settings() -> dict[str, Any]:
@@ -85,7 +112,12 @@ class Settings:
     QUEUE_BACKEND = Setting(
         "django_agentexec.queues.redis.RedisQueue", "Dotted path of the queue backend (`queues.base.Queue`)."
     )
-    KEY_PREFIX = Setting("agentexec", "Prefix of every Redis key and channel; one per project on a shared server.")
+    KEY_PREFIX = Setting(
+        "agentexec",
+        "Prefix of every Redis key and channel; one per project on a shared server.",
+        # Braces delimit the part of a key by which a cluster places it.
+        pattern=r"[^\s{}\x00-\x1f]{1,100}",
+    )
     REDIS_TIMEOUT = Setting(5.0, "Seconds a Redis command may take before it counts as failed.", minimum=0.05)
     EMBEDDED = Setting(False, "Start the Valkey server of the `embedded` extra instead of using CACHES.")
     EMBEDDED_DIR = Setting("", "Folder of the embedded server; `.agentexec` beside manage.py unless set.")
@@ -110,7 +142,11 @@ class Settings:
     TIMEOUT = Setting(0.0, "Seconds per attempt unless the task says otherwise; 0 is no limit.", minimum=0)
     MAX_CONTEXT_BYTES = Setting(1_000_000, "Largest context, as JSON, that can be enqueued.", minimum=2)
     MAX_RESULT_BYTES = Setting(10_000_000, "Largest result, as JSON, that can be stored.", minimum=2)
-    STATUS_URL = Setting("/agents/activities/{agent_id}/", "Path of an activity where the REST API is not mounted.")
+    STATUS_URL = Setting(
+        "/agents/activities/{agent_id}/",
+        "Path of an activity where the REST API is not mounted.",
+        placeholders={"agent_id": ""},
+    )
     SOCKET_URL = Setting("/ws/agents/activities/", "Path of the live feed's websocket, for the admin; empty: it polls.")
 
     POLICY = Setting(
@@ -128,20 +164,34 @@ class Settings:
     ACTIVITY_MESSAGE_CREATE = Setting("Waiting to start.", "Log message of a new activity.")
     ACTIVITY_MESSAGE_STARTED = Setting("Task started.", "Log message when an attempt starts.")
     ACTIVITY_MESSAGE_PARKED = Setting(
-        "Waiting for {activities}.", "Log message of an activity that waits for others, without a slot."
+        "Waiting for {activities}.",
+        "Log message of an activity that waits for others, without a slot.",
+        placeholders={"activities": "2 activities", "count": 2},
     )
     ACTIVITY_MESSAGE_WOKEN = Setting(
         "What it waited for has ended.", "Log message when an activity that waited is queued again."
     )
     ACTIVITY_MESSAGE_RESUMED = Setting("Task goes on.", "Log message when an activity that waited goes on.")
-    ACTIVITY_MESSAGE_STEP = Setting("Step {number} of {count}: {step}", "Log message when a pipeline's step begins.")
+    ACTIVITY_MESSAGE_STEP = Setting(
+        "Step {number} of {count}: {step}",
+        "Log message when a pipeline's step begins.",
+        placeholders={"number": 1, "count": 2, "step": "analysis"},
+    )
     ACTIVITY_MESSAGE_STEP_RETRY = Setting(
-        "Step {step} failed: {error}. Next try in {delay}.", "Log message of a step that will be repeated."
+        "Step {step} failed: {error}. Next try in {delay}.",
+        "Log message of a step that will be repeated.",
+        placeholders={"step": "analysis", "error": "ValueError: no", "delay": "1.0 s"},
     )
     ACTIVITY_MESSAGE_COMPLETE = Setting("Task completed successfully.", "Log message of a completed activity.")
-    ACTIVITY_MESSAGE_ERROR = Setting("Task failed with error: {error}", "Log message of a failed activity.")
+    ACTIVITY_MESSAGE_ERROR = Setting(
+        "Task failed with error: {error}",
+        "Log message of a failed activity.",
+        placeholders={"error": "ValueError: no"},
+    )
     ACTIVITY_MESSAGE_RETRY = Setting(
-        "Attempt {attempt} failed: {error}. Next attempt in {delay}.", "Log message when an attempt will be repeated."
+        "Attempt {attempt} failed: {error}. Next attempt in {delay}.",
+        "Log message when an attempt will be repeated.",
+        placeholders={"attempt": 1, "error": "ValueError: no", "delay": "1.0 s"},
     )
     ACTIVITY_MESSAGE_CANCELED = Setting("Task canceled.", "Log message of a canceled activity.")
     ACTIVITY_MESSAGE_REQUEUED = Setting("Task queued again.", "Log message of a manual retry.")
@@ -158,7 +208,11 @@ class Settings:
     )
     SCHEDULER_KEEP_RUNS = Setting(1_000, "Runs of one schedule that its history keeps.", minimum=1)
 
-    RUNNER_LOG = Setting("steps", "What a runner logs by itself: `none`, `agents`, `steps` (agents, tools, handoffs).")
+    RUNNER_LOG = Setting(
+        "steps",
+        "What a runner logs by itself: `none`, `agents`, `steps` (agents, tools, handoffs).",
+        choices=("none", "agents", "steps"),
+    )
     TRACING_API_KEY = Setting("", "Key for the agents SDK's trace export; without one, nothing is exported.")
 
     def __iter__(self) -> Iterator[Setting[Any]]:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from django.utils.functional import Promise
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 
@@ -22,6 +23,7 @@ from .exceptions import ActivityNotFound, InvalidOption, ResultError
 # A day from the edges of the calendar, beyond which dates of some time zones cannot be expressed.
 EARLIEST, LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 MAX_COUNT = 2_147_483_647  # the largest number of an integer column
+MAX_SECONDS = 1_000_000_000  # 31 years: longer than any timer is meant to run
 MAX_NAME = 200  # characters of a task's name; the column's size
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 LONGEST_ERROR = 2_000  # characters of an error's one-line text
@@ -103,6 +105,16 @@ def checked_usage(usage: Mapping[str, int]) -> dict[str, int]:
         if not is_storable(name):
             raise InvalidOption(f"Usage {name!r} has a name that no database can hold.")
     return dict(usage)
+
+
+def checked_message(message: object) -> str:
+    """Return a status message; raise `InvalidOption` for what is no text, or has nothing to read."""
+    if not isinstance(message, str | Promise):
+        raise InvalidOption(f"A status message is text, but this is {reprlib.repr(message)}.")
+    text = str(message)
+    if not text.strip():
+        raise InvalidOption("A status message needs text: say what is being done.")
+    return text
 
 
 def checked_percentage(value: float | None) -> int | None:

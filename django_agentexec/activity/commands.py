@@ -19,7 +19,16 @@ from ..conf import conf
 from ..exceptions import InvalidOption, ResultError
 from ..ids import uuid7
 from ..models import Activity
-from ..values import MAX_NAME, checked_id, checked_metadata, checked_percentage, checked_usage, is_storable, json_result
+from ..values import (
+    MAX_NAME,
+    checked_id,
+    checked_message,
+    checked_metadata,
+    checked_percentage,
+    checked_usage,
+    is_storable,
+    json_result,
+)
 from .current import current_attempt, write_and_wait
 from .dispatch import push_on_commit, stop_on_commit
 from .operations import (
@@ -56,6 +65,7 @@ def create(
         content = json_result(context or {})
     except ResultError as error:
         raise InvalidOption(f"The context of {agent_type!r} cannot be stored: {error}") from error
+    text = "" if message is None else checked_message(message)
     activity = Activity(
         agent_id=agent_id or uuid7(),
         agent_type=agent_type,
@@ -63,15 +73,16 @@ def create(
         metadata=checked_metadata(metadata),
         queue="",
     )
-    insert([activity], message or conf.ACTIVITY_MESSAGE_CREATE)
+    insert([activity], conf.ACTIVITY_MESSAGE_CREATE if message is None else text)
     return activity.agent_id
 
 
 def update(agent_id: UUID, message: str, percentage: float | None = None) -> None:
-    """Log `message`, and set the progress if a percentage (0 to 100) is given.
+    """Log `message`, and set the progress if a percentage (0 to 100) is given; it may be lower than before.
 
-    Raises `InvalidOption` for an impossible percentage, `InvalidTransition` if the activity has ended or
-    waits in a queue, `StaleAttempt` if the calling attempt does not own it any more, `ActivityNotFound`.
+    Raises `InvalidOption` for an impossible percentage, an empty message or one that is no text, `InvalidTransition`
+    if the activity has ended or waits in a queue, `StaleAttempt` if the calling attempt does not own it any more,
+    `ActivityNotFound`.
     """
     _write(_progress(agent_id, message, percentage))
 
@@ -96,7 +107,7 @@ def complete(agent_id: UUID, message: str | None = None, *, result: Any = None) 
 
     `result` may be what JSON holds, or a Pydantic model; anything else raises `ResultError`.
     """
-    _end(Complete(agent_id=checked_id(agent_id), message=message, result=json_result(result)))
+    _end(Complete(agent_id=checked_id(agent_id), message=_optional(message), result=json_result(result)))
 
 
 def error(agent_id: UUID, message: str, *, traceback: str = "") -> None:
@@ -109,7 +120,7 @@ def cancel(agent_id: UUID, message: str | None = None) -> None:
 
     Raises `InvalidTransition` if it has ended already, `ActivityNotFound`.
     """
-    _end(Cancel(agent_id=checked_id(agent_id), message=message))
+    _end(Cancel(agent_id=checked_id(agent_id), message=_optional(message)))
 
 
 def retry(agent_id: UUID, *, from_step: str | None = None, from_scratch: bool = False) -> None:
@@ -134,8 +145,15 @@ def retry(agent_id: UUID, *, from_step: str | None = None, from_scratch: bool = 
 def _progress(agent_id: UUID, message: str, percentage: float | None) -> Progress:
     agent_id = checked_id(agent_id)
     return Progress(
-        agent_id=agent_id, message=message, percentage=checked_percentage(percentage), fence=_fence(agent_id)
+        agent_id=agent_id,
+        message=checked_message(message),
+        percentage=checked_percentage(percentage),
+        fence=_fence(agent_id),
     )
+
+
+def _optional(message: str | None) -> str | None:
+    return None if message is None else checked_message(message)
 
 
 def _usage(agent_id: UUID, usage: Mapping[str, int]) -> AddUsage:

@@ -18,6 +18,7 @@ from ..comparison import Comparison
 from ..conf import conf
 from ..exceptions import PipelineChanged, ResultError, TaskDefinitionError
 from ..roundtrip import NotStorable, Store, described, dump_plainly, dump_with
+from ..values import MAX_COUNT, MAX_SECONDS
 from .flow import covers, tuple_parts, type_name
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,11 +58,11 @@ def step(
 
     if isinstance(order, bool) or not isinstance(order, (int, float)) or not math.isfinite(order):
         raise TaskDefinitionError(f"A step needs its place: @step(0, 'research'), not @step({order!r}).")
-    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-        raise refuse("retries", retries, "a whole number from 0")
+    if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= MAX_COUNT:
+        raise refuse("retries", retries, f"a whole number from 0 to {MAX_COUNT:,}")
     is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-    if timeout is not None and not (is_number and 0 < timeout < math.inf):
-        raise refuse("timeout", timeout, "positive seconds")
+    if timeout is not None and not (is_number and 0 < timeout <= MAX_SECONDS):
+        raise refuse("timeout", timeout, f"positive seconds, at most {MAX_SECONDS:,}")
     if backoff is not None and not callable(backoff):
         raise refuse("backoff", backoff, "a function of the retry's number and the exception")
     options = StepOptions(order, description, retries, backoff or Backoff(), timeout)

@@ -24,7 +24,7 @@ from ..exceptions import (
 )
 from ..models import Priority
 from ..roundtrip import NotStorable, Store, described, dump_with
-from ..values import MAX_NAME, is_storable
+from ..values import MAX_COUNT, MAX_NAME, MAX_SECONDS, is_storable
 from .lock_keys import check_lock_key, evaluate_lock_key
 from .signature import read_signature
 
@@ -100,10 +100,14 @@ class TaskDefinition(Generic[P, R]):
                 f"A task's name has 1 to {MAX_NAME} printable characters, but this is {self.name!r}."
             )
         retries, timeout = self._max_retries, self._timeout
-        if retries is not None and (not isinstance(retries, int) or isinstance(retries, bool) or retries < 0):
-            raise TaskDefinitionError(f"Task {self.name!r}: max_retries={retries!r} must be a whole number from 0.")
-        if timeout is not None and not (_is_number(timeout) and 0 < timeout < math.inf):
-            raise TaskDefinitionError(f"Task {self.name!r}: timeout={timeout!r} must be positive seconds.")
+        if retries is not None and not (_is_number(retries, int) and 0 <= retries <= MAX_COUNT):
+            raise TaskDefinitionError(
+                f"Task {self.name!r}: max_retries={retries!r:.50} must be a whole number from 0 to {MAX_COUNT:,}."
+            )
+        if timeout is not None and not (_is_number(timeout) and 0 < timeout <= MAX_SECONDS):
+            raise TaskDefinitionError(
+                f"Task {self.name!r}: timeout={timeout!r} must be positive seconds, at most {MAX_SECONDS:,}."
+            )
         if not callable(self.backoff):
             raise TaskDefinitionError(
                 f"Task {self.name!r}: backoff={self.backoff!r} must be a function of the retry's number and the "
@@ -251,8 +255,8 @@ def bounded_delay(backoff: Delay, error: BaseException, retry: int) -> float:
     return 0.0 if math.isnan(delay) else min(max(0.0, delay), LONGEST_DELAY)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _is_number(value: object, *kinds: type) -> bool:
+    return isinstance(value, kinds or (int, float)) and not isinstance(value, bool)
 
 
 def _exceptions(name: str, option: str, kinds: object) -> tuple[type[BaseException], ...]:

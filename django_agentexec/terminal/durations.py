@@ -7,7 +7,7 @@ import re
 from datetime import timedelta
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_FORM = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+_FORM = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhdw])")
 
 
 def duration(text: str) -> timedelta:

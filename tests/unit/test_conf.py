@@ -54,6 +54,13 @@ IMPOSSIBLE = [
     ("QUEUES", "default"),
     ("KEY_PREFIX", b"a"),
     ("START_METHOD", "fork"),
+    ("KEY_PREFIX", ""),
+    ("KEY_PREFIX", "a b"),
+    ("KEY_PREFIX", "{a}"),
+    ("RUNNER_LOG", "all"),
+    ("MAX_RETRIES", 10**10),
+    ("TIMEOUT", 1e300),
+    ("LEASE", 10**12),
 ]
 
 
@@ -134,6 +141,35 @@ def test_the_embedded_server_in_development() -> None:
 def test_queues_without_a_name(queues: Any) -> None:
     with override_settings(AGENTEXEC={"QUEUES": queues}):
         assert identifiers() == ["agentexec.E006"]
+
+
+def test_a_queue_name_that_is_none_is_named() -> None:
+    with override_settings(AGENTEXEC={"QUEUES": ["default", "a b"]}):
+        (message,) = checks.check_templates(None)
+
+    assert str(message.msg) == "AGENTEXEC['QUEUES'] names 'a b', which cannot be the name of a queue."
+
+
+@pytest.mark.parametrize(
+    ("name", "template", "is_right"),
+    [
+        ("ACTIVITY_MESSAGE_ERROR", "x {nope}", False),
+        ("ACTIVITY_MESSAGE_ERROR", "x {", False),
+        ("ACTIVITY_MESSAGE_ERROR", "x {}", False),
+        ("ACTIVITY_MESSAGE_ERROR", "failed: {error} {{see the log}}", True),
+        ("ACTIVITY_MESSAGE_RETRY", "{attempt:03d} {error!r} {delay}", True),
+        ("ACTIVITY_MESSAGE_STEP", "{number:d} of {count}: {title}", False),
+        ("ACTIVITY_MESSAGE_CREATE", "{is not filled in}", True),
+        ("ACTIVITY_MESSAGE_STARTED", " ", False),
+    ],
+)
+def test_a_message_that_cannot_be_filled_in_is_refused(name: str, template: str, is_right: bool) -> None:
+    with override_settings(AGENTEXEC={name: template}):
+        assert identifiers() == ([] if is_right else ["agentexec.E007"])
+
+
+def test_the_default_messages_can_be_filled_in() -> None:
+    assert [setting.name for setting in conf if setting.template_problem() and setting.placeholders is not None] == []
 
 
 @pytest.mark.parametrize("url", ["/{id}/", "/{", "/{0}/", "/{agent_id.nope}/"])

@@ -138,7 +138,15 @@ def test_a_generator_is_no_step() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"retries": -1}, {"retries": True}, {"timeout": 0}, {"timeout": "1"}, {"backoff": 5}],
+    [
+        {"retries": -1},
+        {"retries": True},
+        {"retries": 10**10},
+        {"timeout": 1e300},
+        {"timeout": 0},
+        {"timeout": "1"},
+        {"backoff": 5},
+    ],
     ids=str,
 )
 def test_impossible_options_are_refused(options: dict[str, Any]) -> None:

@@ -153,6 +153,8 @@ BAD_OPTIONS: list[dict[str, Any]] = [
     {"max_retries": -1},
     {"max_retries": "3"},
     {"max_retries": True},
+    {"max_retries": 10**10},
+    {"timeout": 1e300},
     {"timeout": 0},
     {"timeout": -1.0},
     {"timeout": "10"},

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from django_agentexec.exceptions import ActivityNotFound, InvalidOption, ResultError
 from django_agentexec.values import (
     checked_id,
+    checked_message,
     checked_metadata,
     checked_percentage,
     checked_usage,
@@ -33,6 +34,18 @@ def test_a_percentage_is_stored_as_a_whole_number(value: float | None, stored: i
 def test_an_impossible_percentage_is_refused(value: Any) -> None:
     with pytest.raises(InvalidOption, match="give a number from 0 to 100"):
         checked_percentage(value)
+
+
+@pytest.mark.parametrize(
+    "message", [None, 5, b"text", ["text"], ValueError("why"), "", " \n", gettext_lazy("")], ids=repr
+)
+def test_a_status_message_needs_text(message: Any) -> None:
+    with pytest.raises(InvalidOption, match="A status message"):
+        checked_message(message)
+
+
+def test_a_status_message_may_be_a_lazy_translation() -> None:
+    assert checked_message(gettext_lazy("Waiting")) == "Waiting"
 
 
 @pytest.mark.parametrize(
