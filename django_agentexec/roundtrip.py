@@ -59,7 +59,7 @@ class Store:
         if self.plain_form == "changed" or (self.plain_form == "unreadable" and changed is None):
             with suppress(NotStorable):
                 return self._checked(value, dump_plainly)
-        raise changed or NotStorable(f"{refusals[0]}{_hint(value)}")
+        raise changed or NotStorable(f"{refusals[0]}{'' if 'JSON' in str(refusals[0]) else _hint(value)}")
 
     def _dumps(self) -> list[Callable[[Any], str]]:
         usual, inputs = (lambda value: self.dump(value, False)), (lambda value: self.dump(value, True))

@@ -16,6 +16,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from pydantic import BaseModel, PlainSerializer, PlainValidator
 
+from ..comparison import Comparison
 from ..exceptions import InvalidContext, InvalidOption
 from ..tasks.attempt import Attempt
 from ..tasks.definition import RESULT_COMPARISON, EnqueueOptions, TaskDefinition
@@ -136,7 +137,7 @@ def chord(
             f"Task {definition.name!r} takes a {definition.context_type.__name__}, but the callback of a chord gets "
             f"the results in a field {RESULTS!r}: give its context one, a list."
         )
-    given = json_result(dict(fields or {}))
+    given = _stored_fields(definition, dict(fields or {}))
     context = ChordContext(calls=[_stored(call) for call in calls], callback=definition.name, fields=given)
     return enqueue("agentexec.chord", context, **options)
 
@@ -187,6 +188,21 @@ async def _results(calls: Sequence[StoredCall], attempt: Attempt) -> list[Return
         handles |= dict(zip(numbers, children, strict=True))
     values = await attempt.agather(*(handles[number] for number in range(len(calls))))
     return [Returned(call.task, value) for call, value in zip(calls, values, strict=True)]
+
+
+def _stored_fields(definition: TaskDefinition[..., Any], fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields of a callback's context as JSON; raise `InvalidOption` if it would load other values."""
+    content: dict[str, Any] = json_result(fields)
+    try:
+        expected = definition.context_type.model_validate({**fields, RESULTS: []}, by_alias=True, by_name=True)
+        loaded = definition.load_context(json.dumps({**content, RESULTS: []}))
+    except Exception:  # noqa: BLE001  # such as results that must not be empty: told when the callback is spawned
+        return content
+    if difference := Comparison().first_difference(expected, loaded):
+        raise InvalidOption(
+            f"The fields of a chord's callback {definition.name!r} would reach it with another value at {difference}."
+        )
+    return content
 
 
 def _stored(call: Call) -> StoredCall:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 from uuid import UUID
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from django_agentexec import TaskFailed, activity, chain, chord, get_result, group, task
 from django_agentexec.exceptions import AgentExecError, InvalidContext, InvalidOption, UnknownTask
@@ -93,6 +94,36 @@ def test_the_callback_of_a_chord_gets_the_results() -> None:
 
     assert get_result(handle, timeout=0) == Report(text="All: a b c")
     assert RUNS == ["a", "b", "c", "summarize"]
+
+
+class Letter(Summary):
+    token: SecretStr = SecretStr("")
+    day: date = date(2026, 1, 1)
+
+
+def test_fields_of_a_callback_are_refused_where_they_would_change_on_the_way() -> None:
+    @task("write_letter")
+    def write_letter(agent_id: UUID, context: Letter) -> str:
+        return context.day.isoformat()
+
+    calls = [("research", Name(name="a"))]
+    with pytest.raises(InvalidOption, match="at token: a SecretStr is stored as asterisks"):
+        chord(calls, write_letter, fields={"token": SecretStr("open sesame")})
+    handle = chord(calls, write_letter, fields={"day": date(2026, 5, 4)})
+    drain()
+
+    assert get_result(handle, timeout=0) == "2026-05-04"
+
+
+def test_members_of_a_group_may_return_what_json_writes_in_another_form() -> None:
+    @task("words", max_retries=0)
+    def words(agent_id: UUID, context: Name) -> set[str]:
+        return {context.name, "word"}
+
+    handle = group((words, Name(name="a")), (words, Name(name="b")))
+    drain()
+
+    assert get_result(handle, timeout=0) == [{"a", "word"}, {"b", "word"}]
 
 
 def test_a_chord_whose_calls_fail_does_not_call_back() -> None:
