@@ -110,6 +110,11 @@ class Settings:
     TIMEOUT = Setting(0.0, "Seconds per attempt unless the task says otherwise; 0 is no limit.", minimum=0)
     MAX_CONTEXT_BYTES = Setting(1_000_000, "Largest context, as JSON, that can be enqueued.", minimum=2)
     MAX_RESULT_BYTES = Setting(10_000_000, "Largest result, as JSON, that can be stored.", minimum=2)
+    LOCK_TIMEOUT = Setting(
+        5.0,
+        "Seconds that `cancel`, `retry` and `update` wait for a row that another transaction has locked.",
+        minimum=0.1,
+    )
     STATUS_URL = Setting("/agents/activities/{agent_id}/", "Path of an activity where the REST API is not mounted.")
     SOCKET_URL = Setting("/ws/agents/activities/", "Path of the live feed's websocket, for the admin; empty: it polls.")
 

@@ -11,12 +11,12 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.db import transaction
 
-from ..exceptions import ActivityNotFound
+from ..exceptions import ActivityLocked, ActivityNotFound, InvalidTransition
 from ..models import Activity, ActivityQuerySet
 from ..values import checked_metadata
 from .dispatch import push_on_commit, stop_on_commit
 from .operations import Cancel, Operation, Retry
-from .writer import apply, database
+from .writer import apply_to_unlocked, database
 
 BATCH = 500  # rows that are locked together: some 50 ms
 
@@ -54,16 +54,21 @@ def _change(
     outcome = BulkOutcome()
     for ids in _batches(activities):
         with transaction.atomic(using=database()):
-            applied = apply([operation(agent_id) for agent_id in ids])
+            applied = apply_to_unlocked([operation(agent_id) for agent_id in ids])
             changed = [row for row in applied if isinstance(row, Activity)]
             dispatch(changed)
         outcome.done.extend(activity.agent_id for activity in changed)
-        outcome.refused.update(
-            "gone" if isinstance(row, ActivityNotFound) else row.reason
-            for row in applied
-            if not isinstance(row, Activity)
-        )
+        outcome.refused.update(_reason(refusal) for refusal in applied if not isinstance(refusal, Activity))
     return outcome
+
+
+def _reason(refusal: InvalidTransition | ActivityNotFound | ActivityLocked) -> str:
+    match refusal:
+        case ActivityNotFound():
+            return "gone"
+        case ActivityLocked():
+            return "locked by another transaction"
+    return refusal.reason
 
 
 def _batches(activities: ActivityQuerySet) -> Iterator[Sequence[UUID]]:
