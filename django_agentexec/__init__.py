@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from . import activity
     from .backoff import Backoff
     from .exceptions import (
+        ActivityLocked,
         ActivityNotFound,
         AgentExecError,
         InvalidContext,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .results import agather, aget_result, gather, get_result
     from .runners.base import BaseAgentRunner
     from .runners.openai import OpenAIRunner
+    from .signals import activities_changed, activity_changed, activity_ended
     from .tasks import ActivityHandle, Attempt, TaskDefinition, aenqueue, aenqueue_many, enqueue, enqueue_many, task
     from .tracker import Tracker
 
@@ -37,6 +39,7 @@ _HOMES = {
     "activity": ["activity"],
     "backoff": ["Backoff"],
     "exceptions": [
+        "ActivityLocked",
         "ActivityNotFound",
         "AgentExecError",
         "InvalidContext",
@@ -53,6 +56,7 @@ _HOMES = {
     "results": ["agather", "aget_result", "gather", "get_result"],
     "runners.base": ["BaseAgentRunner"],
     "runners.openai": ["OpenAIRunner"],
+    "signals": ["activities_changed", "activity_changed", "activity_ended"],
     "tasks": [
         "ActivityHandle",
         "Attempt",
@@ -69,6 +73,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ActivityHandle",
+    "ActivityLocked",
     "ActivityNotFound",
     "AgentExecError",
     "Attempt",
@@ -90,7 +95,10 @@ __all__ = [
     "UnknownTask",
     "achain",
     "achord",
+    "activities_changed",
     "activity",
+    "activity_changed",
+    "activity_ended",
     "aenqueue",
     "aenqueue_many",
     "agather",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -62,7 +63,7 @@ LARGEST_BATCH = 500  # rows of one transaction: it should hold its locks for mil
 FIRST_PAUSE = 0.05  # seconds between two tries while the database is away, doubled up to the longest
 LONGEST_PAUSE = 2.0
 MOST_REFUSALS = 5  # tries of a write that fails although the database answers
-AFTERMATH = 1.5  # seconds at the end for signals and follow-ups of the last commits, each
+AFTERMATH = 1.5  # seconds at the end for signals and follow-ups of the last commits, together
 
 
 class Recorder:
@@ -106,13 +107,14 @@ class Recorder:
 
     def stop(self, timeout: float) -> bool:
         """Write what was handed in, then end; False if that took longer than `timeout` seconds."""
+        deadline = time.monotonic() + timeout + AFTERMATH
         self._writes.put(None)
         if self._thread is None:
             return True
         self._thread.join(timeout)
         self._giving_up.set()
         for thread in (self._follow_ups, self._announcer):
-            if not thread.stop(AFTERMATH):
+            if not thread.stop(max(0.0, deadline - time.monotonic())):
                 logger.warning("The worker ends without waiting for its thread %s any longer.", thread.name)
         return not self._thread.is_alive()
 
