@@ -30,6 +30,7 @@ from ..tasks.definition import TaskDefinition
 from ..tasks.registry import registry
 from ..values import one_line, storable_json
 from .calls import Calls
+from .isolation import isolated_error_tracker
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,10 @@ class Execution:
 
     async def run(self) -> OwnedOperation | None:
         """Run the handler to its end, and return the operation to write. Raises nothing of the handler's."""
+        with isolated_error_tracker():
+            return await self._run()
+
+    async def _run(self) -> OwnedOperation | None:
         try:
             definition = registry.get(self.activity.agent_type)
         except Exception as error:  # noqa: BLE001  # unknown, or a module of tasks that cannot be imported
