@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ class Execution:
         self._told: set[Stop] = set()
         self._handler: asyncio.Task[Any] | None = None
         self.task: asyncio.Task[None] | None = None
+        self.began = time.monotonic()
 
     def stop(self, reason: Stop) -> None:
         """Stop the handler: an async one gets a `CancelledError`, a sync one sees `attempt.canceled`.

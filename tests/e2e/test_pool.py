@@ -256,3 +256,15 @@ def test_changed_code_starts_the_pool_anew(journal: Journal) -> None:
         handle = work.enqueue(Work(journal=journal.path, name="a"))
         assert get_result(handle, timeout=30) == "a"
         assert process.stop() == 0
+
+
+def test_a_healthy_pool_logs_its_readiness_and_each_start_and_end(journal: Journal) -> None:
+    with pool("--workers", "1", "-v1") as process:
+        until(lambda: "is ready" in process.output, "a worker")
+        handle = work.enqueue(Work(journal=journal.path, name="a"))
+        get_result(handle)
+        until(lambda: f"Finished work {handle.agent_id}: complete after" in process.output, "the log of the end")
+        output = process.output
+
+    assert f"Started work {handle.agent_id}." in output
+    assert "DEBUG" not in output
