@@ -21,6 +21,7 @@ from uuid import UUID
 
 from ..activity.operations import Fail, GiveUp, OwnedOperation, Release, Start
 from ..activity.parking import Park
+from ..activity.writer import database
 from ..conf import conf
 from ..exceptions import ActivityNotFound, InvalidTransition, StaleAttempt
 from ..models import Activity, Status
@@ -358,7 +359,7 @@ class Worker:
 
 
 def _active_rows() -> Rows:
-    active = Activity.objects.active().not_parked().dispatched()
+    active = Activity.objects.using(database()).active().not_parked().dispatched()
     if active.running().exists():
         return Rows.RUNNING
     return Rows.WAITING if active.exists() else Rows.NONE
