@@ -83,6 +83,9 @@ class ActivityLocked(AgentExecError):
     has ended.
     """
 
+    reason = "locked by another transaction"
+    """Without the id: the same for every activity that is refused for this cause."""
+
     def __init__(self, agent_ids: Iterable[UUID], seconds: float = 0.0, agent_type: str = "") -> None:
         self.agent_ids = list(agent_ids)
         self.agent_type = agent_type

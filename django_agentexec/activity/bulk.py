@@ -11,7 +11,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.db import transaction
 
-from ..exceptions import ActivityLocked, ActivityNotFound, InvalidTransition
+from ..exceptions import ActivityNotFound
 from ..models import Activity, ActivityQuerySet
 from ..values import checked_metadata
 from .dispatch import push_on_commit, stop_on_commit
@@ -58,17 +58,12 @@ def _change(
             changed = [row for row in applied if isinstance(row, Activity)]
             dispatch(changed)
         outcome.done.extend(activity.agent_id for activity in changed)
-        outcome.refused.update(_reason(refusal) for refusal in applied if not isinstance(refusal, Activity))
+        outcome.refused.update(
+            "gone" if isinstance(row, ActivityNotFound) else row.reason
+            for row in applied
+            if not isinstance(row, Activity)
+        )
     return outcome
-
-
-def _reason(refusal: InvalidTransition | ActivityNotFound | ActivityLocked) -> str:
-    match refusal:
-        case ActivityNotFound():
-            return "gone"
-        case ActivityLocked():
-            return "locked by another transaction"
-    return refusal.reason
 
 
 def _batches(activities: ActivityQuerySet) -> Iterator[Sequence[UUID]]:

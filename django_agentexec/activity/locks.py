@@ -59,14 +59,16 @@ def fetch_within(
 ) -> list[tuple[Any, ...]]:
     """Execute a SELECT on PostgreSQL with its waits limited, and return its rows; usually in one round trip.
 
-    With `skips_locked` the limit holds until the end of the transaction, which is the caller's own then.
+    With `skips_locked` the limit is meant for the rest of a transaction that is the package's own; inside of another
+    one, and otherwise, it ends with the statement.
     """
     if not waits.seconds:
         cursor.execute(sql, parameters)
         return list(cursor.fetchall())
     milliseconds = max(1, round(waits.seconds * 1000))
-    before = (_LIMIT if waits.skips_locked else _REMEMBER_AND_LIMIT).format(milliseconds)
-    after = "" if waits.skips_locked else _RESTORE
+    is_for_all = waits.skips_locked and not connection.savepoint_ids
+    before = (_LIMIT if is_for_all else _REMEMBER_AND_LIMIT).format(milliseconds)
+    after = "" if is_for_all else _RESTORE
     if _takes_several_statements(connection):
         cursor.execute("; ".join(filter(None, [before, sql, after])), parameters)
         cursor.nextset()

@@ -211,8 +211,11 @@ def test_a_command_leaves_the_limits_of_the_callers_transaction_as_they_were() -
         with short_wait(), locked_rows(blocked), pytest.raises(ActivityLocked):
             activity.cancel(blocked)
         after_failure = limit()
+        with short_wait(), locked_rows(blocked):
+            activity.cancel_many(Activity.objects.all())
+        after_many = limit()
 
-    assert after_success == after_failure == "7s"
+    assert after_success == after_failure == after_many == "7s"
     assert limit() == "0"
 
 
