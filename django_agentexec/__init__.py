@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from . import activity
     from .backoff import Backoff
     from .exceptions import (
+        ActivityLocked,
         ActivityNotFound,
         AgentExecError,
         InvalidContext,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .results import agather, aget_result, gather, get_result
     from .runners.base import BaseAgentRunner
     from .runners.openai import OpenAIRunner
+    from .signals import activities_changed, activity_changed, activity_ended
     from .tasks import ActivityHandle, Attempt, TaskDefinition, aenqueue, aenqueue_many, enqueue, enqueue_many, task
     from .tracker import Tracker
 
@@ -79,6 +81,7 @@ _HOMES = {
     "activity": ["activity"],
     "backoff": ["Backoff"],
     "exceptions": [
+        "ActivityLocked",
         "ActivityNotFound",
         "AgentExecError",
         "InvalidContext",
@@ -95,6 +98,7 @@ _HOMES = {
     "results": ["agather", "aget_result", "gather", "get_result"],
     "runners.base": ["BaseAgentRunner"],
     "runners.openai": ["OpenAIRunner"],
+    "signals": ["activities_changed", "activity_changed", "activity_ended"],
     "tasks": [
         "ActivityHandle",
         "Attempt",

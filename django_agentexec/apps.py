@@ -15,7 +15,7 @@ class AgentExecConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the checks, start counting, and let the trackers hear of ends."""
-        from . import checks, tracker  # noqa: F401  # register on import
+        from . import checks, router_checks, tracker  # noqa: F401  # register on import
         from .monitoring import metrics
 
         metrics.connect()

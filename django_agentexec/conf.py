@@ -147,6 +147,11 @@ class Settings:
         "Path of an activity where the REST API is not mounted.",
         placeholders={"agent_id": ""},
     )
+    LOCK_TIMEOUT = Setting(
+        5.0,
+        "Seconds that `cancel`, `retry` and `update` wait for a row that another transaction has locked.",
+        minimum=0.1,
+    )
     SOCKET_URL = Setting("/ws/agents/activities/", "Path of the live feed's websocket, for the admin; empty: it polls.")
 
     POLICY = Setting(

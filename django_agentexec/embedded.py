@@ -17,27 +17,26 @@ from __future__ import annotations
 
 import atexit
 import fcntl
-import hashlib
 import importlib.util
 import os
 import signal
 import socket
-import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from .embedded_folder import embedded_dir, lock, make_private_folder, note_socket_path, socket_path, try_lock
 from .exceptions import EmbeddedServerError
+
+__all__ = ["embedded_dir", "ensure_server", "socket_path"]
 
 START_TIMEOUT = 30.0  # seconds until a starter gives up; loading a large append-only file takes most of it
 STOP_TIMEOUT = 10.0  # seconds the server gets to flush and end before it is killed
 POLL_INTERVAL = 0.01
-MAX_SOCKET_PATH = 100  # bytes; the kernel's limit is 108 on Linux and 104 on macOS, with a final zero
 QUICK_DEATH = 1.0  # a server that lived shorter than this, in seconds, did not come up
 MAX_QUICK_DEATHS = 3
 MAX_LOG_BYTES = 1_000_000
@@ -68,50 +67,25 @@ def ensure_server() -> str:
     _refuse_in_production()
     _require_wheel()
     folder = embedded_dir()
-    _make_private_folder(folder)
-    path = socket_path(folder)
-    with _process_lock, _start_lock(folder):
-        if folder not in _memberships:
-            _memberships[folder] = _lock(folder / "users.lock", fcntl.LOCK_SH)
-            atexit.register(_leave_no_orphan, folder, path)
-        _wait_until_served(folder, path)
-    return str(path)
-
-
-def embedded_dir() -> Path:
-    """Return the server's folder: EMBEDDED_DIR, else `.agentexec` in BASE_DIR or the working directory."""
-    from django.conf import settings
-
-    from .conf import conf
-
-    if conf.EMBEDDED_DIR:
-        return Path(conf.EMBEDDED_DIR).resolve()
-    return Path(getattr(settings, "BASE_DIR", None) or Path.cwd()).resolve() / ".agentexec"
-
-
-def socket_path(folder: Path) -> Path:
-    """Return where the server of `folder` listens: in it, or in a private folder for temporary files.
-
-    The second is for folders whose path is too long for a socket. Raises `EmbeddedServerError` if that
-    folder belongs to somebody else, or is too long itself.
-    """
-    path = folder / "valkey.sock"
-    if _fits(path):
-        return path
-    private = Path(tempfile.gettempdir()) / f"agentexec-{os.getuid()}"
-    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    path = private / f"{digest}.sock"
-    if not _fits(path):
+    try:
+        return str(_join(folder))
+    except OSError as error:
         raise EmbeddedServerError(
-            f"Neither {folder} nor {private} is short enough for a unix socket ({MAX_SOCKET_PATH} bytes). "
-            "Set AGENTEXEC['EMBEDDED_DIR'] to a shorter path."
-        )
-    _make_private_folder(private)
+            f"The folder {folder} of the embedded server cannot be used: {error.strerror or error}"
+            f"{f' ({error.filename})' if error.filename else ''}. Make room in it, or make it writable; or set "
+            "AGENTEXEC['EMBEDDED_DIR'] to another folder."
+        ) from error
+
+
+def _join(folder: Path) -> Path:
+    make_private_folder(folder)
+    with _process_lock, _start_lock(folder):
+        path = socket_path(folder)
+        if folder not in _memberships:
+            _memberships[folder] = lock(folder / "users.lock", fcntl.LOCK_SH)
+            atexit.register(_leave_no_orphan, folder)
+        _wait_until_served(folder, path)
     return path
-
-
-def _fits(path: Path) -> bool:
-    return len(os.fsencode(path)) <= MAX_SOCKET_PATH
 
 
 def _refuse_in_production() -> None:
@@ -134,28 +108,6 @@ def _require_wheel() -> None:
         )
 
 
-def _make_private_folder(folder: Path) -> None:
-    """Create `folder` for this user alone; refuse one that others own or may write to."""
-    try:
-        folder.mkdir(mode=0o700, parents=True)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        raise EmbeddedServerError(
-            f"Cannot create {folder} for the embedded server ({error.strerror}). "
-            "Set AGENTEXEC['EMBEDDED_DIR'] to a folder that can be written to."
-        ) from error
-    else:
-        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
-    found = folder.lstat()
-    writable_by_others = stat.S_IMODE(found.st_mode) & 0o022
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or writable_by_others:
-        raise EmbeddedServerError(
-            f"{folder} must be a folder that belongs to you and that nobody else can write to. "
-            f"Remove it, or run: chmod 700 {folder}"
-        )
-
-
 def _wait_until_served(folder: Path, path: Path) -> None:
     """Return once a guardian lives and the server answers; start the guardian if there is none.
 
@@ -165,7 +117,7 @@ def _wait_until_served(folder: Path, path: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT
     was_started = False
     while time.monotonic() < deadline:
-        if (guardian_lock := _try_lock(folder / "guardian.lock")) is not None:
+        if (guardian_lock := try_lock(folder / "guardian.lock")) is not None:
             try:
                 if was_started:
                     raise EmbeddedServerError(f"The embedded server did not start.{_log_tail(folder)}")
@@ -176,14 +128,16 @@ def _wait_until_served(folder: Path, path: Path) -> None:
         if _answers(path):
             return
         time.sleep(POLL_INTERVAL)
+    gone = "" if path.exists() else " That socket does not exist: somebody may have removed it."
     raise EmbeddedServerError(
-        f"The embedded server did not answer on {path} within {START_TIMEOUT:.0f} s. "
+        f"The embedded server did not answer on {path} within {START_TIMEOUT:.0f} s.{gone} "
         f"If a valkey-server hangs, end it: its process id is in {folder / 'server.pid'}.{_log_tail(folder)}"
     )
 
 
 def _start_guardian(folder: Path, path: Path, guardian_lock: int) -> None:
     """Start the guardian; return when it has detached itself from this process."""
+    note_socket_path(folder, path)
     log_path = folder / "server.log"
     mode = "wb" if log_path.exists() and log_path.stat().st_size > MAX_LOG_BYTES else "ab"
     with log_path.open(mode) as log:
@@ -203,12 +157,14 @@ def _start_guardian(folder: Path, path: Path, guardian_lock: int) -> None:
         raise EmbeddedServerError(f"The embedded server's guardian did not start.{_log_tail(folder)}")
 
 
-def _leave_no_orphan(folder: Path, path: Path) -> None:
+def _leave_no_orphan(folder: Path) -> None:
     """At exit: if the guardian was killed and its server lives, start one that will end the server."""
     if not folder.is_dir():
         return
-    with _process_lock, _start_lock(folder):
-        if (guardian_lock := _try_lock(folder / "guardian.lock")) is not None:
+    # Nobody can act on an error here: the next process that starts or leaves tries again.
+    with suppress(OSError, EmbeddedServerError), _process_lock, _start_lock(folder):
+        path = socket_path(folder)
+        if (guardian_lock := try_lock(folder / "guardian.lock")) is not None:
             try:
                 if _answers(path):
                     _start_guardian(folder, path, guardian_lock)
@@ -239,30 +195,11 @@ def _answers(path: Path) -> bool:
         return False
 
 
-def _lock(path: Path, kind: int) -> int:
-    """Open `path` and lock it (`fcntl.LOCK_EX` or `LOCK_SH`), waiting as long as it takes."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, kind)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _try_lock(path: Path) -> int | None:
-    """Open `path` and lock it exclusively; return None if somebody else holds the lock."""
-    try:
-        return _lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return None
-
-
 @contextmanager
 def _start_lock(folder: Path) -> Iterator[None]:
     # Two rounds: one for somebody else's start, one for a stop that came before it.
     deadline = time.monotonic() + 2 * START_TIMEOUT
-    while (descriptor := _try_lock(folder / "start.lock")) is None:
+    while (descriptor := try_lock(folder / "start.lock")) is None:
         if time.monotonic() > deadline:
             raise EmbeddedServerError(
                 f"Another process has been starting or stopping the server of {folder} for too long. "
@@ -306,7 +243,7 @@ class Guardian:
     def _start_or_adopt(self) -> None:
         """Start a server, unless the one of a guardian that died still runs."""
         self.process = None
-        server_lock = _try_lock(self.folder / "server.lock")
+        server_lock = try_lock(self.folder / "server.lock")
         if server_lock is None:
             return
         try:
@@ -336,17 +273,17 @@ class Guardian:
         return [str(get_binary_path()), *words]
 
     def _wait_for_end(self) -> None:
-        os.close(_lock(self.folder / "server.lock", fcntl.LOCK_EX))
+        os.close(lock(self.folder / "server.lock", fcntl.LOCK_EX))
         if self.process is not None:
             self.process.wait()
 
     def _stop_when_alone(self) -> None:
         """Wait until there is no user, and stop the server while nobody can start one."""
         while True:
-            os.close(_lock(self.folder / "users.lock", fcntl.LOCK_EX))
+            os.close(lock(self.folder / "users.lock", fcntl.LOCK_EX))
             # A user may come right now. It takes start.lock first, so whoever has that one decides.
-            start_lock = _lock(self.folder / "start.lock", fcntl.LOCK_EX)
-            if _try_lock(self.folder / "users.lock") is not None:
+            start_lock = lock(self.folder / "start.lock", fcntl.LOCK_EX)
+            if try_lock(self.folder / "users.lock") is not None:
                 break  # with both locks, which end with this process
             os.close(start_lock)
         with self._changing:
@@ -358,7 +295,7 @@ class Guardian:
     def _signal(self, number: signal.Signals) -> None:
         if self.process is not None:
             self.process.send_signal(number)
-        elif (server_lock := _try_lock(self.folder / "server.lock")) is None:
+        elif (server_lock := try_lock(self.folder / "server.lock")) is None:
             # The lock is held, so the server that wrote this number is alive: it is no other process's.
             os.kill(int((self.folder / "server.pid").read_text()), number)
         else:

@@ -76,6 +76,27 @@ class StaleAttempt(InvalidTransition):
     """
 
 
+class ActivityLocked(AgentExecError):
+    """Another transaction holds the lock of the activity's row; nothing was changed.
+
+    Raised by `cancel`, `retry`, `update` and the like after `LOCK_TIMEOUT` seconds. Try again when that transaction
+    has ended.
+    """
+
+    reason = "locked by another transaction"
+    """Without the id: the same for every activity that is refused for this cause."""
+
+    def __init__(self, agent_ids: Iterable[UUID], seconds: float = 0.0, agent_type: str = "") -> None:
+        self.agent_ids = list(agent_ids)
+        self.agent_type = agent_type
+        if len(self.agent_ids) == 1:
+            what = f"Activity {self.agent_ids[0]}{f' ({agent_type})' if agent_type else ''} is"
+        else:
+            what = f"Some of {len(self.agent_ids)} activities are"
+        waited = f" and stayed so for {seconds:g} s" if seconds else ""
+        super().__init__(f"{what} locked by another transaction{waited}. Try again when that transaction has ended.")
+
+
 class QueueUnavailable(AgentExecError):
     """The queue's server does not answer, or refuses. What was enqueued is safe in the database."""
 

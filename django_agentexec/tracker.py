@@ -13,17 +13,19 @@ from typing import Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.db.models import Exists, F, OuterRef, QuerySet
 from pydantic import BaseModel
 
 from .activity.current import current_attempt
 from .activity.dispatch import push_on_commit
 from .activity.ends import hear
+from .activity.locks import limit_waits
 from .activity.writer import database, insert
 from .conf import conf
 from .exceptions import ActivityNotFound, InvalidOption, InvalidTransition
 from .models import FINISHED, Activity, Ties, TrackerMember, TrackerState
+from .outages import Outage, classify_outage
 from .tasks.definition import TaskDefinition
 from .tasks.enqueue import ActivityHandle, definition_of, new_rows
 from .values import checked_id, checked_metadata, is_storable
@@ -209,11 +211,16 @@ def _count_out(agent_ids: Iterable[UUID]) -> None:
     for tracker_id in members.order_by("tracker_id").values_list("tracker_id", flat=True).distinct():
         try:
             with transaction.atomic(using=using):
+                limit_waits(using, conf.LOCK_TIMEOUT)
                 state = TrackerState.objects.using(using).select_for_update().get(pk=tracker_id)
                 members.filter(tracker_id=tracker_id).update(is_done=True)
                 _fire_if_done(state)
         except TrackerState.DoesNotExist:
             continue  # deleted meanwhile
+        except OperationalError as error:
+            if classify_outage(error) is not Outage.LOCKED:
+                raise
+            logger.warning("Tracker %s is locked by another transaction; ends are counted later.", tracker_id)
         except (LookupError, ValueError):  # its task is gone, or takes another context by now
             logger.exception("Tracker %s cannot enqueue its task; it is tried again.", tracker_id)
 

@@ -16,7 +16,7 @@ from ..models import Activity, ActivityQuerySet
 from ..values import checked_metadata
 from .dispatch import push_on_commit, stop_on_commit
 from .operations import Cancel, Operation, Retry
-from .writer import apply, database
+from .writer import apply_to_unlocked, database
 
 BATCH = 500  # rows that are locked together: some 50 ms
 
@@ -54,7 +54,7 @@ def _change(
     outcome = BulkOutcome()
     for ids in _batches(activities):
         with transaction.atomic(using=database()):
-            applied = apply([operation(agent_id) for agent_id in ids])
+            applied = apply_to_unlocked([operation(agent_id) for agent_id in ids])
             changed = [row for row in applied if isinstance(row, Activity)]
             dispatch(changed)
         outcome.done.extend(activity.agent_id for activity in changed)

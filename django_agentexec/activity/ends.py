@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from django.db import DatabaseError, InterfaceError
 
+from ..exceptions import ActivityLocked
 from ..models import Activity, Ties
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ def follow_up(activities: Sequence[Activity]) -> None:
             continue
         try:
             on_end(tied)
+        except ActivityLocked as error:
+            logger.warning("%s The reconciler of a pool passes the end of its children on.", error)
         except Exception:
             logger.exception(
                 "The end of %d activities was not passed on; the reconciler of a pool will do it.", len(tied)
@@ -49,6 +52,8 @@ def heal() -> None:
     for _, heal_one in _hearers.values():
         try:
             heal_one()
+        except ActivityLocked as error:
+            logger.warning("%s Ends are passed on to it later.", error)
         except (DatabaseError, InterfaceError):
             raise
         except Exception:  # it must not keep the others, nor the reconciler, from their work

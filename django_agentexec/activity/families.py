@@ -6,36 +6,58 @@ the end that led to it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
+from ..conf import conf
+from ..exceptions import ActivityLocked
 from ..models import Activity, Status, Ties
 from .dispatch import push_on_commit, stop_on_commit
 from .ends import hear
+from .locks import Waits
 from .operations import Cancel
 from .parking import Wake
 from .statements import lock_rows
-from .writer import apply, database
+from .writer import apply, apply_to_unlocked, database
 
 FAILED = (Status.ERROR, Status.CANCELED)
 BATCH = 500  # rows that are locked together
+FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.2  # seconds between two looks at parents whose rows are locked
 CANCELED_WITH_PARENT = "Canceled, since its parent has ended."
 
 
 def wake(parents: Iterable[UUID], ended: Iterable[UUID] = ()) -> None:
     """Queue those parked activities again whose awaited children have all ended.
 
-    With `ended`, parents that wait for another one in the first place are left as they are.
+    With `ended`, parents that wait for another one in the first place are left as they are. Raises `ActivityLocked`
+    for parents whose rows stay locked, after all others were woken.
     """
-    using, ended = database(), set(ended)
+    ended, waiting = set(ended), list(parents)
+    deadline, pause = time.monotonic() + conf.LOCK_TIMEOUT, FIRST_PAUSE
+    while waiting := _wake_unlocked(waiting, ended):
+        if time.monotonic() >= deadline:
+            raise ActivityLocked(waiting, conf.LOCK_TIMEOUT)
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _wake_unlocked(parents: Sequence[UUID], ended: set[UUID]) -> list[UUID]:
+    """Do so for parents whose rows nobody else has locked; return the others."""
+    using = database()
     with transaction.atomic(using=using):
-        rows = lock_rows(Activity, list(parents), ("status", "waiting_for"), using)
+        rows = lock_rows(
+            Activity, parents, ("status", "waiting_for"), using, waits=Waits(conf.LOCK_TIMEOUT, skips_locked=True)
+        )
+        left = list(set(parents) - {row.agent_id for row in rows})
+        if left:
+            left = list(Activity.objects.using(using).filter(agent_id__in=left).values_list("agent_id", flat=True))
         concerned = [row for row in rows if row.is_parked and (not ended or row.waiting_for in ended)]
         if not concerned:
-            return
+            return left
         woken = [
             row
             for row in apply([Wake(agent_id=row.agent_id) for row in concerned])
@@ -43,10 +65,14 @@ def wake(parents: Iterable[UUID], ended: Iterable[UUID] = ()) -> None:
         ]
         # Again: the worker that parked it may not have acknowledged yet. It rejoins its line where it stood.
         push_on_commit(woken, again=True, keep_place=True)
+    return left
 
 
 def cancel_children(parents: Sequence[UUID]) -> None:
-    """Cancel the active children that failed or canceled activities have spawned; their own children follow."""
+    """Cancel the active children that failed or canceled activities have spawned; their own children follow.
+
+    Those whose rows stay locked are left to the reconciler.
+    """
     while _cancel_some_children(parents) == BATCH:
         pass
 
@@ -55,14 +81,16 @@ def _cancel_some_children(parents: Sequence[UUID]) -> int:
     using = database()
     with transaction.atomic(using=using):
         # Under their lock: a parent that is retried in this moment keeps its children.
-        rows = lock_rows(Activity, parents, ("status",), using)
+        rows = lock_rows(Activity, parents, ("status",), using, waits=Waits(conf.LOCK_TIMEOUT))
         failed = [row.agent_id for row in rows if row.status in FAILED]
         active = Activity.objects.using(using).active().filter(parent_id__in=failed, spawn_key__isnull=False)
         ids = active.values_list("agent_id", flat=True)[:BATCH]
         operations = [Cancel(agent_id=agent_id, message=CANCELED_WITH_PARENT) for agent_id in ids]
-        if operations:
-            stop_on_commit([row for row in apply(operations) if isinstance(row, Activity)])
-    return len(operations)
+        if not operations:
+            return 0
+        canceled = [row for row in apply_to_unlocked(operations) if isinstance(row, Activity)]
+        stop_on_commit(canceled)
+    return len(canceled)
 
 
 def _child_ended(children: Sequence[Activity]) -> None:

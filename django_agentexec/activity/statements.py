@@ -17,6 +17,7 @@ from django.db.models.base import ModelState
 
 from . import recordsets
 from .columns import AnyField, Insert, Update, columns_at_birth, columns_to_change, insert_into, set_keys
+from .locks import AS_LONG_AS_IT_TAKES, Waits, fetch_within, lock_clause
 
 Adapter = Callable[[Any], Any]
 Adapters = list[tuple[int, Adapter]]
@@ -25,26 +26,33 @@ Row = TypeVar("Row", bound=models.Model)
 MOST_PARAMETERS = 65_000  # of one statement, in databases that do not say
 
 
-def lock_rows(model: type[Row], keys: Sequence[Any], names: Sequence[str], using: str) -> list[Row]:
+def lock_rows(
+    model: type[Row],
+    keys: Sequence[Any],
+    names: Sequence[str],
+    using: str,
+    *,
+    waits: Waits = AS_LONG_AS_IT_TAKES,
+) -> list[Row]:
     """Return the rows with these primary keys, locked until the end of the transaction; other columns are deferred.
 
     They are locked in the order of their keys, so that two writers cannot deadlock, and without the keys
     themselves where the database can: whoever has inserted a reference to the row, such as a handler in the
     middle of its own transaction, does not have to commit first.
+
+    `waits` limits the time for locks of other transactions. Rows that it skips are missing in the result.
     """
     connection = connections[using]
     sql, key, attributes, converters = _select_statement(model, tuple(names), using)
-    features, lock = connection.features, ""
-    if features.has_select_for_update:
-        lock = connection.ops.for_update_sql(no_key=features.has_select_for_no_key_update)
+    lock = lock_clause(connection, waits)
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            cursor.execute(f"{sql} = ANY(%s) ORDER BY {key} {lock}", [list(keys)])
+            rows = fetch_within(connection, cursor, f"{sql} = ANY(%s) ORDER BY {key} {lock}", [list(keys)], waits)
         else:
             adapt = _adapter(model._meta.pk, using)
             places = ", ".join(["%s"] * len(keys))
             cursor.execute(f"{sql} IN ({places}) ORDER BY {key} {lock}", [adapt(k) if adapt else k for k in keys])
-        rows = cursor.fetchall()
+            rows = cursor.fetchall()
     found = []
     for row in rows:
         values = dict(zip(attributes, row, strict=True))

@@ -6,6 +6,7 @@ is refused alone; the rest of the batch is written.
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -13,20 +14,26 @@ from datetime import datetime
 from functools import partial
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError, connections, router, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, connections, router, transaction
 from django.utils import timezone
 
-from ..exceptions import ActivityNotFound, InvalidTransition
+from ..conf import conf
+from ..exceptions import ActivityLocked, ActivityNotFound, InvalidTransition
 from ..models import FINISHED, Activity, ActivityLog
-from ..signals import activities_changed, activity_changed
+from ..outages import Outage, classify_outage
+from ..signals import changes_committed
 from ..values import storable_text
+from .announcements import announce, has_receivers
 from .columns import Insert, Update
 from .ends import follow_up
+from .locks import Waits, can_skip_locked
 from .operations import Operation, line_of
 from .statements import lock_rows, needs_no_transaction, write
 
-Applied = Activity | InvalidTransition | ActivityNotFound
-"""What became of an operation: the row as it was committed, or why it was refused."""
+Applied = Activity | InvalidTransition | ActivityNotFound | ActivityLocked
+"""What became of an operation: the row as it was committed, or why it was not written."""
+
+TABLE_LOCK_TIMEOUT = 2.0  # seconds that a batch which skips locked rows waits for other locks, such as of a migration
 
 Change = tuple[Activity, ActivityLog | None, Operation | None]
 """A changed row, the log line of the change, and the operation (None: the row is new)."""
@@ -64,11 +71,29 @@ class Undecided(OperationalError):
         return lines.exists() or rows.exists()
 
 
-def apply(operations: Sequence[Operation], undecided: Undecided | None = None) -> list[Applied]:
+class AfterCommit(threading.local):
+    """What follows the commits of the current thread. A thread that must not wait for it hands it to others."""
+
+    def __init__(self) -> None:
+        self.announce: Callable[[Sequence[Change]], object] = announce
+        """Send the public signals of these changes."""
+        self.follow_up: Callable[[Sequence[Activity]], object] = follow_up
+        """Do what follows from the ends of these activities."""
+
+
+after_commit = AfterCommit()
+
+
+def apply(
+    operations: Sequence[Operation], undecided: Undecided | None = None, *, skip_locked: bool = False
+) -> list[Applied]:
     """Write `operations` in order, in one transaction: a SELECT, an UPDATE for all, an INSERT for all logs.
 
     On PostgreSQL the last two are one statement. `undecided` is how the last try of the same operations ended: what
-    has happened does not happen again. Raises `Undecided` if the commit fails.
+    has happened does not happen again. With `skip_locked`, operations whose rows another transaction has locked have
+    `ActivityLocked` as their outcome, and the others are written.
+
+    Raises `Undecided` if the commit fails, `ActivityLocked` with nothing written if locks are held for too long.
     """
     using = database()
     changes: list[Change] = []
@@ -76,21 +101,34 @@ def apply(operations: Sequence[Operation], undecided: Undecided | None = None) -
     is_complete = False
     try:
         with transaction.atomic(using=using):
-            rows = _lock(operations, using)
+            rows, locked = _lock(operations, using, skip_locked)
             now = timezone.now()
-            if undecided is not None and undecided.has_arrived(using):
+            if undecided is not None and _has_arrived(undecided, locked, using):
                 _tell_on_commit(undecided.changes, using)
                 return undecided.applied
-            applied = [_apply_one(operation, rows, now, changes, columns) for operation in operations]
+            applied = [
+                locked.get(operation.agent_id) or _apply_one(operation, rows, now, changes, columns)
+                for operation in operations
+            ]
             if changes:
                 write([*_updates(changes, columns), *_lines(changes)], using)
                 _tell_on_commit(changes, using)
             is_complete = True
-    except (OperationalError, InterfaceError) as error:
-        if is_complete and changes:
+    except (DatabaseError, InterfaceError) as error:
+        if is_complete and changes and classify_outage(error) is not None:
             raise Undecided(error, applied, changes, now) from error
         raise
     return applied
+
+
+def apply_to_unlocked(operations: Sequence[Operation]) -> list[Applied]:
+    """Write `operations`; those whose rows stay locked for `LOCK_TIMEOUT` have `ActivityLocked` as their outcome."""
+    try:
+        return apply(operations)
+    except ActivityLocked:
+        if not can_skip_locked(database()):
+            raise
+        return apply(operations, skip_locked=True)
 
 
 def apply_one(operation: Operation) -> Activity:
@@ -131,11 +169,38 @@ def _transaction_for_insert(using: str) -> AbstractContextManager[None]:
     return nullcontext()  # one statement commits itself, which saves two round trips
 
 
-def _lock(operations: Sequence[Operation], using: str) -> dict[UUID, Activity]:
-    """Return the operations' rows, locked, with the columns that they read."""
-    ids = {operation.agent_id for operation in operations}
+def _lock(
+    operations: Sequence[Operation], using: str, skip_locked: bool
+) -> tuple[dict[UUID, Activity], dict[UUID, ActivityLocked]]:
+    """Return the operations' rows, locked, with the columns that they read, and what is known of the skipped ones."""
+    ids = list({operation.agent_id for operation in operations})
     names = {*READ_FIELDS, *(name for operation in operations for name in operation.reads)}
-    return {row.agent_id: row for row in lock_rows(Activity, list(ids), sorted(names), using)}
+    seconds = TABLE_LOCK_TIMEOUT if skip_locked else conf.LOCK_TIMEOUT
+    try:
+        found = lock_rows(Activity, ids, sorted(names), using, waits=Waits(seconds, skips_locked=skip_locked))
+    except DatabaseError as error:
+        if classify_outage(error) is Outage.LOCKED:
+            raise ActivityLocked(ids, seconds) from error
+        raise
+    rows = {row.agent_id: row for row in found}
+    if not skip_locked or len(rows) == len(ids) or not can_skip_locked(using):
+        return rows, {}
+    missing = Activity.objects.using(using).filter(agent_id__in=[agent_id for agent_id in ids if agent_id not in rows])
+    return rows, {
+        agent_id: ActivityLocked([agent_id], agent_type=agent_type)
+        for agent_id, agent_type in missing.values_list("agent_id", "agent_type")
+    }
+
+
+def _has_arrived(undecided: Undecided, locked: Mapping[UUID, ActivityLocked], using: str) -> bool:
+    """Whether the changes of an unanswered commit are there.
+
+    Its transaction had locked all their rows, so it is over as soon as one of them is free.
+    """
+    ids = {activity.agent_id for activity, _, _ in undecided.changes}
+    if ids <= locked.keys():
+        raise ActivityLocked(ids)
+    return undecided.has_arrived(using)
 
 
 def _apply_one(
@@ -182,7 +247,7 @@ def _tell_on_commit(changes: list[Change], using: str) -> None:
     ended = [activity for activity, _, _ in changes if activity.ties and activity.status in FINISHED]
     if ended:
         # Robust: what it cannot do now, the reconciler does.
-        transaction.on_commit(partial(follow_up, ended), using=using, robust=True)
+        transaction.on_commit(partial(after_commit.follow_up, ended), using=using, robust=True)
 
 
 def _announce_on_commit(changes: list[Change], using: str) -> None:
@@ -191,7 +256,6 @@ def _announce_on_commit(changes: list[Change], using: str) -> None:
 
 
 def _announce(changes: list[Change]) -> None:
-    activities_changed.send_robust(Activity, changes=changes)
-    if activity_changed.has_listeners(Activity):
-        for activity, line, operation in changes:
-            activity_changed.send_robust(Activity, activity=activity, log=line, operation=operation)
+    changes_committed.send_robust(Activity, changes=changes)
+    if has_receivers():
+        after_commit.announce(changes)

@@ -15,7 +15,7 @@ from django.utils.translation import ngettext_lazy
 from .. import activity
 from ..activity import BulkOutcome
 from ..activity.writer import database
-from ..exceptions import InvalidOption, InvalidTransition
+from ..exceptions import ActivityLocked, InvalidOption, InvalidTransition
 from ..models import FINISHED, Activity, ActivityQuerySet, Status
 
 Text = str | Promise
@@ -97,7 +97,7 @@ def retry_from(step: str) -> Verb:
         for agent_id in activities.values_list("agent_id", flat=True):
             try:
                 activity.retry(agent_id, from_step=step)
-            except (InvalidTransition, InvalidOption) as refusal:
+            except (InvalidTransition, InvalidOption, ActivityLocked) as refusal:
                 outcome.refused[getattr(refusal, "reason", str(refusal))] += 1
             else:
                 outcome.done.append(agent_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +11,7 @@ from rest_framework import exceptions, status
 from rest_framework.settings import api_settings
 
 from ..exceptions import (
+    ActivityLocked,
     ActivityNotFound,
     ContextTooLarge,
     InvalidContext,
@@ -17,8 +19,12 @@ from ..exceptions import (
     QueueUnavailable,
     UnknownTask,
 )
+from ..outages import is_outage
+
+logger = logging.getLogger(__name__)
 
 RETRY_AFTER = 1  # seconds; an activity may be over in one
+UNAVAILABLE_RETRY_AFTER = 5  # seconds; a failover takes about that long
 
 
 class Conflict(exceptions.APIException):
@@ -71,10 +77,12 @@ class NeedsAsgi(exceptions.APIException):
 
 
 class Unavailable(exceptions.APIException):
-    """503: the queue's server is away."""
+    """503: a server that the answer needs is unavailable. With a Retry-After header."""
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_code = "unavailable"
+    default_detail = "The database is unavailable at present, or accepts no changes. Try again later."
+    wait = UNAVAILABLE_RETRY_AFTER  # REST framework makes it the header
 
 
 def translated(error: Exception) -> Exception:
@@ -86,8 +94,12 @@ def translated(error: Exception) -> Exception:
             return TooLarge(str(error))
         case InvalidContext() | InvalidOption():
             return exceptions.ValidationError({api_settings.NON_FIELD_ERRORS_KEY: [str(error)]})
-        case QueueUnavailable():
+        case QueueUnavailable() | ActivityLocked():
             return Unavailable(str(error))
+    if is_outage(error):
+        # The text of the driver names hosts and users; it is for the log.
+        logger.error("A request failed, since the database is unavailable: %s", error, exc_info=error)
+        return Unavailable()
     return error
 
 

@@ -43,9 +43,9 @@ ERRORS: dict[int, tuple[type[BaseModel] | JsonSchema, str]] = {
     422: (ErrorSchema, "Well-formed, but not possible: a step that has not run, an idempotency key used before."),
     429: (ErrorSchema, "Too many requests."),
     501: (ErrorSchema, "The server does not speak ASGI."),
-    503: (ErrorSchema, "The queue's server is away."),
+    503: (ErrorSchema, "The database or the queue's server is unavailable. Retry-After says when to try again."),
 }
-_ALWAYS = (401, 403, 406, 429)
+_ALWAYS = (401, 403, 406, 429, 503)
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class AgentSchema(AutoSchema):
 
     def get_response_serializers(self) -> Any:
         """Return its answers: what it was made for, and what can go wrong."""
-        always = _ALWAYS if not self.described.is_public else (401, 406, 429)
+        always = _ALWAYS if not self.described.is_public else (401, 406, 429, 503)
         wrong = sorted({*always, *self.described.errors})
         answers = {status: self._answer(answer) for status, answer in self.described.responses.items()}
         return answers | {status: self._error(*ERRORS[status]) for status in wrong}

@@ -23,7 +23,7 @@ from ..models import Activity, ActivityLog
 from ..policy import get_policy
 from ..queues import get_queue
 from ..rounds import Rounds
-from ..signals import activities_changed, text_streamed, worker_stopped
+from ..signals import changes_committed, text_streamed, worker_stopped
 from .hub import tell_this_process, topics_of_this_process
 from .layer import shared_layer
 from .topics import Hint, activity_topic, feed_topic, feeds
@@ -149,7 +149,7 @@ publisher = Publisher()
 
 def connect() -> None:
     """Announce every change of this process from now on."""
-    activities_changed.connect(_on_changes, Activity, dispatch_uid="agentexec.publisher.changed")
+    changes_committed.connect(_on_changes, Activity, dispatch_uid="agentexec.publisher.changed")
     text_streamed.connect(_on_text, dispatch_uid="agentexec.publisher.streamed")
     worker_stopped.connect(_say_last_words, dispatch_uid="agentexec.publisher.stopped")
     atexit.register(_say_last_words)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from .. import activity
-from ..exceptions import ActivityNotFound, InvalidTransition
+from ..exceptions import ActivityLocked, ActivityNotFound, InvalidTransition
 from ..models import Activity
 from ..policy import Permission, get_policy
 from .session import Scope, read_user
@@ -79,7 +79,7 @@ def steer(user: User, agent_id: UUID, permission: Permission) -> None:
             activity.cancel(agent_id)
         else:
             activity.retry(agent_id)
-    except InvalidTransition as error:
+    except (InvalidTransition, ActivityLocked) as error:
         raise Refused(FORBIDDEN, "conflict", str(error)) from error
     except ActivityNotFound as error:
         raise Refused(NO_SUCH_ACTIVITY, "not_found", str(error)) from error

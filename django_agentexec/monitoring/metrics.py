@@ -1,6 +1,6 @@
 """Counters and histograms of all processes, kept in the queue's server: fast to write, lost with its data.
 
-A receiver of `activities_changed` adds up in memory; every two seconds at most, one round trip adds the sums to
+A receiver of `changes_committed` adds up in memory; every two seconds at most, one round trip adds the sums to
 what the server has. Two sets are kept: totals since ever (what Prometheus scrapes), and one per minute of
 the last two hours (what charts show).
 """
@@ -25,7 +25,7 @@ from ..conf import conf
 from ..exceptions import QueueUnavailable
 from ..models import Activity, ActivityLog, Status
 from ..queues import get_queue
-from ..signals import activities_changed, worker_stopped
+from ..signals import changes_committed, worker_stopped
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ counting = Counting()
 
 def connect() -> None:
     """Count from now on; called when the app is ready."""
-    activities_changed.connect(_count, Activity, dispatch_uid="agentexec.metrics")
+    changes_committed.connect(_count, Activity, dispatch_uid="agentexec.metrics")
     worker_stopped.connect(_hand_over, dispatch_uid="agentexec.metrics")
     os.register_at_fork(after_in_child=counting.reset)
     atexit.register(counting.flush)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
+from django.core.management.base import CommandError, CommandParser, OutputWrapper
 from django.core.management.color import Style
 from django.db import DatabaseError, InterfaceError
 
 from ..activity.writer import database
 from ..exceptions import ActivityNotFound, AgentExecError, InvalidContext, InvalidOption, UnknownTask
 from ..models import Status
+from .pipes import PipeSafeCommand, discard_output
 from .text import clean, table, to_json
 
 OK = 0
@@ -70,7 +70,7 @@ class Output:
         self._stderr.write(clean(text), lambda plain: plain)
 
 
-class TerminalCommand(BaseCommand):
+class TerminalCommand(PipeSafeCommand):
     """A command whose `run` returns its exit code, and whose errors end as one line with their own code."""
 
     requires_system_checks = ["agentexec"]
@@ -91,6 +91,7 @@ class TerminalCommand(BaseCommand):
         """Call `run`; exit with its code if that is not 0."""
         try:
             code = self.run(Output(self.stdout, self.stderr, self.style), options)
+            self.stdout.flush()
         except (ActivityNotFound, UnknownTask) as error:
             raise CommandError(clean(error), returncode=NOT_FOUND) from error
         except (InvalidOption, InvalidContext) as error:
@@ -106,8 +107,7 @@ class TerminalCommand(BaseCommand):
                 returncode=FAILED,
             ) from error
         except BrokenPipeError:
-            # Who reads has seen enough (`| head`); the interpreter must not try to flush at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard_output()
             code = OK
         if code:
             sys.exit(code)

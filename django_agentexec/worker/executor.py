@@ -10,6 +10,7 @@ import asyncio
 import inspect
 import json
 import logging
+import time
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from ..tasks.registry import registry
 from ..threads import call
 from ..values import one_line
 from .calls import Calls
+from .isolation import isolated_error_tracker
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class Execution:
         self._told: set[Stop] = set()
         self._handler: asyncio.Task[Any] | None = None
         self.task: asyncio.Task[None] | None = None
+        self.began = time.monotonic()
 
     def stop(self, reason: Stop) -> None:
         """Stop the handler: an async one gets a `CancelledError`, a sync one sees `attempt.canceled`.
@@ -87,6 +90,10 @@ class Execution:
 
     async def run(self) -> OwnedOperation | None:
         """Run the handler to its end, and return the operation to write. Raises nothing of the handler's."""
+        with isolated_error_tracker():
+            return await self._run()
+
+    async def _run(self) -> OwnedOperation | None:
         try:
             definition = registry.get(self.activity.agent_type)
         except Exception as error:  # noqa: BLE001  # unknown, or a module of tasks that cannot be imported

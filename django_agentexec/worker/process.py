@@ -21,6 +21,7 @@ from uuid import UUID
 
 from ..activity.operations import Fail, GiveUp, OwnedOperation, Release, Start
 from ..activity.parking import Park
+from ..activity.writer import database
 from ..conf import conf
 from ..exceptions import ActivityNotFound, InvalidTransition, StaleAttempt
 from ..models import Activity, Status
@@ -31,6 +32,7 @@ from .calls import WorkerCalls
 from .dispatcher import Dispatcher
 from .executor import Execution, Stop
 from .lease import LeaseKeeper
+from .lifecycle import log_finished, log_ready, log_started
 from .options import WorkerOptions
 from .recorder import Recorder
 from .threads import ConnectionClosingExecutor
@@ -116,6 +118,7 @@ class Worker:
         self._recorder.start()
         self._dispatcher.start()
         self._lease.start()
+        log_ready(self._options)
         beats = asyncio.ensure_future(self._beat_each_second())
         try:
             await self._until_drained()
@@ -216,6 +219,7 @@ class Worker:
         """Run the handler, unless the row says that there is nothing to run; in the recorder's thread."""
         if isinstance(written, Activity):
             if written.status == Status.RUNNING:
+                log_started(written)
                 self._startable.append((claim, written))
                 if not self._launching:
                     # The starts of one commit reach the loop by one call: each costs it a system call.
@@ -260,6 +264,7 @@ class Worker:
             return
         self._dispatcher.free(execution.claim)
         if outcome is None:
+            log_finished(execution, None, None)
             # What counts as lost only because the queue was away may still be ours: it must run again.
             self._ack(execution.claim, Outcome.RELEASE if execution.is_lost else Outcome.DONE)
         else:
@@ -268,8 +273,10 @@ class Worker:
     def _ended_in_row(self, execution: Execution, outcome: OwnedOperation, written: Activity | Exception) -> None:
         """Acknowledge what the row says; in the recorder's thread."""
         if isinstance(written, Activity):
+            log_finished(execution, outcome, written)
             self._acknowledge(execution.claim, outcome, written)
         elif isinstance(written, (InvalidTransition, ActivityNotFound)):
+            log_finished(execution, outcome, None)
             self._ack(execution.claim, self._refused(written))  # ended by somebody else meanwhile
         elif isinstance(outcome, Fail) or self._draining:
             logger.error("The end of activity %s could not be written: %s", outcome.agent_id, one_line(written))
@@ -352,7 +359,7 @@ class Worker:
 
 
 def _active_rows() -> Rows:
-    active = Activity.objects.active().not_parked().dispatched()
+    active = Activity.objects.using(database()).active().not_parked().dispatched()
     if active.running().exists():
         return Rows.RUNNING
     return Rows.WAITING if active.exists() else Rows.NONE

@@ -5,6 +5,9 @@ has started, so nothing overtakes what it depends on.
 
 One thread per worker process, with its own database connection. Handing in a write costs nothing;
 what became of it is told when it is committed or refused.
+
+Rows that another transaction has locked are set aside and tried again, while all others are committed. During an
+outage, such as a restart, a failover or a migration, all writes wait: finished work is kept until it can be written.
 """
 
 from __future__ import annotations
@@ -19,16 +22,24 @@ from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
+from uuid import UUID
 
-from django.db import InterfaceError, OperationalError, connections
+from django.db import DatabaseError, InterfaceError, connections
 
+from ..activity.locks import can_skip_locked
 from ..activity.operations import Operation
-from ..activity.writer import Undecided, apply, database
-from ..exceptions import StaleAttempt
+from ..activity.writer import Undecided, after_commit, database
+from ..activity.writer import apply as apply_operations
+from ..exceptions import ActivityLocked, StaleAttempt
 from ..models import Activity
+from ..outages import Outage, classify_outage
+from .aftermath import Announcer, FollowUps
+from .locked import LockedWrites
 from .vital import start_vital_thread
 
 logger = logging.getLogger(__name__)
+
+apply = partial(apply_operations, skip_locked=True)
 
 Report = Callable[[Activity | Exception], None]
 """Is called with the row as it was committed, or with the reason of a refusal."""
@@ -42,27 +53,40 @@ class Write(NamedTuple):
     future: Future[Activity] | None = None
     goes_first: bool = False
 
+    @property
+    def agent_id(self) -> UUID:
+        """The activity that it changes."""
+        return self.operation.agent_id
+
 
 LARGEST_BATCH = 500  # rows of one transaction: it should hold its locks for milliseconds only
 FIRST_PAUSE = 0.05  # seconds between two tries while the database is away, doubled up to the longest
 LONGEST_PAUSE = 2.0
 MOST_REFUSALS = 5  # tries of a write that fails although the database answers
+AFTERMATH = 1.5  # seconds at the end for signals and follow-ups of the last commits, together
 
 
 class Recorder:
-    """Writes operations in the order in which they are handed in, many per transaction."""
+    """Writes operations in the order in which they are handed in, many per transaction.
+
+    Order is kept per activity: those whose rows are locked let others pass.
+    """
 
     def __init__(self) -> None:
         self._writes: SimpleQueue[Write | None] = SimpleQueue()
         self._first: deque[Write] = deque()
         self._others: deque[Write] = deque()
+        self._locked = LockedWrites[Write]()
+        self._announcer, self._follow_ups = Announcer(), FollowUps()
         self._is_closed = False
         self._thread: threading.Thread | None = None
         self._giving_up = threading.Event()
         self._ended = threading.Event()
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread, and those that deal with what follows its commits."""
+        self._announcer.start()
+        self._follow_ups.start()
         self._thread = start_vital_thread("agentexec-recorder", self._run)
 
     def submit(self, operation: Operation) -> Future[Activity]:
@@ -83,11 +107,15 @@ class Recorder:
 
     def stop(self, timeout: float) -> bool:
         """Write what was handed in, then end; False if that took longer than `timeout` seconds."""
+        deadline = time.monotonic() + timeout + AFTERMATH
         self._writes.put(None)
         if self._thread is None:
             return True
         self._thread.join(timeout)
         self._giving_up.set()
+        for thread in (self._follow_ups, self._announcer):
+            if not thread.stop(max(0.0, deadline - time.monotonic())):
+                logger.warning("The worker ends without waiting for its thread %s any longer.", thread.name)
         return not self._thread.is_alive()
 
     def _put(self, write: Write) -> None:
@@ -96,6 +124,8 @@ class Recorder:
             self._refuse_the_rest()
 
     def _run(self) -> None:
+        after_commit.announce = self._announcer.announce
+        after_commit.follow_up = self._follow_ups.add
         try:
             while batch := self._next_batch():
                 self._write(batch)
@@ -107,19 +137,38 @@ class Recorder:
     def _refuse_the_rest(self) -> None:
         """Refuse writes that came after the end, so that no thread waits for them for ever."""
         self._sort_arrivals()
+        for write in self._locked.take_all():
+            _report(write, ActivityLocked([write.agent_id]))
         for waiting in (self._first, self._others):
             for write in _taken(waiting, len(waiting)):
                 _report(write, StaleAttempt("The worker has ended; this write came too late."))
 
     def _next_batch(self) -> list[Write]:
-        """Return what has arrived, at least one write; nothing once the end was handed in."""
+        """Return what has arrived or is to be tried again, at least one write; nothing after the end was handed in."""
         while True:
             self._sort_arrivals()
-            if batch := _taken(self._first or self._others, LARGEST_BATCH):
+            if batch := self._locked.take_due(LARGEST_BATCH):
                 return batch
-            if self._is_closed:
+            if batch := self._without_locked(_taken(self._first or self._others, LARGEST_BATCH)):
+                return batch
+            if self._first or self._others:
+                continue
+            if self._is_closed and (not self._locked or self._giving_up.is_set()):
                 return []
-            self._sort(self._writes.get())
+            with suppress(Empty):
+                self._sort(self._writes.get(timeout=self._locked.seconds_until_due()))
+
+    def _without_locked(self, writes: list[Write]) -> list[Write]:
+        """Return the writes without those that must wait behind others of their activity."""
+        if not self._locked:
+            return writes
+        free = []
+        for write in writes:
+            if write.agent_id in self._locked:
+                self._locked.append(write.agent_id, write)
+            else:
+                free.append(write)
+        return free
 
     def _sort_arrivals(self) -> None:
         with suppress(Empty):
@@ -141,15 +190,26 @@ class Recorder:
                 _report(write, error)
             return
         except Exception as error:  # noqa: BLE001  # handed on to whoever waits for the write
-            if len(batch) == 1:
+            if len(batch) > 1:
+                # One write that the database does not take must not take the others down.
+                for write in batch:
+                    if self._without_locked([write]):
+                        self._write([write])
+            elif classify_outage(error) is Outage.LOCKED and not self._giving_up.is_set():
+                self._set_aside(batch[0], error)
+            else:
                 _report(batch[0], error)
-                return
-            # One write that the database does not take must not take the others down.
-            for write in batch:
-                self._write([write])
             return
         for write, outcome in zip(batch, applied, strict=True):
-            _report(write, outcome)
+            if isinstance(outcome, ActivityLocked):
+                self._set_aside(write, outcome)
+            else:
+                _report(write, outcome)
+
+    def _set_aside(self, write: Write, error: Exception) -> None:
+        agent_type = error.agent_type if isinstance(error, ActivityLocked) else ""
+        label = f"{write.agent_id} ({agent_type})" if agent_type else str(write.agent_id)
+        self._locked.set_aside(write.agent_id, write, label)
 
     def _apply_until_database_answers(self, operations: list[Operation]) -> list[Activity | Exception]:
         pause, refusals = FIRST_PAUSE, 0
@@ -157,20 +217,32 @@ class Recorder:
         while True:
             try:
                 return list(apply(operations, undecided))
-            except (OperationalError, InterfaceError) as error:
+            except (DatabaseError, InterfaceError, ActivityLocked) as error:
+                outage = classify_outage(error)
                 if isinstance(error, Undecided):
                     undecided = error
+                elif outage is None:
+                    raise  # the statement's own fault
                 connections[database()].close()
                 if self._giving_up.is_set():
                     raise undecided or error from error
+                if undecided is None and outage is Outage.LOCKED and not _is_lock_of_all(error):
+                    raise
                 # A value too large for PostgreSQL is an OperationalError, too, and stays one. What was committed,
                 # or nearly so, is not.
-                refusals += undecided is None and _is_refusal(error)
+                refusals += undecided is None and outage is Outage.UNCERTAIN and _is_answering()
                 if refusals >= MOST_REFUSALS:
                     raise
-                logger.warning("The database does not answer (%s); trying again in %.2f s.", error, pause)
-                time.sleep(pause)
+                logger.warning(f"{_CAUSES[outage or Outage.UNCERTAIN]} (%s); trying again in %.2f s.", error, pause)
+                self._giving_up.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
+
+
+_CAUSES = {
+    Outage.LOCKED: "The database does not answer, since another transaction holds a lock",
+    Outage.UNAVAILABLE: "The database does not accept writes at present",
+    Outage.UNCERTAIN: "The database does not answer",
+}
 
 
 def _taken(waiting: deque[Write], most: int) -> list[Write]:
@@ -201,13 +273,18 @@ def _end(future: Future[Activity], outcome: Activity | Exception) -> None:
         future.set_result(outcome)
 
 
-def _is_refusal(error: Exception) -> bool:
-    """Whether the database is there and free, and yet does not take the write."""
-    if "locked" in str(error):  # SQLite, whose lock another writer holds
-        return False
+def _is_answering() -> bool:
+    """Whether the database is there, and yet does not take a write."""
     try:
         with connections[database()].cursor() as cursor:
             cursor.execute("SELECT 1")
-    except (OperationalError, InterfaceError):
+    except (DatabaseError, InterfaceError):
         return False
     return True
+
+
+def _is_lock_of_all(error: Exception) -> bool:
+    """Whether the lock is not that of a row, so that no other write would succeed: SQLite's file, or a table."""
+    if connections[database()].vendor == "sqlite" or "database is locked" in str(error):
+        return True
+    return isinstance(error, ActivityLocked) and can_skip_locked(database())

@@ -18,7 +18,7 @@ from typing import Any
 
 from tests.chaos.faults import Form
 
-SHORT = Form("short", "sqlite", activities=500, seconds=35.0, deadline=90.0)
+SHORT = Form("short", "sqlite", activities=500, worker_kills=1, seconds=35.0, deadline=90.0)
 LONG = Form(
     "long",
     "postgresql",

@@ -26,6 +26,7 @@ PROGRESS_EACH = 10.0  # seconds between two lines of progress
 LOOK_EACH = 1.0  # seconds between two looks at the run
 RECYCLED = "it will be replaced"  # in the log of a worker that has reached its limit of memory
 PER_WORKER_KILL, PER_VALKEY_KILL = 10.0, 40.0  # seconds, by the weights and pauses of the long form
+STARTUP = 120.0  # seconds for all pools to start, on a slow machine
 PATIENCE = 4  # times the planned time, after which a run that does not reach its quotas ends
 
 
@@ -80,6 +81,7 @@ class Run:
         with self.stage:
             try:
                 self._prepare()
+                self._time("start", self._wait_for_workers)
                 self._time("faults", self._rage)
                 self._time("healing", self._heal)
                 self._time("judgment", self._judge)
@@ -98,6 +100,17 @@ class Run:
         connections.close_all()  # the server will be restarted
         self.stage.start()
 
+    def _wait_for_workers(self) -> None:
+        """Wait until all pools work: before that, there is nothing for faults to hit."""
+        deadline = time.monotonic() + STARTUP
+        while not self.stage.is_working():
+            if time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"The pools did not start within {STARTUP:.0f} s: {self._log('pool-0-0.log')[-3000:]}"
+                )
+            self._look()
+            time.sleep(0.1)
+
     def _rage(self) -> None:
         """Let faults happen until there have been enough of them, and of activities."""
         planned = max(
@@ -108,7 +121,7 @@ class Run:
         )
         until, limit = time.monotonic() + self.form.seconds, time.monotonic() + PATIENCE * planned + 60
         fault = next(self._schedule)
-        due, looked = time.monotonic() + 3.0 + fault.pause, 0.0  # pools need a moment to come up
+        due, looked = time.monotonic() + fault.pause, 0.0
         while time.monotonic() < limit:
             now = time.monotonic()
             if now >= due:

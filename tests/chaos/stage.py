@@ -25,7 +25,9 @@ from tests.processes import is_alive, state_of
 from tests.servers import valkey_server
 
 MARK = "CHAOS_RUN"  # in the environment of every process of a run: what still has it at the end is left over
+WORKERS = 2  # processes of a pool
 CONCURRENCY = 20
+READY = " is ready: "  # in the log of a worker
 MAX_RSS = 220  # MB: above the size of a worker, and soon reached by tasks that leak
 LEASE = 3.0
 SETTINGS = {
@@ -64,7 +66,7 @@ class Pool:
         with self._outputs[-1].open("wb") as output:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "django", "runagentworkers", "-v2", "--workers", "2"),
+                    *(sys.executable, "-m", "django", "runagentworkers", "-v2", "--workers", str(WORKERS)),
                     *("--concurrency", str(CONCURRENCY), "--max-rss", str(MAX_RSS)),
                 ],
                 env={
@@ -85,6 +87,10 @@ class Pool:
         """Whether its present process has started a worker."""
         return "as process" in self._outputs[-1].read_text(errors="replace")
 
+    def is_working(self) -> bool:
+        """Whether all workers of its present process claim activities."""
+        return self._outputs[-1].read_text(errors="replace").count(READY) >= WORKERS
+
     def output(self) -> str:
         return "".join(path.read_text(errors="replace") for path in self._outputs)
 
@@ -104,11 +110,12 @@ class Pool:
         self.process.wait()
 
     def stop(self) -> None:
-        """Drain it, and note its exit code."""
+        """Drain it, and note its exit code; one that has not found its servers at its start ends by itself."""
         assert self.process is not None
         self.process.terminate()
         try:
-            self.codes.append(self.process.wait(ENDING))
+            code = self.process.wait(ENDING)
+            (self.codes if self.is_up() or code < 0 else self.ended).append(code)
         except subprocess.TimeoutExpired:
             self.codes.append(-1)
             self.kill()
@@ -189,6 +196,10 @@ class Stage(ExitStack):
     def is_up(self) -> bool:
         """Whether every pool has begun to supervise."""
         return all(pool.is_up() for pool in self.pools)
+
+    def is_working(self) -> bool:
+        """Whether every worker of every pool claims activities."""
+        return all(pool.is_working() for pool in self.pools)
 
     def stop_producers(self) -> list[int]:
         """Let the producers end, and return their exit codes."""

@@ -16,7 +16,7 @@ import pytest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-LONGEST = 240.0  # seconds; a run takes 60
+LONGEST = 420.0  # seconds; a run takes 60, and on a slow machine the pools alone as long
 
 
 def test_what_is_promised_holds_in_chaos(tmp_path: Path) -> None:

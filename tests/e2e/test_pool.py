@@ -256,3 +256,38 @@ def test_changed_code_starts_the_pool_anew(journal: Journal) -> None:
         handle = work.enqueue(Work(journal=journal.path, name="a"))
         assert get_result(handle, timeout=30) == "a"
         assert process.stop() == 0
+
+
+def test_a_healthy_pool_logs_its_readiness_and_each_start_and_end(journal: Journal) -> None:
+    with pool("--workers", "1", "-v1") as process:
+        until(lambda: "is ready" in process.output, "a worker")
+        handle = work.enqueue(Work(journal=journal.path, name="a"))
+        get_result(handle)
+        until(lambda: f"Finished work {handle.agent_id}: complete after" in process.output, "the log of the end")
+        output = process.output
+
+    assert f"Started work {handle.agent_id}." in output
+    assert "DEBUG" not in output
+
+
+def test_a_pool_whose_output_nobody_reads_any_more_goes_on_and_ends_in_peace(journal: Journal) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "django", "runagentworkers", "--workers", "1"],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        first = process.stdout.readline()
+        process.stdout.close()  # as `head -1` does
+        get_result(work.enqueue(Work(journal=journal.path, name="a")), timeout=60)
+        process.terminate()
+        log = process.stderr.read()
+
+    assert first.startswith("django-agentexec")
+    assert process.returncode == 0
+    assert "BrokenPipe" not in log
+    assert "Traceback" not in log

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -337,3 +338,83 @@ def test_embedded_dir_is_beside_manage_py_unless_set(tmp_path: Path, monkeypatch
         assert embedded.embedded_dir() == tmp_path / "site" / ".agentexec"
     with override_settings(AGENTEXEC={"EMBEDDED_DIR": "data"}):
         assert embedded.embedded_dir() == tmp_path / "data"
+
+
+def test_users_with_different_folders_for_temporary_files_share_the_server_of_a_long_path(
+    join: Join, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("x" * 60) / ("y" * 60) / ".agentexec"
+    with tempfile.TemporaryDirectory(dir="/tmp") as one, tempfile.TemporaryDirectory(dir="/tmp") as other:
+        monkeypatch.setenv("TMPDIR", one)
+        first = join(deep)
+        path = first.socket()
+        monkeypatch.setenv("TMPDIR", other)
+        second = join(deep)
+
+        assert Path(path).is_relative_to(one)
+        assert second.socket() == path
+        first.leave()
+        assert second.join_again() == path
+
+        kill_guardian(redis.Redis(unix_socket_path=path), deep)
+        third = join(deep)
+        assert third.socket() == path
+        second.leave()
+        third.leave()
+        wait_for_end(deep)
+
+        assert Path(join(deep).socket()).is_relative_to(other)
+
+
+def test_a_removed_folder_of_the_socket_is_named(join: Join, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = tmp_path / ("x" * 60) / ("y" * 60) / ".agentexec"
+    with tempfile.TemporaryDirectory(dir="/tmp") as temporary:
+        monkeypatch.setenv("TMPDIR", temporary)
+        user = join(deep)
+        path = Path(user.socket())
+        shutil.rmtree(path.parent)
+
+        with embedded_in(deep, DEBUG=True), pytest.raises(EmbeddedServerError, match="was removed"):
+            embedded.ensure_server()
+        path.parent.mkdir(mode=0o700)
+        user.leave()
+
+
+# Runs with a limit on the size of files, which fails like a full disk does.
+FULL = USER.replace("import sys\n", "import resource, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n", 1)
+
+
+@pytest.mark.parametrize("exists", [False, True], ids=["new folder", "known folder"])
+def test_a_full_disk_is_an_error_that_names_the_folder(folder: Path, exists: bool) -> None:
+    if exists:
+        folder.mkdir(mode=0o700, parents=True)
+
+    failed = subprocess.run(
+        [sys.executable, "-c", FULL, str(folder)],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+        timeout=PATIENCE,
+        cwd=Path(__file__).parents[2],
+    )
+
+    last = failed.stderr.strip().splitlines()[-1]
+    assert "EmbeddedServerError" in last
+    assert str(folder) in last
+    assert "EMBEDDED_DIR" in last
+
+
+@pytest.mark.parametrize("name", ["start.lock", "users.lock"])
+def test_a_lock_that_cannot_be_opened_is_an_error_that_names_the_folder(folder: Path, name: str) -> None:
+    (folder / name).mkdir(mode=0o700, parents=True)
+    folder.chmod(0o700)
+
+    with embedded_in(folder, DEBUG=True), pytest.raises(EmbeddedServerError, match=f"cannot be used.*{name}"):
+        embedded.ensure_server()
+
+
+def test_a_read_only_file_system_is_an_error_that_names_the_setting() -> None:
+    for folder in (Path("/proc/agentexec"), Path("/dev/null")):
+        with embedded_in(folder, DEBUG=True), pytest.raises(EmbeddedServerError, match="EMBEDDED_DIR"):
+            embedded.ensure_server()

@@ -320,6 +320,7 @@ def test_a_change_whose_commit_was_not_answered_is_announced_once(
     activity_changed.connect(hear)
     try:
         recorder.submit(progress(agent_id, "Reading")).result(10)
+        recorder.stop(10)  # its receivers run in a thread of their own
     finally:
         activity_changed.disconnect(hear)
 

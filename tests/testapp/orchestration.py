@@ -17,7 +17,7 @@ from django_agentexec import Attempt, Pipeline, step, task
 from django_agentexec.activity.operations import Operation
 from django_agentexec.activity.parking import Park, Wake
 from django_agentexec.pipelines.operations import FinishStep
-from django_agentexec.signals import activity_changed
+from django_agentexec.signals import changes_committed
 
 from .agents import Work, note
 
@@ -134,14 +134,15 @@ def _dying(kind: type[Operation], moment: str, place: Callable[[Any], str]) -> N
     kind.write_more = write_more_and_die  # type: ignore[method-assign]  # in this test's processes
 
 
-def _die_after_the_commit(operation: Operation | None, **_: Any) -> None:
-    match operation:
-        case FinishStep():
-            die_at(f"{operation.name}:committed")
-        case Park():
-            die_at("park:committed")
-        case Wake():
-            die_at("wake:committed")
+def _die_after_the_commit(changes: list[tuple[Any, Any, Operation | None]], **_: Any) -> None:
+    for _activity, _line, operation in changes:
+        match operation:
+            case FinishStep():
+                die_at(f"{operation.name}:committed")
+            case Park():
+                die_at("park:committed")
+            case Wake():
+                die_at("wake:committed")
 
 
 if os.environ.get(IMPATIENT):
@@ -153,4 +154,4 @@ if os.environ.get(DEATHS):
     _dying(FinishStep, "uncommitted", lambda operation: operation.name)
     _dying(Park, "uncommitted", lambda operation: "park")
     _dying(Wake, "uncommitted", lambda operation: "wake")
-    activity_changed.connect(_die_after_the_commit, dispatch_uid="tests.deaths")
+    changes_committed.connect(_die_after_the_commit, dispatch_uid="tests.deaths")

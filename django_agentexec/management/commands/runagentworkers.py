@@ -10,7 +10,7 @@ from typing import Any
 
 import django
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 
@@ -22,6 +22,7 @@ from django_agentexec.models import Activity
 from django_agentexec.queues import get_queue
 from django_agentexec.tasks.options import checked_queue
 from django_agentexec.tasks.registry import registry
+from django_agentexec.terminal.pipes import PipeSafeCommand
 from django_agentexec.worker.duties import DutyMaker, known_duties
 from django_agentexec.worker.logs import configure_logging
 from django_agentexec.worker.options import PoolOptions, WorkerOptions
@@ -42,7 +43,7 @@ signals:
 """
 
 
-class Command(BaseCommand):
+class Command(PipeSafeCommand):
     """Run worker processes that execute enqueued activities."""
 
     help = "Run a pool of worker processes that execute enqueued activities."
@@ -112,7 +113,7 @@ class Command(BaseCommand):
             from django_agentexec.worker.autoreload import start_anew
 
             start_anew()
-        self.stdout.write("Stopped.")
+        self.say("Stopped.")
         if code:
             sys.exit(code)
 
@@ -144,7 +145,7 @@ class Command(BaseCommand):
             known = "imported anew when code changes"
         else:
             known = ", ".join(tasks) or "none: has an installed app an agents.py?"
-        self.stdout.write(
+        self.say(
             f"django-agentexec {__version__}, Django {django.get_version()}, "
             f"settings {os.environ.get('DJANGO_SETTINGS_MODULE', '?')}\n"
             f"  pool         {pool.name}\n"
