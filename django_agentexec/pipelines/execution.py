@@ -19,7 +19,7 @@ from ..activity.current import running
 from ..activity.operations import Operation, Progress
 from ..activity.writer import database
 from ..backoff import retry_after
-from ..exceptions import StaleAttempt
+from ..exceptions import SpawnMismatch, StaleAttempt
 from ..models import StepRun, StepState
 from ..tasks.attempt import Attempt
 from ..tasks.definition import bounded_delay
@@ -75,8 +75,7 @@ class StepExecution:
         while True:
             await self._write(self._begin(tries, retries, goes_on))
             try:
-                value = await self._call(tries)
-                result = self.step.stored(value)
+                result = self.step.stored(await self._call(tries))
             except StaleAttempt:
                 raise
             except Exception as error:
@@ -145,7 +144,17 @@ class StepExecution:
         attempt = step_attempt(self.attempt, self.step, len(self.pipeline.steps), tries)
         method = getattr(self.pipeline.for_step(self.context, attempt), self.step.name)
         with running(attempt):
-            return await call_step(self.step, method, self.arguments, attempt)
+            try:
+                value = await call_step(self.step, method, self.arguments, attempt)
+            except (StaleAttempt, SpawnMismatch):
+                raise
+            except Exception as error:
+                if parked := attempt.suspension:
+                    raise parked from error  # the step has caught the wait, and failed because of it
+                raise
+            if parked := attempt.suspension:
+                raise parked  # the step has caught the wait: its result is made of an exception
+            return value
 
 
 def step_attempt(whole: Attempt, step: Step, count: int, tries: int) -> Attempt:

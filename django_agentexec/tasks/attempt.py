@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from ..activity.current import write_and_wait
 from ..activity.operations import Operation, Progress
+from ..activity.parking import Parked
 from ..activity.streams import stream_text
 from ..models import Activity
 from ..values import checked_percentage
@@ -63,6 +64,7 @@ class Attempt:
     _canceled: threading.Event = field(default_factory=threading.Event, repr=False)
     _lost: Future[None] = field(default_factory=_uncancelable, repr=False)
     _spawned: Counter[str] = field(default_factory=Counter, repr=False)
+    _awaited: dict[UUID, None] = field(default_factory=dict, repr=False)
 
     @property
     def idempotency_key(self) -> str:
@@ -81,6 +83,25 @@ class Attempt:
     def lost(self) -> Future[None]:
         """Ends when the activity has to be taken for another worker's; a sync write that waits then ends, too."""
         return self._lost if self.outer is None else self.outer.lost
+
+    @property
+    def root(self) -> Attempt:
+        """The attempt of the activity: itself, or the one that this is a part of."""
+        return self if self.outer is None else self.outer.root
+
+    @property
+    def suspension(self) -> Parked | None:
+        """The wait for children that a `gather` has begun, of all that it has begun; None without one.
+
+        From then on the handler's outcome does not count, even if it has caught the exception that ends it.
+        """
+        awaited = self.root._awaited
+        return Parked(list(awaited)) if awaited else None
+
+    def suspend(self, awaited: Sequence[UUID]) -> Parked:
+        """Record that the handler waits for these children, and return the exception that ends it."""
+        self.root._awaited.update(dict.fromkeys(awaited))
+        return Parked(awaited)
 
     def cancel(self) -> None:
         """Set `canceled`; called by the worker."""

@@ -9,7 +9,6 @@ from uuid import UUID
 from django.db import connections
 from django.db.transaction import TransactionManagementError
 
-from ..activity.parking import Parked
 from ..activity.writer import database
 from ..exceptions import ActivityNotFound, InvalidOption, TaskCanceled, TaskFailed
 from ..models import Activity
@@ -38,7 +37,7 @@ def gather(attempt: Attempt, children: Sequence[ActivityHandle | UUID], return_e
             )
     if any(is_active for _, _, is_active in states.values()):
         _check_no_transaction(attempt)
-        raise Parked(list(dict.fromkeys(ids)))
+        raise attempt.suspend(list(dict.fromkeys(ids)))
     rows = _ended(list(states))
     return tuple(_result(rows[agent_id], return_exceptions) for agent_id in ids)
 

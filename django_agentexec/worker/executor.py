@@ -22,7 +22,7 @@ from ..activity.current import running
 from ..activity.operations import Complete, Fail, OwnedOperation, Release
 from ..activity.parking import Park, Parked
 from ..conf import conf
-from ..exceptions import ResultError, StaleAttempt
+from ..exceptions import ResultError, SpawnMismatch, StaleAttempt
 from ..models import Activity
 from ..queues import Claim
 from ..tasks.attempt import Attempt, Write
@@ -96,16 +96,17 @@ class Execution:
         try:
             with running(self.attempt):
                 value = await self._call(definition, context)
+            if parked := self._suspension(None):
+                return self._parked(parked)
             return self._completed(definition, value)
-        except asyncio.CancelledError as error:
-            return self._stopped(definition, error)
         except StaleAttempt:
             return None
-        except Parked as parked:
-            return self._parked(parked)
         except BaseException as error:  # noqa: BLE001  # the handler's, for its row
-            parked_tasks = _parked_in(error)
-            return self._parked(parked_tasks) if parked_tasks else self._raised(definition, error)
+            if parked := self._suspension(error):
+                return self._parked(parked)
+            if isinstance(error, asyncio.CancelledError):
+                return self._stopped(definition, error)
+            return self._raised(definition, error)
 
     async def _call(self, definition: TaskDefinition[..., Any], context: BaseModel) -> Any:
         arguments = (self.activity.agent_id, context, *([self.attempt] if definition.signature.wants_attempt else []))
@@ -167,6 +168,25 @@ class Execution:
                 return self._raised(definition, late.with_traceback(error.__traceback__))
         return self._raised(definition, error)  # the handler canceled itself
 
+    def _suspension(self, error: BaseException | None) -> Parked | None:
+        """Return what the handler waits for, whatever it has made of the wait: `error`, or a result (None)."""
+        if isinstance(error, SpawnMismatch):
+            return None  # another pass would spawn the wrong children again
+        raised = error if isinstance(error, Parked) else _parked_in(error)
+        recorded = self.attempt.suspension
+        if recorded is None or raised is not None:
+            awaited = [*(recorded.awaited if recorded else []), *(raised.awaited if raised else [])]
+            return Parked(list(dict.fromkeys(awaited))) if raised else None
+        logger.warning(
+            "The handler of %s %s caught a wait for its children and ended with %s, which is discarded: the activity "
+            "is suspended and its handler runs again when they have ended. Let the exception of `gather` pass.",
+            self.activity.agent_type,
+            self.activity.agent_id,
+            "a result" if error is None else one_line(error),
+            extra={"agent_id": str(self.activity.agent_id), "task": self.activity.agent_type},
+        )
+        return recorded
+
     def _parked(self, parked: Parked) -> OwnedOperation | None:
         if self._reason in (Stop.CANCELED, Stop.LOST):
             return None
@@ -209,7 +229,7 @@ class Execution:
         )
 
 
-def _parked_in(error: BaseException) -> Parked | None:
+def _parked_in(error: BaseException | None) -> Parked | None:
     """Return what the tasks of a handler's `TaskGroup` wait for, if waiting is all that ended them."""
     if not isinstance(error, BaseExceptionGroup):
         return None
