@@ -12,9 +12,9 @@ from django.db.transaction import TransactionManagementError
 from ..activity.writer import database
 from ..exceptions import ActivityNotFound, InvalidOption, TaskCanceled, TaskFailed
 from ..models import Activity
-from ..values import checked_id
 from .enqueue import ActivityHandle
 from .outcome import outcome
+from .waits import awaited_id
 
 if TYPE_CHECKING:
     from .attempt import Attempt
@@ -24,7 +24,7 @@ BATCH = 500  # rows per query
 
 def gather(attempt: Attempt, children: Sequence[ActivityHandle | UUID], return_exceptions: bool) -> tuple[Any, ...]:
     """Return the children's results in order, or raise `Parked`. See `Attempt.gather`."""
-    ids = [child.agent_id if isinstance(child, ActivityHandle) else checked_id(child) for child in children]
+    ids = [awaited_id(child) for child in children]
     states = _states(ids)
     for agent_id in ids:
         if agent_id not in states:

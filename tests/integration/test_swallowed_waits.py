@@ -46,7 +46,7 @@ async def returned_in_finally(agent_id: UUID, context: Companies, attempt: Attem
 async def caught(agent_id: UUID, context: Companies, attempt: Attempt) -> str:
     try:
         found = await attempt.agather(*[await aspawned(attempt, name) for name in context.names])
-    except BaseException as error:  # noqa: BLE001  # the mistake
+    except BaseException as error:  # the mistake
         return f"no luck: {error}"
     return " ".join(one.about for one in found)
 
@@ -78,7 +78,7 @@ async def grouped(agent_id: UUID, context: Companies, attempt: Attempt) -> str:
 async def canceled_itself(agent_id: UUID, context: Companies, attempt: Attempt) -> str:
     try:
         found = await attempt.agather(*[await aspawned(attempt, name) for name in context.names])
-    except BaseException:  # noqa: BLE001  # the mistake
+    except BaseException:  # the mistake
         raise asyncio.CancelledError from None
     return " ".join(one.about for one in found)
 
