@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
-from ..models import Activity, Status, Ties
+from ..models import FAILED, Activity, Status, Ties
 from .dispatch import push_on_commit, stop_on_commit
 from .ends import hear
 from .operations import Cancel
@@ -20,7 +20,6 @@ from .parking import Wake
 from .statements import lock_rows
 from .writer import apply, database
 
-FAILED = (Status.ERROR, Status.CANCELED)
 BATCH = 500  # rows that are locked together
 CANCELED_WITH_PARENT = "Canceled, since its parent has ended."
 
@@ -59,7 +58,7 @@ def _cancel_some_children(parents: Sequence[UUID]) -> int:
         failed = [row.agent_id for row in rows if row.status in FAILED]
         active = Activity.objects.using(using).active().filter(parent_id__in=failed, spawn_key__isnull=False)
         ids = active.values_list("agent_id", flat=True)[:BATCH]
-        operations = [Cancel(agent_id=agent_id, message=CANCELED_WITH_PARENT) for agent_id in ids]
+        operations = [Cancel(agent_id=agent_id, message=CANCELED_WITH_PARENT, is_final=False) for agent_id in ids]
         if operations:
             stop_on_commit([row for row in apply(operations) if isinstance(row, Activity)])
     return len(operations)

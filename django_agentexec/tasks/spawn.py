@@ -17,7 +17,7 @@ from ..activity.statements import lock_rows
 from ..activity.writer import apply, database, insert
 from ..conf import conf
 from ..exceptions import InvalidOption, SpawnMismatch, StaleAttempt
-from ..models import Activity, Status, Ties
+from ..models import FAILED, Activity, Status, Ties
 from ..values import is_storable
 from .definition import BulkOptions, TaskDefinition
 from .enqueue import ActivityHandle, definition_of, handle_of, new_rows
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 MAX_SPAWN_KEY = 255  # characters; the column's size
 MOST_KEYS = 500  # in one query; for more, all children are looked at
-FAILED = (Status.ERROR, Status.CANCELED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +148,11 @@ def _insert(attempt: Attempt, new: list[Activity], using: str) -> None:
 
 def _bring_back(attempt: Attempt, found: list[Activity], using: str) -> None:
     """Queue again what failed in an earlier try, and push what a crash may have kept from its queue."""
-    failed = [row.agent_id for row in found if row.status in FAILED and row.spawned_in < _try(attempt)]
+    failed = [
+        row.agent_id for row in found if row.status in FAILED and not row.is_final and row.spawned_in < _try(attempt)
+    ]
     if failed:
-        applied = apply([Retry(agent_id=agent_id) for agent_id in failed])
+        applied = apply([Retry(agent_id=agent_id, by_parent=True) for agent_id in failed])
         Activity.objects.using(using).filter(agent_id__in=failed).update(spawned_in=_try(attempt))
         push_on_commit([row for row in applied if isinstance(row, Activity)], again=True)
     if waiting := [row for row in found if row.status == Status.QUEUED]:
