@@ -154,6 +154,7 @@ class StepExecution:
                 raise
             if parked := attempt.suspension:
                 raise parked  # the step has caught the wait: its result is made of an exception
+            await attempt.afinish()
             return value
 
 
@@ -174,6 +175,7 @@ def step_attempt(whole: Attempt, step: Step, count: int, tries: int) -> Attempt:
         tries=tries,
         adapt=share,
         outer=whole,
+        is_parent=whole.is_parent,
     )
 
 
@@ -182,6 +184,7 @@ async def call_step(step: Step, method: Any, arguments: tuple[Any, ...], attempt
     limit = step.options.timeout
     late = TimeoutError(f"Step {step.name!r} took longer than {limit} s.")
     if step.is_async:
+        attempt.enter()
         try:
             async with asyncio.timeout(limit) as clock:
                 return await method(*arguments)
@@ -190,7 +193,7 @@ async def call_step(step: Step, method: Any, arguments: tuple[Any, ...], attempt
                 raise late from error
             raise
     # A thread cannot be stopped: whatever happens, the step is over when it has given in.
-    call = asyncio.ensure_future(sync_to_async(method)(*arguments))
+    call = asyncio.ensure_future(sync_to_async(_entered)(attempt, method, *arguments))
     call.add_done_callback(lambda done: done.cancelled() or done.exception())  # somebody may not wait for it
     try:
         await asyncio.wait({call}, timeout=limit)
@@ -203,3 +206,8 @@ async def call_step(step: Step, method: Any, arguments: tuple[Any, ...], attempt
     if not in_time:
         raise late
     return value
+
+
+def _entered(attempt: Attempt, method: Any, *arguments: Any) -> Any:
+    attempt.enter()
+    return method(*arguments)

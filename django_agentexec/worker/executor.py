@@ -23,7 +23,7 @@ from ..activity.operations import Complete, Fail, OwnedOperation, Release
 from ..activity.parking import Park, Parked
 from ..conf import conf
 from ..exceptions import ResultError, SpawnMismatch, StaleAttempt
-from ..models import Activity
+from ..models import Activity, Ties
 from ..queues import Claim
 from ..tasks.attempt import Attempt, Write
 from ..tasks.definition import TaskDefinition
@@ -52,7 +52,8 @@ class Execution:
     def __init__(self, claim: Claim, activity: Activity, write: Write, calls: Calls) -> None:
         self.claim = claim
         self.activity = activity
-        self.attempt = Attempt(activity.agent_id, activity.attempt, claim.fence, write)
+        is_parent = bool(activity.ties & Ties.PARENT)
+        self.attempt = Attempt(activity.agent_id, activity.attempt, claim.fence, write, is_parent=is_parent)
         self._calls = calls
         self._reason: Stop | None = None  # the first one counts
         self._told: set[Stop] = set()
@@ -115,7 +116,7 @@ class Execution:
 
     async def _call_async(self, definition: TaskDefinition[..., Any], arguments: tuple[Any, ...]) -> Any:
         async with self._calls.around_async():
-            self._handler = asyncio.ensure_future(_acontained(definition.handler, *arguments))
+            self._handler = asyncio.ensure_future(_acontained(self.attempt, definition.handler, *arguments))
             if self._reason:
                 self._handler.cancel()
             return await self._result(self._handler, definition.timeout)
@@ -129,7 +130,7 @@ class Execution:
 
     def _begin(self, handler: Callable[..., Any], *arguments: Any) -> Any:
         """Call the handler in its thread, unless it was told to stop while it waited for one."""
-        return _Exit(asyncio.CancelledError()) if self._reason else _contained(handler, *arguments)
+        return _Exit(asyncio.CancelledError()) if self._reason else _contained(self.attempt, handler, *arguments)
 
     async def _result(self, handler: asyncio.Future[Any], limit: float | None) -> Any:
         await asyncio.wait({handler}, timeout=limit)
@@ -176,7 +177,8 @@ class Execution:
         recorded = self.attempt.suspension
         if recorded is None or raised is not None:
             awaited = [*(recorded.awaited if recorded else []), *(raised.awaited if raised else [])]
-            return Parked(list(dict.fromkeys(awaited))) if raised else None
+            fan_out = recorded.fan_out if recorded else None
+            return Parked(list(dict.fromkeys(awaited)), fan_out) if raised else None
         logger.warning(
             "The handler of %s %s caught a wait for its children and ended with %s, which is discarded: the activity "
             "is suspended and its handler runs again when they have ended. Let the exception of `gather` pass.",
@@ -190,7 +192,9 @@ class Execution:
     def _parked(self, parked: Parked) -> OwnedOperation | None:
         if self._reason in (Stop.CANCELED, Stop.LOST):
             return None
-        return Park(agent_id=self.activity.agent_id, fence=self.claim.fence, awaited=parked.awaited)
+        return Park(
+            agent_id=self.activity.agent_id, fence=self.claim.fence, awaited=parked.awaited, fan_out=parked.fan_out
+        )
 
     def release(self) -> Release:
         """Return the operation that gives the activity back to the queue, uncharged."""
@@ -252,15 +256,21 @@ class _Exit:
     error: BaseException
 
 
-def _contained(function: Callable[..., Any], *arguments: Any) -> Any:
+def _contained(attempt: Attempt, function: Callable[..., Any], *arguments: Any) -> Any:
+    attempt.enter()
     try:
-        return function(*arguments)
+        value = function(*arguments)
     except (SystemExit, KeyboardInterrupt) as error:
         return _Exit(error)
+    attempt.finish()
+    return value
 
 
-async def _acontained(function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+async def _acontained(attempt: Attempt, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+    attempt.enter()
     try:
-        return await function(*arguments)
+        value = await function(*arguments)
     except (SystemExit, KeyboardInterrupt) as error:
         return _Exit(error)
+    await attempt.afinish()
+    return value
