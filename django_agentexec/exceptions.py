@@ -104,12 +104,15 @@ class QueueUnavailable(AgentExecError):
 class TaskFailed(AgentExecError):
     """The awaited activity ended in `error`."""
 
-    def __init__(self, agent_id: UUID, error: str, attempts: int, traceback: str = "") -> None:
+    def __init__(self, agent_id: UUID, error: str, attempts: int, traceback: str = "", is_final: bool = False) -> None:
         super().__init__(f"Activity {agent_id} failed after {attempts} attempt(s): {error}")
         self.agent_id = agent_id
         self.error = error
         self.attempts = attempts
         self.traceback = traceback
+        self.is_final = is_final
+        """Whether its task has given up on it, as opposed to having used up its retries: a retry of who waits for it
+        would fail as well."""
 
 
 class TaskCanceled(AgentExecError):

@@ -31,6 +31,7 @@ class Status(models.TextChoices):
 
 ACTIVE = (Status.QUEUED, Status.RUNNING)
 FINISHED = (Status.COMPLETE, Status.ERROR, Status.CANCELED)
+FAILED = (Status.ERROR, Status.CANCELED)
 
 
 class Priority(models.IntegerChoices):
@@ -207,13 +208,27 @@ class Activity(models.Model):
         default=0, db_default=0, help_text="Crashes that do not count any more, since it has got further after them."
     )
 
+    spawn_position = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Its place among its siblings, from 0, in the order of their spawning."
+    )
+    fan_out = models.JSONField(
+        null=True, blank=True, help_text="What each run of its handler must spawn again before its waits."
+    )
+    is_final = models.BooleanField(
+        default=False, db_default=False,
+        help_text="Given up on or canceled: only a person's retry, of it or of its parent, runs it again.",
+    )  # fmt: skip
+
     waited: float | None = None
     """Seconds between its turn and its start; not stored, known to receivers of the change that starts it."""
 
     last_awaited: UUID | None = None
     """The last one of those it waits for that has not ended; not stored, looked up for `Park` and `Wake`."""
 
-    NOT_AT_BIRTH = frozenset({"waiting_for", "awaited", "forgiven"})
+    ended_parent: UUID | None = None
+    """The parent that spawned it and has failed or was canceled; not stored, looked up for `Retry`."""
+
+    NOT_AT_BIRTH = frozenset({"waiting_for", "awaited", "forgiven", "fan_out", "is_final"})
     """Columns that a new row leaves to the database: most activities never use them."""
 
     objects = ActivityQuerySet.as_manager()

@@ -27,26 +27,26 @@ from .exceptions import ActivityNotFound, QueueUnavailable
 from .models import FINISHED, Activity
 from .queues import Queue, get_queue
 from .queues.base import Listener
-from .tasks import ActivityHandle
 from .tasks.outcome import outcome
-from .values import checked_id
+from .tasks.waits import Awaited, Timeout, awaited_id, check_no_deadlock, check_not_itself, seconds_of
 
 logger = logging.getLogger(__name__)
 
-Awaited = ActivityHandle | UUID
 RECHECK = 2.0  # seconds between two looks at the row without a notification
 RETRY_PAUSE = 2.0  # seconds until who could not listen tries again
 LISTEN_SLICE = 0.5  # seconds of one read: how long the thread outlives its last waiter
 
 
-def get_result(task: Awaited, timeout: float = 300) -> Any:
+def get_result(task: Awaited, timeout: Timeout = 300) -> Any:
     """Wait for an activity to complete, up to `timeout` seconds, and return its result.
 
-    `task` is what `enqueue` returned, or an `agent_id`. Raises `TaskFailed`, `TaskCanceled`,
-    `ActivityNotFound`, and the built-in `TimeoutError`, after which the activity goes on. Inside the
-    transaction that enqueued it no result can come: that raises Django's `TransactionManagementError`.
+    `task` is what `enqueue` returned, or an `agent_id`. `timeout` may be a timedelta, or None for no limit. Raises
+    `TaskFailed`, `TaskCanceled`, `ActivityNotFound`, and the built-in `TimeoutError`, after which the activity goes
+    on. Inside the transaction that enqueued it no result can come: that raises Django's `TransactionManagementError`.
+    A handler that waits for its own activity, or for an ancestor that is suspended until it ends, gets
+    `InvalidOption`.
     """
-    agent_id, deadline = _agent_id(task), time.monotonic() + timeout
+    agent_id, deadline = _agent_id(task), time.monotonic() + seconds_of(timeout)
     ended = threading.Event()
     with watching(agent_id, ended.set):
         while True:
@@ -60,9 +60,9 @@ def get_result(task: Awaited, timeout: float = 300) -> Any:
             ended.clear()
 
 
-async def aget_result(task: Awaited, timeout: float = 300) -> Any:  # noqa: ASYNC109  # the sync twin's parameter
-    """Do what `get_result` does, in async code."""
-    agent_id, deadline = _agent_id(task), time.monotonic() + timeout
+async def aget_result(task: Awaited, timeout: Timeout = 300) -> Any:  # noqa: ASYNC109  # the sync twin's parameter
+    """Async version of `get_result`."""
+    agent_id, deadline = _agent_id(task), time.monotonic() + seconds_of(timeout)
     ended, loop = asyncio.Event(), asyncio.get_running_loop()
     notified = watching(agent_id, partial(_wake, loop, ended))
     try:
@@ -83,24 +83,32 @@ async def aget_result(task: Awaited, timeout: float = 300) -> Any:  # noqa: ASYN
         notified.__exit__()
 
 
-def gather(*tasks: Awaited, timeout: float = 300) -> tuple[Any, ...]:
-    """Wait for all of `tasks`, up to `timeout` seconds in all, and return their results in order.
+def gather(*tasks: Awaited, timeout: Timeout = 300) -> tuple[Any, ...]:
+    """Wait for all of `tasks`, up to `timeout` seconds in all (or a timedelta, or None), and return their results.
 
-    Raises what `get_result` raises, for the first of them (in order) that has no result.
+    Raises what `get_result` raises, for the first of them (in order) that has no result, and `TypeError` before any
+    wait for what cannot be awaited, such as a list of handles.
     """
-    deadline = time.monotonic() + timeout
+    for task in tasks:
+        _agent_id(task)
+    deadline = time.monotonic() + seconds_of(timeout)
     return tuple(get_result(task, max(0.0, deadline - time.monotonic())) for task in tasks)
 
 
-async def agather(*tasks: Awaited, timeout: float = 300) -> tuple[Any, ...]:  # noqa: ASYNC109  # as above
-    """Do what `gather` does, in async code."""
+async def agather(*tasks: Awaited, timeout: Timeout = 300) -> tuple[Any, ...]:  # noqa: ASYNC109  # as above
+    """Async version of `gather`."""
+    for task in tasks:
+        _agent_id(task)
     # One after the other takes no longer than all at once, and leaves nobody waiting when one has failed.
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + seconds_of(timeout)
     return tuple([await aget_result(task, max(0.0, deadline - time.monotonic())) for task in tasks])
 
 
 def _agent_id(task: Awaited) -> UUID:
-    return task.agent_id if isinstance(task, ActivityHandle) else checked_id(task)
+    """Return the id of what is awaited. Raises at once what no wait could change."""
+    agent_id = awaited_id(task)
+    check_not_itself(agent_id)
+    return agent_id
 
 
 def _finished(agent_id: UUID) -> Activity | None:
@@ -110,6 +118,7 @@ def _finished(agent_id: UUID) -> Activity | None:
         raise ActivityNotFound(agent_id)
     if activity.status in FINISHED:
         return activity
+    check_no_deadlock(activity)
     if waits_for_commit(agent_id):
         raise TransactionManagementError(
             f"Activity {agent_id} was enqueued in a transaction that is not committed: no worker can see it before "
@@ -126,8 +135,8 @@ def _wake(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
         return  # the loop is closed: nobody waits any more
 
 
-def _too_late(agent_id: UUID, timeout: float) -> TimeoutError:
-    return TimeoutError(f"Activity {agent_id} has not ended within {timeout:g} s; it goes on.")
+def _too_late(agent_id: UUID, timeout: Timeout) -> TimeoutError:
+    return TimeoutError(f"Activity {agent_id} has not ended within {seconds_of(timeout):g} s; it goes on.")
 
 
 class _Line:

@@ -6,7 +6,7 @@ class ResearchTests(TestCase):
     def test_it_reports(self):
         with memory_queue():
             handle = research_company.enqueue(ResearchContext(company="Acme"))
-            drain()
+            drain()  # in an async test: await adrain()
             assert get_result(handle).title == "Acme"
 """
 
@@ -56,12 +56,27 @@ def drain(*queues: str) -> int:
     """Run what is queued and due, also what that enqueues, in this process; return how many attempts ran.
 
     Runs in the caller's thread and database transaction, whether its enqueues were committed or not.
-    Retries are run at once, without their backoff. An exception of a handler ends up on its row.
+    Retries are run at once, without their backoff. An exception of a handler ends up on its row. In an async test,
+    `await adrain()` instead; this raises `RuntimeError` there.
     """
-    return async_to_sync(_drain)(queues or tuple(conf.QUEUES), threading.get_ident())
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return async_to_sync(adrain)(*queues)
+    raise RuntimeError("drain() cannot run inside an event loop; in an async test, use: await adrain()")
 
 
-async def _drain(queues: tuple[str, ...], caller: int) -> int:
+async def adrain(*queues: str) -> int:
+    """Async version of `drain`, for async tests.
+
+    Sync handlers, and every query, run in the thread of Django's `sync_to_async`, so inside an async method of a
+    `TestCase` in its transaction. With pytest-asyncio, that thread is not the test's: use `transaction=True`.
+    """
+    return await _drain(queues or tuple(conf.QUEUES))
+
+
+async def _drain(queues: tuple[str, ...]) -> int:
+    caller = await sync_to_async(threading.get_ident)()
     loop = asyncio.get_running_loop()
     if getattr(loop, "_default_executor", None) is None:  # as a worker's, for `asyncio.to_thread` and sync tools
         loop.set_default_executor(CallExecutor(thread_name_prefix="agentexec-drain"))

@@ -15,7 +15,7 @@ from django.db.models import Exists, OuterRef
 
 from ..conf import conf
 from ..exceptions import ActivityLocked
-from ..models import Activity, Status, Ties
+from ..models import FAILED, Activity, Status, Ties
 from .dispatch import push_on_commit, stop_on_commit
 from .ends import hear
 from .locks import Waits
@@ -24,7 +24,6 @@ from .parking import Wake
 from .statements import lock_rows
 from .writer import apply, apply_to_unlocked, database
 
-FAILED = (Status.ERROR, Status.CANCELED)
 BATCH = 500  # rows that are locked together
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.2  # seconds between two looks at parents whose rows are locked
 CANCELED_WITH_PARENT = "Canceled, since its parent has ended."
@@ -85,7 +84,7 @@ def _cancel_some_children(parents: Sequence[UUID]) -> int:
         failed = [row.agent_id for row in rows if row.status in FAILED]
         active = Activity.objects.using(using).active().filter(parent_id__in=failed, spawn_key__isnull=False)
         ids = active.values_list("agent_id", flat=True)[:BATCH]
-        operations = [Cancel(agent_id=agent_id, message=CANCELED_WITH_PARENT) for agent_id in ids]
+        operations = [Cancel(agent_id=agent_id, message=CANCELED_WITH_PARENT, is_final=False) for agent_id in ids]
         if not operations:
             return 0
         canceled = [row for row in apply_to_unlocked(operations) if isinstance(row, Activity)]

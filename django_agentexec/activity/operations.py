@@ -22,7 +22,7 @@ from uuid import UUID
 
 from ..conf import conf
 from ..exceptions import InvalidTransition, StaleAttempt
-from ..models import Activity, ActivityLog, Status
+from ..models import FAILED, Activity, ActivityLog, Status, Ties
 from ..values import storable_text
 from .statements import made
 
@@ -178,16 +178,18 @@ class Complete(OwnedOperation):
 class Fail(OwnedOperation):
     """The attempt failed. With `retry_delay` (seconds) and a retry left it is queued again."""
 
-    writes = (*LOGGED, "status", "error", "traceback", "retries", "run_after", "finished_at")
+    writes = (*LOGGED, "status", "error", "traceback", "retries", "run_after", "finished_at", "is_final")
 
     error: str
     traceback: str = ""
     retry_delay: float | None = None
+    """None if another try would fail as well, so that the parent's retries do not run it again, either."""
     message: str | None = None
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         self.check_owner(activity)
         activity.error, activity.traceback = storable_text(self.error), storable_text(self.traceback)
+        activity.is_final = self.retry_delay is None
         if self.retry_delay is None or activity.retries >= activity.max_retries:
             activity.status, activity.finished_at = Status.ERROR, now
             text = self.message or fill(conf.ACTIVITY_MESSAGE_ERROR, error=self.error)
@@ -208,14 +210,14 @@ class Fail(OwnedOperation):
 class GiveUp(Start):
     """A worker has claimed an activity that took too many processes down, and ends it instead of starting it."""
 
-    writes: ClassVar[tuple[str, ...]] = (*Start.writes, "error", "finished_at")
+    writes: ClassVar[tuple[str, ...]] = (*Start.writes, "error", "finished_at", "is_final")
     reads: ClassVar[tuple[str, ...]] = (*Start.reads, "forgiven")
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         started = Start.apply(self, activity, now)
         if self.crashes < conf.MAX_CRASHES + activity.forgiven:
             return started  # it has got further after some of them
-        activity.status, activity.finished_at = Status.ERROR, now
+        activity.status, activity.finished_at, activity.is_final = Status.ERROR, now, True
         died = self.crashes - activity.forgiven
         activity.error = f"The worker process died {died} times while running this activity."
         return log(activity, fill(conf.ACTIVITY_MESSAGE_ERROR, error=activity.error), now)
@@ -239,16 +241,18 @@ class Release(OwnedOperation):
 class Cancel(Operation):
     """Somebody wants it stopped. Final at once: a running attempt's later writes are refused."""
 
-    writes = (*LOGGED, "status", "finished_at")
+    writes = (*LOGGED, "status", "finished_at", "is_final")
 
     message: str | None = None
+    is_final: bool = True
+    """False where its parent has ended: it runs again when that one does."""
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         if not activity.is_active:
             raise InvalidTransition(
                 f"Activity {self.agent_id} is {activity.status}; it cannot be canceled.", f"already {activity.status}"
             )
-        activity.status, activity.finished_at = Status.CANCELED, now
+        activity.status, activity.finished_at, activity.is_final = Status.CANCELED, now, self.is_final
         return log(activity, self.message or conf.ACTIVITY_MESSAGE_CANCELED, now)
 
 
@@ -258,10 +262,18 @@ class Retry(Operation):
 
     writes: ClassVar[tuple[str, ...]] = (
         *(*LOGGED, "status", "percentage", "retries", "crashes", "started_at", "finished_at", "run_after"),
-        *("waiting_for", "awaited", "forgiven"),
+        *("waiting_for", "awaited", "forgiven", "is_final"),
     )
 
     repeatable: ClassVar[tuple[Status, ...]] = (Status.ERROR, Status.CANCELED)
+
+    by_parent: bool = False
+    """Whether its parent runs again, and has spawned it again; otherwise a person retries it."""
+
+    def look_up(self, activity: Activity) -> None:
+        if not self.by_parent and activity.ties & Ties.CHILD and activity.status in self.repeatable:
+            parents = Activity.objects.using(activity._state.db).filter(children__agent_id=activity.agent_id)
+            activity.ended_parent = parents.filter(status__in=FAILED).values_list("agent_id", flat=True).first()
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         if activity.status not in self.repeatable:
@@ -273,11 +285,22 @@ class Retry(Operation):
             raise InvalidTransition(
                 f"Activity {self.agent_id} was never queued; run it again by hand.", "never queued, driven by hand"
             )
+        if activity.ended_parent is not None:
+            raise InvalidTransition(
+                f"Activity {self.agent_id} is a child of {activity.ended_parent}, which has failed or was canceled, so "
+                "nothing would use its result. Retry the parent: it runs its failed children again.",
+                "its parent has failed or was canceled; retry the parent",
+            )
         activity.status, activity.percentage = Status.QUEUED, 0
         activity.retries = activity.crashes = activity.forgiven = 0
         activity.started_at = activity.finished_at = activity.run_after = None
-        activity.waiting_for = activity.awaited = None
+        activity.waiting_for, activity.awaited, activity.is_final = None, None, False
         return log(activity, conf.ACTIVITY_MESSAGE_REQUEUED, now)
+
+    def write_more(self, activity: Activity, now: datetime) -> None:
+        if not self.by_parent and activity.ties & Ties.PARENT:  # a person has decided that they are worth another try
+            children = Activity.objects.using(activity._state.db).spawned_by(activity.agent_id)
+            children.filter(is_final=True).update(is_final=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,10 @@ noted, so that the ends of the others cost one look at the row each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from ..conf import conf
@@ -22,19 +23,22 @@ from .operations import LOGGED, Operation, OwnedOperation, fill, log
 class Parked(BaseException):
     """Raised inside a handler to leave it: its activity waits for others. No `except Exception` may stop it."""
 
-    def __init__(self, awaited: Sequence[UUID]) -> None:
+    def __init__(self, awaited: Sequence[UUID], fan_out: Mapping[str, Any] | None = None) -> None:
         super().__init__("This handler waits for other activities; let it pass.")
         self.awaited = list(awaited)
+        self.fan_out = dict(fan_out or {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Park(OwnedOperation):
     """The attempt waits for the end of children. If all have ended meanwhile, it is queued again at once."""
 
-    writes = (*LOGGED, "status", "waiting_for", "awaited", "crashes", "forgiven")
-    reads = ("forgiven",)
+    writes = (*LOGGED, "status", "waiting_for", "awaited", "crashes", "forgiven", "fan_out")
+    reads = ("forgiven", "fan_out")
 
     awaited: Sequence[UUID]
+    fan_out: Mapping[str, Any] = field(default_factory=dict)
+    """What the next run of the handler must spawn again, by scope: the parts of `Activity.fan_out` that change."""
 
     def look_up(self, activity: Activity) -> None:
         activity.last_awaited = _last_active(activity, self.awaited)
@@ -43,6 +47,8 @@ class Park(OwnedOperation):
         if activity.is_parked and activity.fence == self.fence:
             return None  # the same write again, after a commit whose answer was lost
         self.check_owner(activity)
+        if self.fan_out:
+            activity.fan_out = {**(activity.fan_out or {}), **self.fan_out}
         if activity.last_awaited is None:
             activity.waiting_for = activity.agent_id  # nobody in particular: it only goes on
             return _wake(activity, now)

@@ -47,6 +47,11 @@ def detach_children(agent_id: UUID, steps: Sequence[str] | None) -> None:
     if active:
         stop_on_commit([row for row in apply(active) if isinstance(row, Activity)])
     children.update(spawn_key=None, ties=F("ties").bitand(~Ties.CHILD & ALL_TIES))
+    parent = Activity.objects.using(database()).filter(agent_id=agent_id)
+    fan_out = parent.values_list("fan_out", flat=True).first()
+    if fan_out:
+        kept = {} if steps is None else {name: entry for name, entry in fan_out.items() if name not in steps}
+        parent.update(fan_out=kept or None)
 
 
 def _of_steps(names: Sequence[str]) -> Q:

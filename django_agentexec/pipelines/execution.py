@@ -21,7 +21,7 @@ from ..activity.current import running
 from ..activity.operations import Operation, Progress
 from ..activity.writer import database
 from ..backoff import retry_after
-from ..exceptions import StaleAttempt
+from ..exceptions import SpawnMismatch, StaleAttempt
 from ..models import StepRun, StepState
 from ..tasks.attempt import Attempt
 from ..tasks.definition import bounded_delay
@@ -78,8 +78,7 @@ class StepExecution:
         while True:
             await self._write(self._begin(tries, retries, goes_on))
             try:
-                value = await self._call(tries)
-                result = self.step.stored(value)
+                result = self.step.stored(await self._call(tries))
             except StaleAttempt:
                 raise
             except Exception as error:
@@ -148,7 +147,18 @@ class StepExecution:
         attempt = step_attempt(self.attempt, self.step, len(self.pipeline.steps), tries)
         method = getattr(self.pipeline.for_step(self.context, attempt), self.step.name)
         with running(attempt):
-            return await call_step(self.step, method, self.arguments, attempt)
+            try:
+                value = await call_step(self.step, method, self.arguments, attempt)
+            except (StaleAttempt, SpawnMismatch):
+                raise
+            except Exception as error:
+                if parked := attempt.suspension:
+                    raise parked from error  # the step has caught the wait, and failed because of it
+                raise
+            if parked := attempt.suspension:
+                raise parked  # the step has caught the wait: its result is made of an exception
+            await attempt.afinish()
+            return value
 
 
 def step_attempt(whole: Attempt, step: Step, count: int, tries: int) -> Attempt:
@@ -168,6 +178,7 @@ def step_attempt(whole: Attempt, step: Step, count: int, tries: int) -> Attempt:
         tries=tries,
         adapt=share,
         outer=whole,
+        is_parent=whole.is_parent,
     )
 
 
@@ -176,9 +187,10 @@ async def call_step(step: Step, method: Any, arguments: tuple[Any, ...], attempt
     limit = step.options.timeout
     late = TimeoutError(f"Step {step.name!r} took longer than {limit} s.")
     if step.is_async:
+        attempt.enter()
         return await _in_time(method(*arguments), limit, late)
     # A thread cannot be stopped: whatever happens, the step is over when it has given in.
-    running_step = asyncio.ensure_future(sync_to_async(call)(method, *arguments))
+    running_step = asyncio.ensure_future(sync_to_async(_entered)(attempt, method, *arguments))
     running_step.add_done_callback(lambda done: done.cancelled() or done.exception())  # somebody may not wait for it
     try:
         await asyncio.wait({running_step}, timeout=limit)
@@ -192,6 +204,11 @@ async def call_step(step: Step, method: Any, arguments: tuple[Any, ...], attempt
         raise late
     # A sync decorator around an `async def` returns what is still to be awaited.
     return await _in_time(value, limit, late) if inspect.isawaitable(value) else value
+
+
+def _entered(attempt: Attempt, method: Any, *arguments: Any) -> Any:
+    attempt.enter()
+    return call(method, *arguments)
 
 
 async def _in_time(value: Awaitable[Any], limit: float | None, late: TimeoutError) -> Any:

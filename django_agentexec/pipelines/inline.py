@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Unpack
 from uuid import UUID
@@ -25,6 +25,7 @@ from ..values import one_line
 from .execution import call_step
 
 if TYPE_CHECKING:
+    from ..tasks.spawn import Key
     from .pipeline import Pipeline
 
 
@@ -35,6 +36,15 @@ class InlineAttempt(Attempt):
         super().__init__(agent_id or uuid7(), number, fence, _unwritten)
         self._results: dict[UUID, Any]
         object.__setattr__(self, "_results", {})  # the dataclass is frozen
+        self._first: int
+        self.begin_step()
+
+    def begin_step(self) -> None:
+        """Let the children that were spawned so far belong to the steps before."""
+        object.__setattr__(self, "_first", len(self._results))
+
+    def _children(self) -> list[UUID]:
+        return list(self._results)[self._first :]
 
     @async_unsafe("In a worker this write would block the event loop; await `aprogress` instead.")
     def progress(self, message: str, percentage: float | None = None) -> None:
@@ -65,8 +75,36 @@ class InlineAttempt(Attempt):
         definition = definition_of(task)
         return [await self._run_child(definition, context) for context in contexts]
 
-    def gather(self, *children: ActivityHandle | UUID, return_exceptions: bool = False) -> tuple[Any, ...]:
+    def map(
+        self,
+        task: str | TaskDefinition[..., Any],
+        contexts: Iterable[BaseModel],
+        *,
+        key: Key = None,
+        return_exceptions: bool = False,
+        **options: Unpack[BulkOptions],
+    ) -> tuple[Any, ...]:
+        children = self.spawn_many(task, list(contexts), **options)
         return tuple(self._result(child, return_exceptions) for child in children)
+
+    async def amap(
+        self,
+        task: str | TaskDefinition[..., Any],
+        contexts: Iterable[BaseModel] | AsyncIterable[BaseModel],
+        *,
+        key: Key = None,
+        return_exceptions: bool = False,
+        **options: Unpack[BulkOptions],
+    ) -> tuple[Any, ...]:
+        if isinstance(contexts, AsyncIterable):
+            listed = [one async for one in contexts]
+        else:
+            listed = await sync_to_async(lambda: list(contexts))()
+        children = await self.aspawn_many(task, listed, **options)
+        return tuple(self._result(child, return_exceptions) for child in children)
+
+    def gather(self, *children: ActivityHandle | UUID, return_exceptions: bool = False) -> tuple[Any, ...]:
+        return tuple(self._result(child, return_exceptions) for child in children or self._children())
 
     async def agather(
         self, *children: ActivityHandle | UUID | Awaitable[ActivityHandle], return_exceptions: bool = False
@@ -121,6 +159,7 @@ async def run_all(pipeline: type[Pipeline], context: BaseModel, attempt: InlineA
     value = None
     for step in pipeline.steps:
         method = getattr(pipeline.for_step(context, attempt), step.name)
+        attempt.begin_step()
         with running(attempt):
             value = await call_step(step, method, arguments, attempt)
         value = step.loaded(step.stored(value), step.result_type)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Unpack
@@ -16,13 +16,16 @@ from pydantic import BaseModel
 
 from ..activity.current import write_and_wait
 from ..activity.operations import Operation, Progress
+from ..activity.parking import Parked
 from ..activity.streams import stream_text
 from ..models import Activity
 from ..values import checked_message, checked_percentage
+from .passes import Pass
 
 if TYPE_CHECKING:
     from .definition import BulkOptions, TaskDefinition
     from .enqueue import ActivityHandle
+    from .spawn import Key
 
 Write = Callable[[Operation], "Future[Activity]"]
 
@@ -60,9 +63,17 @@ class Attempt:
     """What `write` does to an operation before it hands it in: a step's progress is a share of the whole."""
     outer: Attempt | None = field(default=None, repr=False)
     """The attempt that this one is a part of."""
+    is_parent: bool = True
+    """False if it is known that the activity had no children when this attempt began."""
     _canceled: threading.Event = field(default_factory=threading.Event, repr=False)
     _lost: Future[None] = field(default_factory=_uncancelable, repr=False)
     _spawned: Counter[str] = field(default_factory=Counter, repr=False)
+    _awaited: dict[UUID, None] = field(default_factory=dict, repr=False)
+    _fan_out: dict[str, Any] = field(default_factory=dict, repr=False)
+    _pass: Pass = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_pass", Pass(self.scope))  # the dataclass is frozen
 
     @property
     def idempotency_key(self) -> str:
@@ -81,6 +92,43 @@ class Attempt:
     def lost(self) -> Future[None]:
         """Ends when the activity has to be taken for another worker's; a sync write that waits then ends, too."""
         return self._lost if self.outer is None else self.outer.lost
+
+    @property
+    def root(self) -> Attempt:
+        """The attempt of the activity: itself, or the one that this is a part of."""
+        return self if self.outer is None else self.outer.root
+
+    @property
+    def suspension(self) -> Parked | None:
+        """The wait for children that a `gather` has begun, of all that it has begun; None without one.
+
+        From then on the handler's outcome does not count, even if it has caught the exception that ends it.
+        """
+        root = self.root
+        return Parked(list(root._awaited), root._fan_out) if root._awaited else None
+
+    def suspend(self, awaited: Sequence[UUID]) -> Parked:
+        """Record that the handler waits for these children, and return the exception that ends it."""
+        self.root._awaited.update(dict.fromkeys(awaited))
+        self.root._fan_out[self.scope] = self._pass.entry()
+        return Parked(awaited)
+
+    def enter(self) -> None:
+        """Note that the handler, or step, begins in the calling task or thread; called by what runs it."""
+        self._pass.enter()
+
+    def finish(self) -> None:
+        """Raise `SpawnMismatch` if the handler, or step, has returned without spawning children that it has."""
+        from .gathering import load
+
+        if self.suspension is None and (self.is_parent or self._pass.is_loaded):
+            load(self)
+            self._pass.finish(self.agent_id)
+
+    async def afinish(self) -> None:
+        """Async version of `finish`."""
+        if self.suspension is None and (self.is_parent or self._pass.is_loaded):
+            await sync_to_async(self.finish)()
 
     def cancel(self) -> None:
         """Set `canceled`; called by the worker."""
@@ -133,12 +181,13 @@ class Attempt:
         """Have a worker run `task` as a child of this activity; return the child it has, if it was spawned before.
 
         A child is known by its `key`, unique among its parent's children, or by the task's name and the number of
-        the call. So a handler that runs again, after a crash, a retry or a wait, finds its children. One that has
-        failed or was canceled in an earlier try is queued again. Takes the options of `enqueue_many`; its
-        `metadata` is the parent's unless said.
+        the call. So a handler that runs again, after a crash, a retry or a wait, finds its children. One whose retries
+        were used up in an earlier try is queued again; one that was given up on or canceled is only queued again when
+        a person retries the parent. Takes the options of `enqueue_many`; by default its `metadata` is the parent's.
 
         Raises what `enqueue` raises, `SpawnMismatch` if the child of this place has another task or (without a
-        `key`) another context, and `StaleAttempt` if this attempt has lost its activity.
+        `key`) another context, or if this run of the handler spawns other children than earlier ones did before the
+        same `gather`, and `StaleAttempt` if this attempt has lost its activity.
         """
         return self.spawn_many(task, [context], keys=None if key is None else [key], **options)[0]
 
@@ -164,7 +213,8 @@ class Attempt:
         """Do what `spawn` does, once per context and in one transaction."""
         from .spawn import place, spawn_all
 
-        return spawn_all(self, [place(self, task, c, k) for c, k in _pairs(contexts, keys)], **options)
+        places = [place(self, task, c, k) for c, k in _pairs(contexts, keys)]
+        return spawn_all(self, places, in_order=self._pass.is_in_order(), **options)
 
     async def aspawn_many(
         self,
@@ -179,32 +229,85 @@ class Attempt:
 
         # Numbered here, in the order of the calls, before anything is awaited.
         places = [place(self, task, c, k) for c, k in _pairs(contexts, keys)]
-        return await sync_to_async(spawn_all)(self, places, **options)
+        return await sync_to_async(spawn_all)(self, places, in_order=self._pass.is_in_order(), **options)
+
+    def map(
+        self,
+        task: str | TaskDefinition[..., Any],
+        contexts: Iterable[BaseModel],
+        *,
+        key: Key = None,
+        return_exceptions: bool = False,
+        **options: Unpack[BulkOptions],
+    ) -> tuple[Any, ...]:
+        """Have workers run `task` once per context, and return the results in order, as `gather` does.
+
+        The first run of the handler records the list: later ones spawn nothing, do not look at `contexts`, and gather
+        what was recorded. So the contexts may come from a query that the children change. A map is known by the
+        task and the number of the call.
+
+        `key` makes the keys of the children, for people who look at them: a function of the context, or the name of
+        one of its fields; by default they are numbers. Takes the options of `spawn_many`. Raises what `spawn` and
+        `gather` raise.
+        """
+        from .gathering import gather
+        from .spawn import map_name, map_places, recorded_map, spawn_all
+
+        name, in_order = map_name(self, task), self._pass.is_in_order()
+        children = recorded_map(self, name, in_order=in_order)
+        if children is None:
+            places = map_places(self, task, contexts, key, name)
+            children = spawn_all(self, places, in_order=in_order, map_name=name, **options)
+        return gather(self, children, return_exceptions, in_order=in_order)
+
+    async def amap(
+        self,
+        task: str | TaskDefinition[..., Any],
+        contexts: Iterable[BaseModel] | AsyncIterable[BaseModel],
+        *,
+        key: Key = None,
+        return_exceptions: bool = False,
+        **options: Unpack[BulkOptions],
+    ) -> tuple[Any, ...]:
+        """Async version of `map`. `contexts` may be an asynchronous iterable; others are read in a thread."""
+        from .gathering import gather
+        from .spawn import map_name, map_places, recorded_map, spawn_all
+
+        name, in_order = map_name(self, task), self._pass.is_in_order()
+        children = await sync_to_async(recorded_map)(self, name, in_order=in_order)
+        if children is None:
+            listed = [one async for one in contexts] if isinstance(contexts, AsyncIterable) else contexts
+            places = await sync_to_async(map_places)(self, task, listed, key, name)
+            children = await sync_to_async(spawn_all)(self, places, in_order=in_order, map_name=name, **options)
+        return await sync_to_async(gather)(self, children, return_exceptions, in_order=in_order)
 
     def gather(self, *children: ActivityHandle | UUID, return_exceptions: bool = False) -> tuple[Any, ...]:
-        """Return the results of spawned children, in order.
+        """Return the results of spawned children, in order; without arguments, of all children that exist.
 
         While one of them has not ended, this does not return: the activity gives up its slot and its lock, and is
         woken when the last of them has ended. Then its handler (in a pipeline: the step) runs again from its
-        beginning, where `spawn` finds the same children, and `gather` returns.
+        beginning, where `spawn` finds the same children, and `gather` returns. All children are those of the handler
+        (or step) that were spawned before this call, in this run or an earlier one.
 
         Raises `TaskFailed` or `TaskCanceled` for the first child, in order, that has no result; with
-        `return_exceptions`, these errors stand among the results. Inside a transaction of the handler's, Django's
-        `TransactionManagementError`.
+        `return_exceptions`, these errors stand among the results. Raises `SpawnMismatch` if this run of the handler
+        has not spawned the children that earlier ones had spawned before. Inside a transaction of the handler's,
+        Django's `TransactionManagementError`.
         """
         from .gathering import gather
 
-        return gather(self, children, return_exceptions)
+        return gather(self, children or None, return_exceptions, in_order=self._pass.is_in_order())
 
     async def agather(
         self, *children: ActivityHandle | UUID | Awaitable[ActivityHandle], return_exceptions: bool = False
     ) -> tuple[Any, ...]:
-        """Do what `gather` does, in an async handler. Takes calls of `aspawn` that are not awaited yet, too."""
+        """Async version of `gather`. Takes calls of `aspawn` that are not awaited yet, too."""
         from .gathering import gather
 
         # One after the other, so that they are numbered in this order each time.
         handles = [await child if isinstance(child, Awaitable) else child for child in children]
-        return await sync_to_async(gather)(self, handles, return_exceptions)
+        in_order = self._pass.is_in_order()
+        return await sync_to_async(gather)(self, handles or None, return_exceptions, in_order=in_order)
 
 
 def _pairs(contexts: Sequence[BaseModel], keys: Sequence[str] | None) -> list[tuple[BaseModel, str | None]]:

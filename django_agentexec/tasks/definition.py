@@ -20,7 +20,9 @@ from ..exceptions import (
     ResultError,
     SpawnMismatch,
     StaleAttempt,
+    TaskCanceled,
     TaskDefinitionError,
+    TaskFailed,
 )
 from ..models import Priority
 from ..roundtrip import NotStorable, Store, described, dump_with
@@ -236,8 +238,10 @@ class TaskDefinition(Generic[P, R]):
         return max(self.backoff_delay(error, retry), retry_after(error) or 0.0)
 
     def is_retryable(self, error: BaseException) -> bool:
-        """Whether the error is worth another try."""
-        hopeless = (*self.give_up_on, ResultError, StaleAttempt, SpawnMismatch, PipelineChanged)
+        """Whether the error is worth another try. The final end of what it waited for is not."""
+        if isinstance(error, TaskFailed) and error.is_final:
+            return False
+        hopeless = (*self.give_up_on, ResultError, StaleAttempt, SpawnMismatch, PipelineChanged, TaskCanceled)
         return isinstance(error, self.retry_on) and not isinstance(error, hopeless)
 
     def backoff_delay(self, error: BaseException, retry: int) -> float:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.db import connections
+from django.db.models import F
 from django.db.transaction import TransactionManagementError
 
-from ..activity.parking import Parked
 from ..activity.writer import database
 from ..exceptions import ActivityNotFound, InvalidOption, TaskCanceled, TaskFailed
 from ..models import Activity
-from ..values import checked_id
 from .enqueue import ActivityHandle
 from .outcome import outcome
+from .waits import awaited_id
 
 if TYPE_CHECKING:
     from .attempt import Attempt
@@ -23,9 +23,23 @@ if TYPE_CHECKING:
 BATCH = 500  # rows per query
 
 
-def gather(attempt: Attempt, children: Sequence[ActivityHandle | UUID], return_exceptions: bool) -> tuple[Any, ...]:
-    """Return the children's results in order, or raise `Parked`. See `Attempt.gather`."""
-    ids = [child.agent_id if isinstance(child, ActivityHandle) else checked_id(child) for child in children]
+def gather(
+    attempt: Attempt,
+    children: Sequence[ActivityHandle | UUID] | None,
+    return_exceptions: bool,
+    *,
+    in_order: bool = True,
+) -> tuple[Any, ...]:
+    """Return the children's results in order (None: all children), or raise `Parked`. See `Attempt.gather`.
+
+    `in_order` tells whether the handler itself has called.
+    """
+    load(attempt)
+    if children is None:
+        named = attempt._pass.gather_all(in_order=in_order)
+        ids = _all(attempt) if named is None else named
+    else:
+        ids = [awaited_id(child) for child in children]
     states = _states(ids)
     for agent_id in ids:
         if agent_id not in states:
@@ -36,11 +50,33 @@ def gather(attempt: Attempt, children: Sequence[ActivityHandle | UUID], return_e
                 f"Activity {agent_id} was not spawned by activity {attempt.agent_id}, so it would not wake it: spawn "
                 "it with `attempt.spawn` (in a pipeline `self.spawn`), or wait with `get_result`, which keeps the slot."
             )
+    if children is not None:
+        attempt._pass.gather(attempt.agent_id, in_order=in_order)
     if any(is_active for _, _, is_active in states.values()):
         _check_no_transaction(attempt)
-        raise Parked(list(dict.fromkeys(ids)))
+        raise attempt.suspend(list(dict.fromkeys(ids)))
     rows = _ended(list(states))
     return tuple(_result(rows[agent_id], return_exceptions) for agent_id in ids)
+
+
+def load(attempt: Attempt) -> None:
+    """Read what earlier runs of the handler have spawned, where that is not known yet."""
+    if attempt._pass.is_loaded or not attempt.is_parent:
+        return
+    parents = Activity.objects.using(database()).filter(agent_id=attempt.agent_id)
+    parent = parents.only("ties", "fan_out").first()
+    if parent is not None:
+        attempt._pass.load(parent)
+
+
+def _all(attempt: Attempt) -> list[UUID]:
+    """Return the ids of all children of the handler, or step, in the order of their spawning."""
+    if not (attempt.is_parent or attempt._pass.is_loaded):
+        return []  # it has spawned none
+    rows = Activity.objects.using(database()).spawned_by(attempt.agent_id)
+    found = rows.order_by(F("spawn_position").asc(nulls_first=True), "agent_id").values_list("agent_id", "spawn_key")
+    scopes = (f"{attempt.scope}#", f"{attempt.scope}/")
+    return [agent_id for agent_id, key in found if str(key).startswith(scopes)]
 
 
 def _check_no_transaction(attempt: Attempt) -> None:

@@ -20,4 +20,4 @@ def outcome(activity: Activity) -> Any:
             return definition.load_result(activity.result)
         case Status.CANCELED:
             raise TaskCanceled(activity.agent_id)
-    raise TaskFailed(activity.agent_id, activity.error, activity.attempt, activity.traceback)
+    raise TaskFailed(activity.agent_id, activity.error, activity.attempt, activity.traceback, activity.is_final)

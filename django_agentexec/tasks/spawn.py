@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Unpack
+from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
@@ -18,7 +20,7 @@ from ..activity.writer import apply, database, insert
 from ..comparison import Comparison
 from ..conf import conf
 from ..exceptions import InvalidOption, SpawnMismatch, StaleAttempt
-from ..models import Activity, Status, Ties
+from ..models import FAILED, Activity, Status, Ties
 from ..values import is_storable
 from .definition import BulkOptions, TaskDefinition
 from .enqueue import ActivityHandle, definition_of, handle_of, new_rows
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 
 MAX_SPAWN_KEY = 255  # characters; the column's size
 MOST_KEYS = 500  # in one query; for more, all children are looked at
-FAILED = (Status.ERROR, Status.CANCELED)
+
+Key = Callable[[Any], str] | str | None
+"""How a map makes the keys of its children from their contexts: a function, or the name of a field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +49,63 @@ class Place:
 def place(attempt: Attempt, task: str | TaskDefinition[..., Any], context: BaseModel, key: str | None) -> Place:
     """Return the place of a child; numbers it, without a `key`. Raises `UnknownTask`, `InvalidOption`."""
     definition = definition_of(task)
-    if key is not None and not (isinstance(key, str) and key and is_storable(key)):
-        raise InvalidOption(f"The key {key!r} of a child must be text with at least one character.")
-    is_numbered = key is None
-    if is_numbered:
+    if key is None:
         full = f"{attempt.scope}#{definition.name}:{attempt._spawned[definition.name]}"
         attempt._spawned[definition.name] += 1
-    else:
-        full = f"{attempt.scope}/{key}"
+        return Place(definition, context, _checked(full), is_numbered=True)
+    return Place(definition, context, _checked(f"{attempt.scope}/{key}", key), is_numbered=False)
+
+
+def map_name(attempt: Attempt, task: str | TaskDefinition[..., Any]) -> str:
+    """Return what a call of `Attempt.map` is known by: the task and the number of the call. Raises `UnknownTask`."""
+    name = definition_of(task).name
+    number = attempt._pass.map_numbers[name]
+    attempt._pass.map_numbers[name] += 1
+    return f"{name}*{number}"
+
+
+def map_places(
+    attempt: Attempt, task: str | TaskDefinition[..., Any], contexts: Iterable[BaseModel], key: Key, name: str
+) -> list[Place]:
+    """Return the places of the children of a map. Raises `InvalidOption`."""
+    definition = definition_of(task)
+    key_of = attrgetter(key) if isinstance(key, str) else key
+    places = []
+    for number, context in enumerate(contexts):
+        own = str(number) if key_of is None else key_of(context)
+        own = str(own) if isinstance(own, (int, UUID)) else own
+        full = _checked(f"{attempt.scope}#{name}/{own}", own)
+        places.append(Place(definition, context, full, is_numbered=False))
+    return places
+
+
+def _checked(full: str, key: object = "#") -> str:
+    if not (isinstance(key, str) and key and is_storable(key)):
+        raise InvalidOption(f"The key {key!r} of a child must be text with at least one character.")
     if len(full) > MAX_SPAWN_KEY:
         raise InvalidOption(
             f"The key {full[:80]!r} of a child has {len(full)} characters; {MAX_SPAWN_KEY} are allowed."
         )
-    return Place(definition, context, full, is_numbered)
+    return full
 
 
-def spawn_all(attempt: Attempt, places: Sequence[Place], **options: Unpack[BulkOptions]) -> list[ActivityHandle]:
-    """Return the children at these places, new or found, in one transaction. See `Attempt.spawn`."""
-    if not places:
+def spawn_all(
+    attempt: Attempt,
+    places: Sequence[Place],
+    *,
+    in_order: bool = True,
+    map_name: str | None = None,
+    **options: Unpack[BulkOptions],
+) -> list[ActivityHandle]:
+    """Return the children at these places, new or found, in one transaction. See `Attempt.spawn`.
+
+    `in_order` tells whether the handler itself has called. With `map_name`, these are all children of that map.
+    """
+    if not places and map_name is None:
         return []
     keys = [one.key for one in places]
     if len(set(keys)) < len(keys):
-        raise InvalidOption(f"Children of one parent need different keys, but these are {keys!r}.")
+        raise InvalidOption(f"Children of one parent need different keys, but these are {keys!r:.500}.")
     wanted = [_row(attempt, one, options) for one in places]
     using = database()
     with transaction.atomic(using=using):
@@ -74,18 +113,52 @@ def spawn_all(attempt: Attempt, places: Sequence[Place], **options: Unpack[BulkO
         if "metadata" not in options:
             for row in wanted:
                 row.metadata = parent.metadata
+        attempt._pass.load(parent)
         found = _found(attempt, keys, using)
         for one, row in zip(places, wanted, strict=True):
             if one.key in found:
                 _check_same(one, row, found[one.key])
         new = [row for row in wanted if row.spawn_key not in found]
+        positions = attempt._pass.spawn(attempt.agent_id, keys, [str(row.spawn_key) for row in new], in_order=in_order)
+        for row, position in zip(new, positions, strict=True):
+            row.spawn_position = position
+        if map_name is not None:
+            attempt._pass.maps[map_name] = len(places)
         if new:
-            _insert(attempt, new, using)
-        _bring_back(attempt, list(found.values()), using)
+            _insert(attempt, new)
+        is_looser = _bring_back(attempt, list(found.values()), using)
+        if new or is_looser or map_name is not None:
+            _save_record(attempt, parent, using, has_children=bool(new))
     return [
         handle_of(found[one.key], created=False) if one.key in found else handle_of(row)
         for one, row in zip(places, wanted, strict=True)
     ]
+
+
+def recorded_map(attempt: Attempt, name: str, *, in_order: bool = True) -> list[ActivityHandle] | None:
+    """Return the children of a map that an earlier pass has recorded; None if none has.
+
+    Raises `SpawnMismatch` if some of them were deleted, `StaleAttempt` if this attempt has lost its activity.
+    """
+    using = database()
+    with transaction.atomic(using=using):
+        parent = _owned(attempt, using)
+        attempt._pass.load(parent)
+        prefix = f"{attempt.scope}#{name}/"
+        keys = [key for key in attempt._pass.children if key.startswith(prefix)]
+        size = attempt._pass.maps.get(name)
+        if size is None or (size and not keys):
+            return None
+        if len(keys) < size:
+            raise SpawnMismatch(
+                f"Activity {attempt.agent_id} gathers {size} children that it has spawned by one map, but "
+                f"{size - len(keys)} of them have been deleted. Retry it from scratch."
+            )
+        attempt._pass.spawn(attempt.agent_id, keys, [], in_order=in_order)
+        found = _found(attempt, keys, using)
+        if _bring_back(attempt, list(found.values()), using):
+            _save_record(attempt, parent, using, has_children=False)
+    return [handle_of(found[key], created=False) for key in keys]
 
 
 def _row(attempt: Attempt, one: Place, options: BulkOptions) -> Activity:
@@ -101,7 +174,8 @@ def _try(attempt: Attempt) -> int:
 
 def _owned(attempt: Attempt, using: str) -> Activity:
     """Return the parent, locked: an attempt that is not its owner any more must not give it children."""
-    for row in lock_rows(Activity, [attempt.agent_id], ("status", "fence", "waiting_for", "metadata"), using):
+    names = ("status", "fence", "waiting_for", "metadata", "ties", "fan_out")
+    for row in lock_rows(Activity, [attempt.agent_id], names, using):
         if row.status == Status.RUNNING and row.fence == attempt.fence and not row.is_parked:
             return row
     raise StaleAttempt(f"Activity {attempt.agent_id} does not belong to this attempt any more; it spawns nothing.")
@@ -109,6 +183,8 @@ def _owned(attempt: Attempt, using: str) -> Activity:
 
 def _found(attempt: Attempt, keys: Sequence[str], using: str) -> dict[str, Activity]:
     rows = Activity.objects.using(using).spawned_by(attempt.agent_id)
+    if not keys:
+        return {}
     if len(keys) <= MOST_KEYS:
         rows = rows.filter(spawn_key__in=keys)
     wanted = set(keys)
@@ -119,13 +195,15 @@ def _check_same(one: Place, wanted: Activity, found: Activity) -> None:
     if found.agent_type != wanted.agent_type:
         raise SpawnMismatch(
             f"Child {one.key!r} of activity {found.parent_id} is a {found.agent_type!r}, but now a "
-            f"{wanted.agent_type!r} was to be spawned in its place. Give each child a key of its own."
+            f"{wanted.agent_type!r} is to be spawned in its place. A handler that runs again must spawn the same "
+            "children in the same order; two children of one parent need different keys."
         )
     if one.is_numbered and not _is_same_context(one, wanted, found):
         raise SpawnMismatch(
             f"Child {one.key!r} of activity {found.parent_id} was spawned with the context {found.context!r:.200}, "
             f"but now with {wanted.context!r:.200}. A handler that runs again must spawn the same children in the "
-            "same order: do what may turn out differently in a step or a child of its own, or give each child a key."
+            "same order. Where they come from data that changes meanwhile, use attempt.map(task, contexts), which "
+            "records the list in the first pass, or read the data in a step or a child of its own."
         )
 
 
@@ -140,21 +218,33 @@ def _is_same_context(one: Place, wanted: Activity, found: Activity) -> bool:
     return Comparison().first_difference(one.context, loaded) is None
 
 
-def _insert(attempt: Attempt, new: list[Activity], using: str) -> None:
+def _insert(attempt: Attempt, new: list[Activity]) -> None:
     try:
         insert(new, conf.ACTIVITY_MESSAGE_CREATE, push_on_commit)
     except IntegrityError as error:  # the parent's lock keeps others away, so this is another constraint
         raise StaleAttempt(f"Activity {attempt.agent_id} could not be given children: {error}") from error
-    parents = Activity.objects.using(using).filter(agent_id=attempt.agent_id)
-    parents.update(ties=F("ties").bitor(Ties.PARENT))
 
 
-def _bring_back(attempt: Attempt, found: list[Activity], using: str) -> None:
-    """Queue again what failed in an earlier try, and push what a crash may have kept from its queue."""
-    failed = [row.agent_id for row in found if row.status in FAILED and row.spawned_in < _try(attempt)]
+def _save_record(attempt: Attempt, parent: Activity, using: str, *, has_children: bool) -> None:
+    """Store on the (locked) parent what its next pass has to know."""
+    values: dict[str, Any] = {"fan_out": {**(parent.fan_out or {}), attempt.scope: attempt._pass.entry()}}
+    if has_children:
+        values["ties"] = F("ties").bitor(Ties.PARENT)
+    Activity.objects.using(using).filter(agent_id=attempt.agent_id).update(**values)
+
+
+def _bring_back(attempt: Attempt, found: list[Activity], using: str) -> bool:
+    """Queue again what failed in an earlier try, and push what a crash may have kept from its queue.
+
+    Returns whether what later passes must spawn has changed by that.
+    """
+    failed = [
+        row.agent_id for row in found if row.status in FAILED and not row.is_final and row.spawned_in < _try(attempt)
+    ]
     if failed:
-        applied = apply([Retry(agent_id=agent_id) for agent_id in failed])
+        applied = apply([Retry(agent_id=agent_id, by_parent=True) for agent_id in failed])
         Activity.objects.using(using).filter(agent_id__in=failed).update(spawned_in=_try(attempt))
         push_on_commit([row for row in applied if isinstance(row, Activity)], again=True)
     if waiting := [row for row in found if row.status == Status.QUEUED]:
         push_on_commit(waiting, keep_place=True)
+    return bool(failed) and attempt._pass.loosen()

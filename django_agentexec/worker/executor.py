@@ -24,8 +24,8 @@ from ..activity.current import running
 from ..activity.operations import Complete, Fail, OwnedOperation, Release
 from ..activity.parking import Park, Parked
 from ..conf import conf
-from ..exceptions import ResultError, StaleAttempt
-from ..models import Activity
+from ..exceptions import ResultError, SpawnMismatch, StaleAttempt
+from ..models import Activity, Ties
 from ..queues import Claim
 from ..tasks.attempt import Attempt, Write
 from ..tasks.definition import TaskDefinition
@@ -56,7 +56,8 @@ class Execution:
     def __init__(self, claim: Claim, activity: Activity, write: Write, calls: Calls) -> None:
         self.claim = claim
         self.activity = activity
-        self.attempt = Attempt(activity.agent_id, activity.attempt, claim.fence, write)
+        is_parent = bool(activity.ties & Ties.PARENT)
+        self.attempt = Attempt(activity.agent_id, activity.attempt, claim.fence, write, is_parent=is_parent)
         self._calls = calls
         self._reason: Stop | None = None  # the first one counts
         self._told: set[Stop] = set()
@@ -105,16 +106,17 @@ class Execution:
         try:
             with running(self.attempt):
                 value = await self._call(definition, context)
+            if parked := self._suspension(None):
+                return self._parked(parked)
             return self._completed(definition, value)
-        except asyncio.CancelledError as error:
-            return self._stopped(definition, error)
         except StaleAttempt:
             return None
-        except Parked as parked:
-            return self._parked(parked)
         except BaseException as error:  # noqa: BLE001  # the handler's, for its row
-            parked_tasks = _parked_in(error)
-            return self._parked(parked_tasks) if parked_tasks else self._raised(definition, error)
+            if parked := self._suspension(error):
+                return self._parked(parked)
+            if isinstance(error, asyncio.CancelledError):
+                return self._stopped(definition, error)
+            return self._raised(definition, error)
 
     async def _call(self, definition: TaskDefinition[..., Any], context: BaseModel) -> Any:
         arguments = (self.activity.agent_id, context, *([self.attempt] if definition.signature.wants_attempt else []))
@@ -128,7 +130,7 @@ class Execution:
         self, function: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...], limit: float | None
     ) -> Any:
         async with self._calls.around_async():
-            self._handler = asyncio.ensure_future(_acontained(function, *arguments))
+            self._handler = asyncio.ensure_future(_acontained(self.attempt, function, *arguments))
             if self._reason:
                 self._handler.cancel()
             return await self._result(self._handler, limit)
@@ -142,7 +144,7 @@ class Execution:
 
     def _begin(self, handler: Callable[..., Any], *arguments: Any) -> Any:
         """Call the handler in its thread, unless it was told to stop while it waited for one."""
-        return _Exit(asyncio.CancelledError()) if self._reason else _contained(handler, *arguments)
+        return _Exit(asyncio.CancelledError()) if self._reason else _contained(self.attempt, handler, *arguments)
 
     async def _result(self, handler: asyncio.Future[Any], limit: float | None) -> Any:
         await asyncio.wait({handler}, timeout=limit)
@@ -179,10 +181,32 @@ class Execution:
                 return self._raised(definition, late.with_traceback(error.__traceback__))
         return self._raised(definition, error)  # the handler canceled itself
 
+    def _suspension(self, error: BaseException | None) -> Parked | None:
+        """Return what the handler waits for, whatever it has made of the wait: `error`, or a result (None)."""
+        if isinstance(error, SpawnMismatch):
+            return None  # another pass would spawn the wrong children again
+        raised = error if isinstance(error, Parked) else _parked_in(error)
+        recorded = self.attempt.suspension
+        if recorded is None or raised is not None:
+            awaited = [*(recorded.awaited if recorded else []), *(raised.awaited if raised else [])]
+            fan_out = recorded.fan_out if recorded else None
+            return Parked(list(dict.fromkeys(awaited)), fan_out) if raised else None
+        logger.warning(
+            "The handler of %s %s caught a wait for its children and ended with %s, which is discarded: the activity "
+            "is suspended and its handler runs again when they have ended. Let the exception of `gather` pass.",
+            self.activity.agent_type,
+            self.activity.agent_id,
+            "a result" if error is None else one_line(error),
+            extra={"agent_id": str(self.activity.agent_id), "task": self.activity.agent_type},
+        )
+        return recorded
+
     def _parked(self, parked: Parked) -> OwnedOperation | None:
         if self._reason in (Stop.CANCELED, Stop.LOST):
             return None
-        return Park(agent_id=self.activity.agent_id, fence=self.claim.fence, awaited=parked.awaited)
+        return Park(
+            agent_id=self.activity.agent_id, fence=self.claim.fence, awaited=parked.awaited, fan_out=parked.fan_out
+        )
 
     def release(self) -> Release:
         """Return the operation that gives the activity back to the queue, uncharged."""
@@ -221,7 +245,7 @@ class Execution:
         )
 
 
-def _parked_in(error: BaseException) -> Parked | None:
+def _parked_in(error: BaseException | None) -> Parked | None:
     """Return what the tasks of a handler's `TaskGroup` wait for, if waiting is all that ended them."""
     if not isinstance(error, BaseExceptionGroup):
         return None
@@ -244,19 +268,26 @@ class _Exit:
     error: BaseException
 
 
-def _contained(function: Callable[..., Any], *arguments: Any) -> Any:
+def _contained(attempt: Attempt, function: Callable[..., Any], *arguments: Any) -> Any:
+    attempt.enter()
     try:
-        return call(function, *arguments)
+        value = call(function, *arguments)
     except (SystemExit, KeyboardInterrupt) as error:
         return _Exit(error)
+    if not inspect.isawaitable(value):  # otherwise the handler has not run yet
+        attempt.finish()
+    return value
 
 
 async def _awaited(value: Awaitable[Any]) -> Any:
     return await value
 
 
-async def _acontained(function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+async def _acontained(attempt: Attempt, function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+    attempt.enter()
     try:
-        return await function(*arguments)
+        value = await function(*arguments)
     except (SystemExit, KeyboardInterrupt) as error:
         return _Exit(error)
+    await attempt.afinish()
+    return value

@@ -8,7 +8,7 @@ import pytest
 from django.test import override_settings
 
 from django_agentexec import activity
-from django_agentexec.models import Status
+from django_agentexec.models import Activity, Status, Ties
 from tests.rest import POLICY, admin, client, member, staff
 from tests.rows import row, start
 from tests.testapp.agents import Text, shout
@@ -59,6 +59,19 @@ def test_a_refusal_tells_the_reason() -> None:
     assert answers["cancel"].json()["status"] == "complete"
     assert str(complete) in answers["cancel"].json()["detail"]
     assert (answers["retry"].json()["reason"], answers["retry"].json()["status"]) == ("still queued", "queued")
+
+
+def test_the_retry_of_a_child_points_to_its_parent() -> None:
+    parent, child = shout.enqueue(Text()).agent_id, shout.enqueue(Text()).agent_id
+    Activity.objects.filter(pk=child).update(parent=parent, spawn_key="/a", ties=Ties.CHILD)
+    for one in (child, parent):
+        activity.cancel(one)
+
+    answer = client(admin()).post(url(child, "retry"))
+
+    assert (answer.status_code, answer.json()["status"]) == (409, "canceled")
+    assert answer.json()["reason"] == "its parent has failed or was canceled; retry the parent"
+    assert str(parent) in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("verb", ["cancel", "retry"])

@@ -113,6 +113,13 @@ def test_gather_waits_for_spawned_children_only() -> None:
         attempt.gather(other)
 
 
+def test_a_list_of_children_is_to_be_unpacked() -> None:
+    attempt = running_parent()
+
+    with pytest.raises(TypeError, match=r"gather\(\*runs\)"):
+        attempt.gather([attempt.spawn("research", Company(name="Acme"))])  # type: ignore[arg-type]  # the mistake
+
+
 def test_a_wait_inside_a_transaction_of_the_handlers_is_refused() -> None:
     def in_a_transaction(agent_id: UUID, context: Companies, attempt: Attempt) -> None:
         with transaction.atomic():

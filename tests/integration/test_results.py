@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -36,7 +37,7 @@ from django_agentexec import (
 )
 from django_agentexec.activity.operations import Complete, Fail
 from django_agentexec.activity.writer import apply_one
-from django_agentexec.exceptions import ResultError
+from django_agentexec.exceptions import InvalidOption, ResultError
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Outcome, get_queue
 from django_agentexec.results import watching
@@ -390,3 +391,38 @@ def test_a_wait_inside_another_transaction() -> None:
         report.enqueue(Text())
 
         assert get_result(handle, timeout=1) == "HI"
+
+
+# Waits that cannot end, and limits
+
+
+@pytest.mark.parametrize("timeout", [None, timedelta(seconds=5), 5])
+def test_a_time_limit_is_seconds_a_timedelta_or_none(timeout: Any) -> None:
+    handle = completed(shout, "HI")
+
+    assert get_result(handle, timeout=timeout) == "HI"
+    assert gather(handle, timeout=timeout) == ("HI",)
+    assert async_to_sync(aget_result)(handle, timeout=timeout) == "HI"
+    assert async_to_sync(agather)(handle, timeout=timeout) == ("HI",)
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), "5", True, timedelta(seconds=-1)])
+def test_an_impossible_time_limit_is_refused(timeout: Any) -> None:
+    with pytest.raises(InvalidOption, match="None to wait without a limit"):
+        get_result(completed(shout, "HI"), timeout=timeout)
+
+
+def test_a_timedelta_that_has_passed_is_a_timeout() -> None:
+    with pytest.raises(TimeoutError, match=r"within 0\.05 s"):
+        get_result(shout.enqueue(Text()), timeout=timedelta(milliseconds=50))
+
+
+def test_a_list_of_runs_is_to_be_unpacked() -> None:
+    runs = [completed(shout, "HI")]
+
+    with pytest.raises(TypeError, match=r"gather\(\*runs\)"):
+        gather(runs)  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(TypeError, match=r"gather\(\*runs\)"):
+        async_to_sync(agather)(runs)  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(TypeError, match="what `enqueue` or `spawn` returned"):
+        get_result(7)  # type: ignore[arg-type]  # the mistake

@@ -8,19 +8,20 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import transaction
 from django.test import TestCase
 from pydantic import BaseModel
 
-from django_agentexec import Attempt, TaskFailed, activity, get_result, task
+from django_agentexec import Attempt, TaskFailed, activity, aget_result, get_result, task
 from django_agentexec.exceptions import InvalidOption
 from django_agentexec.models import Activity, Status
 from django_agentexec.queues import get_queue
 from django_agentexec.queues.memory import MemoryQueue
 from django_agentexec.tasks import TaskDefinition, registry
-from django_agentexec.testing import drain, make_attempt, memory_queue
+from django_agentexec.testing import adrain, drain, make_attempt, memory_queue
 from tests.rows import messages, row
 from tests.testapp.agents import Text, fail, report, shout
 
@@ -186,6 +187,19 @@ class InsideATestCase(TestCase):
 
         assert (drain(), drain("slow")) == (0, 1)
 
+    async def test_async_tests_drain_too(self) -> None:
+        made, amade = await sync_to_async(enqueue)("make_group"), await report.aenqueue(Text(text="hello big world"))
+
+        assert await adrain() == 2
+
+        assert (await Group.objects.aget()).name == "staff"
+        assert (await aget_result(amade, timeout=0)).words == 3
+        assert (await Activity.objects.aget(pk=made)).status == Status.COMPLETE
+
+    async def test_drain_in_an_async_test_names_its_async_form(self) -> None:
+        with self.assertRaisesMessage(RuntimeError, "await adrain()"):
+            drain()
+
     def test_nothing_of_the_test_before_is_left(self) -> None:
         assert (Activity.objects.count(), drain()) == (0, 0)
 
@@ -198,6 +212,18 @@ def test_committed_work_is_drained_too() -> None:
         assert drain() == 1
 
     assert row(agent_id).result == 1
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_committed_work_is_drained_in_async_code() -> None:
+    with memory_queue():
+        counted = await registry.get("amake_group").aenqueue(Name(name="staff"))
+        reported = await report.aenqueue(Text(text="hello big world"))
+
+        assert await adrain("default") == 2
+
+        assert await aget_result(counted, timeout=0) == 1
+        assert (await aget_result(reported, timeout=0)).words == 3
 
 
 def test_the_memory_queue_ends_with_its_block() -> None:

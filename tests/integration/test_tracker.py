@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.test import TestCase
 from pydantic import BaseModel
 
@@ -248,6 +248,64 @@ def test_two_that_end_together_enqueue_it_once(tracker: Tracker) -> None:
             thread.join(10)
 
     assert totals() == 10
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite lets one transaction write at a time")
+@pytest.mark.parametrize("batch", ["1", "2", "3", "4", "5"])
+def test_under_repeatable_read_all_are_counted_and_the_last_one_enqueues_the_task(batch: str) -> None:
+    members = [f"page {number}" for number in range(12)]
+    failed: list[Exception] = []
+
+    def each(change: Callable[[str], object]) -> None:
+        barrier = threading.Barrier(len(members))
+
+        def run(member: str) -> None:
+            try:
+                connection.ensure_connection()
+                with connection.cursor() as cursor:
+                    cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                barrier.wait(10)
+                change(member)
+            except Exception as error:  # for the assertion
+                failed.append(error)
+            finally:
+                connections.close_all()
+
+        threads = [threading.Thread(target=run, args=[member]) for member in members]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+
+    each(lambda member: Tracker("pages", batch).incr(member))
+    assert (failed, Tracker("pages", batch).count()) == ([], 12)
+    Tracker("pages", batch).on_complete("total", Batch(batch=batch))
+
+    each(lambda member: Tracker("pages", batch).decr(member))
+
+    assert (failed, Tracker("pages", batch).count(), totals()) == ([], 0, 1)
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite lets one transaction write at a time")
+def test_a_callers_transaction_with_an_old_snapshot_gets_the_databases_error(tracker: Tracker) -> None:
+    def count_with_an_old_snapshot() -> None:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                cursor.execute("SELECT count(*) FROM agentexec_tracker")
+            other = threading.Thread(target=elsewhere)
+            other.start()
+            other.join(10)
+            tracker.incr("b")
+
+    def elsewhere() -> None:
+        tracker.incr("a")
+        connections.close_all()
+
+    with pytest.raises(OperationalError, match="serialize"):
+        count_with_an_old_snapshot()
+
+    assert tracker.count() == 1
 
 
 # Activities
