@@ -47,6 +47,8 @@ class Message:
     """Processes that died with it so far; from one on, only quarantine processes may claim it."""
     again: bool = False
     """Whether it must run once more even if it is being run right now (a manual retry)."""
+    fence: int = 0
+    """The fence of its row, which refuses smaller ones: the next claim gets a larger one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,11 @@ class Claim:
     queue: str
     ticket: str = field(repr=False)
     """What the backend needs to restore this claim after a loss of data; opaque to the worker."""
+    lapses: int = 0
+    """Leases of this activity that ended although no pool reported the death of their worker.
+
+    Refunded are those whose worker is heard from again; of them, four count as one.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +179,10 @@ class Queue(ABC):
 
     @abstractmethod
     def enqueue(self, queue: str, messages: Sequence[Message]) -> int:
-        """Add what is not there yet, and return how many were. One round trip per 1,000 messages."""
+        """Add what is not there yet, and return how many were. One round trip per 1,000 messages.
+
+        Later claims of the queue get larger fences than each `Message.fence`.
+        """
 
     @abstractmethod
     def exchange(
@@ -194,7 +204,7 @@ class Queue(ABC):
 
     @abstractmethod
     def begin_refill(self, queue: str) -> str:
-        """Return a token of the loss of data that a refill is about to heal."""
+        """Return a token of the loss of data that a refill is about to heal, or "" if there is none."""
 
     @abstractmethod
     def end_refill(self, queue: str, token: str) -> None:
@@ -202,16 +212,19 @@ class Queue(ABC):
 
     @abstractmethod
     def heartbeat(self, queue: str, worker: str, claims: Sequence[Claim]) -> Beat:
-        """Extend these claims by a lease; also promote due and reclaim expired activities.
+        """Extend these claims by a lease; also promote due activities and put back those whose lease has ended.
 
+        An ended lease is no crash, since its worker may be alive and out of reach. It is a lapse, which is refunded
+        when that worker heartbeats or acknowledges the claim later.
         Before its first `exchange` a worker has nothing to say: then it may do nothing.
         """
 
     @abstractmethod
-    def release_worker(self, queue: str, worker: str, *, keep: Sequence[Claim] = (), crashed: bool) -> int:
+    def release_worker(self, queue: str, worker: str, *, keep: Sequence[Claim] | None = None, crashed: bool) -> int:
         """Put back all claims of `worker` except `keep`, charging a crash or not; return how many.
 
-        A claim is kept by its fence: another claim of the same activity is put back.
+        A claim is kept by its fence: another claim of the same activity is put back. A worker that has missed an
+        answer gives `keep`, if only an empty list; for a worker that has ended, its pool leaves it out.
         """
 
     @abstractmethod
@@ -220,7 +233,7 @@ class Queue(ABC):
 
     @abstractmethod
     def leased(self, queue: str) -> dict[UUID, int]:
-        """Return the claims that are out: their fences, by activity. One round trip."""
+        """Return the claims that are out: their fences, by activity. Read in pages, one round trip per 1,000."""
 
     @abstractmethod
     def stop(self, queue: str, claims: Mapping[UUID, int]) -> int:

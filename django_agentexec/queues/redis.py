@@ -28,9 +28,10 @@ from .redis_live import RedisLiveStore
 
 KEYS = (
     "pending", "ready", "suspects", "locks", "leases", "meta",
-    "delayed", "dead", "cancels", "again", "counters", "wake",
+    "delayed", "dead", "cancels", "again", "counters", "wake", "by_worker", "lapses",
 )  # fmt: skip
 BATCH = 1_000  # messages of one enqueue call: about 1 ms in the server, so that nobody else waits longer
+PAGE = 1_000  # claims of one call of `leased`: about 3 ms in the server
 WAIT_MARGIN = 5.0  # seconds that a blocking read may take beyond its own limit
 WORKER_FORGOTTEN_AFTER = 300.0  # seconds without a beat
 
@@ -52,8 +53,9 @@ class RedisQueue(base.Queue):
     def enqueue(self, queue: str, messages: Sequence[base.Message]) -> int:
         added = 0
         for start in range(0, len(messages), BATCH):
-            args: list[Any] = []
-            for message in messages[start : start + BATCH]:
+            batch = messages[start : start + BATCH]
+            args: list[Any] = [max(message.fence for message in batch)]
+            for message in batch:
                 args += (
                     str(message.agent_id),
                     message.priority,
@@ -92,8 +94,8 @@ class RedisQueue(base.Queue):
         parts = iter(claimed)
         return base.Claims(
             claimed=[
-                base.Claim(UUID(agent_id.decode()), int(fence), int(crashes), queue, ticket.decode())
-                for agent_id, fence, crashes, ticket in zip(parts, parts, parts, parts, strict=True)
+                base.Claim(UUID(agent_id.decode()), int(fence), int(crashes), queue, ticket.decode(), lapses)
+                for agent_id, fence, crashes, lapses, ticket in zip(parts, parts, parts, parts, parts, strict=True)
             ],
             next_due=None if due < 0 else due / 1000,
             waiting=bool(waiting),
@@ -120,9 +122,11 @@ class RedisQueue(base.Queue):
         self._epochs[queue] = epoch.decode()
         return base.Beat([UUID(i.decode()) for i in lost], [UUID(i.decode()) for i in canceled])
 
-    def release_worker(self, queue: str, worker: str, *, keep: Sequence[base.Claim] = (), crashed: bool) -> int:
-        kept = [part for claim in keep for part in (str(claim.agent_id), claim.fence)]
-        released: int = self._run("release", queue, [worker, int(crashed), *kept])
+    def release_worker(
+        self, queue: str, worker: str, *, keep: Sequence[base.Claim] | None = None, crashed: bool
+    ) -> int:
+        kept = [part for claim in keep or () for part in (str(claim.agent_id), claim.fence)]
+        released: int = self._run("release", queue, [worker, int(crashed), int(keep is not None), *kept])
         return released
 
     def cancel(self, queue: str, agent_ids: Sequence[UUID]) -> None:
@@ -130,8 +134,14 @@ class RedisQueue(base.Queue):
             self._run("cancel", queue, [str(agent_id) for agent_id in agent_ids[start : start + BATCH]])
 
     def leased(self, queue: str) -> dict[UUID, int]:
-        parts = iter(self._run("leased", queue, []))
-        return {UUID(agent_id.decode()): int(fence) for agent_id, fence in zip(parts, parts, strict=True)}
+        claims: dict[UUID, int] = {}
+        cursor = b"0"
+        while True:
+            cursor, *page = self._run("leased", queue, [cursor, PAGE])
+            parts = iter(page)
+            claims |= {UUID(agent_id.decode()): int(fence) for agent_id, fence in zip(parts, parts, strict=True)}
+            if cursor == b"0":
+                return claims
 
     def stop(self, queue: str, claims: Mapping[UUID, int]) -> int:
         pairs, told = list(claims.items()), 0
