@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 from uuid import UUID
 
 from .live import LiveStore
+from .workers import WorkerInfo, WorkersReading
 
 BEATS_PER_LEASE = 3
 """Heartbeats in the time of a lease: a worker may miss two, and a pause for all to beat need not be longer."""
@@ -142,27 +142,6 @@ class QueueStats:
     dead: int
 
 
-@dataclass(slots=True)
-class WorkerInfo:
-    """What a worker process tells about itself with each beat. Times are Unix seconds."""
-
-    id: str
-    host: str
-    pid: int
-    queues: list[str]
-    concurrency: int
-    quarantine: bool
-    started: float
-    last_beat: float = 0.0
-    running: int = 0
-    done: int = 0
-    failed: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields, ready for JSON."""
-        return asdict(self)
-
-
 class Queue(ABC):
     """A queue backend. Flags tell what it can do; verbs raise `QueueUnavailable` if it cannot be reached."""
 
@@ -264,15 +243,18 @@ class Queue(ABC):
 
     @abstractmethod
     def announce(self, worker: WorkerInfo) -> None:
-        """Make a worker process known, or known to be alive."""
+        """Note a heartbeat of a worker process, by the queue's clock; delete what has been silent for long."""
 
     @abstractmethod
     def retire(self, worker_id: str) -> None:
         """Forget a worker process."""
 
     @abstractmethod
-    def workers(self) -> list[WorkerInfo]:
-        """Return the worker processes that are announced, the oldest first."""
+    def workers(self) -> WorkersReading:
+        """Return the worker processes that were heard from in the last 5 minutes by the queue's clock.
+
+        Entries that cannot be read are skipped and named.
+        """
 
     @abstractmethod
     def try_lead(self, duty: str, holder: str, seconds: float) -> bool:
@@ -293,7 +275,11 @@ class Queue(ABC):
 
     @abstractmethod
     def ping(self) -> None:
-        """Raise `QueueUnavailable` if the backend cannot be reached."""
+        """Raise `QueueUnavailable` if the backend cannot be reached, `QueueMisconfigured` if it cannot serve."""
+
+    def verify(self, queues: Sequence[str]) -> None:
+        """Raise `QueueMisconfigured` if it can be seen that these queues will not work, else what `ping` raises."""
+        self.ping()
 
     def eviction_policy(self) -> str:
         """Return the policy by which a full server deletes keys, or "" if it never does."""

@@ -1,4 +1,5 @@
-"""Redis connections, made from the project's CACHES (through django-redis) or from the embedded server.
+"""Redis connections, made from a URL, from the project's CACHES (django-redis or Django's own `RedisCache`), or from
+the embedded server.
 
 The settings (URL, TLS, Sentinel, credentials) are the project's; the pools are our own, because queue
 traffic needs other limits than a cache: no silent repetition of commands, and reads that may block.
@@ -12,20 +13,26 @@ from typing import Any
 
 from django.conf import settings
 from django.core.cache import InvalidCacheBackendError, caches
+from django.core.cache.backends.redis import RedisCache
 from django.core.exceptions import ImproperlyConfigured
 from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
+from redis.exceptions import AskError, ClusterCrossSlotError, ClusterError, NoPermissionError, RedisError, TimeoutError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, TimeoutError
 from redis.retry import Retry
 
 from ..conf import conf
-from ..exceptions import QueueUnavailable
+from ..exceptions import QueueMisconfigured, QueueUnavailable
 
 ALIAS = "agentexec"
 FALLBACK_ALIAS = "default"
 # redis-py 8 caps a pool at 100 connections by default; each thread that uses the queue may hold one.
 MAX_CONNECTIONS = 10_000
+CHECK_TIMEOUT = 1.0  # seconds that a system check may wait for the server
+IS_A_CLUSTER = (
+    "The queue's Redis is a node of a Redis Cluster, which is not supported: a node holds some of the keys only. "
+    "Use a server with cluster mode disabled, with replicas and Sentinel if it must not fail."
+)
 
 
 def cache_alias() -> str:
@@ -37,7 +44,7 @@ def make_client(*, timeout: float) -> Redis:
     """Return a new client with its own pool, whose replies are waited for `timeout` seconds.
 
     A command that fails is not repeated by the client: the caller decides, since only it knows whether
-    a repetition is safe. Raises `ImproperlyConfigured` if CACHES names no Redis.
+    a repetition is safe. Raises `ImproperlyConfigured` if the settings name no Redis.
     """
     if conf.EMBEDDED:
         from ..embedded import ensure_server
@@ -48,7 +55,7 @@ def make_client(*, timeout: float) -> Redis:
         pool = ConnectionPool(connection_class=UnixDomainSocketConnection, **options)
         client: Redis = Redis(connection_pool=pool)
     else:
-        client = _client_from_caches()
+        client = _configured_client()
     pool = client.connection_pool
     pool.max_connections = MAX_CONNECTIONS
     pool.connection_kwargs.update(
@@ -62,15 +69,30 @@ def make_client(*, timeout: float) -> Redis:
     return client
 
 
+def _configured_client() -> Redis:
+    return _client_from_url(conf.REDIS_URL) if conf.REDIS_URL else _client_from_caches()
+
+
+def _client_from_url(url: str) -> Redis:
+    try:
+        return Redis.from_url(url)
+    except ValueError as error:  # which does not show the URL, nor its password
+        raise ImproperlyConfigured(f"AGENTEXEC['REDIS_URL'] is no URL of a Redis: {error}") from error
+
+
 def _client_from_caches() -> Redis:
     alias = cache_alias()
     try:
-        client = caches[alias].client  # type: ignore[attr-defined]  # django-redis has no stubs
+        cache = caches[alias]
+        if isinstance(cache, RedisCache):
+            return _client_from_django(cache)
+        client = cache.client  # type: ignore[attr-defined]  # django-redis has no stubs
         factory, url = client.connection_factory, client._server[0]
     except (InvalidCacheBackendError, AttributeError) as error:
         raise ImproperlyConfigured(
-            f"CACHES[{alias!r}] is not a django-redis cache. Add CACHES['agentexec'] with BACKEND "
-            "'django_redis.cache.RedisCache' and a LOCATION, or set AGENTEXEC['EMBEDDED'] = True for development."
+            f"CACHES[{alias!r}] is not a django-redis cache, nor Django's own RedisCache. Set "
+            "AGENTEXEC['REDIS_URL'], add CACHES['agentexec'] with BACKEND 'django_redis.cache.RedisCache' and a LOCATION, or set "
+            "AGENTEXEC['EMBEDDED'] = True for development."
         ) from error
     # `connect` would share the cache's own pool; `get_connection_pool` makes one for us.
     pool = factory.get_connection_pool(factory.make_connection_params(url))
@@ -78,20 +100,54 @@ def _client_from_caches() -> Redis:
     return redis
 
 
+def _client_from_django(cache: RedisCache) -> Redis:
+    """Return a client for the first server of Django's own backend, which is the one that it writes to."""
+    client: Any = cache._cache
+    pool = client._pool_class.from_url(client._servers[0], **client._pool_options)
+    redis: Redis = client._client(connection_pool=pool)
+    return redis
+
+
 def cache_backend_error() -> str:
-    """Say why CACHES offers no Redis to the queue, or return "" if all is well. Connects to nothing."""
+    """Return why the settings offer no Redis to the queue, or "" if all is well. Connects to nothing."""
     if conf.EMBEDDED or not conf.QUEUE_BACKEND.endswith(".RedisQueue"):
         return ""
     try:
-        _client_from_caches()
+        _configured_client()
     except ImproperlyConfigured as error:
         return str(error)
     return ""
 
 
+def cluster_error() -> str:
+    """Return why the configured server cannot be used if it is a node of a cluster, or "", also if it does not answer.
+
+    Waits for the server for a second or two at most, since every management command runs the system checks.
+    """
+    if conf.EMBEDDED or not conf.QUEUE_BACKEND.endswith(".RedisQueue"):
+        return ""
+    client = make_client(timeout=CHECK_TIMEOUT)
+    client.connection_pool.connection_kwargs["socket_connect_timeout"] = CHECK_TIMEOUT
+    try:
+        with client, reachable():
+            raise_if_cluster(client.info("cluster"))
+    except QueueMisconfigured as error:
+        return str(error) if str(error) == IS_A_CLUSTER else ""
+    except QueueUnavailable:
+        return ""  # `migrate` and others must work before Redis does
+    return ""
+
+
+def raise_if_cluster(info: Any) -> None:
+    """Raise `QueueMisconfigured` if this is the INFO of a node of a cluster."""
+    if int(info.get("cluster_enabled", 0)):
+        raise QueueMisconfigured(IS_A_CLUSTER)
+
+
 @contextmanager
 def reachable() -> Iterator[None]:
-    """Turn the client's errors into `QueueUnavailable`: no answer, or a refusal.
+    """Turn the client's errors into `QueueUnavailable`: no answer, or a refusal, with `QueueMisconfigured` if the
+    remedy is another configuration.
 
     A server refuses for a time: it is out of memory, loads or cannot save its data, has become a replica, or
     its passwords are being changed. What runs meanwhile must go on, whatever the reason.
@@ -100,5 +156,11 @@ def reachable() -> Iterator[None]:
         yield
     except (RedisConnectionError, TimeoutError, OSError) as error:
         raise QueueUnavailable(f"The queue's Redis does not answer ({error}).") from error
+    except (AskError, ClusterError, ClusterCrossSlotError) as error:
+        raise QueueMisconfigured(IS_A_CLUSTER) from error
+    except NoPermissionError as error:
+        raise QueueMisconfigured(
+            f"The queue's Redis refuses a command ({error}). The page `Guarantees` lists what its user needs."
+        ) from error
     except RedisError as error:
         raise QueueUnavailable(f"The queue's Redis refuses a command ({error}).") from error

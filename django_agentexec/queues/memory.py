@@ -17,6 +17,7 @@ from ..conf import conf
 from . import base
 from .memory_live import MemoryLiveStore
 from .memory_state import Item, State
+from .workers import FORGOTTEN_AFTER, WorkerInfo, WorkersReading
 
 REFUNDED_PER_LAPSE = 4  # as in lua/prelude.lua
 
@@ -29,7 +30,7 @@ class MemoryQueue(base.Queue):
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._states: dict[str, State] = defaultdict(State)
-        self._workers: dict[str, base.WorkerInfo] = {}
+        self._workers: dict[str, WorkerInfo] = {}
         self._leads: dict[str, tuple[str, float]] = {}
         self._counters: dict[str, tuple[float, dict[str, float]]] = {}
         self._listeners: list[_MemoryListener] = []
@@ -265,17 +266,21 @@ class MemoryQueue(base.Queue):
         for listener in self._listeners:
             listener.publish(kind, agent_id)
 
-    def announce(self, worker: base.WorkerInfo) -> None:
+    def announce(self, worker: WorkerInfo) -> None:
         with self._changed:
-            self._workers[worker.id] = replace(worker)
+            self._workers[worker.id] = replace(worker, last_beat=self._clock() - worker.silence(time.time()))
+            silent_since = self._clock() - FORGOTTEN_AFTER
+            self._workers = {name: known for name, known in self._workers.items() if known.last_beat >= silent_since}
 
     def retire(self, worker_id: str) -> None:
         with self._changed:
             self._workers.pop(worker_id, None)
 
-    def workers(self) -> list[base.WorkerInfo]:
+    def workers(self) -> WorkersReading:
         with self._changed:
-            return sorted(self._workers.values(), key=lambda worker: worker.started)
+            now = self._clock()
+            heard = [worker for worker in self._workers.values() if worker.last_beat >= now - FORGOTTEN_AFTER]
+            return WorkersReading(heard, now=now)
 
     def try_lead(self, duty: str, holder: str, seconds: float) -> bool:
         with self._changed:

@@ -1,18 +1,17 @@
 """The Redis and Valkey backend: builds the arguments of the Lua scripts and reads their replies.
 
 What the scripts do is told in `lua/prelude.lua`; the contract is `base.Queue`. Every key of a queue name
-shares one hash tag, so the scripts run in a cluster too. Needs Redis 6.2 or Valkey 7.2.
+shares one hash tag, and each script declares its keys; yet a Redis Cluster is not supported, since the client speaks to
+one server. Needs Redis 6.2 or Valkey 7.2.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import threading
-import time
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -22,9 +21,11 @@ from redis.exceptions import NoScriptError
 
 from ..conf import conf
 from . import base
-from .connection import make_client, reachable
+from .connection import make_client, raise_if_cluster, reachable
 from .listeners import CanceledListener, FinishedListener
 from .redis_live import RedisLiveStore
+from .redis_workers import RedisWorkers
+from .workers import WorkerInfo, WorkersReading
 
 KEYS = (
     "pending", "ready", "suspects", "locks", "leases", "meta",
@@ -33,7 +34,6 @@ KEYS = (
 BATCH = 1_000  # messages of one enqueue call: about 1 ms in the server, so that nobody else waits longer
 PAGE = 1_000  # claims of one call of `leased`: about 3 ms in the server
 WAIT_MARGIN = 5.0  # seconds that a blocking read may take beyond its own limit
-WORKER_FORGOTTEN_AFTER = 300.0  # seconds without a beat
 
 
 class RedisQueue(base.Queue):
@@ -49,6 +49,7 @@ class RedisQueue(base.Queue):
         self._queues: set[str] = set()
         self._counters: set[str] = set()
         self._live = RedisLiveStore(lambda: self.client, self._prefix)
+        self._workers = RedisWorkers(lambda: self.client, self._prefix, partial(self.try_lead, "forget-workers"))
 
     def enqueue(self, queue: str, messages: Sequence[base.Message]) -> int:
         added = 0
@@ -174,23 +175,14 @@ class RedisQueue(base.Queue):
     def listen_finished(self) -> base.Listener:
         return FinishedListener(self.blocking_client, f"{self._prefix}:finished:")
 
-    def announce(self, worker: base.WorkerInfo) -> None:
-        with reachable():
-            self.client.hset(f"{self._prefix}:workers", worker.id, json.dumps(worker.as_dict()))
+    def announce(self, worker: WorkerInfo) -> None:
+        self._workers.announce(worker)
 
     def retire(self, worker_id: str) -> None:
-        with reachable():
-            self.client.hdel(f"{self._prefix}:workers", worker_id)
+        self._workers.retire(worker_id)
 
-    def workers(self) -> list[base.WorkerInfo]:
-        with reachable():
-            found: Any = self.client.hgetall(f"{self._prefix}:workers")
-        workers = [base.WorkerInfo(**json.loads(text)) for text in found.values()]
-        silent_since = time.time() - WORKER_FORGOTTEN_AFTER
-        for worker in workers:
-            if worker.last_beat < silent_since:
-                self.retire(worker.id)
-        return sorted((w for w in workers if w.last_beat >= silent_since), key=lambda w: w.started)
+    def workers(self) -> WorkersReading:
+        return self._workers.read()
 
     def try_lead(self, duty: str, holder: str, seconds: float) -> bool:
         key = f"{self._prefix}:lead:{duty}"
@@ -223,8 +215,16 @@ class RedisQueue(base.Queue):
         return self._live
 
     def ping(self) -> None:
-        with reachable():
-            self.client.ping()
+        with reachable(), self.client.pipeline(transaction=False) as pipeline:
+            pipeline.ping()
+            pipeline.info("cluster")
+            _, info = pipeline.execute()
+        raise_if_cluster(info)
+
+    def verify(self, queues: Sequence[str]) -> None:
+        self.ping()
+        for queue in queues:
+            self.stats(queue)  # may this user run scripts, and on these keys?
 
     def eviction_policy(self) -> str:
         with reachable():
@@ -235,7 +235,9 @@ class RedisQueue(base.Queue):
     def clear(self) -> None:
         keys = [key for queue in self._queues for key in self._keys(queue)]
         with reachable():
-            self.client.delete(f"{self._prefix}:workers", *keys, *self._counters)
+            if keys or self._counters:
+                self.client.delete(*keys, *self._counters)
+        self._workers.clear()
         self._live.clear()
         self._epochs.clear()
 

@@ -6,6 +6,7 @@ To test another backend, add its `Backend` (a queue with a clock that can be mov
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from uuid import UUID
@@ -596,14 +597,39 @@ def test_the_end_of_watched_work_is_told(backend: Backend) -> None:
     listener.close()
 
 
+def worker_info(name: str = "w1", **values: float) -> WorkerInfo:
+    return WorkerInfo(name, "host", 1, [QUEUE], 10, False, **{"started": 1_700_000_000.0, "running": 3, **values})  # type: ignore[arg-type]
+
+
 def test_workers_are_announced_and_retired(backend: Backend) -> None:
-    now = 4_000_000_000.0
-    worker = WorkerInfo("w1", "host", 1, [QUEUE], 10, False, started=now, last_beat=now, running=3)
+    worker = worker_info()
 
     backend.queue.announce(worker)
-    assert backend.queue.workers() == [worker]
+    (seen,) = backend.queue.workers()
+    assert replace(seen, last_beat=0.0) == worker
     backend.queue.retire("w1")
     assert backend.queue.workers() == []
+
+
+@pytest.mark.parametrize("clock", [0.0, 4_000_000_000.0])
+def test_a_heartbeat_is_dated_by_the_queue_whatever_the_workers_clock_says(backend: Backend, clock: float) -> None:
+    backend.queue.announce(worker_info(last_beat=clock))
+
+    reading = backend.queue.workers()
+
+    assert [abs(reading.now - worker.last_beat) < 60 for worker in reading] == [True]
+
+
+def test_a_reader_whose_clock_is_ahead_sees_and_keeps_all_workers(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend.queue.announce(worker_info())
+    monkeypatch.setattr(time, "time", lambda now=time.time: now() + 3_600)
+
+    for _ in range(2):
+        reading = backend.queue.workers()
+        assert [worker.id for worker in reading] == ["w1"]
+        assert reading.now - reading[0].last_beat < conf.LEASE
 
 
 def test_counters_add_up_by_name_and_field(backend: Backend) -> None:

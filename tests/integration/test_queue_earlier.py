@@ -52,9 +52,7 @@ class Earlier:
 
     def _exchange(self, limit: int, quarantine: bool, *done: Claim) -> Any:
         ends = [part for claim in done for part in (str(claim.agent_id), claim.fence)]
-        return self._run(
-            "exchange", self._worker, limit, int(quarantine), self._epoch, "none", 6000, len(done), *ends
-        )
+        return self._run("exchange", self._worker, limit, int(quarantine), self._epoch, "none", 6000, len(done), *ends)
 
     def _run(self, verb: str, *arguments: Any) -> Any:
         text = (SCRIPTS / "prelude.lua").read_text() + (SCRIPTS / f"{verb}.lua").read_text()

@@ -122,7 +122,7 @@ def test_scripts_are_sent_again_to_a_server_that_forgot_them(backend: RedisBacke
 
 def test_scripts_keep_to_their_declared_keys_in_a_cluster() -> None:
     with valkey_server("--cluster-enabled", "yes") as server, Redis(unix_socket_path=str(server.socket)) as client:
-        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))  # ADDSLOTSRANGE needs Redis 7
         keys = [f"{{agentexec:q}}:{name}" for name in KEYS]
         agent_id = str(uuid7())
         _, enqueue = script("enqueue")
@@ -156,7 +156,7 @@ def test_a_user_who_may_not_ask_who_the_server_is_claims_nothing_and_is_told() -
         queue = RedisQueue()
         queue._client = Redis(unix_socket_path=str(server.socket), username="app", password="any")
 
-        with pytest.raises(QueueUnavailable, match="User app has no permissions to run the 'info' command"):
+        with pytest.raises(QueueUnavailable, match="no permissions to run the 'info' command"):
             queue.exchange(QUEUE, "w1", limit=1)
         queue.close()
 
