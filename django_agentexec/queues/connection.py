@@ -28,6 +28,7 @@ ALIAS = "agentexec"
 FALLBACK_ALIAS = "default"
 # redis-py 8 caps a pool at 100 connections by default; each thread that uses the queue may hold one.
 MAX_CONNECTIONS = 10_000
+SCRIPT_REFUSED = "The user executing the script can't"  # what Redis 7 says instead of NOPERM
 CHECK_TIMEOUT = 1.0  # seconds that a system check may wait for the server
 IS_A_CLUSTER = (
     "The queue's Redis is a node of a Redis Cluster, which is not supported: a node holds some of the keys only. "
@@ -91,8 +92,8 @@ def _client_from_caches() -> Redis:
     except (InvalidCacheBackendError, AttributeError) as error:
         raise ImproperlyConfigured(
             f"CACHES[{alias!r}] is not a django-redis cache, nor Django's own RedisCache. Set "
-            "AGENTEXEC['REDIS_URL'], add CACHES['agentexec'] with BACKEND 'django_redis.cache.RedisCache' and a LOCATION, or set "
-            "AGENTEXEC['EMBEDDED'] = True for development."
+            "AGENTEXEC['REDIS_URL'], add CACHES['agentexec'] with BACKEND 'django_redis.cache.RedisCache' and a "
+            "LOCATION, or set AGENTEXEC['EMBEDDED'] = True for development."
         ) from error
     # `connect` would share the cache's own pool; `get_connection_pool` makes one for us.
     pool = factory.get_connection_pool(factory.make_connection_params(url))
@@ -158,9 +159,10 @@ def reachable() -> Iterator[None]:
         raise QueueUnavailable(f"The queue's Redis does not answer ({error}).") from error
     except (AskError, ClusterError, ClusterCrossSlotError) as error:
         raise QueueMisconfigured(IS_A_CLUSTER) from error
-    except NoPermissionError as error:
-        raise QueueMisconfigured(
-            f"The queue's Redis refuses a command ({error}). The page `Guarantees` lists what its user needs."
-        ) from error
     except RedisError as error:
+        if isinstance(error, NoPermissionError) or str(error).startswith(SCRIPT_REFUSED):
+            raise QueueMisconfigured(
+                f"The queue's Redis refuses a command ({error}). Its user needs the permissions that the page "
+                "'Guarantees' of the documentation names, INFO and EVALSHA among them."
+            ) from error
         raise QueueUnavailable(f"The queue's Redis refuses a command ({error}).") from error
