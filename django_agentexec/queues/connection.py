@@ -7,8 +7,10 @@ traffic needs other limits than a cache: no silent repetition of commands, and r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -17,7 +19,15 @@ from django.core.cache.backends.redis import RedisCache
 from django.core.exceptions import ImproperlyConfigured
 from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AskError, ClusterCrossSlotError, ClusterError, NoPermissionError, RedisError, TimeoutError
+from redis.exceptions import (
+    AskError,
+    ClusterCrossSlotError,
+    ClusterError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
@@ -143,6 +153,34 @@ def raise_if_cluster(info: Any) -> None:
     """Raise `QueueMisconfigured` if this is the INFO of a node of a cluster."""
     if int(info.get("cluster_enabled", 0)):
         raise QueueMisconfigured(IS_A_CLUSTER)
+
+
+def learn_servers(client: Redis) -> None:
+    """Have each connection of this client note which server process it leads to, when it is opened.
+
+    A connection ends with that process. So scripts need not look at each call whether the server has been restarted.
+    """
+    options: dict[str, Any] = client.connection_pool.connection_kwargs
+    options["redis_connect_func"] = partial(_connect, options.get("redis_connect_func"))
+
+
+def server_of(connection: Any) -> str:
+    """Return the run id of the server to which a connection leads; "" if it is not known."""
+    return getattr(connection, "agentexec_server", "")
+
+
+def _connect(prepare: Callable[[Any], None] | None, connection: Any) -> None:
+    connection.agentexec_server = ""
+    if prepare is None:
+        connection.on_connect()
+    else:
+        prepare(connection)
+    connection.send_command("INFO", "server", check_health=False)
+    try:
+        found = re.search(rb"run_id:(\w+)", connection.read_response(disable_decoding=True))
+    except ResponseError:
+        return  # the scripts look themselves, and tell why they may not
+    connection.agentexec_server = found[1].decode() if found else ""
 
 
 @contextmanager

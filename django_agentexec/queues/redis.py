@@ -21,7 +21,7 @@ from redis.exceptions import NoScriptError
 
 from ..conf import conf
 from . import base
-from .connection import make_client, raise_if_cluster, reachable
+from .connection import learn_servers, make_client, raise_if_cluster, reachable, server_of
 from .listeners import CanceledListener, FinishedListener
 from .redis_live import RedisLiveStore
 from .redis_workers import RedisWorkers
@@ -31,6 +31,7 @@ KEYS = (
     "pending", "ready", "suspects", "locks", "leases", "meta",
     "delayed", "dead", "cancels", "again", "counters", "wake", "by_worker", "lapses",
 )  # fmt: skip
+SERVER = object()  # among a script's arguments: the run id of the server that it is sent to
 BATCH = 1_000  # messages of one enqueue call: about 1 ms in the server, so that nobody else waits longer
 PAGE = 1_000  # claims of one call of `leased`: about 3 ms in the server
 WAIT_MARGIN = 5.0  # seconds that a blocking read may take beyond its own limit
@@ -88,10 +89,11 @@ class RedisQueue(base.Queue):
                 delay = max(0, int(ack.delay * 1000))
                 others += (str(ack.claim.agent_id), ack.claim.fence, ack.outcome.value, delay)
 
-        head = [worker, limit, int(quarantine), self._epochs.get(queue, ""), rows.value, _pause(), len(done) // 2]
+        epoch = self._epochs.get(queue, "")
+        head = [worker, limit, int(quarantine), epoch, rows.value, _pause(), SERVER, len(done) // 2]
         reply = self._run("exchange", queue, [*head, *done, *others])
-        epoch, due, waiting, paused, needs_refill, *claimed = reply
-        self._epochs[queue] = epoch.decode()
+        known, due, waiting, paused, needs_refill, *claimed = reply
+        self._epochs[queue] = known.decode()
         parts = iter(claimed)
         return base.Claims(
             claimed=[
@@ -255,6 +257,7 @@ class RedisQueue(base.Queue):
         with self._lock:
             if self._client is None:
                 self._client = make_client(timeout=conf.REDIS_TIMEOUT)
+                learn_servers(self._client)
             return self._client
 
     @property
@@ -281,14 +284,29 @@ class RedisQueue(base.Queue):
         return key
 
     def _run(self, verb: str, queue: str, args: list[Any]) -> Any:
-        """Run a script by its digest; send its text where the server does not know it."""
+        """Run a script by its digest; send its text where the server does not know it.
+
+        On a connection of its own choice, since `SERVER` stands for the server that this connection leads to.
+        """
         keys, (sha, text) = self._keys(queue), script(verb)
-        arguments: list[Any] = [len(keys), *keys, int(conf.LEASE * 1000), self._prefix, *args]
+        pool: Any = self.client.connection_pool
         with reachable():
+            connection = pool.get_connection()
             try:
-                return self.client.evalsha(sha, *arguments)
-            except NoScriptError:
-                return self.client.eval(text, *arguments)
+                given = (server_of(connection) if argument is SERVER else argument for argument in args)
+                arguments = [len(keys), *keys, int(conf.LEASE * 1000), self._prefix, *given]
+                try:
+                    return _ask(connection, "EVALSHA", sha, *arguments)
+                except NoScriptError:
+                    return _ask(connection, "EVAL", text, *arguments)
+            finally:
+                pool.release(connection)
+
+
+def _ask(connection: Any, *command: Any) -> Any:
+    # Not after a health check, which might open the connection again, to another server than that in the arguments.
+    connection.send_command(*command, check_health=False)
+    return connection.read_response()
 
 
 def _pause() -> int:

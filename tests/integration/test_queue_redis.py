@@ -134,7 +134,7 @@ def test_scripts_keep_to_their_declared_keys_in_a_cluster() -> None:
         while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
             pass
         assert run(enqueue, 0, agent_id, 4, 0, 0, 0, 0, "k:a") == 1
-        reply = run(exchange, "w1", 1, 0, "", "none", 1000, 0)
+        reply = run(exchange, "w1", 1, 0, "", "none", 1000, "", 0)
         assert reply[5].decode() == agent_id
 
 

@@ -1,13 +1,13 @@
 -- Acknowledges claims, then claims more.
 -- ARGV from 3: worker, limit, quarantine (0/1), epoch the worker knows (or ''), active rows (none, waiting,
--- running), pause (ms), number of claims that are done, then id, fence of each of these, then id, fence, outcome,
--- delay (ms) of every other acknowledgment.
+-- running), pause (ms), run id of the server that the worker is connected to (or ''), number of claims that are done,
+-- then id, fence of each of these, then id, fence, outcome, delay (ms) of every other acknowledgment.
 -- Returns {epoch, ms until next due or -1, waiting, paused, needs refill (0/1 each), id, fence, crashes, lapses, meta,
 -- ...}.
 local worker, limit, quarantine = ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 local known_epoch, rows, pause_ms = ARGV[6], ARGV[7], tonumber(ARGV[8])
-local FIRST_DONE = 10
-local first_other = FIRST_DONE + 2 * tonumber(ARGV[9])
+local FIRST_DONE = 11
+local first_other = FIRST_DONE + 2 * tonumber(ARGV[10])
 
 local function announce_end(id) redis.call('PUBLISH', channel .. ':finished:' .. id, id) end
 
@@ -82,7 +82,7 @@ else
   for i = FIRST_DONE, first_other - 1, 2 do acknowledge(ARGV[i], ARGV[i + 1], 'done', 0) end
 end
 
-notice_loss(known_epoch, rows, pause_ms)
+notice_loss(known_epoch, rows, pause_ms, ARGV[9])
 if needs_refill() then return {state.epoch, state.refill_until - now, 0, 1, 1} end
 local pause = pause_left()
 if pause > 0 then return {state.epoch, pause, 0, 1, 0} end

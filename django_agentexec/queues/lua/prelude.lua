@@ -330,19 +330,26 @@ end
 
 -- What the queue knows of its data: its epoch, which is lost with it, whether this server's present process has had it
 -- all the time, and until when claims wait after a loss.
+--
+-- A connection ends with the server's process, so a worker knows from its own with which process it speaks (`server`):
+-- if that has had the data, nothing needs to be asked. Whatever differs is looked up, and heartbeats always look it up,
+-- since a proxy may keep connections while it changes the server behind them.
 local state = {}
-local function read_state()
+local function read_state(server)
   local found = redis.call('HMGET', counters, 'epoch', 'pause_until', 'refill_until', 'server')
   state.epoch, state.pause_until, state.refill_until = found[1], tonumber(found[2]), tonumber(found[3])
-  state.server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
+  state.server = found[4]
+  if not server or server ~= found[4] then
+    state.server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
+  end
   state.is_new_server = found[4] ~= state.server
 end
 
 -- Whoever finds that its epoch is gone, or that the server has been restarted or is another one (failover), and knows
 -- that there was work (`rows`: none, waiting, running), orders a pause for the claims that were out, and a refill for
 -- what was waiting: what comes later must not overtake it. Reads the state, and leaves it as it is then.
-local function notice_loss(known, rows, pause_ms)
-  read_state()
+local function notice_loss(known, rows, pause_ms, server)
+  read_state(server)
   local lost_claims, lost_work = false, false
   if state.is_new_server or not state.epoch then
     -- A restart with its data on disk, or a replica, may have lost the last second of it, or hours: what it tells of
