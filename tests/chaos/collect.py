@@ -28,6 +28,7 @@ def collect(events: Sequence[Event], processes_left: Sequence[str], exit_codes: 
         lease=conf.LEASE,
         started_message=conf.ACTIVITY_MESSAGE_STARTED,
         max_crashes=conf.MAX_CRASHES,
+        max_lapses=conf.MAX_LAPSES,
         keys_left={key: seconds for key, seconds in keys.items() if seconds != VANISHED},
         queue_keys=[f"{{{conf.KEY_PREFIX}:{QUEUE}}}:{name}" for name in KEYS],
         occupied=asdict(queue.stats(QUEUE)),
