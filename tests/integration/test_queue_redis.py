@@ -12,7 +12,7 @@ from redis import Redis
 from django_agentexec.exceptions import QueueUnavailable
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Message, Outcome, Rows
-from django_agentexec.queues.redis import KEYS, RedisQueue, script
+from django_agentexec.queues.redis import KEYS, PAGE, RedisQueue, script
 from tests.integration.queue_clock import RedisBackend, message, refill
 from tests.servers import valkey_server
 
@@ -100,6 +100,38 @@ def test_the_commands_of_a_batch_do_not_grow_with_it(backend: RedisBackend) -> N
     few, many = commands(10), commands(210)
     # One announcement of each end is all that is done one by one.
     assert many - few == 200
+
+
+def test_a_release_costs_the_same_however_many_leases_others_have(backend: RedisBackend) -> None:
+    def hold(count: int) -> None:
+        backend.queue.enqueue(QUEUE, [message() for _ in range(count)])
+        assert len(backend.queue.exchange(QUEUE, "others", limit=count).claimed) == count
+        backend.queue.heartbeat(QUEUE, "others", [])
+
+    def release() -> tuple[int, int]:
+        """Return the commands of a release, and how many of them read a whole set."""
+        before, ranges = total_commands(backend.redis.client), calls(backend.redis.client, "zrange")
+        assert backend.queue.release_worker(QUEUE, "nobody", crashed=True) == 0
+        return total_commands(backend.redis.client) - before, calls(backend.redis.client, "zrange") - ranges
+
+    hold(10)
+    release()  # lets the server know the script
+    few = release()
+    hold(500)
+
+    assert release() == few
+    assert few[1] == 0
+
+
+def test_leases_are_read_in_pages(backend: RedisBackend) -> None:
+    count = 2 * PAGE + 100
+    backend.queue.enqueue(QUEUE, [message() for _ in range(count)])
+    claims = backend.queue.exchange(QUEUE, "w1", limit=count).claimed
+    before = calls(backend.redis.client, "evalsha") + calls(backend.redis.client, "eval")
+
+    assert backend.queue.leased(QUEUE) == {claim.agent_id: claim.fence for claim in claims}
+
+    assert calls(backend.redis.client, "evalsha") + calls(backend.redis.client, "eval") - before >= 3
 
 
 @pytest.mark.parametrize("partition", ["", "k:{}"], ids=["without lock keys", "with lock keys"])
