@@ -88,9 +88,9 @@ def _templates() -> list[CheckMessage]:
 
 @register("agentexec")
 def check_queue(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Refuse a queue backend that cannot be made. Connects to nothing."""
+    """Refuse a queue backend that cannot be made, and a server that cannot serve it, if one answers."""
     from .queues import get_queue
-    from .queues.connection import cache_backend_error
+    from .queues.connection import cache_backend_error, cluster_error
 
     if _impossible_values():
         return []  # told by `check_settings`
@@ -104,10 +104,11 @@ def check_queue(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
                 id="agentexec.E003",
             )
         ]
-    problem = cache_backend_error()
-    if not problem:
-        return []
-    return [Error(problem, hint="Or use a queue backend that needs no Redis.", id="agentexec.E004")]
+    if problem := cache_backend_error():
+        return [Error(problem, hint="Or use a queue backend that needs no Redis.", id="agentexec.E004")]
+    if problem := cluster_error():
+        return [Error(problem, hint="Change AGENTEXEC['REDIS_URL'] or CACHES['agentexec'].", id="agentexec.E009")]
+    return []
 
 
 @register("agentexec")

@@ -118,8 +118,11 @@ class Settings:
         # Braces delimit the part of a key by which a cluster places it.
         pattern=r"[^\s{}\x00-\x1f]{1,100}",
     )
+    REDIS_URL = Setting(
+        "", "Redis or Valkey of the queue (`redis://`, `rediss://` or `unix://`); from CACHES unless set."
+    )
     REDIS_TIMEOUT = Setting(5.0, "Seconds a Redis command may take before it counts as failed.", minimum=0.05)
-    EMBEDDED = Setting(False, "Start the Valkey server of the `embedded` extra instead of using CACHES.")
+    EMBEDDED = Setting(False, "Start the Valkey server of the `embedded` extra instead of REDIS_URL or CACHES.")
     EMBEDDED_DIR = Setting("", "Folder of the embedded server; `.agentexec` beside manage.py unless set.")
     EMBEDDED_IN_PRODUCTION = Setting(False, "Allow the embedded server while DEBUG is off.")
 
@@ -137,6 +140,10 @@ class Settings:
     STUCK_TIMEOUT = Setting(30.0, "Seconds of a blocked event loop after which its process is killed.", minimum=1)
     RECONCILE_INTERVAL = Setting(15.0, "Seconds between two comparisons of database and Redis.", minimum=0.1)
     MAX_CRASHES = Setting(3, "Process deaths after which an activity is given up as `error`.", minimum=1)
+
+    MAX_LAPSES = Setting(
+        5, "Ended leases, of workers not heard from since, after which an activity is given up as `error`.", minimum=1
+    )
 
     MAX_RETRIES = Setting(3, "Retries of a failed activity unless its task says otherwise.", minimum=0)
     TIMEOUT = Setting(0.0, "Seconds per attempt unless the task says otherwise; 0 is no limit.", minimum=0)

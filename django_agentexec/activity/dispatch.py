@@ -107,4 +107,5 @@ def _message(activity: Activity, *, again: bool, keep_place: bool) -> Message:
         sequence=int(activity.created_at.timestamp() * 1_000_000) if keep_place else 0,
         crashes=activity.crashes,
         again=again,
+        fence=activity.fence,
     )

@@ -208,18 +208,26 @@ class Fail(OwnedOperation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveUp(Start):
-    """A worker has claimed an activity that took too many processes down, and ends it instead of starting it."""
+    """A worker ends an activity that it has claimed instead of starting it: too many deaths, or ended leases."""
 
     writes: ClassVar[tuple[str, ...]] = (*Start.writes, "error", "finished_at", "is_final")
     reads: ClassVar[tuple[str, ...]] = (*Start.reads, "forgiven")
 
+    lapses: int = 0
+
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         started = Start.apply(self, activity, now)
-        if self.crashes < conf.MAX_CRASHES + activity.forgiven:
+        died = self.crashes - activity.forgiven
+        if died < conf.MAX_CRASHES and self.lapses < conf.MAX_LAPSES:
             return started  # it has got further after some of them
         activity.status, activity.finished_at, activity.is_final = Status.ERROR, now, True
-        died = self.crashes - activity.forgiven
-        activity.error = f"The worker process died {died} times while running this activity."
+        if died >= conf.MAX_CRASHES:
+            activity.error = f"The worker process died {died} times while running this activity."
+        else:
+            activity.error = (
+                f"The lease of this activity ended {self.lapses} times: its worker died with its pool, or could not "
+                "reach the queue."
+            )
         return log(activity, fill(conf.ACTIVITY_MESSAGE_ERROR, error=activity.error), now)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
@@ -21,15 +20,15 @@ _NOTHING = QueueStats(ready=0, pending=0, suspects=0, leased=0, delayed=0, dead=
 
 def workers() -> list[WorkerSchema]:
     """Return the worker processes that have beaten in the last five minutes. Raises `QueueUnavailable`."""
-    now = time.time()
+    reading = get_queue().workers()
     return [
         WorkerSchema(
             started_at=datetime.fromtimestamp(worker.started, UTC),
             last_beat_at=datetime.fromtimestamp(worker.last_beat, UTC),
-            is_alive=now - worker.last_beat <= conf.LEASE,
+            is_alive=reading.now - worker.last_beat <= conf.LEASE,  # both by the queue's clock
             **{name: value for name, value in worker.as_dict().items() if name not in ("started", "last_beat")},
         )
-        for worker in get_queue().workers()
+        for worker in reading
     ]
 
 

@@ -10,8 +10,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from ..conf import conf
-from .base import EVICTING_POLICIES, Ack, Beat, Claim, Claims, Message, Outcome, Queue, QueueStats, Rows, WorkerInfo
+from .base import EVICTING_POLICIES, Ack, Beat, Claim, Claims, Message, Outcome, Queue, QueueStats, Rows
 from .live import Chunk, LiveStore
+from .workers import WorkerInfo, WorkersReading
 
 __all__ = [
     "EVICTING_POLICIES",
@@ -27,6 +28,7 @@ __all__ = [
     "QueueStats",
     "Rows",
     "WorkerInfo",
+    "WorkersReading",
     "get_queue",
 ]
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 from uuid import UUID
 
 from .live import LiveStore
+from .workers import WorkerInfo, WorkersReading
 
 BEATS_PER_LEASE = 3
 """Heartbeats in the time of a lease: a worker may miss two, and a pause for all to beat need not be longer."""
@@ -47,6 +47,8 @@ class Message:
     """Processes that died with it so far; from one on, only quarantine processes may claim it."""
     again: bool = False
     """Whether it must run once more even if it is being run right now (a manual retry)."""
+    fence: int = 0
+    """The fence of its row, which refuses smaller ones: the next claim gets a larger one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,11 @@ class Claim:
     queue: str
     ticket: str = field(repr=False)
     """What the backend needs to restore this claim after a loss of data; opaque to the worker."""
+    lapses: int = 0
+    """Leases of this activity that ended although no pool reported the death of their worker.
+
+    Refunded are those whose worker is heard from again; of them, four count as one.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,27 +142,6 @@ class QueueStats:
     dead: int
 
 
-@dataclass(slots=True)
-class WorkerInfo:
-    """What a worker process tells about itself with each beat. Times are Unix seconds."""
-
-    id: str
-    host: str
-    pid: int
-    queues: list[str]
-    concurrency: int
-    quarantine: bool
-    started: float
-    last_beat: float = 0.0
-    running: int = 0
-    done: int = 0
-    failed: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields, ready for JSON."""
-        return asdict(self)
-
-
 class Queue(ABC):
     """A queue backend. Flags tell what it can do; verbs raise `QueueUnavailable` if it cannot be reached."""
 
@@ -172,7 +158,10 @@ class Queue(ABC):
 
     @abstractmethod
     def enqueue(self, queue: str, messages: Sequence[Message]) -> int:
-        """Add what is not there yet, and return how many were. One round trip per 1,000 messages."""
+        """Add what is not there yet, and return how many were. One round trip per 1,000 messages.
+
+        Later claims of the queue get larger fences than each `Message.fence`.
+        """
 
     @abstractmethod
     def exchange(
@@ -194,7 +183,7 @@ class Queue(ABC):
 
     @abstractmethod
     def begin_refill(self, queue: str) -> str:
-        """Return a token of the loss of data that a refill is about to heal."""
+        """Return a token of the loss of data that a refill is about to heal, or "" if there is none."""
 
     @abstractmethod
     def end_refill(self, queue: str, token: str) -> None:
@@ -202,16 +191,19 @@ class Queue(ABC):
 
     @abstractmethod
     def heartbeat(self, queue: str, worker: str, claims: Sequence[Claim]) -> Beat:
-        """Extend these claims by a lease; also promote due and reclaim expired activities.
+        """Extend these claims by a lease; also promote due activities and put back those whose lease has ended.
 
+        An ended lease is no crash, since its worker may be alive and out of reach. It is a lapse, which is refunded
+        when that worker heartbeats or acknowledges the claim later.
         Before its first `exchange` a worker has nothing to say: then it may do nothing.
         """
 
     @abstractmethod
-    def release_worker(self, queue: str, worker: str, *, keep: Sequence[Claim] = (), crashed: bool) -> int:
+    def release_worker(self, queue: str, worker: str, *, keep: Sequence[Claim] | None = None, crashed: bool) -> int:
         """Put back all claims of `worker` except `keep`, charging a crash or not; return how many.
 
-        A claim is kept by its fence: another claim of the same activity is put back.
+        A claim is kept by its fence: another claim of the same activity is put back. A worker that has missed an
+        answer gives `keep`, if only an empty list; for a worker that has ended, its pool leaves it out.
         """
 
     @abstractmethod
@@ -220,7 +212,7 @@ class Queue(ABC):
 
     @abstractmethod
     def leased(self, queue: str) -> dict[UUID, int]:
-        """Return the claims that are out: their fences, by activity. One round trip."""
+        """Return the claims that are out: their fences, by activity. Read in pages, one round trip per 1,000."""
 
     @abstractmethod
     def stop(self, queue: str, claims: Mapping[UUID, int]) -> int:
@@ -251,15 +243,18 @@ class Queue(ABC):
 
     @abstractmethod
     def announce(self, worker: WorkerInfo) -> None:
-        """Make a worker process known, or known to be alive."""
+        """Note a heartbeat of a worker process, by the queue's clock; delete what has been silent for long."""
 
     @abstractmethod
     def retire(self, worker_id: str) -> None:
         """Forget a worker process."""
 
     @abstractmethod
-    def workers(self) -> list[WorkerInfo]:
-        """Return the worker processes that are announced, the oldest first."""
+    def workers(self) -> WorkersReading:
+        """Return the worker processes that were heard from in the last 5 minutes by the queue's clock.
+
+        Entries that cannot be read are skipped and named.
+        """
 
     @abstractmethod
     def try_lead(self, duty: str, holder: str, seconds: float) -> bool:
@@ -280,7 +275,11 @@ class Queue(ABC):
 
     @abstractmethod
     def ping(self) -> None:
-        """Raise `QueueUnavailable` if the backend cannot be reached."""
+        """Raise `QueueUnavailable` if the backend cannot be reached, `QueueMisconfigured` if it cannot serve."""
+
+    def verify(self, queues: Sequence[str]) -> None:
+        """Raise `QueueMisconfigured` if it can be seen that these queues will not work, else what `ping` raises."""
+        self.ping()
 
     def eviction_policy(self) -> str:
         """Return the policy by which a full server deletes keys, or "" if it never does."""

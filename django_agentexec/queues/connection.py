@@ -1,4 +1,5 @@
-"""Redis connections, made from the project's CACHES (through django-redis) or from the embedded server.
+"""Redis connections, made from a URL, from the project's CACHES (django-redis or Django's own `RedisCache`), or from
+the embedded server.
 
 The settings (URL, TLS, Sentinel, credentials) are the project's; the pools are our own, because queue
 traffic needs other limits than a cache: no silent repetition of commands, and reads that may block.
@@ -6,26 +7,43 @@ traffic needs other limits than a cache: no silent repetition of commands, and r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.core.cache import InvalidCacheBackendError, caches
+from django.core.cache.backends.redis import RedisCache
 from django.core.exceptions import ImproperlyConfigured
 from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AskError,
+    ClusterCrossSlotError,
+    ClusterError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, TimeoutError
 from redis.retry import Retry
 
 from ..conf import conf
-from ..exceptions import QueueUnavailable
+from ..exceptions import QueueMisconfigured, QueueUnavailable
 
 ALIAS = "agentexec"
 FALLBACK_ALIAS = "default"
 # redis-py 8 caps a pool at 100 connections by default; each thread that uses the queue may hold one.
 MAX_CONNECTIONS = 10_000
+SCRIPT_REFUSED = "The user executing the script can't"  # what Redis 7 says instead of NOPERM
+CHECK_TIMEOUT = 1.0  # seconds that a system check may wait for the server
+IS_A_CLUSTER = (
+    "The queue's Redis is a node of a Redis Cluster, which is not supported: a node holds some of the keys only. "
+    "Use a server with cluster mode disabled, with replicas and Sentinel if it must not fail."
+)
 
 
 def cache_alias() -> str:
@@ -37,7 +55,7 @@ def make_client(*, timeout: float) -> Redis:
     """Return a new client with its own pool, whose replies are waited for `timeout` seconds.
 
     A command that fails is not repeated by the client: the caller decides, since only it knows whether
-    a repetition is safe. Raises `ImproperlyConfigured` if CACHES names no Redis.
+    a repetition is safe. Raises `ImproperlyConfigured` if the settings name no Redis.
     """
     if conf.EMBEDDED:
         from ..embedded import ensure_server
@@ -48,7 +66,7 @@ def make_client(*, timeout: float) -> Redis:
         pool = ConnectionPool(connection_class=UnixDomainSocketConnection, **options)
         client: Redis = Redis(connection_pool=pool)
     else:
-        client = _client_from_caches()
+        client = _configured_client()
     pool = client.connection_pool
     pool.max_connections = MAX_CONNECTIONS
     pool.connection_kwargs.update(
@@ -62,15 +80,30 @@ def make_client(*, timeout: float) -> Redis:
     return client
 
 
+def _configured_client() -> Redis:
+    return _client_from_url(conf.REDIS_URL) if conf.REDIS_URL else _client_from_caches()
+
+
+def _client_from_url(url: str) -> Redis:
+    try:
+        return Redis.from_url(url)
+    except ValueError as error:  # which does not show the URL, nor its password
+        raise ImproperlyConfigured(f"AGENTEXEC['REDIS_URL'] is no URL of a Redis: {error}") from error
+
+
 def _client_from_caches() -> Redis:
     alias = cache_alias()
     try:
-        client = caches[alias].client  # type: ignore[attr-defined]  # django-redis has no stubs
+        cache = caches[alias]
+        if isinstance(cache, RedisCache):
+            return _client_from_django(cache)
+        client = cache.client  # type: ignore[attr-defined]  # django-redis has no stubs
         factory, url = client.connection_factory, client._server[0]
     except (InvalidCacheBackendError, AttributeError) as error:
         raise ImproperlyConfigured(
-            f"CACHES[{alias!r}] is not a django-redis cache. Add CACHES['agentexec'] with BACKEND "
-            "'django_redis.cache.RedisCache' and a LOCATION, or set AGENTEXEC['EMBEDDED'] = True for development."
+            f"CACHES[{alias!r}] is not a django-redis cache, nor Django's own RedisCache. Set "
+            "AGENTEXEC['REDIS_URL'], add CACHES['agentexec'] with BACKEND 'django_redis.cache.RedisCache' and a "
+            "LOCATION, or set AGENTEXEC['EMBEDDED'] = True for development."
         ) from error
     # `connect` would share the cache's own pool; `get_connection_pool` makes one for us.
     pool = factory.get_connection_pool(factory.make_connection_params(url))
@@ -78,20 +111,82 @@ def _client_from_caches() -> Redis:
     return redis
 
 
+def _client_from_django(cache: RedisCache) -> Redis:
+    """Return a client for the first server of Django's own backend, which is the one that it writes to."""
+    client: Any = cache._cache
+    pool = client._pool_class.from_url(client._servers[0], **client._pool_options)
+    redis: Redis = client._client(connection_pool=pool)
+    return redis
+
+
 def cache_backend_error() -> str:
-    """Say why CACHES offers no Redis to the queue, or return "" if all is well. Connects to nothing."""
+    """Return why the settings offer no Redis to the queue, or "" if all is well. Connects to nothing."""
     if conf.EMBEDDED or not conf.QUEUE_BACKEND.endswith(".RedisQueue"):
         return ""
     try:
-        _client_from_caches()
+        _configured_client()
     except ImproperlyConfigured as error:
         return str(error)
     return ""
 
 
+def cluster_error() -> str:
+    """Return why the configured server cannot be used if it is a node of a cluster, or "", also if it does not answer.
+
+    Waits for the server for a second or two at most, since every management command runs the system checks.
+    """
+    if conf.EMBEDDED or not conf.QUEUE_BACKEND.endswith(".RedisQueue"):
+        return ""
+    client = make_client(timeout=CHECK_TIMEOUT)
+    client.connection_pool.connection_kwargs["socket_connect_timeout"] = CHECK_TIMEOUT
+    try:
+        with client, reachable():
+            raise_if_cluster(client.info("cluster"))
+    except QueueMisconfigured as error:
+        return str(error) if str(error) == IS_A_CLUSTER else ""
+    except QueueUnavailable:
+        return ""  # `migrate` and others must work before Redis does
+    return ""
+
+
+def raise_if_cluster(info: Any) -> None:
+    """Raise `QueueMisconfigured` if this is the INFO of a node of a cluster."""
+    if int(info.get("cluster_enabled", 0)):
+        raise QueueMisconfigured(IS_A_CLUSTER)
+
+
+def learn_servers(client: Redis) -> None:
+    """Have each connection of this client note which server process it leads to, when it is opened.
+
+    A connection ends with that process. So scripts need not look at each call whether the server has been restarted.
+    """
+    options: dict[str, Any] = client.connection_pool.connection_kwargs
+    options["redis_connect_func"] = partial(_connect, options.get("redis_connect_func"))
+
+
+def server_of(connection: Any) -> str:
+    """Return the run id of the server to which a connection leads; "" if it is not known."""
+    return getattr(connection, "agentexec_server", "")
+
+
+def _connect(prepare: Callable[[Any], None] | None, connection: Any) -> None:
+    connection.agentexec_server = ""
+    if prepare is None:
+        connection.on_connect()
+    else:
+        prepare(connection)
+    connection.send_command("INFO", "server", check_health=False)
+    try:
+        found = re.search(rb"run_id:(\w+)", connection.read_response(disable_decoding=True))
+    except ResponseError:
+        return  # the scripts look themselves, and tell why they may not
+    connection.agentexec_server = found[1].decode() if found else ""
+
+
 @contextmanager
 def reachable() -> Iterator[None]:
-    """Turn the client's errors into `QueueUnavailable`: no answer, or a refusal.
+    """Turn the client's errors into `QueueUnavailable`: no answer, or a refusal, with `QueueMisconfigured` if the
+    remedy is another configuration.
 
     A server refuses for a time: it is out of memory, loads or cannot save its data, has become a replica, or
     its passwords are being changed. What runs meanwhile must go on, whatever the reason.
@@ -100,5 +195,12 @@ def reachable() -> Iterator[None]:
         yield
     except (RedisConnectionError, TimeoutError, OSError) as error:
         raise QueueUnavailable(f"The queue's Redis does not answer ({error}).") from error
+    except (AskError, ClusterError, ClusterCrossSlotError) as error:
+        raise QueueMisconfigured(IS_A_CLUSTER) from error
     except RedisError as error:
+        if isinstance(error, NoPermissionError) or str(error).startswith(SCRIPT_REFUSED):
+            raise QueueMisconfigured(
+                f"The queue's Redis refuses a command ({error}). Its user needs the permissions that the page "
+                "'Guarantees' of the documentation names, INFO and EVALSHA among them."
+            ) from error
         raise QueueUnavailable(f"The queue's Redis refuses a command ({error}).") from error

@@ -17,6 +17,9 @@ from ..conf import conf
 from . import base
 from .memory_live import MemoryLiveStore
 from .memory_state import Item, State
+from .workers import FORGOTTEN_AFTER, WorkerInfo, WorkersReading
+
+REFUNDED_PER_LAPSE = 4  # as in lua/prelude.lua
 
 
 class MemoryQueue(base.Queue):
@@ -27,7 +30,7 @@ class MemoryQueue(base.Queue):
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._states: dict[str, State] = defaultdict(State)
-        self._workers: dict[str, base.WorkerInfo] = {}
+        self._workers: dict[str, WorkerInfo] = {}
         self._leads: dict[str, tuple[str, float]] = {}
         self._counters: dict[str, tuple[float, dict[str, float]]] = {}
         self._listeners: list[_MemoryListener] = []
@@ -38,6 +41,7 @@ class MemoryQueue(base.Queue):
         with self._changed:
             state = self._states[queue]
             added = sum(self._enqueue_one(state, message) for message in messages)
+            state.fence = max([state.fence, *(message.fence for message in messages)])
             state.offer_all(message.partition for message in messages)
             self._changed.notify_all()
         return added
@@ -103,14 +107,16 @@ class MemoryQueue(base.Queue):
         state.locks[partition] = item.fence = state.fence
         item.worker, item.deadline = worker, self._clock() + conf.LEASE
         state.leased[item.agent_id] = item
-        return base.Claim(item.agent_id, item.fence, item.crashes, queue, partition)
+        lapses = max(len(item.lapses), (item.refunded + len(item.lapses)) // REFUNDED_PER_LAPSE)
+        return base.Claim(item.agent_id, item.fence, item.crashes, queue, partition, lapses)
 
     def _acknowledge(self, state: State, ack: base.Ack) -> None:
         item = state.leased.get(ack.claim.agent_id)
         if item is None or item.fence != ack.claim.fence:
+            self._refund(state, ack.claim)
             return
         if ack.outcome is base.Outcome.RELEASE:
-            self._put_back(state, item, crashed=False)
+            self._put_back(state, item)
             return
         state.unlock(item)
         if item.again:
@@ -126,12 +132,24 @@ class MemoryQueue(base.Queue):
             self._publish("finished", item.agent_id)
         state.offer(item.partition)
 
-    def _put_back(self, state: State, item: Item, *, crashed: bool) -> None:
+    def _refund(self, state: State, claim: base.Claim) -> None:
+        """The claim's worker is alive although its lease has ended: what has been charged for that is refunded."""
+        item = state.items.get(claim.agent_id)
+        if item is None or claim.fence not in item.lapses:
+            return
+        item.lapses.remove(claim.fence)
+        item.refunded += 1
+        if not item.lapses:
+            state.offer(item.partition)
+
+    def _put_back(self, state: State, item: Item, *, crashed: bool = False, lapsed: bool = False) -> None:
         state.unlock(item)
         if item.again:
             self._add(state, replace(item.again, again=False))
         elif not item.canceled:
             item.crashes += crashed
+            if lapsed:
+                item.lapses.append(item.fence)
             item.sequence = state.front_of(item)
             state.add_pending(item)
         state.offer(item.partition)
@@ -156,11 +174,14 @@ class MemoryQueue(base.Queue):
             state, now = self._states[queue], self._clock()
             held = [state.leased.get(c.agent_id) for c in claims]
             mine = [item for item, c in zip(held, claims, strict=True) if item and item.fence == c.fence]
+            for item, claim in zip(held, claims, strict=True):
+                if item is None or item.fence != claim.fence:
+                    self._refund(state, claim)
             for item in mine:
                 item.deadline = now + conf.LEASE
             self._promote_due(state)
             for item in [item for item in state.by_deadline() if item.deadline <= now]:
-                self._put_back(state, item, crashed=True)
+                self._put_back(state, item, lapsed=True)
             self._changed.notify_all()
             kept = {item.fence for item in mine}
             return base.Beat(
@@ -168,9 +189,11 @@ class MemoryQueue(base.Queue):
                 canceled=[item.agent_id for item in mine if item.canceled],
             )
 
-    def release_worker(self, queue: str, worker: str, *, keep: Sequence[base.Claim] = (), crashed: bool) -> int:
+    def release_worker(
+        self, queue: str, worker: str, *, keep: Sequence[base.Claim] | None = None, crashed: bool
+    ) -> int:
         with self._changed:
-            state, kept = self._states[queue], {claim.fence for claim in keep}
+            state, kept = self._states[queue], {claim.fence for claim in keep or ()}
             held = [i for i in state.by_deadline() if i.worker == worker and i.fence not in kept]
             for item in held:
                 self._put_back(state, item, crashed=crashed)
@@ -243,17 +266,21 @@ class MemoryQueue(base.Queue):
         for listener in self._listeners:
             listener.publish(kind, agent_id)
 
-    def announce(self, worker: base.WorkerInfo) -> None:
+    def announce(self, worker: WorkerInfo) -> None:
         with self._changed:
-            self._workers[worker.id] = replace(worker)
+            self._workers[worker.id] = replace(worker, last_beat=self._clock() - worker.silence(time.time()))
+            silent_since = self._clock() - FORGOTTEN_AFTER
+            self._workers = {name: known for name, known in self._workers.items() if known.last_beat >= silent_since}
 
     def retire(self, worker_id: str) -> None:
         with self._changed:
             self._workers.pop(worker_id, None)
 
-    def workers(self) -> list[base.WorkerInfo]:
+    def workers(self) -> WorkersReading:
         with self._changed:
-            return sorted(self._workers.values(), key=lambda worker: worker.started)
+            now = self._clock()
+            heard = [worker for worker in self._workers.values() if worker.last_beat >= now - FORGOTTEN_AFTER]
+            return WorkersReading(heard, now=now)
 
     def try_lead(self, duty: str, holder: str, seconds: float) -> bool:
         with self._changed:

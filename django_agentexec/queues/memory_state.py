@@ -21,12 +21,18 @@ class Item:
     priority: int
     sequence: int
     crashes: int
+    lapses: list[int] = field(default_factory=list)
+    refunded: int = 0
     due: float = 0.0
     worker: str = ""
     fence: int = 0
     deadline: float = 0.0
     canceled: bool = False
     again: base.Message | None = None
+
+    @property
+    def is_suspect(self) -> bool:
+        return self.crashes > 0 or bool(self.lapses)
 
     @property
     def place(self) -> tuple[int, int, str]:
@@ -57,7 +63,7 @@ class State:
             self.turns.pop(partition, None)
             return
         self.turn += 1
-        score, is_suspect = head.priority * PRIORITY_WEIGHT + self.turn, head.crashes > 0
+        score, is_suspect = head.priority * PRIORITY_WEIGHT + self.turn, head.is_suspect
         was_suspect, turn = self.turns.get(partition, (is_suspect, score))
         # A partition that changes to the other ring goes to its tail.
         self.turns[partition] = is_suspect, min(turn, score) if was_suspect is is_suspect else score

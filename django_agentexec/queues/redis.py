@@ -1,18 +1,17 @@
 """The Redis and Valkey backend: builds the arguments of the Lua scripts and reads their replies.
 
 What the scripts do is told in `lua/prelude.lua`; the contract is `base.Queue`. Every key of a queue name
-shares one hash tag, so the scripts run in a cluster too. Needs Redis 6.2 or Valkey 7.2.
+shares one hash tag, and each script declares its keys; yet a Redis Cluster is not supported, since the client speaks to
+one server. Needs Redis 6.2 or Valkey 7.2.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import threading
-import time
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -22,17 +21,20 @@ from redis.exceptions import NoScriptError
 
 from ..conf import conf
 from . import base
-from .connection import make_client, reachable
+from .connection import learn_servers, make_client, raise_if_cluster, reachable, server_of
 from .listeners import CanceledListener, FinishedListener
 from .redis_live import RedisLiveStore
+from .redis_workers import RedisWorkers
+from .workers import WorkerInfo, WorkersReading
 
 KEYS = (
     "pending", "ready", "suspects", "locks", "leases", "meta",
-    "delayed", "dead", "cancels", "again", "counters", "wake",
+    "delayed", "dead", "cancels", "again", "counters", "wake", "by_worker", "lapses",
 )  # fmt: skip
+SERVER = object()  # among a script's arguments: the run id of the server that it is sent to
 BATCH = 1_000  # messages of one enqueue call: about 1 ms in the server, so that nobody else waits longer
+PAGE = 1_000  # claims of one call of `leased`: about 3 ms in the server
 WAIT_MARGIN = 5.0  # seconds that a blocking read may take beyond its own limit
-WORKER_FORGOTTEN_AFTER = 300.0  # seconds without a beat
 
 
 class RedisQueue(base.Queue):
@@ -48,12 +50,14 @@ class RedisQueue(base.Queue):
         self._queues: set[str] = set()
         self._counters: set[str] = set()
         self._live = RedisLiveStore(lambda: self.client, self._prefix)
+        self._workers = RedisWorkers(lambda: self.client, self._prefix, partial(self.try_lead, "forget-workers"))
 
     def enqueue(self, queue: str, messages: Sequence[base.Message]) -> int:
         added = 0
         for start in range(0, len(messages), BATCH):
-            args: list[Any] = []
-            for message in messages[start : start + BATCH]:
+            batch = messages[start : start + BATCH]
+            args: list[Any] = [max(message.fence for message in batch)]
+            for message in batch:
                 args += (
                     str(message.agent_id),
                     message.priority,
@@ -85,15 +89,16 @@ class RedisQueue(base.Queue):
                 delay = max(0, int(ack.delay * 1000))
                 others += (str(ack.claim.agent_id), ack.claim.fence, ack.outcome.value, delay)
 
-        head = [worker, limit, int(quarantine), self._epochs.get(queue, ""), rows.value, _pause(), len(done) // 2]
+        epoch = self._epochs.get(queue, "")
+        head = [worker, limit, int(quarantine), epoch, rows.value, _pause(), SERVER, len(done) // 2]
         reply = self._run("exchange", queue, [*head, *done, *others])
-        epoch, due, waiting, paused, needs_refill, *claimed = reply
-        self._epochs[queue] = epoch.decode()
+        known, due, waiting, paused, needs_refill, *claimed = reply
+        self._epochs[queue] = known.decode()
         parts = iter(claimed)
         return base.Claims(
             claimed=[
-                base.Claim(UUID(agent_id.decode()), int(fence), int(crashes), queue, ticket.decode())
-                for agent_id, fence, crashes, ticket in zip(parts, parts, parts, parts, strict=True)
+                base.Claim(UUID(agent_id.decode()), int(fence), int(crashes), queue, ticket.decode(), lapses)
+                for agent_id, fence, crashes, lapses, ticket in zip(parts, parts, parts, parts, parts, strict=True)
             ],
             next_due=None if due < 0 else due / 1000,
             waiting=bool(waiting),
@@ -120,9 +125,11 @@ class RedisQueue(base.Queue):
         self._epochs[queue] = epoch.decode()
         return base.Beat([UUID(i.decode()) for i in lost], [UUID(i.decode()) for i in canceled])
 
-    def release_worker(self, queue: str, worker: str, *, keep: Sequence[base.Claim] = (), crashed: bool) -> int:
-        kept = [part for claim in keep for part in (str(claim.agent_id), claim.fence)]
-        released: int = self._run("release", queue, [worker, int(crashed), *kept])
+    def release_worker(
+        self, queue: str, worker: str, *, keep: Sequence[base.Claim] | None = None, crashed: bool
+    ) -> int:
+        kept = [part for claim in keep or () for part in (str(claim.agent_id), claim.fence)]
+        released: int = self._run("release", queue, [worker, int(crashed), int(keep is not None), *kept])
         return released
 
     def cancel(self, queue: str, agent_ids: Sequence[UUID]) -> None:
@@ -130,8 +137,14 @@ class RedisQueue(base.Queue):
             self._run("cancel", queue, [str(agent_id) for agent_id in agent_ids[start : start + BATCH]])
 
     def leased(self, queue: str) -> dict[UUID, int]:
-        parts = iter(self._run("leased", queue, []))
-        return {UUID(agent_id.decode()): int(fence) for agent_id, fence in zip(parts, parts, strict=True)}
+        claims: dict[UUID, int] = {}
+        cursor = b"0"
+        while True:
+            cursor, *page = self._run("leased", queue, [cursor, PAGE])
+            parts = iter(page)
+            claims |= {UUID(agent_id.decode()): int(fence) for agent_id, fence in zip(parts, parts, strict=True)}
+            if cursor == b"0":
+                return claims
 
     def stop(self, queue: str, claims: Mapping[UUID, int]) -> int:
         pairs, told = list(claims.items()), 0
@@ -164,23 +177,14 @@ class RedisQueue(base.Queue):
     def listen_finished(self) -> base.Listener:
         return FinishedListener(self.blocking_client, f"{self._prefix}:finished:")
 
-    def announce(self, worker: base.WorkerInfo) -> None:
-        with reachable():
-            self.client.hset(f"{self._prefix}:workers", worker.id, json.dumps(worker.as_dict()))
+    def announce(self, worker: WorkerInfo) -> None:
+        self._workers.announce(worker)
 
     def retire(self, worker_id: str) -> None:
-        with reachable():
-            self.client.hdel(f"{self._prefix}:workers", worker_id)
+        self._workers.retire(worker_id)
 
-    def workers(self) -> list[base.WorkerInfo]:
-        with reachable():
-            found: Any = self.client.hgetall(f"{self._prefix}:workers")
-        workers = [base.WorkerInfo(**json.loads(text)) for text in found.values()]
-        silent_since = time.time() - WORKER_FORGOTTEN_AFTER
-        for worker in workers:
-            if worker.last_beat < silent_since:
-                self.retire(worker.id)
-        return sorted((w for w in workers if w.last_beat >= silent_since), key=lambda w: w.started)
+    def workers(self) -> WorkersReading:
+        return self._workers.read()
 
     def try_lead(self, duty: str, holder: str, seconds: float) -> bool:
         key = f"{self._prefix}:lead:{duty}"
@@ -213,8 +217,16 @@ class RedisQueue(base.Queue):
         return self._live
 
     def ping(self) -> None:
-        with reachable():
-            self.client.ping()
+        with reachable(), self.client.pipeline(transaction=False) as pipeline:
+            pipeline.ping()
+            pipeline.info("cluster")
+            _, info = pipeline.execute()
+        raise_if_cluster(info)
+
+    def verify(self, queues: Sequence[str]) -> None:
+        self.ping()
+        for queue in queues:
+            self.stats(queue)  # may this user run scripts, and on these keys?
 
     def eviction_policy(self) -> str:
         with reachable():
@@ -225,7 +237,9 @@ class RedisQueue(base.Queue):
     def clear(self) -> None:
         keys = [key for queue in self._queues for key in self._keys(queue)]
         with reachable():
-            self.client.delete(f"{self._prefix}:workers", *keys, *self._counters)
+            if keys or self._counters:
+                self.client.delete(*keys, *self._counters)
+        self._workers.clear()
         self._live.clear()
         self._epochs.clear()
 
@@ -243,6 +257,7 @@ class RedisQueue(base.Queue):
         with self._lock:
             if self._client is None:
                 self._client = make_client(timeout=conf.REDIS_TIMEOUT)
+                learn_servers(self._client)
             return self._client
 
     @property
@@ -269,14 +284,29 @@ class RedisQueue(base.Queue):
         return key
 
     def _run(self, verb: str, queue: str, args: list[Any]) -> Any:
-        """Run a script by its digest; send its text where the server does not know it."""
+        """Run a script by its digest; send its text where the server does not know it.
+
+        On a connection of its own choice, since `SERVER` stands for the server that this connection leads to.
+        """
         keys, (sha, text) = self._keys(queue), script(verb)
-        arguments: list[Any] = [len(keys), *keys, int(conf.LEASE * 1000), self._prefix, *args]
+        pool: Any = self.client.connection_pool
         with reachable():
+            connection = pool.get_connection()
             try:
-                return self.client.evalsha(sha, *arguments)
-            except NoScriptError:
-                return self.client.eval(text, *arguments)
+                given = (server_of(connection) if argument is SERVER else argument for argument in args)
+                arguments = [len(keys), *keys, int(conf.LEASE * 1000), self._prefix, *given]
+                try:
+                    return _ask(connection, "EVALSHA", sha, *arguments)
+                except NoScriptError:
+                    return _ask(connection, "EVAL", text, *arguments)
+            finally:
+                pool.release(connection)
+
+
+def _ask(connection: Any, *command: Any) -> Any:
+    # Not after a health check, which might open the connection again, to another server than that in the arguments.
+    connection.send_command(*command, check_health=False)
+    return connection.read_response()
 
 
 def _pause() -> int:

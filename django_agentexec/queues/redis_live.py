@@ -1,7 +1,4 @@
-"""The Redis backend's store of live updates: a stream per activity that streams, a sorted set of watchers.
-
-Each command touches one key, so it runs in a cluster too.
-"""
+"""The Redis backend's store of live updates: a stream per activity that streams, a sorted set of watchers."""
 
 from __future__ import annotations
 

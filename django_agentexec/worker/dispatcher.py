@@ -7,6 +7,7 @@ acknowledgment never has to wait for it, and claims as soon as it is called. The
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections import defaultdict
@@ -23,8 +24,21 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.05  # seconds between two tries while the queue is away, doubled up to the longest
 LONGEST_PAUSE = 2.0
+FIRST_REFILL_PAUSE = 0.2  # seconds between two looks while a refill is pending, doubled up to the longest
+LONGEST_REFILL_PAUSE = 3.0
+HERD_SPREAD = 0.1  # part of a pause that ends for all workers at once by which they are spread over time
 SUSPECTS_INTERVAL = 0.5  # seconds between two looks of a quarantine process, which no call of the queue is meant for
 WORTH_A_TRIP = 8  # one part in so many of the slots, freed at once, is worth an exchange of its own
+
+
+def jittered(pause: float) -> float:
+    """Return a random time of between half a pause and all of it, so that many workers do not act at once."""
+    return random.uniform(pause / 2, pause)
+
+
+def refill_pause(refusals: int) -> float:
+    """Return the seconds after which to ask again, when a queue that waits for its refill has refused so often."""
+    return jittered(min(LONGEST_REFILL_PAUSE, FIRST_REFILL_PAUSE * 2.0 ** min(refusals - 1, 10)))
 
 
 class Held:
@@ -86,9 +100,10 @@ class Dispatcher:
         self._waiting = False
         self._woken = False
         self._sleeps_until = 0.0
-        # A round trip that failed may have claimed what we never heard of.
-        self._lost_an_answer = False
+        # Queues in which a round trip that failed may have claimed what this process does not know.
+        self._unanswered: set[str] = set()
         self._failures = 0  # exchanges without an answer, in a row
+        self._refusals = 0  # turns in which a queue was waiting for its refill, in a row
         self._ended = threading.Event()
 
     def start(self) -> None:
@@ -185,7 +200,7 @@ class Dispatcher:
         for ack in acks:
             by_queue[ack.claim.queue].append(ack)
         pause = SUSPECTS_INTERVAL if self._quarantine and not self._burst else LONGEST_WAIT
-        more, claimed, paused = False, 0, False
+        more, claimed, paused, refilling = False, 0, False, False
         for name in dict.fromkeys([*self._names, *by_queue]):
             limit = free - claimed if name in self._names else 0
             claims = self._exchange(name, by_queue.pop(name, []), limit)
@@ -193,11 +208,15 @@ class Dispatcher:
                 self._hand_back(by_queue)
                 return self._pause_after_failure()
             claimed += len(claims.claimed)
-            paused = paused or claims.paused
+            paused, refilling = paused or claims.paused, refilling or claims.needs_refill
             more = more or (claims.waiting and limit > len(claims.claimed))
             if claims.next_due is not None:
-                pause = min(pause, max(claims.next_due, 0.001))
+                due = max(claims.next_due, 0.001)
+                pause = min(pause, due + random.uniform(0, HERD_SPREAD * due) if claims.paused else due)
         self._failures = 0
+        self._refusals = self._refusals + 1 if refilling else 0
+        if refilling:  # the end of the refill wakes those that wait for calls
+            pause = min(pause, refill_pause(self._refusals))
         idle = free > 0 and not claimed and not paused
         return self._after(idle, 0.0 if more else pause)
 
@@ -211,8 +230,8 @@ class Dispatcher:
     def _exchange(self, name: str, acks: list[Ack], limit: int) -> Claims | None:
         """Do one round trip; None if the queue did not answer (the acknowledgments are kept)."""
         try:
-            if self._lost_an_answer:
-                self._release_unheard_claims()
+            if self._unanswered:
+                self._release_unknown_claims()
             started = time.monotonic()
             with self.giving_back if acks else nullcontext():
                 claims = self._queue.exchange(
@@ -220,7 +239,8 @@ class Dispatcher:
                 )
                 self._forget(acks)
         except QueueUnavailable as error:
-            self._lost_an_answer = True
+            if limit > 0:  # else it has claimed nothing
+                self._unanswered.add(name)
             if not self._failures:
                 logger.warning("%s Running activities go on; trying again.", error)
             with self._changed:
@@ -258,16 +278,17 @@ class Dispatcher:
             self._acks = [ack for acks in by_queue.values() for ack in acks] + self._acks
 
     def _pause_after_failure(self) -> float:
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures, 10))
+        pause = jittered(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failures, 10)))
         self._failures += 1
         time.sleep(pause)
         return 0.0
 
-    def _release_unheard_claims(self) -> None:
+    def _release_unknown_claims(self) -> None:
         keep = [held.claim for held in self.held.values()]
-        for name in self._names:
-            self._queue.release_worker(name, self._worker, keep=keep, crashed=False)
-        self._lost_an_answer = False
+        for name in sorted(self._unanswered):
+            own = [claim for claim in keep if claim.queue == name]
+            self._queue.release_worker(name, self._worker, keep=own, crashed=False)
+            self._unanswered.discard(name)
 
     def _sleep(self) -> None:
         """Sleep until something is to be done: an acknowledgment, free slots, a due time."""

@@ -7,6 +7,7 @@ cannot reach the queue for a whole lease must assume that others run what it hol
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -16,12 +17,13 @@ from ..conf import conf
 from ..exceptions import QueueUnavailable
 from ..queues import Queue, WorkerInfo
 from ..queues.base import BEATS_PER_LEASE, Listener
-from .dispatcher import Held
+from .dispatcher import Held, jittered
 from .vital import start_vital_thread
 
 logger = logging.getLogger(__name__)
 
 OVERDUE_MARGIN = 1.0  # seconds before the end of a lease at which it counts as over: the time between two looks
+EARLIEST_BEAT = 0.85  # part of the time between two heartbeats: jitter, never later than a third of a lease
 LISTEN_SLICE = 0.5  # seconds of one read of the cancel channel: how late a stop of the thread may be
 
 
@@ -72,7 +74,7 @@ class LeaseKeeper:
         while not self._stopping.is_set():
             try:
                 if time.monotonic() >= next_beat:
-                    next_beat = time.monotonic() + conf.LEASE / BEATS_PER_LEASE
+                    next_beat = time.monotonic() + random.uniform(EARLIEST_BEAT, 1) * conf.LEASE / BEATS_PER_LEASE
                     self._beat()
                 listener = listener or self._queue.listen_canceled()
                 canceled = listener.get(max(0.0, min(LISTEN_SLICE, next_beat - time.monotonic())))
@@ -85,8 +87,8 @@ class LeaseKeeper:
                     listener.close()
                     listener = None
                 # Sooner than a whole interval: the lease is running out.
-                next_beat = time.monotonic() + min(1.0, conf.LEASE / 10)
-                self._stopping.wait(min(LISTEN_SLICE, conf.LEASE / 10))
+                next_beat = time.monotonic() + jittered(min(1.0, conf.LEASE / 10))
+                self._stopping.wait(jittered(min(LISTEN_SLICE, conf.LEASE / 10)))
         if listener is not None:
             listener.close()
 

@@ -70,9 +70,9 @@ class Pool:
     def run(self) -> int:
         """Run until stopped; return 0 after a clean end, 3 if processes had to be killed.
 
-        Raises `QueueUnavailable` if the queue cannot be reached at the start.
+        Raises `QueueUnavailable` if the queue cannot be reached at the start, or cannot be used.
         """
-        get_queue().ping()
+        get_queue().verify(self._options.worker.queues)
         restore = self._install_signals()
         self._reconciler.start()
         for duty in self._duties:

@@ -211,8 +211,15 @@ class Worker:
         if self._stop_now.is_set():
             self._ack(claim, Outcome.RELEASE)  # the recorder may have ended
             return
-        kind = GiveUp if claim.crashes >= conf.MAX_CRASHES else Start
-        start = kind(agent_id=claim.agent_id, fence=claim.fence, worker=self._options.name, crashes=claim.crashes)
+        start = Start(agent_id=claim.agent_id, fence=claim.fence, worker=self._options.name, crashes=claim.crashes)
+        if claim.crashes >= conf.MAX_CRASHES or claim.lapses >= conf.MAX_LAPSES:
+            start = GiveUp(
+                agent_id=claim.agent_id,
+                fence=claim.fence,
+                worker=self._options.name,
+                crashes=claim.crashes,
+                lapses=claim.lapses,
+            )
         self._recorder.tell(start, partial(self._started, claim), goes_first=True)
 
     def _started(self, claim: Claim, written: Activity | Exception) -> None:

@@ -8,9 +8,11 @@ the queue could not be told, or has forgotten. Of all pools, one at a time does 
 from __future__ import annotations
 
 import logging
+import random
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -33,8 +35,15 @@ BATCH = 1_000  # rows per query and ids per question to the queue
 SETTLING = timedelta(seconds=5)
 
 
-def reconcile(*, settling: timedelta = SETTLING) -> int:
+REFILL_LEASE = 10.0  # seconds without a sign after which another pool may lead a refill
+REFILL_LOOK = 1.0  # seconds between two looks of a pool that does not lead
+REFILL_RENEWAL = 2.0  # seconds between two renewals of that
+
+
+def reconcile(*, settling: timedelta = SETTLING, on_batch: Callable[[], None] = lambda: None) -> int:
     """Push every active row that is missing in its queue, in the order of creation; return how many.
+
+    `on_batch` is called before each batch.
 
     Also does what the end of an activity with ties should have led to, where a crash came in between. Two
     queries and one round trip per 1,000 active rows and queue, and a few queries for ties.
@@ -50,6 +59,7 @@ def reconcile(*, settling: timedelta = SETTLING) -> int:
         .order_by("agent_id")
     )
     while ids := dict(candidates.filter(agent_id__gt=after).values_list("agent_id", "queue")[:BATCH]):
+        on_batch()
         by_queue: dict[str, list[UUID]] = defaultdict(list)
         for agent_id, queue in ids.items():
             by_queue[queue].append(agent_id)
@@ -106,7 +116,7 @@ class Reconciler:
         self._thread.start()
 
     def refill(self) -> None:
-        """Reconcile now: the queues give out nothing before. Callable from any thread."""
+        """Reconcile now, unless another pool does: the queues give out nothing before. Callable from any thread."""
         self._refill.set()
         self._wake.set()
 
@@ -126,10 +136,9 @@ class Reconciler:
         try:
             if self._refill.is_set():
                 self._refill.clear()
-                tokens = {name: get_queue().begin_refill(name) for name in self._queues}
-                self._report(reconcile(settling=timedelta()))
-                for name, token in tokens.items():
-                    get_queue().end_refill(name, token)
+                if not self._refill_led():
+                    self._stopping.wait(random.uniform(REFILL_LOOK / 2, REFILL_LOOK))
+                    return
             elif self._leads("reconciler"):
                 self._report(reconcile())
             for name in self._queues:  # its own: whoever runs something has a pool that serves that queue
@@ -141,6 +150,36 @@ class Reconciler:
             logger.exception("Database and queue could not be compared.")
         finally:
             connections.close_all()
+
+    def _refill_led(self) -> bool:
+        """Refill the queues for which this pool leads; False if there are none.
+
+        If all pools did, each would ask the server for every active row.
+
+        Workers of the others report the loss again until it is healed, so that another pool takes over from one that
+        has died.
+        """
+        tokens = {name: get_queue().begin_refill(name) for name in self._queues}
+        duties = {name: f"refill:{name}:{token}" for name, token in tokens.items() if token}
+        led = [name for name, duty in duties.items() if self._leads_refill(duty)]
+        if not led:
+            return False
+        renewed = time.monotonic()
+
+        def renew() -> None:
+            nonlocal renewed
+            if time.monotonic() - renewed > REFILL_RENEWAL:
+                renewed = time.monotonic()
+                for name in led:
+                    self._leads_refill(duties[name])
+
+        self._report(reconcile(settling=timedelta(), on_batch=renew))
+        for name in led:
+            get_queue().end_refill(name, tokens[name])
+        return True
+
+    def _leads_refill(self, duty: str) -> bool:
+        return get_queue().try_lead(duty, self._holder, REFILL_LEASE)
 
     def _leads(self, duty: str) -> bool:
         # A little longer than until the next look, so that the duty stays where it is.

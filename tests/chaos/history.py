@@ -53,6 +53,8 @@ class Fault:
     places: tuple[int, ...] = ()
     """The numbers of the pools that a network fault has hit; the one after the last is the producers."""
     choice: str = ""
+    number: int = -1
+    """The number of the pool that was killed, frozen or replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class History:
     lines: Sequence[Line] = ()
     lease: float = 3.0
     max_crashes: int = 3
+    max_lapses: int = 5
     started_message: str = "Task started."
     """What the log says when an attempt begins."""
     keys_left: Mapping[str, int] = field(default_factory=dict)
@@ -106,6 +109,7 @@ class History:
                     told.get("pid", 0),
                     tuple(told.get("places", ())),
                     told.get("choice", ""),
+                    told.get("number", -1),
                 )
             )
         return found
@@ -120,8 +124,12 @@ class History:
         ends: dict[tuple[str, int, int], Event] = {}
         for event in self.of(*ENDS):
             ends.setdefault((event.agent_id, event.fence, event.pid), event)
-        deaths = {event.pid: event.at for event in self.of("gone") if event.pid}
-        return [_execution(start, ends, deaths) for start in self.of("start")]
+        return [_execution(start, ends, self.deaths) for start in self.of("start")]
+
+    @cached_property
+    def deaths(self) -> dict[int, float]:
+        """When each process that ran handlers ended, by its id."""
+        return {event.pid: event.at for event in self.of("gone") if event.pid}
 
     @cached_property
     def starts_in_log(self) -> Counter[str]:

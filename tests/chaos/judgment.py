@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-from tests.chaos.history import Execution, History, Row
+from tests.chaos.history import FOREVER, Execution, History, Row
 
 TERMINAL = ("complete", "error", "canceled")
 NOTICE = 3.0  # seconds that a handler may still run after its process woke up: a look at the lease each second
@@ -20,6 +20,7 @@ LASTING = ("workers",)  # forgotten by who reads it
 QUIET_PLACES = ("pending", "ready", "suspects", "leased", "delayed")
 FENCED = re.compile(r"^fence=(\d+) (.*)$")
 CRASHED = "The worker process died"
+LAPSED = "The lease of this activity ended"
 
 Findings = Iterator[str]
 Judge = Callable[[History], Findings]
@@ -175,8 +176,9 @@ def no_stale_write_is_accepted(history: History) -> Findings:
 
 def every_end_fits_its_history(history: History) -> Findings:
     """`complete`: the execution of the row's fence returned. `canceled`: somebody canceled, and whoever was told so
-    finds it so. `error`: max_retries + 1 executions raised, or MAX_CRASHES starts were cut off: by a death, or by the
-    start of the next one, to which the lease had gone."""
+    finds it so. `error`: max_retries + 1 executions raised, or the processes of MAX_CRASHES starts died with them, or
+    MAX_LAPSES starts were cut off: by a death, or by the start of the next one, to which the lease had gone. A process
+    that lives on is charged no crash."""
     asked = {event.agent_id for event in history.of("cancels")}
     told = {event.agent_id for event in history.of("canceled")}
     for row in history.rows:
@@ -200,17 +202,38 @@ def _error_fits(history: History, row: Row, what: str, executions: list[Executio
     if row.error.startswith(CRASHED):
         # A process may also die between the start in the row, which the log tells of, and the handler.
         begun = max(history.starts_in_log[row.agent_id], len(executions))
-        ended = {e.fence for e in executions if e.how == "raised" and not _was_superseded(e, executions)}
-        if min(row.crashes, begun - len(ended)) < history.max_crashes:
+        survived = [e for e in executions if not _died(history, e, executions)]
+        if min(row.crashes, begun - len(survived)) < history.max_crashes:
             yield (
-                f"{what} was given up after {row.crashes} crashes, but only {begun} starts, of which {len(ended)} "
+                f"{what} was given up after {row.crashes} crashes, but only {begun} starts, of which {len(survived)} "
                 f"ended: {[(e.fence, e.pid, e.how) for e in executions]}"
+            )
+    elif row.error.startswith(LAPSED):
+        begun = max(history.starts_in_log[row.agent_id], len(executions))
+        ended = [e for e in executions if e.how == "raised" and not _was_superseded(e, executions)]
+        if begun - len(ended) < history.max_lapses:
+            yield (
+                f"{what} was given up for its leases, but only {begun} starts, of which {len(ended)} ended: "
+                f"{[(e.fence, e.pid, e.how) for e in executions]}"
             )
     elif row.error.endswith("fails as planned"):
         if row.retries != row.max_retries or len(raised) < row.max_retries + 1:
             yield f"{what} failed for good after {row.retries} retries and {len(raised)} errors, of {row.max_retries}"
     else:
         yield f"{what} ended in an error of its own: {row.error!r}"
+
+
+def _died(history: History, execution: Execution, executions: list[Execution]) -> bool:
+    """Whether the process of this execution died before its end was in the row, as far as can be seen.
+
+    What a handler returned or raised is lost if its process dies before it is written. An error that was written is
+    followed by a retry, so by a start; else the death was before the next start.
+    """
+    if execution.how in ("died", "exits"):
+        return True
+    later = [other.start for other in executions if other.start > execution.start]
+    died = history.deaths.get(execution.pid)
+    return died is not None and execution.how != "raised" and died < min(later, default=FOREVER)
 
 
 def _was_superseded(execution: Execution, executions: list[Execution]) -> bool:
@@ -221,6 +244,7 @@ def poison_ends_and_its_neighbours_do_not(history: History) -> Findings:
     """What kills its process each time is in `error` after MAX_CRASHES starts, and took no neighbour down twice.
 
     A loss of Redis's data may lose the note of the latest crash, and so cost one start, or one neighbour's crash, more.
+    A death counts when its pool reports it: one that it could not report before the lease ended costs a start more.
     """
     losses = [fault.since for fault in history.faults if fault.kind in ("kill_valkey", "flush")]
     deaths: dict[str, list[Execution]] = defaultdict(list)
@@ -233,13 +257,24 @@ def poison_ends_and_its_neighbours_do_not(history: History) -> Findings:
         if row.task == "poison":
             if row.status not in ("error", "canceled"):
                 yield f"{row.name} ({row.agent_id}) is poison, and {row.status}"
-            if len(executions) > history.max_crashes + lost:
+            unreported = sum(_could_not_be_reported(history, execution) for execution in executions)
+            if len(executions) > history.max_crashes + lost + unreported:
                 yield f"{row.name} ({row.agent_id}) is poison, and was started {len(executions)} times"
         deaths[row.agent_id] = [
             e for e in executions if e.how == "died" and e.pid in poisoned and poisoned[e.pid].agent_id != e.agent_id
         ]
         if len(deaths[row.agent_id]) > 1 + lost:
             yield f"{row.name} ({row.agent_id}) died {len(deaths[row.agent_id])} times by others' poison"
+
+
+def _could_not_be_reported(history: History, execution: Execution) -> bool:
+    """Whether the pool was killed, frozen or replaced, or cut off from the queue, while the lease ran out."""
+    until = execution.end + history.lease
+    return _was_out_of_reach(history, execution.pool, execution.end, until) or any(
+        fault.since < until and fault.until > execution.end - NOTICE
+        for fault in history.faults
+        if fault.kind in ("kill_pool", "freeze_pool", "deploy") and fault.number == execution.pool
+    )
 
 
 def no_key_is_left(history: History) -> Findings:

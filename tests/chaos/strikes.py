@@ -86,7 +86,7 @@ class Strikes:
             send(pool.process.pid, signal.SIGSTOP)
             self._last(fault.seconds)
             send(pool.process.pid, signal.SIGCONT)
-            return {"pid": pool.process.pid}
+            return {"pid": pool.process.pid, "number": pool.number}
 
     def _kill_pool(self, fault: Fault) -> dict[str, object] | None:
         with self._pool(fault) as pool:

@@ -177,11 +177,31 @@ def test_a_start_that_ended_in_an_error_was_not_cut_off() -> None:
     assert "3 starts, of which 1 ended" in the_finding(FITS, past(*runs, rows=[LOST]))
 
 
-def test_a_start_whose_lease_went_to_the_next_one_was_cut_off() -> None:
-    frozen = ran(2, 9, how="raised", fence=2, pid=2)
+@pytest.mark.parametrize("how", ["returned", "raised"])
+def test_a_worker_that_lived_on_while_its_lease_ended_is_charged_no_crash(how: str) -> None:
+    frozen = ran(2, 9, how=how, fence=2, pid=2)
     others = [ran(at, at + 0.5, how="died", fence=at, pid=at) for at in (1, 5)]
 
-    assert findings(FITS, past(frozen, *others, rows=[LOST])) == []
+    assert "3 starts, of which 1 ended" in the_finding(FITS, past(frozen, *others, rows=[LOST]))
+
+
+def test_a_process_that_died_before_the_end_was_in_the_row_is_a_crash() -> None:
+    unwritten = [*ran(2, 3, fence=2, pid=2), event(4, "gone", "", "", pid=2)]
+    others = [ran(at, at + 0.5, how="died", fence=at, pid=at) for at in (1, 5)]
+
+    assert findings(FITS, past(unwritten, *others, rows=[LOST])) == []
+
+
+LAPSED = replace(LOST, crashes=0, error="The lease of this activity ended 5 times: its worker died with its pool.")
+
+
+def test_who_was_given_up_for_its_leases_had_as_many_starts_cut_off() -> None:
+    cut_off = [ran(at, at + 0.5, how="died", fence=at, pid=at) for at in (1, 2, 3, 4)]
+    frozen = ran(5, 9, fence=5, pid=5)
+    superseding = ran(6, 6.5, fence=6, pid=6, how="raised")
+
+    assert findings(FITS, past(*cut_off, frozen, superseding, rows=[LAPSED])) == []
+    assert "only 4 starts, of which 0 ended" in the_finding(FITS, past(*cut_off, rows=[LAPSED]))
 
 
 # Poison
@@ -207,6 +227,21 @@ def test_poison_that_is_started_too_often_is_found() -> None:
 
 def test_a_loss_of_data_may_cost_one_start_more() -> None:
     assert findings(QUARANTINE, past(poisoned(4), fault("flush", 15, 15), rows=[POISON])) == []
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        fault("kill_pool", 12, 12.1, number=0),
+        fault("freeze_pool", 11, 20, number=0),
+        fault("network", 11, 20, places=[0], choice="half_open:valkey"),
+    ],
+)
+def test_a_death_that_its_pool_could_not_report_may_cost_one_start_more(cause: Event) -> None:
+    elsewhere = replace(cause, detail=cause.detail.replace('"number": 0', '"number": 1').replace("[0]", "[1]"))
+
+    assert findings(QUARANTINE, past(poisoned(4), cause, rows=[POISON])) == []
+    assert "was started 4 times" in the_finding(QUARANTINE, past(poisoned(4), elsewhere, rows=[POISON]))
 
 
 def test_a_neighbour_that_poison_took_down_twice_is_found() -> None:

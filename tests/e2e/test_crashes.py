@@ -166,3 +166,21 @@ def assert_one_at_a_time(journal: Journal) -> None:
             running[key] = found.name
         else:
             assert running.pop(key) == found.name
+
+
+def test_a_worker_that_was_out_of_reach_is_charged_no_crash(journal: Journal) -> None:
+    """Its lease has ended and another pool has taken over; one charged crash would end the activity in an error."""
+    options = {"LEASE": 1.5, "MAX_CRASHES": 1}
+    handle = locked_work.enqueue(Work(journal=journal.path, name="a", key="k", seconds=3))
+    with pool("--workers", "1", **options) as first:
+        frozen = until(lambda: journal.pid_of("a"), "the start")
+        os.kill(frozen, signal.SIGSTOP)
+        first.send(signal.SIGSTOP)
+        with pool("--workers", "1", **options):
+            until(lambda: len(journal.names("start")) == 2, "the second start")
+            os.kill(frozen, signal.SIGCONT)
+            first.send(signal.SIGCONT)
+            get_result(handle, timeout=60)
+
+    row = Activity.objects.get(pk=handle.agent_id)
+    assert (row.status, row.crashes) == (Status.COMPLETE, 0)

@@ -10,8 +10,10 @@ from unittest import mock
 import pytest
 from django.utils import timezone
 
-from django_agentexec.activity.operations import Fail
+from django_agentexec import activity
+from django_agentexec.activity.operations import Fail, Start
 from django_agentexec.activity.writer import apply_one
+from django_agentexec.models import Activity, Status
 from django_agentexec.queues import get_queue
 from django_agentexec.worker.reconciler import SETTLING, reconcile
 from tests.rows import claimed_ids, start
@@ -83,3 +85,30 @@ def test_a_delay_that_has_not_passed_is_still_waited_for() -> None:
     due = get_queue().exchange("default", "w").next_due
     assert due is not None
     assert 50 < due <= 60
+
+
+def test_a_row_whose_fence_is_ahead_of_the_queues_clock_runs_again() -> None:
+    """The queue's server was a day ahead when it gave out the fence; its clock was set right, and its data is lost."""
+    handle = shout.enqueue(Text())
+    a_day_ahead = int((timezone.now() + timedelta(days=1)).timestamp() * 1_000_000)
+    Activity.objects.filter(pk=handle.agent_id).update(fence=a_day_ahead)
+    lose_everything()
+    assert reconcile(settling=timedelta()) == 1
+
+    (claimed,) = get_queue().exchange("default", "w1", limit=1).claimed
+
+    assert claimed.fence > a_day_ahead
+    row = apply_one(Start(agent_id=handle.agent_id, fence=claimed.fence, worker="w1", crashes=0))
+    assert row.status == Status.RUNNING
+
+
+def test_a_retry_of_a_row_whose_fence_is_ahead_runs() -> None:
+    handle = shout.enqueue(Text())
+    a_day_ahead = int((timezone.now() + timedelta(days=1)).timestamp() * 1_000_000)
+    Activity.objects.filter(pk=handle.agent_id).update(fence=a_day_ahead, status=Status.ERROR)
+    lose_everything()
+    activity.retry(handle.agent_id)
+
+    (claimed,) = get_queue().exchange("default", "w1", limit=1).claimed
+
+    assert claimed.fence > a_day_ahead

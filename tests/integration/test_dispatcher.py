@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from django_agentexec.exceptions import QueueUnavailable
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Beat, Claim, Claims, Message, Outcome, WorkerInfo
 from django_agentexec.queues.memory import MemoryQueue
-from django_agentexec.worker.dispatcher import Dispatcher
+from django_agentexec.worker.dispatcher import LONGEST_REFILL_PAUSE, Dispatcher
 from django_agentexec.worker.lease import LeaseKeeper
 from tests.pools import until
 
@@ -79,6 +80,43 @@ def test_a_claim_whose_reply_was_lost_is_made_again_uncharged(
     until(lambda: claims, "the claim", timeout=10)
     assert [(c.agent_id, c.crashes) for c in claims] == [(message.agent_id, 0)]
     assert queue.stats(QUEUE).leased == 1
+
+
+def test_only_an_exchange_that_may_have_claimed_is_followed_by_a_release(
+    queue: LossyQueue, dispatch: Callable[..., Dispatcher], claims: list[Claim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released: list[tuple[str, list[Claim]]] = []
+
+    def release_worker(name: str, worker: str, *, keep: Sequence[Claim], crashed: bool) -> int:
+        released.append((name, list(keep)))
+        return MemoryQueue.release_worker(queue, name, worker, keep=keep, crashed=crashed)
+
+    monkeypatch.setattr(queue, "release_worker", release_worker)
+    for _ in range(2):
+        put(queue)
+    dispatcher = dispatch(max_claims=2)
+    until(lambda: len(claims) == 2, "the claims", timeout=10)
+    queue.lose = 1
+
+    dispatcher.ack(claims[0], Outcome.DONE)  # nothing more may be claimed with it
+
+    until(lambda: len(dispatcher.held) == 1, "the end of the claim", timeout=10)
+    assert released == []
+
+
+def test_a_queue_that_waits_for_its_refill_is_asked_less_and_less(
+    queue: LossyQueue, dispatch: Callable[..., Dispatcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(queue, "exchange", lambda *_, **__: Claims([], 25.0, False, paused=True, needs_refill=True))
+    dispatcher = dispatch()
+    monkeypatch.setattr(dispatcher, "_sleep", lambda: slept.append(dispatcher._sleeps_until - time.monotonic()))
+
+    until(lambda: len(slept) > 30, "many looks", timeout=10)
+
+    assert max(slept) <= LONGEST_REFILL_PAUSE
+    assert min(slept[10:20]) >= LONGEST_REFILL_PAUSE / 2 - 0.5
+    assert len({round(pause, 3) for pause in slept[10:20]}) > 3  # many workers do not ask at the same time
 
 
 def test_nobody_waits_for_work_while_ends_pile_up(

@@ -6,6 +6,7 @@ To test another backend, add its `Backend` (a queue with a clock that can be mov
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from uuid import UUID
@@ -235,17 +236,104 @@ def test_a_heartbeat_extends_the_lease(backend: Backend) -> None:
     assert backend.queue.stats(QUEUE).leased == 1
 
 
-def test_an_expired_lease_is_reclaimed_and_counts_as_a_crash(backend: Backend) -> None:
+def let_lease_end(backend: Backend) -> None:
+    backend.forward(conf.LEASE + 1)
+    backend.queue.heartbeat(QUEUE, "other", [])
+
+
+def test_an_ended_lease_is_put_back_for_quarantine_and_is_no_crash(backend: Backend) -> None:
     (wanted,) = put(backend, message("a"))
     (old,) = claim(backend)
-    backend.forward(conf.LEASE + 1)
-    backend.queue.heartbeat(QUEUE, "w2", [])
+    let_lease_end(backend)
 
+    assert claim(backend) == []
     (new,) = claim(backend, worker="w2", quarantine=True)
 
-    assert (new.agent_id, new.crashes) == (wanted, 1)
+    assert (new.agent_id, new.crashes, new.lapses) == (wanted, 0, 1)
     assert new.fence > old.fence
     assert backend.queue.heartbeat(QUEUE, "w1", [old]).lost == [wanted]
+
+
+def test_a_worker_that_heartbeats_after_its_lease_is_refunded_the_lapse(backend: Backend) -> None:
+    (wanted,) = put(backend, message("a"))
+    (old,) = claim(backend)
+    let_lease_end(backend)
+    assert backend.queue.stats(QUEUE).suspects == 1
+
+    assert backend.queue.heartbeat(QUEUE, "w1", [old]).lost == [wanted]
+
+    assert (backend.queue.stats(QUEUE).suspects, backend.queue.stats(QUEUE).ready) == (0, 1)
+    (again,) = claim(backend, worker="w2")
+    assert (again.agent_id, again.crashes, again.lapses) == (wanted, 0, 0)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.DONE, Outcome.RETRY])
+def test_a_worker_that_acknowledges_after_its_lease_is_refunded_the_lapse(backend: Backend, outcome: Outcome) -> None:
+    (wanted,) = put(backend, message("a"))
+    (old,) = claim(backend)
+    let_lease_end(backend)
+    (new,) = claim(backend, worker="w2", quarantine=True)
+
+    finish(backend, old, outcome)
+
+    assert backend.queue.heartbeat(QUEUE, "w2", [new]).lost == []
+    finish(backend, new, Outcome.RELEASE, worker="w2")
+    (again,) = claim(backend)
+    assert (again.agent_id, again.lapses) == (wanted, 0)
+
+
+def test_a_lapse_is_refunded_once_and_only_to_its_own_claim(backend: Backend) -> None:
+    put(backend, message())
+    (first,) = claim(backend)
+    let_lease_end(backend)
+    (second,) = claim(backend, quarantine=True)
+    let_lease_end(backend)
+
+    for _ in range(2):
+        backend.queue.heartbeat(QUEUE, "w1", [first])
+
+    (third,) = claim(backend, quarantine=True)
+    assert third.lapses == 1
+    backend.queue.heartbeat(QUEUE, "w1", [second])
+    finish(backend, third, Outcome.RELEASE)
+    assert [c.lapses for c in claim(backend)] == [0]
+
+
+def test_four_refunded_lapses_count_as_one(backend: Backend) -> None:
+    put(backend, message())
+    counts = []
+    for _ in range(5):
+        (claimed,) = claim(backend)
+        counts.append(claimed.lapses)
+        let_lease_end(backend)
+        backend.queue.heartbeat(QUEUE, "w1", [claimed])
+
+    assert counts == [0, 0, 0, 0, 1]
+
+
+def test_lapses_are_forgotten_with_the_activity(backend: Backend) -> None:
+    wanted = message()
+    put(backend, wanted)
+    claim(backend)
+    let_lease_end(backend)
+    (claimed,) = claim(backend, quarantine=True)
+    finish(backend, claimed)
+
+    put(backend, wanted)
+
+    assert [c.lapses for c in claim(backend)] == [0]
+
+
+def test_the_next_claim_is_above_the_fence_of_the_row(backend: Backend) -> None:
+    put(backend, message())
+    (claimed,) = claim(backend)
+    a_day_ahead = claimed.fence + 86_400_000_000
+    put(backend, message("a"), replace(message("b"), fence=a_day_ahead), message("c"))
+
+    fences = [c.fence for c in claim(backend)]
+
+    assert min(fences) > a_day_ahead
+    assert fences == sorted(set(fences))
 
 
 def test_an_outdated_acknowledgment_changes_nothing(backend: Backend) -> None:
@@ -509,14 +597,39 @@ def test_the_end_of_watched_work_is_told(backend: Backend) -> None:
     listener.close()
 
 
+def worker_info(name: str = "w1", **values: float) -> WorkerInfo:
+    return WorkerInfo(name, "host", 1, [QUEUE], 10, False, **{"started": 1_700_000_000.0, "running": 3, **values})  # type: ignore[arg-type]
+
+
 def test_workers_are_announced_and_retired(backend: Backend) -> None:
-    now = 4_000_000_000.0
-    worker = WorkerInfo("w1", "host", 1, [QUEUE], 10, False, started=now, last_beat=now, running=3)
+    worker = worker_info()
 
     backend.queue.announce(worker)
-    assert backend.queue.workers() == [worker]
+    (seen,) = backend.queue.workers()
+    assert replace(seen, last_beat=0.0) == worker
     backend.queue.retire("w1")
     assert backend.queue.workers() == []
+
+
+@pytest.mark.parametrize("clock", [0.0, 4_000_000_000.0])
+def test_a_heartbeat_is_dated_by_the_queue_whatever_the_workers_clock_says(backend: Backend, clock: float) -> None:
+    backend.queue.announce(worker_info(last_beat=clock))
+
+    reading = backend.queue.workers()
+
+    assert [abs(reading.now - worker.last_beat) < 60 for worker in reading] == [True]
+
+
+def test_a_reader_whose_clock_is_ahead_sees_and_keeps_all_workers(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend.queue.announce(worker_info())
+    monkeypatch.setattr(time, "time", lambda now=time.time: now() + 3_600)
+
+    for _ in range(2):
+        reading = backend.queue.workers()
+        assert [worker.id for worker in reading] == ["w1"]
+        assert reading.now - reading[0].last_beat < conf.LEASE
 
 
 def test_counters_add_up_by_name_and_field(backend: Backend) -> None:

@@ -96,7 +96,8 @@ class Backends(RuleBasedStateMachine):
             )
             for side, backend in enumerate((self.memory, self.redis))
         )
-        assert [(c.agent_id, c.crashes) for c in memory.claimed] == [(c.agent_id, c.crashes) for c in redis.claimed]
+        both = [[(c.agent_id, c.crashes, c.lapses) for c in claims.claimed] for claims in (memory, redis)]
+        assert both[0] == both[1]
         assert memory.waiting == redis.waiting
         assert (memory.next_due is None) == (redis.next_due is None)
         if memory.next_due is not None and redis.next_due is not None:
@@ -166,6 +167,8 @@ class Backends(RuleBasedStateMachine):
         assert places.ready | places.suspects == waiting
         assert not places.ready & places.suspects
         assert set(places.cancels) | set(places.again) <= set(places.leases)
+        assert places.by_worker == places.holders
+        assert places.lapses <= set(places.meta)
         assert places.keys <= {self.redis.key(name) for name in KEYS}
 
 
@@ -177,15 +180,19 @@ class Places:
         pipe = client.pipeline(transaction=False)
         for name in ("pending", "ready", "suspects", "leases", "delayed"):
             pipe.zrange(backend.key(name), 0, -1)
-        for name in ("locks", "meta", "cancels", "again"):
+        for name in ("locks", "meta", "cancels", "again", "lapses"):
             pipe.hgetall(backend.key(name))
+        pipe.zrange(backend.key("by_worker"), 0, -1)
         pipe.keys("{*")
-        pending, ready, suspects, leases, delayed, locks, meta, cancels, again, keys = pipe.execute()
+        pending, ready, suspects, leases, delayed, locks, meta, cancels, again, lapses, by_worker, keys = pipe.execute()
         members = [member.decode().rsplit("\0", 1) for member in pending]
         self.pending = {(partition, rest): rest[17:] for partition, rest in members}
         self.ready, self.suspects = texts(ready), texts(suspects)
         self.leases, self.delayed, self.locks = texts(leases), texts(delayed), texts(locks)
         self.cancels, self.again, self.keys = texts(cancels), texts(again), texts(keys)
+        self.lapses, self.by_worker = texts(lapses), texts(by_worker)
+        holders = {agent_id.decode(): text.decode().split(" ")[3] for agent_id, text in meta.items()}
+        self.holders = {f"{holders[agent_id]}\0{agent_id}" for agent_id in self.leases}
         self.meta = {agent_id.decode(): text.decode().split(" ", 4)[4] for agent_id, text in meta.items()}
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from typing import Any
+from unittest import mock
 
 import pytest
 from django.conf import settings
@@ -11,6 +13,7 @@ from django.test import override_settings
 from redis import Redis
 
 from django_agentexec.queues import Ack, Claim, Message, Outcome, Rows
+from django_agentexec.queues.connection import learn_servers
 from django_agentexec.queues.redis import KEYS, RedisQueue
 from tests.integration.queue_clock import message, refill
 from tests.pools import until
@@ -30,6 +33,7 @@ class Restartable:
     def worker(self) -> RedisQueue:
         queue = RedisQueue()
         queue._client = self._connect()
+        learn_servers(queue._client)
         return self._stack.enter_context(closing(queue))
 
     def running_worker(self) -> RedisQueue:
@@ -242,6 +246,8 @@ class Replicated:
         for port in self._ports:
             stack.enter_context(valkey_server("--bind", "127.0.0.1", "--port", str(port)))
         self._clients = [stack.enter_context(closing(Redis(port=port, socket_timeout=5))) for port in self._ports]
+        for client in self._clients:
+            learn_servers(client)
         self._stack = stack
         self._queues: list[RedisQueue] = []
         self._master = 0
@@ -292,3 +298,35 @@ def test_claims_that_were_not_replicated_outlive_a_failover_and_the_one_back() -
             holder.exchange(QUEUE, "w", [Ack(claimed, Outcome.DONE)])
             refill(idle)
             end_pause(holder.client)
+
+
+def commands(client: Redis, name: str) -> int:
+    stats: dict[str, Any] = client.info("commandstats")  # type: ignore[assignment]
+    return int(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"])
+
+
+def test_a_server_that_has_not_been_restarted_is_not_asked_who_it_is(server: Restartable) -> None:
+    queue = server.running_worker()
+    before = commands(server.client, "info")
+
+    for _ in range(10):
+        queue.exchange(QUEUE, "w1", limit=1)
+
+    assert commands(server.client, "info") - before == 1  # by this test
+
+
+def test_behind_a_proxy_that_keeps_connections_a_restart_is_noticed_by_the_next_heartbeat(server: Restartable) -> None:
+    """A worker's own connection names a process of the server that is no more."""
+    queue = server.running_worker()
+    queue.enqueue(QUEUE, [message()])
+    # As after a restart with the data: the server is another one than that which is noted and that of the connection.
+    server.client.hset(queue._keys(QUEUE)[KEYS.index("counters")], "server", "0" * 40)
+    with mock.patch("django_agentexec.queues.redis.server_of", return_value="0" * 40):
+        assert not queue.exchange(QUEUE, "w1").paused
+        queue.heartbeat(QUEUE, "w1", [])
+        assert queue.exchange(QUEUE, "w1").paused
+        refill(queue)
+        end_pause(server.client)
+        # From here on what it says differs from what is noted, and the server is asked: no pause without an end.
+        assert len(queue.exchange(QUEUE, "w1", limit=1).claimed) == 1
+        assert not queue.exchange(QUEUE, "w1").paused

@@ -17,7 +17,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django_agentexec import __version__
 from django_agentexec.activity.writer import database
 from django_agentexec.conf import conf
-from django_agentexec.exceptions import AgentExecError, InvalidOption, QueueUnavailable
+from django_agentexec.exceptions import AgentExecError, InvalidOption, QueueMisconfigured, QueueUnavailable
 from django_agentexec.models import Activity
 from django_agentexec.queues import get_queue
 from django_agentexec.tasks.options import checked_queue
@@ -105,6 +105,8 @@ class Command(PipeSafeCommand):
 
                 watch(pool.reload)
             code = pool.run()
+        except QueueMisconfigured as error:
+            raise CommandError(str(error)) from error
         except QueueUnavailable as error:
             raise CommandError(f"{error} Is it running, and does CACHES name the right address?") from error
         except (AgentExecError, ImproperlyConfigured) as error:

@@ -12,6 +12,7 @@ for i = 3, #ARGV do
       redis.call('ZREM', pending, member(partition, priority, sequence, id))
       redis.call('ZREM', delayed, id)
       redis.call('HDEL', meta, id)
+      forget_lapses({id})
       -- The partition's turn may have been this activity's; what is left takes a new one.
       redis.call('ZREM', ready, partition)
       redis.call('ZREM', suspects, partition)

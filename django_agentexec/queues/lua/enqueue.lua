@@ -1,14 +1,22 @@
 -- Adds activities that are not there yet.
--- ARGV from 3: per activity id, priority, sequence (microseconds, 0 appends), delay (ms), crashes, again (0/1), partition.
+-- ARGV from 3: the highest fence of their rows, then per activity id, priority, sequence (microseconds, 0 appends), delay (ms), crashes, again (0/1), partition.
 -- Returns how many were added.
-local added, delayed_some, entries, ids, seen = 0, false, {}, {}, {}
+local added, delayed_some, entries, ids, seen, new = 0, false, {}, {}, {}, {}
+local MOST_FENCE = 2 ^ 53 - 1e12  -- Lua's numbers count up to 2^53 without a gap
 local last = tonumber(redis.call('HGET', counters, 'sequence') or 0)
 
-for i = 3, #ARGV, 7 do ids[#ids + 1] = ARGV[i] end
+for i = 4, #ARGV, 7 do ids[#ids + 1] = ARGV[i] end
 local known = values_of(meta, ids)
 
+-- A row refuses what was claimed under a smaller fence than its own. That may come from a server whose clock was ahead
+-- and which has lost its data since: the next claim must be above it.
+local bound = tonumber(ARGV[3])
+if bound > now_us and bound < MOST_FENCE and bound > tonumber(redis.call('HGET', counters, 'fence') or 0) then
+  redis.call('HSET', counters, 'fence', ARGV[3])
+end
+
 for n, id in ipairs(ids) do
-  local i = 7 * n - 4
+  local i = 7 * n - 3
   local priority, at, delay, crashes = ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]), ARGV[i + 4]
   local partition = ARGV[i + 6]
   if at == 0 then
@@ -18,6 +26,7 @@ for n, id in ipairs(ids) do
   local sequence = string.format('%016x', at)
   if not known[n] and not seen[id] then
     seen[id] = true
+    new[#new + 1] = id
     if delay > 0 then
       add_delayed(id, priority, sequence, crashes, partition, delay)
       delayed_some = true
@@ -31,6 +40,7 @@ for n, id in ipairs(ids) do
   end
 end
 
+forget_lapses(new)
 if redis.call('ZCARD', dead) > 0 then call_with('ZREM', dead, ids) end
 add_pending(entries)
 redis.call('HSET', counters, 'sequence', int(last))

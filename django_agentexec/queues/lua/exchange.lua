@@ -1,13 +1,13 @@
 -- Acknowledges claims, then claims more.
 -- ARGV from 3: worker, limit, quarantine (0/1), epoch the worker knows (or ''), active rows (none, waiting,
--- running), pause (ms), number of claims that are done, then id, fence of each of these, then id, fence, outcome,
--- delay (ms) of every other acknowledgment.
--- Returns {epoch, ms until next due or -1, waiting, paused, needs refill (0/1 each), id, fence, crashes, meta, ...}.
+-- running), pause (ms), run id of the server that the worker is connected to (or ''), number of claims that are done,
+-- then id, fence of each of these, then id, fence, outcome, delay (ms) of every other acknowledgment.
+-- Returns {epoch, ms until next due or -1, waiting, paused, needs refill (0/1 each), id, fence, crashes, lapses, meta,
+-- ...}.
 local worker, limit, quarantine = ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 local known_epoch, rows, pause_ms = ARGV[6], ARGV[7], tonumber(ARGV[8])
-local FIRST_DONE = 10
-local first_other = FIRST_DONE + 2 * tonumber(ARGV[9])
-local REFILL_POLL = 100  -- ms until a worker asks again
+local FIRST_DONE = 11
+local first_other = FIRST_DONE + 2 * tonumber(ARGV[10])
 
 local function announce_end(id) redis.call('PUBLISH', channel .. ':finished:' .. id, id) end
 
@@ -15,13 +15,16 @@ local function announce_end(id) redis.call('PUBLISH', channel .. ':finished:' ..
 local function acknowledge(id, fence, outcome, delay)
   local text = redis.call('HGET', meta, id)
   if not text then return end
-  local priority, sequence, crashes, _, partition = unpack_meta(text)
-  if redis.call('HGET', locks, partition) ~= fence then return end
-  if outcome == 'release' then
-    put_back(id, text, false)
+  local priority, sequence, crashes, holder, partition = unpack_meta(text)
+  if redis.call('HGET', locks, partition) ~= fence then
+    refund(id, fence)
     return
   end
-  unlock(id, partition)
+  if outcome == 'release' then
+    put_back(id, text)
+    return
+  end
+  unlock(id, partition, holder)
   local was_canceled = redis.call('HDEL', cancels, id) == 1
   if not run_again(id, partition) then
     if outcome == 'retry' and not was_canceled then
@@ -32,6 +35,7 @@ local function acknowledge(id, fence, outcome, delay)
       end
     else
       redis.call('HDEL', meta, id)
+      forget_lapses({id})
       if outcome == 'dead' then
         redis.call('ZADD', dead, now, id)
         redis.call('ZREMRANGEBYRANK', dead, 0, -(DEAD_KEPT + 1))
@@ -44,20 +48,25 @@ end
 
 -- The usual end, of many at once.
 local function acknowledge_done()
-  local ids, ended, freed, left = {}, {}, {}, {}
+  local ids, ended, freed, left, entries = {}, {}, {}, {}, {}
   for i = FIRST_DONE, first_other - 1, 2 do ids[#ids + 1] = ARGV[i] end
-  local partitions, fences = locks_of(ids)
+  local partitions, fences, holders = locks_of(ids)
   for n, fence in ipairs(fences) do
-    if fence == ARGV[FIRST_DONE + 2 * n - 1] then
-      ended[#ended + 1], freed[#freed + 1] = ids[n], partitions[n]
+    local acknowledged = ARGV[FIRST_DONE + 2 * n - 1]
+    if fence ~= acknowledged then
+      refund(ids[n], acknowledged)
+    else
+      ended[#ended + 1], freed[#freed + 1], entries[#entries + 1] = ids[n], partitions[n], entry_of(holders[n], ids[n])
       -- One of its own is empty now.
       if not is_own(partitions[n]) then left[#left + 1] = partitions[n] end
     end
   end
   call_with('ZREM', leases, ended)
+  call_with('ZREM', by_worker, entries)
   call_with('HDEL', locks, freed)
   call_with('HDEL', meta, ended)
   call_with('HDEL', cancels, ended)
+  forget_lapses(ended)
   for _, id in ipairs(ended) do announce_end(id) end
   offer(left)
 end
@@ -73,8 +82,8 @@ else
   for i = FIRST_DONE, first_other - 1, 2 do acknowledge(ARGV[i], ARGV[i + 1], 'done', 0) end
 end
 
-notice_loss(known_epoch, rows, pause_ms)
-if needs_refill() then return {state.epoch, REFILL_POLL, 0, 1, 1} end
+notice_loss(known_epoch, rows, pause_ms, ARGV[9])
+if needs_refill() then return {state.epoch, state.refill_until - now, 0, 1, 1} end
 local pause = pause_left()
 if pause > 0 then return {state.epoch, pause, 0, 1, 0} end
 
@@ -94,7 +103,7 @@ local function claim_first(turns)
     end
   end
   local fence = math.max(tonumber(redis.call('HGET', counters, 'fence') or 0), now_us)
-  local taken, locked, leased, tickets = {}, {}, {}, {}
+  local taken, locked, leased, tickets, entries = {}, {}, {}, {}, {}
   for n, text in ipairs(values_of(meta, ids)) do
     local partition, head = turns[2 * n - 1], heads[n]
     if not text then head, text = head_of(partition) end
@@ -108,13 +117,16 @@ local function claim_first(turns)
       locked[#locked + 1], locked[#locked + 2] = partition, number
       leased[#leased + 1], leased[#leased + 2] = now + lease_ms, id
       tickets[#tickets + 1], tickets[#tickets + 2] = id, ticket
+      entries[#entries + 1], entries[#entries + 2] = 0, entry_of(worker, id)
       local at = #reply
-      reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4] = id, number, crashes, ticket
+      reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4] = id, number, crashes, count_lapses(id)
+      reply[at + 5] = ticket
     end
   end
   call_with('ZREM', pending, taken)
   call_with('HSET', locks, locked)
   call_with('ZADD', leases, leased)
+  call_with('ZADD', by_worker, entries)
   call_with('HSET', meta, tickets)
   redis.call('HSET', counters, 'fence', int(fence))
 end

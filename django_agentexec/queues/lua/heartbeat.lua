@@ -12,6 +12,11 @@ local pausing = pause_left() > 0
 -- that one ran goes back; if it has ended meanwhile, its row says so to who claims it next.
 local holders
 local function put_back_holder(partition)
+  if is_own(partition) then
+    local id = string.sub(partition, 3)
+    if redis.call('ZSCORE', leases, id) then put_back(id, redis.call('HGET', meta, id)) end
+    return
+  end
   if not holders then
     holders = {}
     local leased = redis.call('ZRANGE', leases, 0, -1)
@@ -21,12 +26,12 @@ local function put_back_holder(partition)
     end
   end
   local holder = holders[partition]
-  if holder then put_back(holder[1], holder[2], false) end
+  if holder then put_back(holder[1], holder[2]) end
 end
 
 -- In the pause after a loss of data a worker that still runs an activity takes its claim back.
 local function restore(id, fence, text)
-  local _, _, _, _, partition = unpack_meta(text)
+  local _, _, _, holder, partition = unpack_meta(text)
   local other = redis.call('HGET', locks, partition)
   if other and tonumber(other) > tonumber(fence) then return false end
   if other then put_back_holder(partition) end
@@ -46,6 +51,7 @@ local function restore(id, fence, text)
     redis.call('HSET', counters, 'fence', fence)
   end
   redis.call('ZADD', leases, now + lease_ms, id)
+  redis.call('ZADD', by_worker, 0, entry_of(holder, id))
   redis.call('HSET', meta, id, text)
   if holders then holders[partition] = {id, text} end
   return true
@@ -60,8 +66,9 @@ for n, known in ipairs(values_of(locks, partitions)) do
   local id, fence, text = ids[n], ARGV[FIRST_CLAIM + 3 * n - 2], ARGV[FIRST_CLAIM + 3 * n - 1]
   if known == fence then
     extended[#extended + 1], extended[#extended + 2] = now + lease_ms, id
-  elseif not (pausing and restore(id, fence, text)) then
-    lost[#lost + 1] = id
+  else
+    refund(id, fence)
+    if not (pausing and restore(id, fence, text)) then lost[#lost + 1] = id end
   end
 end
 call_with('ZADD', leases, extended, 'XX')
@@ -72,20 +79,28 @@ if redis.call('HLEN', cancels) > 0 then
 end
 
 -- If nobody's beat has come for long, this server was away, or its clock has jumped: the others get the time of
--- a beat before their leases count as expired.
-local last_beat = tonumber(redis.call('HGET', counters, 'beat') or now)
-redis.call('HSET', counters, 'beat', int(now))
+-- a beat before their leases count as ended. Releases before 0.2 note their beats in `beat` alone, which shows that
+-- they are at work, and their leases are not in the index.
+local beats = redis.call('HMGET', counters, 'beat', 'indexed_beat')
+local last_beat = tonumber(beats[1] or now)
+redis.call('HSET', counters, 'beat', int(now), 'indexed_beat', int(now))
+if beats[1] ~= beats[2] then redis.call('HSET', counters, 'mixed_until', int(now + MIXED_FOR)) end
 if now - last_beat > lease_ms / 2 + 1000 then
+  local late = {}
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now + pause_ms)) do
-    redis.call('ZADD', leases, now + pause_ms, id)
+    late[#late + 1], late[#late + 2] = now + pause_ms, id
   end
+  call_with('ZADD', leases, late)
 end
 
 promote_due()
 if not pausing then
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, BATCH)) do
-    put_back(id, redis.call('HGET', meta, id), true)
+    put_back(id, redis.call('HGET', meta, id), 'lapse')
   end
 end
+-- What releases before 0.2 have left in the places that they do not know.
+if redis.call('ZCARD', leases) == 0 then redis.call('DEL', by_worker) end
+if redis.call('HLEN', meta) == 0 then redis.call('DEL', lapses) end
 if redis.call('ZCARD', ready) > 0 then wake_one() end
 return {state.epoch, lost, canceled}

@@ -1,5 +1,8 @@
--- Returns the claims that are out: {id, fence, ...}, as many as running activities.
-local ids, reply = redis.call('ZRANGE', leases, 0, -1), {}
+-- Returns a page of the claims that are out: {cursor of the next page ('0': none), id, fence, ...}.
+-- ARGV from 3: cursor, size of the page. What is claimed all the time is on some page, perhaps on two.
+local page = redis.call('ZSCAN', leases, ARGV[3], 'COUNT', ARGV[4])
+local ids, reply = {}, {page[1]}
+for i = 1, #page[2], 2 do ids[#ids + 1] = page[2][i] end
 local _, fences = locks_of(ids)
 for n, fence in ipairs(fences) do
   if fence then reply[#reply + 1], reply[#reply + 2] = ids[n], fence end

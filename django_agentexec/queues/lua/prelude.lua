@@ -2,10 +2,15 @@
 --
 -- Places of an activity id: `pending` (waits in its partition), `delayed` (waits for its time), `leases`
 -- (claimed). `meta` tells of each id in any place. A partition is in `ready` or `suspects` if and only if
--- it has pending work and no lock; in `suspects` if its head has crashed a process, else in `ready`.
+-- it has pending work and no lock; in `suspects` if its head has crashed a process or lapsed, else in `ready`.
+--
+-- `by_worker` indexes `leases` by worker. It is only an index: releases before 0.2 do not write it, so it may lack
+-- their leases and hold entries of leases that they have ended. `lapses` holds, per activity, the claims whose lease
+-- has ended although no pool reported the death of their worker: the number of refunded ones, then the fences.
 local pending, ready, suspects, locks = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local leases, meta, delayed, dead = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local cancels, again, counters, wake = KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local by_worker, lapses = KEYS[13], KEYS[14]
 local lease_ms, channel = tonumber(ARGV[1]), ARGV[2]
 
 local clock = redis.call('TIME')
@@ -19,6 +24,8 @@ local DEAD_KEPT = 10000  -- ids kept among the dead letters
 local LONGEST_REFILL = 30000  -- ms; after them a queue whose pool does not refill it goes on as it is
 local TAIL = 53          -- length of a pending member after its NUL: priority 1, sequence 16, id 36
 local ID = 36
+local REFUNDED_PER_LAPSE = 4  -- refunded lapses that count as one, so that no activity is repeated for ever
+local MIXED_FOR = 600000  -- ms after a beat of an earlier release in which the index is not relied upon
 local MOST_ARGUMENTS = 4000  -- of one command; Lua's stack holds 8,000 (LUAI_MAXCSTACK)
 
 -- Lua's own conversion keeps 14 digits only.
@@ -66,14 +73,51 @@ local function values_of(hash, fields)
   return found
 end
 
--- Returns the partitions of these ids ('' of one that is not here), and the fences by which they are locked, or false.
+-- Returns the partitions of these ids ('' of one that is not here), the fences by which they are locked, or false,
+-- and the workers that hold them.
 local function locks_of(ids)
-  local partitions = {}
+  local partitions, workers = {}, {}
   for n, text in ipairs(values_of(meta, ids)) do
-    local _, _, _, _, partition = unpack_meta(text or '')
-    partitions[n] = partition or ''
+    local _, _, _, worker, partition = unpack_meta(text or '')
+    partitions[n], workers[n] = partition or '', worker or ''
   end
-  return partitions, values_of(locks, partitions)
+  return partitions, values_of(locks, partitions), workers
+end
+
+-- Returns the entry of a lease in the index by worker.
+local function entry_of(worker, id) return worker .. '\0' .. id end
+
+-- Returns the number of refunded lapses of an activity and the fences of the others. Almost always there are none.
+local may_have_lapses
+local function lapses_of(id)
+  if may_have_lapses == nil then may_have_lapses = redis.call('EXISTS', lapses) == 1 end
+  local text = may_have_lapses and redis.call('HGET', lapses, id)
+  if not text then return 0, {} end
+  local fences = {}
+  for fence in string.gmatch(text, ' (%d+)') do fences[#fences + 1] = fence end
+  return tonumber(string.match(text, '^%d+')), fences
+end
+
+local function set_lapses(id, refunded, fences)
+  may_have_lapses = true
+  redis.call('HSET', lapses, id, table.concat({int(refunded), unpack(fences)}, ' '))
+end
+
+local function forget_lapses(ids)
+  if may_have_lapses == nil then may_have_lapses = redis.call('EXISTS', lapses) == 1 end
+  if may_have_lapses then call_with('HDEL', lapses, ids) end
+end
+
+-- Returns how many lapses count against an activity.
+local function count_lapses(id)
+  local refunded, fences = lapses_of(id)
+  return math.max(#fences, math.floor((refunded + #fences) / REFUNDED_PER_LAPSE))
+end
+
+local function is_suspect(id, crashes)
+  if crashes ~= '0' then return true end
+  local _, fences = lapses_of(id)
+  return #fences > 0
 end
 
 -- Returns a partition's first pending member (from this priority on), or nil.
@@ -106,7 +150,7 @@ local function add_to_ring(ring, other, turns)
 end
 
 -- Puts partitions, each named once, where the invariant wants them; turns are given in this order. `heads` tells of
--- those whose head the caller knows: {priority, crashes}. They are not locked.
+-- those whose head the caller knows: {priority, whether it is a suspect}. They are not locked.
 local function offer(partitions, heads)
   local offers, idle = {}, {}
   for _, partition in ipairs(partitions) do
@@ -117,7 +161,9 @@ local function offer(partitions, heads)
       local head, text = head_of(partition)
       if head then
         local _, _, crashes = unpack_meta(text)
-        offers[#offers + 1] = {partition, string.sub(head, -TAIL, -TAIL), crashes}
+        offers[#offers + 1] = {
+          partition, string.sub(head, -TAIL, -TAIL), is_suspect(string.sub(head, -ID), crashes),
+        }
       else
         idle[#idle + 1] = partition
       end
@@ -129,7 +175,7 @@ local function offer(partitions, heads)
   local turn = redis.call('HINCRBY', counters, 'turn', #offers) - #offers
   local of_ready, of_suspects = {}, {}
   for n, offered in ipairs(offers) do
-    local turns = offered[3] == '0' and of_ready or of_suspects
+    local turns = offered[3] and of_suspects or of_ready
     turns[#turns + 1], turns[#turns + 2] = tonumber(offered[2]) * PRIORITY_WEIGHT + turn + n, offered[1]
   end
   add_to_ring(ready, suspects, of_ready)
@@ -150,7 +196,7 @@ local function add_pending(entries)
     if not named[partition] then
       named[partition] = true
       partitions[#partitions + 1] = partition
-      if is_own(partition) then heads[partition] = {priority, crashes} end
+      if is_own(partition) then heads[partition] = {priority, is_suspect(id, crashes)} end
     end
   end
   call_with('HSET', meta, texts)
@@ -164,9 +210,24 @@ local function add_delayed(id, priority, sequence, crashes, partition, delay)
 end
 
 -- Ends a lease and frees its partition; the caller says where the id goes, then offers the partition.
-local function unlock(id, partition)
+local function unlock(id, partition, worker)
   redis.call('ZREM', leases, id)
+  redis.call('ZREM', by_worker, entry_of(worker, id))
   redis.call('HDEL', locks, partition)
+end
+
+-- The worker of a claim is alive although its lease has ended: what has been charged for that is refunded.
+local function refund(id, fence)
+  local refunded, fences = lapses_of(id)
+  for n, lapsed in ipairs(fences) do
+    if lapsed == fence then
+      table.remove(fences, n)
+      set_lapses(id, refunded + 1, fences)
+      local _, _, _, _, partition = unpack_meta(redis.call('HGET', meta, id) or '')
+      if #fences == 0 and partition then offer({partition}) end
+      return
+    end
+  end
 end
 
 -- A manual retry that came while the activity was being run (canceled, but not yet stopped): run it anew.
@@ -174,6 +235,7 @@ local function run_again(id, partition)
   local wish = redis.call('HGET', again, id)
   if not wish then return false end
   redis.call('HDEL', again, id)
+  forget_lapses({id})
   local priority, sequence, crashes, delay = string.match(wish, '^(%d) (%x+) (%d+) (%d+)$')
   if delay == '0' then
     add_pending({{id, priority, sequence, crashes, partition}})
@@ -193,19 +255,27 @@ local function front_of(partition, priority, sequence, id)
 end
 
 -- Ends a lease whose holder did not finish: the activity goes back to its old place in its partition.
-local function put_back(id, text, crashed)
+-- `charge`: 'crash' if its worker is known to have died, 'lapse' if the lease has ended, else nil.
+local function put_back(id, text, charge)
   if not text then
     redis.call('ZREM', leases, id)
     return
   end
-  local priority, sequence, crashes, _, partition = unpack_meta(text)
-  unlock(id, partition)
+  local priority, sequence, crashes, worker, partition = unpack_meta(text)
+  local fence = charge == 'lapse' and redis.call('HGET', locks, partition)
+  unlock(id, partition, worker)
   local was_canceled = redis.call('HDEL', cancels, id) == 1
   if not run_again(id, partition) then
     if was_canceled then
       redis.call('HDEL', meta, id)
+      forget_lapses({id})
     else
-      if crashed then crashes = int(tonumber(crashes) + 1) end
+      if charge == 'crash' then crashes = int(tonumber(crashes) + 1) end
+      if fence then
+        local refunded, fences = lapses_of(id)
+        fences[#fences + 1] = fence
+        set_lapses(id, refunded, fences)
+      end
       add_pending({{id, priority, front_of(partition, priority, sequence, id), crashes, partition}})
     end
   end
@@ -254,25 +324,32 @@ end
 
 -- Half of the truth is worse than none: without it all, the queue is restored from claims and rows.
 local function forget_everything()
-  redis.call('DEL', pending, ready, suspects, locks, leases, meta, delayed, cancels, again)
+  redis.call('DEL', pending, ready, suspects, locks, leases, meta, delayed, cancels, again, by_worker, lapses)
   redis.call('HDEL', counters, 'epoch', 'pause_until', 'refill_until', 'refill')
 end
 
 -- What the queue knows of its data: its epoch, which is lost with it, whether this server's present process has had it
 -- all the time, and until when claims wait after a loss.
+--
+-- A connection ends with the server's process, so a worker knows from its own with which process it speaks (`server`):
+-- if that has had the data, nothing needs to be asked. Whatever differs is looked up, and heartbeats always look it up,
+-- since a proxy may keep connections while it changes the server behind them.
 local state = {}
-local function read_state()
+local function read_state(server)
   local found = redis.call('HMGET', counters, 'epoch', 'pause_until', 'refill_until', 'server')
   state.epoch, state.pause_until, state.refill_until = found[1], tonumber(found[2]), tonumber(found[3])
-  state.server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
+  state.server = found[4]
+  if not server or server ~= found[4] then
+    state.server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
+  end
   state.is_new_server = found[4] ~= state.server
 end
 
 -- Whoever finds that its epoch is gone, or that the server has been restarted or is another one (failover), and knows
 -- that there was work (`rows`: none, waiting, running), orders a pause for the claims that were out, and a refill for
 -- what was waiting: what comes later must not overtake it. Reads the state, and leaves it as it is then.
-local function notice_loss(known, rows, pause_ms)
-  read_state()
+local function notice_loss(known, rows, pause_ms, server)
+  read_state(server)
   local lost_claims, lost_work = false, false
   if state.is_new_server or not state.epoch then
     -- A restart with its data on disk, or a replica, may have lost the last second of it, or hours: what it tells of

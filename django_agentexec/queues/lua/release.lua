@@ -1,19 +1,38 @@
 -- Puts back every claim of one worker, except those it still knows.
--- ARGV from 3: worker, crashed (0/1), then per claim to keep id, fence. Returns how many were put back.
--- Looks at every lease, of which there are as many as running activities.
-local worker, crashed = ARGV[3], ARGV[4] == '1'
+-- ARGV from 3: worker, crashed (0/1), whether the worker itself asks (0/1), then per claim to keep id, fence. Returns
+-- how many were put back.
+local worker, charge, is_own_call = ARGV[3], ARGV[4] == '1' and 'crash' or nil, ARGV[5] == '1'
 local keep = {}
-for i = 5, #ARGV, 2 do keep[ARGV[i]] = ARGV[i + 1] end
+for i = 6, #ARGV, 2 do keep[ARGV[i]] = ARGV[i + 1] end
 
+-- Makes the index of all leases, of which there are as many as running activities: only where it may lack some, which
+-- were claimed by an earlier release, or after the eviction of its key. What a worker that asks itself has claimed
+-- is in the index.
+local function complete_index()
+  local indexed, claimed = redis.call('ZCARD', by_worker), redis.call('ZCARD', leases)
+  if is_own_call and (indexed > 0 or claimed == 0) then return end
+  local beats = redis.call('HMGET', counters, 'beat', 'indexed_beat', 'mixed_until')
+  if indexed == claimed and beats[1] == beats[2] and tonumber(beats[3] or 0) < now then return end
+  local ids, entries = redis.call('ZRANGE', leases, 0, -1), {}
+  local _, _, workers = locks_of(ids)
+  for n, holder in ipairs(workers) do
+    if holder ~= '' then entries[#entries + 1], entries[#entries + 2] = 0, entry_of(holder, ids[n]) end
+  end
+  redis.call('DEL', by_worker)
+  call_with('ZADD', by_worker, entries)
+end
+
+complete_index()
 local released = 0
-for _, id in ipairs(redis.call('ZRANGE', leases, 0, -1)) do
-  local text = redis.call('HGET', meta, id)
-  if text then
-    local _, _, _, holder, partition = unpack_meta(text)
-    if holder == worker and redis.call('HGET', locks, partition) ~= keep[id] then
-      put_back(id, text, crashed)
-      released = released + 1
-    end
+for _, entry in ipairs(redis.call('ZRANGEBYLEX', by_worker, '[' .. worker .. '\0', '(' .. worker .. '\1')) do
+  local id = string.sub(entry, -ID)
+  local text = redis.call('ZSCORE', leases, id) and redis.call('HGET', meta, id)
+  local _, _, _, holder, partition = unpack_meta(text or '')
+  if holder ~= worker then
+    redis.call('ZREM', by_worker, entry)  -- an earlier release has ended this lease
+  elseif redis.call('HGET', locks, partition) ~= keep[id] then
+    put_back(id, text, charge)
+    released = released + 1
   end
 end
 if redis.call('ZCARD', ready) > 0 then wake_one() end

@@ -1,0 +1,113 @@
+"""Many workers in one process, without rows and handlers; dispatcher, lease keeper and connections are real."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+from uuid import UUID
+
+QUEUE = "default"
+PAUSE = 0.5  # seconds between two ends of each worker
+FREE_SLOTS = 10
+
+
+def run_workers(number: int, count: int, claims: int, pipe: Connection) -> None:
+    """Run `count` workers; when a time (monotonic) is received, send what they have seen since, and end."""
+    import django
+
+    django.setup()
+    logging.getLogger("django_agentexec").setLevel(logging.ERROR)
+    workers = [_Worker(f"w{number}-{n}", claims) for n in range(count)]
+    for worker in workers:
+        worker.start()
+    threading.Thread(target=_end_and_claim, args=[workers], daemon=True).start()
+    continued = pipe.recv()
+    firsts = [min((at for at in worker.beats if at > continued), default=None) for worker in workers]
+    pipe.send(
+        {
+            "first_beats": [first for first in firsts if first is not None],
+            "releases": sum(worker.releases for worker in workers),
+            "lost": sum(worker.lost for worker in workers),
+            "crashes": sum(worker.crashes for worker in workers),
+            "lapses": sum(worker.lapses for worker in workers),
+        }
+    )
+
+
+class _Worker:
+    """What a worker process has of the queue."""
+
+    def __init__(self, name: str, claims: int) -> None:
+        from django_agentexec.queues import Claim, WorkerInfo
+        from django_agentexec.queues.redis import RedisQueue
+        from django_agentexec.worker.dispatcher import Dispatcher
+        from django_agentexec.worker.lease import LeaseKeeper
+
+        self.beats: list[float] = []
+        self._ended: set[UUID] = set()
+        self.releases = self.lost = self.crashes = self.lapses = 0
+        queue = RedisQueue()
+        queue.heartbeat = self._noting(queue.heartbeat, lambda: self.beats.append(time.monotonic()))  # type: ignore[method-assign]
+        queue.release_worker = self._noting(queue.release_worker, self._released)  # type: ignore[method-assign]
+
+        def on_claim(claim: Claim) -> None:
+            self._ended.discard(claim.agent_id)
+            self.crashes += claim.crashes
+            self.lapses += claim.lapses
+            if len(self.dispatcher.held) >= claims:
+                self.dispatcher._capacity = claims + FREE_SLOTS  # from here on it waits for more, and asks for it
+
+        self.dispatcher = Dispatcher(queue, [QUEUE], name, claims, on_claim=on_claim, on_end=lambda: None)
+        info = WorkerInfo(name, "benchmark", 0, [QUEUE], claims, False, time.time())
+        self._lease = LeaseKeeper(
+            queue,
+            info,
+            self.dispatcher.held,
+            self.dispatcher.giving_back,
+            on_lost=self._lost,
+            on_canceled=lambda ids: None,
+            on_beat=lambda: None,
+        )
+
+    def start(self) -> None:
+        self.dispatcher.start()
+        self._lease.start()
+
+    def end_one(self) -> None:
+        """End an activity, which goes back into the queue, to be claimed by some worker."""
+        from django_agentexec.queues import Outcome
+
+        held: Sequence[Any] = list(self.dispatcher.held.values())
+        waiting = {ack.claim.agent_id for ack in list(self.dispatcher._acks)}
+        for one in held:
+            if one.claim.agent_id not in waiting:
+                self._ended.add(one.claim.agent_id)
+                self.dispatcher.ack(one.claim, Outcome.RETRY)
+                return
+
+    def _lost(self, agent_ids: Iterable[UUID]) -> None:
+        # A claim whose end the server took without an answer is reported as lost, and is not.
+        self.lost += len(set(agent_ids) - self._ended)
+
+    def _released(self) -> None:
+        self.releases += 1
+
+    @staticmethod
+    def _noting(verb: Callable[..., Any], note: Callable[[], None]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            answer = verb(*arguments, **options)
+            note()
+            return answer
+
+        return call
+
+
+def _end_and_claim(workers: Sequence[_Worker]) -> None:
+    while True:
+        for worker in workers:
+            worker.end_one()
+            time.sleep(PAUSE / len(workers))
