@@ -24,6 +24,7 @@ from ..activity.writer import database
 from ..conf import conf
 from ..exceptions import QueueUnavailable
 from ..models import Activity
+from ..monitoring import note_round
 from ..queues import get_queue
 
 logger = logging.getLogger(__name__)
@@ -127,11 +128,11 @@ class Reconciler:
             if self._refill.is_set():
                 self._refill.clear()
                 tokens = {name: get_queue().begin_refill(name) for name in self._queues}
-                self._report(reconcile(settling=timedelta()))
+                self._report(self._reconcile(timedelta()))
                 for name, token in tokens.items():
                     get_queue().end_refill(name, token)
             elif self._leads("reconciler"):
-                self._report(reconcile())
+                self._report(self._reconcile(SETTLING))
             for name in self._queues:  # its own: whoever runs something has a pool that serves that queue
                 if self._leads(f"stops:{name}") and (stopped := stop_ended(name)):
                     logger.warning("%d running activities had ended; their workers are told to stop.", stopped)
@@ -141,6 +142,16 @@ class Reconciler:
             logger.exception("Database and queue could not be compared.")
         finally:
             connections.close_all()
+
+    def _reconcile(self, settling: timedelta) -> int:
+        """Do what `reconcile` does, and let the health check know whether it could be done."""
+        try:
+            pushed = reconcile(settling=settling)
+        except Exception as error:
+            note_round(error)
+            raise
+        note_round()
+        return pushed
 
     def _leads(self, duty: str) -> bool:
         # A little longer than until the next look, so that the duty stays where it is.
