@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -14,9 +13,11 @@ from pydantic import ValidationError
 from ..conf import conf
 from ..queues import Queue, WorkerInfo, get_queue
 from ..queues.connection import reachable
-from ..queues.redis import WORKER_FORGOTTEN_AFTER, RedisQueue
+from ..queues.redis import RedisQueue
 from .schemas import WorkerSchema
 
+FORGOTTEN_AFTER = 300.0  # seconds without a heartbeat
+_NAMES = tuple(field.name for field in fields(WorkerInfo))
 _TIMES = ("started", "last_beat")
 
 
@@ -39,8 +40,8 @@ class WorkerList:
 
 def worker_list() -> WorkerList:
     """Return the workers that have sent a heartbeat in the last five minutes. Raises `QueueUnavailable`."""
-    infos, unreadable = _read_entries(get_queue())
-    now, workers = time.time(), []
+    infos, unreadable, now = _read_entries(get_queue())
+    workers = []
     for info in infos:
         try:
             workers.append(_schema(info, now))
@@ -58,26 +59,33 @@ def _schema(info: WorkerInfo, now: float) -> WorkerSchema:
     )
 
 
-def _read_entries(queue: Queue) -> tuple[list[WorkerInfo], list[str]]:
-    """Return the entries of `queue`, and the ids of those that cannot be read.
+def _read_entries(queue: Queue) -> tuple[list[WorkerInfo], list[str], float]:
+    """Return the entries of `queue`, the ids of those that cannot be read, and the time to compare heartbeats with.
 
-    Only this function knows how a Redis queue stores entries; it goes when `Queue.workers` itself reads leniently.
+    A queue that reads leniently itself tells `unreadable` ids and `now` by its own clock.
     """
-    if not isinstance(queue, RedisQueue):
-        return queue.workers(), []
+    try:
+        reading: Any = queue.workers()
+    except (TypeError, ValueError, KeyError):
+        if not isinstance(queue, RedisQueue):
+            raise
+        return _read_redis(queue)
+    return list(reading), list(getattr(reading, "unreadable", ())), getattr(reading, "now", time.time())
+
+
+def _read_redis(queue: RedisQueue) -> tuple[list[WorkerInfo], list[str], float]:
+    """Do so for a Redis queue whose `workers` fails at an entry of another release."""
     with reachable():
         found: Any = queue.client.hgetall(f"{conf.KEY_PREFIX}:workers")
-    infos, unreadable = [], []
+    infos, unreadable, now = [], [], time.time()
     for key, text in found.items():
         try:
             values = json.loads(text)
-            info = WorkerInfo(**{name: values[name] for name in _known_names(values)})
-            if time.time() - info.last_beat <= WORKER_FORGOTTEN_AFTER:
+            info = WorkerInfo(
+                **{field.name: values[field.name] for field in fields(WorkerInfo) if field.name in values}
+            )
+            if now - info.last_beat <= FORGOTTEN_AFTER:
                 infos.append(info)
         except (ValueError, TypeError, KeyError):
             unreadable.append(key.decode(errors="replace"))
-    return sorted(infos, key=lambda info: info.started), unreadable
-
-
-def _known_names(values: dict[str, object]) -> Iterator[str]:
-    return (field.name for field in fields(WorkerInfo) if field.name in values)
+    return sorted(infos, key=lambda info: info.started), unreadable, now

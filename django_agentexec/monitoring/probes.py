@@ -14,7 +14,7 @@ from django.db import DatabaseError, InterfaceError, connections, transaction
 
 from ..activity.writer import database
 from ..conf import conf
-from ..exceptions import QueueUnavailable
+from ..exceptions import AgentExecError
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ def _outcome_in_transaction(probe: Probe) -> Outcome:
 def _outcome(probe: Probe) -> Outcome:
     try:
         return probe.check()
-    except (QueueUnavailable, DatabaseError, InterfaceError) as error:
+    except (AgentExecError, DatabaseError, InterfaceError) as error:
         return Outcome(False, str(error).strip() or type(error).__name__)
     except Exception as error:  # the answer of a health check is never a traceback
         logger.exception("The health probe %r failed.", probe.name)

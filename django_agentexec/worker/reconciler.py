@@ -128,35 +128,28 @@ class Reconciler:
             if self._refill.is_set():
                 self._refill.clear()
                 tokens = {name: get_queue().begin_refill(name) for name in self._queues}
-                self._report(self._reconcile(timedelta()))
+                self._report(reconcile(settling=timedelta()))
                 for name, token in tokens.items():
                     get_queue().end_refill(name, token)
             elif self._leads("reconciler"):
-                self._report(self._reconcile(SETTLING))
+                self._report(reconcile())
             for name in self._queues:  # its own: whoever runs something has a pool that serves that queue
                 if self._leads(f"stops:{name}") and (stopped := stop_ended(name)):
                     logger.warning("%d running activities had ended; their workers are told to stop.", stopped)
         except (QueueUnavailable, DatabaseError, InterfaceError) as error:
             logger.warning("Database and queue could not be compared: %s", error)
-        except Exception:  # without this thread, what the queue loses would stay lost
+            note_round(error)
+        except Exception as error:  # without this thread, what the queue loses would stay lost
             logger.exception("Database and queue could not be compared.")
+            note_round(error)
         finally:
             connections.close_all()
-
-    def _reconcile(self, settling: timedelta) -> int:
-        """Do what `reconcile` does, and let the health check know whether it could be done."""
-        try:
-            pushed = reconcile(settling=settling)
-        except Exception as error:
-            note_round(error)
-            raise
-        note_round()
-        return pushed
 
     def _leads(self, duty: str) -> bool:
         # A little longer than until the next look, so that the duty stays where it is.
         return get_queue().try_lead(duty, self._holder, 1.5 * conf.RECONCILE_INTERVAL)
 
     def _report(self, pushed: int) -> None:
+        note_round()
         if pushed:
             logger.warning("%d activities were missing in the queue; they are back.", pushed)
