@@ -10,13 +10,17 @@ PYTEST ?= $(BIN)/python -m pytest
 # file; those with browsers and with chaos run one by one: they look at the clock.
 IN_PARALLEL := -n 2
 BY_FILE := $(IN_PARALLEL) --dist loadfile
-# What is repeated on PostgreSQL and on the newest Django leaves out what meets neither.
+# What is repeated on PostgreSQL leaves out what does not meet it.
 NEITHER := $(addprefix --ignore-glob=*/test_,queue_* commands_* admin_unfold* authorization* embedded* connection* \
   dispatcher* calls* smoke* events_store* api_document*)
+# Models, migrations, admin, REST, commands and schedules.
+FRAMEWORK := $(addprefix tests/integration/test_,schedules_model.py schedules_admin.py schedules_firing.py \
+  admin_list.py admin_detail.py admin_actions.py admin_dashboard.py api_list.py api_detail.py api_tasks.py \
+  api_document.py commands_agents.py enqueue.py activity.py queries.py health.py smoke.py)
 # Long tests of processes that die: their hard part is the database's locks, so PostgreSQL has them.
 DURABLE := $(addprefix tests/e2e/test_,pipelines.py fanout.py scheduler.py)
 
-.PHONY: demo screenshots test chaos lint types tests tests-postgresql test-newer bench clean
+.PHONY: demo screenshots test chaos lint types tests tests-postgresql test-newer test-between bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python manage.py demo $(ARGS)
@@ -47,10 +51,16 @@ tests-postgresql: $(VENV)/.installed
 	AGENTEXEC_TEST_DB=postgresql $(PYTEST) $(BY_FILE) $(DURABLE) $(ARGS)
 	AGENTEXEC_TEST_DB=postgresql $(PYTEST) tests/chaos/test_chaos.py $(ARGS)
 
-# The fast tests on the newest Django and a newer Python: make test-newer PYTHON=python3.13
+# All fast tests on the newest Django and a newer Python, without the schedules, since django-celery-beat does not allow
+# that Django yet: make test-newer PYTHON=python3.13
 test-newer:
-	$(MAKE) VENV=.venv-newer DJANGO="django>=6.0,<6.1" .venv-newer/.installed
-	.venv-newer/bin/python -m pytest $(IN_PARALLEL) tests/unit tests/integration $(NEITHER) $(ARGS)
+	$(MAKE) VENV=.venv-newer DJANGO="django>=6.1,<6.2" EXTRAS=openai,api,live,terminal,embedded .venv-newer/.installed
+	.venv-newer/bin/python -m pytest $(IN_PARALLEL) tests/unit tests/integration $(ARGS)
+
+# What meets the framework most, on the Django between, with the schedules: make test-between PYTHON=python3.12
+test-between:
+	$(MAKE) VENV=.venv-between DJANGO="django>=6.0,<6.1" .venv-between/.installed
+	.venv-between/bin/python -m pytest $(IN_PARALLEL) $(FRAMEWORK) $(ARGS)
 
 # With PEERS=1 the other task queues are installed, each in an environment of its own, and measured as well. Shorter:
 # make bench ARGS="--quick --runs 1"
@@ -62,16 +72,17 @@ bench: $(VENV)/.installed $(if $(PEERS),.venv-bench/.installed)
 	touch $@
 
 DJANGO ?= django>=5.2,<5.3
+EXTRAS ?= openai,api,live,terminal,beat,embedded
 GROUP := $(shell $(PYTHON) -c "import tomllib; print(' '.join(repr(d) for d in tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['dev'] if 'agentexec' not in d))")
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed, this is ' + sys.version.split()[0])"
 	if command -v uv >/dev/null; then \
 	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
-	  uv pip install --quiet --python $(BIN)/python "$(DJANGO)" -e ".[openai,api,live,terminal,beat,embedded]" $(GROUP); \
+	  uv pip install --quiet --python $(BIN)/python "$(DJANGO)" -e ".[$(EXTRAS)]" $(GROUP); \
 	else \
 	  $(PYTHON) -m venv $(VENV) && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check "$(DJANGO)" -e ".[openai,api,live,terminal,beat,embedded]" $(GROUP); \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check "$(DJANGO)" -e ".[$(EXTRAS)]" $(GROUP); \
 	fi
 	touch $@
 
@@ -80,4 +91,4 @@ screenshots: $(VENV)/.installed
 	$(BIN)/python -m tests.browser.screenshots $(ARGS)
 
 clean:
-	rm -rf .venv .venv-newer .venv-bench .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-newer .venv-between .venv-bench .mypy_cache .ruff_cache .pytest_cache

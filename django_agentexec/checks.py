@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -109,6 +110,41 @@ def check_queue(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
     if problem := cluster_error():
         return [Error(problem, hint="Change AGENTEXEC['REDIS_URL'] or CACHES['agentexec'].", id="agentexec.E009")]
     return []
+
+
+@register("agentexec_tasks")
+def check_task_queues(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Warn of tasks whose queue is not in `AGENTEXEC["QUEUES"]`.
+
+    `manage.py check` imports every `agents` module for it. Other commands look at the tasks that are imported anyway:
+    an agents SDK takes more than a second, which `migrate` and cron jobs should not spend.
+    """
+    from .tasks.queue_names import undeclared_queue_problem
+    from .tasks.registry import registry
+
+    if _impossible_values() or not conf.QUEUES or not all(isinstance(name, str) for name in conf.QUEUES):
+        return []  # reported by `check_settings` and `check_templates`
+    if sys.argv[1:2] == ["check"]:
+        try:
+            registry.discover()
+        except Exception as error:  # noqa: BLE001  # an agents module may raise anything
+            return [
+                Error(
+                    f"Not every agents module can be imported: {type(error).__name__}: {error}",
+                    hint="Without it no pool starts. `runagentworkers` shows the traceback.",
+                    id="agentexec.E010",
+                )
+            ]
+    problems = {task.name: undeclared_queue_problem(task.queue) for task in registry.known()}
+    return [
+        Warning(
+            f"Task {name!r}: {problem}",
+            hint="Correct the name, or add it to AGENTEXEC['QUEUES'] and run the other pools with --queues.",
+            id="agentexec.W010",
+        )
+        for name, problem in sorted(problems.items())
+        if problem
+    ]
 
 
 @register("agentexec")

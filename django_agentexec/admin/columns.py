@@ -60,9 +60,10 @@ class ListColumns(AccessAdmin):
         seconds = (timezone.now() - activity.created_at).total_seconds()
         moment = localtime(activity.created_at) if timezone.is_aware(activity.created_at) else activity.created_at
         return format_html(
-            '<time class="ae-number" datetime="{}" title="{}">{}</time>',
+            '<time class="ae-number" datetime="{}" title="{} {}">{}</time>',
             moment.isoformat(),
             date_format(moment, "DATETIME_FORMAT"),
+            timezone.get_current_timezone_name(),
             age(seconds),
         )
 

@@ -15,7 +15,8 @@ from prometheus_client.utils import floatToGoString
 from rest_framework.request import Request
 
 from .. import monitoring
-from ..monitoring import Counters, Histogram, QueueSchema, WorkerSchema
+from ..exceptions import QueueUnavailable
+from ..monitoring import Counters, Histogram, OverviewSchema, WorkerSchema
 from .base import AgentView, FirstRenderer
 from .openapi import operation
 from .permissions import MayMonitor
@@ -31,46 +32,71 @@ class MetricsView(AgentView):
 
     @operation("get_metrics", {(200, "text/plain"): {"type": "string"}}, errors=[503])
     def get(self, request: Request) -> HttpResponse:
-        """Return all metrics as text: enqueued, finished, tokens, wait, duration, depth and workers."""
+        """Return all metrics as text: enqueued, finished, tokens, wait, duration, depth and workers.
+
+        While the queue's server does not answer, what it alone knows is left out, and what the rows tell remains.
+        """
         registry = CollectorRegistry()
-        registry.register(_Snapshot(monitoring.counters(), monitoring.queues(), monitoring.workers()))
+        registry.register(_Snapshot(*_read()))
         return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
-class _Snapshot(Collector):
-    """One moment's figures as Prometheus knows them."""
+def _read() -> tuple[OverviewSchema, Counters | None]:
+    overview = monitoring.overview()
+    try:
+        return overview, monitoring.counters() if overview.is_live else None
+    except QueueUnavailable:
+        return overview, None
 
-    def __init__(self, counters: Counters, queues: list[QueueSchema], workers: list[WorkerSchema]) -> None:
-        self._counters, self._queues, self._workers = counters, queues, workers
+
+class _Snapshot(Collector):
+    """One moment's figures as Prometheus knows them. What is unknown has no sample: it is not 0."""
+
+    def __init__(self, overview: OverviewSchema, counters: Counters | None) -> None:
+        self._overview, self._counters = overview, counters
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics."""
-        counters = self._counters
-        yield _counter("enqueued", "Activities enqueued.", ["task", "queue"], counters.enqueued)
-        yield _counter("finished", "Activities that ended.", ["task", "queue", "status"], counters.finished)
-        yield _counter("tokens", "Tokens used, and requests made to models.", ["task", "kind"], counters.tokens)
-        yield _histogram("wait_seconds", "From an activity's turn to its start.", counters.wait)
-        yield _histogram("duration_seconds", "From an activity's first start to its end.", counters.duration)
+        is_up = self._overview.is_live and self._counters is not None
+        yield GaugeMetricFamily("agentexec_queue_up", "Whether the queue's server answers.", float(is_up))
+        yield self._rows()
+        if counters := self._counters:
+            yield _counter("enqueued", "Activities enqueued.", ["task", "queue"], counters.enqueued)
+            yield _counter("finished", "Activities that ended.", ["task", "queue", "status"], counters.finished)
+            yield _counter("tokens", "Tokens used, and requests made to models.", ["task", "kind"], counters.tokens)
+            yield _histogram("wait_seconds", "From an activity's turn to its start.", counters.wait)
+            yield _histogram("duration_seconds", "From an activity's first start to its end.", counters.duration)
         yield from self._depth()
-        yield from self._load()
+        if self._overview.workers is not None:
+            yield from self._load(self._overview.workers)
+
+    def _rows(self) -> Metric:
+        rows = GaugeMetricFamily(
+            "agentexec_active_rows", "Active rows of the database, up to COUNT_LIMIT.", labels=["queue", "status"]
+        )
+        for queue in self._overview.queues:
+            rows.add_metric([queue.name, "queued"], queue.waiting_rows)
+            rows.add_metric([queue.name, "running"], queue.running_rows)
+        return rows
 
     def _depth(self) -> Iterator[Metric]:
         depth = GaugeMetricFamily("agentexec_queue_activities", "Activities by place.", labels=["queue", "place"])
         oldest = GaugeMetricFamily(
             "agentexec_queue_oldest_age_seconds", "How long the oldest due activity has waited.", labels=["queue"]
         )
-        for queue in self._queues:
+        for queue in self._overview.queues:
             for place in _PLACES:
-                depth.add_metric([queue.name, place], getattr(queue, place))
+                if (number := getattr(queue, place)) is not None:
+                    depth.add_metric([queue.name, place], number)
             oldest.add_metric([queue.name], queue.oldest_age or 0.0)
         yield depth
         yield oldest
 
-    def _load(self) -> Iterator[Metric]:
-        alive = [worker for worker in self._workers if worker.is_alive]
+    def _load(self, seen: list[WorkerSchema]) -> Iterator[Metric]:
+        alive = [worker for worker in seen if worker.is_alive]
         workers = GaugeMetricFamily("agentexec_workers", "Worker processes.", labels=["state"])
         workers.add_metric(["alive"], len(alive))
-        workers.add_metric(["silent"], len(self._workers) - len(alive))
+        workers.add_metric(["silent"], len(seen) - len(alive))
         yield workers
         slots, used = sum(worker.concurrency for worker in alive), sum(worker.running for worker in alive)
         yield GaugeMetricFamily("agentexec_slots", "Activities that the living workers can run.", slots)

@@ -6,19 +6,30 @@ Read by REST, the admin's dashboard and the terminal; `overview` is what a dashb
 from .counters import Counters, Histogram, counters
 from .health import health
 from .overview import overview, queues, workers
-from .schemas import HealthCheckSchema, HealthSchema, MinuteSchema, OverviewSchema, QueueSchema, WorkerSchema
+from .reconciliation import note_round
+from .schemas import (
+    HealthCheckSchema,
+    HealthSchema,
+    LastKnownSchema,
+    MinuteSchema,
+    OverviewSchema,
+    QueueSchema,
+    WorkerSchema,
+)
 
 __all__ = [
     "Counters",
     "HealthCheckSchema",
     "HealthSchema",
     "Histogram",
+    "LastKnownSchema",
     "MinuteSchema",
     "OverviewSchema",
     "QueueSchema",
     "WorkerSchema",
     "counters",
     "health",
+    "note_round",
     "overview",
     "queues",
     "workers",

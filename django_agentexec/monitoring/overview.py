@@ -1,93 +1,99 @@
-"""Workers, queues, and the overview that a dashboard shows."""
+"""Workers, queues, and the overview that a dashboard shows. What cannot be known at present is None, never 0."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from weakref import WeakKeyDictionary
 
 from django.utils import timezone
 
 from ..conf import conf
 from ..exceptions import QueueUnavailable
-from ..models import Activity
-from ..queues import QueueStats, get_queue
+from ..models import Activity, ActivityQuerySet
+from ..queues import Queue, QueueStats, get_queue
 from .counters import LastHour, last_hour
-from .schemas import OverviewSchema, QueueSchema, WorkerSchema
+from .entries import WorkerList, worker_list
+from .schemas import LastKnownSchema, OverviewSchema, QueueSchema, WorkerSchema
 
 OLDEST = 1_000  # waiting rows that are looked at to tell each queue's oldest
-_NOTHING = QueueStats(ready=0, pending=0, suspects=0, leased=0, delayed=0, dead=0)
+_last_known: WeakKeyDictionary[Queue, LastKnownSchema] = WeakKeyDictionary()
 
 
 def workers() -> list[WorkerSchema]:
-    """Return the worker processes that have beaten in the last five minutes. Raises `QueueUnavailable`."""
-    reading = get_queue().workers()
-    return [
-        WorkerSchema(
-            started_at=datetime.fromtimestamp(worker.started, UTC),
-            last_beat_at=datetime.fromtimestamp(worker.last_beat, UTC),
-            is_alive=reading.now - worker.last_beat <= conf.LEASE,  # both by the queue's clock
-            **{name: value for name, value in worker.as_dict().items() if name not in ("started", "last_beat")},
-        )
-        for worker in reading
-    ]
+    """Return the worker processes that have sent a heartbeat in the last five minutes. Raises `QueueUnavailable`."""
+    return worker_list().workers
 
 
 def queues() -> list[QueueSchema]:
-    """Return the queues of the settings and of the workers, by name. Raises `QueueUnavailable`."""
-    return _queues(workers(), last_hour())
+    """Return the queues of the settings, of the workers and of the rows, by name. Raises `QueueUnavailable`."""
+    return _queues(rows_by_queue(Activity.objects.queued()), Counter(), workers(), last_hour())
 
 
 def overview() -> OverviewSchema:
-    """Return what a dashboard shows; when the queue is away, what the database knows, and the problem.
+    """Return what a dashboard shows. Without the queue: what the database knows, the problem, and unknown values.
 
     Three queries, and one round trip per queue and three more.
     """
-    seen, passed, lines, problems = [], LastHour([], {}), [], []
+    queued, running = rows_by_queue(Activity.objects.queued()), rows_by_queue(Activity.objects.running())
+    shown = OverviewSchema(at=timezone.now(), queued=queued.total(), running=running.total())
     try:
-        seen, passed = workers(), last_hour()
-        lines = _queues(seen, passed)
-        problems = _problems(seen, lines)
+        seen, passed = worker_list(), last_hour()
+        lines = _queues(queued, running, seen.workers, passed)
     except QueueUnavailable as error:
-        problems = [str(error)]
-    counted = Activity.objects.all()
-    return OverviewSchema(
-        at=timezone.now(),
-        queued=counted.queued().bounded_count(conf.COUNT_LIMIT),
-        running=counted.running().bounded_count(conf.COUNT_LIMIT),
-        complete_last_hour=sum(minute.complete for minute in passed.minutes),
-        error_last_hour=sum(minute.error for minute in passed.minutes),
-        canceled_last_hour=sum(minute.canceled for minute in passed.minutes),
-        workers=seen,
-        queues=lines,
-        minutes=passed.minutes,
-        problems=problems,
-    )
+        shown.queues = _queues(queued, running)
+        shown.problems = [str(error)]
+        shown.last_known = _last_known.get(get_queue())
+        return shown
+    shown.queues = lines
+    shown.problems = _problems(seen, lines)
+    shown.complete_last_hour = sum(minute.complete for minute in passed.minutes)
+    shown.error_last_hour = sum(minute.error for minute in passed.minutes)
+    shown.canceled_last_hour = sum(minute.canceled for minute in passed.minutes)
+    shown.workers, shown.minutes = seen.workers, passed.minutes
+    shown.last_known = _last_known[get_queue()] = LastKnownSchema.model_validate(shown, from_attributes=True)
+    return shown
+
+
+def rows_by_queue(activities: ActivityQuerySet) -> Counter[str]:
+    """Return how many of `activities` each queue has: of the oldest `COUNT_LIMIT`; one query.
+
+    Not grouped by the database, which would read a million rows for it. What no worker serves stays where it is, and
+    so is soon among the oldest.
+    """
+    return Counter(activities.order_by("agent_id").values_list("queue", flat=True)[: conf.COUNT_LIMIT])
 
 
 def unserved(seen: Iterable[WorkerSchema], names: Iterable[str]) -> list[str]:
-    """Return those of the queues `names` that no living worker listens to."""
+    """Return those of the queues `names` that no live worker serves."""
     served = {name for worker in seen if worker.is_alive and not worker.quarantine for name in worker.queues}
     return [name for name in names if name not in served]
 
 
-def _queues(seen: list[WorkerSchema], passed: LastHour) -> list[QueueSchema]:
-    names = sorted({*conf.QUEUES, *(name for worker in seen for name in worker.queues), *passed.per_minute} - {""})
+def _queues(
+    queued: Counter[str],
+    running: Counter[str],
+    seen: list[WorkerSchema] | None = None,
+    passed: LastHour | None = None,
+) -> list[QueueSchema]:
+    """Return a line per queue; without `seen` and `passed`, of what the rows tell."""
+    names = {*conf.QUEUES, *queued, *running, *(passed.per_minute if passed else ())}
+    names.update(name for worker in seen or () for name in worker.queues)
     ages = _oldest_ages()
-    return [_queue(name, get_queue().stats(name), ages.get(name), passed.per_minute.get(name, 0.0)) for name in names]
+    lines = []
+    for name in sorted(names - {""}):
+        stats = get_queue().stats(name) if passed else None
+        line = QueueSchema(name=name, waiting_rows=queued[name], running_rows=running[name], oldest_age=ages.get(name))
+        if passed and stats:
+            line.per_minute = passed.per_minute.get(name, 0.0)
+            _fill(line, stats)
+        lines.append(line)
+    return lines
 
 
-def _queue(name: str, stats: QueueStats, oldest_age: float | None, per_minute: float) -> QueueSchema:
-    return QueueSchema(
-        name=name,
-        pending=stats.pending,
-        ready=stats.ready,
-        delayed=stats.delayed,
-        running=stats.leased,
-        suspects=stats.suspects,
-        dead=stats.dead,
-        oldest_age=oldest_age,
-        per_minute=per_minute,
-    )
+def _fill(line: QueueSchema, stats: QueueStats) -> None:
+    line.pending, line.ready, line.delayed = stats.pending, stats.ready, stats.delayed
+    line.running, line.suspects, line.dead = stats.leased, stats.suspects, stats.dead
 
 
 def _oldest_ages() -> dict[str, float]:
@@ -101,7 +107,18 @@ def _oldest_ages() -> dict[str, float]:
     return ages
 
 
-def _problems(seen: list[WorkerSchema], lines: list[QueueSchema]) -> list[str]:
-    waiting = [line.name for line in lines if line.pending or line.delayed]
-    problems = [f"Nobody works on queue {name!r}." for name in unserved(seen, dict.fromkeys([*conf.QUEUES, *waiting]))]
-    return problems + [f"Worker {worker.id} has been silent for too long." for worker in seen if not worker.is_alive]
+def _problems(seen: WorkerList, lines: list[QueueSchema]) -> list[str]:
+    waiting = {line.name: max(line.waiting_rows, (line.pending or 0) + (line.delayed or 0)) for line in lines}
+    names = dict.fromkeys([*conf.QUEUES, *(name for name, number in waiting.items() if number)])
+    problems = [unserved_problem(name, waiting.get(name, 0)) for name in unserved(seen.workers, names)]
+    problems += [f"Worker {w.id} has been silent for too long." for w in seen.workers if not w.is_alive]
+    return problems + seen.problems
+
+
+def unserved_problem(name: str, waiting: int) -> str:
+    """Return a sentence about a queue that no live worker serves."""
+    sentence = f"Nobody works on queue {name!r}."
+    if not waiting:
+        return sentence
+    number = f"at least {waiting:,} activities" if waiting >= conf.COUNT_LIMIT else f"{waiting:,} activities"
+    return f"{sentence} It holds {'1 activity' if waiting == 1 else number}."

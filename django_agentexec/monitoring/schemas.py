@@ -30,23 +30,27 @@ class WorkerSchema(BaseModel):
 
 
 class QueueSchema(BaseModel):
-    """A queue: what waits, what runs, and how fast it goes."""
+    """A queue: what waits, what runs, and how fast it goes. None: unknown, as the queue's server does not answer."""
 
     name: str
-    pending: int
+    pending: int | None = None
     """Activities that could run now, but for a slot or their lock key."""
-    ready: int
+    ready: int | None = None
     """Of these, lines (lock keys, or single activities) whose turn it is."""
-    delayed: int
+    delayed: int | None = None
     """Activities whose time has not come."""
-    running: int
-    suspects: int
+    running: int | None = None
+    suspects: int | None = None
     """Activities that have taken a process down and wait for one of their own."""
-    dead: int
-    oldest_age: float | None
-    """How long the oldest activity that is due has waited, or None if none waits."""
-    per_minute: float
+    dead: int | None = None
+    oldest_age: float | None = None
+    """How long the oldest activity that is due has waited, or None if none waits; from the database."""
+    per_minute: float | None = None
     """Activities that ended in the last five minutes, per minute."""
+    waiting_rows: int = 0
+    """Queued activities among the oldest `AGENTEXEC["COUNT_LIMIT"]`, delayed ones included; from the database."""
+    running_rows: int = 0
+    """Running activities, in the same way."""
 
 
 class MinuteSchema(BaseModel):
@@ -62,21 +66,38 @@ class MinuteSchema(BaseModel):
     wait_p95: float | None = None
 
 
-class OverviewSchema(BaseModel):
-    """What a dashboard shows."""
+class LastKnownSchema(BaseModel):
+    """The live part of an overview as this process has last seen it."""
 
     at: datetime
-    queued: int
-    """Counted up to `AGENTEXEC["COUNT_LIMIT"]`, as is `running`."""
-    running: int
     complete_last_hour: int
     error_last_hour: int
     canceled_last_hour: int
     workers: list[WorkerSchema]
-    queues: list[QueueSchema]
-    minutes: list[MinuteSchema] = Field(description="The last sixty minutes, the oldest first.")
+
+
+class OverviewSchema(BaseModel):
+    """What a dashboard shows. None: unknown, as the queue's server does not answer; 0: counted, and none."""
+
+    at: datetime
+    queued: int
+    """Rows of the database, counted up to `AGENTEXEC["COUNT_LIMIT"]`, as is `running`; they are always known."""
+    running: int
+    complete_last_hour: int | None = None
+    error_last_hour: int | None = None
+    canceled_last_hour: int | None = None
+    workers: list[WorkerSchema] | None = None
+    queues: list[QueueSchema] = Field(default_factory=list)
+    minutes: list[MinuteSchema] | None = Field(default=None, description="The last sixty minutes, the oldest first.")
     problems: list[str] = Field(default_factory=list)
-    """What is wrong, in words: no worker alive, Redis away."""
+    """What is wrong, in words: no worker alive, Redis unavailable."""
+    last_known: LastKnownSchema | None = None
+    """The latest known values; None if this process has never reached the queue's server."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the queue's server has answered: nothing in here is unknown."""
+        return self.workers is not None
 
 
 class HealthCheckSchema(BaseModel):
@@ -94,3 +115,5 @@ class HealthSchema(BaseModel):
 
     ok: bool
     checks: list[HealthCheckSchema]
+    problems: list[str] = Field(default_factory=list)
+    """What else a person should look at, such as workers' entries that cannot be read."""

@@ -29,6 +29,7 @@ from ..values import checked_metadata
 from .contexts import stored_context
 from .definition import BulkOptions, EnqueueOptions, TaskDefinition
 from .options import check_names, checked_idempotency_key, checked_priority, checked_queue, due_time
+from .queue_names import warn_of_undeclared_queue
 from .registry import registry
 
 
@@ -133,6 +134,7 @@ def new_rows(
         "usage": {},
     }
     _check_abilities(definition, shared)
+    warn_of_undeclared_queue(definition.name, shared["queue"])
     template = copied(_blank(), **shared)
     return [
         copied(

@@ -58,6 +58,10 @@ class Registry:
         self.discover()
         return iter(list(self._tasks.values()))
 
+    def known(self) -> list[TaskDefinition[..., Any]]:
+        """Return the tasks that are registered so far, without importing anything."""
+        return list(self._tasks.values())
+
     def discover(self) -> None:
         """Import the `agents` module of every installed app, once. An error in one of them is raised."""
         with self._lock:

@@ -7,6 +7,7 @@ import shutil
 import sys
 from typing import Any
 
+from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser, OutputWrapper
 from django.core.management.color import Style
@@ -82,6 +83,12 @@ class TerminalCommand(PipeSafeCommand):
         return super().create_parser(
             prog_name, subcommand, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs
         )
+
+    def check(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse to run with a wrong configuration. Warnings are for `manage.py check`, not for each call."""
+        messages = run_checks(tags=list(self.requires_system_checks))
+        if any(message.is_serious() and not message.is_silenced() for message in messages):
+            super().check(*args, **kwargs)
 
     def run(self, out: Output, options: dict[str, Any]) -> int:
         """Do the work, and return the exit code."""

@@ -14,11 +14,22 @@ from rich.text import Text
 
 from ..models import Status
 from ..schemas import ActivityListItemSchema
-from .snapshot import QUEUES_HEADER, WORKERS_HEADER, Snapshot, headline, queue_row, run_age, worker_row
+from .snapshot import (
+    NOTHING,
+    QUEUES_HEADER,
+    UNKNOWN,
+    WORKERS_HEADER,
+    Snapshot,
+    headline,
+    last_known,
+    queue_row,
+    run_age,
+    worker_row,
+)
 from .text import age, one_line
 
 STYLES = {Status.RUNNING: "cyan", Status.QUEUED: "dim"}
-STATES = {"alive": "green", "silent": "red", "quarantine": "yellow"}
+STATES = {"alive": "green", "silent": "red", "quarantine": "yellow", UNKNOWN: "yellow"}
 # Widths in cells from which a screen has room for more.
 ROOM_FOR_MESSAGE, ROOM_FOR_BAR, ROOM_FOR_LONG_NAMES, ROOM_FOR_LONG_BAR = 46, 60, 80, 100
 NUMBERS = ("running", "done", "failed", "pending", "delayed", "dead", "oldest", "per minute")
@@ -63,6 +74,8 @@ def render(snapshot: Snapshot, width: int, height: int, interval: float) -> Rend
         Text(f"! {problem}", style="bold red", no_wrap=True, overflow="ellipsis")
         for problem in snapshot.problems[:MOST_PROBLEMS]
     ]
+    if known := last_known(snapshot):
+        problems.append(Text(known, style="dim", no_wrap=True, overflow="ellipsis"))
     below = [part for part in (_workers(snapshot, width), _queues(snapshot, width)) if part is not None]
     # Each table takes a line for its header and one above it; counts, a blank and the footer take three more.
     taken = 3 + len(problems) + 2 + sum(part.row_count + 2 for part in below)
@@ -70,7 +83,7 @@ def render(snapshot: Snapshot, width: int, height: int, interval: float) -> Rend
     if snapshot.activities:
         runs = _runs(snapshot.activities, width, max(1, height - taken))
     else:
-        runs = Text("Nothing is running or queued.", style="dim")
+        runs = Text(NOTHING if snapshot.overview else "", style="dim")
     spaced = [part for table in (runs, *below) for part in (Text(), table)]
     footer = Text(f"{FOOTER}; every {interval:g} s", style="dim")
     return Group(
@@ -102,7 +115,7 @@ def _runs(items: list[ActivityListItemSchema], width: int, rows: int) -> Table:
 
 
 def _workers(snapshot: Snapshot, width: int) -> Table | None:
-    workers = snapshot.overview.workers if snapshot.overview else []
+    workers = (snapshot.overview.workers if snapshot.overview else None) or []
     # Those who need a look first.
     rows = [worker_row(worker) for worker in sorted(workers, key=lambda worker: worker.is_alive)]
     return _small_table(WORKERS_HEADER, rows, MOST_WORKERS, width)

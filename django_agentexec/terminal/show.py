@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from datetime import datetime
 from typing import Any
 
 from .. import activity
 from ..models import Activity
 from ..schemas import ActivityDetailSchema
+from . import times
 from .command import OK, Output
 from .selection import find
 from .text import age, clean, to_json
@@ -47,10 +47,11 @@ def _facts(detail: ActivityDetailSchema) -> list[tuple[str, object]]:
         ("attempt", f"{detail.attempt}, {detail.retries} of {detail.max_retries} retries used"),
         ("crashes", detail.crashes or ""),
         ("worker", detail.worker),
-        ("created", _time(detail.created_at)),
-        ("due", _time(detail.run_after)),
-        ("started", _time(detail.started_at)),
-        ("finished", _time(detail.finished_at)),
+        ("created", times.date_and_time(detail.created_at)),
+        ("due", times.date_and_time(detail.run_after)),
+        ("started", times.date_and_time(detail.started_at)),
+        ("finished", times.date_and_time(detail.finished_at)),
+        ("time zone", times.zone()),
         ("took", age(took.total_seconds()) if took else ""),
         ("tokens", f"{tokens:,}" if tokens else ""),
         ("metadata", ", ".join(f"{key}={value}" for key, value in detail.metadata.items())),
@@ -70,7 +71,7 @@ def _children(detail: ActivityDetailSchema) -> str:
 def _sections(out: Output, detail: ActivityDetailSchema) -> None:
     out.write("\nlog")
     for line in detail.logs:
-        out.status(line.status, f"  {line.created_at:%H:%M:%S}  {line.percentage:>3} %  {_indented(line.message)}")
+        out.status(line.status, f"  {times.clock(line.created_at)}  {line.percentage:>3} %  {_indented(line.message)}")
     for title, text in (("error", detail.error), ("traceback", detail.traceback)):
         if text:
             out.write(f"\n{title}\n  {_indented(text)}")
@@ -81,7 +82,3 @@ def _sections(out: Output, detail: ActivityDetailSchema) -> None:
 
 def _indented(text: str) -> str:
     return clean(text).strip().replace("\n", "\n  ")
-
-
-def _time(moment: datetime | None) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S %Z}".strip() if moment else ""

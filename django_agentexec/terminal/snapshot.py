@@ -14,10 +14,13 @@ from ..activity.writer import database
 from ..models import Activity
 from ..monitoring import OverviewSchema, QueueSchema, WorkerSchema
 from ..schemas import ActivityListItemSchema
+from . import times
 from .text import age, one_line, table
 
 RUNS_HEADER = ["status", "task", "%", "age", "message"]
 WORKERS_HEADER = ["worker", "state", "running", "done", "failed", "queues", "last beat"]
+UNKNOWN = "unknown"
+NOTHING = "Nothing is running or queued."
 QUEUES_HEADER = ["queue", "pending", "running", "delayed", "dead", "oldest", "per minute"]
 
 
@@ -63,25 +66,42 @@ def take_or_tell(limit: int) -> Snapshot:
 
 
 def headline(snapshot: Snapshot) -> str:
-    """Return the counts in a line."""
+    """Return the counts in a line. Rows are counted by the database; the rest is unknown without the queue."""
     seen = snapshot.overview
     if seen is None:
         return "-"
+    rows = f"{seen.running:,} running, {seen.queued:,} queued"
+    if seen.workers is None:
+        return f"{rows}, workers and last hour unknown"
     alive = sum(worker.is_alive for worker in seen.workers)
     return (
-        f"{seen.running:,} running, {seen.queued:,} queued, {alive} workers; last hour: {seen.complete_last_hour:,} "
+        f"{rows}, {alive} workers; last hour: {seen.complete_last_hour:,} "
         f"complete, {seen.error_last_hour:,} error, {seen.canceled_last_hour:,} canceled"
+    )
+
+
+def last_known(snapshot: Snapshot) -> str:
+    """Return the latest known values, with their time, while the present ones are unknown; else ""."""
+    seen = snapshot.overview
+    if seen is None or seen.is_live or seen.last_known is None:
+        return ""
+    known = seen.last_known
+    alive = sum(worker.is_alive for worker in known.workers)
+    return (
+        f"Last known at {times.clock(known.at)} {times.zone()}: {alive} workers; in the hour before: "
+        f"{known.complete_last_hour:,} complete, {known.error_last_hour:,} error, {known.canceled_last_hour:,} canceled"
     )
 
 
 def as_text(snapshot: Snapshot, cells: int | None = None) -> str:
     """Return all of it as plain text, no line longer than `cells`, if given."""
-    parts = [f"{datetime.now():%H:%M:%S}  {headline(snapshot)}"]
+    parts = [f"{times.now():%H:%M:%S} {times.zone()}  {headline(snapshot)}"]
     parts += [f"! {problem}" for problem in snapshot.problems]
+    parts += [text for text in [last_known(snapshot)] if text]
     if snapshot.activities:
         parts.append(table(RUNS_HEADER, [run_row(one) for one in snapshot.activities], right="%", cells=cells))
-    else:
-        parts.append("Nothing is running or queued.")
+    elif snapshot.overview:
+        parts.append(NOTHING)
     if snapshot.overview and snapshot.overview.workers:
         rows = [worker_row(worker) for worker in snapshot.overview.workers]
         parts.append(table(WORKERS_HEADER, rows, right="running done failed", cells=cells))
@@ -118,5 +138,7 @@ def worker_state(worker: WorkerSchema) -> str:
 
 def queue_row(queue: QueueSchema) -> list[object]:
     """Return the columns of `QUEUES_HEADER`."""
-    numbers = [queue.pending + queue.suspects, queue.running, queue.delayed, queue.dead]
-    return [queue.name, *numbers, age(queue.oldest_age), f"{queue.per_minute:.1f}"]
+    waiting = None if queue.pending is None or queue.suspects is None else queue.pending + queue.suspects
+    numbers = [UNKNOWN if number is None else number for number in (waiting, queue.running, queue.delayed, queue.dead)]
+    rate = UNKNOWN if queue.per_minute is None else f"{queue.per_minute:.1f}"
+    return [queue.name, *numbers, age(queue.oldest_age), rate]

@@ -10,8 +10,9 @@ from .assistants import company_analyst, contract_reviewer
 from .library import DocumentNotFound
 from .model import build_model
 from .research import PortfolioPipeline
-from .schemas import CheckedReview, CompanyBrief, ContractContext, ContractReview, ResearchContext
+from .schemas import CheckedBrief, CheckedReview, CompanyBrief, ContractContext, ContractReview, ResearchContext
 from .shelf import Shelf
+from .verification import checked_brief, checked_review
 
 __all__ = ["PortfolioPipeline", "research_company", "review_contract"]
 
@@ -19,15 +20,16 @@ MAX_TURNS = 40  # a turn for each page and search, and some to spare
 
 
 @task("research_company", lock_key="company:{company}", api=True, give_up_on=[DocumentNotFound])
-async def research_company(agent_id: UUID, context: ResearchContext) -> CompanyBrief:
-    """Read a company's report and return what one should know about the company."""
+async def research_company(agent_id: UUID, context: ResearchContext) -> CheckedBrief:
+    """Read a company's report and return what one should know about the company, with quotes and figures checked."""
     shelf = await Shelf.of(agent_id)
-    shelf.get(context.document)  # a wrong name ends here, before it costs tokens
+    document = shelf.get(context.document)  # a wrong name ends here, before it costs tokens
     runner = OpenAIRunner(agent_id, max_turns_recovery=True)
     agent = company_analyst(build_model(), runner.tools.report_status, runner.prompts.report_status)
     request = f"Company: {context.company}\nDocument: {context.document}"
     result = await runner.run(agent, request, context=shelf, max_turns=MAX_TURNS)
-    return result.final_output_as(CompanyBrief, raise_if_incorrect_type=True)
+    brief = result.final_output_as(CompanyBrief, raise_if_incorrect_type=True)
+    return checked_brief(brief, document, result.new_items)
 
 
 @task("review_contract", lock_key="document:{document}", api=True, give_up_on=[DocumentNotFound])
@@ -39,10 +41,4 @@ async def review_contract(agent_id: UUID, context: ContractContext) -> CheckedRe
     agent = contract_reviewer(build_model(), runner.tools.report_status, runner.prompts.report_status)
     result = await runner.run(agent, f"Document: {context.document}", context=shelf, max_turns=MAX_TURNS)
     review = result.final_output_as(ContractReview, raise_if_incorrect_type=True)
-    quotes = [
-        *(date.quote for date in review.dates),
-        *(amount.quote for amount in review.amounts),
-        *(clause.quote for clause in review.risky_clauses),
-    ]
-    unverified = [quote for quote in dict.fromkeys(quotes) if not document.contains(quote)]
-    return CheckedReview(**review.model_dump(), unverified_quotes=unverified)
+    return checked_review(review, document, result.new_items)

@@ -59,6 +59,11 @@ class Document:
         """Whether `quote` stands in the document word for word; spaces and emphasis do not matter."""
         return bool(quote.strip()) and _plain(quote) in _plain(self.text)
 
+    def prints(self, figure: str) -> bool:
+        """Whether `figure` stands in the document as a number of its own: `1.2` is not in `21.25`."""
+        pattern = rf"(?<![\d.,]){re.escape(_plain(figure))}(?![\d]|[.,]\d)"
+        return bool(figure.strip()) and re.search(pattern, _plain(self.text)) is not None
+
 
 def is_heading(paragraph: str) -> bool:
     """Whether `paragraph` is a heading, in Markdown or in capitals."""

@@ -13,7 +13,8 @@ from django_agentexec import OpenAIRunner, Pipeline, step
 
 from .library import all_documents
 from .model import build_model
-from .schemas import CompanyBrief, ResearchContext
+from .schemas import CheckedBrief, ResearchContext, reservations
+from .verification import unused_tools
 
 OPENING = 240  # characters of a document that tell what it is
 
@@ -40,10 +41,17 @@ class Candidates(BaseModel):
     companies: list[ResearchContext]
 
 
+class CheckedCandidates(Candidates):
+    """The same, and whether the scout has looked."""
+
+    notes: list[str] = Field(default_factory=list)
+
+
 class Briefs(BaseModel):
     """What the analysts have found."""
 
-    briefs: list[CompanyBrief]
+    briefs: list[CheckedBrief]
+    notes: list[str] = Field(default_factory=list)
 
 
 class CompanyLine(BaseModel):
@@ -61,6 +69,12 @@ class PortfolioReport(BaseModel):
     companies: list[CompanyLine]
 
 
+class CheckedReport(PortfolioReport):
+    """A comparison that was compared with what it rests on."""
+
+    notes: list[str] = Field(default_factory=list, description="What a reader should know about the answer.")
+
+
 @function_tool
 def read_openings() -> str:
     """Return the name and the opening of every document, each in a paragraph of its own."""
@@ -71,23 +85,37 @@ class PortfolioPipeline(Pipeline):
     """Discover, research each in parallel, compare."""
 
     @step(0, "find companies", retries=2)
-    async def discover(self, context: PortfolioContext) -> Candidates:
+    async def discover(self, context: PortfolioContext) -> CheckedCandidates:
         """Have a scout look through the library."""
         agent = Agent("Scout", instructions=SCOUT, tools=[read_openings], output_type=Candidates, model=build_model())
         result = await OpenAIRunner(self.agent_id).run(agent, f"Subject: {context.subject}")
-        return result.final_output_as(Candidates, raise_if_incorrect_type=True)
+        found = result.final_output_as(Candidates, raise_if_incorrect_type=True)
+        return CheckedCandidates(companies=found.companies, notes=unused_tools(result.new_items, [read_openings]))
 
     @step(1, "research each")
-    async def research(self, candidates: Candidates) -> Briefs:
+    async def research(self, candidates: CheckedCandidates) -> Briefs:
         """Have an analyst read about each company; what is known of an earlier try is not read again."""
         found = await self.gather(
             *(self.spawn("research_company", company, key=company.document) for company in candidates.companies)
         )
-        return Briefs(briefs=list(found))
+        return Briefs(briefs=list(found), notes=candidates.notes)
 
     @step(2, "compare", retries=2)
-    async def compare(self, found: Briefs) -> PortfolioReport:
+    async def compare(self, found: Briefs) -> CheckedReport:
         """Have an editor compare what was found."""
         agent = Agent("Editor", instructions=EDITOR, output_type=PortfolioReport, model=build_model())
         result = await OpenAIRunner(self.agent_id).run(agent, found.model_dump_json())
-        return result.final_output_as(PortfolioReport, raise_if_incorrect_type=True)
+        report = result.final_output_as(PortfolioReport, raise_if_incorrect_type=True)
+        return CheckedReport(**report.model_dump(), notes=[*found.notes, *_reservations(report, found.briefs)])
+
+
+def _reservations(report: PortfolioReport, briefs: list[CheckedBrief]) -> list[str]:
+    """Return what in the comparison does not rest on the briefs, and what the briefs themselves could not verify."""
+    changes = {brief.company: {figure.change for figure in brief.figures} for brief in briefs}
+    notes = []
+    for line in report.companies:
+        if line.company not in changes:
+            notes.append(f"{line.company} was not researched.")
+        elif line.revenue_change and line.revenue_change not in changes[line.company]:
+            notes.append(f"The change {line.revenue_change} of {line.company} is not in its brief.")
+    return notes + [f"{brief.company}: {note}" for brief in briefs for note in reservations(brief.model_dump())]

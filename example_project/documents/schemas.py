@@ -95,7 +95,31 @@ class ContractReview(BaseModel):
     risky_clauses: list[RiskyClause]
 
 
-class CheckedReview(ContractReview):
+class Checked(BaseModel):
+    """What was found out about an answer by comparing it with its document."""
+
+    unverified_quotes: list[str] = Field(default_factory=list, description="Quotes that are not in the document.")
+    notes: list[str] = Field(default_factory=list, description="What else a reader should know about the answer.")
+
+
+class CheckedBrief(CompanyBrief, Checked):
+    """A brief whose quotes and figures were compared with the report."""
+
+    unverified_figures: list[str] = Field(
+        default_factory=list, description="Names of figures whose values are not in the report."
+    )
+
+
+class CheckedReview(ContractReview, Checked):
     """A review whose quotes were compared with the contract."""
 
-    unverified_quotes: list[str] = Field(description="Quotes that do not stand in the contract.")
+
+def reservations(result: object) -> list[str]:
+    """Return what a reader of a stored result should know before relying on it, in sentences."""
+    if not isinstance(result, dict):
+        return []
+    found = [str(note) for note in result.get("notes") or ()]
+    for name, noun in (("unverified_quotes", "quote"), ("unverified_figures", "figure")):
+        if number := len(result.get(name) or ()):
+            found.append(f"{number} {noun}{'' if number == 1 else 's'} could not be found in the document.")
+    return found

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
+from django.test import override_settings
 
 from django_agentexec import activity
+from django_agentexec.exceptions import QueueUnavailable
 from django_agentexec.monitoring.metrics import counting
+from django_agentexec.queues import WorkerInfo, get_queue
 from tests.admin_pages import DASHBOARD, page_of
 from tests.browser.conftest import Page
 from tests.rows import start
@@ -70,6 +79,98 @@ def test_charts_the_last_hour_and_tells_it_in_words_and_numbers(page: Page) -> N
     assert label.startswith("Ended in the last hour: 1 complete, 0 error, 0 canceled")
     page.tab.click("[data-numbers] summary")
     assert page.tab.until("document.querySelectorAll('[data-numbers] tbody tr').length") == 60
+
+
+@pytest.fixture
+def outage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], None]]:
+    """Switches Redis off and on, as far as the overview is concerned."""
+    queue = type(get_queue())
+    before, is_down = queue.counted, [False]
+
+    def counted(self: Any, names: Sequence[str]) -> list[dict[str, float]]:
+        if is_down[0]:
+            raise QueueUnavailable("The queue's Redis does not answer (refused).")
+        return before(self, names)
+
+    monkeypatch.setattr(queue, "counted", counted)
+
+    def switch(down: bool) -> None:
+        is_down[0] = down
+
+    yield switch
+    is_down[0] = False
+
+
+def announce() -> None:
+    now = time.time()
+    get_queue().announce(
+        WorkerInfo(
+            id="w-1", host="web-1", pid=2114, queues=["default"], concurrency=10, quarantine=False, started=now,
+            last_beat=now, running=1,
+        )
+    )  # fmt: skip
+
+
+def test_without_redis_the_unknown_is_unknown_and_rows_are_counted(page: Page, outage: Callable[[bool], None]) -> None:
+    running("Reading", 30)
+    report.enqueue(Text())
+    outage(True)
+
+    page.open(DASHBOARD)
+
+    page.tab.until("document.querySelector('[data-connection]').dataset.state === 'outage'")
+    assert page.tab.text("[data-connection]") == "No connection to Redis, retrying every 5 s"
+    assert page.tab.text("[data-count=running]") == "Unknown"
+    assert "database: 1 started" in page.tab.text(".ae-counts > [data-status=running]")
+    assert page.tab.text("[data-count=queued]") == "1"
+    assert page.tab.text("[data-count=complete_last_hour]") == "Unknown"
+    assert "no earlier value" in page.tab.text(".ae-counts > [data-status=complete]")
+    assert "No worker is running" not in page.tab.text("[data-workers]")
+    assert page.tab.text("[data-queues] tbody").count("Unknown") == 3
+    assert page.tab.text("[data-outage]").startswith("Redis unavailable\n\nNew runs are saved")
+    chart = page.tab.evaluate("document.querySelector('[data-chart=throughput] svg').textContent")
+    assert "Unknown while Redis is unavailable" in chart
+    assert page.tab.evaluate(CONTRASTS.replace("SELECTOR", "'.ae-page *'")) == []
+    page.tab.resize(390, 800, is_phone=True)
+    page.tab.until("document.documentElement.scrollWidth <= 390")
+
+
+def test_an_outage_shows_the_last_known_values_with_their_time(page: Page, outage: Callable[[bool], None]) -> None:
+    announce()
+    activity.complete(running())
+    counting.flush()
+    page.open(DASHBOARD)
+    page.tab.until("document.querySelector('[data-count=complete_last_hour]').innerText === '1'")
+
+    outage(True)
+    page.tab.until("document.querySelector('[data-count=complete_last_hour]').innerText === 'Unknown'")
+
+    note = page.tab.text(".ae-counts > [data-status=complete] [data-note]")
+    assert re.fullmatch(r"1 at \d\d:\d\d", note)
+    assert page.tab.evaluate("document.querySelector('[data-status=complete] [data-note]').title").endswith(" UTC")
+    assert "Unknown" in page.tab.text("[data-workers] tbody")
+    assert "web-1" in page.tab.text("[data-workers] tbody")
+    assert page.tab.text("[data-chart=throughput] [data-chart-note]").startswith("As of ")
+
+    outage(False)
+    page.tab.until("document.querySelector('[data-count=complete_last_hour]').innerText === '1'")
+    assert page.tab.text("[data-connection]") != "No connection to Redis, retrying every 5 s"
+    assert page.tab.evaluate("document.querySelector('[data-outage]').hidden")
+
+
+@override_settings(TIME_ZONE="Pacific/Kiritimati")
+def test_times_are_in_the_servers_zone(page: Page) -> None:
+    page.tab.call("Emulation.setTimezoneOverride", timezoneId="America/New_York")
+    page.open(DASHBOARD)
+    page.tab.click("[data-numbers] summary")
+
+    page.tab.until("document.querySelector('[data-numbers] tbody time')")
+    title, shown, iso = page.tab.evaluate(
+        "(e => [e.title, e.innerText, e.dateTime])(document.querySelector('[data-numbers] tbody time'))"
+    )
+    moment = datetime.fromisoformat(iso).astimezone(ZoneInfo("Pacific/Kiritimati"))
+    assert title == f"{moment:%Y-%m-%d %H:%M:%S} Pacific/Kiritimati"
+    assert shown == f"{moment:%H:%M}"
 
 
 def set_hidden(page: Page, is_hidden: bool) -> None:

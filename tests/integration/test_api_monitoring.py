@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
+from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from django.test import override_settings
@@ -14,6 +17,7 @@ from django_agentexec.api import monitoring as views
 from django_agentexec.exceptions import QueueUnavailable
 from django_agentexec.monitoring.metrics import counting
 from django_agentexec.queues import WorkerInfo, get_queue
+from django_agentexec.queues.redis import RedisQueue
 from tests.rest import POLICY, admin, client, member, staff
 from tests.testapp.agents import Text, shout
 
@@ -104,17 +108,21 @@ def counted() -> Iterator[None]:
     counting.reset()
 
 
+def samples_of(answer: Any) -> dict[tuple[object, ...], float]:
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(answer.content.decode())
+        for sample in family.samples
+    }
+
+
 @committed
 @pytest.mark.usefixtures("counted")
 def test_prometheus_reads_the_metrics() -> None:
     answer = client(admin()).get("/agents/metrics", headers={"Accept": "application/openmetrics-text"})
 
     assert answer["Content-Type"].startswith("text/plain; version=0.0.4")
-    samples = {
-        (sample.name, *sorted(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(answer.content.decode())
-        for sample in family.samples
-    }
+    samples = samples_of(answer)
     task = ("task", "shout")
     assert samples["agentexec_enqueued_total", ("queue", "default"), task] == 1
     done = ("queue", ""), ("status", "complete"), ("task", "import")
@@ -125,3 +133,42 @@ def test_prometheus_reads_the_metrics() -> None:
     assert samples["agentexec_queue_activities", ("place", "pending"), ("queue", "default")] == 1
     assert samples["agentexec_workers", ("state", "alive")] == 1
     assert (samples["agentexec_slots",], samples["agentexec_slots_used",]) == (50, 3)
+    assert samples["agentexec_queue_up",] == 1
+    assert samples["agentexec_active_rows", ("queue", "default"), ("status", "queued")] == 1
+
+
+@committed
+@pytest.mark.usefixtures("counted")
+def test_without_redis_unknown_metrics_are_absent_and_rows_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: object, names: object) -> None:
+        raise QueueUnavailable("Redis does not answer.")
+
+    monkeypatch.setattr(type(get_queue()), "counted", refuse)
+    answer = client(admin()).get("/agents/metrics")
+
+    assert answer.status_code == 200
+    assert samples_of(answer) == {
+        ("agentexec_queue_up",): 0,
+        ("agentexec_active_rows", ("queue", "default"), ("status", "queued")): 1,
+        ("agentexec_active_rows", ("queue", "default"), ("status", "running")): 0,
+        ("agentexec_queue_oldest_age_seconds", ("queue", "default")): ANY,
+    }
+
+
+@committed
+def test_an_entry_of_a_newer_release_breaks_no_view() -> None:
+    announce()
+    queue = get_queue()
+    assert isinstance(queue, RedisQueue)
+    queue.client.hset(
+        "agentexec:workers", "newer", json.dumps({**queue.workers()[0].as_dict(), "id": "w-2", "gpus": 1})
+    )
+    queue.client.hset("agentexec:workers", "strange", "<xml/>")
+    who = client(admin())
+
+    answers = {path: who.get(f"/agents/{path}") for path in ("workers/", "queues/", "metrics", "health/")}
+
+    assert {path: answer.status_code for path, answer in answers.items()} == dict.fromkeys(answers, 200)
+    assert {worker["id"] for worker in answers["workers/"].json()} == {"w-1", "w-2"}
+    (problem,) = answers["health/"].json()["problems"]
+    assert "strange" in problem

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 from subprocess import PIPE
 
 import pytest
+from django.core.checks import run_checks
 from django.test import override_settings
 
 from django_agentexec import Priority, activity
 from django_agentexec.exceptions import QueueUnavailable
+from django_agentexec.management.commands.agents import Command
 from django_agentexec.models import Activity, Status
 from django_agentexec.queues.redis import RedisQueue
 from django_agentexec.schemas import ActivityDetailSchema, ActivityListSchema
@@ -330,3 +333,20 @@ def test_who_stops_reading_causes_no_traceback() -> None:
         assert "Error" not in process.stderr.read()
 
     assert process.returncode == 0
+
+
+@override_settings(CHANNEL_LAYERS={})
+def test_warnings_of_system_checks_are_not_printed_at_each_call() -> None:
+    assert [message.id for message in run_checks(tags=["agentexec"])] == ["agentexec.W021"]
+
+    out, err = StringIO(), StringIO()
+    Command(stdout=out, stderr=err).check()
+
+    assert (out.getvalue(), err.getvalue()) == ("", "")
+
+
+def test_errors_of_system_checks_refuse_the_call() -> None:
+    answer = run("agents", "list", CONCURRENCY=0)
+
+    assert answer.code == 1
+    assert "agentexec.E001" in answer.err

@@ -11,9 +11,12 @@ import time
 
 import pytest
 from django.db import DatabaseError
+from django.test import override_settings
+from django.utils import timezone
 
 from django_agentexec import activity
-from django_agentexec.models import Activity
+from django_agentexec.exceptions import QueueUnavailable
+from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.monitoring import HealthSchema, OverviewSchema, WorkerSchema
 from django_agentexec.queues import WorkerInfo, get_queue
 from django_agentexec.schemas import ActivityListItemSchema
@@ -94,6 +97,37 @@ def test_a_redis_that_is_away_is_told_and_the_rows_are_shown() -> None:
     assert answer.code == 0
     assert "Reading page 3" in answer.out
     assert re.search("^! .*(refused|cannot be reached|does not answer)", answer.out, re.MULTILINE | re.IGNORECASE)
+    assert "1 running, 0 queued, workers and last hour unknown" in answer.out
+    assert re.search(r"^default +unknown +unknown +unknown +unknown +- +unknown$", answer.out, re.MULTILINE)
+
+
+def test_unknown_values_have_the_last_known_ones_beside_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    announce()
+    call("agentmonitor", "--once")
+
+    def refuse(self: object, names: object) -> None:
+        raise QueueUnavailable("Redis does not answer.")
+
+    monkeypatch.setattr(type(get_queue()), "counted", refuse)
+    out = call("agentmonitor", "--once").out
+
+    assert re.search(r"^Last known at \d\d:\d\d:\d\d UTC: 1 workers; in the hour before: 0 complete", out, re.MULTILINE)
+    assert "host-1" not in out  # whether it is alive is unknown
+
+
+@override_settings(TIME_ZONE="Pacific/Kiritimati")
+def test_times_are_in_the_current_time_zone_which_is_named_once() -> None:
+    agent_id = activity.create("import")
+    moment = timezone.now().replace(hour=11, minute=30, second=5)
+    Activity.objects.update(created_at=moment)
+    ActivityLog.objects.update(created_at=moment)
+
+    shown = call("agents", "show", str(agent_id)).out
+
+    assert re.search(r"created +\S+ 01:30:05$", shown, re.MULTILINE)
+    assert re.search(r"^ +01:30:05 +0 %", shown, re.MULTILINE)
+    assert shown.count("Pacific/Kiritimati") == 1
+    assert call("agentmonitor", "--once").out.count("Pacific/Kiritimati") == 1
 
 
 def test_into_a_pipe_it_writes_plain_text_again_and_again() -> None:

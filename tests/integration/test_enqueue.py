@@ -173,6 +173,24 @@ def test_a_queue_may_be_named() -> None:
     assert (claimed_ids(), claimed_ids(queue="slow")) == ([], [handle.agent_id])
 
 
+def test_a_queue_that_is_not_declared_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    shout.enqueue_many([Text()] * 2, queue="defautl")
+    shout.enqueue(Text(), queue="defautl")
+    shout.enqueue(Text(), queue="default")
+
+    (record,) = [record for record in caplog.records if "QUEUES" in record.getMessage()]
+    assert record.levelname == "WARNING"
+    assert "Task 'shout': queue 'defautl' is not in AGENTEXEC['QUEUES'] (default)" in record.getMessage()
+    assert record.getMessage().endswith("Did you mean 'default'?")
+
+
+def test_a_declared_queue_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    with override_settings(AGENTEXEC={"QUEUES": ["default", "nightly"]}):
+        shout.enqueue(Text(), queue="nightly")
+
+    assert caplog.records == []
+
+
 def test_a_lock_key_is_on_the_row_and_holds_the_second_back() -> None:
     first = keyed.enqueue(Keyed(key="a"))
     keyed.enqueue(Keyed(key="a"))

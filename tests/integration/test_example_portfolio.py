@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import StringIO
+
 import pytest
 
 from django_agentexec import get_result
@@ -9,6 +11,7 @@ from django_agentexec.models import Status
 from django_agentexec.testing import drain, memory_queue
 from example_project.documents import agents as example
 from example_project.documents import research
+from example_project.documents.management.commands.demo import Command
 from example_project.documents.offline import OfflineModel
 from example_project.documents.research import PortfolioContext, PortfolioPipeline
 from tests.rows import messages, row
@@ -34,3 +37,12 @@ def test_companies_are_found_researched_in_parallel_and_compared(monkeypatch: py
     assert {(child.agent_type, child.status) for child in children} == {("research_company", Status.COMPLETE)}
     assert len(children) == 3
     assert "Waiting for 3 activities." in messages(handle.agent_id)
+
+
+def test_the_demo_s_timeout_ends_with_the_summary() -> None:
+    out = StringIO()
+    with memory_queue(), pytest.raises(TimeoutError, match="--timeout allows more"):
+        Command(stdout=out)._run(0.0, [])
+
+    _, summary = out.getvalue().split("\ndocument ")
+    assert summary.count("queued") == 7  # of six documents, and of their comparison

@@ -16,6 +16,7 @@ from django.utils import timezone
 from django_agentexec import activity, monitoring
 from django_agentexec.activity.operations import Complete, Progress
 from django_agentexec.activity.writer import apply
+from django_agentexec.exceptions import QueueUnavailable
 from django_agentexec.models import Activity
 from django_agentexec.monitoring.counters import Histogram, last_hour
 from django_agentexec.monitoring.metrics import counting
@@ -197,8 +198,28 @@ def test_an_overview_without_the_queue_tells_what_the_database_knows() -> None:
         seen = monitoring.overview()
         get_queue().close()
 
-    assert (seen.queued, seen.workers) == (1, [])
-    assert "does not answer" in seen.problems[0]
+    assert (seen.queued, seen.running, seen.problems[0].count("does not answer")) == (1, 0, 1)
+    assert (seen.workers, seen.minutes, seen.complete_last_hour, seen.last_known) == (None, None, None, None)
+    assert [(line.name, line.waiting_rows, line.pending, line.per_minute) for line in seen.queues] == [
+        ("default", 1, None, None)
+    ]
+    assert not seen.is_live
+
+
+def test_an_overview_without_the_queue_has_the_last_known_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    announce()
+    before = monitoring.overview()
+
+    def refuse(self: object, names: object) -> None:
+        raise QueueUnavailable("Redis does not answer.")
+
+    monkeypatch.setattr(type(get_queue()), "counted", refuse)
+    seen = monitoring.overview()
+
+    assert (before.is_live, seen.is_live, seen.workers) == (True, False, None)
+    assert seen.last_known is not None
+    assert (seen.last_known.at, seen.last_known.complete_last_hour) == (before.at, 0)
+    assert [worker.id for worker in seen.last_known.workers] == ["w-1"]
 
 
 # Health

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from django.utils.translation import gettext_lazy
 from django_agentexec import checks
 from django_agentexec.conf import conf, unknown_settings
 from django_agentexec.queues import get_queue
+from django_agentexec.tasks.registry import registry
 from tests.servers import Valkey
 
 
@@ -141,6 +143,9 @@ def test_the_embedded_server_in_development() -> None:
 def test_queues_without_a_name(queues: Any) -> None:
     with override_settings(AGENTEXEC={"QUEUES": queues}):
         assert identifiers() == ["agentexec.E006"]
+        (message,) = run_checks(tags=["agentexec"])
+    reason = f"{queues[0]!r} cannot be a queue's name" if queues else "must name one queue at least"
+    assert message.msg == f"AGENTEXEC['QUEUES'] is {queues!r}, but {reason}."
 
 
 def test_a_queue_name_that_is_none_is_named() -> None:
@@ -219,3 +224,28 @@ def test_a_server_that_is_away_does_not_keep_migrate_from_working() -> None:
     away = {"agentexec": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}}
     with override_settings(CACHES=away):
         assert checks.check_eviction(None) == []
+
+
+def test_a_task_whose_queue_is_not_declared_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry.get("shout"), "_queue", "defualt")
+
+    (message,) = run_checks(tags=["agentexec_tasks"])
+
+    assert message.id == "agentexec.W010"
+    assert "Task 'shout': queue 'defualt' is not in AGENTEXEC['QUEUES'] (default)" in message.msg
+    assert message.msg.endswith("Did you mean 'default'?")
+    with override_settings(AGENTEXEC={"QUEUES": ["default", "defualt"]}):
+        assert run_checks(tags=["agentexec_tasks"]) == []
+
+
+def test_only_the_check_command_imports_the_tasks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def discover() -> None:
+        raise SyntaxError("an agents.py")
+
+    monkeypatch.setattr(registry, "discover", discover)
+
+    monkeypatch.setattr(sys, "argv", ["manage.py", "migrate"])
+    assert run_checks(tags=["agentexec_tasks"]) == []
+    monkeypatch.setattr(sys, "argv", ["manage.py", "check"])
+    (message,) = run_checks(tags=["agentexec_tasks"])
+    assert (message.id, "SyntaxError: an agents.py" in message.msg) == ("agentexec.E010", True)

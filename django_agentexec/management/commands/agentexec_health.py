@@ -35,4 +35,6 @@ class Command(TerminalCommand):
             for check in health.checks:
                 state = "ok  " if check.ok else "FAIL" if check.essential else "warn"
                 out.write(f"{state}  {check.name}: {check.detail}")
+            for problem in health.problems:
+                out.write(f"note  {problem}")
         return OK if health.ok else FAILED

@@ -9,6 +9,7 @@ from uuid import UUID
 from django.core.management.base import OutputWrapper
 
 from django_agentexec.models import Activity, Status
+from example_project.documents.schemas import reservations
 
 BAR_WIDTH = 20
 SUBJECT_WIDTH = 40
@@ -67,6 +68,8 @@ class Screen:
                 f"{subject:<{SUBJECT_WIDTH}} {activity.status:<9} {_seconds(activity):>7} {tokens:>7,}\n"
                 f"    {_headline(activity)}\n"
             )
+            for reservation in reservations(activity.result):
+                self.out.write(f"    ! {reservation}\n")
         self.out.flush()
 
 

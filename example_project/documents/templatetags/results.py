@@ -6,6 +6,8 @@ import json
 
 from django import template
 
+from example_project.documents.schemas import reservations
+
 register = template.Library()
 
 
@@ -13,3 +15,6 @@ register = template.Library()
 def as_json(value: object) -> str:
     """Return JSON for people."""
     return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+register.filter("reservations", reservations)

@@ -18,10 +18,11 @@ const SHOWN_TIMES = [0, 15, 30, 45];
  * Draw how many activities ended in each minute, by status.
  * @param {SVGElement} node
  * @param {object[]} minutes
+ * @param {string} [end] the time of the last minute
  */
-export function drawThroughput(node, minutes) {
+export function drawThroughput(node, minutes, end = "now") {
   const sums = minutes.map((minute) => STATUSES.reduce((sum, status) => sum + minute[status], 0));
-  const frame = begin(node, minutes, niceCeiling(Math.max(0, ...sums), 4), count);
+  const frame = begin(node, minutes, niceCeiling(Math.max(0, ...sums), 4), count, end);
   minutes.forEach((minute, index) => {
     const group = svg("g", {}, svg("title", {}, `${clock(minute.start)}: ${STATUSES.map((s) => `${minute[s]} ${s}`).join(", ")}`),
       svg("rect", { class: "ae-hit", x: frame.x(index), y: TOP, width: frame.step, height: HEIGHT - TOP - BOTTOM }));
@@ -42,11 +43,12 @@ export function drawThroughput(node, minutes) {
  * Draw how long activities that started in each minute had waited: the median and the 95th percentile.
  * @param {SVGElement} node
  * @param {object[]} minutes
+ * @param {string} [end] the time of the last minute
  */
-export function drawWaits(node, minutes) {
+export function drawWaits(node, minutes, end = "now") {
   const waits = minutes.flatMap((minute) => [minute.wait_p50, minute.wait_p95]).filter((value) => value !== null);
   const longest = Math.max(0, ...waits);
-  const frame = begin(node, minutes, niceCeiling(longest, 0.1), (value) => (value ? duration(value) : "0"));
+  const frame = begin(node, minutes, niceCeiling(longest, 0.1), (value) => (value ? duration(value) : "0"), end);
   drawLine(node, frame, minutes.map((minute) => minute.wait_p95), "queued");
   drawLine(node, frame, minutes.map((minute) => minute.wait_p50), "running");
   minutes.forEach((minute, index) => {
@@ -57,6 +59,15 @@ export function drawWaits(node, minutes) {
   finish(node, waits.length > 0, "Nothing has started in the last hour.", `Waits in the last hour: 95% of a minute's starts had waited ${duration(longest)} at most.`);
 }
 
+/**
+ * Say that nothing is known of the last hour.
+ * @param {SVGElement} node
+ */
+export function drawUnknown(node) {
+  begin(node, [], 1, () => "", "");
+  finish(node, false, "Unknown while Redis is unavailable", "");
+}
+
 /** A number not below `value` that makes an even scale. */
 function niceCeiling(value, least) {
   const wanted = Math.max(value, least);
@@ -64,7 +75,7 @@ function niceCeiling(value, least) {
   return [1, 2, 4, 6, 8, 10].map((factor) => factor * power).find((ceiling) => ceiling >= wanted - 1e-9);
 }
 
-function begin(node, minutes, ceiling, label) {
+function begin(node, minutes, ceiling, label, end) {
   const width = Math.max(node.parentElement.clientWidth, 240);
   const step = (width - LEFT - RIGHT) / Math.max(minutes.length, 1);
   const frame = { step, x: (index) => LEFT + index * step, y: (value) => HEIGHT - BOTTOM - (value / ceiling) * (HEIGHT - TOP - BOTTOM) };
@@ -77,7 +88,7 @@ function begin(node, minutes, ceiling, label) {
   for (const index of SHOWN_TIMES.filter((at) => at < minutes.length)) {
     node.append(svg("text", { x: frame.x(index), y: HEIGHT - 6 }, clock(minutes[index].start)));
   }
-  node.append(svg("text", { x: width - RIGHT, y: HEIGHT - 6, "text-anchor": "end" }, "now"));
+  node.append(svg("text", { x: width - RIGHT, y: HEIGHT - 6, "text-anchor": "end" }, end));
   return frame;
 }
 

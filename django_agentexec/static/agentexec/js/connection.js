@@ -10,11 +10,12 @@ const WORDS = {
   polling: "Updating",
   paused: "Paused",
   away: "No connection, trying again",
+  outage: "No connection to Redis, retrying every 5 s",
   refused: "Signed out or not permitted; reload the page",
 };
 
 /**
- * Show one of the states `live`, `polling`, `paused`, `away`, `refused`.
+ * Show one of the states `live`, `polling`, `paused`, `away`, `outage`, `refused`.
  * @param {HTMLElement} node
  * @param {string} state
  */

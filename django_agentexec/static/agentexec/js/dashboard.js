@@ -68,6 +68,7 @@ function state() {
   if (isRefused) return "refused";
   if (!isWatched) return "paused";
   if (isAway) return "away";
+  if (overview.isOutage) return "outage";
   return feed.isOpen ? "live" : "polling";
 }
 

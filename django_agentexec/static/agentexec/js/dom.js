@@ -46,6 +46,16 @@ export function badge(status) {
 }
 
 /**
+ * The badge of a value that cannot be known at present, never a 0; in a narrow column a mark with the word behind it.
+ * @param {boolean} [isNarrow]
+ * @returns {HTMLElement}
+ */
+export function unknown(isNarrow = false) {
+  const word = isNarrow ? element("span", { class: "ae-hidden" }, "Unknown") : "Unknown";
+  return element("span", { class: "ae-badge ae-unknown", title: "Unknown" }, word);
+}
+
+/**
  * A word with a capital first letter.
  * @param {string} word
  * @returns {string}

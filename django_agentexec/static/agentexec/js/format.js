@@ -45,16 +45,42 @@ export function count(value) {
   return value.toLocaleString("en");
 }
 
+/** The zone of all times: the server's current one, as the page names it; the browser's where it does not know that. */
+const ZONE = knownZone(document.querySelector("[data-time-zone]")?.dataset.timeZone);
+
 /**
- * The time of day, with seconds or without.
+ * The time of day, with seconds or without, in the server's zone.
  * @param {string} iso
  * @param {boolean} [seconds]
  * @returns {string}
  */
 export function clock(iso, seconds = false) {
-  const options = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+  const options = { hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZone: zoneOf(iso) };
   if (seconds) options.second = "2-digit";
   return new Date(iso).toLocaleTimeString("en-GB", options);
+}
+
+/**
+ * Date, time of day and zone, for titles.
+ * @param {string} iso
+ * @returns {string}
+ */
+export function moment(iso) {
+  const day = new Date(iso).toLocaleDateString("en-CA", { timeZone: zoneOf(iso) });
+  return `${day} ${clock(iso, true)} ${ZONE ?? ""}`.trim();
+}
+
+/** A time without an offset is already in the server's zone: it is shown as it is. */
+function zoneOf(iso) {
+  return /(Z|[+-]\d\d:?\d\d)$/.test(iso) ? ZONE : undefined;
+}
+
+function knownZone(name) {
+  try {
+    return new Intl.DateTimeFormat("en", { timeZone: name || undefined }).resolvedOptions() && (name || undefined);
+  } catch {
+    return undefined;
+  }
 }
 
 /**

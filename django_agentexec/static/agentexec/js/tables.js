@@ -3,43 +3,54 @@
  * @module tables
  */
 
-import { element } from "./dom.js";
-import { age, clock, count, duration, since } from "./format.js";
+import { element, unknown } from "./dom.js";
+import { age, clock, count, duration, moment, since } from "./format.js";
 
 /**
- * Write a worker a row.
+ * Write a worker a row. While the workers are unknown, the last known ones are shown without their state.
  * @param {HTMLTableElement} table
- * @param {object[]} workers
+ * @param {?object[]} workers null: unknown
+ * @param {object[]} lastKnown
  */
-export function writeWorkers(table, workers) {
-  const rows = workers.map((worker) => row(worker.is_alive ? null : "silent", [
-    head(element("span", { class: "ae-task" }, worker.host), " ", element("span", { class: "ae-id ae-number" }, `pid ${worker.pid}`),
-      worker.quarantine ? element("span", { class: "ae-tag" }, "quarantine") : ""),
-    cell({}, load(worker)),
-    cell({ class: "ae-secondary" }, worker.queues.join(", ")),
-    number(worker.done, "ae-secondary"),
-    number(worker.failed, "ae-secondary"),
-    cell({ class: "ae-number" }, worker.is_alive ? `${age(since(worker.last_beat_at))} ago` : `silent for ${age(since(worker.last_beat_at))}`),
-  ]));
+export function writeWorkers(table, workers, lastKnown) {
+  if (workers === null) {
+    const rows = lastKnown.map((worker) => workerRow(worker, null, unknown(), () => unknown(true), time(worker.last_beat_at, clock(worker.last_beat_at, true))));
+    write(table, rows, "Unknown: workers report to Redis, which is unavailable.");
+    return;
+  }
+  const rows = workers.map((worker) => workerRow(worker, worker.is_alive ? null : "silent", load(worker), count,
+    time(worker.last_beat_at, worker.is_alive ? `${age(since(worker.last_beat_at))} ago` : `silent for ${age(since(worker.last_beat_at))}`)));
   write(table, rows, "No worker is running. Start a pool: manage.py runagentworkers");
 }
 
+function workerRow(worker, state, busy, written, heartbeat) {
+  return row(state, [
+    head(element("span", { class: "ae-task" }, worker.host), " ", element("span", { class: "ae-id ae-number" }, `pid ${worker.pid}`),
+      worker.quarantine ? element("span", { class: "ae-tag" }, "quarantine") : ""),
+    cell({}, busy),
+    cell({ class: "ae-secondary" }, worker.queues.join(", ")),
+    cell({ class: "ae-number ae-secondary" }, written(worker.done)),
+    cell({ class: "ae-number ae-secondary" }, written(worker.failed)),
+    cell({ class: "ae-number" }, heartbeat),
+  ]);
+}
+
 /**
- * Write a queue a row.
+ * Write a queue a row. What Redis alone knows is null, and so unknown, while it is unavailable; then rows are shown.
  * @param {HTMLTableElement} table
  * @param {object[]} queues
  */
 export function writeQueues(table, queues) {
   const rows = queues.map((queue) => row(null, [
     head(element("span", { class: "ae-task" }, queue.name)),
-    number(queue.pending + queue.suspects),
-    number(queue.running),
+    number(queue.pending === null ? queue.waiting_rows : queue.pending + queue.suspects),
+    number(queue.running ?? queue.running_rows),
     number(queue.delayed, "ae-secondary"),
     number(queue.dead, "ae-secondary"),
     cell({ class: "ae-number" }, age(queue.oldest_age)),
-    cell({ class: "ae-number ae-secondary" }, queue.per_minute.toFixed(1)),
+    cell({ class: "ae-number ae-secondary" }, queue.per_minute === null ? unknown(true) : queue.per_minute.toFixed(1)),
   ]));
-  write(table, rows, "The queue cannot be reached.");
+  write(table, rows, "No queue is configured.");
 }
 
 /**
@@ -49,7 +60,7 @@ export function writeQueues(table, queues) {
  */
 export function writeMinutes(table, minutes) {
   const rows = [...minutes].reverse().map((minute) => row(null, [
-    head(clock(minute.start)),
+    head(time(minute.start, clock(minute.start))),
     ...[minute.enqueued, minute.complete, minute.error, minute.canceled].map((value) => number(value)),
     ...[minute.wait_p50, minute.wait_p95].map((value) => cell({ class: "ae-number" }, duration(value))),
   ]));
@@ -82,5 +93,9 @@ function cell(attributes, ...children) {
 }
 
 function number(value, more = "") {
-  return cell({ class: `ae-number ${more}`.trim() }, count(value));
+  return cell({ class: `ae-number ${more}`.trim() }, value === null ? unknown(true) : count(value));
+}
+
+function time(iso, text) {
+  return element("time", { datetime: iso, title: moment(iso) }, text);
 }

@@ -4,7 +4,7 @@
  */
 
 import { setText } from "./dom.js";
-import { clock } from "./format.js";
+import { clock, moment } from "./format.js";
 
 /**
  * Add lines that are not there yet.
@@ -29,6 +29,7 @@ function written(root, line) {
   node.dataset.status = line.status;
   node.dataset.isNew = "";
   time.dateTime = line.created_at;
+  time.title = moment(line.created_at);
   setText(time, clock(line.created_at, true));
   setText(text, line.message);
   setText(percentage, `${line.percentage}%`);

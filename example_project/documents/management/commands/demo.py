@@ -97,6 +97,7 @@ class Command(BaseCommand):
             for check in checks:
                 check()
             if time.monotonic() > deadline:
+                screen.summarize(activities)
                 raise TimeoutError(f"Not everything ended within {timeout:.0f} s; --timeout allows more.")
             time.sleep(REFRESH_INTERVAL)
         screen.summarize(activities)

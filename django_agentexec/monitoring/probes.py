@@ -1,0 +1,135 @@
+"""Runs the probes of the health check: each in its own thread, and none longer than `AGENTEXEC["HEALTH_TIMEOUT"]`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from django.db import DatabaseError, InterfaceError, connections, transaction
+
+from ..activity.writer import database
+from ..conf import conf
+from ..exceptions import AgentExecError
+
+logger = logging.getLogger(__name__)
+
+
+class Outcome(NamedTuple):
+    """What a probe has found."""
+
+    ok: bool
+    detail: str
+    problems: Sequence[str] = ()
+    """What a person should look at though the probed part works."""
+
+
+NO_ANSWER = Outcome(False, "no answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One question of the health check."""
+
+    name: str
+    check: Callable[[], Outcome]
+
+
+@dataclass(slots=True)
+class _Run:
+    """One execution of a probe, shared by all health checks that come while it lasts."""
+
+    started: float
+    finished: threading.Event = field(default_factory=threading.Event)
+    outcome: Outcome = NO_ANSWER
+
+
+class ProbeRunner:
+    """Runs probes at the same time, and reports a probe that does not return in time as failed.
+
+    A thread that waits for a server cannot be stopped. It is left behind, and its probe is not started again before
+    it returns, so that a server which never answers costs one thread per probe and process.
+    """
+
+    def __init__(self) -> None:
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: dict[str, _Run] = {}
+
+    def run(self, probes: Sequence[Probe]) -> list[Outcome]:
+        """Return the outcome of each probe, after `AGENTEXEC["HEALTH_TIMEOUT"]` seconds at the latest.
+
+        Inside a transaction of the caller (as in a test case) the probes run one by one on its connection: another
+        one could neither see its rows nor, on SQLite, write.
+        """
+        if connections[database()].in_atomic_block:
+            return [_outcome_in_transaction(probe) for probe in probes]
+        timeout = conf.HEALTH_TIMEOUT
+        deadline = time.monotonic() + timeout
+        runs = [self._start(probe) for probe in probes]
+        return [_await(run, deadline, timeout) for run in runs]
+
+    def _start(self, probe: Probe) -> _Run:
+        with self._lock:
+            run = self._runs.get(probe.name)
+            if run is None:
+                run = self._runs[probe.name] = _Run(time.monotonic())
+                try:
+                    threading.Thread(
+                        target=self._run, args=[probe, run], name=f"agentexec-health-{probe.name}", daemon=True
+                    ).start()
+                except RuntimeError as error:  # the system has no room for a thread
+                    self._finish(probe, run, Outcome(False, str(error)))
+        return run
+
+    def _run(self, probe: Probe, run: _Run) -> None:
+        outcome = NO_ANSWER
+        try:
+            outcome = _outcome(probe)
+        finally:
+            connections.close_all()
+            with self._lock:
+                self._finish(probe, run, outcome)
+
+    def _finish(self, probe: Probe, run: _Run, outcome: Outcome) -> None:
+        self._runs.pop(probe.name, None)
+        run.outcome = outcome
+        run.finished.set()
+
+
+def _await(run: _Run, deadline: float, timeout: float) -> Outcome:
+    # A probe that other health checks have already waited for in vain gets no further time.
+    if run.finished.wait(max(0.0, min(deadline, run.started + timeout) - time.monotonic())):
+        return run.outcome
+    return Outcome(False, f"no answer for {max(time.monotonic() - run.started, timeout):.1f} s")
+
+
+def _outcome_in_transaction(probe: Probe) -> Outcome:
+    try:
+        with transaction.atomic(using=database()):
+            outcome = _outcome(probe)
+            # Also undoes the limits that a probe has set for its transaction.
+            transaction.set_rollback(True, using=database())
+    except (DatabaseError, InterfaceError) as error:
+        return Outcome(False, str(error))
+    return outcome
+
+
+def _outcome(probe: Probe) -> Outcome:
+    try:
+        return probe.check()
+    except (AgentExecError, DatabaseError, InterfaceError) as error:
+        return Outcome(False, str(error).strip() or type(error).__name__)
+    except Exception as error:  # the answer of a health check is never a traceback
+        logger.exception("The health probe %r failed.", probe.name)
+        return Outcome(False, f"{type(error).__name__}: {error}")
+
+
+runner = ProbeRunner()
