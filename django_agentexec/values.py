@@ -16,6 +16,7 @@ from uuid import UUID
 from pydantic_core import PydanticSerializationError, to_json
 
 from .exceptions import ActivityNotFound, InvalidOption, ResultError
+from .parsing import parse_id
 
 MAX_NAME = 200  # characters of a task's name; the column's size
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
@@ -61,8 +62,8 @@ def checked_id(agent_id: UUID | str) -> UUID:
     if isinstance(agent_id, UUID):
         return agent_id
     try:
-        return UUID(agent_id)
-    except (ValueError, AttributeError, TypeError):
+        return parse_id(agent_id)
+    except (ValueError, TypeError):
         raise ActivityNotFound(agent_id) from None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -25,15 +24,20 @@ from ..events.follow import Allowed
 from ..events.threads import in_thread
 from ..exceptions import ActivityNotFound
 from ..models import FINISHED, Activity, ActivityLog
+from ..parsing import parse_digits
 from ..privacy import for_strangers
+from ..queues.live import is_stream_id
 from .base import AgentView, FirstRenderer
 from .errors import NeedsAsgi
 from .openapi import operation
 from .permissions import MayView
 
 RECONNECT = 2_000  # milliseconds until a client that was cut off comes back
-_EVENT_ID = re.compile(r"([0-9]{1,18})(?:/([0-9]{1,20}-[0-9]{1,20}))?", re.ASCII)
-_SCHEMA = {"type": "string", "pattern": f"^{_EVENT_ID.pattern}$", "description": "The id of the last event you have."}
+_SCHEMA = {
+    "type": "string",
+    "pattern": "^[0-9]{1,19}(/[0-9]{1,19}-[0-9]{1,19})?$",
+    "description": "The id of the last event you have.",
+}
 
 _EVENT = {
     "type": "object",
@@ -59,10 +63,11 @@ class Position:
         given = request.headers.get("Last-Event-ID")
         if given is None:
             return cls()
-        found = _EVENT_ID.fullmatch(given)
-        if found is None:
+        log_id, slash, stream_id = given.partition("/")
+        position = cls(parse_digits(log_id), stream_id or None)
+        if position.log_id is None or bool(slash) != is_stream_id(stream_id):
             raise ValidationError({"Last-Event-ID": [f"{given[:80]!r} is no event's id."]})
-        return cls(int(found[1]), found[2])
+        return position
 
     def move(self, message: dict[str, Any]) -> None:
         """Take note of what the client has got."""

@@ -16,8 +16,8 @@ from uuid import UUID
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from ..events import Follower
-from ..events.reading import Json
 from ..events.threads import end_tasks, in_thread
+from ..events.wire import Json
 from ..exceptions import ActivityNotFound
 from ..policy import Permission
 from ..privacy import for_strangers
@@ -248,13 +248,20 @@ class ActivityConsumer(_Socket):
 
     async def follow(self, user: User) -> None:
         """Begin with a snapshot of the activity, with the lines that the client does not have."""
-        query = parse_qs(self.scope.get("query_string", b"").decode("latin1"))
-        after = log_id(query["after"][-1]) if "after" in query else None
-        stream_after = query["stream_after"][-1] if "stream_after" in query else None
+        after_text, stream_after = self._parameter("after"), self._parameter("stream_after")
+        after = None if after_text is None else log_id(after_text)
         if stream_after is not None and not is_stream_id(stream_after):
             raise Invalid(f"{stream_after[:50]!r} is no position in a stream.", None)
         await in_thread(access.check_activity, user, self.agent_id, Permission.VIEW)
         await self.follower.follow_activity(self.agent_id, after, stream_after)
+
+    def _parameter(self, name: str) -> str | None:
+        """Return a parameter of the address. Raises `Invalid` for several."""
+        query = parse_qs(self.scope.get("query_string", b"").decode("latin1"), keep_blank_values=True)
+        values = query.get(name, [])
+        if len(values) > 1:
+            raise Invalid(f"Give one value of {name!r}, not {len(values)}.", None)
+        return values[0] if values else None
 
     async def check(self, user: User) -> None:
         """Raise `Refused` if the user may not see the activity any more."""

@@ -183,14 +183,31 @@ async def test_without_permission_there_is_no_stream() -> None:
     assert (await (await signed_in(await sync_to_async(member)("org-1"))).get(url(run))).status_code == 403
 
 
-async def test_an_impossible_position_is_named() -> None:
+@pytest.mark.parametrize(
+    "position",
+    [
+        "yesterday",
+        "",
+        "-1",
+        "1/",
+        "1/1",
+        "1/$",
+        "1/1-1/2",
+        "1/99999999999999999999-0",
+        "1/0-9223372036854775808",
+        "9223372036854775808",
+        "\N{SUPERSCRIPT TWO}",
+        "1_0",
+    ],
+)
+async def test_an_impossible_position_is_named(position: str) -> None:
     run = await activity.acreate("import")
     who = await signed_in(await sync_to_async(admin)())
 
-    answer = await who.get(url(run), headers={"Last-Event-ID": "yesterday"})
+    answer = await who.get(url(run), headers={"Last-Event-ID": position})
 
     assert answer.status_code == 400
-    assert "'yesterday'" in answer.json()["Last-Event-ID"][0]
+    assert repr(position) in answer.json()["Last-Event-ID"][0]
 
 
 def test_a_wsgi_server_cannot_stream_and_says_so() -> None:
