@@ -11,13 +11,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from ..exceptions import InvalidOption
 from ..models import Activity
+from ..parsing import MAX_INT64
 from ..policy import get_policy
+from ..queues.live import is_stream_id
 from .hub import current_hub
 from .mailbox import Mailbox
-from .reading import Json, State, read_activity, read_feed
+from .reading import State, read_activity, read_feed
 from .subscriptions import ActivitySubscription, FeedSubscription, Subscription
 from .threads import in_thread
+from .wire import Json
 
 if TYPE_CHECKING:
     from ..policy import User
@@ -48,8 +52,10 @@ class Follower:
     async def follow_activity(self, agent_id: UUID, after: int | None = None, stream_after: str | None = None) -> None:
         """Follow an activity, its log from the line after `after` on and its text after that position.
 
-        Raises `ActivityNotFound`. One that is followed already is followed anew.
+        Raises `ActivityNotFound`, and `InvalidOption` for an impossible position. One that is followed already is
+        followed again from there.
         """
+        _check_positions(after, stream_after)
         await self.unfollow(agent_id)
         subscription = ActivitySubscription(self.mailbox, agent_id, stream_after)
         self._activities[agent_id] = subscription
@@ -67,7 +73,7 @@ class Follower:
     async def follow_feed(self, audience: str, user: User) -> None:
         """Follow the feed of `audience`, and see in its snapshot what `user` may see."""
         await self.unfollow_feed()
-        self._feed = subscription = FeedSubscription(self.mailbox, audience, user)
+        self._feed = subscription = FeedSubscription(self.mailbox, audience, user, self._activities.__contains__)
         await self._hub.join(subscription)
         states = await in_thread(_read_visible, user)
         self.mailbox.put({"type": "snapshot", "activities": [state.item for state in states]})
@@ -82,6 +88,9 @@ class Follower:
     async def unfollow(self, agent_id: UUID) -> bool:
         """Follow this activity no more; return whether it was followed."""
         subscription = self._activities.pop(agent_id, None)
+        if subscription is not None and self._feed is not None:
+            self._feed.forget(agent_id)
+            self._hub.look_at(self._feed)
         return await self._leave(subscription)
 
     async def unfollow_feed(self) -> None:
@@ -149,6 +158,14 @@ async def _messages(follower: Follower, allowed: Allowed | None) -> AsyncIterato
         yield message
         if message["type"] == "error":
             return
+
+
+def _check_positions(after: int | None, stream_after: str | None) -> None:
+    """Refuse what no store can read after: many followers share one reading, which it would break."""
+    if after is not None and (isinstance(after, bool) or not isinstance(after, int) or not 0 <= after <= MAX_INT64):
+        raise InvalidOption(f"after={after!r} is not the id of a log line; give a number from 0 to {MAX_INT64}.")
+    if stream_after is not None and not is_stream_id(stream_after):
+        raise InvalidOption(f"stream_after={stream_after!r} is not a `stream_id` of a message.")
 
 
 def _read_visible(user: User) -> list[State]:
