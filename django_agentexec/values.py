@@ -15,6 +15,7 @@ from uuid import UUID
 
 from pydantic_core import PydanticSerializationError, to_json
 
+from .conf import conf
 from .exceptions import ActivityNotFound, InvalidOption, ResultError
 from .parsing import parse_id
 
@@ -78,8 +79,23 @@ def checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
         raise InvalidOption(f"Metadata {reprlib.repr(metadata)} cannot be stored as JSON: {error}.") from error
     if not all(isinstance(key, str) for key in values) or holds_nul(text):
         raise InvalidOption(f"Metadata {reprlib.repr(values)} needs text as keys, and no NUL characters.")
+    if (size := len(text.encode())) > conf.MAX_METADATA_BYTES:
+        raise InvalidOption(
+            f"The metadata has {size:,} bytes as JSON, but AGENTEXEC['MAX_METADATA_BYTES'] allows "
+            f"{conf.MAX_METADATA_BYTES:,}. Metadata is for filters; large values belong in the context."
+        )
     stored: dict[str, Any] = json.loads(text)  # as every database gives it back, keys of inner dictionaries included
     return stored
+
+
+def checked_message(message: str) -> str:
+    """Return a log message; raise `InvalidOption` if it is longer than the settings allow."""
+    if (length := len(str(message))) > conf.MAX_MESSAGE_LENGTH:
+        raise InvalidOption(
+            f"The message has {length:,} characters, but AGENTEXEC['MAX_MESSAGE_LENGTH'] allows "
+            f"{conf.MAX_MESSAGE_LENGTH:,}. Log a summary; long text belongs in the result."
+        )
+    return message
 
 
 def checked_usage(usage: Mapping[str, int]) -> dict[str, int]:

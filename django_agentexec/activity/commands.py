@@ -19,7 +19,16 @@ from ..conf import conf
 from ..exceptions import InvalidOption, ResultError
 from ..ids import uuid7
 from ..models import Activity
-from ..values import MAX_NAME, checked_id, checked_metadata, checked_percentage, checked_usage, is_storable, json_result
+from ..values import (
+    MAX_NAME,
+    checked_id,
+    checked_message,
+    checked_metadata,
+    checked_percentage,
+    checked_usage,
+    is_storable,
+    json_result,
+)
 from .current import current_attempt, write_and_wait
 from .dispatch import push_on_commit, stop_on_commit
 from .operations import (
@@ -63,15 +72,16 @@ def create(
         metadata=checked_metadata(metadata),
         queue="",
     )
-    insert([activity], message or conf.ACTIVITY_MESSAGE_CREATE)
+    insert([activity], checked_message(message or conf.ACTIVITY_MESSAGE_CREATE))
     return activity.agent_id
 
 
 def update(agent_id: UUID, message: str, percentage: float | None = None) -> None:
     """Log `message`, and set the progress if a percentage (0 to 100) is given.
 
-    Raises `InvalidOption` for an impossible percentage, `InvalidTransition` if the activity has ended or
-    waits in a queue, `StaleAttempt` if the calling attempt does not own it any more, `ActivityNotFound`.
+    Raises `InvalidOption` for an impossible percentage or a message longer than `MAX_MESSAGE_LENGTH`,
+    `InvalidTransition` if the activity has ended or waits in a queue, `StaleAttempt` if the calling attempt does not
+    own it any more, `ActivityNotFound`.
     """
     _write(_progress(agent_id, message, percentage))
 
@@ -96,12 +106,14 @@ def complete(agent_id: UUID, message: str | None = None, *, result: Any = None) 
 
     `result` may be what JSON holds, or a Pydantic model; anything else raises `ResultError`.
     """
+    message = checked_message(message) if message else message
     _end(Complete(agent_id=checked_id(agent_id), message=message, result=json_result(result)))
 
 
 def error(agent_id: UUID, message: str, *, traceback: str = "") -> None:
     """End the activity as `error`; `message` says why. A worker that runs it is told to stop."""
-    _end(Fail(agent_id=checked_id(agent_id), error=message, traceback=traceback))
+    # Cut instead of refused: an activity must not stay active because of its error's length.
+    _end(Fail(agent_id=checked_id(agent_id), error=str(message)[: conf.MAX_MESSAGE_LENGTH], traceback=traceback))
 
 
 def cancel(agent_id: UUID, message: str | None = None) -> None:
@@ -109,7 +121,7 @@ def cancel(agent_id: UUID, message: str | None = None) -> None:
 
     Raises `InvalidTransition` if it has ended already, `ActivityNotFound`.
     """
-    _end(Cancel(agent_id=checked_id(agent_id), message=message))
+    _end(Cancel(agent_id=checked_id(agent_id), message=checked_message(message) if message else message))
 
 
 def retry(agent_id: UUID, *, from_step: str | None = None, from_scratch: bool = False) -> None:
@@ -134,7 +146,10 @@ def retry(agent_id: UUID, *, from_step: str | None = None, from_scratch: bool = 
 def _progress(agent_id: UUID, message: str, percentage: float | None) -> Progress:
     agent_id = checked_id(agent_id)
     return Progress(
-        agent_id=agent_id, message=message, percentage=checked_percentage(percentage), fence=_fence(agent_id)
+        agent_id=agent_id,
+        message=checked_message(message),
+        percentage=checked_percentage(percentage),
+        fence=_fence(agent_id),
     )
 
 

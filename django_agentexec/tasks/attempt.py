@@ -18,7 +18,7 @@ from ..activity.current import write_and_wait
 from ..activity.operations import Operation, Progress
 from ..activity.streams import stream_text
 from ..models import Activity
-from ..values import checked_percentage
+from ..values import checked_message, checked_percentage
 
 if TYPE_CHECKING:
     from .definition import BulkOptions, TaskDefinition
@@ -93,7 +93,8 @@ class Attempt:
     def progress(self, message: str, percentage: float | None = None) -> None:
         """Log `message`, with a percentage of 0 to 100; returns when it is committed.
 
-        Raises `InvalidOption` for another percentage, `StaleAttempt` if this attempt has lost its activity.
+        Raises `InvalidOption` for another percentage or a message longer than `MAX_MESSAGE_LENGTH`,
+        `StaleAttempt` if this attempt has lost its activity.
         """
         write_and_wait(self, self._progress(message, percentage))
 
@@ -111,7 +112,10 @@ class Attempt:
 
     def _progress(self, message: str, percentage: float | None) -> Progress:
         return Progress(
-            agent_id=self.agent_id, fence=self.fence, message=message, percentage=checked_percentage(percentage)
+            agent_id=self.agent_id,
+            fence=self.fence,
+            message=checked_message(message),
+            percentage=checked_percentage(percentage),
         )
 
     # Children

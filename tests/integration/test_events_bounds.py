@@ -1,4 +1,4 @@
-"""Live messages within bounds: a final status comes with the last lines, and no message is larger than a server takes."""
+"""Live messages within bounds: a final status comes with the last lines, and every message fits into a frame."""
 
 from __future__ import annotations
 
