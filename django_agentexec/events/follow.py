@@ -7,7 +7,7 @@ a websocket follows many things through one `Follower`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from ..parsing import MAX_INT64
 from ..policy import get_policy
 from ..queues.live import is_stream_id
 from .hub import current_hub
+from .limits import snapshot_turn
 from .mailbox import Mailbox
 from .reading import State, read_activity, read_feed
 from .subscriptions import ActivitySubscription, FeedSubscription, Subscription
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from ..policy import User
 
 PING = 20.0  # seconds without a message after which one says that the line is alive
-ASK_AGAIN = 30.0  # seconds after which a follower's permission is asked again
+ASK_AGAIN = 25.0  # seconds after which a follower's permission is checked again; with the check itself, 30 at most
 
 Allowed = Callable[[], Awaitable[bool]]
 
@@ -35,11 +36,13 @@ Allowed = Callable[[], Awaitable[bool]]
 class Follower:
     """All that one client follows, and the messages for it, each as in docs/live.md but without `seq`.
 
-    Belongs to one event loop. Whoever makes one must `close` it. It asks no permission: the caller does.
+    Belongs to one event loop, and must be closed by `close`. It asks no permission: the caller does. The snapshots of
+    one `holder` (a user) are read few at a time, so that those of others need not wait for all of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, holder: Hashable = None) -> None:
         self.mailbox = Mailbox()
+        self._holder = holder
         self._hub = current_hub()
         self._activities: dict[UUID, ActivitySubscription] = {}
         self._feed: FeedSubscription | None = None
@@ -61,7 +64,8 @@ class Follower:
         self._activities[agent_id] = subscription
         try:
             await self._hub.join(subscription)
-            detail, state = await in_thread(read_activity, agent_id, after)
+            async with snapshot_turn(self._holder):
+                detail, state = await in_thread(read_activity, agent_id, after)
         except BaseException:
             await self.unfollow(agent_id)
             raise
@@ -75,7 +79,8 @@ class Follower:
         await self.unfollow_feed()
         self._feed = subscription = FeedSubscription(self.mailbox, audience, user, self._activities.__contains__)
         await self._hub.join(subscription)
-        states = await in_thread(_read_visible, user)
+        async with snapshot_turn(self._holder):
+            states = await in_thread(_read_visible, user)
         self.mailbox.put({"type": "snapshot", "activities": [state.item for state in states]})
         subscription.start(states)
         self._hub.started(subscription)
@@ -117,16 +122,23 @@ class Follower:
 
 
 async def follow_activity(
-    agent_id: UUID, *, after: int | None = None, stream_after: str | None = None, allowed: Allowed | None = None
+    agent_id: UUID,
+    *,
+    after: int | None = None,
+    stream_after: str | None = None,
+    allowed: Allowed | None = None,
+    holder: Hashable = None,
 ) -> AsyncIterator[Json]:
     """Yield the messages of one activity, without end: `snapshot`, then `activity`, `delta` and `ping`.
 
     `after`: the id of the last log line that the client has. `stream_after`: the `stream_id` of the last text.
-    `allowed`: asked every 30 seconds; when it says no, the iteration ends. It also ends, after an `error` message,
-    when the activity is deleted. Raises `ActivityNotFound` at once if there is none. Asks no permission
-    itself. Use `contextlib.aclosing`, or close it, to stop listening.
+    `allowed`: called every 30 seconds at most; when it returns False, the iteration ends. It also ends, after an
+    `error` message, when the activity is deleted. `holder`: whose snapshots are read few at a time.
+
+    Raises `ActivityNotFound` at once if there is none. Asks no permission itself. Use `contextlib.aclosing`, or close
+    it, to stop listening.
     """
-    follower = Follower()
+    follower = Follower(holder)
     try:
         await follower.follow_activity(agent_id, after, stream_after)
         async for message in _messages(follower, allowed):
@@ -148,13 +160,20 @@ async def follow_feed(audience: str, user: User, *, allowed: Allowed | None = No
 
 async def _messages(follower: Follower, allowed: Allowed | None) -> AsyncIterator[Json]:
     loop = asyncio.get_running_loop()
-    asked = loop.time()
+    asked = sent = loop.time()
     while True:
-        message = await follower.next()
-        if allowed is not None and asked + ASK_AGAIN <= loop.time():
-            asked = loop.time()
+        now, check_at, ping_at = loop.time(), asked + ASK_AGAIN, sent + PING
+        message = await follower.mailbox.get(min(ping_at, check_at if check_at > now else ping_at) - now)
+        now = loop.time()
+        if allowed is not None and check_at <= now:
+            asked = now
             if not await allowed():
                 return
+        if message is None:
+            if now < ping_at:
+                continue
+            message = {"type": "ping"}
+        sent = now
         yield message
         if message["type"] == "error":
             return
