@@ -26,7 +26,7 @@ from rest_framework.throttling import BaseThrottle
 from ..complaints import Complaints
 from ..conf import conf
 from ..events import follow_activity
-from ..events.limits import holder_of, live_connections
+from ..events.limits import Place, holder_of, live_connections
 from ..events.session import reload_session, reload_user
 from ..events.threads import in_thread
 from ..exceptions import ActivityNotFound
@@ -120,12 +120,16 @@ class ActivityEventsView(AgentView):
         holder = holder_of(request.user, BaseThrottle().get_ident(request))
         if live_connections.is_reached(holder, conf.LIVE_MAX_CONNECTIONS):
             raise Throttled(RETRY_AFTER, f"You have {conf.LIVE_MAX_CONNECTIONS} live connections; close others first.")
-        return StreamingHttpResponse(
-            _events(found.agent_id, position, Viewer(self, request), holder),
+        place = Place(live_connections, holder)
+        response = StreamingHttpResponse(
+            _events(found.agent_id, position, Viewer(self, request), holder, place),
             content_type="text/event-stream",
             # Proxies must pass each event on at once.
             headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
         )
+        # A stream that is not read to its end is closed by Python, some time later.
+        response._resource_closers.append(place.give_back)  # type: ignore[attr-defined]  # the stubs lack it
+        return response
 
     def handle_exception(self, exc: Exception) -> Response:
         """Answer 501 without an error in the log for each request: it is the server's kind, and nothing has failed."""
@@ -183,33 +187,32 @@ class Viewer:
         return True
 
 
-async def _events(agent_id: UUID, position: Position, viewer: Viewer, holder: Hashable) -> AsyncIterator[bytes]:
-    if not live_connections.acquire(holder, conf.LIVE_MAX_CONNECTIONS):
+async def _events(
+    agent_id: UUID, position: Position, viewer: Viewer, holder: Hashable, place: Place
+) -> AsyncIterator[bytes]:
+    if not place.take(conf.LIVE_MAX_CONNECTIONS):
         return  # many began in one moment; the next try is answered with 429
     try:
         yield f"retry: {RECONNECT}\n\n".encode()
-        async for event in _messages_as_events(agent_id, position, viewer, holder):
-            yield event
+        messages = _messages(agent_id, position, viewer, holder)
+        async with aclosing(cast("AsyncGenerator[dict[str, Any]]", messages)):
+            async for message in messages:
+                position.move(message)
+                yield _event(message if viewer.shows_servers else for_strangers(message), position)
+                if message.get("activity", {}).get("status") in FINISHED and not message.get("has_more"):
+                    return
     finally:
-        live_connections.release(holder)
+        place.give_back()
 
 
-async def _messages_as_events(
-    agent_id: UUID, position: Position, viewer: Viewer, holder: Hashable
-) -> AsyncIterator[bytes]:
-    messages = follow_activity(
+def _messages(agent_id: UUID, position: Position, viewer: Viewer, holder: Hashable) -> AsyncIterator[dict[str, Any]]:
+    return follow_activity(
         agent_id,
         after=position.log_id,
         stream_after=position.stream_id,
         allowed=viewer.may_go_on,
         holder=holder,
     )
-    async with aclosing(cast("AsyncGenerator[dict[str, Any]]", messages)):
-        async for message in messages:
-            position.move(message)
-            yield _event(message if viewer.shows_servers else for_strangers(message), position)
-            if message.get("activity", {}).get("status") in FINISHED and not message.get("has_more"):
-                return
 
 
 def _event(message: dict[str, Any], position: Position) -> bytes:

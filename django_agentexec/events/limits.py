@@ -47,6 +47,30 @@ class UserLimit:
             return self._held[holder] >= most
 
 
+class Place:
+    """One place of a holder within a limit, given back once by whichever end of its use is noticed first."""
+
+    def __init__(self, limit: UserLimit, holder: Hashable) -> None:
+        self._limit = limit
+        self._holder = holder
+        self._lock = threading.Lock()
+        self._is_held = self._is_over = False
+
+    def take(self, most: int) -> bool:
+        """Take the place, unless `most` are taken or it was given back before."""
+        with self._lock:
+            self._is_held = not self._is_over and self._limit.acquire(self._holder, most)
+            return self._is_held
+
+    def give_back(self) -> None:
+        """Give the place back, if it is taken."""
+        with self._lock:
+            self._is_over = True
+            if self._is_held:
+                self._is_held = False
+                self._limit.release(self._holder)
+
+
 live_connections = UserLimit()
 """Websockets, event streams, and (under ASGI) waiting requests."""
 _snapshots: WeakValueDictionary[Hashable, asyncio.Semaphore] = WeakValueDictionary()
