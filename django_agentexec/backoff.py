@@ -45,7 +45,7 @@ def retry_after(error: BaseException, now: datetime | None = None) -> float | No
     try:
         headers = {str(name).lower(): value for name, value in headers.items()}
         if (milliseconds := headers.get("retry-after-ms")) is not None:
-            seconds = float(milliseconds) / 1000
+            seconds = _number(str(milliseconds)) / 1000
         elif (value := headers.get("retry-after")) is not None:
             seconds = _seconds(str(value), now or datetime.now(UTC))
         else:
@@ -57,6 +57,13 @@ def retry_after(error: BaseException, now: datetime | None = None) -> float | No
 
 def _seconds(value: str, now: datetime) -> float:
     try:
-        return float(value)
+        return _number(value)
     except ValueError:
         return (parsedate_to_datetime(value) - now).total_seconds()
+
+
+def _number(text: str) -> float:
+    """Return a number in ASCII digits; `float` alone also takes underscores and the digits of other scripts."""
+    if not text.isascii() or "_" in text:
+        raise ValueError(f"{text[:50]!r} is not a number.")
+    return float(text)

@@ -149,6 +149,8 @@ class Settings:
     TIMEOUT = Setting(0.0, "Seconds per attempt unless the task says otherwise; 0 is no limit.", minimum=0)
     MAX_CONTEXT_BYTES = Setting(1_000_000, "Largest context, as JSON, that can be enqueued.", minimum=2)
     MAX_RESULT_BYTES = Setting(10_000_000, "Largest result, as JSON, that can be stored.", minimum=2)
+    MAX_METADATA_BYTES = Setting(64_000, "Largest metadata of an activity, as JSON.", minimum=2)
+    MAX_MESSAGE_LENGTH = Setting(10_000, "Longest log message of a handler or an agent, in characters.", minimum=1)
     STATUS_URL = Setting(
         "/agents/activities/{agent_id}/",
         "Path of an activity where the REST API is not mounted.",
@@ -168,8 +170,12 @@ class Settings:
     METRICS = Setting(True, "Count what happens, for the dashboard's charts and the metrics endpoint.")
     HEALTH_TIMEOUT = Setting(3.0, "Seconds after which a probe of the health check counts as failed.", minimum=0.1)
     API_MAX_WAIT = Setting(30.0, "Seconds that a REST client may wait for a change (`?wait=`).", minimum=0)
+    API_MAX_WAITS = Setting(4, "Requests of one user that wait at once in one WSGI process (`?wait=`).", minimum=1)
     COUNT_LIMIT = Setting(10_000, "Number up to which lists count; above, they say `at least`.", minimum=1)
 
+    LIVE_MAX_CONNECTIONS = Setting(
+        50, "Websockets and event streams (ASGI: waiting requests, too) of one user in one web process.", minimum=1
+    )
     LIVE_INTERVAL = Setting(0.1, "Seconds between two live messages about the same activity, at least.", minimum=0.01)
     STREAM_MAX_ENTRIES = Setting(2_000, "Pieces of streamed text kept per activity; 20 a second at most.", minimum=1)
     STREAM_TTL = Setting(3600.0, "Seconds that streamed text is kept after its last piece.", minimum=1)

@@ -8,6 +8,8 @@ import time
 from datetime import datetime
 from uuid import UUID
 
+from .parsing import parse_id
+
 _lock = threading.Lock()
 _last_timestamp = 0
 _counter = 0
@@ -42,4 +44,4 @@ def id_range(beginning: str) -> tuple[UUID, UUID]:
     Raises `ValueError` for anything else.
     """
     digits = beginning.replace("-", "")
-    return UUID(digits.ljust(HEX_DIGITS, "0")), UUID(digits.ljust(HEX_DIGITS, "f"))
+    return parse_id(digits.ljust(HEX_DIGITS, "0")), parse_id(digits.ljust(HEX_DIGITS, "f"))

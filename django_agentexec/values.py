@@ -18,7 +18,9 @@ from django.utils.functional import Promise
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 
+from .conf import conf
 from .exceptions import ActivityNotFound, InvalidOption, ResultError
+from .parsing import parse_id
 
 # A day from the edges of the calendar, beyond which dates of some time zones cannot be expressed.
 EARLIEST, LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
@@ -69,8 +71,8 @@ def checked_id(agent_id: UUID | str) -> UUID:
     if isinstance(agent_id, UUID):
         return agent_id
     try:
-        return UUID(agent_id)
-    except (ValueError, AttributeError, TypeError):
+        return parse_id(agent_id)
+    except (ValueError, TypeError):
         raise ActivityNotFound(agent_id) from None
 
 
@@ -85,6 +87,11 @@ def checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
         raise InvalidOption(f"Metadata {reprlib.repr(metadata)} cannot be stored as JSON: {error}.") from error
     if not all(isinstance(key, str) for key in values) or holds_nul(text):
         raise InvalidOption(f"Metadata {reprlib.repr(values)} needs text as keys, and no NUL characters.")
+    if (size := len(text.encode())) > conf.MAX_METADATA_BYTES:
+        raise InvalidOption(
+            f"The metadata has {size:,} bytes as JSON, but AGENTEXEC['MAX_METADATA_BYTES'] allows "
+            f"{conf.MAX_METADATA_BYTES:,}. Metadata is for filters; large values belong in the context."
+        )
     stored: dict[str, Any] = json.loads(text)  # as every database gives it back, keys of inner dictionaries included
     return stored
 
@@ -108,12 +115,17 @@ def checked_usage(usage: Mapping[str, int]) -> dict[str, int]:
 
 
 def checked_message(message: object) -> str:
-    """Return a status message; raise `InvalidOption` for what is no text, or has nothing to read."""
+    """Return a status message; raise `InvalidOption` for what is no text, has nothing to read, or is too long."""
     if not isinstance(message, str | Promise):
         raise InvalidOption(f"A status message is text, but this is {reprlib.repr(message)}.")
     text = str(message)
     if not text.strip():
         raise InvalidOption("A status message needs text: say what is being done.")
+    if len(text) > conf.MAX_MESSAGE_LENGTH:
+        raise InvalidOption(
+            f"The message has {len(text):,} characters, but AGENTEXEC['MAX_MESSAGE_LENGTH'] allows "
+            f"{conf.MAX_MESSAGE_LENGTH:,}. Log a summary; long text belongs in the result."
+        )
     return text
 
 

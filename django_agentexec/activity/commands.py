@@ -80,9 +80,9 @@ def create(
 def update(agent_id: UUID, message: str, percentage: float | None = None) -> None:
     """Log `message`, and set the progress if a percentage (0 to 100) is given; it may be lower than before.
 
-    Raises `InvalidOption` for an impossible percentage, an empty message or one that is no text, `InvalidTransition`
-    if the activity has ended or waits in a queue, `StaleAttempt` if the calling attempt does not own it any more,
-    `ActivityNotFound`.
+    Raises `InvalidOption` for an impossible percentage, a message that is empty, no text, or longer than
+    `MAX_MESSAGE_LENGTH`, `InvalidTransition` if the activity has ended or waits in a queue, `StaleAttempt` if the
+    calling attempt does not own it any more, `ActivityNotFound`.
     """
     _write(_progress(agent_id, message, percentage))
 
@@ -112,7 +112,8 @@ def complete(agent_id: UUID, message: str | None = None, *, result: Any = None) 
 
 def error(agent_id: UUID, message: str, *, traceback: str = "") -> None:
     """End the activity as `error`; `message` says why. A worker that runs it is told to stop."""
-    _end(Fail(agent_id=checked_id(agent_id), error=message, traceback=traceback))
+    # Cut instead of refused: an activity must not stay active because of its error's length.
+    _end(Fail(agent_id=checked_id(agent_id), error=str(message)[: conf.MAX_MESSAGE_LENGTH], traceback=traceback))
 
 
 def cancel(agent_id: UUID, message: str | None = None) -> None:

@@ -24,6 +24,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from ..ids import uuid7
 from ..models import Activity, ActivityQuerySet
+from ..parsing import parse_id
 from . import bulk
 from .access import AccessAdmin
 from .base import IS_UNFOLD
@@ -151,6 +152,6 @@ class SteeringAdmin(AccessAdmin):
 
 def _id(text: str | None) -> UUID | None:
     try:
-        return UUID(text or "")
+        return parse_id(text or "")
     except ValueError:
         return None

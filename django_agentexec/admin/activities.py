@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 from django.contrib.admin import ShowFacets
 from django.contrib.admin.views.main import ChangeList
@@ -17,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..lookups import ActiveFirst
 from ..models import Activity, ActivityLog, ActivityQuerySet
+from ..parsing import parse_id
 from .actions import SteeringAdmin
 from .base import IS_UNFOLD
 from .columns import ListColumns
@@ -85,6 +85,6 @@ class ActivityAdmin(ListColumns, SteeringAdmin, DetailPages, DashboardPages):
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Activity | None:
         """Return a visible activity of this id, if there is one."""
         try:
-            return self.get_queryset(request).filter(pk=UUID(object_id)).first()
+            return self.get_queryset(request).filter(pk=parse_id(object_id)).first()
         except ValueError:
             return None

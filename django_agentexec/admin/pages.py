@@ -13,6 +13,7 @@ from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 
 from ..models import Activity, ActivityLog, ActivityQuerySet
+from ..parsing import parse_digits
 from ..pipelines.diagram import mermaid_of, steps_of
 from ..schemas import ActivityListItemSchema, ActivityLogSchema
 from .access import AccessAdmin, visible
@@ -134,4 +135,4 @@ def _can_be_retried(activity: Activity) -> bool:
 
 def _number(text: str | None) -> int | None:
     """Return a log id from the address, or None for what cannot be one."""
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else None
+    return parse_digits(text or "")

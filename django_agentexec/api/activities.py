@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from django.http import HttpRequest, HttpResponseBase
 from rest_framework.exceptions import NotFound
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -24,7 +25,7 @@ from .filters import ActivityFilter, filter_parameters, filtered
 from .openapi import operation, query_parameters
 from .parameters import NoParameters, Paging, Waiting
 from .permissions import MayView
-from .waiting import wait_for_change
+from .waiting import Turn, one_of_few_waits, wait_for_change
 
 _NO_RESULT = {
     Status.QUEUED: "still queued",
@@ -80,6 +81,14 @@ class ActivityDetailView(AgentView):
 
     permission_classes = [MayView]
 
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Let few of the requests that wait use the database at once."""
+        self._turn = Turn()
+        if "wait" not in request.GET:
+            return super().dispatch(request, *args, **kwargs)
+        with self._turn:
+            return super().dispatch(request, *args, **kwargs)
+
     @operation(
         "get_activity",
         {200: ActivityDetailSchema},
@@ -96,7 +105,8 @@ class ActivityDetailView(AgentView):
         asked = Waiting.read(request)
         if asked.wait:
             self.find(agent_id, self.activities.only("agent_id", "metadata"))
-            wait_for_change(checked_id(agent_id), asked.wait, asked.after)
+            with one_of_few_waits(request):
+                wait_for_change(checked_id(agent_id), asked.wait, asked.after, self._turn)
         detail, _ = read_detail(self.find(agent_id, self.activities), asked.after)
         return Response(detail if self.monitors else for_strangers(detail))
 

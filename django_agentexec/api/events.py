@@ -3,37 +3,53 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import AsyncGenerator, AsyncIterator
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Hashable
 from contextlib import aclosing
+from copy import copy
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 from uuid import UUID
 
 from django.contrib.auth import get_user_model
-from django.core.exceptions import ObjectDoesNotExist
+from django.contrib.auth.models import AnonymousUser
 from django.core.handlers.asgi import ASGIRequest
+from django.db import Error as DatabaseUnavailable
 from django.http import HttpResponseBase, StreamingHttpResponse
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
-from rest_framework.exceptions import APIException, ValidationError
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.exceptions import APIException, Throttled, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.throttling import BaseThrottle
 
+from ..complaints import Complaints
+from ..conf import conf
 from ..events import follow_activity
-from ..events.follow import Allowed
+from ..events.limits import Place, holder_of, live_connections
+from ..events.session import reload_session, reload_user
 from ..events.threads import in_thread
 from ..exceptions import ActivityNotFound
 from ..models import FINISHED, Activity, ActivityLog
+from ..parsing import parse_digits
 from ..privacy import for_strangers
+from ..queues.live import is_stream_id
 from .base import AgentView, FirstRenderer
 from .errors import NeedsAsgi
 from .openapi import operation
 from .permissions import MayView
 
+logger = logging.getLogger(__name__)
+complaints = Complaints(logger)
+
 RECONNECT = 2_000  # milliseconds until a client that was cut off comes back
-_EVENT_ID = re.compile(r"([0-9]{1,18})(?:/([0-9]{1,20}-[0-9]{1,20}))?", re.ASCII)
-_SCHEMA = {"type": "string", "pattern": f"^{_EVENT_ID.pattern}$", "description": "The id of the last event you have."}
+RETRY_AFTER = 30  # seconds, for a user with too many connections
+MOST_FAILED_CHECKS = 3  # in a row, while the database is unavailable
+_SCHEMA = {
+    "type": "string",
+    "pattern": "^[0-9]{1,19}(/[0-9]{1,19}-[0-9]{1,19})?$",
+    "description": "The id of the last event you have.",
+}
 
 _EVENT = {
     "type": "object",
@@ -59,10 +75,11 @@ class Position:
         given = request.headers.get("Last-Event-ID")
         if given is None:
             return cls()
-        found = _EVENT_ID.fullmatch(given)
-        if found is None:
+        log_id, slash, stream_id = given.partition("/")
+        position = cls(parse_digits(log_id), stream_id or None)
+        if position.log_id is None or bool(slash) != is_stream_id(stream_id):
             raise ValidationError({"Last-Event-ID": [f"{given[:80]!r} is no event's id."]})
-        return cls(int(found[1]), found[2])
+        return position
 
     def move(self, message: dict[str, Any]) -> None:
         """Take note of what the client has got."""
@@ -100,33 +117,102 @@ class ActivityEventsView(AgentView):
             raise NeedsAsgi
         if position.log_id is not None and _knows_all(found, position.log_id):
             return Response(status=204)
-        return StreamingHttpResponse(
-            _events(found.agent_id, position, partial(in_thread, self._may_go_on), shows_servers=self.monitors),
+        holder = holder_of(request.user, BaseThrottle().get_ident(request))
+        if live_connections.is_reached(holder, conf.LIVE_MAX_CONNECTIONS):
+            raise Throttled(RETRY_AFTER, f"You have {conf.LIVE_MAX_CONNECTIONS} live connections; close others first.")
+        place = Place(live_connections, holder)
+        response = StreamingHttpResponse(
+            _events(found.agent_id, position, Viewer(self, request), holder, place),
             content_type="text/event-stream",
             # Proxies must pass each event on at once.
             headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
         )
+        # A stream that is not read to its end is closed by Python, some time later.
+        response._resource_closers.append(place.give_back)  # type: ignore[attr-defined]  # the stubs lack it
+        return response
 
-    def _may_go_on(self) -> bool:
-        """Whether the caller may still see it; asked from time to time, with the user as they are by then."""
+    def handle_exception(self, exc: Exception) -> Response:
+        """Answer 501 without an error in the log for each request: it is the server's kind, and nothing has failed."""
+        response = super().handle_exception(exc)
+        if isinstance(exc, NeedsAsgi):
+            complaints.warn("An event stream was requested, but needs an ASGI server.", exc)
+            vars(response)["_has_been_logged"] = True  # where Django's `log_response` looks
+        return response
+
+
+class Viewer:
+    """Who reads a stream: checked from time to time as a new request with the same credentials would be."""
+
+    def __init__(self, view: ActivityEventsView, request: Request) -> None:
+        self._view = view
+        self._request = request
+        self._known: Any = request.user
+        self._by_session = isinstance(request.successful_authenticator, SessionAuthentication | None)
+        self._failed = 0
+        self.shows_servers = view.monitors
+
+    async def may_go_on(self) -> bool:
+        """Whether they may still see the activity. While the database is unavailable: three times more."""
         try:
-            if isinstance(user := self.request.user, get_user_model()):
-                self.request.user = get_user_model()._default_manager.get(pk=user.pk)  # without cached permissions
-            self.find(self.kwargs["agent_id"], self.activities.only("agent_id", "metadata"))
-        except (ObjectDoesNotExist, ActivityNotFound, APIException):
+            allowed = await in_thread(self._check)
+            self._failed = 0
+        except DatabaseUnavailable as error:
+            self._failed += 1
+            complaints.warn("The permissions of event streams cannot be checked at present.", error)
+            return self._failed < MOST_FAILED_CHECKS
+        return allowed
+
+    def _check(self) -> bool:
+        view, request = self._view, copy(self._request._request)
+        session = getattr(request, "session", None)
+        chosen: Any = reload_user(self._known, session) if self._by_session else AnonymousUser()
+        for name in ("_cached_user", "_acached_user"):
+            vars(request).pop(name, None)
+        if session is not None:
+            request.session = reload_session(session)
+        request.user = chosen
+        view.request = view.initialize_request(request, *view.args, **view.kwargs)
+        try:
+            user: Any = view.request.user  # authenticates: a token may have been revoked, or have expired
+            if isinstance(user, get_user_model()) and user is self._known:
+                user = reload_user(user, None)  # without the permissions that it remembers
+                view.request.user = user
+            if getattr(user, "pk", None) != getattr(self._known, "pk", None):
+                return False
+            view.check_permissions(view.request)
+            view.find(view.kwargs["agent_id"], view.activities.only("agent_id", "metadata"))
+        except (ActivityNotFound, APIException):
             return False
+        self.shows_servers = view.monitors
         return True
 
 
-async def _events(agent_id: UUID, position: Position, allowed: Allowed, *, shows_servers: bool) -> AsyncIterator[bytes]:
-    yield f"retry: {RECONNECT}\n\n".encode()
-    messages = follow_activity(agent_id, after=position.log_id, stream_after=position.stream_id, allowed=allowed)
-    async with aclosing(cast("AsyncGenerator[dict[str, Any]]", messages)):
-        async for message in messages:
-            position.move(message)
-            yield _event(message if shows_servers else for_strangers(message), position)
-            if message.get("activity", {}).get("status") in FINISHED and not message.get("has_more"):
-                return
+async def _events(
+    agent_id: UUID, position: Position, viewer: Viewer, holder: Hashable, place: Place
+) -> AsyncIterator[bytes]:
+    if not place.take(conf.LIVE_MAX_CONNECTIONS):
+        return  # many began in one moment; the next try is answered with 429
+    try:
+        yield f"retry: {RECONNECT}\n\n".encode()
+        messages = _messages(agent_id, position, viewer, holder)
+        async with aclosing(cast("AsyncGenerator[dict[str, Any]]", messages)):
+            async for message in messages:
+                position.move(message)
+                yield _event(message if viewer.shows_servers else for_strangers(message), position)
+                if message.get("activity", {}).get("status") in FINISHED and not message.get("has_more"):
+                    return
+    finally:
+        place.give_back()
+
+
+def _messages(agent_id: UUID, position: Position, viewer: Viewer, holder: Hashable) -> AsyncIterator[dict[str, Any]]:
+    return follow_activity(
+        agent_id,
+        after=position.log_id,
+        stream_after=position.stream_id,
+        allowed=viewer.may_go_on,
+        holder=holder,
+    )
 
 
 def _event(message: dict[str, Any], position: Position) -> bytes:

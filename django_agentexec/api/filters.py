@@ -7,6 +7,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
+from django import forms
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BooleanField, F, Func, Q, Subquery
 from django.db.models.sql.compiler import SQLCompiler
@@ -19,6 +20,7 @@ from rest_framework.request import Request
 from ..conf import conf
 from ..ids import HEX_DIGITS, id_range
 from ..models import ACTIVE, Activity, ActivityQuerySet, Status
+from ..parsing import parse_id
 from .openapi import query_parameter
 from .parameters import metadata_of
 
@@ -62,13 +64,27 @@ class MomentFilter(IsoDateTimeFilter):  # type: ignore[misc]  # django-filter ha
         return filtered
 
 
+class _IdField(forms.UUIDField):
+    def to_python(self, value: Any) -> Any:
+        try:
+            return parse_id(value) if value else None
+        except ValueError:
+            raise forms.ValidationError(self.error_messages["invalid"], code="invalid") from None
+
+
+class IdFilter(UUIDFilter):  # type: ignore[misc]  # as above
+    """An id in one of its usual forms; `uuid.UUID` alone also takes the digits of other scripts."""
+
+    field_class = _IdField
+
+
 class ActivityFilter(FilterSet):  # type: ignore[misc]  # as above
     """Filters of the list of activities."""
 
     status = MultipleChoiceFilter(choices=Status.choices, distinct=False, label="In one of these states.")
     agent_type = CharFilter(max_length=200, strip=False, label="Name of the task.")
     queue = CharFilter(max_length=100, strip=False, label="Name of the queue.")
-    parent = UUIDFilter("parent_id", label="Id of the activity whose handler enqueued it.")
+    parent = IdFilter("parent_id", label="Id of the activity whose handler enqueued it.")
     created_after = MomentFilter("created_at", "gte", label="Created at this moment or later.")
     created_before = MomentFilter("created_at", "lt", label="Created before this moment.")
     started_after = MomentFilter("started_at", "gte", label="Started at this moment or later.")

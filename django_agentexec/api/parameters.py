@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar, get_args
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.functional_validators import AfterValidator
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from ..conf import conf
 from ..models import Priority
+from ..parsing import parse_decimal, parse_digits
 
 MAX_PAGE_SIZE = 200
 LARGEST_ID = 2**63 - 1
@@ -36,6 +37,18 @@ class QueryParameters(BaseModel):
     """Parameters of one operation; they are its OpenAPI parameters, too."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_plain_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what Pydantic accepts beyond ASCII digits, such as `1_000`, ` 7` and `+7`."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        kinds = {annotation, *get_args(annotation)}
+        if isinstance(value, str) and kinds & {int, float}:
+            digits = value.removeprefix("-")
+            if (parse_digits(digits, 10**19) if int in kinds else parse_decimal(value)) is None:
+                raise ValueError("Write a number in plain digits, at most 19.")
+        return value
 
     @classmethod
     def read(cls, request: Request, *, besides: Collection[str] = (), metadata: bool = False) -> Self:

@@ -7,23 +7,28 @@ a websocket follows many things through one `Follower`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from ..exceptions import InvalidOption
 from ..models import Activity
+from ..parsing import MAX_INT64
 from ..policy import get_policy
+from ..queues.live import is_stream_id
 from .hub import current_hub
+from .limits import snapshot_turn
 from .mailbox import Mailbox
-from .reading import Json, State, read_activity, read_feed
+from .reading import State, read_activity, read_feed
 from .subscriptions import ActivitySubscription, FeedSubscription, Subscription
 from .threads import in_thread
+from .wire import Json
 
 if TYPE_CHECKING:
     from ..policy import User
 
 PING = 20.0  # seconds without a message after which one says that the line is alive
-ASK_AGAIN = 30.0  # seconds after which a follower's permission is asked again
+ASK_AGAIN = 25.0  # seconds after which a follower's permission is checked again; with the check itself, 30 at most
 
 Allowed = Callable[[], Awaitable[bool]]
 
@@ -31,11 +36,13 @@ Allowed = Callable[[], Awaitable[bool]]
 class Follower:
     """All that one client follows, and the messages for it, each as in docs/live.md but without `seq`.
 
-    Belongs to one event loop. Whoever makes one must `close` it. It asks no permission: the caller does.
+    Belongs to one event loop, and must be closed by `close`. It asks no permission: the caller does. The snapshots of
+    one `holder` (a user) are read few at a time, so that those of others need not wait for all of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, holder: Hashable = None) -> None:
         self.mailbox = Mailbox()
+        self._holder = holder
         self._hub = current_hub()
         self._activities: dict[UUID, ActivitySubscription] = {}
         self._feed: FeedSubscription | None = None
@@ -48,14 +55,17 @@ class Follower:
     async def follow_activity(self, agent_id: UUID, after: int | None = None, stream_after: str | None = None) -> None:
         """Follow an activity, its log from the line after `after` on and its text after that position.
 
-        Raises `ActivityNotFound`. One that is followed already is followed anew.
+        Raises `ActivityNotFound`, and `InvalidOption` for an impossible position. One that is followed already is
+        followed again from there.
         """
+        _check_positions(after, stream_after)
         await self.unfollow(agent_id)
         subscription = ActivitySubscription(self.mailbox, agent_id, stream_after)
         self._activities[agent_id] = subscription
         try:
             await self._hub.join(subscription)
-            detail, state = await in_thread(read_activity, agent_id, after)
+            async with snapshot_turn(self._holder):
+                detail, state = await in_thread(read_activity, agent_id, after)
         except BaseException:
             await self.unfollow(agent_id)
             raise
@@ -67,9 +77,10 @@ class Follower:
     async def follow_feed(self, audience: str, user: User) -> None:
         """Follow the feed of `audience`, and see in its snapshot what `user` may see."""
         await self.unfollow_feed()
-        self._feed = subscription = FeedSubscription(self.mailbox, audience, user)
+        self._feed = subscription = FeedSubscription(self.mailbox, audience, user, self._activities.__contains__)
         await self._hub.join(subscription)
-        states = await in_thread(_read_visible, user)
+        async with snapshot_turn(self._holder):
+            states = await in_thread(_read_visible, user)
         self.mailbox.put({"type": "snapshot", "activities": [state.item for state in states]})
         subscription.start(states)
         self._hub.started(subscription)
@@ -82,6 +93,9 @@ class Follower:
     async def unfollow(self, agent_id: UUID) -> bool:
         """Follow this activity no more; return whether it was followed."""
         subscription = self._activities.pop(agent_id, None)
+        if subscription is not None and self._feed is not None:
+            self._feed.forget(agent_id)
+            self._hub.look_at(self._feed)
         return await self._leave(subscription)
 
     async def unfollow_feed(self) -> None:
@@ -108,16 +122,23 @@ class Follower:
 
 
 async def follow_activity(
-    agent_id: UUID, *, after: int | None = None, stream_after: str | None = None, allowed: Allowed | None = None
+    agent_id: UUID,
+    *,
+    after: int | None = None,
+    stream_after: str | None = None,
+    allowed: Allowed | None = None,
+    holder: Hashable = None,
 ) -> AsyncIterator[Json]:
     """Yield the messages of one activity, without end: `snapshot`, then `activity`, `delta` and `ping`.
 
     `after`: the id of the last log line that the client has. `stream_after`: the `stream_id` of the last text.
-    `allowed`: asked every 30 seconds; when it says no, the iteration ends. It also ends, after an `error` message,
-    when the activity is deleted. Raises `ActivityNotFound` at once if there is none. Asks no permission
-    itself. Use `contextlib.aclosing`, or close it, to stop listening.
+    `allowed`: called every 30 seconds at most; when it returns False, the iteration ends. It also ends, after an
+    `error` message, when the activity is deleted. `holder`: whose snapshots are read few at a time.
+
+    Raises `ActivityNotFound` at once if there is none. Asks no permission itself. Use `contextlib.aclosing`, or close
+    it, to stop listening.
     """
-    follower = Follower()
+    follower = Follower(holder)
     try:
         await follower.follow_activity(agent_id, after, stream_after)
         async for message in _messages(follower, allowed):
@@ -139,16 +160,31 @@ async def follow_feed(audience: str, user: User, *, allowed: Allowed | None = No
 
 async def _messages(follower: Follower, allowed: Allowed | None) -> AsyncIterator[Json]:
     loop = asyncio.get_running_loop()
-    asked = loop.time()
+    asked = sent = loop.time()
     while True:
-        message = await follower.next()
-        if allowed is not None and asked + ASK_AGAIN <= loop.time():
-            asked = loop.time()
+        now, check_at, ping_at = loop.time(), asked + ASK_AGAIN, sent + PING
+        message = await follower.mailbox.get(min(ping_at, check_at if check_at > now else ping_at) - now)
+        now = loop.time()
+        if allowed is not None and check_at <= now:
+            asked = now
             if not await allowed():
                 return
+        if message is None:
+            if now < ping_at:
+                continue
+            message = {"type": "ping"}
+        sent = now
         yield message
         if message["type"] == "error":
             return
+
+
+def _check_positions(after: int | None, stream_after: str | None) -> None:
+    """Refuse what no store can read after: many followers share one reading, which it would break."""
+    if after is not None and (isinstance(after, bool) or not isinstance(after, int) or not 0 <= after <= MAX_INT64):
+        raise InvalidOption(f"after={after!r} is not the id of a log line; give a number from 0 to {MAX_INT64}.")
+    if stream_after is not None and not is_stream_id(stream_after):
+        raise InvalidOption(f"stream_after={stream_after!r} is not a `stream_id` of a message.")
 
 
 def _read_visible(user: User) -> list[State]:

@@ -69,7 +69,7 @@ class Hub:
 
     def __init__(self) -> None:
         self.topics: dict[str, set[Subscription]] = {}
-        self._changed: set[str] = set()
+        self._changed: dict[str, None] = {}  # in order, so that no topic waits behind others that change all the time
         self._feed_changes: dict[str, dict[UUID, int]] = {}
         self._streamed: set[str] = set()
         self._wanted = asyncio.Event()
@@ -123,7 +123,7 @@ class Hub:
             self._stream_wanted.set()
         if not hint.changed:
             return
-        self._changed.add(hint.topic)
+        self._changed[hint.topic] = None
         changes = self._feed_changes.setdefault(hint.topic, {})
         for agent_id, log_id in hint.changed.items():
             changes[agent_id] = max(log_id, changes.get(agent_id, 0))
@@ -140,7 +140,7 @@ class Hub:
         else:
             self._streamed.add(subscription.topic)
             self._stream_wanted.set()
-        self._changed.add(subscription.topic)
+        self._changed[subscription.topic] = None
         self._wanted.set()
 
     # The tasks
@@ -173,25 +173,33 @@ class Hub:
         await self._wanted.wait()
         self._wanted.clear()
         topics = [topic for topic in self._changed if topic in self.topics][: rounds.MOST_TOPICS]
-        self._changed = {topic for topic in self._changed.difference(topics) if topic in self.topics}
+        self._changed = {topic: None for topic in self._changed if topic not in topics and topic in self.topics}
         round_ = rounds.Round()
         for topic in topics:
             round_.add(self.topics[topic], self._take_feed_changes(topic))
         states = await round_.read()
         for unfinished in await round_.hand_out(states):
-            self._changed.add(unfinished.topic)
+            self._changed[unfinished.topic] = None
+        self._read_again_later(round_)
         await rounds.look_at_feeds(feed for feed in round_.feeds if feed.is_behind)
         # What goes on changing is read once per interval; only then the client's messages are bounded, too.
         await asyncio.sleep(conf.LIVE_INTERVAL)
         if self._changed:
             self._wanted.set()
 
+    def _read_again_later(self, round_: rounds.Round) -> None:
+        """Try once more what could not be read, without delaying what can."""
+        loop = asyncio.get_running_loop()
+        for agent_id in round_.unread & round_.activities.keys():
+            for each in round_.activities[agent_id]:
+                loop.call_later(POLL, self.look_at, each)
+
     def _take_feed_changes(self, topic: str) -> dict[UUID, int]:
         changes = self._feed_changes.pop(topic, {})
         rest = dict(list(changes.items())[rounds.MOST_ITEMS :])
         if rest:
             self._feed_changes[topic] = rest
-            self._changed.add(topic)
+            self._changed[topic] = None
         return {agent_id: log_id for agent_id, log_id in changes.items() if agent_id not in rest}
 
     async def _read_streams(self) -> None:

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
-from .reading import Json
+from .wire import Json, split
 
 
 class Source(Protocol):
@@ -32,8 +32,8 @@ class Mailbox:
         return len(self._messages)
 
     def put(self, message: Json) -> None:
-        """Add a message."""
-        self._messages.append(message)
+        """Add a message; a long one in parts."""
+        self._messages.extend(split(message))
         self._filled.set()
 
     def announce(self, source: Source) -> None:
@@ -60,5 +60,6 @@ class Mailbox:
         while not self._messages and self._sources:
             source = next(iter(self._sources))
             del self._sources[source]
-            self._messages.extend(source.take())
+            for message in source.take():
+                self._messages.extend(split(message))
         return self._messages.popleft() if self._messages else None

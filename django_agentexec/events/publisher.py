@@ -134,7 +134,12 @@ def _feed_hints(changed: Mapping[UUID, int], watched: frozenset[str]) -> list[Hi
     for start in range(0, len(ids), MOST_PER_HINT):
         rows = Activity.objects.light().filter(pk__in=ids[start : start + MOST_PER_HINT])
         for row in rows:
-            for topic in {feed_topic(audience) for audience in policy.audiences(row)} & watched:
+            try:
+                topics = {feed_topic(audience) for audience in policy.audiences(row)}
+            except Exception as error:  # noqa: BLE001  # whatever a project's policy raises for this row
+                complaints.warn("The policy fails to name an activity's audiences.", error)
+                continue
+            for topic in topics & watched:
                 by_topic.setdefault(topic, {})[row.agent_id] = changed[row.agent_id]
     return [
         Hint(topic, dict(entries[start : start + MOST_PER_HINT]))

@@ -6,16 +6,22 @@ in the next one.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from ..models import Activity
+from ..complaints import Complaints
+from ..models import Activity, ActivityQuerySet
 from ..policy import get_policy
 from ..queues import Chunk, get_queue
+from .isolation import read_isolated
 from .reading import State, last_log_ids, read_changes, read_feed
 from .subscriptions import ActivitySubscription, FeedSubscription, Subscription, stream_key
 from .threads import in_thread
+
+logger = logging.getLogger(__name__)
+complaints = Complaints(logger)
 
 MOST_TOPICS = 100  # of one reading: each is a condition of its SQL
 MOST_ITEMS = 500  # changes of one feed in one reading
@@ -40,13 +46,20 @@ class Round:
             else:
                 each.missed.update(changes)
 
+    unread: set[UUID] = field(default_factory=set)
+    """Activities that could not be read; their followers know nothing new of them."""
+
     async def read(self) -> dict[UUID, State]:
-        """Return the state of all that takes part, with the lines that anybody lacks."""
-        positions = {agent_id: min(s.position for s in taking) for agent_id, taking in self.activities.items()}
-        items: dict[UUID, int] = {}
+        """Return the state of all that takes part and can be read, with the lines that anybody lacks."""
+        wanted: dict[UUID, tuple[int | None, int | None]] = {}
         for changes in self.feeds.values():
-            items.update(changes)
-        return await in_thread(read_changes, positions, items) if positions or items else {}
+            wanted.update((agent_id, (None, newest)) for agent_id, newest in changes.items())
+        for agent_id, taking in self.activities.items():
+            wanted[agent_id] = min(s.position for s in taking), wanted.get(agent_id, (None, None))[1]
+        if not wanted:
+            return {}
+        found, self.unread = await in_thread(read_isolated, _read_changes, wanted)
+        return {agent_id: state for states in found for agent_id, state in states.items()}
 
     async def hand_out(self, states: Mapping[UUID, State]) -> set[ActivitySubscription]:
         """Offer what was read; return those for whom there is more to read at once."""
@@ -54,6 +67,8 @@ class Round:
         unfinished: set[ActivitySubscription] = set()
         for agent_id, taking in self.activities.items():
             for each in taking:
+                if agent_id in self.unread:
+                    continue
                 if agent_id not in states:
                     each.vanish()
                     continue
@@ -77,6 +92,12 @@ class Round:
         await hand_out_text(ended)
 
 
+def _read_changes(wanted: Mapping[UUID, tuple[int | None, int | None]]) -> dict[UUID, State]:
+    positions = {agent_id: position for agent_id, (position, _) in wanted.items() if position is not None}
+    items = {agent_id: newest for agent_id, (_, newest) in wanted.items() if newest is not None}
+    return read_changes(positions, items)
+
+
 async def hand_out_text(subscriptions: Iterable[ActivitySubscription]) -> set[ActivitySubscription]:
     """Read what these lack of streamed text, and hand it out; return those for whom there is more."""
     taking: dict[UUID, list[ActivitySubscription]] = {}
@@ -87,12 +108,18 @@ async def hand_out_text(subscriptions: Iterable[ActivitySubscription]) -> set[Ac
         return set()
     after = {agent_id: min((s.stream_position for s in them), key=stream_key) for agent_id, them in taking.items()}
     found: dict[UUID, list[Chunk]] = {}
-    for chunk in await in_thread(get_queue().live.read, after, MOST_CHUNKS):
+    # What cannot be read is read again at the next look at what is followed.
+    read, _ = await in_thread(read_isolated, _read_text, after)
+    for chunk in (chunk for chunks in read for chunk in chunks):
         found.setdefault(chunk.agent_id, []).append(chunk)
     for agent_id, chunks in found.items():
         for each in taking[agent_id]:
             each.accept_text(chunks)
     return {each for agent_id, chunks in found.items() if len(chunks) == MOST_CHUNKS for each in taking[agent_id]}
+
+
+def _read_text(after: Mapping[UUID, str]) -> list[Chunk]:
+    return get_queue().live.read(after, MOST_CHUNKS)
 
 
 async def look_at_feeds(subscriptions: Iterable[FeedSubscription]) -> None:
@@ -108,15 +135,26 @@ async def look_at_feeds(subscriptions: Iterable[FeedSubscription]) -> None:
 
 
 def _read_feeds(subscriptions: list[FeedSubscription]) -> list[tuple[FeedSubscription, list[State]]]:
-    """Read each feed once for all who see the same, which is told by their SQL."""
+    """Read each feed once for all who see the same, as the SQL of their views shows; leave out what cannot be read."""
     same: dict[str, list[FeedSubscription]] = {}
-    views = {}
+    views: dict[str, ActivityQuerySet] = {}
     policy = get_policy()
     for each in subscriptions:
-        visible = policy.visible(each.user, Activity.objects.all())
-        view = "" if visible.query.is_empty() else repr(visible.query.sql_with_params())
+        try:
+            visible = policy.visible(each.user, Activity.objects.all())
+            view = "" if visible.query.is_empty() else repr(visible.query.sql_with_params())
+        except Exception as error:  # noqa: BLE001  # whatever a project's policy raises for this user
+            complaints.warn("A follower's feed cannot be read; the others' are.", error)
+            continue
         same.setdefault(view, []).append(each)
         views[view] = visible
+    found, _ = read_isolated(lambda wanted: _read_views(views, wanted), same)
+    return [pair for pairs in found for pair in pairs]
+
+
+def _read_views(
+    views: Mapping[str, ActivityQuerySet], same: Mapping[str, list[FeedSubscription]]
+) -> list[tuple[FeedSubscription, list[State]]]:
     found: list[tuple[FeedSubscription, list[State]]] = []
     for view, them in same.items():
         states = read_feed(views[view], {agent_id for each in them for agent_id in each.active})

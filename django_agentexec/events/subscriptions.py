@@ -13,8 +13,9 @@ from uuid import UUID
 from ..queues import Chunk
 from ..queues.live import START
 from .mailbox import Mailbox
-from .reading import MOST_LINES, Json, Line, State
+from .reading import MOST_LINES, State
 from .topics import activity_topic, feed_topic
+from .wire import MAX_LINES_SIZE, Json, Line, as_of, parts
 
 if TYPE_CHECKING:
     from ..policy import User
@@ -50,24 +51,29 @@ class ActivitySubscription:
 
     def start(self, state: State) -> None:
         """Go on from the snapshot that the client gets."""
-        self.position, self.seen = state.last_log_id, state.updated_at
+        self.position, self.seen = state.last_log_id, None if state.has_more else state.updated_at
         self._item, self.is_active = state.item, state.is_active
         self.is_ready = True
 
     def has_room(self) -> bool:
         """Whether it can take news now; else it says so later, by `is_behind`."""
-        has_room = len(self._lines) < MOST_LINES and sum(len(chunk.text) for chunk in self._text) < MOST_TEXT
+        has_room = (
+            len(self._lines) < MOST_LINES
+            and sum(line.size for line in self._lines) < MAX_LINES_SIZE
+            and sum(len(chunk.text) for chunk in self._text) < MOST_TEXT
+        )
         self.is_behind |= not has_room
         return has_room
 
     def accept(self, state: State) -> None:
         """Take what is new in `state`, which was read from this subscription's position or an earlier one on."""
         lines = [line for line in state.lines if line.id > self.position]
-        if not lines and state.updated_at == self.seen:
+        if not lines and (state.has_more or state.updated_at == self.seen):
             return
         self._lines += lines
         self.position = max(self.position, state.last_log_id if lines else 0)
-        self._item, self.seen, self.is_active = state.item, state.updated_at, state.is_active
+        self._item, self.is_active = state.item, state.is_active
+        self.seen = None if state.has_more else state.updated_at
         self._has_news, self._has_more = True, state.has_more
         self._mailbox.announce(self)
 
@@ -97,7 +103,10 @@ class ActivitySubscription:
             for chunk in _joined(self._text)
         ]
         if self._has_news:
-            messages.append(activity_message(self._item, self._lines, self.position, has_more=self._has_more))
+            *first, last = parts(self._lines)
+            for part in first:
+                messages.append(activity_message(as_of(self._item, part[-1]), part, part[-1].id, has_more=True))
+            messages.append(activity_message(self._item, last, self.position, has_more=self._has_more))
         self._text, self._lines, self._has_news = [], [], False
         if self.is_behind:
             self.is_behind = False
@@ -106,9 +115,15 @@ class ActivitySubscription:
 
 
 class FeedSubscription:
-    """An audience's feed, followed by one client. Not ready before `start`."""
+    """An audience's feed, followed by one client. Not ready before `start`.
 
-    def __init__(self, mailbox: Mailbox, audience: str, user: User) -> None:
+    It leaves out activities that the client follows singly, which `is_followed` knows: their state comes with their log
+    lines, so that a final status is never sent before the last of them.
+    """
+
+    def __init__(
+        self, mailbox: Mailbox, audience: str, user: User, is_followed: Callable[[UUID], bool] = lambda agent_id: False
+    ) -> None:
         self.audience = audience
         self.user = user
         self.topic = feed_topic(audience)
@@ -119,6 +134,7 @@ class FeedSubscription:
         self.on_room: OnRoom = lambda subscription: None
         """Called when the client has taken what waited, and something was left."""
         self._mailbox = mailbox
+        self._is_followed = is_followed
         self._seen: dict[UUID, datetime] = {}
         self._active: dict[UUID, None] = {}
         self._news: dict[UUID, State] = {}
@@ -156,10 +172,15 @@ class FeedSubscription:
 
     def take(self) -> list[Json]:
         """Return a message for each changed activity."""
-        states, self._news = list(self._news.values()), {}
+        states = [state for agent_id, state in self._news.items() if not self._is_followed(agent_id)]
+        self._news = {}
         if self.is_behind:
             self.on_room(self)
         return [activity_message(state.item, [], state.last_log_id) for state in states]
+
+    def forget(self, agent_id: UUID) -> None:
+        """Send this activity's state again at the next comparison: the client follows it singly no more."""
+        self._seen.pop(agent_id, None)
 
     def _remember(self, agent_id: UUID, state: State) -> None:
         self._seen.pop(agent_id, None)

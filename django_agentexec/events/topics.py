@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from ..parsing import MAX_INT64, parse_id
+
 MESSAGE_TYPE = "agentexec.hint"
 _FEED = "agentexec.feed."
 # What every channel layer takes as the name of a group, less the prefix.
@@ -58,5 +60,11 @@ class Hint:
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Hint:
         """Return what `as_message` made."""
-        changed = {UUID(agent_id): int(log_id) for agent_id, log_id in message["changed"]}
+        changed = {parse_id(agent_id): _log_id(log_id) for agent_id, log_id in message["changed"]}
         return cls(str(message["topic"]), changed, bool(message["streamed"]))
+
+
+def _log_id(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_INT64:
+        raise ValueError(f"{value!r} is not the id of a log line.")
+    return value

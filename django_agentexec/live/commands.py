@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from ..parsing import MAX_INT64, parse_digits, parse_id
+
 MOST_BYTES = 32_768  # of one message; 100 ids with their positions need a third of it
 MOST_IDS = 100
 MOST_REQUEST = 200  # characters of a `request` that is text
-MOST_LOG_ID = 2**63 - 1  # the database's
 VERBS = ("subscribe", "unsubscribe", "cancel", "retry")
 
 Scalar = str | int | float | bool | None
+_INFINITE = (float("inf"), -float("inf"))  # as 1e999 is read; an answer with it would not be JSON
 
 
 class Unreadable(Exception):
@@ -47,7 +49,7 @@ def parse(text: str | None) -> Command | None:
     if len(text) > MOST_BYTES or len(text.encode()) > MOST_BYTES:
         raise Unreadable(f"A message may have {MOST_BYTES} bytes.")
     try:
-        message = json.loads(text)
+        message = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise Unreadable("A message is JSON.") from None
     if not isinstance(message, dict):
@@ -57,9 +59,13 @@ def parse(text: str | None) -> Command | None:
     return _command(message, _request(message))
 
 
+def _refuse(constant: str) -> object:
+    raise ValueError(f"{constant} is not JSON.")
+
+
 def _request(message: dict[str, Any]) -> Scalar:
     request = message.get("request")
-    if not isinstance(request, Scalar) or (isinstance(request, str) and len(request) > MOST_REQUEST):
+    if not isinstance(request, Scalar) or len(str(request)) > MOST_REQUEST or request in _INFINITE:
         raise Invalid(f"`request` is a scalar, of {MOST_REQUEST} characters at most.", None)
     return request
 
@@ -82,7 +88,7 @@ def _command(message: dict[str, Any], request: Scalar) -> Command:
 
 def _agent_id(value: object, request: Scalar) -> UUID:
     try:
-        return UUID(value) if isinstance(value, str) else UUID("")
+        return parse_id(value if isinstance(value, str) else "")
     except ValueError:
         raise Invalid(f"{str(value)[:50]!r} is no id of an activity.", request) from None
 
@@ -97,8 +103,7 @@ def _after(value: object, request: Scalar) -> dict[UUID, int]:
 
 def log_id(value: object, request: Scalar = None) -> int:
     """Return the id of a log line, also from its text. Raises `Invalid`."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= len(str(MOST_LOG_ID)):
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_LOG_ID:
-        raise Invalid(f"{str(value)[:50]!r} is no id of a log line.", request)
-    return value
+    number = parse_digits(value) if isinstance(value, str) else value
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= MAX_INT64:
+        raise Invalid(f"{str(value)[:50]!r} is not the id of a log line.", request)
+    return number

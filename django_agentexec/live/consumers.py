@@ -14,10 +14,13 @@ from urllib.parse import parse_qs
 from uuid import UUID
 
 from channels.generic.websocket import AsyncWebsocketConsumer
+from django.db import Error as DatabaseUnavailable
 
+from ..conf import conf
 from ..events import Follower
-from ..events.reading import Json
+from ..events.limits import holder_of, live_connections, snapshot_turn
 from ..events.threads import end_tasks, in_thread
+from ..events.wire import Json
 from ..exceptions import ActivityNotFound
 from ..policy import Permission
 from ..privacy import for_strangers
@@ -35,13 +38,20 @@ logger = logging.getLogger(__name__)
 
 UNREADABLE = 4400
 TOO_SLOW = 4408
+TOO_MANY = 4429
 FAILED = 1011  # RFC 6455: an unexpected condition on the server's side
 
 SEND_TIMEOUT = 10.0  # seconds that a client may take no message before it counts as too slow
 CLOSE_TIMEOUT = 30.0  # seconds that it then has to read the reason
-ASK_AGAIN = 60.0  # seconds between two looks whether the user is still signed in and may still follow
+# Seconds between two looks whether the user is still signed in and may still follow; with the look itself, 30 at most.
+ASK_AGAIN = 25.0
+MOST_FAILED_LOOKS = 3  # in a row, while the database is unavailable
 MOST_UNSENT = 500  # answers and snapshots that wait for a client
 STEERING = {"cancel": Permission.CANCEL, "retry": Permission.RETRY}
+
+
+class _Gone(Exception):
+    """The client is connected no more."""
 
 
 class _Socket(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no types
@@ -65,14 +75,18 @@ class _Socket(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no 
         self._tasks: list[asyncio.Task[None]] = []
         self._allowance = Allowance()
         self._seq = 0
-        self._is_closing = self._is_dropped = self._shows_servers = False
-        self.follower = Follower()
+        self._is_closing = self._is_dropped = self._shows_servers = self._is_counted = False
+        self._holder = holder_of(scope.get("user"), str((scope.get("client") or [""])[0]))
+        self.follower = Follower(self._holder)
         try:
             await super().__call__(scope, receive, send)
         except asyncio.CancelledError:
             if not self._is_dropped:
                 raise
         finally:
+            self._is_closing = True
+            if self._is_counted:
+                live_connections.release(self._holder)
             await end_tasks(self._tasks)
             await self.follower.close()
 
@@ -82,9 +96,14 @@ class _Socket(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no 
         if not is_own_origin(self.scope):
             await self.end(FORBIDDEN, "This origin may not connect.")
             return
+        self._is_counted = live_connections.acquire(self._holder, conf.LIVE_MAX_CONNECTIONS)
+        if not self._is_counted:
+            await self.end(TOO_MANY, f"You have {conf.LIVE_MAX_CONNECTIONS} live connections; close others first.")
+            return
         try:
-            user = await in_thread(access.signed_in, self.scope)
-            self._shows_servers = await in_thread(access.shows_servers, user)
+            async with snapshot_turn(self._holder):
+                user = await in_thread(access.signed_in, self.scope)
+                self._shows_servers = await in_thread(access.shows_servers, user)
             await self.follow(user)
         except Refused as refusal:
             await self.end(refusal.close_code, str(refusal))
@@ -95,6 +114,10 @@ class _Socket(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no 
         else:
             loop = asyncio.get_running_loop()
             self._tasks = [loop.create_task(self._write()), loop.create_task(self._guard())]
+
+    async def disconnect(self, code: int) -> None:
+        """Send nothing more: the client has gone, or the server has closed."""
+        self._is_closing = True
 
     async def end(self, code: int, reason: str) -> None:
         """Close the socket, once; drop it if the client does not even read that."""
@@ -125,8 +148,8 @@ class _Socket(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no 
                     await self._send(message)
         except TimeoutError:
             await self.end(TOO_SLOW, "Too slow. Connect again with ?after= the last log id that you have.")
-        except OSError:
-            return  # the client is gone
+        except _Gone:
+            return
         except Exception:
             logger.exception("A websocket failed.")
             await self.end(FAILED, "The server failed.")
@@ -135,13 +158,19 @@ class _Socket(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no 
         self._seq += 1
         message = message if self._shows_servers else for_strangers(message)
         text = json.dumps({"type": message["type"], "seq": self._seq, **message}, separators=(",", ":"))
-        await self.send(text_data=text)
+        if self._is_closing:
+            return  # after a close, an ASGI server takes no message
+        try:
+            await self.send(text_data=text)
+        except Exception as error:  # each server has an exception of its own for a connection that has ended
+            raise _Gone from error
 
     def _is_last(self, message: Json) -> bool:
         """Whether the socket has nothing to live for after this message."""
         return False
 
     async def _guard(self) -> None:
+        failed = 0
         while not self._is_closing:
             await asyncio.sleep(ASK_AGAIN)
             try:
@@ -150,11 +179,18 @@ class _Socket(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no 
                 self._shows_servers = await in_thread(access.shows_servers, user)
                 self.follower.renew(user)
                 await self._drop_invisible(user)
+                failed = 0
             except Refused as refusal:
                 await self.end(refusal.close_code, str(refusal))
+            except DatabaseUnavailable:
+                # Nothing is sent from the database meanwhile either.
+                failed += 1
+                logger.warning("A websocket's permissions could not be checked.", exc_info=True)
+                if failed >= MOST_FAILED_LOOKS:
+                    await self.end(FAILED, "Your permissions cannot be checked at present.")
             except Exception:
-                # The database may be away for a moment; nothing is told from it meanwhile either.
-                logger.warning("A websocket's permissions could not be checked; trying again.", exc_info=True)
+                logger.exception("A websocket's permissions could not be checked; it is closed.")
+                await self.end(FAILED, "Your permissions cannot be checked.")
 
     async def _drop_invisible(self, user: User) -> None:
         followed = self.follower.activities
@@ -248,13 +284,20 @@ class ActivityConsumer(_Socket):
 
     async def follow(self, user: User) -> None:
         """Begin with a snapshot of the activity, with the lines that the client does not have."""
-        query = parse_qs(self.scope.get("query_string", b"").decode("latin1"))
-        after = log_id(query["after"][-1]) if "after" in query else None
-        stream_after = query["stream_after"][-1] if "stream_after" in query else None
+        after_text, stream_after = self._parameter("after"), self._parameter("stream_after")
+        after = None if after_text is None else log_id(after_text)
         if stream_after is not None and not is_stream_id(stream_after):
             raise Invalid(f"{stream_after[:50]!r} is no position in a stream.", None)
         await in_thread(access.check_activity, user, self.agent_id, Permission.VIEW)
         await self.follower.follow_activity(self.agent_id, after, stream_after)
+
+    def _parameter(self, name: str) -> str | None:
+        """Return a parameter of the address. Raises `Invalid` for several."""
+        query = parse_qs(self.scope.get("query_string", b"").decode("latin1"), keep_blank_values=True)
+        values = query.get(name, [])
+        if len(values) > 1:
+            raise Invalid(f"Give one value of {name!r}, not {len(values)}.", None)
+        return values[0] if values else None
 
     async def check(self, user: User) -> None:
         """Raise `Refused` if the user may not see the activity any more."""

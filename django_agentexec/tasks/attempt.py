@@ -143,8 +143,8 @@ class Attempt:
 
         The percentage may be lower than before: what an agent estimates may turn out to be more work.
 
-        Raises `InvalidOption` for another percentage, an empty message or one that is no text, and `StaleAttempt` if
-        this attempt has lost its activity.
+        Raises `InvalidOption` for another percentage, or a message that is empty, no text, or longer than
+        `MAX_MESSAGE_LENGTH`, and `StaleAttempt` if this attempt has lost its activity.
         """
         write_and_wait(self, self._progress(message, percentage))
 

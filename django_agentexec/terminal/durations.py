@@ -6,8 +6,10 @@ import argparse
 import re
 from datetime import timedelta
 
+from ..parsing import parse_decimal, parse_digits
+
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_FORM = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhdw])")
+_FORM = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)([smhdw])")
 
 
 def duration(text: str) -> timedelta:
@@ -23,11 +25,10 @@ def duration(text: str) -> timedelta:
 
 def seconds(text: str) -> float:
     """Return the seconds of `90`, or of a duration with a unit; for argparse."""
-    try:
-        value = float(text)
-    except ValueError:
+    value = parse_decimal(text)
+    if value is None:
         return duration(text).total_seconds()
-    if not 0 <= value < 10**9:  # also false for NaN
+    if not 0 <= value < 10**9:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds.")
     return value
 
@@ -42,10 +43,7 @@ def interval(text: str) -> float:
 
 def positive(text: str) -> int:
     """Return a whole number from 1; for argparse."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
+    value = parse_digits(text)
+    if not value:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number.")
     return value

@@ -14,9 +14,9 @@ from asgiref.sync import sync_to_async
 
 from django_agentexec import activity
 from django_agentexec.events import hub
-from django_agentexec.models import ActivityLog
+from django_agentexec.models import Activity, ActivityLog
 from tests.e2e.journal import Journal
-from tests.live import Server, client, daphne, in_database, path_of
+from tests.live import FEED, Server, client, daphne, in_database, path_of
 from tests.pools import environment, pool, until
 from tests.servers import Valkey, valkey_server
 from tests.testapp.agents import Text, Work, report, sync_work
@@ -111,6 +111,33 @@ async def test_daphne_serves_it_too(root: str) -> None:
 
     assert [line["message"] for line in page.lines] == ["Waiting to start.", "Task completed successfully."]
     assert (code, foreign.seen) == (4403, [])
+
+
+async def test_what_exceeds_daphnes_limit_arrives_all_the_same(root: str) -> None:
+    """Daphne drops messages above 1 MiB: sixty long messages, a large result, and a long log of long lines."""
+    runs = [await activity.acreate("import") for _ in range(60)]
+    for run in runs:
+        await Activity.objects.filter(pk=run).aupdate(latest_log_message="x" * 20_000)
+    done = await activity.acreate("export")
+    await ActivityLog.objects.abulk_create(
+        ActivityLog(activity_id=done, status="running", message=f"{number}" + "\N{SNOWMAN}" * 20_000)
+        for number in range(800)
+    )
+    await activity.acomplete(done, result="y" * 1_100_000)
+
+    with daphne() as served:
+        async with client(served, FEED, cookie=root) as feed, asyncio.timeout(PATIENCE):
+            shown: set[str] = set()
+            while len(shown) < len(runs) + 1:
+                message = await feed.read()
+                shown |= {item["agent_id"] for item in message.get("activities", [])}
+        async with client(served, path_of(done), cookie=root) as page, asyncio.timeout(PATIENCE):
+            first = await page.read()
+            end = await page.read_until_status("complete")
+
+    assert first["activity"]["result"] is None
+    assert len(page.lines) == 802
+    assert not end.get("has_more")
 
 
 async def test_pages_catch_up_after_the_layers_server_was_away(own_layer: Valkey, server: Server, root: str) -> None:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.db import OperationalError
 from django.test import AsyncClient, override_settings
+from django.utils import timezone
+from rest_framework.authentication import BaseAuthentication, SessionAuthentication
+from rest_framework.exceptions import AuthenticationFailed
 
 from django_agentexec import activity
+from django_agentexec.api.events import ActivityEventsView, Viewer
 from django_agentexec.events import follow
+from django_agentexec.events.limits import live_connections
+from django_agentexec.live import consumers
 from django_agentexec.models import Activity, ActivityLog
-from tests.rest import POLICY, admin, client, member
+from tests.rest import POLICY, admin, client, member, staff
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -176,6 +184,134 @@ async def test_who_may_not_see_it_any_more_is_told_no_more(monkeypatch: pytest.M
     assert await Activity.objects.filter(pk=run, status="queued").aexists()
 
 
+CHANGES: dict[str, Callable[[User], Any]] = {
+    "logout": lambda user: Session.objects.all().adelete(),
+    "session expired": lambda user: Session.objects.aupdate(expire_date=timezone.now()),
+    "new password": lambda user: User.objects.filter(pk=user.pk).aupdate(password="another"),
+    "deactivated": lambda user: User.objects.filter(pk=user.pk).aupdate(is_active=False),
+    "no permission": lambda user: user.user_permissions.aclear(),
+    "deleted": lambda user: User.objects.filter(pk=user.pk).adelete(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+async def test_a_quiet_stream_ends_with_its_users_rights(
+    change: Callable[[User], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "ASK_AGAIN", 0.05)  # and not at the next message or comment, which are far away
+    run = await activity.acreate("import")
+    user = await sync_to_async(staff)("viewer", "view_activity")
+    stream = events(await (await signed_in(user)).get(url(run)))
+
+    async with asyncio.timeout(PATIENCE):
+        seen = [await anext(stream)]
+        await change(user)
+        seen += [event async for event in stream]
+
+    assert [event.kind for event in seen] == ["snapshot"]
+
+
+def test_the_rights_of_live_connections_are_checked_every_30_seconds() -> None:
+    assert max(follow.ASK_AGAIN, consumers.ASK_AGAIN) <= 28  # leaving time for the check itself
+
+
+class TokenAuthentication(BaseAuthentication):
+    """A token per user, in a header."""
+
+    valid: ClassVar[dict[str, User]] = {}
+
+    def authenticate(self, request: Any) -> tuple[User, str] | None:
+        token = request.headers.get("Authorization")
+        if token is None:
+            return None
+        if token not in self.valid:
+            raise AuthenticationFailed
+        return self.valid[token], token
+
+
+async def test_a_stream_ends_with_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "ASK_AGAIN", 0.05)
+    monkeypatch.setattr(follow, "PING", 0.01)
+    monkeypatch.setattr(ActivityEventsView, "authentication_classes", [SessionAuthentication, TokenAuthentication])
+    monkeypatch.setattr(TokenAuthentication, "valid", {"t": await sync_to_async(admin)()})
+    run = await activity.acreate("import")
+    response = await AsyncClient().get(url(run), headers={"Authorization": "t"})
+    comments = 0
+
+    async with asyncio.timeout(PATIENCE):
+        async for chunk in response.streaming_content:
+            comments += chunk == b": ping\n\n"
+            if comments == 20:  # some checks have been passed
+                TokenAuthentication.valid.clear()
+
+    assert comments >= 20
+
+
+@override_settings(AGENTEXEC={"POLICY": POLICY})
+async def test_who_may_see_the_servers_no_more_gets_no_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "ASK_AGAIN", 0.0)
+    run = await activity.acreate("import", metadata={"organization_id": "org-1"})
+    user = await User.objects.acreate(username="both", first_name="org-1", is_staff=True, is_superuser=True)
+    stream = events(await (await signed_in(user)).get(url(run)))
+
+    async with asyncio.timeout(PATIENCE):
+        await anext(stream)
+        await User.objects.filter(pk=user.pk).aupdate(is_superuser=False)
+        await activity.aerror(run, "no", traceback="Traceback of a server")
+        (end,) = [event async for event in stream]
+
+    assert end.data["activity"]["status"] == "error"
+    assert [line["traceback"] for line in end.data["logs"]] == [""]
+
+
+async def test_a_database_that_is_unavailable_for_a_moment_ends_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "ASK_AGAIN", 0.0)
+    monkeypatch.setattr(follow, "PING", 0.01)
+    run = await activity.acreate("import")
+    stream = events(await (await signed_in(await sync_to_async(admin)())).get(url(run)))
+    checks = iter(
+        [OperationalError(), OperationalError(), None, OperationalError(), OperationalError(), OperationalError()]
+    )
+    passed: list[bool] = []
+
+    def check(viewer: Viewer) -> bool:
+        if (error := next(checks)) is not None:
+            raise error
+        passed.append(True)
+        return True
+
+    async with asyncio.timeout(PATIENCE):
+        await anext(stream)
+        monkeypatch.setattr(Viewer, "_check", check)
+        assert [event async for event in stream] == []
+
+    assert passed == [True]
+    assert next(checks, "none left") == "none left"
+
+
+@override_settings(AGENTEXEC={"LIVE_MAX_CONNECTIONS": 2})
+async def test_a_user_has_a_limited_number_of_streams() -> None:
+    run = await activity.acreate("import")
+    who, other = [await signed_in(await sync_to_async(staff)(name, "view_activity")) for name in ("a", "b")]
+    responses = [await who.get(url(run)) for _ in range(2)]
+    async with asyncio.timeout(PATIENCE):
+        for response in responses:
+            await anext(events(response))
+
+        refused = await who.get(url(run))
+        of_other = await other.get(url(run))
+        await sync_to_async(responses[0].close)()  # as the server does
+        again = await who.get(url(run))
+        kinds = [(await anext(events(response))).kind for response in (of_other, again)]
+        for response in (*responses, of_other, again):
+            await response._iterator.aclose()
+
+    assert (refused.status_code, again.status_code, of_other.status_code) == (429, 200, 200)
+    assert kinds == ["snapshot", "snapshot"]
+    assert not live_connections._held
+    assert int(refused["Retry-After"]) > 0
+
+
 async def test_without_permission_there_is_no_stream() -> None:
     run = await activity.acreate("import")
 
@@ -183,20 +319,38 @@ async def test_without_permission_there_is_no_stream() -> None:
     assert (await (await signed_in(await sync_to_async(member)("org-1"))).get(url(run))).status_code == 403
 
 
-async def test_an_impossible_position_is_named() -> None:
+@pytest.mark.parametrize(
+    "position",
+    [
+        "yesterday",
+        "",
+        "-1",
+        "1/",
+        "1/1",
+        "1/$",
+        "1/1-1/2",
+        "1/99999999999999999999-0",
+        "1/0-9223372036854775808",
+        "9223372036854775808",
+        "\N{SUPERSCRIPT TWO}",
+        "1_0",
+    ],
+)
+async def test_an_impossible_position_is_named(position: str) -> None:
     run = await activity.acreate("import")
     who = await signed_in(await sync_to_async(admin)())
 
-    answer = await who.get(url(run), headers={"Last-Event-ID": "yesterday"})
+    answer = await who.get(url(run), headers={"Last-Event-ID": position})
 
     assert answer.status_code == 400
-    assert "'yesterday'" in answer.json()["Last-Event-ID"][0]
+    assert repr(position) in answer.json()["Last-Event-ID"][0]
 
 
-def test_a_wsgi_server_cannot_stream_and_says_so() -> None:
-    run = activity.create("import")
+def test_a_wsgi_server_cannot_stream_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    run, who = activity.create("import"), client(admin())
 
-    answer = client(admin()).get(url(run))
+    answer = [who.get(url(run)) for _ in range(3)][-1]
 
     assert answer.status_code == 501
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
     assert "ASGI" in answer.json()["detail"]

@@ -19,6 +19,7 @@ from django_agentexec.activity.writer import database
 from django_agentexec.conf import conf
 from django_agentexec.exceptions import AgentExecError, InvalidOption, QueueMisconfigured, QueueUnavailable
 from django_agentexec.models import Activity
+from django_agentexec.parsing import parse_digits
 from django_agentexec.queues import get_queue
 from django_agentexec.tasks.options import checked_queue
 from django_agentexec.tasks.registry import registry
@@ -183,7 +184,7 @@ def _import_tasks() -> list[str]:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
+    value = parse_digits(text)
+    if not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return value

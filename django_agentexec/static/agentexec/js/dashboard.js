@@ -48,8 +48,11 @@ function failed(error) {
 
 /** A message of the feed. */
 function follow(message) {
-  if (message.type === "snapshot") running.replace(message.activities.filter((item) => item.status === "running"));
-  else if (message.type === "activity") running.update(message.activity);
+  if (message.type === "activity") running.update(message.activity);
+  if (message.type !== "snapshot") return;
+  const items = message.activities.filter((item) => item.status === "running");
+  if (message.part) items.forEach((item) => running.update(item)); // of a snapshot that is too large for one message
+  else running.replace(items);
 }
 
 /** Let run what is wanted now, and say so. */

@@ -31,7 +31,7 @@ function written(root, line) {
   time.dateTime = line.created_at;
   time.title = moment(line.created_at);
   setText(time, clock(line.created_at, true));
-  setText(text, line.message);
+  setText(text, line.truncated ? `${line.message}…` : line.message); // the page shows all of it when it is loaded again
   setText(percentage, `${line.percentage}%`);
   return node;
 }
