@@ -158,7 +158,11 @@ class Settings:
     )
     SCHEDULER_KEEP_RUNS = Setting(1_000, "Runs of one schedule that its history keeps.", minimum=1)
 
-    RUNNER_LOG = Setting("steps", "What a runner logs by itself: `none`, `agents`, `steps` (agents, tools, handoffs).")
+    RUNNER_LOG = Setting(
+        "steps",
+        "What a runner logs by itself: `none`, `agents`, `steps` (agents, tools, handoffs).",
+        choices=("none", "agents", "steps"),
+    )
     TRACING_API_KEY = Setting("", "Key for the agents SDK's trace export; without one, nothing is exported.")
 
     def __iter__(self) -> Iterator[Setting[Any]]:

@@ -54,6 +54,7 @@ IMPOSSIBLE = [
     ("QUEUES", "default"),
     ("KEY_PREFIX", b"a"),
     ("START_METHOD", "fork"),
+    ("RUNNER_LOG", "all"),
 ]
 
 

@@ -26,11 +26,12 @@ from agents import (
 )
 from agents.run_config import RunOptions
 
+from django_agentexec.conf import conf
 from django_agentexec.exceptions import InvalidOption, InvalidTransition
 from django_agentexec.runners.base import BaseAgentRunner
 
 from .defaults import with_defaults
-from .hooks import JoinedHooks, StepHooks, log_level
+from .hooks import JoinedHooks, StepHooks
 from .text import TextStream
 from .tracing import configure_tracing
 
@@ -107,7 +108,7 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         """
         configure_tracing()
         options["run_config"] = with_defaults(options.get("run_config"), agent, self.agent_id)
-        steps = StepHooks(self.log, log_level(), REPORT_STATUS, self._stop_if_ended)
+        steps = StepHooks(self.log, conf.RUNNER_LOG, REPORT_STATUS, self._stop_if_ended)
         hooks = options.get("hooks")
         options["hooks"] = JoinedHooks(steps) if hooks is None else JoinedHooks(steps, hooks)
         result = Runner.run_streamed(agent, input, **options)
@@ -193,7 +194,7 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
 
     async def _recover(self, result: RunResultStreaming, options: RunOptions[TContext]) -> RunResultStreaming:
         """Start the leg in which the agent that ran last wraps up."""
-        if log_level() != "none":
+        if conf.RUNNER_LOG != "none":
             await self.log("All turns are used; wrapping up.")
         options["max_turns"] = self.recovery_turns
         # The same wrapper carries approvals, and sums up the usage.
