@@ -18,11 +18,9 @@ from pydantic import BaseModel
 from ..activity.current import running
 from ..activity.operations import Operation, Progress
 from ..activity.writer import database
-from ..backoff import retry_after
 from ..exceptions import StaleAttempt
 from ..models import StepRun, StepState
 from ..tasks.attempt import Attempt
-from ..tasks.definition import bounded_delay
 from ..values import one_line
 from .operations import BeginStep, FailStep, FinishStep
 from .steps import Step
@@ -137,9 +135,9 @@ class StepExecution:
 
     def _delay(self, error: Exception, retry: int) -> float | None:
         """Return the seconds until the next try, or None if there is none."""
-        if retry > self.step.options.retries or not self.pipeline.task.is_retryable(error) or self.attempt.canceled:
+        if retry > self.step.options.retries or self.attempt.canceled:
             return None
-        return max(bounded_delay(self.step.options.backoff, error, retry), retry_after(error) or 0.0)
+        return self.pipeline.task.retry_policy.delay(error, retry, self.step.options.backoff)
 
     async def _call(self, tries: int) -> Any:
         attempt = step_attempt(self.attempt, self.step, len(self.pipeline.steps), tries)

@@ -181,10 +181,7 @@ class Execution:
             return None
         if self._reason is Stop.SHUTDOWN:
             return self.release()  # whatever its clean-up has raised
-        delay = definition.retry_delay(error, self.activity.retries + 1)
-        if not isinstance(error, Exception):
-            delay = definition.backoff_delay(error, self.activity.retries + 1)
-        return self._failed(error, retry_delay=delay)
+        return self._failed(error, retry_delay=definition.retry_delay(error, self.activity.retries + 1))
 
     def _failed(self, error: BaseException, *, retry_delay: float | None) -> Fail:
         extra = {"agent_id": str(self.activity.agent_id), "task": self.activity.agent_type}
