@@ -16,6 +16,7 @@ from asgiref.sync import sync_to_async
 from pydantic import BaseModel
 
 from ..activity.current import running
+from ..activity.deferral import Deferred
 from ..activity.operations import Operation, Progress
 from ..activity.writer import database
 from ..exceptions import StaleAttempt
@@ -27,6 +28,8 @@ from .steps import Step
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
+
+MAX_WAIT_IN_SLOT = 5.0  # seconds; a step whose next try is later than that gives its slot to others
 
 FIRST_DIGEST = "context"  # of the first step's input, which never changes in an activity's life
 
@@ -68,7 +71,10 @@ class StepExecution:
     """What an earlier attempt, or this one before a crash or a wait, has left of it."""
 
     async def run(self) -> StepRun:
-        """Run the step, and return its checkpoint once it is committed. Raises the last try's error."""
+        """Run the step, and return its checkpoint once it is committed.
+
+        Raises the last try's error, and `Deferred` if the next try is not due soon.
+        """
         tries, retries, goes_on = self._so_far()
         while True:
             await self._write(self._begin(tries, retries, goes_on))
@@ -84,6 +90,8 @@ class StepExecution:
                     raise
             else:
                 return await self._finish(result)
+            if delay > MAX_WAIT_IN_SLOT:
+                raise Deferred(delay)
             await asyncio.sleep(delay)
             tries, retries, goes_on = tries + 1, retries + 1, False
 
@@ -97,7 +105,7 @@ class StepExecution:
         match before.state:
             case StepState.RUNNING:
                 return before.tries, before.retries, True
-            case StepState.ERROR:  # a crash while it waited for its next try
+            case StepState.ERROR:  # a crash or a deferral while it waited for its next try
                 return before.tries + 1, before.retries + 1, False
         return before.tries + 1, 0, False
 

@@ -1,7 +1,7 @@
 """One attempt: context in, handler, outcome out.
 
-The outcome is a value, the operation to write: `Complete`, `Fail`, `Park` or `Release`, or None where this attempt
-has nothing to say any more, because the activity was canceled or belongs to somebody else.
+The outcome is a value, the operation to write: `Complete`, `Fail`, `Park`, `Defer` or `Release`, or None where
+this attempt has nothing to say any more, because the activity was canceled or belongs to somebody else.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from ..activity.current import running
+from ..activity.deferral import Defer, Deferred
 from ..activity.operations import Complete, Fail, OwnedOperation, Release
 from ..activity.parking import Park, Parked
 from ..conf import conf
@@ -103,6 +104,8 @@ class Execution:
             return None
         except Parked as parked:
             return self._parked(parked)
+        except Deferred as deferred:
+            return self._deferred(deferred)
         except BaseException as error:  # noqa: BLE001  # the handler's, for its row
             parked_tasks = _parked_in(error)
             return self._parked(parked_tasks) if parked_tasks else self._raised(definition, error)
@@ -172,6 +175,11 @@ class Execution:
             return None
         return Park(agent_id=self.activity.agent_id, fence=self.claim.fence, awaited=parked.awaited)
 
+    def _deferred(self, deferred: Deferred) -> OwnedOperation | None:
+        if self._reason in (Stop.CANCELED, Stop.LOST):
+            return None
+        return Defer(agent_id=self.activity.agent_id, fence=self.claim.fence, delay=deferred.delay)
+
     def release(self) -> Release:
         """Return the operation that gives the activity back to the queue, uncharged."""
         return Release(agent_id=self.activity.agent_id, fence=self.claim.fence)
@@ -188,11 +196,11 @@ class Execution:
         is_final = retry_delay is None or self.activity.retries >= self.activity.max_retries
         logger.log(
             logging.ERROR if is_final else logging.WARNING,
-            "Attempt %d of %s %s failed%s: %s",
+            "Attempt %d of %s %s failed, %s: %s",
             self.activity.attempt,
             self.activity.agent_type,
             self.activity.agent_id,
-            ", with no retry left" if is_final else "",
+            "with no retry left" if is_final else f"next attempt in {retry_delay:.1f} s",
             one_line(error),
             exc_info=error if is_final else None,
             extra=extra,
