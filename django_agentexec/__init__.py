@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         StaleAttempt,
         TaskCanceled,
         TaskFailed,
+        UnhandledInterruption,
         UnknownTask,
     )
     from .models import Priority, Status
@@ -46,6 +47,7 @@ _HOMES = {
         "StaleAttempt",
         "TaskCanceled",
         "TaskFailed",
+        "UnhandledInterruption",
         "UnknownTask",
     ],
     "models": ["Priority", "Status"],
@@ -87,6 +89,7 @@ __all__ = [
     "TaskDefinition",
     "TaskFailed",
     "Tracker",
+    "UnhandledInterruption",
     "UnknownTask",
     "achain",
     "achord",

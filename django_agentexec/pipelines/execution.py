@@ -151,7 +151,9 @@ class StepExecution:
         attempt = step_attempt(self.attempt, self.step, len(self.pipeline.steps), tries)
         method = getattr(self.pipeline.for_step(self.context, attempt), self.step.name)
         with running(attempt):
-            return await call_step(self.step, method, self.arguments, attempt)
+            value = await call_step(self.step, method, self.arguments, attempt)
+        attempt.check_completion()
+        return value
 
 
 def step_attempt(whole: Attempt, step: Step, count: int, tries: int) -> Attempt:

@@ -82,7 +82,9 @@ class InlineAttempt(Attempt):
         try:
             with running(attempt):
                 call = definition.handler if definition.signature.is_async else sync_to_async(definition.handler)
-                self._results[attempt.agent_id] = await call(*arguments)
+                value = await call(*arguments)
+            attempt.check_completion()
+            self._results[attempt.agent_id] = value
         except Exception as error:  # noqa: BLE001  # for whoever gathers it
             failed = TaskFailed(attempt.agent_id, one_line(error), 1)
             failed.__cause__ = error
@@ -122,6 +124,7 @@ async def run_all(pipeline: type[Pipeline], context: BaseModel, attempt: InlineA
         method = getattr(pipeline.for_step(context, attempt), step.name)
         with running(attempt):
             value = await call_step(step, method, arguments, attempt)
+        attempt.check_completion()
         value = step.loaded(step.stored(value), step.result_type)
         arguments = step.unpacked(value)
     return value

@@ -63,6 +63,7 @@ class Attempt:
     _canceled: threading.Event = field(default_factory=threading.Event, repr=False)
     _lost: Future[None] = field(default_factory=_uncancelable, repr=False)
     _spawned: Counter[str] = field(default_factory=Counter, repr=False)
+    _completion_checks: list[Callable[[], None]] = field(default_factory=list, repr=False)
 
     @property
     def idempotency_key(self) -> str:
@@ -89,6 +90,18 @@ class Attempt:
     def lose(self) -> None:
         """End `lost`; called by the worker, once."""
         self._lost.set_result(None)
+
+    def add_completion_check(self, check: Callable[[], None]) -> None:
+        """Call `check` when the handler (in a pipeline: the step) has returned.
+
+        What it raises is the outcome instead of the result. For runners, whose runs may leave something undecided.
+        """
+        self._completion_checks.append(check)
+
+    def check_completion(self) -> None:
+        """Call the completion checks; called by the worker when the handler has returned."""
+        for check in self._completion_checks:
+            check()
 
     def progress(self, message: str, percentage: float | None = None) -> None:
         """Log `message`, with a percentage of 0 to 100; returns when it is committed.

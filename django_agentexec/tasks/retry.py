@@ -17,13 +17,13 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from ..backoff import Backoff, Delay, headers_of, retry_after
-from ..exceptions import PipelineChanged, ResultError, SpawnMismatch, StaleAttempt
+from ..exceptions import PipelineChanged, ResultError, SpawnMismatch, StaleAttempt, UnhandledInterruption
 
 logger = logging.getLogger(__name__)
 
 LONGEST_DELAY = 30 * 86_400.0  # seconds; a backoff that returns more is taken for a mistake
 
-ALWAYS_FINAL = (ResultError, StaleAttempt, SpawnMismatch, PipelineChanged)
+ALWAYS_FINAL = (ResultError, StaleAttempt, SpawnMismatch, PipelineChanged, UnhandledInterruption)
 """The package's own errors that no option makes retryable."""
 
 PROGRAMMING_ERRORS = (ImproperlyConfigured, TypeError, NameError, AttributeError, ImportError, NotImplementedError)

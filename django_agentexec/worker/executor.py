@@ -149,6 +149,7 @@ class Execution:
         if self._reason is not None:
             # Told to stop, it returned: nobody can say whether that is its result or its farewell.
             return self._stopped(definition, asyncio.CancelledError())
+        self.attempt.check_completion()
         text = definition.store_result(value)
         if len(text) > conf.MAX_RESULT_BYTES:
             raise ResultError(

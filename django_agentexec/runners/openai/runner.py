@@ -26,12 +26,15 @@ from agents import (
 )
 from agents.run_config import RunOptions
 
+from django_agentexec.activity.current import current_attempt
 from django_agentexec.conf import conf
 from django_agentexec.exceptions import InvalidOption, InvalidTransition
 from django_agentexec.runners.base import BaseAgentRunner
 
 from .defaults import with_defaults
+from .guardrails import Tripwire, name_guardrail
 from .hooks import JoinedHooks, StepHooks
+from .interruptions import expect_decision
 from .text import TextStream
 from .tracing import configure_tracing
 
@@ -122,6 +125,9 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         if self._text is not None:
             await self.flush_stream()
         await self._save_usage(result, earlier)
+        attempt = current_attempt(self.agent_id)
+        if attempt is not None:
+            expect_decision(result, attempt)
         return result
 
     async def log(self, message: str, percentage: int | None = None) -> None:
@@ -161,10 +167,12 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
                     raise
                 result = await self._recover(result, options)
                 await self._forward(result, forwarder)
-        except Exception:
+        except Exception as error:
             if self._ended is not None:
                 # The SDK wraps what a tool or hook raises into an error of its own.
                 raise self._ended from None
+            if isinstance(error, Tripwire):
+                name_guardrail(error)
             raise
         return result
 
