@@ -21,7 +21,6 @@ from agents import (
     StreamEvent,
     TContext,
     TResponseInputItem,
-    Usage,
     function_tool,
 )
 from agents.run_config import RunOptions
@@ -37,6 +36,7 @@ from .hooks import JoinedHooks, StepHooks
 from .interruptions import expect_decision
 from .text import TextStream
 from .tracing import configure_tracing
+from .usage import UsageRecorder
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
     """Runs agents of the OpenAI Agents SDK (0.24 or later) for the activity `agent_id`.
 
     A run's steps go into the activity's log (as far as the setting `RUNNER_LOG` says), its token counts
-    onto the activity, however it ends. With `max_turns_recovery`, a run that has used up its turns
+    onto the activity, after each model call. With `max_turns_recovery`, a run that has used up its turns
     is told `wrap_up_prompt` and goes on for at most `recovery_turns` more, at least 1. `tools.report_status`
     lets the agent report its own progress; `prompts.report_status` tells it to. With `stream`, the text that
     the model writes is shown to whoever follows the activity live, as it comes.
@@ -76,6 +76,7 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         self.recovery_turns = recovery_turns
         self._text = TextStream(self.stream) if stream else None
         self._ended: InvalidTransition | None = None
+        self._refused: InvalidTransition | None = None
         super().__init__(agent_id, report_status_prompt=report_status_prompt, wrap_up_prompt=wrap_up_prompt)
 
     async def run(
@@ -115,16 +116,15 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         hooks = options.get("hooks")
         options["hooks"] = JoinedHooks(steps) if hooks is None else JoinedHooks(steps, hooks)
         result = Runner.run_streamed(agent, input, **options)
-        # A resumed state, or a context wrapper that was used before, comes with tokens of earlier runs.
-        earlier = _counts(result.context_wrapper.usage)
+        usage = UsageRecorder(result.context_wrapper, self._add_usage)
         try:
             result = await self._completed(result, forwarder, options)
         except BaseException:
-            await self._save_usage_of_failed(result, earlier)
+            await self._save_usage_of_failed(usage)
             raise
         if self._text is not None:
             await self.flush_stream()
-        await self._save_usage(result, earlier)
+        await usage.finish()
         attempt = current_attempt(self.agent_id)
         if attempt is not None:
             expect_decision(result, attempt)
@@ -197,6 +197,7 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
     def _stop_if_ended(self) -> None:
         # An agent that is used as a tool tells its model of errors of its tools, and goes on. So this is
         # asked before each request to the model, which would only cost money now.
+        self._ended = self._ended or self._refused
         if self._ended is not None:
             raise self._ended
 
@@ -213,16 +214,17 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         wrap_up: TResponseInputItem = {"role": "user", "content": self.prompts.wrap_up}
         return Runner.run_streamed(result.last_agent, [*conversation, wrap_up], **options)
 
-    async def _save_usage(self, result: RunResultStreaming, earlier: dict[str, int]) -> None:
-        usage = _counts(result.context_wrapper.usage)
-        added = {name: count - earlier[name] for name, count in usage.items()}
-        if any(added.values()):
-            await self.add_usage(added)
+    async def _add_usage(self, usage: dict[str, int]) -> None:
+        try:
+            await self.add_usage(usage)
+        except InvalidTransition as error:
+            self._refused = error  # the next request to a model is not made
+            raise
 
-    async def _save_usage_of_failed(self, result: RunResultStreaming, earlier: dict[str, int]) -> None:
+    async def _save_usage_of_failed(self, usage: UsageRecorder) -> None:
         """Save what was used up to a failure or cancellation, which the caller goes on to raise."""
         try:
-            await self._save_usage(result, earlier)
+            await usage.finish()
         except Exception:
             logger.warning(
                 "The token usage of a failed run could not be saved.",
@@ -268,14 +270,3 @@ def _unsaved_conversation(result: RunResultStreaming, options: RunOptions[Any]) 
         return answers
     # "normalized" is what the next turn would have been sent, also after a handoff that filters.
     return result.to_input_list(mode="normalized")
-
-
-def _counts(usage: Usage) -> dict[str, int]:
-    return {
-        "requests": usage.requests,
-        "input_tokens": usage.input_tokens,
-        "cached_tokens": usage.input_tokens_details.cached_tokens or 0,
-        "output_tokens": usage.output_tokens,
-        "reasoning_tokens": usage.output_tokens_details.reasoning_tokens or 0,
-        "total_tokens": usage.total_tokens,
-    }
