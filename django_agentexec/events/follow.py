@@ -110,7 +110,8 @@ class Follower:
 async def follow_activity(
     agent_id: UUID, *, after: int | None = None, stream_after: str | None = None, allowed: Allowed | None = None
 ) -> AsyncIterator[Json]:
-    """Yield the messages of one activity, without end: `snapshot`, then `activity`, `delta` and `ping`.
+    """Yield the messages of one activity, without end: `snapshot`, then `activity`, `delta`, `gap`, `text`,
+    `retract` and `ping`.
 
     `after`: the id of the last log line that the client has. `stream_after`: the `stream_id` of the last text.
     `allowed`: asked every 30 seconds; when it says no, the iteration ends. It also ends, after an `error` message,

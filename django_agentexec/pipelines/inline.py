@@ -39,8 +39,11 @@ class InlineAttempt(Attempt):
         # Not through `write`, which inside a transaction on SQLite is passed by.
         self._progress(message, percentage)
 
-    def stream(self, text: str) -> None:
+    def stream(self, text: str, *, label: str = "") -> None:
         """Show nothing."""
+
+    def retract_stream(self) -> None:
+        """Take back nothing."""
 
     def spawn_many(
         self,

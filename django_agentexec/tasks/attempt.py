@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from ..activity.current import write_and_wait
 from ..activity.operations import Operation, Progress
-from ..activity.streams import stream_text
+from ..activity.streams import retract_text, stream_text
 from ..models import Activity
 from ..values import checked_percentage
 
@@ -114,13 +114,19 @@ class Attempt:
         """Do what `progress` does, in an async handler."""
         await asyncio.wrap_future(self.write(self._progress(message, percentage)))
 
-    def stream(self, text: str) -> None:
-        """Show `text` to whoever follows the activity live, after what was shown before. Never waits.
+    def stream(self, text: str, *, label: str = "") -> None:
+        """Show `text` to those who follow the activity live, after what was shown before. Never waits.
 
         For a model's answer as it comes, in pieces of any size. Kept for `STREAM_TTL` seconds, not in the row.
+        `label` names the writer where several write at once.
         """
         if not self.canceled:
-            stream_text(self.agent_id, text, self.number)
+            stream_text(self.agent_id, text, self.number, self.fence, label)
+
+    def retract_stream(self) -> None:
+        """Take back all text that this attempt has shown: followers remove it, later ones do not get it."""
+        if not self.canceled:
+            retract_text(self.agent_id, self.number, self.fence)
 
     def _progress(self, message: str, percentage: float | None) -> Progress:
         return Progress(
