@@ -22,6 +22,7 @@ from ..activity.current import running
 from ..activity.deferral import Defer, Deferred
 from ..activity.operations import Complete, Fail, OwnedOperation, Release
 from ..activity.parking import Park, Parked
+from ..activity.streams import aflush_stream, is_streaming
 from ..conf import conf
 from ..exceptions import ResultError, StaleAttempt
 from ..models import Activity
@@ -113,7 +114,11 @@ class Execution:
     async def _call(self, definition: TaskDefinition[..., Any], context: BaseModel) -> Any:
         arguments = (self.activity.agent_id, context, *([self.attempt] if definition.signature.wants_attempt else []))
         call = self._call_async if definition.signature.is_async else self._call_sync
-        return await call(definition, arguments)
+        try:
+            return await call(definition, arguments)
+        finally:
+            if is_streaming(self.activity.agent_id):  # the end must not be known before the last text can be read
+                await aflush_stream()
 
     async def _call_async(self, definition: TaskDefinition[..., Any], arguments: tuple[Any, ...]) -> Any:
         async with self._calls.around_async():

@@ -9,15 +9,22 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from agents import Agent, GuardrailFunctionOutput, OutputGuardrail
+from agents.testing import ScriptedModel, assistant_message
 from django.test import override_settings
+from pydantic import BaseModel
 
-from django_agentexec import activity
+from django_agentexec import Attempt, OpenAIRunner, activity, task
 from django_agentexec.activity import streams
+from django_agentexec.activity.operations import Complete, Operation
+from django_agentexec.activity.writer import apply_one
 from django_agentexec.events import follow_activity
 from django_agentexec.exceptions import QueueUnavailable
-from django_agentexec.queues import get_queue
+from django_agentexec.models import Activity, Status
+from django_agentexec.queues import Chunk, get_queue
 from django_agentexec.queues.live import START
-from django_agentexec.testing import memory_queue
+from django_agentexec.tasks import registry
+from django_agentexec.testing import drain, memory_queue
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -235,3 +242,72 @@ async def test_a_retraction_is_tried_until_the_store_takes_it(monkeypatch: pytes
             pass
 
     assert [chunk.text for chunk in store.read({agent_id: START}, 100)] == [""]
+
+
+class Empty(BaseModel):
+    pass
+
+
+def reject(*arguments: Any) -> GuardrailFunctionOutput:
+    return GuardrailFunctionOutput(output_info=None, tripwire_triggered=True)
+
+
+@pytest.fixture
+def tasks() -> Iterator[None]:
+    yield
+    registry.unregister("writes")
+
+
+def runs(handler: Any) -> Activity:
+    task("writes")(handler).enqueue(Empty())
+    drain()
+    return Activity.objects.get()
+
+
+def read(row: Activity) -> list[Chunk]:
+    return get_queue().live.read({row.agent_id: START}, 1_000)
+
+
+def test_text_that_an_output_guardrail_rejects_is_not_replayed(tasks: None) -> None:
+    async def handler(agent_id: UUID, context: Empty) -> str:
+        model = ScriptedModel([[assistant_message("You should sue.")]])
+        agent = Agent("Clerk", model=model, output_guardrails=[OutputGuardrail(reject)])
+        result = await OpenAIRunner(agent_id, stream=True).run(agent, "Hi")
+        return str(result.final_output)
+
+    row = runs(handler)
+
+    assert (row.status, row.attempt) == (Status.ERROR, 1)
+    assert [(chunk.text, chunk.retracts) for chunk in read(row)] == [("", True)]
+
+
+def test_all_text_of_a_handler_can_be_read_when_it_has_ended(tasks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    readable: list[str] = []
+
+    def record(operation: Operation) -> Activity:
+        if isinstance(operation, Complete):
+            readable.extend(chunk.text for chunk in get_queue().live.read({operation.agent_id: START}, 1_000))
+        return apply_one(operation)
+
+    monkeypatch.setattr("django_agentexec.testing.apply_one", record)
+
+    async def handler(agent_id: UUID, context: Empty, attempt: Attempt) -> None:
+        attempt.stream("The last word.")
+
+    row = runs(handler)
+
+    assert readable == ["The last word."]
+    (chunk,) = read(row)
+    assert (chunk.fence, chunk.offset) == (row.fence, 0)
+
+
+def test_writers_that_alternate_are_kept_apart_by_their_labels(tasks: None) -> None:
+    async def handler(agent_id: UUID, context: Empty, attempt: Attempt) -> None:
+        for number in range(20):
+            attempt.stream(f"a{number} ", label="A")
+            attempt.stream(f"b{number} ", label="B")
+
+    chunks = read(runs(handler))
+
+    texts = {label: "".join(chunk.text for chunk in chunks if chunk.label == label) for label in ("A", "B")}
+    assert texts == {"A": "".join(f"a{n} " for n in range(20)), "B": "".join(f"b{n} " for n in range(20))}

@@ -12,8 +12,10 @@ from uuid import UUID
 from agents import (
     Agent,
     FunctionTool,
+    InputGuardrailTripwireTriggered,
     MaxTurnsExceeded,
     ModelBehaviorError,
+    OutputGuardrailTripwireTriggered,
     RunContextWrapper,
     Runner,
     RunResultStreaming,
@@ -55,7 +57,8 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
     onto the activity, after each model call. With `max_turns_recovery`, a run that has used up its turns
     is told `wrap_up_prompt` and goes on for at most `recovery_turns` more, at least 1. `tools.report_status`
     lets the agent report its own progress; `prompts.report_status` tells it to. With `stream`, the text that
-    the model writes is shown to whoever follows the activity live, as it comes.
+    the model writes is shown to those who follow the activity live, as it comes, with a `label`: by default the
+    agent's name. It is taken back if an input or output guardrail trips after that.
 
     Raises `InvalidOption` for `recovery_turns` below 1.
     """
@@ -69,12 +72,13 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         recovery_turns: int = 5,
         report_status_prompt: str | None = None,
         stream: bool = False,
+        label: str | None = None,
     ) -> None:
         if recovery_turns < 1:
             raise InvalidOption(f"OpenAIRunner(recovery_turns={recovery_turns!r}) must be at least 1.")
         self.max_turns_recovery = max_turns_recovery
         self.recovery_turns = recovery_turns
-        self._text = TextStream(self.stream) if stream else None
+        self._text = TextStream(agent_id, self.stream, label) if stream else None
         self._ended: InvalidTransition | None = None
         self._refused: InvalidTransition | None = None
         super().__init__(agent_id, report_status_prompt=report_status_prompt, wrap_up_prompt=wrap_up_prompt)
@@ -173,8 +177,17 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
                 raise self._ended from None
             if isinstance(error, Tripwire):
                 name_guardrail(error)
+            if isinstance(error, (InputGuardrailTripwireTriggered, OutputGuardrailTripwireTriggered)):
+                await self._take_back_text()
             raise
         return result
+
+    async def _take_back_text(self) -> None:
+        """Take back what was shown before a guardrail had judged it."""
+        if self._text is not None and self._text.has_shown:
+            self._text.has_shown = False
+            self.retract_stream()
+            await self.flush_stream()
 
     async def _forward(self, result: RunResultStreaming, forwarder: Forwarder | None) -> None:
         """Wait for the end of `result`, and raise what it raises."""
