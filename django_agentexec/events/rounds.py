@@ -138,8 +138,9 @@ async def _resume(subscriptions: Sequence[ActivitySubscription]) -> None:
     for position, them in by_position.items():
         found = await in_thread(get_queue().live.at, {each.agent_id: position for each in them})
         for each in them:
-            each.text.resume(found.get(each.agent_id))
-            each.announce_text()
+            if each.text.must_resume:  # else another reading was faster
+                each.text.resume(found.get(each.agent_id))
+                each.announce_text()
 
 
 async def look_at_feeds(subscriptions: Iterable[FeedSubscription]) -> None:

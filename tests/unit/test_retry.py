@@ -132,7 +132,7 @@ TRANSIENT: list[BaseException] = [
     ValueError("a user's own"),
     KeyError("a user's own"),
     RuntimeError("a user's own"),
-    TaskFailed(uuid4(), "a child's", 1),
+    TaskFailed(UUID(int=7), "a child's", 1),
     ExceptionGroup("two", [ConnectionError(), TimeoutError()]),
 ]
 

@@ -78,11 +78,11 @@ function stream(message) {
 
 /** Return the text that is to be shown after `message`. */
 function streamed(shown, message) {
-  const before = message.type === "retract" || (fence !== null && message.fence !== fence) ? "" : shown;
-  fence = message.fence;
   if (message.type === "retract") return "";
-  if (message.type === "gap") return `${before} [\u2026] `;
-  if (message.type === "text") return (message.offset ? before : "") + message.text;
+  if (message.type === "gap") return `${shown} [\u2026] `;
+  if (message.type === "text") return (message.offset ? shown : "") + message.text;
+  const before = fence !== null && message.fence !== fence ? "" : shown;
+  fence = message.fence;
   const heading = message.label && label && message.label !== label ? `\n\n${message.label}:\n` : "";
   label = message.label ?? "";
   return before + heading + message.text;
