@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         StaleAttempt,
         TaskCanceled,
         TaskFailed,
+        UnhandledInterruption,
         UnknownTask,
     )
     from .models import Priority, Status
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     __all__ = [
         "ActivityHandle",
+        "ActivityLocked",
         "ActivityNotFound",
         "AgentExecError",
         "Attempt",
@@ -54,10 +56,14 @@ if TYPE_CHECKING:
         "TaskDefinition",
         "TaskFailed",
         "Tracker",
+        "UnhandledInterruption",
         "UnknownTask",
         "achain",
         "achord",
+        "activities_changed",
         "activity",
+        "activity_changed",
+        "activity_ended",
         "aenqueue",
         "aenqueue_many",
         "agather",
@@ -91,6 +97,7 @@ _HOMES = {
         "StaleAttempt",
         "TaskCanceled",
         "TaskFailed",
+        "UnhandledInterruption",
         "UnknownTask",
     ],
     "models": ["Priority", "Status"],

@@ -38,12 +38,10 @@ class Backoff:
 def retry_after(error: BaseException, now: datetime | None = None) -> float | None:
     """Return the seconds a provider asks to wait, or None.
 
-    Read from the headers `retry-after-ms` and `Retry-After` (RFC 9110, section 10.2.3) of
-    `error.response`, which the exceptions of openai, httpx and requests have.
+    Read from the headers `retry-after-ms` and `Retry-After` (RFC 9110, section 10.2.3): seconds or a date.
     """
-    headers: Any = getattr(getattr(error, "response", None), "headers", None) or {}
+    headers = headers_of(error)
     try:
-        headers = {str(name).lower(): value for name, value in headers.items()}
         if (milliseconds := headers.get("retry-after-ms")) is not None:
             seconds = _number(str(milliseconds)) / 1000
         elif (value := headers.get("retry-after")) is not None:
@@ -53,6 +51,29 @@ def retry_after(error: BaseException, now: datetime | None = None) -> float | No
     except (ValueError, TypeError, AttributeError, OverflowError):
         return None  # a header that cannot be read asks for nothing
     return min(max(0.0, seconds), LONGEST_RETRY_AFTER)
+
+
+def headers_of(error: BaseException) -> dict[str, Any]:
+    """Return the headers of the response that an exception carries, by their names in lower case.
+
+    Read from `error.response`, which the exceptions of openai, anthropic, httpx and requests have, or from the
+    exception itself (urllib, aiohttp).
+    """
+    for source in (_response_of(error), error):
+        headers = getattr(source, "headers", None)
+        try:
+            if headers:
+                return {str(name).lower(): value for name, value in headers.items()}
+        except (AttributeError, TypeError, ValueError):
+            continue  # something else by that name
+    return {}
+
+
+def _response_of(error: BaseException) -> object:
+    try:
+        return getattr(error, "response", None)
+    except Exception:  # noqa: BLE001  # a property may raise anything
+        return None
 
 
 def _seconds(value: str, now: datetime) -> float:

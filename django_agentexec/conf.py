@@ -177,7 +177,7 @@ class Settings:
         50, "Websockets and event streams (ASGI: waiting requests, too) of one user in one web process.", minimum=1
     )
     LIVE_INTERVAL = Setting(0.1, "Seconds between two live messages about the same activity, at least.", minimum=0.01)
-    STREAM_MAX_ENTRIES = Setting(2_000, "Pieces of streamed text kept per activity; 20 a second at most.", minimum=1)
+    STREAM_MAX_ENTRIES = Setting(10_000, "Pieces of streamed text kept per activity; 20 a second at most.", minimum=1)
     STREAM_TTL = Setting(3600.0, "Seconds that streamed text is kept after its last piece.", minimum=1)
 
     ACTIVITY_MESSAGE_CREATE = Setting("Waiting to start.", "Log message of a new activity.")

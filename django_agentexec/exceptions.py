@@ -131,6 +131,10 @@ class ResultError(AgentExecError):
     """A handler returned what its task does not declare, or what cannot be stored."""
 
 
+class UnhandledInterruption(AgentExecError):
+    """A handler returned although a run of its agent waits for approvals that it has not looked at."""
+
+
 class ScheduleError(AgentExecError, ValueError):
     """A schedule cannot work: no due times, an unknown time zone, an impossible option."""
 

@@ -24,6 +24,8 @@ class ActivityRecorder:
     def __init__(self) -> None:
         self.updates: list[tuple[str, int | None]] = []
         self.streamed: list[str] = []
+        self.labels: list[str] = []
+        self.retractions = 0
         self.usage: Counter[str] = Counter()
         self.usage_writes = 0
         self.ids: set[UUID] = set()
@@ -43,9 +45,15 @@ class ActivityRecorder:
             raise InvalidPercentage(f"{percentage} is no percentage.")
         self.updates.append((message, percentage))
 
-    def stream(self, agent_id: UUID, text: str) -> None:
+    def stream(self, agent_id: UUID, text: str, *, label: str = "") -> None:
         self.ids.add(agent_id)
         self.streamed.append(text)
+        self.labels.append(label)
+
+    def retract_stream(self, agent_id: UUID) -> None:
+        self.ids.add(agent_id)
+        self.streamed.clear()
+        self.retractions += 1
 
     async def aflush_stream(self) -> None:
         self.streamed.append("")

@@ -133,7 +133,6 @@ def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
             self.send_header("Connection", "close")
             for name, value in self._extra_headers.items():
                 self.send_header(name, value)
-            self.send_header("x-should-retry", "false")  # the client's own retries would ask twice
             self.end_headers()
             self.wfile.write(data)
             self.close_connection = True

@@ -30,7 +30,7 @@ from .commands import (
 )
 from .pruning import prune
 from .queries import acount_active, adetail, alist, count_active, detail, list
-from .streams import aflush_stream, flush_stream, stream
+from .streams import aflush_stream, flush_stream, retract_stream, stream
 
 __all__ = [
     "BulkOutcome",
@@ -61,6 +61,7 @@ __all__ = [
     "flush_stream",
     "list",
     "prune",
+    "retract_stream",
     "retry",
     "stream",
     "update",

@@ -5,7 +5,7 @@ Set by the worker around a handler; a context variable, so it follows tasks and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -46,6 +46,9 @@ class OwningAttempt(Protocol):
 
     def write(self, operation: Operation) -> Future[Activity]:
         """Hand in a write; the future ends when it is committed, or raises why it was refused."""
+
+    def add_completion_check(self, check: Callable[[], None]) -> None:
+        """Call `check` when the handler has returned; what it raises is the outcome instead of the result."""
 
     def adapt(self, operation: Operation) -> Operation:
         """Return the write as it is handed in, for those that go another way."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -25,6 +25,8 @@ from ..exceptions import InvalidTransition, StaleAttempt
 from ..models import FAILED, Activity, ActivityLog, Status, Ties
 from ..values import storable_text
 from .statements import made
+
+SHORT_DELAY = 10.0  # seconds; what waits for less is due before anybody has read when
 
 # What every operation with a log line changes.
 LOGGED = ("latest_log_message", "latest_log_timestamp", "updated_at")
@@ -201,7 +203,7 @@ class Fail(OwnedOperation):
                 conf.ACTIVITY_MESSAGE_RETRY,
                 attempt=activity.attempt,
                 error=self.error,
-                delay=f"{self.retry_delay:.1f} s",
+                delay=delay_text(self.retry_delay, now),
             )
         return log(activity, text, now, traceback=self.traceback)
 
@@ -352,6 +354,17 @@ def line_of(activity: Activity, traceback: str = "") -> ActivityLog:
             "created_at": activity.latest_log_timestamp,
         },
     )
+
+
+def delay_text(seconds: float, now: datetime) -> str:
+    """Return a delay for people, from some seconds on with the time at which it ends."""
+    text = f"{seconds:.1f} s"
+    if seconds < SHORT_DELAY:
+        return text
+    due = now + timedelta(seconds=seconds)
+    if due.tzinfo is None:  # USE_TZ is off: the project's own time
+        return f"{text}, at {due:%Y-%m-%d %H:%M:%S}"
+    return f"{text}, at {due.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def fill(template: str, **values: object) -> str:

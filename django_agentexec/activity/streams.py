@@ -3,14 +3,18 @@
     activity.stream(agent_id, "The lease ends")
     activity.stream(agent_id, " in March.")
 
-Text is for the eyes of who follows live: it is dropped rather than kept waiting, and the result is the row's.
-One daemon thread per process writes all streams, 20 times a second at most.
+Text is for the eyes of those who follow live, and the result is the row's: text that cannot be kept is dropped, and its
+followers are notified of the gap. One daemon thread per process writes all streams, 20 times a second at most.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -29,31 +33,79 @@ logger = logging.getLogger(__name__)
 complaints = Complaints(logger)
 
 INTERVAL = 0.05  # seconds between two writes
-MOST_TEXT = 100_000  # characters of one activity that wait to be written; further ones are dropped
+RETRY_INTERVAL = 1.0  # seconds between two tries of a retraction that the store does not take
+MAX_PIECE = 8_000  # characters of one entry of the store; longer text is split
+MAX_WRITE = 1_000_000  # characters of one write to the store, so that it answers in time
+MAX_WAITING = 10_000_000  # characters of one activity that wait to be written; what exceeds them is a gap
+MAX_STREAMS = 10_000  # streams whose length is remembered
 LAST_WORDS = 2.0  # seconds that the end of a worker waits for the last text
 
+Stream = tuple[UUID, int]
+"""An activity's text of one fence."""
 
-def stream(agent_id: UUID, text: str) -> None:
-    """Show `text` to whoever follows the activity live, after what was shown before. Never waits, never fails.
+
+def stream(agent_id: UUID, text: str, *, label: str = "") -> None:
+    """Show `text` to those who follow the activity live, after what was shown before. Never waits, never fails.
 
     For a model's answer as it comes, in pieces of any size, in sync and async code alike. It is kept
-    for `STREAM_TTL` seconds, at most `STREAM_MAX_ENTRIES` pieces of about 50 ms each, and not in the row.
+    for `STREAM_TTL` seconds, at most `STREAM_MAX_ENTRIES` pieces of about 50 ms each, and not in the row. `label` names
+    the writer where several write at once.
     """
     agent_id = checked_id(agent_id)
     attempt = current_attempt(agent_id)
     if attempt is None or not attempt.canceled:
-        stream_text(agent_id, text, attempt.number if attempt else 0)
+        number, fence = (attempt.number, attempt.fence) if attempt else (0, 0)
+        stream_text(agent_id, text, number, fence, label)
 
 
-def stream_text(agent_id: UUID, text: str, attempt: int) -> None:
+def retract_stream(agent_id: UUID) -> None:
+    """Take back all text that the activity (inside of a handler: this attempt) has shown. Never waits, never fails.
+
+    Followers are told to remove it, and later ones do not get it.
+    """
+    agent_id = checked_id(agent_id)
+    attempt = current_attempt(agent_id)
+    if attempt is None or not attempt.canceled:
+        retract_text(agent_id, *((attempt.number, attempt.fence) if attempt else (0, 0)))
+
+
+def stream_text(agent_id: UUID, text: str, attempt: int, fence: int = 0, label: str = "") -> None:
     """Do what `stream` does, as this attempt."""
     if text:
-        _writer.add(Chunk(agent_id, storable_text(text), attempt))
+        _writer.add(agent_id, _Text(fence, attempt, label, [storable_text(text)]))
+
+
+def retract_text(agent_id: UUID, attempt: int, fence: int = 0) -> None:
+    """Do what `retract_stream` does, as this attempt."""
+    _writer.retract(agent_id, _Text(fence, attempt, retracts=True))
 
 
 def flush_stream(timeout: float = LAST_WORDS) -> bool:
-    """Wait until all streamed text can be read; False if that takes longer than `timeout` seconds."""
+    """Wait until all text streamed so far can be read; False if that takes longer than `timeout` seconds."""
     return _writer.flush(timeout)
+
+
+def is_streaming(agent_id: UUID) -> bool:
+    """Return whether text of the activity waits to be written."""
+    return _writer.holds(agent_id)
+
+
+@dataclass
+class _Text:
+    """Text of one writer that waits."""
+
+    fence: int
+    attempt: int
+    label: str = ""
+    parts: list[str] = field(default_factory=list)
+    lost: int = 0
+    """Characters after it that were dropped."""
+    retracts: bool = False
+
+    @property
+    def source(self) -> tuple[int, int, str, bool]:
+        """What tells texts apart that are not to be joined."""
+        return self.fence, self.attempt, self.label, self.retracts
 
 
 class _StreamWriter(Rounds):
@@ -61,34 +113,143 @@ class _StreamWriter(Rounds):
 
     def _begin(self) -> None:
         super()._begin()
-        self._waiting: dict[UUID, list[Chunk]] = {}
+        self._name = secrets.token_hex(4)  # of this process, in which all offsets are counted
+        self._waiting: dict[UUID, list[_Text]] = {}
         self._sizes: dict[UUID, int] = {}
+        self._offsets: OrderedDict[Stream, int] = OrderedDict()
+        self._unmarked: dict[Stream, Chunk] = {}
+        self._is_failing = False
+        self._written = threading.Condition(self._lock)
+        self._begun = self._done = 0
 
-    def add(self, chunk: Chunk) -> None:
+    def add(self, agent_id: UUID, text: _Text) -> None:
         with self._lock:
-            size = self._sizes.get(chunk.agent_id, 0) + len(chunk.text)
-            if size > MOST_TEXT:
-                return
-            self._sizes[chunk.agent_id] = size
-            chunks = self._waiting.setdefault(chunk.agent_id, [])
-            if chunks and chunks[-1].attempt == chunk.attempt:
-                chunks[-1] = replace(chunk, text=chunks[-1].text + chunk.text)
-            else:
-                chunks.append(chunk)
+            waiting = self._waiting.setdefault(agent_id, [])
+            size = self._sizes.get(agent_id, 0)
+            taken = text.parts[0][: max(0, MAX_WAITING - size)]
+            lost = len(text.parts[0]) - len(taken)
+            self._sizes[agent_id] = size + len(taken)
+            # Writers that alternate within a moment are collected one by one.
+            known = next((each for each in reversed(waiting) if each.source == text.source), None)
+            if known is None or (known.lost and taken):
+                known = _Text(text.fence, text.attempt, text.label)
+                waiting.append(known)
+            known.parts.append(taken)
+            known.lost += lost
             self._wake()
 
+    def retract(self, agent_id: UUID, text: _Text) -> None:
+        with self._lock:
+            self._waiting[agent_id] = [text]
+            self._sizes[agent_id] = 0
+            self._wake()
+
+    def holds(self, agent_id: UUID) -> bool:
+        with self._lock:
+            return agent_id in self._waiting or self._begun > self._done
+
+    def flush(self, seconds: float) -> bool:
+        """Write what was added so far without a pause; what is added meanwhile is not waited for."""
+        self._hurry.set()
+        try:
+            with self._written:
+                awaited = self._begun + bool(self._waiting)
+                return self._written.wait_for(lambda: self._done >= awaited, seconds)
+        finally:
+            self._hurry.clear()
+
     def _pause(self) -> float:
-        return INTERVAL
+        return RETRY_INTERVAL if self._is_failing else INTERVAL
 
     def _round(self) -> None:
         with self._lock:
             waiting, self._waiting, self._sizes = self._waiting, {}, {}
+            self._begun += 1
         try:
-            get_queue().live.append([chunk for chunks in waiting.values() for chunk in chunks])
-        except (AgentExecError, ImproperlyConfigured) as error:
-            complaints.warn("Streamed text is dropped.", error)
-            return
-        text_streamed.send_robust(None, agent_ids=set(waiting))
+            self._write(waiting)
+        finally:
+            with self._written:
+                self._done = self._begun
+                self._written.notify_all()
+
+    def _write(self, waiting: dict[UUID, list[_Text]]) -> None:
+        texts = [(agent_id, text) for agent_id, them in waiting.items() for text in them]
+        chunks = [chunk for agent_id, text in texts for chunk in self._pieces(agent_id, text)]
+        batches = list(_batches([*self._unmarked.values(), *chunks]))
+        while batches:
+            try:
+                get_queue().live.append(batches[0])
+            except (AgentExecError, ImproperlyConfigured) as error:
+                complaints.warn("Streamed text is dropped.", error)
+                self._is_failing = True
+                self._mark_gaps([chunk for batch in batches for chunk in batch])
+                return
+            text_streamed.send_robust(None, agent_ids={chunk.agent_id for chunk in batches.pop(0)})
+        self._is_failing = False
+        self._unmarked = {}
+
+    def _pieces(self, agent_id: UUID, text: _Text) -> Iterator[Chunk]:
+        """Yield the text as entries of the store, each with its place in the whole."""
+        offset = self._offsets.pop((agent_id, text.fence), 0)
+
+        def piece(content: str = "") -> Chunk:
+            return Chunk(
+                agent_id,
+                content,
+                text.attempt,
+                fence=text.fence,
+                offset=offset,
+                writer=self._name,
+                label=text.label,
+                retracts=text.retracts,
+            )
+
+        whole = "".join(text.parts)
+        if text.retracts:
+            yield piece()
+        for start in range(0, len(whole), MAX_PIECE):
+            yield piece(whole[start : start + MAX_PIECE])
+            offset += len(whole[start : start + MAX_PIECE])
+        if text.lost:
+            offset += text.lost
+            yield piece()
+        self._offsets[agent_id, text.fence] = offset
+        while len(self._offsets) > MAX_STREAMS:
+            self._offsets.popitem(last=False)
+
+    def _mark_gaps(self, lost: list[Chunk]) -> None:
+        """Remember what to tell followers as soon as the store answers: where text is missing, what is retracted."""
+        unmarked: dict[Stream, Chunk] = {}
+        for chunk in lost:
+            stream = (chunk.agent_id, chunk.fence)
+            earlier = unmarked.get(stream)
+            retracts = chunk.retracts or (earlier is not None and earlier.retracts)
+            unmarked[stream] = Chunk(
+                chunk.agent_id,
+                "",
+                chunk.attempt,
+                fence=chunk.fence,
+                offset=chunk.offset + len(chunk.text),
+                writer=chunk.writer,
+                retracts=retracts,
+            )
+        self._unmarked = dict(list(unmarked.items())[-MAX_STREAMS:])
+        if any(chunk.retracts for chunk in self._unmarked.values()):
+            with self._lock:
+                self._wake()  # text that is to go must not stay because nothing follows it
+
+
+def _batches(chunks: list[Chunk]) -> Iterator[list[Chunk]]:
+    batch: list[Chunk] = []
+    size = 0
+    for chunk in chunks:
+        if batch and size + len(chunk.text) > MAX_WRITE:
+            yield batch
+            batch, size = [], 0
+        batch.append(chunk)
+        size += len(chunk.text)
+    if batch:
+        yield batch
 
 
 _writer = _StreamWriter()

@@ -56,7 +56,7 @@ _EVENT = {
     "description": "One event of the stream; `data` is JSON, as a websocket has it.",
     "properties": {
         "id": {"type": "string"},
-        "event": {"type": "string", "enum": ["snapshot", "activity", "delta", "error"]},
+        "event": {"type": "string", "enum": ["snapshot", "activity", "delta", "gap", "text", "retract", "error"]},
         "data": {"type": "string"},
     },
 }
@@ -107,7 +107,7 @@ class ActivityEventsView(AgentView):
         parameters=lambda: [OpenApiParameter("Last-Event-ID", _SCHEMA, OpenApiParameter.HEADER)],
     )
     def get(self, request: Request, agent_id: str) -> HttpResponseBase:
-        """Stream `snapshot`, then `activity` and `delta` events, with log ids as event ids, until it is over.
+        """Stream `snapshot`, then changes and streamed text, with log ids as event ids, until it is over.
 
         Needs an ASGI server. 204 tells a browser's EventSource not to come back.
         """

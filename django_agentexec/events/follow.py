@@ -129,7 +129,8 @@ async def follow_activity(
     allowed: Allowed | None = None,
     holder: Hashable = None,
 ) -> AsyncIterator[Json]:
-    """Yield the messages of one activity, without end: `snapshot`, then `activity`, `delta` and `ping`.
+    """Yield the messages of one activity, without end: `snapshot`, then `activity`, `delta`, `gap`, `text`,
+    `retract` and `ping`.
 
     `after`: the id of the last log line that the client has. `stream_after`: the `stream_id` of the last text.
     `allowed`: called every 30 seconds at most; when it returns False, the iteration ends. It also ends, after an

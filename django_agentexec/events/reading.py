@@ -120,6 +120,12 @@ def read_versions(agent_ids: Collection[UUID]) -> dict[UUID, datetime]:
     return versions
 
 
+def read_stored_texts(agent_ids: Collection[UUID]) -> dict[UUID, str]:
+    """Return the results of these activities that are text: what their streams were for."""
+    results = Activity.objects.filter(pk__in=agent_ids).values_list("agent_id", "result")
+    return {agent_id: result for agent_id, result in results if isinstance(result, str)}
+
+
 def last_log_ids(agent_ids: Collection[UUID]) -> dict[UUID, int]:
     """Return the newest line of each of these activities."""
     newest = ActivityLog.objects.filter(activity_id__in=agent_ids).order_by().values_list("activity_id")

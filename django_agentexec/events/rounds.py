@@ -7,17 +7,19 @@ in the next one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from ..complaints import Complaints
+from ..exceptions import AgentExecError
 from ..models import Activity, ActivityQuerySet
 from ..policy import get_policy
 from ..queues import Chunk, get_queue
 from .isolation import read_isolated
-from .reading import State, last_log_ids, read_changes, read_feed
-from .subscriptions import ActivitySubscription, FeedSubscription, Subscription, stream_key
+from .reading import State, last_log_ids, read_changes, read_feed, read_stored_texts
+from .subscriptions import ActivitySubscription, FeedSubscription, Subscription
+from .text import stream_key
 from .threads import in_thread
 
 logger = logging.getLogger(__name__)
@@ -63,11 +65,10 @@ class Round:
 
     async def hand_out(self, states: Mapping[UUID, State]) -> set[ActivitySubscription]:
         """Offer what was read; return those for whom there is more to read at once."""
-        await self._finish_text(states)
-        unfinished: set[ActivitySubscription] = set()
+        unfinished = await self._finish_text(states)
         for agent_id, taking in self.activities.items():
             for each in taking:
-                if agent_id in self.unread:
+                if agent_id in self.unread or each in unfinished:
                     continue
                 if agent_id not in states:
                     each.vanish()
@@ -80,8 +81,11 @@ class Round:
                 feed.accept(states[agent_id])
         return unfinished
 
-    async def _finish_text(self, states: Mapping[UUID, State]) -> None:
-        """Hand out the text of what has just ended, so that no follower goes before having read it."""
+    async def _finish_text(self, states: Mapping[UUID, State]) -> set[ActivitySubscription]:
+        """Hand out the text of what has just ended, so that no follower leaves before having read it.
+
+        Return those for whom there is more of it: their end has to wait.
+        """
         ended = [
             each
             for agent_id, taking in self.activities.items()
@@ -89,7 +93,28 @@ class Round:
             for each in taking
             if each.is_active
         ]
-        await hand_out_text(ended)
+        return await finish_text(ended) if ended else set()
+
+
+async def finish_text(ended: Sequence[ActivitySubscription]) -> set[ActivitySubscription]:
+    """Hand out the rest of the text; to those with a gap the stored one. Return those for whom there is more."""
+    try:
+        unfinished = await hand_out_text(ended)
+    except AgentExecError as error:
+        # The end of an activity must not depend on the store of its text.
+        complaints.warn("Streamed text cannot be read.", error)
+        unfinished = set()
+        for each in ended:
+            each.text.miss(None)
+    left = {each for each in ended if each in unfinished or not each.has_room()}
+    lacking = [each for each in ended if each.text.has_gap and each not in left]
+    if lacking:
+        stored = await in_thread(read_stored_texts, {each.agent_id for each in lacking})
+        for each in lacking:
+            if each.agent_id in stored:
+                each.text.replace(stored[each.agent_id])
+            each.announce_text()
+    return left
 
 
 def _read_changes(wanted: Mapping[UUID, tuple[int | None, int | None]]) -> dict[UUID, State]:
@@ -106,16 +131,32 @@ async def hand_out_text(subscriptions: Iterable[ActivitySubscription]) -> set[Ac
             taking.setdefault(each.agent_id, []).append(each)
     if not taking:
         return set()
-    after = {agent_id: min((s.stream_position for s in them), key=stream_key) for agent_id, them in taking.items()}
+    await _resume([each for them in taking.values() for each in them if each.text.must_resume])
+    after = {agent_id: min((s.text.position for s in them), key=stream_key) for agent_id, them in taking.items()}
     found: dict[UUID, list[Chunk]] = {}
     # What cannot be read is read again at the next look at what is followed.
     read, _ = await in_thread(read_isolated, _read_text, after)
     for chunk in (chunk for chunks in read for chunk in chunks):
         found.setdefault(chunk.agent_id, []).append(chunk)
+    unfinished: set[ActivitySubscription] = set()
     for agent_id, chunks in found.items():
         for each in taking[agent_id]:
-            each.accept_text(chunks)
-    return {each for agent_id, chunks in found.items() if len(chunks) == MOST_CHUNKS for each in taking[agent_id]}
+            if not each.accept_text(chunks) or len(chunks) == MOST_CHUNKS:
+                unfinished.add(each)
+    return unfinished
+
+
+async def _resume(subscriptions: Sequence[ActivitySubscription]) -> None:
+    """Find out what these clients have, by the last piece that they got."""
+    by_position: dict[str, list[ActivitySubscription]] = {}
+    for each in subscriptions:
+        by_position.setdefault(each.text.position, []).append(each)
+    for position, them in by_position.items():
+        found = await in_thread(get_queue().live.at, {each.agent_id: position for each in them})
+        for each in them:
+            if each.text.must_resume:  # else another reading was faster
+                each.text.resume(found.get(each.agent_id))
+                each.announce_text()
 
 
 def _read_text(after: Mapping[UUID, str]) -> list[Chunk]:

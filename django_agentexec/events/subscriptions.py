@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from ..queues import Chunk
-from ..queues.live import START
 from .mailbox import Mailbox
 from .reading import MOST_LINES, State
+from .text import TextFeed
 from .topics import activity_topic, feed_topic
 from .wire import MAX_LINES_SIZE, Json, Line, as_of, parts
 
 if TYPE_CHECKING:
     from ..policy import User
 
-MOST_TEXT = 200_000  # characters that wait for a slow client; it reads the rest when it has taken these
 OnRoom = Callable[["Subscription"], None]
 MOST_ACTIVITIES = 1_000  # of a feed: those whose state is remembered, and those that wait for a slow client
 
@@ -31,7 +30,7 @@ class ActivitySubscription:
     def __init__(self, mailbox: Mailbox, agent_id: UUID, stream_after: str | None = None) -> None:
         self.agent_id = agent_id
         self.topic = activity_topic(agent_id)
-        self.stream_position = stream_after or START
+        self.text = TextFeed(agent_id, stream_after)
         self.position = 0
         """The newest line that the client has been told, or is about to be."""
         self.is_ready = False
@@ -45,7 +44,6 @@ class ActivitySubscription:
         self._mailbox = mailbox
         self._item: Json = {}
         self._lines: list[Line] = []
-        self._text: list[Chunk] = []
         self._has_news = False
         self._has_more = False
 
@@ -57,11 +55,8 @@ class ActivitySubscription:
 
     def has_room(self) -> bool:
         """Whether it can take news now; else it says so later, by `is_behind`."""
-        has_room = (
-            len(self._lines) < MOST_LINES
-            and sum(line.size for line in self._lines) < MAX_LINES_SIZE
-            and sum(len(chunk.text) for chunk in self._text) < MOST_TEXT
-        )
+        has_lines_room = len(self._lines) < MOST_LINES and sum(line.size for line in self._lines) < MAX_LINES_SIZE
+        has_room = has_lines_room and self.text.has_room
         self.is_behind |= not has_room
         return has_room
 
@@ -77,12 +72,16 @@ class ActivitySubscription:
         self._has_news, self._has_more = True, state.has_more
         self._mailbox.announce(self)
 
-    def accept_text(self, chunks: Sequence[Chunk]) -> None:
-        """Take the pieces of text after the stream position."""
-        new = [chunk for chunk in chunks if stream_key(chunk.stream_id) > stream_key(self.stream_position)]
-        if new:
-            self._text += new
-            self.stream_position = new[-1].stream_id
+    def accept_text(self, chunks: Sequence[Chunk]) -> bool:
+        """Take the pieces of text after its position; False if some are left, for when there is room."""
+        is_complete = self.text.accept(chunks)
+        self.is_behind |= not is_complete
+        self.announce_text()
+        return is_complete
+
+    def announce_text(self) -> None:
+        """Have text sent that waits."""
+        if self.text.is_waiting:
             self._mailbox.announce(self)
 
     def vanish(self) -> None:
@@ -92,22 +91,16 @@ class ActivitySubscription:
 
     def take(self) -> list[Json]:
         """Return the text before the state: who is told of the end has read everything."""
-        messages = [
-            {
-                "type": "delta",
-                "agent_id": str(self.agent_id),
-                "stream_id": chunk.stream_id,
-                "text": chunk.text,
-                "attempt": chunk.attempt,
-            }
-            for chunk in _joined(self._text)
-        ]
+        messages = self.text.take()
+        if self.text.is_waiting:  # a long one; its state comes after the rest
+            self._mailbox.announce(self)
+            return messages
         if self._has_news:
             *first, last = parts(self._lines)
             for part in first:
                 messages.append(activity_message(as_of(self._item, part[-1]), part, part[-1].id, has_more=True))
             messages.append(activity_message(self._item, last, self.position, has_more=self._has_more))
-        self._text, self._lines, self._has_news = [], [], False
+        self._lines, self._has_news = [], False
         if self.is_behind:
             self.is_behind = False
             self.on_room(self)
@@ -211,20 +204,3 @@ def not_found(agent_id: object) -> Json:
     """Return the message that there is no such activity (any more)."""
     text = f"There is no activity {agent_id}."
     return {"type": "error", "code": "not_found", "message": text, "agent_id": str(agent_id)}
-
-
-def stream_key(stream_id: str) -> tuple[int, int]:
-    """Return what orders positions of a stream."""
-    milliseconds, _, number = stream_id.partition("-")
-    return int(milliseconds), int(number)
-
-
-def _joined(chunks: Sequence[Chunk]) -> list[Chunk]:
-    """Join neighbours of one attempt: a client that was slow, or comes late, gets few messages."""
-    joined: list[Chunk] = []
-    for chunk in chunks:
-        if joined and joined[-1].attempt == chunk.attempt:
-            joined[-1] = Chunk(chunk.agent_id, joined[-1].text + chunk.text, chunk.attempt, chunk.stream_id)
-        else:
-            joined.append(chunk)
-    return joined

@@ -18,13 +18,12 @@ from asgiref.sync import sync_to_async
 from pydantic import BaseModel
 
 from ..activity.current import running
+from ..activity.deferral import Deferred
 from ..activity.operations import Operation, Progress
 from ..activity.writer import database
-from ..backoff import retry_after
 from ..exceptions import SpawnMismatch, StaleAttempt
 from ..models import StepRun, StepState
 from ..tasks.attempt import Attempt
-from ..tasks.definition import bounded_delay
 from ..threads import call
 from ..values import one_line
 from .operations import BeginStep, FailStep, FinishStep
@@ -32,6 +31,8 @@ from .steps import Step
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
+
+MAX_WAIT_IN_SLOT = 5.0  # seconds; a step whose next try is later than that gives its slot to others
 
 FIRST_DIGEST = "context"  # of the first step's input, which never changes in an activity's life
 
@@ -73,7 +74,10 @@ class StepExecution:
     """What an earlier attempt, or this one before a crash or a wait, has left of it."""
 
     async def run(self) -> StepRun:
-        """Run the step, and return its checkpoint once it is committed. Raises the last try's error."""
+        """Run the step, and return its checkpoint once it is committed.
+
+        Raises the last try's error, and `Deferred` if the next try is not due soon.
+        """
         tries, retries, goes_on = self._so_far()
         while True:
             await self._write(self._begin(tries, retries, goes_on))
@@ -88,6 +92,8 @@ class StepExecution:
                     raise
             else:
                 return await self._finish(result)
+            if delay > MAX_WAIT_IN_SLOT:
+                raise Deferred(delay)
             await asyncio.sleep(delay)
             tries, retries, goes_on = tries + 1, retries + 1, False
 
@@ -101,7 +107,7 @@ class StepExecution:
         match before.state:
             case StepState.RUNNING:
                 return before.tries, before.retries, True
-            case StepState.ERROR:  # a crash while it waited for its next try
+            case StepState.ERROR:  # a crash or a deferral while it waited for its next try
                 return before.tries + 1, before.retries + 1, False
         return before.tries + 1, 0, False
 
@@ -139,9 +145,9 @@ class StepExecution:
 
     def _delay(self, error: Exception, retry: int) -> float | None:
         """Return the seconds until the next try, or None if there is none."""
-        if retry > self.step.options.retries or not self.pipeline.task.is_retryable(error) or self.attempt.canceled:
+        if retry > self.step.options.retries or self.attempt.canceled:
             return None
-        return max(bounded_delay(self.step.options.backoff, error, retry), retry_after(error) or 0.0)
+        return self.pipeline.task.retry_policy.delay(error, retry, self.step.options.backoff)
 
     async def _call(self, tries: int) -> Any:
         attempt = step_attempt(self.attempt, self.step, len(self.pipeline.steps), tries)
@@ -158,7 +164,8 @@ class StepExecution:
             if parked := attempt.suspension:
                 raise parked  # the step has caught the wait: its result is made of an exception
             await attempt.afinish()
-            return value
+        attempt.check_completion()
+        return value
 
 
 def step_attempt(whole: Attempt, step: Step, count: int, tries: int) -> Attempt:

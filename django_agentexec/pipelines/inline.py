@@ -51,8 +51,11 @@ class InlineAttempt(Attempt):
         # Not through `write`, which inside a transaction on SQLite is passed by.
         self._progress(message, percentage)
 
-    def stream(self, text: str) -> None:
+    def stream(self, text: str, *, label: str = "") -> None:
         """Show nothing."""
+
+    def retract_stream(self) -> None:
+        """Take back nothing."""
 
     def spawn_many(
         self,
@@ -121,7 +124,9 @@ class InlineAttempt(Attempt):
         arguments = (attempt.agent_id, context, *([attempt] if definition.signature.wants_attempt else []))
         try:
             with running(attempt):
-                self._results[attempt.agent_id] = await call_handler(definition, arguments)
+                value = await call_handler(definition, arguments)
+            attempt.check_completion()
+            self._results[attempt.agent_id] = value
         except Exception as error:  # noqa: BLE001  # for whoever gathers it
             failed = TaskFailed(attempt.agent_id, one_line(error), 1)
             failed.__cause__ = error
@@ -162,6 +167,7 @@ async def run_all(pipeline: type[Pipeline], context: BaseModel, attempt: InlineA
         attempt.begin_step()
         with running(attempt):
             value = await call_step(step, method, arguments, attempt)
+        attempt.check_completion()
         value = step.loaded(step.stored(value), step.result_type)
         arguments = step.unpacked(value)
     return value

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..activity.operations import LOGGED, OwnedOperation, fill, log
+from ..activity.operations import LOGGED, OwnedOperation, delay_text, fill, log
 from ..activity.repeat import detach_children
 from ..conf import conf
 from ..models import Activity, ActivityLog, StepRun, StepState
@@ -110,7 +110,7 @@ class FailStep(StepOperation):
         if self.delay is None:
             activity.updated_at = now
             return None  # the activity's own line tells
-        values = {"step": self.title, "error": self.error, "delay": f"{self.delay:.1f} s"}
+        values = {"step": self.title, "error": self.error, "delay": delay_text(self.delay, now)}
         return log(activity, fill(conf.ACTIVITY_MESSAGE_STEP_RETRY, **values), now)
 
     def write_more(self, activity: Activity, now: datetime) -> None:

@@ -34,8 +34,8 @@ class TaskOptions(TypedDict, total=False):
     lock_key: str | None
     max_retries: int | None
     backoff: Delay | None
-    retry_on: Sequence[type[BaseException]]
-    give_up_on: Sequence[type[BaseException]]
+    retry_on: Sequence[type[BaseException]] | type[BaseException] | None
+    give_up_on: Sequence[type[BaseException]] | type[BaseException]
     timeout: float | None
     priority: Priority | int
     api: bool

@@ -31,9 +31,19 @@ class Chunk:
     agent_id: UUID
     text: str
     attempt: int = 0
-    """The attempt that said it; 0 if none did. A new attempt begins the text anew."""
+    """The attempt that wrote it; 0 if none did."""
     stream_id: str = ""
     """Its place, given by the store; later pieces of an activity have later ones."""
+    fence: int = 0
+    """The fence of the claim that wrote it; 0 outside of a worker. Under a new fence the text begins again."""
+    offset: int = -1
+    """Characters that `writer` wrote before it under this fence; -1 if unknown. A jump is a gap."""
+    writer: str = ""
+    """The process that wrote it."""
+    label: str = ""
+    """Names the agent that wrote it where several write at once."""
+    retracts: bool = False
+    """Whether it takes back all text before it."""
 
 
 class LiveStore(ABC):
@@ -41,7 +51,7 @@ class LiveStore(ABC):
 
     @abstractmethod
     def append(self, chunks: Sequence[Chunk]) -> None:
-        """Add pieces to their activities' streams; one round trip.
+        """Add pieces to their activities' streams; one round trip. One that `retracts` removes what is there.
 
         A stream keeps about the last `STREAM_MAX_ENTRIES` pieces, until `STREAM_TTL` seconds after the last.
         """
@@ -49,6 +59,10 @@ class LiveStore(ABC):
     @abstractmethod
     def read(self, after: Mapping[UUID, str], limit: int) -> list[Chunk]:
         """Return up to `limit` pieces of each of these activities, after these positions, in order."""
+
+    @abstractmethod
+    def at(self, positions: Mapping[UUID, str]) -> dict[UUID, Chunk]:
+        """Return the pieces at exactly these positions, as far as they are still kept."""
 
     @abstractmethod
     def watch(self, topics: Sequence[str], seconds: float) -> None:

@@ -36,6 +36,8 @@ class MemoryLiveStore(LiveStore):
                 stream = self._streams[chunk.agent_id]
                 stream.number += 1
                 stream.expires = now + conf.STREAM_TTL
+                if chunk.retracts:
+                    stream.chunks.clear()
                 stream.chunks.append(replace(chunk, stream_id=f"{int(now * 1000)}-{stream.number}"))
                 del stream.chunks[: -conf.STREAM_MAX_ENTRIES]
 
@@ -48,6 +50,17 @@ class MemoryLiveStore(LiveStore):
                 if agent_id in self._streams
                 for chunk in [c for c in self._streams[agent_id].chunks if _key(c.stream_id) > _key(position)][:limit]
             ]
+
+    def at(self, positions: Mapping[UUID, str]) -> dict[UUID, Chunk]:
+        with self._lock:
+            self._forget_expired(self._clock())
+            return {
+                agent_id: chunk
+                for agent_id, position in positions.items()
+                if agent_id in self._streams
+                for chunk in self._streams[agent_id].chunks
+                if chunk.stream_id == position
+            }
 
     def _forget_expired(self, now: float) -> None:
         for agent_id in [agent_id for agent_id, stream in self._streams.items() if stream.expires <= now]:

@@ -25,11 +25,11 @@ class RedisLiveStore(LiveStore):
     def append(self, chunks: Sequence[Chunk]) -> None:
         pipe = self._client().pipeline(transaction=False)
         for chunk in chunks:
-            pipe.xadd(
-                self._stream(chunk.agent_id),
-                {"text": chunk.text, "attempt": chunk.attempt},
-                maxlen=conf.STREAM_MAX_ENTRIES,
-            )
+            stream = self._stream(chunk.agent_id)
+            if chunk.retracts:
+                # Not deleted: the stream has to remember its last id, so that later ones are greater.
+                pipe.xtrim(stream, maxlen=0, approximate=False)
+            pipe.xadd(stream, _entry(chunk), maxlen=conf.STREAM_MAX_ENTRIES)
         for agent_id in {chunk.agent_id for chunk in chunks}:
             pipe.pexpire(self._stream(agent_id), int(conf.STREAM_TTL * 1000))
         with reachable():
@@ -42,10 +42,22 @@ class RedisLiveStore(LiveStore):
         with reachable():
             replies: list[Any] = pipe.execute()
         return [
-            Chunk(agent_id, entry[b"text"].decode(), int(entry[b"attempt"]), stream_id.decode())
+            _chunk(agent_id, stream_id, entry)
             for agent_id, entries in zip(after, replies, strict=True)
             for stream_id, entry in entries
         ]
+
+    def at(self, positions: Mapping[UUID, str]) -> dict[UUID, Chunk]:
+        pipe = self._client().pipeline(transaction=False)
+        for agent_id, position in positions.items():
+            pipe.xrange(self._stream(agent_id), min=position, max=position)
+        with reachable():
+            replies: list[Any] = pipe.execute()
+        return {
+            agent_id: _chunk(agent_id, *entries[0])
+            for agent_id, entries in zip(positions, replies, strict=True)
+            if entries
+        }
 
     def watch(self, topics: Sequence[str], seconds: float) -> None:
         with reachable():
@@ -83,3 +95,34 @@ class RedisLiveStore(LiveStore):
 
     def _stream(self, agent_id: UUID) -> str:
         return f"{self._prefix}:stream:{agent_id}"
+
+
+def _entry(chunk: Chunk) -> dict[Any, Any]:
+    """Return a piece as an entry of a stream. Releases before the fence read `text` and `attempt` only."""
+    entry: dict[Any, Any] = {
+        "text": chunk.text,
+        "attempt": chunk.attempt,
+        "fence": chunk.fence,
+        "offset": chunk.offset,
+        "writer": chunk.writer,
+    }
+    if chunk.label:
+        entry["label"] = chunk.label
+    if chunk.retracts:
+        entry["retracts"] = 1
+    return entry
+
+
+def _chunk(agent_id: UUID, stream_id: bytes, entry: Mapping[bytes, bytes]) -> Chunk:
+    """Return the piece that an entry holds, also one of a release before the fence."""
+    return Chunk(
+        agent_id,
+        entry.get(b"text", b"").decode(),
+        int(entry.get(b"attempt", 0)),
+        stream_id.decode(),
+        fence=int(entry.get(b"fence", 0)),
+        offset=int(entry.get(b"offset", -1)),
+        writer=entry.get(b"writer", b"").decode(),
+        label=entry.get(b"label", b"").decode(),
+        retracts=b"retracts" in entry,
+    )

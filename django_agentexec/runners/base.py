@@ -87,9 +87,19 @@ class BaseAgentRunner(ABC, Generic[ReportTool]):
         """
         await activity.aupdate(self.agent_id, message, percentage)
 
-    def stream(self, text: str) -> None:
-        """Show `text`, a piece of the model's answer, to whoever follows the activity live. Never waits."""
-        activity.stream(self.agent_id, text)
+    def stream(self, text: str, label: str = "") -> None:
+        """Show `text`, a piece of the model's answer, to those who follow the activity live. Never waits.
+
+        `label` names the agent that wrote it, for handlers in which several write at once.
+        """
+        if label:
+            activity.stream(self.agent_id, text, label=label)
+        else:
+            activity.stream(self.agent_id, text)
+
+    def retract_stream(self) -> None:
+        """Take back all text that this attempt has shown, for example because a guardrail rejects it."""
+        activity.retract_stream(self.agent_id)
 
     async def flush_stream(self) -> None:
         """Wait, 2 seconds at most, until all streamed text can be read: before the activity's end is told."""

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from ..activity.current import write_and_wait
 from ..activity.operations import Operation, Progress
 from ..activity.parking import Parked
-from ..activity.streams import stream_text
+from ..activity.streams import retract_text, stream_text
 from ..models import Activity
 from ..values import checked_message, checked_percentage
 from .passes import Pass
@@ -70,6 +70,7 @@ class Attempt:
     _spawned: Counter[str] = field(default_factory=Counter, repr=False)
     _awaited: dict[UUID, None] = field(default_factory=dict, repr=False)
     _fan_out: dict[str, Any] = field(default_factory=dict, repr=False)
+    _completion_checks: list[Callable[[], None]] = field(default_factory=list, repr=False)
     _pass: Pass = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -138,6 +139,18 @@ class Attempt:
         """End `lost`; called by the worker, once."""
         self._lost.set_result(None)
 
+    def add_completion_check(self, check: Callable[[], None]) -> None:
+        """Call `check` when the handler (in a pipeline: the step) has returned.
+
+        What it raises is the outcome instead of the result. For runners, whose runs may leave something undecided.
+        """
+        self._completion_checks.append(check)
+
+    def check_completion(self) -> None:
+        """Call the completion checks; called by the worker when the handler has returned."""
+        for check in self._completion_checks:
+            check()
+
     def progress(self, message: str, percentage: float | None = None) -> None:
         """Log `message`, with a percentage of 0 to 100; returns when it is committed.
 
@@ -152,13 +165,19 @@ class Attempt:
         """Do what `progress` does, in an async handler."""
         await asyncio.wrap_future(self.write(self._progress(message, percentage)))
 
-    def stream(self, text: str) -> None:
-        """Show `text` to whoever follows the activity live, after what was shown before. Never waits.
+    def stream(self, text: str, *, label: str = "") -> None:
+        """Show `text` to those who follow the activity live, after what was shown before. Never waits.
 
         For a model's answer as it comes, in pieces of any size. Kept for `STREAM_TTL` seconds, not in the row.
+        `label` names the writer where several write at once.
         """
         if not self.canceled:
-            stream_text(self.agent_id, text, self.number)
+            stream_text(self.agent_id, text, self.number, self.fence, label)
+
+    def retract_stream(self) -> None:
+        """Take back all text that this attempt has shown: followers remove it, later ones do not get it."""
+        if not self.canceled:
+            retract_text(self.agent_id, self.number, self.fence)
 
     def _progress(self, message: str, percentage: float | None) -> Progress:
         return Progress(

@@ -3,37 +3,26 @@
 from __future__ import annotations
 
 import json
-import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack
 
 from pydantic import BaseModel
 
-from ..backoff import Backoff, Delay, retry_after
+from ..backoff import Backoff, Delay
 from ..comparison import DECLARED, Comparison
 from ..conf import conf
-from ..exceptions import (
-    InvalidContext,
-    PipelineChanged,
-    ResultError,
-    SpawnMismatch,
-    StaleAttempt,
-    TaskCanceled,
-    TaskDefinitionError,
-    TaskFailed,
-)
+from ..exceptions import InvalidContext, ResultError, TaskDefinitionError
 from ..models import Priority
 from ..roundtrip import NotStorable, Store, described, dump_with
 from ..values import MAX_COUNT, MAX_NAME, MAX_SECONDS, is_storable
 from .lock_keys import check_lock_key, evaluate_lock_key
+from .retry import LONGEST_DELAY as LONGEST_DELAY
+from .retry import RetryPolicy
 from .signature import read_signature
 
 if TYPE_CHECKING:
     from .enqueue import ActivityHandle
-
-logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,7 +30,6 @@ R = TypeVar("R")
 MAX_LOCK_KEY = 500  # characters; the column's size
 # The work is done: what a type declares to be left out of JSON, or does not declare at all, is no reason to lose it.
 RESULT_COMPARISON = Comparison(accepted=DECLARED, untyped_as_json=True, cleaned_text=True)
-LONGEST_DELAY = 30 * 86_400.0  # seconds; a backoff that asks for more is taken for a mistake
 
 
 class BulkOptions(TypedDict, total=False):
@@ -72,8 +60,8 @@ class TaskDefinition(Generic[P, R]):
         lock_key: str | None = None,
         max_retries: int | None = None,
         backoff: Delay | None = None,
-        retry_on: Sequence[type[BaseException]] = (Exception,),
-        give_up_on: Sequence[type[BaseException]] = (),
+        retry_on: Sequence[type[BaseException]] | type[BaseException] | None = None,
+        give_up_on: Sequence[type[BaseException]] | type[BaseException] = (),
         timeout: float | None = None,
         priority: Priority | int = Priority.NORMAL,
         api: bool = False,
@@ -83,8 +71,9 @@ class TaskDefinition(Generic[P, R]):
         self.signature = read_signature(name, handler)
         self.lock_key_template = lock_key or ""
         self.backoff = backoff or Backoff()
-        self.retry_on = _exceptions(name, "retry_on", retry_on)
+        self.retry_on = None if retry_on is None else _exceptions(name, "retry_on", retry_on)
         self.give_up_on = _exceptions(name, "give_up_on", give_up_on)
+        self.retry_policy = RetryPolicy(self.backoff, self.retry_on, self.give_up_on)
         self.api = api
         self._queue = queue
         self._max_retries = max_retries
@@ -233,30 +222,7 @@ class TaskDefinition(Generic[P, R]):
 
     def retry_delay(self, error: BaseException, retry: int) -> float | None:
         """Return the seconds to wait before retry number `retry` (from 1), or None to give up."""
-        if not self.is_retryable(error):
-            return None
-        return max(self.backoff_delay(error, retry), retry_after(error) or 0.0)
-
-    def is_retryable(self, error: BaseException) -> bool:
-        """Whether the error is worth another try. The final end of what it waited for is not."""
-        if isinstance(error, TaskFailed) and error.is_final:
-            return False
-        hopeless = (*self.give_up_on, ResultError, StaleAttempt, SpawnMismatch, PipelineChanged, TaskCanceled)
-        return isinstance(error, self.retry_on) and not isinstance(error, hopeless)
-
-    def backoff_delay(self, error: BaseException, retry: int) -> float:
-        """Return what the task's backoff says, or the default's word where it fails: the activity must go on."""
-        return bounded_delay(self.backoff, error, retry)
-
-
-def bounded_delay(backoff: Delay, error: BaseException, retry: int) -> float:
-    """Return what a backoff says within reason, or the default's word where it fails."""
-    try:
-        delay = float(backoff(retry, error))
-    except Exception:
-        logger.exception("The backoff %r failed; the default one is used.", backoff)
-        return Backoff()(retry, error)
-    return 0.0 if math.isnan(delay) else min(max(0.0, delay), LONGEST_DELAY)
+        return self.retry_policy.delay(error, retry)
 
 
 def _is_number(value: object, *kinds: type) -> bool:

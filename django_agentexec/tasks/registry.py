@@ -85,8 +85,8 @@ def task(
     lock_key: str | None = None,
     max_retries: int | None = None,
     backoff: Delay | None = None,
-    retry_on: Sequence[type[BaseException]] = (Exception,),
-    give_up_on: Sequence[type[BaseException]] = (),
+    retry_on: Sequence[type[BaseException]] | type[BaseException] | None = None,
+    give_up_on: Sequence[type[BaseException]] | type[BaseException] = (),
     timeout: float | None = None,
     priority: Priority | int = Priority.NORMAL,
     api: bool = False,
@@ -102,7 +102,9 @@ def task(
     - `max_retries`: retries after a failed attempt (`AGENTEXEC["MAX_RETRIES"]` unless said).
     - `backoff`: seconds to wait before retry n, as a function of n and the exception; `Backoff()` unless said.
       If the exception carries a provider's Retry-After, the wait is at least that.
-    - `retry_on`, `give_up_on`: which exceptions are worth a retry; giving up wins.
+    - `retry_on`, `give_up_on`: which exceptions are worth a retry; giving up wins. Without `retry_on` every error is
+      retried that a repetition may fix: not programming errors, nor answers that a model or provider would give
+      again (docs/tasks.md has the list).
     - `timeout`: seconds for one attempt. An async handler is canceled; a sync one sees `attempt.canceled`.
     - `priority`: of its activities, unless their enqueue says otherwise.
     - `api`: whether it may be enqueued from outside, over REST, by those whom the policy lets.

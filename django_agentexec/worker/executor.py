@@ -1,7 +1,7 @@
 """One attempt: context in, handler, outcome out.
 
-The outcome is a value, the operation to write: `Complete`, `Fail`, `Park` or `Release`, or None where this attempt
-has nothing to say any more, because the activity was canceled or belongs to somebody else.
+The outcome is a value, the operation to write: `Complete`, `Fail`, `Park`, `Defer` or `Release`, or None where
+this attempt has nothing to say any more, because the activity was canceled or belongs to somebody else.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from ..activity.current import running
+from ..activity.deferral import Defer, Deferred
 from ..activity.operations import Complete, Fail, OwnedOperation, Release
 from ..activity.parking import Park, Parked
+from ..activity.streams import aflush_stream, is_streaming
 from ..conf import conf
 from ..exceptions import ResultError, SpawnMismatch, StaleAttempt
 from ..models import Activity, Ties
@@ -111,6 +113,8 @@ class Execution:
             return self._completed(definition, value)
         except StaleAttempt:
             return None
+        except Deferred as deferred:
+            return self._deferred(deferred)
         except BaseException as error:  # noqa: BLE001  # the handler's, for its row
             if parked := self._suspension(error):
                 return self._parked(parked)
@@ -120,11 +124,17 @@ class Execution:
 
     async def _call(self, definition: TaskDefinition[..., Any], context: BaseModel) -> Any:
         arguments = (self.activity.agent_id, context, *([self.attempt] if definition.signature.wants_attempt else []))
-        if definition.signature.is_async:
-            return await self._call_async(definition.handler, arguments, definition.timeout)
-        value = await self._call_sync(definition, arguments)
-        # Of a sync decorator around an `async def`.
-        return await self._call_async(_awaited, (value,), definition.timeout) if inspect.isawaitable(value) else value
+        try:
+            if definition.signature.is_async:
+                return await self._call_async(definition.handler, arguments, definition.timeout)
+            value = await self._call_sync(definition, arguments)
+            if not inspect.isawaitable(value):
+                return value
+            # Of a sync decorator around an `async def`.
+            return await self._call_async(_awaited, (value,), definition.timeout)
+        finally:
+            if is_streaming(self.activity.agent_id):  # the end must not be known before the last text can be read
+                await aflush_stream()
 
     async def _call_async(
         self, function: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...], limit: float | None
@@ -162,6 +172,7 @@ class Execution:
         if self._reason is not None:
             # Told to stop, it returned: nobody can say whether that is its result or its farewell.
             return self._stopped(definition, asyncio.CancelledError())
+        self.attempt.check_completion()
         text = definition.store_result(value)
         if len(text) > conf.MAX_RESULT_BYTES:
             raise ResultError(
@@ -208,6 +219,11 @@ class Execution:
             agent_id=self.activity.agent_id, fence=self.claim.fence, awaited=parked.awaited, fan_out=parked.fan_out
         )
 
+    def _deferred(self, deferred: Deferred) -> OwnedOperation | None:
+        if self._reason in (Stop.CANCELED, Stop.LOST):
+            return None
+        return Defer(agent_id=self.activity.agent_id, fence=self.claim.fence, delay=deferred.delay)
+
     def release(self) -> Release:
         """Return the operation that gives the activity back to the queue, uncharged."""
         return Release(agent_id=self.activity.agent_id, fence=self.claim.fence)
@@ -217,21 +233,18 @@ class Execution:
             return None
         if self._reason is Stop.SHUTDOWN:
             return self.release()  # whatever its clean-up has raised
-        delay = definition.retry_delay(error, self.activity.retries + 1)
-        if not isinstance(error, Exception):
-            delay = definition.backoff_delay(error, self.activity.retries + 1)
-        return self._failed(error, retry_delay=delay)
+        return self._failed(error, retry_delay=definition.retry_delay(error, self.activity.retries + 1))
 
     def _failed(self, error: BaseException, *, retry_delay: float | None) -> Fail:
         extra = {"agent_id": str(self.activity.agent_id), "task": self.activity.agent_type}
         is_final = retry_delay is None or self.activity.retries >= self.activity.max_retries
         logger.log(
             logging.ERROR if is_final else logging.WARNING,
-            "Attempt %d of %s %s failed%s: %s",
+            "Attempt %d of %s %s failed, %s: %s",
             self.activity.attempt,
             self.activity.agent_type,
             self.activity.agent_id,
-            ", with no retry left" if is_final else "",
+            "with no retry left" if is_final else f"next attempt in {retry_delay:.1f} s",
             one_line(error),
             exc_info=error if is_final else None,
             extra=extra,

@@ -19,6 +19,7 @@ from contextlib import suppress
 from functools import partial
 from uuid import UUID
 
+from ..activity.deferral import Defer
 from ..activity.operations import Fail, GiveUp, OwnedOperation, Release, Start
 from ..activity.parking import Park
 from ..activity.writer import database
@@ -319,7 +320,9 @@ class Worker:
             # Queued: all that it waits for has ended meanwhile. Parked: whoever wakes it pushes it again.
             self._ack(claim, Outcome.RETRY if activity.status == Status.QUEUED else Outcome.DONE)
             return
-        if activity.status == Status.QUEUED and isinstance(outcome, Fail):
+        if activity.status == Status.QUEUED and isinstance(outcome, Defer):
+            self._ack(claim, Outcome.RETRY, outcome.delay)
+        elif activity.status == Status.QUEUED and isinstance(outcome, Fail):
             self._ack(claim, Outcome.RETRY, outcome.retry_delay or 0.0)
         elif activity.status == Status.ERROR:
             self._info.failed += 1

@@ -62,6 +62,8 @@ def test_a_providers_retry_after_is_honoured() -> None:
     assert row.run_after is not None
     assert row.run_after - row.updated_at >= timedelta(seconds=1234)
     assert get_queue().stats("default").delayed == 1
+    assert row.latest_log_message is not None
+    assert f"at {row.run_after:%Y-%m-%d %H:%M:%S} UTC" in row.latest_log_message
 
 
 def test_a_canceled_agent_stops_while_the_model_thinks() -> None:
@@ -76,3 +78,17 @@ def test_a_canceled_agent_stops_while_the_model_thinks() -> None:
 
     row = Activity.objects.get()
     assert (row.status, row.result) == (Status.CANCELED, None)
+
+
+def test_the_usage_of_each_call_is_visible_while_the_run_goes_on_and_outlives_a_cancel() -> None:
+    thinking = threading.Event()
+    with ModelServer([Answer(calls=[REPORT]), Answer("Too late.", when=thinking)]) as server:
+        handle = ask.enqueue(Question(base_url=server.base_url))
+        with pool("--workers", "1", LEASE=600):
+            until(lambda: Activity.objects.get().usage.get("requests") == 1, "the count of the first call")
+            activity.cancel(handle.agent_id)
+            until(lambda: get_queue().stats("default").leased == 0, "the handler's end", timeout=10)
+            thinking.set()
+
+    row = Activity.objects.get()
+    assert (row.status, row.usage["total_tokens"]) == (Status.CANCELED, 120)

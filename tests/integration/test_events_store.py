@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from django.test import override_settings
@@ -10,6 +11,7 @@ from django.test import override_settings
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Chunk
 from django_agentexec.queues.live import START, LiveStore, is_stream_id
+from django_agentexec.queues.redis_live import RedisLiveStore
 from tests.integration.queue_clock import Backend, MemoryBackend, RedisBackend
 from tests.pools import until
 
@@ -92,3 +94,66 @@ def test_watching_again_does_not_end_it_earlier(backend: Backend) -> None:
     backend.forward(1.0)
 
     assert store.watched() == {"a"}
+
+
+def test_all_that_is_known_of_a_piece_is_kept(store: LiveStore) -> None:
+    agent_id = uuid7()
+    piece = Chunk(agent_id, "one", 2, fence=1_790_000_000_000_000, offset=7, writer="ab12", label="Clerk")
+    store.append([piece])
+
+    (kept,) = store.read({agent_id: START}, 10)
+
+    assert replace(kept, stream_id="") == piece
+
+
+def test_a_retraction_removes_what_was_there_and_nothing_that_follows(store: LiveStore) -> None:
+    agent_id, other = uuid7(), uuid7()
+    store.append([Chunk(agent_id, "one"), Chunk(other, "x")])
+    (first,) = store.read({agent_id: START}, 10)
+    store.append([Chunk(agent_id, "", retracts=True), Chunk(agent_id, "two")])
+
+    pieces = store.read({agent_id: START, other: START}, 10)
+
+    assert [(piece.text, piece.retracts) for piece in pieces] == [("", True), ("two", False), ("x", False)]
+    assert store.read({agent_id: first.stream_id}, 10) == pieces[:2]  # later ids, though the stream was emptied
+
+
+def test_a_piece_is_found_at_its_position_as_long_as_it_is_kept(store: LiveStore) -> None:
+    agent_id, other = uuid7(), uuid7()
+    store.append([Chunk(agent_id, "one"), Chunk(agent_id, "two")])
+    first, second = store.read({agent_id: START}, 10)
+
+    assert store.at({agent_id: first.stream_id, other: first.stream_id}) == {agent_id: first}
+    assert store.at({agent_id: "1-1"}) == {}
+    store.append([Chunk(agent_id, "", retracts=True)])
+    assert store.at({agent_id: second.stream_id}) == {}
+
+
+def test_pieces_of_the_release_before_the_fence_are_read() -> None:
+    backend = RedisBackend()
+    agent_id = uuid7()
+    store = backend.queue.live
+    assert isinstance(store, RedisLiveStore)
+    store._client().xadd(store._stream(agent_id), {"text": "one", "attempt": 1})
+
+    (piece,) = store.read({agent_id: START}, 10)
+
+    assert (piece.text, piece.attempt, piece.fence, piece.offset) == ("one", 1, 0, -1)
+    backend.queue.clear()
+    backend.queue.close()
+
+
+def test_the_release_before_the_fence_reads_new_pieces() -> None:
+    backend = RedisBackend()
+    agent_id = uuid7()
+    store = backend.queue.live
+    assert isinstance(store, RedisLiveStore)
+    store.append(
+        [Chunk(agent_id, "one", 1, fence=7, offset=0), Chunk(agent_id, "", 1, fence=7, offset=3, retracts=True)]
+    )
+
+    ((_, entry),) = store._client().xrange(store._stream(agent_id))
+
+    assert (entry[b"text"].decode(), int(entry[b"attempt"])) == ("", 1)
+    backend.queue.clear()
+    backend.queue.close()

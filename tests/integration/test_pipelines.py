@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import wraps
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +17,9 @@ from django.test import TestCase
 from pydantic import BaseModel
 
 from django_agentexec import Pipeline, TaskFailed, activity, get_result, mermaid, step, task
+from django_agentexec.activity.deferral import Defer
+from django_agentexec.activity.operations import Operation, Start
+from django_agentexec.activity.writer import apply_one
 from django_agentexec.exceptions import AgentExecError, InvalidContext, InvalidOption, InvalidTransition, StaleAttempt
 from django_agentexec.models import Activity, Status, StepRun
 from django_agentexec.pipelines.execution import run_steps
@@ -204,9 +210,6 @@ def test_another_process_goes_on_where_a_crash_came() -> None:
 
 def running_attempt(agent_id: UUID, fence: int = 1) -> Attempt:
     from concurrent.futures import Future
-
-    from django_agentexec.activity.operations import Operation
-    from django_agentexec.activity.writer import apply_one
 
     start(agent_id, fence)
 
@@ -401,6 +404,59 @@ def test_a_step_is_tried_again_within_the_attempt() -> None:
     assert (row(agent_id).status, row(agent_id).attempt, RUNS) == (Status.COMPLETE, 1, ["only"] * 3)
     assert "Step only failed: ValueError: only failed. Next try in 0.0 s." in messages(agent_id)
     assert StepRun.objects.get().tries == 3
+
+
+class Busy(Exception):
+    """As providers' exceptions: a server that is to be left alone for a while."""
+
+    response = SimpleNamespace(headers={"Retry-After": "30"})
+
+
+def test_a_step_that_has_to_wait_gives_up_its_slot_and_resumes_the_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written: list[Operation] = []
+
+    def record(operation: Operation) -> Activity:
+        written.append(operation)
+        return apply_one(operation)
+
+    monkeypatch.setattr("django_agentexec.testing.apply_one", record)
+
+    class Waits(Pipeline, max_retries=0):
+        @step(0)
+        async def first(self, context: Input) -> Report:
+            ran("first")
+            return Report(text=context.company)
+
+        @step(1, retries=1)
+        async def second(self, report: Report) -> Report:
+            RUNS.append("second")
+            if RUNS.count("second") == 1:
+                raise Busy
+            return report
+
+    agent_id = enqueued(Waits)
+    drain()
+
+    (deferral,) = [each for each in written if isinstance(each, Defer)]
+    assert deferral.delay == 30.0
+    assert (row(agent_id).status, row(agent_id).attempt, row(agent_id).retries) == (Status.COMPLETE, 1, 0)
+    assert RUNS == ["first", "second", "second"]
+    assert StepRun.objects.get(name="second").tries == 2
+    (line,) = [message for message in messages(agent_id) if message.startswith("Step second failed")]
+    assert re.search(r"Next try in 30\.0 s, at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\.", line)
+
+
+def test_a_deferred_activity_is_due_when_its_wait_ends() -> None:
+    agent_id = enqueued(flaky(retries=1, delay=0.0))
+    apply_one(Start(agent_id=agent_id, fence=1, worker="w", crashes=0))
+
+    deferred = apply_one(Defer(agent_id=agent_id, fence=1, delay=60.0))
+
+    assert deferred.status == Status.QUEUED
+    assert deferred.run_after is not None
+    assert deferred.run_after - deferred.updated_at == timedelta(seconds=60)
 
 
 def test_a_step_that_fails_too_often_fails_the_attempt() -> None:

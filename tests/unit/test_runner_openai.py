@@ -167,7 +167,7 @@ async def test_the_setting_says_which_steps_are_logged(
 async def test_an_unknown_level_is_refused(runner: OpenAIRunner, settings: Any) -> None:
     settings.AGENTEXEC = {"RUNNER_LOG": "all"}
 
-    with pytest.raises(ImproperlyConfigured, match=r"RUNNER_LOG.*'all'.*none, agents, steps"):
+    with pytest.raises(ImproperlyConfigured, match=r"RUNNER_LOG.*'all'.*'none', 'agents', 'steps'"):
         await runner.run(Agent("Clerk", model=ScriptedModel()), "Hi")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -40,8 +42,8 @@ def answering() -> ModelStep:
     return ModelStep(output=[assistant_message("Done.")], usage=usage())
 
 
-def calling(tool: str) -> ModelStep:
-    return ModelStep(output=[function_call(tool, {}, call_id="1")], usage=usage())
+def calling(tool: str, call_id: str = "1") -> ModelStep:
+    return ModelStep(output=[function_call(tool, {}, call_id=call_id)], usage=usage())
 
 
 @pytest.fixture
@@ -52,6 +54,13 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> ActivityRecorder:
 @pytest.fixture
 def runner(recorder: ActivityRecorder) -> OpenAIRunner:
     return OpenAIRunner(uuid4())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let other tasks run until the condition holds."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  # of any kind, and soon true
+            await asyncio.sleep(0)
 
 
 @function_tool(failure_error_function=None)
@@ -117,6 +126,119 @@ class Wait:
         finally:
             self.stopped.set()
         return "never"
+
+
+async def test_each_call_is_counted_when_it_has_ended(runner: OpenAIRunner, recorder: ActivityRecorder) -> None:
+    seen: list[int] = []
+
+    @function_tool
+    async def look() -> str:
+        """Look at what is counted so far."""
+        await until(lambda: recorder.usage["requests"] > len(seen))
+        seen.append(recorder.usage["requests"])
+        return "ok"
+
+    model = ScriptedModel([calling("look"), calling("look", "2"), answering()])
+    result = await runner.run(Agent("Clerk", model=model, tools=[look]), "Hi")
+
+    assert seen == [1, 2]
+    assert recorder.usage == {name: 3 * count for name, count in ONE_REQUEST.items()}
+    assert result.context_wrapper.usage.total_tokens == 360
+    assert type(result.context_wrapper.usage) is Usage
+
+
+async def test_calls_of_a_nested_agent_are_counted_when_they_have_ended(
+    runner: OpenAIRunner, recorder: ActivityRecorder
+) -> None:
+    seen: list[int] = []
+
+    @function_tool
+    async def look() -> str:
+        """Look at what is counted so far."""
+        await until(lambda: recorder.usage["requests"] == 2)
+        seen.append(recorder.usage["requests"])
+        return "ok"
+
+    inner = Agent("Helper", model=ScriptedModel([calling("look"), answering()]), tools=[look])
+    call = ModelStep(output=[function_call("helper", {"input": "Help"}, call_id="1")], usage=usage())
+    outer = Agent("Clerk", model=ScriptedModel([call, answering()]), tools=[inner.as_tool("helper", "Helps.")])
+
+    await runner.run(outer, "Hi")
+
+    assert seen == [2]
+    assert recorder.usage == {name: 4 * count for name, count in ONE_REQUEST.items()}
+
+
+async def test_calls_that_end_while_a_write_is_under_way_share_the_next_one(
+    runner: OpenAIRunner, recorder: ActivityRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_write = asyncio.Event()
+    add = recorder.aadd_usage
+
+    async def slow(agent_id: Any, counts: Any) -> None:
+        await may_write.wait()
+        await add(agent_id, counts)
+
+    monkeypatch.setattr(recorder, "aadd_usage", slow)
+
+    @function_tool
+    async def look() -> str:
+        """Look."""
+        return "ok"
+
+    @function_tool
+    async def let_write() -> str:
+        """Let the database answer."""
+        may_write.set()
+        await until(lambda: recorder.usage["requests"] == 3)
+        return "ok"
+
+    script = [calling("look"), calling("look", "2"), calling("let_write", "3"), answering()]
+    async with asyncio.timeout(10):
+        await runner.run(Agent("Clerk", model=ScriptedModel(script), tools=[look, let_write]), "Hi")
+
+    assert recorder.usage == {name: 4 * count for name, count in ONE_REQUEST.items()}
+    assert recorder.usage_writes == 3  # the first call; the next two; the last
+
+
+async def test_a_lost_activity_makes_no_further_request(runner: OpenAIRunner, recorder: ActivityRecorder) -> None:
+    refused = asyncio.Event()
+
+    async def refuse(agent_id: Any, counts: Any) -> None:
+        refused.set()
+        raise StaleAttempt("The lease was lost.")
+
+    recorder.aadd_usage = refuse  # type: ignore[method-assign]
+
+    @function_tool
+    async def look() -> str:
+        """Look."""
+        await refused.wait()
+        await asyncio.sleep(0)
+        return "ok"
+
+    model = ScriptedModel([calling("look"), answering()])
+    with pytest.raises(StaleAttempt):
+        await runner.run(Agent("Clerk", model=model, tools=[look]), "Hi")
+
+    assert model.remaining_steps == 1
+
+
+async def test_copies_of_the_counts_are_plain_and_apart(runner: OpenAIRunner, recorder: ActivityRecorder) -> None:
+    copies: list[Usage] = []
+
+    @function_tool
+    async def look(wrapper: RunContextWrapper[Any]) -> str:
+        """Copy the counts, as the SDK does for a state to resume from."""
+        copies.append(copy.deepcopy(wrapper.usage))
+        copies[0].add(usage())
+        return "ok"
+
+    model = ScriptedModel([calling("look"), answering()])
+    await runner.run(Agent("Clerk", model=model, tools=[look]), "Hi")
+
+    assert [type(each) for each in copies] == [Usage]
+    assert recorder.usage == {name: 2 * count for name, count in ONE_REQUEST.items()}
 
 
 async def test_a_canceled_run_is_counted_and_stopped(runner: OpenAIRunner, recorder: ActivityRecorder) -> None:

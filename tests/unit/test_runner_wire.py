@@ -12,6 +12,7 @@ from agents import (
     Agent,
     MaxTurnsExceeded,
     Model,
+    ModelRetrySettings,
     ModelSettings,
     OpenAIChatCompletionsModel,
     OpenAIResponsesModel,
@@ -121,6 +122,63 @@ async def test_without_recovery_used_up_turns_are_an_error(runner: OpenAIRunner,
 
         with pytest.raises(MaxTurnsExceeded):
             await runner.run(agent, "Hi", max_turns=1)
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModelServer], None]:
+    """Return what makes a server the one that models by name are asked at."""
+
+    def use(server: ModelServer) -> None:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "test")
+
+    return use
+
+
+async def test_the_client_of_a_model_by_name_does_not_retry(
+    runner: OpenAIRunner, environment: Callable[[ModelServer], None]
+) -> None:
+    with ModelServer([Answer(status=503), Answer(status=503)]) as server:
+        environment(server)
+
+        with pytest.raises(InternalServerError):
+            await runner.run(Agent("Clerk", model="scripted"), "Hi")
+
+    assert len(server.requests) == 1
+
+
+TWICE = ModelSettings(retry=ModelRetrySettings(max_retries=2))
+
+
+@pytest.mark.parametrize(
+    ("agent", "config"),
+    [
+        (Agent("Clerk", model="scripted", model_settings=TWICE), None),
+        (Agent("Clerk", model="scripted"), RunConfig(model_settings=TWICE)),
+        (Agent("Clerk", model="scripted", handoffs=[Agent("Expert", model_settings=TWICE)]), None),
+    ],
+    ids=["agent", "config", "handoff"],
+)
+async def test_a_project_that_wants_retries_of_the_client_has_them(
+    runner: OpenAIRunner, environment: Callable[[ModelServer], None], agent: Agent[None], config: RunConfig | None
+) -> None:
+    with ModelServer([Answer(status=503, headers={"retry-after-ms": "1"}), Answer("All is well.")]) as server:
+        environment(server)
+
+        result = await runner.run(agent, "Hi", run_config=config)
+
+    assert result.final_output == "All is well."
+    assert len(server.requests) == 2
+
+
+async def test_a_client_of_the_projects_own_is_left_alone(runner: OpenAIRunner) -> None:
+    with ModelServer([Answer(status=503, headers={"retry-after-ms": "1"}), Answer("All is well.")]) as server:
+        async with AsyncOpenAI(base_url=server.base_url, api_key="test", max_retries=1) as client:
+            model = OpenAIChatCompletionsModel(model="scripted", openai_client=client)
+
+            await runner.run(Agent("Clerk", model=model), "Hi")
+
+    assert len(server.requests) == 2
 
 
 async def test_an_agent_that_declines_usage_in_streams_is_left_alone(

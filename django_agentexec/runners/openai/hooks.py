@@ -15,24 +15,12 @@ from agents import (
     TResponseInputItem,
 )
 from agents.lifecycle import RunHooksBase
-from django.core.exceptions import ImproperlyConfigured
-
-from django_agentexec.conf import conf
 
 Log = Callable[[str], Awaitable[None]]
-LEVELS = ("none", "agents", "steps")
-
-
-def log_level() -> str:
-    """Return the setting `RUNNER_LOG`, or raise `ImproperlyConfigured` if it is none of `LEVELS`."""
-    level = conf.RUNNER_LOG
-    if level not in LEVELS:
-        raise ImproperlyConfigured(f"AGENTEXEC['RUNNER_LOG'] is {level!r}, but must be one of {', '.join(LEVELS)}.")
-    return level
 
 
 class StepHooks(RunHooks[Any]):
-    """Writes a run's steps into the log, as far as `level` (one of `LEVELS`) goes.
+    """Writes a run's steps into the log, as far as `level` (a value of the setting `RUNNER_LOG`) goes.
 
     Calls of a tool named `silent_tool` are left out: that tool writes its own line. `check` is called
     before each request to a model, and stops the run by raising.

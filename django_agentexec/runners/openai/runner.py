@@ -12,8 +12,10 @@ from uuid import UUID
 from agents import (
     Agent,
     FunctionTool,
+    InputGuardrailTripwireTriggered,
     MaxTurnsExceeded,
     ModelBehaviorError,
+    OutputGuardrailTripwireTriggered,
     RunContextWrapper,
     Runner,
     RunResultStreaming,
@@ -21,18 +23,22 @@ from agents import (
     StreamEvent,
     TContext,
     TResponseInputItem,
-    Usage,
     function_tool,
 )
 from agents.run_config import RunOptions
 
+from django_agentexec.activity.current import current_attempt
+from django_agentexec.conf import conf
 from django_agentexec.exceptions import InvalidOption, InvalidTransition
 from django_agentexec.runners.base import BaseAgentRunner
 
 from .defaults import with_defaults
-from .hooks import JoinedHooks, StepHooks, log_level
+from .guardrails import Tripwire, name_guardrail
+from .hooks import JoinedHooks, StepHooks
+from .interruptions import expect_decision
 from .text import TextStream
 from .tracing import configure_tracing
+from .usage import UsageRecorder
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +54,11 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
     """Runs agents of the OpenAI Agents SDK (0.24 or later) for the activity `agent_id`.
 
     A run's steps go into the activity's log (as far as the setting `RUNNER_LOG` says), its token counts
-    onto the activity, however it ends. With `max_turns_recovery`, a run that has used up its turns
+    onto the activity, after each model call. With `max_turns_recovery`, a run that has used up its turns
     is told `wrap_up_prompt` and goes on for at most `recovery_turns` more, at least 1. `tools.report_status`
     lets the agent report its own progress; `prompts.report_status` tells it to. With `stream`, the text that
-    the model writes is shown to whoever follows the activity live, as it comes.
+    the model writes is shown to those who follow the activity live, as it comes, with a `label`: by default the
+    agent's name. It is taken back if an input or output guardrail trips after that.
 
     Raises `InvalidOption` for `recovery_turns` below 1.
     """
@@ -65,13 +72,15 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         recovery_turns: int = 5,
         report_status_prompt: str | None = None,
         stream: bool = False,
+        label: str | None = None,
     ) -> None:
         if recovery_turns < 1:
             raise InvalidOption(f"OpenAIRunner(recovery_turns={recovery_turns!r}) must be at least 1.")
         self.max_turns_recovery = max_turns_recovery
         self.recovery_turns = recovery_turns
-        self._text = TextStream(self.stream) if stream else None
+        self._text = TextStream(agent_id, self.stream, label) if stream else None
         self._ended: InvalidTransition | None = None
+        self._refused: InvalidTransition | None = None
         super().__init__(agent_id, report_status_prompt=report_status_prompt, wrap_up_prompt=wrap_up_prompt)
 
     async def run(
@@ -107,20 +116,22 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         """
         configure_tracing()
         options["run_config"] = with_defaults(options.get("run_config"), agent, self.agent_id)
-        steps = StepHooks(self.log, log_level(), REPORT_STATUS, self._stop_if_ended)
+        steps = StepHooks(self.log, conf.RUNNER_LOG, REPORT_STATUS, self._stop_if_ended)
         hooks = options.get("hooks")
         options["hooks"] = JoinedHooks(steps) if hooks is None else JoinedHooks(steps, hooks)
         result = Runner.run_streamed(agent, input, **options)
-        # A resumed state, or a context wrapper that was used before, comes with tokens of earlier runs.
-        earlier = _counts(result.context_wrapper.usage)
+        usage = UsageRecorder(result.context_wrapper, self._add_usage)
         try:
             result = await self._completed(result, forwarder, options)
         except BaseException:
-            await self._save_usage_of_failed(result, earlier)
+            await self._save_usage_of_failed(usage)
             raise
         if self._text is not None:
             await self.flush_stream()
-        await self._save_usage(result, earlier)
+        await usage.finish()
+        attempt = current_attempt(self.agent_id)
+        if attempt is not None:
+            expect_decision(result, attempt)
         return result
 
     async def log(self, message: str, percentage: int | None = None) -> None:
@@ -160,12 +171,23 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
                     raise
                 result = await self._recover(result, options)
                 await self._forward(result, forwarder)
-        except Exception:
+        except Exception as error:
             if self._ended is not None:
                 # The SDK wraps what a tool or hook raises into an error of its own.
                 raise self._ended from None
+            if isinstance(error, Tripwire):
+                name_guardrail(error)
+            if isinstance(error, (InputGuardrailTripwireTriggered, OutputGuardrailTripwireTriggered)):
+                await self._take_back_text()
             raise
         return result
+
+    async def _take_back_text(self) -> None:
+        """Take back what was shown before a guardrail had judged it."""
+        if self._text is not None and self._text.has_shown:
+            self._text.has_shown = False
+            self.retract_stream()
+            await self.flush_stream()
 
     async def _forward(self, result: RunResultStreaming, forwarder: Forwarder | None) -> None:
         """Wait for the end of `result`, and raise what it raises."""
@@ -188,12 +210,13 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
     def _stop_if_ended(self) -> None:
         # An agent that is used as a tool tells its model of errors of its tools, and goes on. So this is
         # asked before each request to the model, which would only cost money now.
+        self._ended = self._ended or self._refused
         if self._ended is not None:
             raise self._ended
 
     async def _recover(self, result: RunResultStreaming, options: RunOptions[TContext]) -> RunResultStreaming:
         """Start the leg in which the agent that ran last wraps up."""
-        if log_level() != "none":
+        if conf.RUNNER_LOG != "none":
             await self.log("All turns are used; wrapping up.")
         options["max_turns"] = self.recovery_turns
         # The same wrapper carries approvals, and sums up the usage.
@@ -204,16 +227,17 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         wrap_up: TResponseInputItem = {"role": "user", "content": self.prompts.wrap_up}
         return Runner.run_streamed(result.last_agent, [*conversation, wrap_up], **options)
 
-    async def _save_usage(self, result: RunResultStreaming, earlier: dict[str, int]) -> None:
-        usage = _counts(result.context_wrapper.usage)
-        added = {name: count - earlier[name] for name, count in usage.items()}
-        if any(added.values()):
-            await self.add_usage(added)
+    async def _add_usage(self, usage: dict[str, int]) -> None:
+        try:
+            await self.add_usage(usage)
+        except InvalidTransition as error:
+            self._refused = error  # the next request to a model is not made
+            raise
 
-    async def _save_usage_of_failed(self, result: RunResultStreaming, earlier: dict[str, int]) -> None:
+    async def _save_usage_of_failed(self, usage: UsageRecorder) -> None:
         """Save what was used up to a failure or cancellation, which the caller goes on to raise."""
         try:
-            await self._save_usage(result, earlier)
+            await usage.finish()
         except Exception:
             logger.warning(
                 "The token usage of a failed run could not be saved.",
@@ -259,14 +283,3 @@ def _unsaved_conversation(result: RunResultStreaming, options: RunOptions[Any]) 
         return answers
     # "normalized" is what the next turn would have been sent, also after a handoff that filters.
     return result.to_input_list(mode="normalized")
-
-
-def _counts(usage: Usage) -> dict[str, int]:
-    return {
-        "requests": usage.requests,
-        "input_tokens": usage.input_tokens,
-        "cached_tokens": usage.input_tokens_details.cached_tokens or 0,
-        "output_tokens": usage.output_tokens,
-        "reasoning_tokens": usage.output_tokens_details.reasoning_tokens or 0,
-        "total_tokens": usage.total_tokens,
-    }

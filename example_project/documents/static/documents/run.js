@@ -9,6 +9,8 @@ const MOST_STREAMED = 4000; // characters of streamed text that are kept on the 
 
 let lastLogId = Number(page.dataset.lastLogId);
 let lastStreamId = "";
+let fence = null; // of the text that is shown; another one begins it again
+let label = "";
 let state = { status: page.dataset.status, started_at: page.dataset.startedAt, finished_at: page.dataset.finishedAt };
 let attempt = Number(page.dataset.attempt);
 
@@ -18,7 +20,7 @@ const live = new Live({
   resume: () => `after=${lastLogId}${lastStreamId && `&stream_after=${encodeURIComponent(lastStreamId)}`}`,
   onState: connectionShower(part("connection")),
   onMessage(message) {
-    if (message.type === "delta") return stream(message);
+    if (["delta", "gap", "text", "retract"].includes(message.type)) return stream(message);
     const activity = message.type === "poll" ? message.body : message.activity;
     if (!activity || activity.agent_id !== page.dataset.id) return;
     append(message.logs ?? activity.logs ?? []);
@@ -64,14 +66,26 @@ function append(logs) {
 function stream(message) {
   const text = part("stream");
   if (message) {
-    lastStreamId = message.stream_id;
+    lastStreamId = message.stream_id ?? lastStreamId;
     if (!ACTIVE.includes(state.status)) return; // a replay of what has become a result
-    text.textContent = (text.textContent + message.text).slice(-MOST_STREAMED);
+    text.textContent = streamed(text.textContent, message).slice(-MOST_STREAMED);
     text.scrollTop = text.scrollHeight;
   } else {
     text.textContent = "";
   }
   part("streaming").hidden = !text.textContent;
+}
+
+/** Return the text that is to be shown after `message`. */
+function streamed(shown, message) {
+  if (message.type === "retract") return "";
+  if (message.type === "gap") return `${shown} [\u2026] `;
+  if (message.type === "text") return (message.offset ? shown : "") + message.text;
+  const before = fence !== null && message.fence !== fence ? "" : shown;
+  fence = message.fence;
+  const heading = message.label && label && message.label !== label ? `\n\n${message.label}:\n` : "";
+  label = message.label ?? "";
+  return before + heading + message.text;
 }
 
 function offer(status) {

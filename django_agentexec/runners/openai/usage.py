@@ -1,0 +1,97 @@
+"""Token counts of a run, written after each model call: visible while it runs, and kept if it is killed or canceled.
+
+Nested agents (tools, handoffs) add to the same counts as the run that calls them, so one observer sees every call. At
+most one write of a run is under way; calls that end meanwhile share the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import fields
+from typing import Any
+
+from agents import RunContextWrapper, Usage
+
+Add = Callable[[dict[str, int]], Awaitable[None]]
+
+
+class ObservedUsage(Usage):
+    """A `Usage` that calls `on_add` after each addition. Its copies are plain."""
+
+    def __init__(self, usage: Usage, on_add: Callable[[], None]) -> None:
+        super().__init__(**_values(usage))
+        self.on_add = on_add
+
+    def add(self, other: Usage) -> None:
+        super().add(other)
+        self.on_add()
+
+    def __reduce__(self) -> tuple[Callable[..., Usage], tuple[dict[str, Any]]]:
+        return _plain, (_values(self),)
+
+
+class UsageRecorder:
+    """Writes what a run adds to the usage of `wrapper`, by `add`, in the event loop that it is made in."""
+
+    def __init__(self, wrapper: RunContextWrapper[Any], add: Add) -> None:
+        self._wrapper = wrapper
+        # A resumed state, or a context wrapper that was used before, comes with tokens of earlier runs.
+        self._saved = _counts(wrapper.usage)
+        self._usage = wrapper.usage = ObservedUsage(wrapper.usage, self._note)
+        self._add = add
+        self._loop = asyncio.get_running_loop()
+        self._saving: asyncio.Task[None] | None = None
+
+    async def finish(self) -> None:
+        """Write what is left. Raises what the write raises."""
+        if self._wrapper.usage is self._usage:
+            self._wrapper.usage = _plain(_values(self._usage))
+        if self._saving is not None:
+            await asyncio.wait({self._saving})
+        await self._save()
+
+    def _note(self) -> None:
+        # In another thread, such as a tool that runs an agent by itself: the next call or the end writes it.
+        if _running_loop() is self._loop and (self._saving is None or self._saving.done()):
+            self._saving = self._loop.create_task(self._save_quietly())
+
+    async def _save_quietly(self) -> None:
+        with suppress(Exception):  # tried again with the next call; the last try raises
+            await self._save()
+
+    async def _save(self) -> None:
+        while any((added := self._unsaved()).values()):
+            await self._add(added)
+            for name, count in added.items():
+                self._saved[name] += count
+
+    def _unsaved(self) -> dict[str, int]:
+        return {name: count - self._saved[name] for name, count in _counts(self._usage).items()}
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _values(usage: Usage) -> dict[str, Any]:
+    return {each.name: getattr(usage, each.name) for each in fields(Usage)}
+
+
+def _plain(values: dict[str, Any]) -> Usage:
+    return Usage(**values)
+
+
+def _counts(usage: Usage) -> dict[str, int]:
+    return {
+        "requests": usage.requests,
+        "input_tokens": usage.input_tokens,
+        "cached_tokens": usage.input_tokens_details.cached_tokens or 0,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.output_tokens_details.reasoning_tokens or 0,
+        "total_tokens": usage.total_tokens,
+    }
