@@ -121,7 +121,7 @@ class Settings:
     EXPOSE_METADATA = Setting(False, "Send metadata over REST, websocket and SSE; it may name tenants and users.")
     METRICS = Setting(True, "Count what happens, for the dashboard's charts and the metrics endpoint.")
     API_MAX_WAIT = Setting(30.0, "Seconds that a REST client may wait for a change (`?wait=`).", minimum=0)
-    API_MAX_WAITS = Setting(4, "Requests of one user that wait at once in one WSGI process (`?wait=`).", minimum=1)
+    API_MAX_WAITS = Setting(2, "Requests of one user that wait at once in one WSGI process (`?wait=`).", minimum=1)
     COUNT_LIMIT = Setting(10_000, "Number up to which lists count; above, they say `at least`.", minimum=1)
 
     LIVE_MAX_CONNECTIONS = Setting(
