@@ -157,7 +157,13 @@ async def test_a_command_after_the_logout_ends_the_socket(server: Server, viewer
 @pytest.mark.parametrize("route", ROUTES.values(), ids=ROUTES)
 @pytest.mark.parametrize(
     ("change", "codes"),
-    [("logout", {4401}), ("expired", {4401}), ("deactivated", {4401}), ("new password", {4401}), ("demoted", {4403, 4404})],
+    [
+        ("logout", {4401}),
+        ("expired", {4401}),
+        ("deactivated", {4401}),
+        ("new password", {4401}),
+        ("demoted", {4403, 4404}),
+    ],
 )
 async def test_a_socket_ends_with_its_users_rights(
     server: Server, viewer: User, run: Any, monkeypatch: pytest.MonkeyPatch, route: str, change: str, codes: set[int]
