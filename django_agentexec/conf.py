@@ -77,7 +77,7 @@ class Setting(Generic[T]):
         if isinstance(value, float) and not math.isfinite(value):
             raise ImproperlyConfigured(f"AGENTEXEC[{self.name!r}] is {value!r}, but must be a finite number.")
         if self.choices is not None and value not in self.choices:
-            known = ", ".join(str(choice) or "''" for choice in self.choices)
+            known = ", ".join(repr(choice) for choice in self.choices)
             raise ImproperlyConfigured(f"AGENTEXEC[{self.name!r}] is {value!r}, but must be one of {known}.")
         if self.minimum is not None and value < self.minimum:  # type: ignore[operator]  # numbers only
             raise ImproperlyConfigured(f"AGENTEXEC[{self.name!r}] is {value!r}, but must be at least {self.minimum}.")
@@ -170,7 +170,7 @@ class Settings:
     METRICS = Setting(True, "Count what happens, for the dashboard's charts and the metrics endpoint.")
     HEALTH_TIMEOUT = Setting(3.0, "Seconds after which a probe of the health check counts as failed.", minimum=0.1)
     API_MAX_WAIT = Setting(30.0, "Seconds that a REST client may wait for a change (`?wait=`).", minimum=0)
-    API_MAX_WAITS = Setting(4, "Requests of one user that wait at once in one WSGI process (`?wait=`).", minimum=1)
+    API_MAX_WAITS = Setting(2, "Requests of one user that wait at once in one WSGI process (`?wait=`).", minimum=1)
     COUNT_LIMIT = Setting(10_000, "Number up to which lists count; above, they say `at least`.", minimum=1)
 
     LIVE_MAX_CONNECTIONS = Setting(

@@ -17,7 +17,7 @@ from ..parsing import MAX_INT64
 from ..policy import get_policy
 from ..queues.live import is_stream_id
 from .hub import current_hub
-from .limits import snapshot_turn
+from .limits import read_turn
 from .mailbox import Mailbox
 from .reading import State, read_activity, read_feed
 from .subscriptions import ActivitySubscription, FeedSubscription, Subscription
@@ -64,7 +64,7 @@ class Follower:
         self._activities[agent_id] = subscription
         try:
             await self._hub.join(subscription)
-            async with snapshot_turn(self._holder):
+            async with read_turn(self._holder):
                 detail, state = await in_thread(read_activity, agent_id, after)
         except BaseException:
             await self.unfollow(agent_id)
@@ -79,7 +79,7 @@ class Follower:
         await self.unfollow_feed()
         self._feed = subscription = FeedSubscription(self.mailbox, audience, user, self._activities.__contains__)
         await self._hub.join(subscription)
-        async with snapshot_turn(self._holder):
+        async with read_turn(self._holder):
             states = await in_thread(_read_visible, user)
         self.mailbox.put({"type": "snapshot", "activities": [state.item for state in states]})
         subscription.start(states)

@@ -206,7 +206,7 @@ class Hub:
         await self._stream_wanted.wait()
         self._stream_wanted.clear()
         topics, self._streamed = self._streamed, set()
-        unfinished = await rounds.hand_out_text(
+        unfinished, _ = await rounds.hand_out_text(
             each for topic in topics for each in self.topics.get(topic, ()) if isinstance(each, ActivitySubscription)
         )
         await asyncio.sleep(STREAM_INTERVAL)

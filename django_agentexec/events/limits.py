@@ -1,4 +1,4 @@
-"""What one user may occupy of a web process: connections, and reads of snapshots at once.
+"""What one user may occupy of a web process: connections, and reads at once.
 
 Without such limits, a thousand sockets of one user keep everybody else's waiting.
 """
@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 if TYPE_CHECKING:
     from ..policy import User
 
-SNAPSHOTS_AT_ONCE = 2  # of one user; fewer than there are threads that read
+READS_AT_ONCE = 2  # of one user; fewer than there are threads that read
 
 
 class UserLimit:
@@ -73,7 +73,7 @@ class Place:
 
 live_connections = UserLimit()
 """Websockets, event streams, and (under ASGI) waiting requests."""
-_snapshots: WeakValueDictionary[Hashable, asyncio.Semaphore] = WeakValueDictionary()
+_reads: WeakValueDictionary[Hashable, asyncio.Semaphore] = WeakValueDictionary()
 _lock = threading.Lock()
 
 
@@ -85,10 +85,10 @@ def holder_of(user: User | None, address: str) -> Hashable:
 
 
 @asynccontextmanager
-async def snapshot_turn(holder: Hashable) -> AsyncIterator[None]:
-    """Wait until few enough snapshots are being read for this holder: those of others are read in between."""
+async def read_turn(holder: Hashable) -> AsyncIterator[None]:
+    """Wait until few enough reads run for this holder: those for others run in between."""
     key = id(asyncio.get_running_loop()), holder
     with _lock:
-        semaphore = _snapshots.setdefault(key, asyncio.Semaphore(SNAPSHOTS_AT_ONCE))
+        semaphore = _reads.setdefault(key, asyncio.Semaphore(READS_AT_ONCE))
     async with semaphore:
         yield

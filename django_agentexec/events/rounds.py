@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from ..complaints import Complaints
-from ..exceptions import AgentExecError
 from ..models import Activity, ActivityQuerySet
 from ..policy import get_policy
 from ..queues import Chunk, get_queue
@@ -98,14 +97,9 @@ class Round:
 
 async def finish_text(ended: Sequence[ActivitySubscription]) -> set[ActivitySubscription]:
     """Hand out the rest of the text; to those with a gap the stored one. Return those for whom there is more."""
-    try:
-        unfinished = await hand_out_text(ended)
-    except AgentExecError as error:
-        # The end of an activity must not depend on the store of its text.
-        complaints.warn("Streamed text cannot be read.", error)
-        unfinished = set()
-        for each in ended:
-            each.text.miss(None)
+    unfinished, unread = await hand_out_text(ended)
+    for each in unread:  # the end of an activity must not depend on the store of its text
+        each.text.miss(None)
     left = {each for each in ended if each in unfinished or not each.has_room()}
     lacking = [each for each in ended if each.text.has_gap and each not in left]
     if lacking:
@@ -123,19 +117,26 @@ def _read_changes(wanted: Mapping[UUID, tuple[int | None, int | None]]) -> dict[
     return read_changes(positions, items)
 
 
-async def hand_out_text(subscriptions: Iterable[ActivitySubscription]) -> set[ActivitySubscription]:
-    """Read what these lack of streamed text, and hand it out; return those for whom there is more."""
+async def hand_out_text(
+    subscriptions: Iterable[ActivitySubscription],
+) -> tuple[set[ActivitySubscription], set[ActivitySubscription]]:
+    """Read what these lack of streamed text, and hand it out.
+
+    Return those for whom there is more, and those whose text cannot be read at present: it is read again at the next
+    look at what is followed.
+    """
+    ready = [each for each in subscriptions if each.is_ready and each.has_room()]
+    unread = await _resume([each for each in ready if each.text.must_resume])
     taking: dict[UUID, list[ActivitySubscription]] = {}
-    for each in subscriptions:
-        if each.is_ready and each.has_room():
+    for each in ready:
+        if each not in unread:
             taking.setdefault(each.agent_id, []).append(each)
     if not taking:
-        return set()
-    await _resume([each for them in taking.values() for each in them if each.text.must_resume])
+        return set(), unread
     after = {agent_id: min((s.text.position for s in them), key=stream_key) for agent_id, them in taking.items()}
     found: dict[UUID, list[Chunk]] = {}
-    # What cannot be read is read again at the next look at what is followed.
-    read, _ = await in_thread(read_isolated, _read_text, after)
+    read, failed = await in_thread(read_isolated, _read_text, after)
+    unread.update(each for agent_id in failed for each in taking[agent_id])
     for chunk in (chunk for chunks in read for chunk in chunks):
         found.setdefault(chunk.agent_id, []).append(chunk)
     unfinished: set[ActivitySubscription] = set()
@@ -143,20 +144,26 @@ async def hand_out_text(subscriptions: Iterable[ActivitySubscription]) -> set[Ac
         for each in taking[agent_id]:
             if not each.accept_text(chunks) or len(chunks) == MOST_CHUNKS:
                 unfinished.add(each)
-    return unfinished
+    return unfinished, unread
 
 
-async def _resume(subscriptions: Sequence[ActivitySubscription]) -> None:
-    """Find out what these clients have, by the last piece that they got."""
+async def _resume(subscriptions: Sequence[ActivitySubscription]) -> set[ActivitySubscription]:
+    """Find out what these clients have, by the last piece that they got; return those of whom it cannot be read."""
+    unread: set[ActivitySubscription] = set()
     by_position: dict[str, list[ActivitySubscription]] = {}
     for each in subscriptions:
         by_position.setdefault(each.text.position, []).append(each)
     for position, them in by_position.items():
-        found = await in_thread(get_queue().live.at, {each.agent_id: position for each in them})
+        read, failed = await in_thread(
+            read_isolated, get_queue().live.at, {each.agent_id: position for each in them}
+        )
+        found = {agent_id: chunk for chunks in read for agent_id, chunk in chunks.items()}
+        unread.update(each for each in them if each.agent_id in failed)
         for each in them:
-            if each.text.must_resume:  # else another reading was faster
+            if each.text.must_resume and each not in unread:  # else another reading was faster
                 each.text.resume(found.get(each.agent_id))
                 each.announce_text()
+    return unread
 
 
 def _read_text(after: Mapping[UUID, str]) -> list[Chunk]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import parse_qs
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from django.db import Error as DatabaseUnavailable
 
 from ..conf import conf
 from ..events import Follower
-from ..events.limits import holder_of, live_connections, snapshot_turn
+from ..events.limits import holder_of, live_connections, read_turn
 from ..events.threads import end_tasks, in_thread
 from ..events.wire import Json
 from ..exceptions import ActivityNotFound
@@ -50,6 +51,10 @@ MOST_UNSENT = 500  # answers and snapshots that wait for a client
 STEERING = {"cancel": Permission.CANCEL, "retry": Permission.RETRY}
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
 class _Gone(Exception):
     """The client is connected no more."""
 
@@ -67,6 +72,11 @@ class _Socket(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no 
     async def check(self, user: User) -> None:
         """Raise `Refused` if `user` may not follow any more what this socket is for."""
         raise NotImplementedError
+
+    async def read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what the blocking `function` returns, in one of the few turns that the socket's user has at once."""
+        async with read_turn(self._holder):
+            return await in_thread(function, *args, **kwargs)
 
     # From opening to closing
 
@@ -101,9 +111,8 @@ class _Socket(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no 
             await self.end(TOO_MANY, f"You have {conf.LIVE_MAX_CONNECTIONS} live connections; close others first.")
             return
         try:
-            async with snapshot_turn(self._holder):
-                user = await in_thread(access.signed_in, self.scope)
-                self._shows_servers = await in_thread(access.shows_servers, user)
+            user = await self.read(access.signed_in, self.scope)
+            self._shows_servers = await self.read(access.shows_servers, user)
             await self.follow(user)
         except Refused as refusal:
             await self.end(refusal.close_code, str(refusal))
@@ -174,9 +183,9 @@ class _Socket(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no 
         while not self._is_closing:
             await asyncio.sleep(ASK_AGAIN)
             try:
-                user = await in_thread(access.signed_in, self.scope)
+                user = await self.read(access.signed_in, self.scope)
                 await self.check(user)
-                self._shows_servers = await in_thread(access.shows_servers, user)
+                self._shows_servers = await self.read(access.shows_servers, user)
                 self.follower.renew(user)
                 await self._drop_invisible(user)
                 failed = 0
@@ -194,7 +203,7 @@ class _Socket(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no 
 
     async def _drop_invisible(self, user: User) -> None:
         followed = self.follower.activities
-        for agent_id in set(followed) - await in_thread(access.still_visible, user, followed):
+        for agent_id in set(followed) - await self.read(access.still_visible, user, followed):
             await self.follower.unfollow(agent_id)
             self.follower.mailbox.put(_error("not_found", f"There is no activity {agent_id}."))
 
@@ -222,9 +231,9 @@ class _Socket(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no 
 
     async def _obey(self, command: Command) -> None:
         try:
-            user = await in_thread(access.signed_in, self.scope)
+            user = await self.read(access.signed_in, self.scope)
             if command.verb in STEERING:
-                await in_thread(access.steer, user, command.agent_ids[0], STEERING[command.verb])
+                await self.read(access.steer, user, command.agent_ids[0], STEERING[command.verb])
             elif command.verb == "subscribe":
                 await self._subscribe(user, command)
             else:
@@ -247,7 +256,7 @@ class _Socket(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no 
         refusal: Refused | None = None
         for agent_id in command.agent_ids:
             try:
-                await in_thread(access.check_activity, user, agent_id, Permission.VIEW)
+                await self.read(access.check_activity, user, agent_id, Permission.VIEW)
                 await self.follower.follow_activity(agent_id, command.after.get(agent_id))
             except Refused as error:
                 refusal = refusal or error
@@ -264,12 +273,12 @@ class FeedConsumer(_Socket):
 
     async def follow(self, user: User) -> None:
         """Begin with a snapshot of what `user` may see."""
-        self.audience = await in_thread(access.feed_of, user)
+        self.audience = await self.read(access.feed_of, user)
         await self.follower.follow_feed(self.audience, user)
 
     async def check(self, user: User) -> None:
         """Raise `Refused` if the user has no feed any more, or another one."""
-        if await in_thread(access.feed_of, user) != self.audience:
+        if await self.read(access.feed_of, user) != self.audience:
             raise Refused(FORBIDDEN, "forbidden", "You follow another feed now; connect again.")
 
 
@@ -288,7 +297,7 @@ class ActivityConsumer(_Socket):
         after = None if after_text is None else log_id(after_text)
         if stream_after is not None and not is_stream_id(stream_after):
             raise Invalid(f"{stream_after[:50]!r} is no position in a stream.", None)
-        await in_thread(access.check_activity, user, self.agent_id, Permission.VIEW)
+        await self.read(access.check_activity, user, self.agent_id, Permission.VIEW)
         await self.follower.follow_activity(self.agent_id, after, stream_after)
 
     def _parameter(self, name: str) -> str | None:
@@ -301,7 +310,7 @@ class ActivityConsumer(_Socket):
 
     async def check(self, user: User) -> None:
         """Raise `Refused` if the user may not see the activity any more."""
-        await in_thread(access.check_activity, user, self.agent_id, Permission.VIEW)
+        await self.read(access.check_activity, user, self.agent_id, Permission.VIEW)
 
     def _is_last(self, message: Json) -> bool:
         return message["type"] == "error" and message.get("agent_id") == str(self.agent_id)

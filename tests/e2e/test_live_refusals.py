@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
+from django.utils import timezone
 
 from django_agentexec import activity
 from django_agentexec.live import consumers
@@ -156,7 +157,13 @@ async def test_a_command_after_the_logout_ends_the_socket(server: Server, viewer
 @pytest.mark.parametrize("route", ROUTES.values(), ids=ROUTES)
 @pytest.mark.parametrize(
     ("change", "codes"),
-    [("logout", {4401}), ("deactivated", {4401}), ("new password", {4401}), ("demoted", {4403, 4404})],
+    [
+        ("logout", {4401}),
+        ("expired", {4401}),
+        ("deactivated", {4401}),
+        ("new password", {4401}),
+        ("demoted", {4403, 4404}),
+    ],
 )
 async def test_a_socket_ends_with_its_users_rights(
     server: Server, viewer: User, run: Any, monkeypatch: pytest.MonkeyPatch, route: str, change: str, codes: set[int]
@@ -168,6 +175,8 @@ async def test_a_socket_ends_with_its_users_rights(
         await page.read()
         if change == "logout":
             await Session.objects.all().adelete()
+        elif change == "expired":
+            await Session.objects.aupdate(expire_date=timezone.now())
         elif change == "demoted":
             await viewer.user_permissions.aclear()
         elif change == "deactivated":

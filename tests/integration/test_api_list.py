@@ -304,3 +304,13 @@ def test_the_first_page_of_many_rows_reads_an_index_only_as_far_as_it_shows() ->
     assert "Index Scan Backward using" in plans[1]
     assert not any("Sort" in plan for plan in plans[:2])
     assert not any("Seq Scan" in plan for plan in plans)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "parent", ["\N{ARABIC-INDIC DIGIT ONE}" * 32, "_".join("1" * 16) + "1", "{" + "0" * 32 + "}"], ids=ascii
+)
+def test_a_parent_that_is_not_an_id_is_refused(parent: str) -> None:
+    answer = client(admin()).get("/agents/activities/", {"parent": parent})
+
+    assert (answer.status_code, list(answer.json())) == (400, ["parent"])

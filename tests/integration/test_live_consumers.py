@@ -14,7 +14,7 @@ from django.contrib.auth.models import Group, User
 from django.db import OperationalError
 from django.test import override_settings
 
-from django_agentexec.events.limits import SNAPSHOTS_AT_ONCE, Place, UserLimit, live_connections, snapshot_turn
+from django_agentexec.events.limits import READS_AT_ONCE, Place, UserLimit, live_connections, read_turn
 from django_agentexec.live import access, consumers
 from django_agentexec.live.consumers import FeedConsumer
 from tests.rest import staff
@@ -209,12 +209,12 @@ async def test_permissions_that_cannot_be_checked_end_the_socket(
     assert len(asked) == looks
 
 
-async def test_one_users_snapshots_do_not_delay_anothers() -> None:
+async def test_one_users_reads_do_not_delay_anothers() -> None:
     begun: list[str] = []
     leave = asyncio.Event()
 
     async def read(holder: str) -> None:
-        async with snapshot_turn(holder):
+        async with read_turn(holder):
             begun.append(holder)
             if holder == "many":
                 await leave.wait()
@@ -223,7 +223,7 @@ async def test_one_users_snapshots_do_not_delay_anothers() -> None:
     await asyncio.sleep(0)
     async with asyncio.timeout(PATIENCE):
         await read("one")
-        assert begun == ["many"] * SNAPSHOTS_AT_ONCE + ["one"]
+        assert begun == ["many"] * READS_AT_ONCE + ["one"]
         leave.set()
         await asyncio.gather(*many)
 

@@ -144,8 +144,10 @@ def test_queues_without_a_name(queues: Any) -> None:
     with override_settings(AGENTEXEC={"QUEUES": queues}):
         assert identifiers() == ["agentexec.E006"]
         (message,) = run_checks(tags=["agentexec"])
-    reason = f"{queues[0]!r} cannot be a queue's name" if queues else "must name one queue at least"
-    assert message.msg == f"AGENTEXEC['QUEUES'] is {queues!r}, but {reason}."
+    if queues:
+        assert message.msg == f"AGENTEXEC['QUEUES'] names {queues[0]!r}, which cannot be the name of a queue."
+    else:
+        assert message.msg == "AGENTEXEC['QUEUES'] is empty, but must name at least one queue."
 
 
 def test_a_queue_name_that_is_none_is_named() -> None:

@@ -56,7 +56,7 @@ function append(logs) {
     const time = line.querySelector("time");
     time.dateTime = log.created_at;
     time.textContent = new Date(log.created_at).toISOString().slice(11, 19);
-    line.querySelector("[data-message]").textContent = log.message;
+    line.querySelector("[data-message]").textContent = log.truncated ? `${log.message}…` : log.message;
     line.querySelector(".number").textContent = `${log.percentage}%`;
     part("log").append(line);
   }
@@ -66,7 +66,7 @@ function append(logs) {
 function stream(message) {
   const text = part("stream");
   if (message) {
-    lastStreamId = message.stream_id ?? lastStreamId;
+    lastStreamId = message.stream_id ?? lastStreamId; // only the last part of a long piece has one
     if (!ACTIVE.includes(state.status)) return; // a replay of what has become a result
     text.textContent = streamed(text.textContent, message).slice(-MOST_STREAMED);
     text.scrollTop = text.scrollHeight;
