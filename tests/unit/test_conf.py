@@ -136,9 +136,6 @@ def test_the_embedded_server_in_development() -> None:
 def test_queues_without_a_name(queues: Any) -> None:
     with override_settings(AGENTEXEC={"QUEUES": queues}):
         assert identifiers() == ["agentexec.E006"]
-        (message,) = run_checks(tags=["agentexec"])
-    reason = f"{queues[0]!r} cannot be a queue's name" if queues else "must name one queue at least"
-    assert message.msg == f"AGENTEXEC['QUEUES'] is {queues!r}, but {reason}."
 
 
 @pytest.mark.parametrize("url", ["/{id}/", "/{", "/{0}/", "/{agent_id.nope}/"])
