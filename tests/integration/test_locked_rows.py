@@ -177,6 +177,25 @@ def test_a_command_waits_for_a_limited_time_and_names_the_activity(command: Any)
     assert row(blocked).status == Status.RUNNING
 
 
+def test_drivers_that_send_one_statement_at_a_time_have_the_same_limits(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django_agentexec.activity.locks._takes_several_statements", lambda connection: False)
+    blocked, free = running(), running()
+
+    with short_wait(), locked_rows(blocked):
+        waiting = recorder.submit(progress(blocked, "x"))
+        recorder.submit(progress(free, "x")).result(10)
+        with pytest.raises(ActivityLocked):
+            activity.cancel(blocked)
+        activity.cancel(free)
+
+    assert waiting.result(10).latest_log_message == "x"
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("0",)
+
+
 def test_a_command_that_waited_succeeds_when_the_lock_ends() -> None:
     blocked = running()
     begun = threading.Event()
