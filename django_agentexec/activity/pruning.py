@@ -16,6 +16,7 @@ from django.utils import timezone
 from ..exceptions import InvalidOption
 from ..ids import first_id
 from ..models import Activity, ActivityQuerySet
+from .locks import can_skip_locked
 from .writer import database
 
 BATCH_SIZE = 1_000
@@ -78,7 +79,8 @@ def _delete(batch: ActivityQuerySet) -> int:
     with transaction.atomic(using=using):
         locked = batch.order_by("agent_id").values_list("agent_id", flat=True)
         if connections[using].features.has_select_for_update:
-            locked = locked.select_for_update()  # nobody retries one between the look and the delete
+            # Nobody retries one between the look and the delete. What others have locked is left to the next time.
+            locked = locked.select_for_update(skip_locked=can_skip_locked(using))
         ids = list(locked)
         # Only keys are read: contexts and results can be megabytes each.
         Activity.objects.using(using).filter(agent_id__in=ids).only("agent_id").delete()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from django.db import connection, transaction
 from django.test import override_settings
+from django.utils import timezone
 
 from django_agentexec import activity
 from django_agentexec.activity.ends import heal
@@ -177,6 +179,25 @@ def test_a_command_waits_for_a_limited_time_and_names_the_activity(command: Any)
     assert row(blocked).status == Status.RUNNING
 
 
+def test_drivers_that_send_one_statement_at_a_time_have_the_same_limits(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django_agentexec.activity.locks._takes_several_statements", lambda connection: False)
+    blocked, free = running(), running()
+
+    with short_wait(), locked_rows(blocked):
+        waiting = recorder.submit(progress(blocked, "x"))
+        recorder.submit(progress(free, "x")).result(10)
+        with pytest.raises(ActivityLocked):
+            activity.cancel(blocked)
+        activity.cancel(free)
+
+    assert waiting.result(10).latest_log_message == "x"
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("0",)
+
+
 def test_a_command_that_waited_succeeds_when_the_lock_ends() -> None:
     blocked = running()
     begun = threading.Event()
@@ -227,6 +248,19 @@ def test_many_are_canceled_but_for_the_locked_one() -> None:
 
     assert set(outcome.done) == set(others)
     assert outcome.refused == {"locked by another transaction": 1}
+
+
+def test_pruning_leaves_a_locked_row_to_the_next_time() -> None:
+    blocked, free = [activity.create("import", agent_id=uuid4()) for _ in range(2)]
+    for agent_id in (blocked, free):
+        activity.complete(agent_id)
+    Activity.objects.update(finished_at=timezone.now() - timedelta(days=9))
+
+    with locked_rows(blocked):
+        assert sum(activity.prune(timedelta(days=1))) == 1
+
+    assert list(Activity.objects.values_list("agent_id", flat=True)) == [blocked]
+    assert sum(activity.prune(timedelta(days=1))) == 1
 
 
 @pytest.mark.usefixtures("family")

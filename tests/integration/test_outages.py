@@ -18,7 +18,7 @@ from django_agentexec.models import Activity, Status
 from django_agentexec.worker import recorder as module
 from django_agentexec.worker.recorder import Recorder
 from tests.outages import missing_column, read_only_database
-from tests.rest import admin, client
+from tests.rest import admin, client, outside_task
 from tests.rows import row, start
 from tests.testapp.agents import Text, shout
 
@@ -79,6 +79,17 @@ def test_rest_answers_503_in_json(outage: Outage, verb: str, caplog: pytest.LogC
     assert "Try again" in answer.json()["detail"]
     assert "percentage" not in answer.json()["detail"]
     assert "since the database is unavailable" in caplog.text
+
+
+@OUTAGES
+def test_an_enqueue_over_rest_answers_503(outage: Outage) -> None:
+    who = client(admin())
+
+    with outside_task(), outage():
+        answer = who.post("/agents/tasks/read_title/", {"title": "x"}, format="json")
+
+    assert answer.status_code == 503
+    assert not Activity.objects.exists()
 
 
 def test_reads_answer_503_while_a_column_is_missing() -> None:
