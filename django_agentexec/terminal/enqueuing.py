@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 from ..exceptions import InvalidContext, InvalidOption
 from ..models import Priority
 from ..tasks import TaskDefinition, enqueue, registry
-from ..tasks.contexts import unknown_fields
 from ..tasks.definition import EnqueueOptions
+from ..unknown_fields import unknown_fields
 from .command import OK, Output
 from .durations import seconds
 from .outcome import WAIT, answer

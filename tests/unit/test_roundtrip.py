@@ -20,6 +20,7 @@ from pydantic import (
     computed_field,
     field_serializer,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -27,8 +28,9 @@ from django_agentexec import InvalidContext, Pipeline, step
 from django_agentexec.exceptions import PipelineChanged, ResultError
 from django_agentexec.pipelines.steps import Step, StepOptions, read_step
 from django_agentexec.tasks import registry
-from django_agentexec.tasks.contexts import stored_context, unknown_fields
+from django_agentexec.tasks.contexts import stored_context
 from django_agentexec.tasks.definition import TaskDefinition
+from django_agentexec.unknown_fields import unknown_fields
 
 LONE_SURROGATE = json.loads('"half \\ud83d"')
 DEEP: list[Any] = []
@@ -73,6 +75,16 @@ class Letter(BaseModel):
     @field_serializer("lines")
     def as_one(self, lines: list[str]) -> str:
         return ", ".join(lines)
+
+
+class Envelope(BaseModel):
+    """Writes other fields than it has."""
+
+    price: int = 2
+
+    @model_serializer
+    def wrap(self) -> dict[str, Any]:
+        return {"version": 1, "amount": self.price}
 
 
 class Card(BaseModel):
@@ -152,6 +164,8 @@ SURVIVORS: list[tuple[Any, Any]] = [
     (Open, Open(price=4)),
     (Letter, Letter(lines=["c"])),
     (dict[str, Letter], {"a": Letter()}),
+    (Envelope, Envelope(price=4)),
+    (list[Envelope], [Envelope(price=4)]),
     (Topics, Topics()),
     (set[str], {f"word {i}" for i in range(60)}),
     (list[set[str]], [{"a", "b", "c"}]),
