@@ -19,6 +19,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from .comparison import Comparison, Difference
+from .unknown_fields import unknown_fields
 from .values import jsonable, storable_json
 
 Dump = Callable[[Any, bool], str]
@@ -44,8 +45,9 @@ class Store:
     prefers_inputs: bool = False
     """Whether to leave computed fields out from the start, where nobody but the loader reads the form."""
     plain_form: Literal["never", "unreadable", "changed"] = "never"
-    """When to pass by the models' own serializers: if what they write cannot be loaded, or also if it loads as another
-    value. Such a serializer may hide a part of the value, so that nothing else must be stored where people see it."""
+    """When to pass by the models' own serializers: if what they write cannot be loaded or has other fields, or also if
+    it loads as another value. A serializer may hide a part of the value, which must not be stored where people see it.
+    """
 
     def form_of(self, value: Any) -> str:
         """Return the value's stored form, as JSON. Raises `NotStorable`."""
@@ -56,7 +58,8 @@ class Store:
             except NotStorable as error:
                 refusals.append(error)
         changed = next((error for error in refusals if error.difference), None)
-        if self.plain_form == "changed" or (self.plain_form == "unreadable" and changed is None):
+        has_another_form = changed is None or (changed.difference and changed.difference.cause == "serializer")
+        if self.plain_form == "changed" or (self.plain_form == "unreadable" and has_another_form):
             with suppress(NotStorable):
                 return self._checked(value, dump_plainly)
         raise changed or NotStorable(f"{refusals[0]}{'' if 'JSON' in str(refusals[0]) else _hint(value)}")
@@ -70,7 +73,7 @@ class Store:
             text = dump(value)
             if "Infinity" in text or "NaN" in text:
                 json.loads(text, parse_constant=_refuse_constant)
-            difference = self.comparison.first_difference(value, self.load(text))
+            difference = self._difference(value, self.load(text), text)
         except RecursionError as error:
             raise NotStorable("it is nested too deeply") from error
         except Exception as error:  # a model's own serializers and validators may raise anything
@@ -78,6 +81,18 @@ class Store:
         if difference:
             raise NotStorable(difference, difference)
         return text
+
+    def _difference(self, value: Any, loaded: Any, text: str) -> Difference | None:
+        if "serializer" not in self.comparison.accepted:
+            return self.comparison.first_difference(value, loaded)
+        others = [cause for cause in self.comparison.accepted if cause != "serializer"]
+        difference = dataclasses.replace(self.comparison, accepted=others).first_difference(value, loaded)
+        if difference is None or difference.cause != "serializer":
+            return difference
+        # One that writes other fields has changed the form. Otherwise it has changed a value, on purpose.
+        if any(unknown_fields(loaded, json.loads(text))):
+            return difference
+        return self.comparison.first_difference(value, loaded)
 
 
 def dump_with(adapter: TypeAdapter[Any]) -> Dump:

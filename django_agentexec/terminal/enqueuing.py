@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ..exceptions import InvalidContext, InvalidOption
 from ..models import Priority
 from ..tasks import TaskDefinition, enqueue, registry
 from ..tasks.definition import EnqueueOptions
+from ..unknown_fields import unknown_fields
 from .command import OK, Output
 from .durations import seconds
 from .outcome import WAIT, answer
@@ -84,7 +86,7 @@ def _read(text: str) -> str:
 def _context(definition: TaskDefinition[..., Any], text: str) -> BaseModel:
     """Return the context; raise `InvalidContext` that names every field which does not fit."""
     try:
-        return definition.load_context(text)
+        context = definition.load_context(text)
     except ValidationError as error:
         lines = []
         for problem in error.errors(include_url=False, include_context=False):
@@ -97,6 +99,10 @@ def _context(definition: TaskDefinition[..., Any], text: str) -> BaseModel:
         ) from error
     except Exception as error:  # a model's own validators may raise anything
         raise InvalidContext(f"The context of task {definition.name!r} cannot be read: {one_line(error)}") from error
+    if unknown := list(unknown_fields(context, json.loads(text))):
+        lines = [f"  {field}: {definition.context_type.__name__} does not know it" for field in unknown]
+        raise InvalidContext(f"The context holds what task {definition.name!r} would ignore:\n" + "\n".join(lines))
+    return context
 
 
 def _shown(value: object) -> str:

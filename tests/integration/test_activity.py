@@ -26,6 +26,7 @@ from django_agentexec.exceptions import (
 )
 from django_agentexec.models import Activity, ActivityLog, Status
 from django_agentexec.queues import get_queue
+from django_agentexec.testing import make_attempt
 from tests.rows import claim, claimed_ids, messages, row, start
 from tests.testapp.agents import Keyed, Text, keyed, shout
 
@@ -41,6 +42,18 @@ def running() -> UUID:
 
 
 # Progress
+
+
+@pytest.mark.parametrize("message", ["", " ", None, 5])
+def test_a_status_message_without_text_is_refused(message: Any) -> None:
+    agent_id = activity.create("nightly")
+
+    with pytest.raises(InvalidOption, match="A status message"):
+        activity.update(agent_id, message, 50)
+    with pytest.raises(InvalidOption, match="A status message"):
+        make_attempt().progress(message, 50)
+
+    assert row(agent_id).percentage == 0
 
 
 def test_an_update_is_on_the_row_and_in_the_log(running: UUID) -> None:

@@ -264,6 +264,14 @@ def test_a_wrong_context_is_told_field_by_field() -> None:
     assert not Activity.objects.exists()
 
 
+def test_a_context_with_unknown_fields_is_refused() -> None:
+    answer = call("agents", "enqueue", "keyed", '{"key": "a", "nmuber": 3}')
+
+    assert answer.code == 2
+    assert "  nmuber: Keyed does not know it" in answer.err
+    assert not Activity.objects.exists()
+
+
 def test_an_unknown_task_is_exit_code_3_with_the_closest_names() -> None:
     answer = call("agents", "enqueue", "shuot")
 

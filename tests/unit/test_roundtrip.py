@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, computed_field, field_serializer, field_validator
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    computed_field,
+    field_serializer,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
-from django_agentexec import InvalidContext
+from django_agentexec import InvalidContext, Pipeline, step
 from django_agentexec.exceptions import PipelineChanged, ResultError
 from django_agentexec.pipelines.steps import Step, StepOptions, read_step
+from django_agentexec.tasks import registry
 from django_agentexec.tasks.contexts import stored_context
 from django_agentexec.tasks.definition import TaskDefinition
+from django_agentexec.unknown_fields import unknown_fields
 
 LONE_SURROGATE = json.loads('"half \\ud83d"')
 DEEP: list[Any] = []
@@ -61,6 +75,16 @@ class Letter(BaseModel):
     @field_serializer("lines")
     def as_one(self, lines: list[str]) -> str:
         return ", ".join(lines)
+
+
+class Envelope(BaseModel):
+    """Writes other fields than it has."""
+
+    price: int = 2
+
+    @model_serializer
+    def wrap(self) -> dict[str, Any]:
+        return {"version": 1, "amount": self.price}
 
 
 class Card(BaseModel):
@@ -140,6 +164,8 @@ SURVIVORS: list[tuple[Any, Any]] = [
     (Open, Open(price=4)),
     (Letter, Letter(lines=["c"])),
     (dict[str, Letter], {"a": Letter()}),
+    (Envelope, Envelope(price=4)),
+    (list[Envelope], [Envelope(price=4)]),
     (Topics, Topics()),
     (set[str], {f"word {i}" for i in range(60)}),
     (list[set[str]], [{"a", "b", "c"}]),
@@ -296,3 +322,62 @@ class Fine(BaseModel):
 
 def test_a_context_with_all_that_json_holds_is_stored() -> None:
     assert stored_context(define(Any, Fine), Fine())["places"] == [1.0, 2.5]
+
+
+class Inner(BaseModel):
+    name: str = Field(default="", validation_alias=AliasChoices("Name", AliasPath("names", 0)))
+
+
+class Free(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class Renaming(BaseModel):
+    new: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def rename(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {"new": values.get("old", 0)}
+
+
+class Outer(BaseModel):
+    inner: Inner = Inner()
+    many: list[Inner] = []
+    by_key: dict[int, Inner] = {}
+    free: Free = Free()
+    renaming: Renaming = Renaming()
+
+
+@pytest.mark.parametrize(
+    ("content", "unknown"),
+    [
+        ({}, []),
+        ({"inner": {"Name": "a", "names": ["b"], "name": "c"}, "free": {"x": 1}, "renaming": {"old": 1}}, []),
+        ({"iner": {}, "inner": {"nmae": 1}}, ["iner", "inner.nmae"]),
+        ({"many": [{}, {"x": 1}], "by_key": {"1": {"y": 1}}}, ["many[1].x", "by_key['1'].y"]),
+    ],
+)
+def test_fields_that_no_model_knows_are_found(content: dict[str, Any], unknown: list[str]) -> None:
+    assert list(unknown_fields(Outer.model_validate(content), content)) == unknown
+
+
+@pytest.fixture(autouse=True)
+def forget_the_pipeline() -> Iterator[None]:
+    yield
+    registry.unregister("measuring")
+
+
+def test_a_step_whose_result_cannot_be_handed_on_runs_once() -> None:
+    runs: list[int] = []
+
+    async def measure(self: Pipeline, context: Bill) -> Bill:
+        runs.append(1)
+        return Bill.model_construct(price=float("nan"))
+
+    pipeline = type("Measuring", (Pipeline,), {"measure": step(0, retries=3)(measure)}, max_retries=3)
+
+    with pytest.raises(ResultError):
+        pipeline.run(Bill())
+    assert not pipeline.task.is_retryable(ResultError())
+    assert runs == [1]
