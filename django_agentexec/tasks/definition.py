@@ -217,10 +217,16 @@ class TaskDefinition(Generic[P, R]):
 
     def is_retryable(self, error: BaseException) -> bool:
         """Whether the error is worth another try. The final end of what it waited for is not."""
+        return isinstance(error, self.retry_on) and not self._is_hopeless(error)
+
+    def _is_hopeless(self, error: BaseException) -> bool:
+        """Whether another try would fail in the same way; a group of errors is if one of them is."""
+        if isinstance(error, BaseExceptionGroup) and any(self._is_hopeless(one) for one in error.exceptions):
+            return True
         if isinstance(error, TaskFailed) and error.is_final:
-            return False
+            return True
         hopeless = (*self.give_up_on, ResultError, StaleAttempt, SpawnMismatch, PipelineChanged, TaskCanceled)
-        return isinstance(error, self.retry_on) and not isinstance(error, hopeless)
+        return isinstance(error, hopeless)
 
     def backoff_delay(self, error: BaseException, retry: int) -> float:
         """Return what the task's backoff says, or the default's word where it fails: the activity must go on."""
