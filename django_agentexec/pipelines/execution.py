@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from pydantic import BaseModel
 
 from ..activity.current import running
 from ..activity.operations import Operation, Progress
+from ..activity.parking import Parked
 from ..activity.writer import database
 from ..backoff import retry_after
 from ..exceptions import SpawnMismatch, StaleAttempt
@@ -29,6 +31,8 @@ from .steps import Step
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
+
+logger = logging.getLogger(__name__)
 
 FIRST_DIGEST = "context"  # of the first step's input, which never changes in an activity's life
 
@@ -150,12 +154,24 @@ class StepExecution:
                 raise
             except Exception as error:
                 if parked := attempt.suspension:
-                    raise parked from error  # the step has caught the wait, and failed because of it
+                    raise self._caught(parked) from error
                 raise
             if parked := attempt.suspension:
-                raise parked  # the step has caught the wait: its result is made of an exception
+                raise self._caught(parked)  # otherwise the checkpoint would be made of the wait's exception
             await attempt.afinish()
             return value
+
+    def _caught(self, parked: Parked) -> Parked:
+        """Return the wait that the step has caught, with a warning."""
+        logger.warning(
+            "Step %r of %s %s caught a wait for its children; what it returned or raised is discarded, and it runs "
+            "again when they have ended. Let the exception of `gather` pass.",
+            self.step.name,
+            self.pipeline.task.name,
+            self.attempt.agent_id,
+            extra={"agent_id": str(self.attempt.agent_id), "task": self.pipeline.task.name},
+        )
+        return parked
 
 
 def step_attempt(whole: Attempt, step: Step, count: int, tries: int) -> Attempt:
