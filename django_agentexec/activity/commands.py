@@ -127,11 +127,12 @@ def cancel(agent_id: UUID, message: str | None = None) -> None:
 def retry(agent_id: UUID, *, from_step: str | None = None, from_scratch: bool = False) -> None:
     """Queue an activity in `error` or `canceled` once more, under the same id.
 
-    Finished steps of a pipeline and finished children are kept; failed children are run again when it spawns
-    them. `from_step` repeats a pipeline from that step on, with new children, `from_scratch` all of it; these two
-    take a `complete` one, too.
+    Finished steps of a pipeline and finished children are kept; failed and canceled children, those that were given
+    up on included, are run again when it spawns them. `from_step` repeats a pipeline from that step on, with new
+    children, `from_scratch` all of it; these two take a `complete` one, too.
 
-    Raises `InvalidTransition` in any other state, `InvalidOption` for a step that has not run, `ActivityNotFound`.
+    Raises `InvalidTransition` in any other state, and for a child whose parent has failed or was canceled (retry the
+    parent), `InvalidOption` for a step that has not run, `ActivityNotFound`.
     """
     if from_step is not None and from_scratch:
         raise InvalidOption("Give from_step or from_scratch, not both.")

@@ -177,6 +177,8 @@ async def run_chord(agent_id: UUID, context: ChordContext, attempt: Attempt) -> 
 
 
 async def _results(calls: Sequence[StoredCall], attempt: Attempt) -> list[Returned]:
+    if not calls:
+        return []  # a gather of nothing would be one of all children
     by_task: dict[str, list[int]] = {}
     for number, call in enumerate(calls):
         by_task.setdefault(call.task, []).append(number)

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import inspect
 import json
+import logging
 from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from pydantic import BaseModel
 from ..activity.current import running
 from ..activity.deferral import Deferred
 from ..activity.operations import Operation, Progress
+from ..activity.parking import Parked
 from ..activity.writer import database
 from ..exceptions import SpawnMismatch, StaleAttempt
 from ..models import StepRun, StepState
@@ -31,6 +33,8 @@ from .steps import Step
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
+
+logger = logging.getLogger(__name__)
 
 MAX_WAIT_IN_SLOT = 5.0  # seconds; a step whose next try is later than that gives its slot to others
 
@@ -159,13 +163,25 @@ class StepExecution:
                 raise
             except Exception as error:
                 if parked := attempt.suspension:
-                    raise parked from error  # the step has caught the wait, and failed because of it
+                    raise self._caught(parked) from error
                 raise
             if parked := attempt.suspension:
-                raise parked  # the step has caught the wait: its result is made of an exception
+                raise self._caught(parked)  # otherwise the checkpoint would be made of the wait's exception
             await attempt.afinish()
         attempt.check_completion()
         return value
+
+    def _caught(self, parked: Parked) -> Parked:
+        """Return the wait that the step has caught, with a warning."""
+        logger.warning(
+            "Step %r of %s %s caught a wait for its children; what it returned or raised is discarded, and it runs "
+            "again when they have ended. Let the exception of `gather` pass.",
+            self.step.name,
+            self.pipeline.task.name,
+            self.attempt.agent_id,
+            extra={"agent_id": str(self.attempt.agent_id), "task": self.pipeline.task.name},
+        )
+        return parked
 
 
 def step_attempt(whole: Attempt, step: Step, count: int, tries: int) -> Attempt:

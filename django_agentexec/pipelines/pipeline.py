@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import AsyncIterable, Awaitable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, Unpack
 from uuid import UUID
@@ -24,7 +24,11 @@ from .steps import MARK, Step, read_step
 if TYPE_CHECKING:
     from typing import Self
 
+    from ..tasks.spawn import Key
+
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+MAY_BE_STEPS = {"map"}  # methods that came later than pipelines: a step of this name hides it
 
 
 class TaskOptions(TypedDict, total=False):
@@ -116,11 +120,28 @@ class Pipeline:
     async def gather(
         self, *children: ActivityHandle | UUID | Awaitable[ActivityHandle], return_exceptions: bool = False
     ) -> tuple[Any, ...]:
-        """Return the results of children, in order; meanwhile the pipeline has no slot. See `Attempt.gather`.
+        """Return the results of children (without arguments: of all the step's); meanwhile the pipeline has no slot.
+
+        See `Attempt.gather`.
 
         Takes calls of `spawn` as they are: `await self.gather(self.spawn(a, x), self.spawn(b, y))`.
         """
         return await self.attempt.agather(*children, return_exceptions=return_exceptions)
+
+    async def map(
+        self,
+        task: str | TaskDefinition[..., Any],
+        contexts: Iterable[BaseModel] | AsyncIterable[BaseModel],
+        *,
+        key: Key = None,
+        return_exceptions: bool = False,
+        **options: Unpack[BulkOptions],
+    ) -> tuple[Any, ...]:
+        """Have workers run `task` once per context, and return the results in order; see `Attempt.map`.
+
+        A pipeline that has a step of this name uses `self.attempt.amap`.
+        """
+        return await self.attempt.amap(task, contexts, key=key, return_exceptions=return_exceptions, **options)
 
     # For callers
 
@@ -169,7 +190,7 @@ def _read_steps(cls: type[Pipeline]) -> Iterator[Step]:
                 f"{getattr(first, MARK).order}; give each its own."
             )
     for position, method in enumerate(marked):
-        if hasattr(Pipeline, method.__name__):
+        if hasattr(Pipeline, method.__name__) and method.__name__ not in MAY_BE_STEPS:
             raise TaskDefinitionError(
                 f"Pipeline {cls.__qualname__}: a step cannot be called {method.__name__!r}, which every pipeline has."
             )

@@ -97,16 +97,22 @@ class RetryPolicy:
 
     def is_retryable(self, error: BaseException) -> bool:
         """Return whether the error is worth another try."""
-        found = list(unwrapped(error))
-        if any(isinstance(each, (*ALWAYS_FINAL, *self.give_up_on)) for each in found):
+        if self._is_final(error):
             return False
-        if any(isinstance(each, TaskFailed) and each.is_final for each in found):
-            return False  # a child whose own retries would not help ended the wait
         if not isinstance(error, Exception):
             return True  # an exit or a cancellation of the handler's own making, which says nothing about the next try
         if self.retry_on is not None:
-            return any(isinstance(each, self.retry_on) for each in found)
+            return any(isinstance(each, self.retry_on) for each in unwrapped(error))
         return is_transient(error)
+
+    def _is_final(self, error: BaseException) -> bool:
+        """Whether no option makes the error retryable; a group of errors is final if one of its members is."""
+        if isinstance(error, BaseExceptionGroup):
+            return any(self._is_final(each) for each in error.exceptions)
+        return any(
+            isinstance(each, (*ALWAYS_FINAL, *self.give_up_on)) or (isinstance(each, TaskFailed) and each.is_final)
+            for each in unwrapped(error)
+        )
 
     def delay(self, error: BaseException, retry: int, backoff: Delay | None = None) -> float | None:
         """Return the seconds to wait before retry number `retry` (from 1), or None to give up.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from uuid import UUID
 
@@ -161,6 +162,21 @@ def test_a_child_that_was_given_up_on_is_final_for_its_parent() -> None:
 
     assert (row(agent_id).status, row(agent_id).attempt) == (Status.ERROR, 1)
     assert RUNS == ["collect", "Acme", "collect"]
+
+
+def test_it_is_final_in_a_group_of_errors_too() -> None:
+    async def grouped(agent_id: UUID, context: Companies, attempt: Attempt) -> None:
+        child = await attempt.aspawn("hopeless", Company(name="Acme"))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(attempt.agather(child))
+
+    hopeless_parent()
+    Activity.objects.all().delete()
+    agent_id = task("grouped", max_retries=3)(grouped).enqueue(Companies()).agent_id
+
+    drain()
+
+    assert (row(agent_id).status, row(agent_id).attempt, RUNS) == (Status.ERROR, 1, ["Acme"])
 
 
 def test_a_parent_that_is_retried_for_another_error_does_not_run_it_again() -> None:

@@ -314,6 +314,26 @@ def test_a_map_works_in_a_step(is_async: bool) -> None:
     assert row(run_steps(Mapping, [])).result == {"names": ["a", "b", "c"]}
 
 
+def test_a_pipeline_has_map_unless_a_step_is_called_so() -> None:
+    class Mapping(Pipeline, abstract=True):
+        @step(0)
+        async def first(self, context: Companies) -> Answers:
+            return Answers(names=list(await self.map("answer", [Company(name=name) for name in UNANSWERED])))
+
+    class StepOfThatName(Pipeline, abstract=True):
+        @step(0)
+        async def map(self, context: Companies) -> Answers:  # type: ignore[override]  # of before there was a map
+            return Answers(names=await mapped_in(self.attempt))
+
+    assert row(run_steps(Mapping, [])).result == {"names": ["a", "b", "c"]}
+    UNANSWERED[:] = ["a"]
+    assert row(run_steps(StepOfThatName, [])).result == {"names": ["a"]}
+
+
+async def mapped_in(attempt: Attempt) -> list[str]:
+    return list(await attempt.amap("answer", [Company(name=name) for name in UNANSWERED]))
+
+
 def test_an_empty_list_is_recorded_too() -> None:
     async def two_maps(agent_id: UUID, context: Companies, attempt: Attempt) -> list[int]:
         first = await attempt.amap("research", companies())
@@ -426,6 +446,19 @@ def test_a_crash_before_the_wait_does_not_hide_fewer_children() -> None:
 
     with pytest.raises(SpawnMismatch, match=r"2 of 3 are missing \('/a', '/b'\)"):
         again.gather(again.spawn("research", Company(name="c"), key="c"))
+
+
+def test_a_handler_that_gathers_nothing_may_spawn_fewer() -> None:
+    async def sweep(agent_id: UUID, context: Companies, attempt: Attempt) -> str:
+        for company in companies():
+            await attempt.aspawn("research", company, key=company.name)
+        if attempt.number == 1:
+            raise ConnectionError("at first")
+        return "swept"
+
+    agent_id = run(sweep, ["a", "b"], ["b", "c"])
+
+    assert (row(agent_id).result, sorted(RUNS)) == ("swept", ["a", "b", "c"])
 
 
 def test_what_follows_a_failed_child_may_differ_once_it_has_run_again() -> None:

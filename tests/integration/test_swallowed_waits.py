@@ -131,7 +131,7 @@ def test_the_log_tells_of_a_wait_that_was_caught(caplog: pytest.LogCaptureFixtur
 
 
 @pytest.mark.parametrize("is_async", [True, False])
-def test_a_step_that_catches_a_wait_has_no_checkpoint_of_it(is_async: bool) -> None:
+def test_a_step_that_catches_a_wait_has_no_checkpoint_of_it(is_async: bool, caplog: pytest.LogCaptureFixture) -> None:
     class Catching(Pipeline, max_retries=0, name="catches"):
         if is_async:
 
@@ -155,3 +155,4 @@ def test_a_step_that_catches_a_wait_has_no_checkpoint_of_it(is_async: bool) -> N
 
     assert (row(agent_id).status, row(agent_id).result) == (Status.COMPLETE, {"text": "Acme Globex"})
     assert StepRun.objects.get(activity_id=agent_id).retries == 0
+    assert "Step 'only' of catches" in caplog.text
