@@ -212,7 +212,7 @@ class Queue(ABC):
 
     @abstractmethod
     def leased(self, queue: str) -> dict[UUID, int]:
-        """Return the claims that are out: their fences, by activity. Read in pages, one round trip per 1,000."""
+        """Return the claims that are out: their fences, by activity. Read in pages, a round trip each."""
 
     @abstractmethod
     def stop(self, queue: str, claims: Mapping[UUID, int]) -> int:

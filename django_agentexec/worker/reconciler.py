@@ -76,7 +76,7 @@ def stop_ended(queue: str, *, settling: timedelta = SETTLING) -> int:
     """Tell who still runs an activity whose row has ended to stop; return how many had not been told.
 
     Looks at what is leased, of which there is as much as there are busy slots, however long ago its row has ended:
-    one round trip, and one query by primary key per 1,000 claims.
+    a round trip per page, and one query by primary key per 1,000 claims.
     """
     claims = get_queue().leased(queue)
     ids, ended = list(claims), list[UUID]()

@@ -16,6 +16,7 @@ from django.test import override_settings
 from redis import Redis, SSLConnection
 from redis.exceptions import RedisError
 
+from django_agentexec import monitoring
 from django_agentexec.exceptions import QueueMisconfigured, QueueUnavailable
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Chunk, Message, Outcome, Queue, WorkerInfo, get_queue, reset_queue
@@ -177,6 +178,7 @@ def raw(client: Redis, *command: str) -> bytes:
     return answer
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_node_of_a_cluster_is_refused_by_everything_that_looks(tmp_path: Path) -> None:
     with cluster_nodes(tmp_path) as url, override_settings(AGENTEXEC={"REDIS_URL": url}):
         queue = get_queue()
@@ -186,6 +188,13 @@ def test_a_node_of_a_cluster_is_refused_by_everything_that_looks(tmp_path: Path)
         for call in (queue.ping, lambda: queue.verify(["default"]), lambda: enqueue_until_moved(queue)):
             with pytest.raises(QueueMisconfigured, match="node of a Redis Cluster, which is not supported"):
                 call()
+        checks = {check.name: check for check in monitoring.health().checks}
+        assert not checks["queue"].ok
+        assert "node of a Redis Cluster" in checks["queue"].detail
+        process = PoolProcess("--workers", "1", REDIS_URL=url)
+        assert process.wait() == 1
+        assert "is a node of a Redis Cluster, which is not supported" in process.output
+        assert "Is it running" not in process.output
         queue.close()
         reset_queue()
 

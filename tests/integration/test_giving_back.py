@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
 from django.db import OperationalError
 
 from django_agentexec.activity.operations import Complete
+from django_agentexec.activity.writer import apply_one
 from django_agentexec.exceptions import StaleAttempt
+from django_agentexec.models import Status
 from django_agentexec.queues import Claim, Outcome, get_queue
 from django_agentexec.worker.executor import Execution
 from django_agentexec.worker.options import WorkerOptions
@@ -64,6 +67,24 @@ def test_what_the_database_refuses_for_good_is_tried_later(worker: Worker, first
 
     (ack,) = worker._dispatcher._acks
     assert (ack.outcome, ack.delay) == (Outcome.RETRY, DATABASE_REFUSED_DELAY)
+
+
+@pytest.mark.parametrize(
+    ("counts", "status"),
+    [
+        ({"lapses": 5}, Status.ERROR),
+        ({"crashes": 3}, Status.ERROR),
+        ({"lapses": 4, "crashes": 2}, Status.RUNNING),
+    ],
+)
+def test_deaths_and_ended_leases_have_limits_of_their_own(
+    worker: Worker, first: Claim, counts: dict[str, int], status: Status
+) -> None:
+    worker._claimed(replace(first, **counts))  # type: ignore[arg-type]
+
+    write = worker._recorder._writes.get_nowait()
+    assert write is not None
+    assert apply_one(write.operation).status == status
 
 
 def test_what_is_claimed_when_a_worker_leaves_already_is_given_back_unstarted(worker: Worker, first: Claim) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,58 @@ def test_nothing_outdated_is_left_when_all_work_is_done(backend: RedisBackend, e
 
     backend.queue.heartbeat(QUEUE, "new", [])
 
+    left = {backend.key("counters").encode(), backend.key("wake").encode()}
+    assert set(backend.redis.client.keys("{*")) <= left  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_both_together_do_everything_once(backend: RedisBackend, earlier: Earlier, seed: int) -> None:
+    """Both enqueue, claim, end, lose leases and release each other's workers, in any order."""
+    draw = random.Random(seed)
+    wanted = [message(f"k:{n % 7}" if n % 2 else "") for n in range(80)]
+    for each in wanted:
+        draw.choice([earlier.enqueue, lambda m: backend.queue.enqueue(QUEUE, [m])])(each)
+    done: list[str] = []
+    new: list[Claim] = []
+    old: list[Claim] = []
+
+    def end(claimed: Claim, mine: list[Claim]) -> None:
+        mine.remove(claimed)
+        lost = {str(i) for i in backend.queue.heartbeat(QUEUE, "new", [claimed]).lost}
+        if str(claimed.agent_id) not in lost:
+            done.append(str(claimed.agent_id))
+        if mine is old:
+            earlier.finish(claimed)
+        else:
+            backend.queue.exchange(QUEUE, "new", [Ack(claimed, Outcome.DONE)])
+
+    for step in range(5_000):
+        quarantine = draw.random() < 0.5
+        action = draw.random()
+        if action < 0.2:
+            new += backend.queue.exchange(QUEUE, "new", limit=3, quarantine=quarantine).claimed
+        elif action < 0.4:
+            old += earlier.claim(3, quarantine=quarantine)
+        elif action < 0.7:
+            mine = draw.choice([new, old])
+            if mine:
+                end(draw.choice([mine[-1], draw.choice(mine)]), mine)
+        elif step > 1_000:
+            pass  # from here on all goes well
+        elif action < 0.75:
+            backend.forward(conf.LEASE + 1)
+            draw.choice([earlier.heartbeat, lambda: backend.queue.heartbeat(QUEUE, "new", [])])()
+        elif action < 0.8:
+            draw.choice([earlier.release, lambda w: backend.queue.release_worker(QUEUE, w, crashed=False)])(
+                draw.choice(["old", "new"])
+            )
+        if len(done) == len(wanted) and step > 200:
+            break
+    backend.queue.heartbeat(QUEUE, "new", [])
+
+    assert sorted(done) == sorted(str(each.agent_id) for each in wanted)
+    stats = backend.queue.stats(QUEUE)
+    assert (stats.ready, stats.pending, stats.suspects, stats.leased) == (0, 0, 0, 0)
     left = {backend.key("counters").encode(), backend.key("wake").encode()}
     assert set(backend.redis.client.keys("{*")) <= left  # type: ignore[arg-type]
 

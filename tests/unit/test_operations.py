@@ -181,6 +181,23 @@ def test_a_release_is_not_charged() -> None:
     assert line.attempt == 2
 
 
+def test_giving_up_for_ended_leases_says_so_and_charges_no_crash() -> None:
+    row = activity(QUEUED)
+
+    replace(GIVE_UP, crashes=0, lapses=5).apply(row, NOW)
+
+    assert (row.status, row.crashes) == (ERROR, 0)
+    assert row.error.startswith("The lease of this activity ended 5 times")
+
+
+def test_neither_the_deaths_nor_the_ended_leases_are_too_many_by_their_sum() -> None:
+    row = activity(QUEUED)
+
+    replace(GIVE_UP, crashes=2, lapses=4).apply(row, NOW)
+
+    assert row.status == RUNNING
+
+
 def test_giving_up_says_how_many_processes_died() -> None:
     row = activity(RUNNING)
 
