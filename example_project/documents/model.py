@@ -65,8 +65,9 @@ def build_model() -> Model:
     from openai import AsyncOpenAI
 
     name = choice.name or get_default_model()
-    # Local servers want no key, but the client wants a value.
-    client = AsyncOpenAI(api_key=os.environ.get("OPENAI_API_KEY") or "none", base_url=choice.base_url or None)
+    # Local servers need no key, but the client needs a value. The task retries, so the client does not.
+    key = os.environ.get("OPENAI_API_KEY") or "none"
+    client = AsyncOpenAI(api_key=key, base_url=choice.base_url or None, max_retries=0)
     if choice.kind == "chat":
         return OpenAIChatCompletionsModel(model=name, openai_client=client)
     return OpenAIResponsesModel(model=name, openai_client=client)

@@ -133,6 +133,31 @@ async def test_streamed_text_is_told_and_resumed() -> None:
     assert [event.data.get("text") for event in seen] == [None, "upon"]
 
 
+async def test_text_that_is_taken_back_is_an_event_and_not_replayed() -> None:
+    run = await activity.acreate("import")
+    await activity.aupdate(run, "Reading")
+    who = await signed_in(await sync_to_async(admin)())
+    stream = events(await who.get(url(run)))
+    async with asyncio.timeout(PATIENCE):
+        await anext(stream)
+        activity.stream(run, "You should sue.")
+        delta = await anext(stream)
+        activity.retract_stream(run)
+        retraction = await anext(stream)
+        await stream.aclose()
+        activity.stream(run, "I cannot say.")
+        again = events(await who.get(url(run), headers={"Last-Event-ID": delta.id}))
+        seen = [await anext(again)]
+        while seen[-1].kind != "delta":
+            seen.append(await anext(again))
+        await again.aclose()
+
+    assert (delta.kind, retraction.kind) == ("delta", "retract")
+    assert retraction.id != delta.id
+    assert [event.kind for event in seen][-2:] == ["retract", "delta"]
+    assert seen[-1].data["text"] == "I cannot say."
+
+
 async def test_who_knows_the_end_is_told_not_to_come_back() -> None:
     run = await activity.acreate("import")
     await activity.acancel(run)
