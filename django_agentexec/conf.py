@@ -116,6 +116,9 @@ class Settings:
     POLICY = Setting(
         "django_agentexec.policy.StaffPolicy", "Dotted path of the class that says who may see and do what."
     )
+    STAFF_SEES_ALL_TENANTS = Setting(
+        True, "Whether staff with the model permissions see every tenant under `TenantPolicy`; superusers always do."
+    )
     EXPOSE_METADATA = Setting(False, "Send metadata over REST, websocket and SSE; it may name tenants and users.")
     METRICS = Setting(True, "Count what happens, for the dashboard's charts and the metrics endpoint.")
     API_MAX_WAIT = Setting(30.0, "Seconds that a REST client may wait for a change (`?wait=`).", minimum=0)

@@ -5,9 +5,8 @@ Rows are read through these QuerySets by everyone, and written by `django_agente
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
-from functools import reduce
-from operator import or_
 from uuid import UUID
 
 from django.db import models
@@ -16,7 +15,7 @@ from django.utils import timezone
 
 from .exceptions import InvalidOption
 from .ids import uuid7
-from .lookups import ActiveFirst, HasEntry, can_be_in_json, readings
+from .lookups import ActiveFirst, HasEntry, Scalar, can_be_in_json, metadata_holds, readings, same_values
 
 
 class Status(models.TextChoices):
@@ -124,8 +123,25 @@ class ActivityQuerySet(models.QuerySet["Activity"]):
 
         For what people type: `7` finds the text and the number, `true` the boolean, `null` the null.
         """
-        values = {(type(value), value) for text in texts for value in readings(text)}  # 1 and true are two
-        return reduce(or_, [self.for_metadata(**{key: value}) for _, value in values], self.none())
+        return self._with_one_of(key, [value for text in texts for value in readings(text)])
+
+    def for_same_metadata(self, /, **metadata: str | int | float | bool | None) -> ActivityQuerySet:
+        """Return those whose metadata holds these values, as text or as numbers: "1" finds 1, and 1 finds "1".
+
+        For what identifies a tenant. None finds nothing.
+        """
+        found = self
+        for key, value in metadata.items():
+            found = found._with_one_of(key, same_values(value))
+        return found
+
+    def metadata_condition(self, key: str, values: Iterable[Scalar]) -> Q | None:
+        """Return the condition that the metadata has one of `values` under `key`, or None if no row can have it."""
+        return metadata_holds(key, values, has_containment=self._has_json_containment())
+
+    def _with_one_of(self, key: str, values: Iterable[Scalar]) -> ActivityQuerySet:
+        condition = self.metadata_condition(key, values)
+        return self.none() if condition is None else self.filter(condition)
 
     def active_first(self) -> ActivityQuerySet:
         """Return active ones before finished ones, the newest first in each part."""

@@ -20,7 +20,7 @@ from ..conf import conf
 from ..ids import HEX_DIGITS, id_range
 from ..models import ACTIVE, Activity, ActivityQuerySet, Status
 from .openapi import query_parameter
-from .parameters import metadata_of
+from .parameters import check_number_of_values, metadata_of
 
 MAX_SEARCH = 100  # characters
 # So many hexadecimal digits are the beginning of an id; fewer may be a word.
@@ -49,6 +49,15 @@ class OneOf(Func):
     def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **_: Any) -> Any:
         """Return the SQL."""
         return self.as_sql(compiler, connection, template="%(expressions)s)", arg_joiner=" = ANY (ARRAY")
+
+
+class _Rows(Subquery):
+    """A subquery that finds nothing where its conditions are impossible, so that the whole question finds nothing.
+
+    Django would write NULL in its place, which no database takes there.
+    """
+
+    empty_result_set_value = NotImplemented
 
 
 class MomentFilter(IsoDateTimeFilter):  # type: ignore[misc]  # django-filter has no types
@@ -109,6 +118,7 @@ def filtered(activities: ActivityQuerySet, request: Request) -> ActivityQuerySet
     """Return those of `activities` that the request asks for, in order; raise 400 for an impossible value."""
     given = dict(request.query_params.lists())
     for name in ActivityFilter.base_filters:
+        check_number_of_values(name, given.get(name, []))
         if name != "status" and len(given.get(name, [])) > 1:
             raise ValidationError({name: [f"Give one value, not {len(given[name])}."]})
     filters = ActivityFilter(request.query_params, activities, request=request)
@@ -150,7 +160,7 @@ def searched(activities: ActivityQuerySet, text: str) -> ActivityQuerySet:
     if _ID_PREFIX.fullmatch(text):
         return activities.filter(agent_id__range=id_range(text.replace("-", "")[:HEX_DIGITS]))
     first = activities.active_first().values("agent_id")[: conf.COUNT_LIMIT]
-    within = Activity.objects.using(activities.db).filter(OneOf("agent_id", Subquery(first)))
+    within = Activity.objects.using(activities.db).filter(OneOf("agent_id", _Rows(first)))
     return within.filter(Q(agent_type__icontains=text) | Q(latest_log_message__icontains=text))
 
 
