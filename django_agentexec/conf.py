@@ -111,6 +111,9 @@ class Settings:
     MAX_CONTEXT_BYTES = Setting(1_000_000, "Largest context, as JSON, that can be enqueued.", minimum=2)
     MAX_RESULT_BYTES = Setting(10_000_000, "Largest result, as JSON, that can be stored.", minimum=2)
     STATUS_URL = Setting("/agents/activities/{agent_id}/", "Path of an activity where the REST API is not mounted.")
+    STATUS_VIEW = Setting(
+        "", "Name of the view that `status_url` leads to, with its namespace; the mounted REST API's unless set."
+    )
     SOCKET_URL = Setting("/ws/agents/activities/", "Path of the live feed's websocket, for the admin; empty: it polls.")
 
     POLICY = Setting(
@@ -122,6 +125,9 @@ class Settings:
     EXPOSE_METADATA = Setting(False, "Send metadata over REST, websocket and SSE; it may name tenants and users.")
     METRICS = Setting(True, "Count what happens, for the dashboard's charts and the metrics endpoint.")
     API_MAX_WAIT = Setting(30.0, "Seconds that a REST client may wait for a change (`?wait=`).", minimum=0)
+    API_CHANGE_RATE = Setting(
+        "120/min", "Enqueues, retries and cancels of one user over REST, all together; empty: no limit."
+    )
     COUNT_LIMIT = Setting(10_000, "Number up to which lists count; above, they say `at least`.", minimum=1)
 
     LIVE_INTERVAL = Setting(0.1, "Seconds between two live messages about the same activity, at least.", minimum=0.01)

@@ -10,9 +10,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 from uuid import UUID
 
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
@@ -185,6 +186,28 @@ def is_permitted_staff(user: User, permission: Permission) -> bool:
     if not (user.is_active and getattr(user, "is_staff", False)):
         return False
     return bool(user.has_perm(f"{Activity._meta.app_label}.{permission}"))  # type: ignore[attr-defined]  # is_staff comes with PermissionsMixin
+
+
+def nobody() -> User:
+    """Return who is not signed in: Django's `AnonymousUser`, or a stand-in for it in a project without that app."""
+    if apps.is_installed("django.contrib.auth"):
+        from django.contrib.auth.models import AnonymousUser
+
+        return AnonymousUser()
+    return cast("User", _Nobody())
+
+
+class _Nobody:
+    """As much of `AnonymousUser` as a policy asks for."""
+
+    pk = id = None
+    username = ""
+    is_active = is_staff = is_superuser = is_authenticated = False
+    is_anonymous = True
+
+    def has_perm(self, permission: str, obj: object = None) -> bool:
+        """Return False."""
+        return False
 
 
 def get_policy() -> Policy:

@@ -26,7 +26,6 @@ from .openapi import AgentSchema, Component, header, operation, query_parameters
 from .parameters import EnqueueOptions, NoParameters, metadata_of
 from .permissions import MayEnqueue
 from .schemas import EnqueuedSchema, TaskSchema
-from .throttling import EnqueueThrottle
 
 Task = TaskDefinition[..., Any]
 
@@ -129,10 +128,6 @@ class EnqueueView(AgentView):
     permission_classes = [MayEnqueue]
     parser_classes = [JsonTextParser]
     schema = EnqueueSchema()
-
-    def get_throttles(self) -> list[Any]:
-        """Return the throttle of enqueueing beside the project's own."""
-        return [EnqueueThrottle(), *super().get_throttles()]
 
     @operation(
         "enqueue_task",

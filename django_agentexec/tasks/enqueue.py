@@ -11,9 +11,7 @@ from typing import Any, Unpack
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from django.conf import settings
 from django.db import IntegrityError
-from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from pydantic import BaseModel
 
@@ -30,6 +28,7 @@ from ..values import checked_metadata, holds_nul
 from .definition import BulkOptions, EnqueueOptions, TaskDefinition
 from .options import check_names, checked_idempotency_key, checked_priority, checked_queue, due_time
 from .registry import registry
+from .status_url import status_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +43,7 @@ class ActivityHandle:
     @property
     def status_url(self) -> str:
         """The path of the activity in the REST API, or what `AGENTEXEC["STATUS_URL"]` says if that is not mounted."""
-        try:
-            if getattr(settings, "ROOT_URLCONF", None):  # a project of workers alone may have no URLs
-                return reverse("agentexec:activity-detail", kwargs={"agent_id": self.agent_id})
-        except NoReverseMatch:
-            pass
-        return conf.STATUS_URL.format(agent_id=self.agent_id)
+        return status_url(self.agent_id)
 
 
 def enqueue(

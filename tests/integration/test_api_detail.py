@@ -199,6 +199,16 @@ def test_a_pruned_activity_is_gone() -> None:
     assert who.get(url(never, "result/")).status_code == 404
 
 
+@rows
+@override_settings(AGENTEXEC={"POLICY": POLICY})
+def test_who_does_not_see_all_cannot_tell_how_old_the_oldest_activity_is() -> None:
+    older, theirs = uuid7(), activity.create("import", metadata={"organization_id": "org-2"})
+    activity.create("import", metadata={"organization_id": "org-1"})
+    who = client(member("org-1"))
+
+    assert [who.get(url(run, "result/")).status_code for run in (older, theirs, uuid7())] == [404, 404, 404]
+
+
 # Waiting
 
 

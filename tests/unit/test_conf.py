@@ -183,3 +183,15 @@ def test_a_server_that_is_away_does_not_keep_migrate_from_working() -> None:
     away = {"agentexec": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}}
     with override_settings(CACHES=away):
         assert checks.check_eviction(None) == []
+
+
+@pytest.mark.parametrize("rate", ["fast", "0/min", "10", "10/", "/min", "-1/min", "10/week", "1.5/s", "\u0661/min"])
+def test_a_rate_that_is_none_is_refused(rate: str) -> None:
+    with override_settings(AGENTEXEC={"API_CHANGE_RATE": rate}):
+        assert "agentexec.E009" in [message.id for message in run_checks(tags=["agentexec"])]
+
+
+@pytest.mark.parametrize("rate", ["", "10/s", "120/min", "5/hour", "1/day"])
+def test_a_rate_is_a_number_and_a_period(rate: str) -> None:
+    with override_settings(AGENTEXEC={"API_CHANGE_RATE": rate}):
+        assert "agentexec.E009" not in [message.id for message in run_checks(tags=["agentexec"])]
