@@ -149,6 +149,9 @@ class Settings:
     )
     ACTIVITY_MESSAGE_COMPLETE = Setting("Task completed successfully.", "Log message of a completed activity.")
     ACTIVITY_MESSAGE_ERROR = Setting("Task failed with error: {error}", "Log message of a failed activity.")
+    ACTIVITY_MESSAGE_INTERNAL_ERROR = Setting(
+        "An internal error occurred.", "What users who may not monitor read instead of an exception's text."
+    )
     ACTIVITY_MESSAGE_RETRY = Setting(
         "Attempt {attempt} failed: {error}. Next attempt in {delay}.", "Log message when an attempt will be repeated."
     )

@@ -191,7 +191,9 @@ class Activity(models.Model):
     result = models.JSONField(null=True, blank=True)
     usage = models.JSONField(default=dict, blank=True, help_text="Tokens and requests, summed over all attempts.")
     error = models.TextField(blank=True, default="", help_text="Last error, one line.")
+    public_error = models.TextField(null=True, blank=True, help_text="What of it everybody may read; null: its class.")
     traceback = models.TextField(blank=True, default="")
+    enqueued_by = models.CharField(max_length=255, null=True, blank=True, help_text="Primary key of a user.")
 
     queue = models.CharField(max_length=100, blank=True, help_text="Empty: not queued, driven by its creator.")
     parent = models.ForeignKey(
@@ -288,6 +290,8 @@ class ActivityLog(models.Model):
     percentage = models.PositiveSmallIntegerField(default=0)
     attempt = models.PositiveIntegerField(default=0)
     traceback = models.TextField(blank=True, default="")
+    public_message = models.TextField(null=True, blank=True, help_text="The message for everybody, if it is another.")
+    actor = models.CharField(max_length=255, null=True, blank=True, help_text="Who caused it: a user's primary key.")
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:

@@ -20,6 +20,7 @@ from ..exceptions import InvalidOption, ResultError
 from ..ids import uuid7
 from ..models import Activity
 from ..values import MAX_NAME, checked_id, checked_metadata, checked_percentage, checked_usage, is_storable, json_result
+from .contexts import Context, prepared
 from .current import current_attempt, write_and_wait
 from .dispatch import push_on_commit, stop_on_commit
 from .operations import (
@@ -100,8 +101,8 @@ def complete(agent_id: UUID, message: str | None = None, *, result: Any = None) 
 
 
 def error(agent_id: UUID, message: str, *, traceback: str = "") -> None:
-    """End the activity as `error`; `message` says why. A worker that runs it is told to stop."""
-    _end(Fail(agent_id=checked_id(agent_id), error=message, traceback=traceback))
+    """End the activity as `error`; `message` says why, to everybody. A worker that runs it is told to stop."""
+    _end(Fail(agent_id=checked_id(agent_id), error=message, public_error=message, traceback=traceback))
 
 
 def cancel(agent_id: UUID, message: str | None = None) -> None:
@@ -112,20 +113,26 @@ def cancel(agent_id: UUID, message: str | None = None) -> None:
     _end(Cancel(agent_id=checked_id(agent_id), message=message))
 
 
-def retry(agent_id: UUID, *, from_step: str | None = None, from_scratch: bool = False) -> None:
+def retry(
+    agent_id: UUID, *, from_step: str | None = None, from_scratch: bool = False, context: Context | None = None
+) -> None:
     """Queue an activity in `error` or `canceled` once more, under the same id.
 
     Finished steps of a pipeline and finished children are kept; failed children are run again when it spawns
     them. `from_step` repeats a pipeline from that step on, with new children, `from_scratch` all of it; these two
-    take a `complete` one, too.
+    take a `complete` one, too. `context` takes the place of the stored one: a corrected model, or its values as a
+    dictionary, for example of an activity that was enqueued before a deploy changed the model.
 
-    Raises `InvalidTransition` in any other state, `InvalidOption` for a step that has not run, `ActivityNotFound`.
+    Raises `InvalidTransition` in any other state, `InvalidOption` for a step that has not run, `InvalidContext` for a
+    context that does not fit the task, `UnknownTask`, `ActivityNotFound`.
     """
     if from_step is not None and from_scratch:
         raise InvalidOption("Give from_step or from_scratch, not both.")
     agent_id, is_chosen = checked_id(agent_id), from_scratch or from_step is not None
+    stored, lock_key = (None, None) if context is None else prepared(agent_id, context)
+    kind = Repeat if is_chosen else Retry
     with transaction.atomic(using=database()):
-        row = apply_one(Repeat(agent_id=agent_id) if is_chosen else Retry(agent_id=agent_id))
+        row = apply_one(kind(agent_id=agent_id, context=stored, lock_key=lock_key))
         if is_chosen:
             forget_steps(agent_id, from_step)
         push_on_commit([row], again=True)

@@ -97,6 +97,9 @@ class ActivityFilter(FilterSet):  # type: ignore[misc]  # as above
         label="Active ones first, then the newest, unless given.",
     )
 
+    searches_errors = False
+    """Whether the caller may find out what the texts of errors hold."""
+
     def filter_queryset(self, queryset: ActivityQuerySet) -> ActivityQuerySet:
         """Return the activities asked for, in order."""
         for key, texts in metadata_of(self.request).items():
@@ -104,7 +107,7 @@ class ActivityFilter(FilterSet):  # type: ignore[misc]  # as above
         queryset = super().filter_queryset(queryset)
         asked = self.form.cleaned_data
         if asked["search"]:
-            queryset = searched(queryset, asked["search"])
+            queryset = searched(queryset, asked["search"], searches_errors=self.searches_errors)
         if asked["ordering"]:
             return queryset.order_by(ORDERS[asked["ordering"]])
         return _in_default_order(queryset, asked["status"])
@@ -114,14 +117,18 @@ class ActivityFilter(FilterSet):  # type: ignore[misc]  # as above
         return queryset
 
 
-def filtered(activities: ActivityQuerySet, request: Request) -> ActivityQuerySet:
-    """Return those of `activities` that the request asks for, in order; raise 400 for an impossible value."""
+def filtered(activities: ActivityQuerySet, request: Request, *, searches_errors: bool) -> ActivityQuerySet:
+    """Return those of `activities` that the request asks for, in order; raise 400 for an impossible value.
+
+    Without `searches_errors`, the text of an error that the caller may not read is not searched either.
+    """
     given = dict(request.query_params.lists())
     for name in ActivityFilter.base_filters:
         check_number_of_values(name, given.get(name, []))
         if name != "status" and len(given.get(name, [])) > 1:
             raise ValidationError({name: [f"Give one value, not {len(given[name])}."]})
     filters = ActivityFilter(request.query_params, activities, request=request)
+    filters.searches_errors = searches_errors
     if not filters.is_valid():
         raise ValidationError(
             {
@@ -155,13 +162,16 @@ def _json_schema(one: Filter) -> dict[str, Any]:
     return {"type": "string", "minLength": 1, "maxLength": one.extra["max_length"], "pattern": r"^[^\u0000]*$"}
 
 
-def searched(activities: ActivityQuerySet, text: str) -> ActivityQuerySet:
+def searched(activities: ActivityQuerySet, text: str, *, searches_errors: bool = False) -> ActivityQuerySet:
     """Return those whose id begins with `text`; or those with the text, of as many first ones as are counted."""
     if _ID_PREFIX.fullmatch(text):
         return activities.filter(agent_id__range=id_range(text.replace("-", "")[:HEX_DIGITS]))
     first = activities.active_first().values("agent_id")[: conf.COUNT_LIMIT]
     within = Activity.objects.using(activities.db).filter(OneOf("agent_id", _Rows(first)))
-    return within.filter(Q(agent_type__icontains=text) | Q(latest_log_message__icontains=text))
+    in_message = Q(latest_log_message__icontains=text)
+    if not searches_errors:
+        in_message &= Q(error="") | Q(public_error__isnull=False)
+    return within.filter(Q(agent_type__icontains=text) | in_message)
 
 
 def _in_default_order(activities: ActivityQuerySet, statuses: Collection[str]) -> ActivityQuerySet:

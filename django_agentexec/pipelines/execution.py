@@ -21,6 +21,7 @@ from ..activity.writer import database
 from ..backoff import retry_after
 from ..exceptions import StaleAttempt
 from ..models import StepRun, StepState
+from ..public_errors import text_for_everybody
 from ..tasks.attempt import Attempt
 from ..tasks.definition import bounded_delay
 from ..values import one_line
@@ -81,7 +82,7 @@ class StepExecution:
                 raise
             except Exception as error:
                 delay = self._delay(error, retries + 1)
-                await self._write(FailStep(**self._common(), title=self.step.title, error=one_line(error), delay=delay))
+                await self._write(self._failed(error, delay))
                 if delay is None:
                     raise
             else:
@@ -141,6 +142,11 @@ class StepExecution:
             return None
         return max(bounded_delay(self.step.options.backoff, error, retry), retry_after(error) or 0.0)
 
+    def _failed(self, error: Exception, delay: float | None) -> FailStep:
+        shown = text_for_everybody(error, exposes_errors=self.pipeline.task.exposes_errors)
+        text = one_line(error)
+        return FailStep(**self._common(), title=self.step.title, error=text, public_error=shown, delay=delay)
+
     async def _call(self, tries: int) -> Any:
         attempt = step_attempt(self.attempt, self.step, len(self.pipeline.steps), tries)
         method = getattr(self.pipeline.for_step(self.context, attempt), self.step.name)
@@ -165,6 +171,8 @@ def step_attempt(whole: Attempt, step: Step, count: int, tries: int) -> Attempt:
         tries=tries,
         adapt=share,
         outer=whole,
+        metadata=whole.metadata,
+        enqueued_by=whole.enqueued_by,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Unpack
@@ -60,6 +60,11 @@ class Attempt:
     """What `write` does to an operation before it hands it in: a step's progress is a share of the whole."""
     outer: Attempt | None = field(default=None, repr=False)
     """The attempt that this one is a part of."""
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """The activity's metadata, such as the tenant that it was stamped with; to be read only."""
+    enqueued_by: str | None = None
+    """The primary key, as text, of the user who enqueued it over REST, or under `activity.acting_as`; None for code.
+    Children take their parent's."""
     _canceled: threading.Event = field(default_factory=threading.Event, repr=False)
     _lost: Future[None] = field(default_factory=_uncancelable, repr=False)
     _spawned: Counter[str] = field(default_factory=Counter, repr=False)

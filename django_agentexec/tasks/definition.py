@@ -23,6 +23,7 @@ from ..exceptions import (
 )
 from ..models import Priority
 from ..values import MAX_NAME, is_storable
+from .authorization import Authorize, check_authorize
 from .lock_keys import check_lock_key, evaluate_lock_key
 from .signature import read_signature
 
@@ -71,6 +72,8 @@ class TaskDefinition(Generic[P, R]):
         timeout: float | None = None,
         priority: Priority | int = Priority.NORMAL,
         api: bool = False,
+        authorize: Authorize | None = None,
+        expose_errors: bool = False,
     ) -> None:
         self.name = name
         self.handler = handler
@@ -80,6 +83,8 @@ class TaskDefinition(Generic[P, R]):
         self.retry_on = _exceptions(name, "retry_on", retry_on)
         self.give_up_on = _exceptions(name, "give_up_on", give_up_on)
         self.api = api
+        self.authorize = authorize
+        self.exposes_errors = expose_errors
         self._queue = queue
         self._max_retries = max_retries
         self._timeout = timeout
@@ -112,6 +117,7 @@ class TaskDefinition(Generic[P, R]):
         except ValueError as error:
             raise TaskDefinitionError(f"Task {self.name!r}: {error}") from error
         check_lock_key(self.name, self.lock_key_template, self.context_type)
+        check_authorize(self.name, self.authorize)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function itself, here and now: that is how to unit-test it."""
@@ -166,12 +172,12 @@ class TaskDefinition(Generic[P, R]):
 
         return await aenqueue_many(self, contexts, **options)
 
-    def lock_key(self, context: BaseModel) -> str:
-        """Return the lock key of this context, or "" if the task has none. Raises `InvalidContext`."""
+    def lock_key(self, context: BaseModel, metadata: Mapping[str, Any] | None = None) -> str:
+        """Return the lock key of this context (and metadata), or "" if the task has none. Raises `InvalidContext`."""
         if not self.lock_key_template:
             return ""
         try:
-            key = evaluate_lock_key(self.lock_key_template, context)
+            key = evaluate_lock_key(self.lock_key_template, context, metadata or {})
         except Exception as error:  # a field's own __format__ may raise anything
             raise InvalidContext(
                 f"Task {self.name!r}: the lock key {self.lock_key_template!r} cannot be made of this "

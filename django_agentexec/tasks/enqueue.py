@@ -15,6 +15,8 @@ from django.db import IntegrityError
 from django.utils import timezone
 from pydantic import BaseModel
 
+from ..activity.actor import acting_user_id
+from ..activity.contexts import Context, register_prepare
 from ..activity.current import current_attempt
 from ..activity.dispatch import push_on_commit
 from ..activity.statements import copied
@@ -25,6 +27,7 @@ from ..ids import uuid7
 from ..models import Activity, Priority
 from ..queues import get_queue
 from ..values import checked_metadata, holds_nul
+from .context_input import read_context
 from .definition import BulkOptions, EnqueueOptions, TaskDefinition
 from .options import check_names, checked_idempotency_key, checked_priority, checked_queue, due_time
 from .registry import registry
@@ -113,14 +116,16 @@ def new_rows(
     queue: str | None = None,
 ) -> list[Activity]:
     """Return the rows of new activities, checked and not yet written. Raises as `enqueue` does."""
+    attempt, stored_metadata = current_attempt(), checked_metadata(metadata)
     shared: dict[str, Any] = {
         "agent_type": definition.name,
-        "metadata": checked_metadata(metadata),
+        "metadata": stored_metadata,
         "priority": definition.priority if priority is None else checked_priority(priority),
         "run_after": due_time(delay, run_after),
         "queue": definition.queue if queue is None else checked_queue(queue),
         "max_retries": definition.max_retries,
-        "parent_id": attempt.agent_id if (attempt := current_attempt()) else None,
+        "parent_id": attempt.agent_id if attempt else None,
+        "enqueued_by": attempt.enqueued_by if attempt else acting_user_id(),
         "created_at": (now := timezone.now()),
         "updated_at": now,
         "usage": {},
@@ -128,7 +133,12 @@ def new_rows(
     _check_abilities(definition, shared)
     template = copied(_blank(), **shared)
     return [
-        copied(template, agent_id=uuid7(), context=_stored(definition, context), lock_key=definition.lock_key(context))
+        copied(
+            template,
+            agent_id=uuid7(),
+            context=_stored(definition, context),
+            lock_key=definition.lock_key(context, stored_metadata),
+        )
         for context in contexts
     ]
 
@@ -182,6 +192,20 @@ def _dumped(definition: TaskDefinition[..., Any], context: BaseModel) -> str:
             f"The context of task {definition.name!r} does not survive as JSON, so no worker could read it: {error}"
         ) from error
     return text
+
+
+def _prepare(agent_type: str, context: Context, metadata: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return the stored form and the lock key of a corrected context."""
+    definition = registry.get(agent_type)
+    if not isinstance(context, BaseModel):
+        try:
+            context = read_context(definition, json.dumps(context))
+        except Exception as error:  # a model's own validators may raise anything
+            raise InvalidContext(f"The context does not fit task {definition.name!r}: {error}") from error
+    return _stored(definition, context), definition.lock_key(context, metadata)
+
+
+register_prepare(_prepare)
 
 
 def _described(context: object) -> str:

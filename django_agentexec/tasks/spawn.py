@@ -88,7 +88,9 @@ def spawn_all(attempt: Attempt, places: Sequence[Place], **options: Unpack[BulkO
 
 
 def _row(attempt: Attempt, one: Place, options: BulkOptions) -> Activity:
-    (row,) = new_rows(one.definition, [one.context], **options)
+    # A lock key may be made of metadata, which is the parent's unless said.
+    own: BulkOptions = {"metadata": attempt.metadata, **options}
+    (row,) = new_rows(one.definition, [one.context], **own)
     row.parent_id, row.spawn_key, row.spawned_in = attempt.agent_id, one.key, _try(attempt)
     row.ties = Ties.CHILD
     return row
