@@ -5,7 +5,9 @@ A misspelled field would otherwise be dropped, and the task would run with the d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, RootModel, ValidationError
@@ -35,9 +37,37 @@ def read_context(definition: TaskDefinition[..., Any], text: str | bytes, *, str
         unknown = [one for one in error.errors(include_url=False) if one["type"] == _UNKNOWN]
         refused = [one for one in unknown if not _is_allowed(context, one["loc"])]
         if refused:
-            details = [InitErrorDetails(type=_UNKNOWN, loc=one["loc"], input=one["input"]) for one in refused]
-            raise ValidationError.from_exception_data(error.title, details, "json") from None
+            raise _unknown_fields(model, [(one["loc"], one["input"]) for one in refused]) from None
+    if strays := list(_strays(json.loads(text), context)):
+        raise _unknown_fields(model, strays)
     return context
+
+
+def _unknown_fields(model: type[BaseModel], found: Sequence[tuple[Location, Any]]) -> ValidationError:
+    details = [InitErrorDetails(type=_UNKNOWN, loc=place, input=value) for place, value in found]
+    return ValidationError.from_exception_data(model.__name__, details, "json")
+
+
+def _strays(raw: Any, value: Any, place: Location = ()) -> Iterator[tuple[Location, Any]]:
+    """Yield the fields in JSON that a dataclass does not have; pydantic's `extra` is not for these."""
+    value = _without_root(value)
+    if isinstance(raw, dict) and is_dataclass(value) and not isinstance(value, type):
+        names = {field.name for field in fields(value)}
+        settings: Any = getattr(type(value), "__pydantic_config__", None) or {}
+        if settings.get("extra") != "allow" and not settings.get("alias_generator"):
+            yield from (((*place, key), raw[key]) for key in raw.keys() - names)
+        inner = [(key, raw[key], getattr(value, key)) for key in names & raw.keys()]
+    elif isinstance(raw, dict) and isinstance(value, BaseModel):
+        named = [(key, _field_name(type(value), key)) for key in raw]
+        inner = [(key, raw[key], getattr(value, name)) for key, name in named if name is not None]
+    elif isinstance(raw, dict) and isinstance(value, Mapping):
+        inner = [(key, raw[key], value[key]) for key in raw if key in value]
+    elif isinstance(raw, list) and isinstance(value, (list, tuple)) and len(raw) == len(value):
+        inner = [(index, *both) for index, both in enumerate(zip(raw, value, strict=True))]
+    else:
+        return
+    for key, raw_part, part in inner:
+        yield from _strays(raw_part, part, (*place, key))
 
 
 def closed_schema(schema: dict[str, Any]) -> dict[str, Any]:
@@ -68,8 +98,7 @@ def _is_allowed(context: BaseModel, location: Location) -> bool:
 def _holder(value: Any, location: Location) -> Any:
     """Return what stands at a location; parts that name a member of a union, not a place, are passed over."""
     for part in location:
-        while isinstance(value, RootModel):
-            value = value.root
+        value = _without_root(value)
         if isinstance(value, BaseModel):
             name = _field_name(type(value), part)
             value = value if name is None else getattr(value, name)
@@ -77,6 +106,10 @@ def _holder(value: Any, location: Location) -> Any:
             value = value.get(part, value)
         elif isinstance(value, Sequence) and not isinstance(value, str) and isinstance(part, int) and part < len(value):
             value = value[part]
+    return _without_root(value)
+
+
+def _without_root(value: Any) -> Any:
     while isinstance(value, RootModel):
         value = value.root
     return value
