@@ -50,12 +50,13 @@ def _unknown_fields(model: type[BaseModel], found: Sequence[tuple[Location, Any]
 
 def _strays(raw: Any, value: Any, place: Location = ()) -> Iterator[tuple[Location, Any]]:
     """Yield the fields in JSON that a dataclass does not have; pydantic's `extra` is not for these."""
-    value = _without_root(value)
+    value, inner = _without_root(value), list[tuple[int | str, Any, Any]]()
     if isinstance(raw, dict) and is_dataclass(value) and not isinstance(value, type):
         names = {field.name for field in fields(value)}
+        aliases = {field.alias for field in getattr(type(value), "__pydantic_fields__", {}).values()}
         settings: Any = getattr(type(value), "__pydantic_config__", None) or {}
         if settings.get("extra") != "allow" and not settings.get("alias_generator"):
-            yield from (((*place, key), raw[key]) for key in raw.keys() - names)
+            yield from (((*place, key), raw[key]) for key in raw.keys() - names - aliases)
         inner = [(key, raw[key], getattr(value, key)) for key in names & raw.keys()]
     elif isinstance(raw, dict) and isinstance(value, BaseModel):
         named = [(key, _field_name(type(value), key)) for key in raw]
