@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pydantic
 from pydantic import BaseModel, ConfigDict
-from rest_framework.exceptions import NotFound, PermissionDenied
+from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -106,7 +106,7 @@ class RetryView(SteeringView):
         return self.change(found, verb)
 
     def _context(self, request: Request, found: Activity) -> BaseModel | None:
-        """Return the corrected context, if one is given; raise 400 or 403."""
+        """Return the corrected context, if one is given; raise 400, 403 or, if it does not fit the task, 422."""
         parsed: Any = request.data
         try:
             given = RetryBody.model_validate_json(parsed.get("json", b"{}")).context
@@ -121,6 +121,10 @@ class RetryView(SteeringView):
         # Another context is another run: it takes what an enqueue takes.
         if task is None or not get_policy().may(request.user, Permission.ENQUEUE):
             raise PermissionDenied(f"You may not enqueue task {found.agent_type!r}, nor give it another context.")
-        context = outside_context(task, json.dumps(given).encode())
+        try:
+            context = outside_context(task, json.dumps(given).encode())
+        except ValidationError as error:  # not of the body's shape, but of what this activity's task takes
+            detail = f"The context does not fit task {task.name!r}."
+            raise Unprocessable({"detail": detail, "context": error.detail}) from error
         check_authorized(task, request.user, context, found.metadata)
         return context

@@ -315,8 +315,15 @@ def test_a_retry_may_correct_the_context() -> None:
     run, who = left_behind(), member("org-1")
 
     assert retry(who, run, {"context": {"id": 2}}).status_code == 403
-    assert retry(who, run, {"context": {"id": "1"}}).json() == {"id": ["Input should be a valid integer"]}
-    assert retry(who, run, {"context": {"id": 1, "x": 1}}).status_code == 400
+    wrong = retry(who, run, {"context": {"id": "1"}})
+    assert (wrong.status_code, wrong.json()) == (
+        422,
+        {
+            "detail": "The context does not fit task 'draft'.",
+            "context": {"id": ["Input should be a valid integer"]},
+        },
+    )
+    assert retry(who, run, {"context": {"id": 1, "x": 1}}).status_code == 422
     assert retry(who, run, {"contxt": {"id": 1}}).status_code == 400
     assert row(run).status == "error"
     assert retry(who, run, {"context": {"id": 1}}).status_code == 202
