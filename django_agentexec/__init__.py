@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         AgentExecError,
         InvalidContext,
         InvalidTransition,
+        NotAuthorized,
         PipelineChanged,
         SpawnMismatch,
         StaleAttempt,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         TaskFailed,
         UnhandledInterruption,
         UnknownTask,
+        UserFacingError,
     )
     from .models import Priority, Status
     from .pipelines import Pipeline, achain, achord, agroup, chain, chord, group, mermaid, step
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
         "BaseAgentRunner",
         "InvalidContext",
         "InvalidTransition",
+        "NotAuthorized",
         "OpenAIRunner",
         "Pipeline",
         "PipelineChanged",
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
         "Tracker",
         "UnhandledInterruption",
         "UnknownTask",
+        "UserFacingError",
         "achain",
         "achord",
         "activities_changed",
@@ -92,6 +96,7 @@ _HOMES = {
         "AgentExecError",
         "InvalidContext",
         "InvalidTransition",
+        "NotAuthorized",
         "PipelineChanged",
         "SpawnMismatch",
         "StaleAttempt",
@@ -99,6 +104,7 @@ _HOMES = {
         "TaskFailed",
         "UnhandledInterruption",
         "UnknownTask",
+        "UserFacingError",
     ],
     "models": ["Priority", "Status"],
     "pipelines": ["Pipeline", "achain", "achord", "agroup", "chain", "chord", "group", "mermaid", "step"],

@@ -14,8 +14,10 @@ class AgentExecConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the checks, start counting, and let the trackers hear of ends."""
+        """Register the checks, start counting, let the trackers hear of ends, and escape what is logged."""
         from . import checks, router_checks, tracker  # noqa: F401  # register on import
+        from .log_text import escape_tracebacks
         from .monitoring import metrics
 
         metrics.connect()
+        escape_tracebacks()

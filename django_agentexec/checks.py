@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -85,6 +86,23 @@ def _templates() -> list[CheckMessage]:
             )
         )
     return messages
+
+
+@register("agentexec")
+def check_rate(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Refuse a rate that REST framework would fail on at the first request."""
+    if _impossible_values():
+        return []  # told by `check_settings`
+    rate = conf.API_CHANGE_RATE
+    if not rate or re.fullmatch(r"[1-9][0-9]{0,8}/(s|m|h|d)[a-z]*", rate):
+        return []
+    return [
+        Error(
+            f"AGENTEXEC['API_CHANGE_RATE'] is {rate!r}, which is no rate.",
+            hint="Write a number and a period: '120/min'. Periods are s, min, hour and day; empty is no limit.",
+            id="agentexec.E011",
+        )
+    ]
 
 
 @register("agentexec")

@@ -151,26 +151,35 @@ class Settings:
     MAX_RESULT_BYTES = Setting(10_000_000, "Largest result, as JSON, that can be stored.", minimum=2)
     MAX_METADATA_BYTES = Setting(64_000, "Largest metadata of an activity, as JSON.", minimum=2)
     MAX_MESSAGE_LENGTH = Setting(10_000, "Longest log message of a handler or an agent, in characters.", minimum=1)
+    LOCK_TIMEOUT = Setting(
+        5.0,
+        "Seconds that `cancel`, `retry` and `update` wait for a row that another transaction has locked.",
+        minimum=0.1,
+    )
     STATUS_URL = Setting(
         "/agents/activities/{agent_id}/",
         "Path of an activity where the REST API is not mounted.",
         placeholders={"agent_id": ""},
     )
-    LOCK_TIMEOUT = Setting(
-        5.0,
-        "Seconds that `cancel`, `retry` and `update` wait for a row that another transaction has locked.",
-        minimum=0.1,
+    STATUS_VIEW = Setting(
+        "", "Name of the view that `status_url` leads to, with its namespace; the mounted REST API's unless set."
     )
     SOCKET_URL = Setting("/ws/agents/activities/", "Path of the live feed's websocket, for the admin; empty: it polls.")
 
     POLICY = Setting(
         "django_agentexec.policy.StaffPolicy", "Dotted path of the class that says who may see and do what."
     )
+    STAFF_SEES_ALL_TENANTS = Setting(
+        True, "Whether staff with the model permissions see every tenant under `TenantPolicy`; superusers always do."
+    )
     EXPOSE_METADATA = Setting(False, "Send metadata over REST, websocket and SSE; it may name tenants and users.")
     METRICS = Setting(True, "Count what happens, for the dashboard's charts and the metrics endpoint.")
     HEALTH_TIMEOUT = Setting(3.0, "Seconds after which a probe of the health check counts as failed.", minimum=0.1)
     API_MAX_WAIT = Setting(30.0, "Seconds that a REST client may wait for a change (`?wait=`).", minimum=0)
     API_MAX_WAITS = Setting(2, "Requests of one user that wait at once in one WSGI process (`?wait=`).", minimum=1)
+    API_CHANGE_RATE = Setting(
+        "120/min", "Enqueues, retries and cancels of one user over REST, all together; empty: no limit."
+    )
     COUNT_LIMIT = Setting(10_000, "Number up to which lists count; above, they say `at least`.", minimum=1)
 
     LIVE_MAX_CONNECTIONS = Setting(
@@ -206,6 +215,9 @@ class Settings:
         "Task failed with error: {error}",
         "Log message of a failed activity.",
         placeholders={"error": "ValueError: no"},
+    )
+    ACTIVITY_MESSAGE_INTERNAL_ERROR = Setting(
+        "An internal error occurred.", "What users who may not monitor read instead of an exception's text."
     )
     ACTIVITY_MESSAGE_RETRY = Setting(
         "Attempt {attempt} failed: {error}. Next attempt in {delay}.",

@@ -127,6 +127,17 @@ class TaskCanceled(AgentExecError):
         self.agent_id = agent_id
 
 
+class NotAuthorized(AgentExecError):
+    """The task's `authorize` did not let this user run it with this context; nothing was written."""
+
+
+class UserFacingError(AgentExecError):
+    """An error whose text is written for users; raise it, or a class derived from it, in a handler.
+
+    Users without the monitor permission read the text. Of any other exception they read the class name only.
+    """
+
+
 class ResultError(AgentExecError):
     """A handler returned what its task does not declare, or what cannot be stored."""
 

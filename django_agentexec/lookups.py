@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import BooleanField, F, Func, SmallIntegerField
+from django.db.models import BooleanField, F, Func, Q, SmallIntegerField
 from django.db.models.sql.compiler import SQLCompiler
 
 from .values import is_storable
@@ -77,3 +79,36 @@ def readings(text: str) -> list[Scalar]:
     if number is None:
         return [text]
     return [text, float(text) if number["fraction"] or number["exponent"] else int(text)]
+
+
+def text_form(value: object) -> str | None:
+    """Return the one text that stands for a scalar of metadata, or None for a value that nothing can be equal to.
+
+    Two values are the same if their texts are: the numbers 1 and 1.0 and the text "1" are, the text "1.0" is not.
+    """
+    if isinstance(value, str):
+        return value if is_storable(value) else None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, (int, float)) or not can_be_in_json(value):
+        return None
+    return str(int(value)) if value == int(value) else json.dumps(value)
+
+
+def same_values(value: object) -> list[Scalar]:
+    """Return the values in JSON that have the same `text_form` as `value`; an empty list where there is none."""
+    text = text_form(value)
+    return [] if text is None else [one for one in readings(text) if text_form(one) == text]
+
+
+def metadata_holds(key: str, values: Iterable[Scalar], *, has_containment: bool) -> Q | None:
+    """Return the condition that `metadata` has one of `values` under the top-level `key`, or None if no row can.
+
+    One flat condition for any number of values.
+    """
+    distinct = {(type(value), value): value for value in values if can_be_in_json(value)}.values()  # 1 and true are two
+    if not distinct or not can_be_in_json(key):
+        return None
+    if has_containment:
+        return Q(*(Q(metadata__contains={key: value}) for value in distinct), _connector=Q.OR)
+    return Q(*(HasEntry("metadata", key, value) for value in distinct), _connector=Q.OR)

@@ -5,9 +5,8 @@ Rows are read through these QuerySets by everyone, and written by `django_agente
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
-from functools import reduce
-from operator import or_
 from uuid import UUID
 
 from django.db import models
@@ -16,7 +15,7 @@ from django.utils import timezone
 
 from .exceptions import InvalidOption
 from .ids import uuid7
-from .lookups import ActiveFirst, HasEntry, can_be_in_json, readings
+from .lookups import ActiveFirst, HasEntry, Scalar, can_be_in_json, metadata_holds, readings, same_values
 
 
 class Status(models.TextChoices):
@@ -125,8 +124,25 @@ class ActivityQuerySet(models.QuerySet["Activity"]):
 
         For what people type: `7` finds the text and the number, `true` the boolean, `null` the null.
         """
-        values = {(type(value), value) for text in texts for value in readings(text)}  # 1 and true are two
-        return reduce(or_, [self.for_metadata(**{key: value}) for _, value in values], self.none())
+        return self._with_one_of(key, [value for text in texts for value in readings(text)])
+
+    def for_same_metadata(self, /, **metadata: str | int | float | bool | None) -> ActivityQuerySet:
+        """Return those whose metadata holds these values, as text or as numbers: "1" finds 1, and 1 finds "1".
+
+        For what identifies a tenant. None finds nothing.
+        """
+        found = self
+        for key, value in metadata.items():
+            found = found._with_one_of(key, same_values(value))
+        return found
+
+    def metadata_condition(self, key: str, values: Iterable[Scalar]) -> Q | None:
+        """Return the condition that the metadata has one of `values` under `key`, or None if no row can have it."""
+        return metadata_holds(key, values, has_containment=self._has_json_containment())
+
+    def _with_one_of(self, key: str, values: Iterable[Scalar]) -> ActivityQuerySet:
+        condition = self.metadata_condition(key, values)
+        return self.none() if condition is None else self.filter(condition)
 
     def active_first(self) -> ActivityQuerySet:
         """Return active ones before finished ones, the newest first in each part."""
@@ -176,7 +192,9 @@ class Activity(models.Model):
     result = models.JSONField(null=True, blank=True)
     usage = models.JSONField(default=dict, blank=True, help_text="Tokens and requests, summed over all attempts.")
     error = models.TextField(blank=True, default="", help_text="Last error, one line.")
+    public_error = models.TextField(null=True, blank=True, help_text="What of it everybody may read; null: its class.")
     traceback = models.TextField(blank=True, default="")
+    enqueued_by = models.CharField(max_length=255, null=True, blank=True, help_text="Primary key of a user.")
 
     queue = models.CharField(max_length=100, blank=True, help_text="Empty: not queued, driven by its creator.")
     parent = models.ForeignKey(
@@ -287,6 +305,8 @@ class ActivityLog(models.Model):
     percentage = models.PositiveSmallIntegerField(default=0)
     attempt = models.PositiveIntegerField(default=0)
     traceback = models.TextField(blank=True, default="")
+    public_message = models.TextField(null=True, blank=True, help_text="The message for everybody, if it is another.")
+    actor = models.CharField(max_length=255, null=True, blank=True, help_text="Who caused it: a user's primary key.")
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:

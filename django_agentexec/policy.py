@@ -10,12 +10,15 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+from uuid import UUID
 
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from .conf import conf
+from .lookups import text_form
 from .models import Activity, ActivityQuerySet
 
 if TYPE_CHECKING:
@@ -110,29 +113,29 @@ class TenantPolicy(StaffPolicy):
     permissions: ClassVar[frozenset[Permission]] = frozenset(Permission)
     """What users may do within their tenant."""
 
-    def tenant(self, user: User) -> Mapping[str, str | int] | None:
+    def tenant(self, user: User) -> Mapping[str, str | int | UUID] | None:
         """Return the values of all `keys` for an active, authenticated user, or None for no access."""
         raise NotImplementedError
 
     def visible(self, user: User, activities: ActivityQuerySet) -> ActivityQuerySet:
         """Return all for permitted staff, else the tenant's."""
-        if is_permitted_staff(user, Permission.VIEW):
+        if self._sees_all_tenants(user, Permission.VIEW):
             return activities
         tenant = self._tenant(user)
-        return activities.for_metadata(**tenant) if tenant else activities.none()
+        return activities.for_same_metadata(**tenant) if tenant else activities.none()
 
     def may(self, user: User, permission: Permission, activity: Activity | None = None) -> bool:
         """Whether `user` is permitted staff, or belongs to a tenant (the activity's) and it is one of `permissions`."""
-        if is_permitted_staff(user, permission):
+        if self._sees_all_tenants(user, permission):
             return True
         tenant = self._tenant(user)
-        if not tenant or permission not in self.permissions:
+        if not tenant or not (permission in self.permissions or is_permitted_staff(user, permission)):
             return False
-        return activity is None or _values(activity.metadata, self.keys) == tenant
+        return activity is None or _text_forms(activity.metadata, self.keys) == _text_forms(tenant, self.keys)
 
     def may_monitor(self, user: User) -> bool:
-        """Whether `user` is permitted staff: workers and queues are no tenant's."""
-        return is_permitted_staff(user, Permission.VIEW)
+        """Whether `user` is permitted staff of all tenants: workers and queues belong to none."""
+        return self._sees_all_tenants(user, Permission.VIEW)
 
     def stamp(self, user: User) -> Mapping[str, Any]:
         """Return the tenant's metadata."""
@@ -140,25 +143,40 @@ class TenantPolicy(StaffPolicy):
 
     def audience(self, user: User) -> str:
         """Return the feed of everything for permitted staff, else the tenant's."""
-        if is_permitted_staff(user, Permission.VIEW):
+        if self._sees_all_tenants(user, Permission.VIEW):
             return EVERYTHING
-        tenant = self._tenant(user)
+        tenant = _text_forms(self._tenant(user) or {}, self.keys)
         return _feed(tenant) if tenant else ""
 
     def audiences(self, activity: Activity) -> Iterable[str]:
         """Return the feed of everything and, if the activity belongs to one, its tenant's."""
-        tenant = _values(activity.metadata, self.keys)
-        return [EVERYTHING, _feed(tenant)] if tenant else [EVERYTHING]
+        tenant = _text_forms(activity.metadata, self.keys)
+        if not tenant:
+            return [EVERYTHING]
+        # Followers of the release before 0.2 know a feed by the values themselves, not by their texts.
+        former = _feed({key: activity.metadata[key] for key in self.keys})
+        return list(dict.fromkeys([EVERYTHING, _feed(tenant), former]))
+
+    def _sees_all_tenants(self, user: User, permission: Permission) -> bool:
+        if not is_permitted_staff(user, permission):
+            return False
+        return conf.STAFF_SEES_ALL_TENANTS or bool(getattr(user, "is_superuser", False))
 
     def _tenant(self, user: User) -> dict[str, Any] | None:
         if not (user.is_authenticated and user.is_active):
             return None
-        tenant = dict(self.tenant(user) or {})
+        given = self.tenant(user) or {}
+        tenant = {key: str(value) if isinstance(value, UUID) else value for key, value in given.items()}
         if not tenant or None in tenant.values():
             return None  # nobody's activities must not become those of a user without a tenant
         if not self.keys or set(tenant) != set(self.keys):
             raise ImproperlyConfigured(
                 f"{type(self).__name__}.tenant() gave {sorted(tenant)}, but `keys` says {sorted(self.keys)}."
+            )
+        if _text_forms(tenant, self.keys) is None:
+            raise ImproperlyConfigured(
+                f"{type(self).__name__}.tenant() gave {tenant!r}; a tenant is text, a UUID or a number "
+                "below 2**63. Return str(value), and write the same text into the metadata."
             )
         return tenant
 
@@ -168,6 +186,28 @@ def is_permitted_staff(user: User, permission: Permission) -> bool:
     if not (user.is_active and getattr(user, "is_staff", False)):
         return False
     return bool(user.has_perm(f"{Activity._meta.app_label}.{permission}"))  # type: ignore[attr-defined]  # is_staff comes with PermissionsMixin
+
+
+def nobody() -> User:
+    """Return who is not signed in: Django's `AnonymousUser`, or a stand-in for it in a project without that app."""
+    if apps.is_installed("django.contrib.auth"):
+        from django.contrib.auth.models import AnonymousUser
+
+        return AnonymousUser()
+    return cast("User", _Nobody())
+
+
+class _Nobody:
+    """As much of `AnonymousUser` as a policy asks for."""
+
+    pk = id = None
+    username = ""
+    is_active = is_staff = is_superuser = is_authenticated = False
+    is_anonymous = True
+
+    def has_perm(self, permission: str, obj: object = None) -> bool:
+        """Return False."""
+        return False
 
 
 def get_policy() -> Policy:
@@ -181,10 +221,15 @@ def get_policy() -> Policy:
     return made
 
 
-def _values(metadata: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any] | None:
-    """Return the metadata's values of all `keys`, or None if one is missing."""
-    values = {key: metadata.get(key) for key in keys}
-    return None if None in values.values() else values
+def _text_forms(metadata: Mapping[str, Any], keys: Iterable[str]) -> dict[str, str] | None:
+    """Return the texts of the metadata's values of all `keys`, or None if one is missing or not comparable."""
+    texts: dict[str, str] = {}
+    for key in keys:
+        text = text_form(metadata.get(key))
+        if text is None:
+            return None
+        texts[key] = text
+    return texts
 
 
 def _feed(tenant: Mapping[str, Any]) -> str:

@@ -8,13 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field, field_serializer, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    computed_field,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from .conf import conf
 from .models import Status
+from .public_errors import public_error, public_message_of
 
 
 class Schema(BaseModel):
@@ -32,7 +41,17 @@ class ActivityLogSchema(Schema):
     percentage: int
     attempt: int
     traceback: str = ""
+    public_message: str | None = None
+    """What users who may not monitor read instead of `message`; None: the same."""
+    actor: str | None = None
+    """Who caused it: the primary key of a user, or a terminal; None for code."""
     created_at: datetime
+
+    @model_validator(mode="after")
+    def _closed_by_default(self) -> Self:
+        if self.public_message is None and self.traceback:  # of a release that stored no public text
+            self.public_message = public_message_of(self.traceback)
+        return self
 
 
 class ActivityListItemSchema(Schema):
@@ -54,9 +73,23 @@ class ActivityListItemSchema(Schema):
     priority: int
     attempt: int = 0
     error: str = ""
+    public_error: str = ""
+    """What users who may not monitor read instead of `error`."""
+    enqueued_by: str | None = None
+    """The primary key of the user who enqueued it; None for code."""
     usage: dict[str, int] = Field(default_factory=dict)
     parent_id: UUID | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("public_error", mode="before")
+    @classmethod
+    def _empty_if_none(cls, value: Any) -> Any:
+        return value or ""
+
+    @model_validator(mode="after")
+    def _closed_by_default(self) -> Self:
+        self.public_error = public_error(self.error, self.public_error)
+        return self
 
     @field_serializer("metadata")
     def _only_if_exposed(self, value: dict[str, Any]) -> dict[str, Any]:
@@ -100,6 +133,8 @@ class ActivityDetailSchema(ActivityListItemSchema):
     logs: list[ActivityLogSchema] = Field(default_factory=list)
     has_more_logs: bool = False
     """Whether the log goes on after these lines: a request or message has some hundred of them at most."""
+    has_earlier_logs: bool = False
+    """Whether there are lines before these: of a long log, REST gives the last ones unless asked for others."""
 
     @field_validator("logs", mode="before")
     @classmethod

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
@@ -47,9 +47,16 @@ def memory_queue() -> Iterator[None]:
         yield
 
 
-def make_attempt(agent_id: UUID | None = None, *, number: int = 1, fence: int = 1) -> Attempt:
+def make_attempt(
+    agent_id: UUID | None = None,
+    *,
+    number: int = 1,
+    fence: int = 1,
+    metadata: Mapping[str, Any] | None = None,
+    enqueued_by: str | None = None,
+) -> Attempt:
     """Return an attempt to call a handler with: its progress goes nowhere, its children run where it spawns them."""
-    return InlineAttempt(agent_id, number, fence)
+    return InlineAttempt(agent_id, number, fence, metadata, enqueued_by)
 
 
 def drain(*queues: str) -> int:

@@ -30,6 +30,8 @@ MAX_NAME = 200  # characters of a task's name; the column's size
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 LONGEST_ERROR = 2_000  # characters of an error's one-line text
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+# C0 and C1 but for tabs and line ends, and what turns the direction of writing around.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 # What PostgreSQL's text (NUL) or UTF-8 (one half of a surrogate pair) cannot hold.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
@@ -43,12 +45,17 @@ def storable_text(text: object) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an exception as `Type: text`, without line breaks, cut to a readable length."""
+    """Return an exception as `Type: text`, without line breaks and control characters, cut to a readable length."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001  # an exception's own __str__ may be broken
         text = "(its text cannot be made)"
-    return " ".join(f"{type(error).__name__}: {text}".split())[:LONGEST_ERROR]
+    return escape_controls(" ".join(f"{type(error).__name__}: {text}".split()))[:LONGEST_ERROR]
+
+
+def escape_controls(text: str) -> str:
+    """Return `text` with escapes (`\\x1b`) for what steers a terminal or reorders a line; line ends stay."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def is_storable(text: str) -> bool:

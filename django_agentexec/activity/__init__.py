@@ -11,6 +11,7 @@ the caller's).
 """
 
 from . import families  # noqa: F401  # hears of ends
+from .actor import acting_as
 from .bulk import BulkOutcome, acancel_many, acancel_pending, aretry_many, cancel_many, cancel_pending, retry_many
 from .commands import (
     aadd_usage,
@@ -41,6 +42,7 @@ __all__ = [
     "aadd_usage",
     "acancel",
     "acancel_pending",
+    "acting_as",
     "acomplete",
     "acount_active",
     "acreate",

@@ -29,6 +29,7 @@ from ..values import (
     is_storable,
     json_result,
 )
+from .contexts import Context, prepared
 from .current import current_attempt, write_and_wait
 from .dispatch import push_on_commit, stop_on_commit
 from .operations import (
@@ -111,9 +112,10 @@ def complete(agent_id: UUID, message: str | None = None, *, result: Any = None) 
 
 
 def error(agent_id: UUID, message: str, *, traceback: str = "") -> None:
-    """End the activity as `error`; `message` says why. A worker that runs it is told to stop."""
+    """End the activity as `error`; `message` says why, to everybody. A worker that runs it is told to stop."""
     # Cut instead of refused: an activity must not stay active because of its error's length.
-    _end(Fail(agent_id=checked_id(agent_id), error=str(message)[: conf.MAX_MESSAGE_LENGTH], traceback=traceback))
+    text = str(message)[: conf.MAX_MESSAGE_LENGTH]
+    _end(Fail(agent_id=checked_id(agent_id), error=text, public_error=text, traceback=traceback))
 
 
 def cancel(agent_id: UUID, message: str | None = None) -> None:
@@ -124,21 +126,28 @@ def cancel(agent_id: UUID, message: str | None = None) -> None:
     _end(Cancel(agent_id=checked_id(agent_id), message=_optional(message)))
 
 
-def retry(agent_id: UUID, *, from_step: str | None = None, from_scratch: bool = False) -> None:
+def retry(
+    agent_id: UUID, *, from_step: str | None = None, from_scratch: bool = False, context: Context | None = None
+) -> None:
     """Queue an activity in `error` or `canceled` once more, under the same id.
 
     Finished steps of a pipeline and finished children are kept; failed and canceled children, those that were given
     up on included, are run again when it spawns them. `from_step` repeats a pipeline from that step on, with new
-    children, `from_scratch` all of it; these two take a `complete` one, too.
+    children, `from_scratch` all of it; these two take a `complete` one, too. `context` takes the place of the stored
+    one: a corrected model, or its values as a dictionary, for example of an activity that was enqueued before a deploy
+    changed the model.
 
     Raises `InvalidTransition` in any other state, and for a child whose parent has failed or was canceled (retry the
-    parent), `InvalidOption` for a step that has not run, `ActivityNotFound`.
+    parent), `InvalidOption` for a step that has not run, `InvalidContext` for a context that does not fit the task,
+    `UnknownTask`, `ActivityNotFound`.
     """
     if from_step is not None and from_scratch:
         raise InvalidOption("Give from_step or from_scratch, not both.")
     agent_id, is_chosen = checked_id(agent_id), from_scratch or from_step is not None
+    stored, lock_key = (None, None) if context is None else prepared(agent_id, context)
+    kind = Repeat if is_chosen else Retry
     with transaction.atomic(using=database()):
-        row = apply_one(Repeat(agent_id=agent_id) if is_chosen else Retry(agent_id=agent_id))
+        row = apply_one(kind(agent_id=agent_id, context=stored, lock_key=lock_key))
         if is_chosen:
             forget_steps(agent_id, from_step)
         push_on_commit([row], again=True)

@@ -37,6 +37,10 @@ class OwningAttempt(Protocol):
         """Which attempt of the activity it is, from 1."""
 
     @property
+    def enqueued_by(self) -> str | None:
+        """The user who enqueued the activity."""
+
+    @property
     def canceled(self) -> bool:
         """Whether it is to stop."""
 

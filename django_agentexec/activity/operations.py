@@ -17,13 +17,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
 from ..conf import conf
 from ..exceptions import InvalidTransition, StaleAttempt
 from ..models import FAILED, Activity, ActivityLog, Status, Ties
+from ..public_errors import public_error
 from ..values import storable_text
+from .actor import actor_name
 from .statements import made
 
 SHORT_DELAY = 10.0  # seconds; what waits for less is due before anybody has read when
@@ -73,7 +75,7 @@ class Start(Operation):
         "waiting_for",
     )
 
-    reads: ClassVar[tuple[str, ...]] = ("context", "run_after", "latest_log_timestamp")
+    reads: ClassVar[tuple[str, ...]] = ("context", "run_after", "latest_log_timestamp", "metadata", "enqueued_by")
 
     fence: int
     worker: str
@@ -161,7 +163,7 @@ class AddUsage(OwnedOperation):
 class Complete(OwnedOperation):
     """The attempt succeeded. `result` is JSON."""
 
-    writes = (*LOGGED, "status", "percentage", "result", "error", "traceback", "finished_at")
+    writes = (*LOGGED, "status", "percentage", "result", "error", "public_error", "traceback", "finished_at")
 
     result: Any = None
     message: str | None = None
@@ -172,6 +174,7 @@ class Complete(OwnedOperation):
         self.check_owner(activity)
         activity.status, activity.percentage = Status.COMPLETE, 100
         activity.result, activity.error, activity.traceback = self.result, "", ""
+        activity.public_error = None
         activity.finished_at = now
         return log(activity, self.message or conf.ACTIVITY_MESSAGE_COMPLETE, now)
 
@@ -180,9 +183,14 @@ class Complete(OwnedOperation):
 class Fail(OwnedOperation):
     """The attempt failed. With `retry_delay` (seconds) and a retry left it is queued again."""
 
-    writes = (*LOGGED, "status", "error", "traceback", "retries", "run_after", "finished_at", "is_final")
+    writes = (
+        *(*LOGGED, "status", "error", "public_error", "traceback", "retries", "run_after", "finished_at"),
+        "is_final",
+    )
 
     error: str
+    public_error: str | None = None
+    """What everybody may read of it; None: its class. The end of `error`."""
     traceback: str = ""
     retry_delay: float | None = None
     """None if another try would fail as well, so that the parent's retries do not run it again, either."""
@@ -190,29 +198,25 @@ class Fail(OwnedOperation):
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         self.check_owner(activity)
-        activity.error, activity.traceback = storable_text(self.error), storable_text(self.traceback)
+        activity.traceback = storable_text(self.traceback)
         activity.is_final = self.retry_delay is None
         if self.retry_delay is None or activity.retries >= activity.max_retries:
             activity.status, activity.finished_at = Status.ERROR, now
-            text = self.message or fill(conf.ACTIVITY_MESSAGE_ERROR, error=self.error)
+            template, values = self.message or conf.ACTIVITY_MESSAGE_ERROR, {}
         else:
             activity.status = Status.QUEUED
             activity.retries += 1
             activity.run_after = now + timedelta(seconds=self.retry_delay)
-            text = fill(
-                conf.ACTIVITY_MESSAGE_RETRY,
-                attempt=activity.attempt,
-                error=self.error,
-                delay=delay_text(self.retry_delay, now),
-            )
-        return log(activity, text, now, traceback=self.traceback)
+            template = conf.ACTIVITY_MESSAGE_RETRY
+            values = {"attempt": activity.attempt, "delay": delay_text(self.retry_delay, now)}
+        return log_error(activity, template, values, self, now, traceback=self.traceback)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveUp(Start):
     """A worker ends an activity that it has claimed instead of starting it: too many deaths, or ended leases."""
 
-    writes: ClassVar[tuple[str, ...]] = (*Start.writes, "error", "finished_at", "is_final")
+    writes: ClassVar[tuple[str, ...]] = (*Start.writes, "error", "public_error", "finished_at", "is_final")
     reads: ClassVar[tuple[str, ...]] = (*Start.reads, "forgiven")
 
     lapses: int = 0
@@ -230,6 +234,7 @@ class GiveUp(Start):
                 f"The lease of this activity ended {self.lapses} times: its worker died with its pool, or could not "
                 "reach the queue."
             )
+        activity.public_error = activity.error
         return log(activity, fill(conf.ACTIVITY_MESSAGE_ERROR, error=activity.error), now)
 
 
@@ -272,8 +277,12 @@ class Retry(Operation):
 
     writes: ClassVar[tuple[str, ...]] = (
         *(*LOGGED, "status", "percentage", "retries", "crashes", "started_at", "finished_at", "run_after"),
-        *("waiting_for", "awaited", "forgiven", "is_final"),
+        *("waiting_for", "awaited", "forgiven", "is_final", "context", "lock_key"),
     )
+
+    context: Mapping[str, Any] | None = None
+    """A corrected context as JSON, in place of the stored one, with its `lock_key`."""
+    lock_key: str | None = None
 
     repeatable: ClassVar[tuple[Status, ...]] = (Status.ERROR, Status.CANCELED)
 
@@ -305,6 +314,8 @@ class Retry(Operation):
         activity.retries = activity.crashes = activity.forgiven = 0
         activity.started_at = activity.finished_at = activity.run_after = None
         activity.waiting_for, activity.awaited, activity.is_final = None, None, False
+        if self.context is not None:
+            activity.context, activity.lock_key = dict(self.context), self.lock_key or ""
         return log(activity, conf.ACTIVITY_MESSAGE_REQUEUED, now)
 
     def write_more(self, activity: Activity, now: datetime) -> None:
@@ -332,14 +343,47 @@ def _waited(activity: Activity, now: datetime) -> float:
     return max(0.0, (now - since).total_seconds())
 
 
-def log(activity: Activity, message: str, now: datetime, *, traceback: str = "") -> ActivityLog:
+def log(
+    activity: Activity, message: str, now: datetime, *, public_message: str | None = None, traceback: str = ""
+) -> ActivityLog:
     """Note the row's newest message, and return the history's line of it."""
     activity.latest_log_message = storable_text(message)
     activity.latest_log_timestamp = activity.updated_at = now
-    return line_of(activity, storable_text(traceback))
+    return line_of(activity, storable_text(traceback), public_message)
 
 
-def line_of(activity: Activity, traceback: str = "") -> ActivityLog:
+class Failure(Protocol):
+    """An error, and what of it everybody may read."""
+
+    @property
+    def error(self) -> str:
+        """Its text, one line."""
+
+    @property
+    def public_error(self) -> str | None:
+        """The part for everybody; None: its class."""
+
+
+def log_error(
+    activity: Activity,
+    template: str,
+    values: Mapping[str, object],
+    failure: Failure,
+    now: datetime,
+    *,
+    traceback: str = "",
+) -> ActivityLog:
+    """Note an error and the message about it, both in a form for everybody, too; return the history's line."""
+    error, public = storable_text(failure.error), failure.public_error
+    activity.error, activity.public_error = error, None if public is None else storable_text(public)
+    shown = public_error(error, activity.public_error)
+    text, public_text = (fill(template, **values, error=one) for one in (error, shown))
+    if error not in text:
+        text = public_text  # a template that cuts or quotes it: what is left of it could not be found and hidden
+    return log(activity, text, now, public_message=storable_text(public_text), traceback=traceback)
+
+
+def line_of(activity: Activity, traceback: str = "", public_message: str | None = None) -> ActivityLog:
     """Return the history's line of a row's newest message."""
     return made(
         ActivityLog,
@@ -351,6 +395,8 @@ def line_of(activity: Activity, traceback: str = "") -> ActivityLog:
             "percentage": activity.percentage,
             "attempt": activity.attempt,
             "traceback": traceback,
+            "public_message": public_message,
+            "actor": actor_name(),
             "created_at": activity.latest_log_timestamp,
         },
     )

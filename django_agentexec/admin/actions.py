@@ -22,9 +22,12 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from .. import activity
+from ..exceptions import NotAuthorized
 from ..ids import uuid7
 from ..models import Activity, ActivityQuerySet
 from ..parsing import parse_id
+from ..tasks.authorization import check_retry_authorized
 from . import bulk
 from .access import AccessAdmin
 from .base import IS_UNFOLD
@@ -102,12 +105,17 @@ class SteeringAdmin(AccessAdmin):
 
     def _may(self, verb: Verb) -> MayChange:
         # Whether it has finished is asked by `delete_many`, under its lock, and told as the reason.
-        may: MayChange = self.may_delete if verb is DELETE else getattr(self, f"has_{verb.name}_permission")
-        return may
+        if verb is DELETE:
+            return self.may_delete
+        permitted: MayChange = getattr(self, f"has_{verb.name}_permission")
+        if verb is CANCEL:
+            return permitted
+        return lambda request, found: permitted(request, found) and _is_authorized(request, found)
 
     def _change(self, request: HttpRequest, activities: ActivityQuerySet, verb: Verb) -> None:
         assert request.user.pk is not None
-        tally = bulk.run(verb, activities, request.user.pk, partial(self._may(verb), request))
+        with activity.acting_as(request.user):
+            tally = bulk.run(verb, activities, request.user.pk, partial(self._may(verb), request))
         if tally.done:
             self.message_user(request, verb.done % {"count": tally.done}, messages.SUCCESS)
         if refused := tally.refused.total():
@@ -148,6 +156,15 @@ class SteeringAdmin(AccessAdmin):
                 **context,
             },
         )
+
+
+def _is_authorized(request: HttpRequest, found: Activity) -> bool:
+    """Whether the task lets the user run it with the stored context."""
+    try:
+        check_retry_authorized(request.user, found.agent_id)
+    except NotAuthorized:
+        return False
+    return True
 
 
 def _id(text: str | None) -> UUID | None:

@@ -11,13 +11,14 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import F, QuerySet
 from django.db.models.expressions import OrderBy
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext_lazy as _
 
 from ..lookups import ActiveFirst
-from ..models import Activity, ActivityLog, ActivityQuerySet
+from ..models import Activity, ActivityLog
 from ..parsing import parse_id
 from .actions import SteeringAdmin
+from .addresses import drop_impossible_selection, is_of_filter, without_unknown_lookups
 from .base import IS_UNFOLD
 from .columns import ListColumns
 from .dashboard import DashboardPages
@@ -44,8 +45,8 @@ class ActivityAdmin(ListColumns, SteeringAdmin, DetailPages, DashboardPages):
         css = {"all": ["agentexec/css/base.css", "agentexec/css/list.css"]}
 
     def get_ordering(self, request: HttpRequest) -> list[Any]:
-        """Return what `ActivityQuerySet.active_first` orders by."""
-        return [OrderBy(ActiveFirst("status")), F("agent_id").desc()]
+        """Return what `ActivityQuerySet.active_first` orders by, or the `ordering` of a subclass."""
+        return list(self.ordering or [OrderBy(ActiveFirst("status")), F("agent_id").desc()])
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Return the light change list, on top of the base's."""
@@ -54,17 +55,30 @@ class ActivityAdmin(ListColumns, SteeringAdmin, DetailPages, DashboardPages):
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Whether the address may ask so: for nothing but the filters, since any other lookup reads all rows."""
-        own = {PARENT, METADATA, *(name for one in FILTERS if (name := getattr(one, "parameter_name", None)))}
-        return lookup in own or lookup.startswith(f"{METADATA}.")
+        filters = self.list_filter if request is None else self.get_list_filter(request)
+        return lookup == PARENT or lookup.startswith(f"{METADATA}.") or is_of_filter(lookup, filters, self)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Activity], search_term: str
-    ) -> tuple[ActivityQuerySet, bool]:
-        """Return what the search finds, and that there are no duplicates in it."""
-        return search(queryset, search_term), False
+    ) -> tuple[QuerySet[Activity], bool]:
+        """Return what the search finds, and whether there may be duplicates in it.
+
+        Beside its own search, which stands for `agent_id` in `search_fields`, it looks into the fields that a subclass
+        names there, as Django does.
+        """
+        names = list(self.get_search_fields(request))
+        if names == list(ActivityAdmin.search_fields):
+            return search(queryset, search_term), False
+        found, has_duplicates = super().get_search_results(request, queryset, search_term)
+        if "agent_id" in names and search_term:
+            found |= search(queryset, search_term)
+        return found, has_duplicates
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Show the list, with a link to the dashboard for those who may see it."""
+        if (known := without_unknown_lookups(self, request)) is not None:
+            return HttpResponseRedirect(f"{request.path}?{known}" if known else request.path)
+        drop_impossible_selection(request)
         own = {"may_monitor": self.has_monitor_permission(request), "is_unfold": IS_UNFOLD}
         return super().changelist_view(request, {**own, **(extra_context or {})})
 

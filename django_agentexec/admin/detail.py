@@ -11,6 +11,7 @@ from typing import Any
 from django.utils import timezone
 
 from ..models import Activity, ActivityLog, ActivityQuerySet
+from ..privacy import redact_line
 from .formatting import duration, pretty_json, span, total_tokens
 
 MAX_LINES = 300  # of the log on one page
@@ -60,13 +61,16 @@ class JsonValue:
     """Characters of the whole."""
 
 
-def timeline(activity: Activity, before: int | None = None) -> Timeline:
+def timeline(activity: Activity, before: int | None = None, *, is_redacted: bool = False) -> Timeline:
     """Return the latest lines of the log (those before the id `before`); one query."""
     lines = activity.logs.order_by("-id")
     if before is not None:
         lines = lines.filter(id__lt=before)
     found = list(lines[: MAX_LINES + 1])
     shown = found[:MAX_LINES][::-1]
+    if is_redacted:
+        for line in shown:
+            redact_line(line)
     return Timeline(
         attempts=by_attempt(shown),
         last_id=shown[-1].id if shown else 0,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
+from django.contrib import messages
 from django.contrib.admin import ListFilter, SimpleListFilter
 from django.contrib.admin.views.main import ChangeList
 from django.db import connections
@@ -19,7 +20,8 @@ from ..conf import conf
 from ..ids import first_id
 from ..models import Activity, ActivityQuerySet, Status
 from ..tasks.registry import registry
-from .metadata import entries_of
+from ..values import is_storable
+from .metadata import MAX_ENTRIES, entries_of
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +84,9 @@ class _Choices(SimpleListFilter):
         """Return the chosen ones."""
         assert isinstance(queryset, ActivityQuerySet)
         value = self.value()
-        return queryset if value is None else self.chosen(queryset, value)
+        if value is None:
+            return queryset
+        return self.chosen(queryset, value) if is_storable(value) else queryset.none()
 
 
 class LifeFilter(_Choices):
@@ -188,7 +192,11 @@ class MetadataFilter(ListFilter):
         super().__init__(request, params, model, model_admin)
         own = [name for name in params if name == METADATA or name.startswith(f"{METADATA}.")]
         self.asked: dict[str, list[str]] = {name: params.pop(name) for name in own}
-        self.entries = list(entries_of(self.asked))
+        entries = list(entries_of(self.asked))
+        self.entries = entries[:MAX_ENTRIES]
+        if len(entries) > MAX_ENTRIES:
+            text = _("The list filters by %(count)d metadata entries at most; the others were ignored.")
+            messages.warning(request, text % {"count": MAX_ENTRIES}, fail_silently=True)
 
     def has_output(self) -> bool:
         """Whether to show it: always."""

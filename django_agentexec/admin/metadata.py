@@ -9,6 +9,8 @@ from typing import Any
 from ..models import ActivityQuerySet
 
 SAMPLE = 200  # newest rows whose keys are tried by a search for a bare value
+MAX_KEYS = 20  # so many of them
+MAX_ENTRIES = 10  # of one list; what is beyond is ignored
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,6 @@ def entries_of(parameters: Mapping[str, Sequence[Any]]) -> Iterator[Entry]:
 
 
 def known_keys(activities: ActivityQuerySet) -> list[str]:
-    """Return the metadata keys of the newest rows; one query."""
+    """Return the first metadata keys of the newest rows; one query."""
     newest = activities.order_by("-agent_id").values_list("metadata", flat=True)[:SAMPLE]
-    return list(dict.fromkeys(key for metadata in newest for key in metadata or {}))
+    return list(dict.fromkeys(key for metadata in newest for key in metadata or {}))[:MAX_KEYS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -14,9 +15,12 @@ from django.utils.translation import gettext as _
 
 from ..models import Activity, ActivityLog, ActivityQuerySet
 from ..parsing import parse_digits
-from ..pipelines.diagram import mermaid_of, steps_of
+from ..pipelines.diagram import StepView, mermaid_of, steps_of
+from ..privacy import for_strangers, redact_row
+from ..public_errors import neutral_error
 from ..schemas import ActivityListItemSchema, ActivityLogSchema
 from .access import AccessAdmin, visible
+from .actors import name_actors
 from .columns import short_id
 from .detail import MAX_LINES, VALUES, children, facts, json_value, timeline, usage
 from .formatting import pretty_json
@@ -58,6 +62,9 @@ class DetailPages(AccessAdmin):
         )
 
     def _page(self, request: HttpRequest, activity: Activity) -> dict[str, Any]:
+        monitors = self.has_monitor_permission(request)
+        if not monitors:
+            redact_row(activity)
         others = visible(request, Activity.objects.all())
         shown, has_more = children(others, activity)
         before = _number(request.GET.get("before"))
@@ -68,13 +75,14 @@ class DetailPages(AccessAdmin):
             "media": self.media,
             "original": activity,
             "short_id": short_id(activity),
-            "timeline": timeline(activity, before),
+            "timeline": (lines := timeline(activity, before, is_redacted=not monitors)),
+            "enqueued_by": name_actors(activity, lines),
             "is_past": before is not None,
             "max_lines": MAX_LINES,
             "result": json_value(activity, "result"),
             "values": [value for name in ("context", "metadata") if (value := json_value(activity, name))],
             "usage": usage(activity),
-            "steps": (steps := steps_of(activity)),
+            "steps": (steps := [one if monitors else _redacted(one) for one in steps_of(activity)]),
             "diagram": mermaid_of(steps),
             "parent": self._parent(others, activity.parent_id),
             "children": shown,
@@ -106,15 +114,14 @@ class DetailPages(AccessAdmin):
         activity = self._visible_or_404(request, object_id)
         after = _number(request.GET.get("after")) or 0
         lines = list(ActivityLog.objects.filter(activity_id=activity.pk, id__gt=after).order_by("id")[:MAX_LINES])
-        return JsonResponse(
-            {
-                "type": "activity",
-                "activity": ActivityListItemSchema.model_validate(activity).model_dump(mode="json"),
-                "logs": [ActivityLogSchema.model_validate(line).model_dump(mode="json") for line in lines],
-                "last_log_id": lines[-1].id if lines else after,
-            },
-            headers={"Cache-Control": "no-store"},
-        )
+        data = {
+            "type": "activity",
+            "activity": ActivityListItemSchema.model_validate(activity).model_dump(mode="json"),
+            "logs": [ActivityLogSchema.model_validate(line).model_dump(mode="json") for line in lines],
+            "last_log_id": lines[-1].id if lines else after,
+        }
+        shown = data if self.has_monitor_permission(request) else for_strangers(data)
+        return JsonResponse(shown, headers={"Cache-Control": "no-store"})
 
     def _visible_or_404(self, request: HttpRequest, object_id: str) -> Activity:
         activity = self.get_object(request, unquote(object_id))
@@ -123,6 +130,10 @@ class DetailPages(AccessAdmin):
         if not self.has_view_permission(request, activity):
             raise PermissionDenied
         return activity
+
+
+def _redacted(step: StepView) -> StepView:
+    return replace(step, error=neutral_error(step.error) if step.error else "")
 
 
 def _is_over(activity: Activity) -> bool:

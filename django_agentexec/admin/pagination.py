@@ -13,6 +13,7 @@ from django.http import HttpRequest
 
 from ..conf import conf
 from ..models import Activity, ActivityQuerySet
+from ..privacy import redact_row
 
 if TYPE_CHECKING:  # generic for the type checker only
     ActivityPaginator = Paginator[Activity]
@@ -56,6 +57,13 @@ class LightChangeList(ChangeList):
         activities = super().get_queryset(request, *args, **kwargs)
         assert isinstance(activities, ActivityQuerySet)
         return activities.light()
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Read the page, and redact it for those who may not see the servers."""
+        super().get_results(request)
+        if not self.model_admin.has_monitor_permission(request):  # type: ignore[attr-defined]  # ours
+            for row in self.result_list:
+                redact_row(row)
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Activity]) -> Any:
         """Let the id, which Django appends to make an order total, run the same way as the first column."""

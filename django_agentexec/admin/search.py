@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from functools import reduce
-from operator import or_
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from ..ids import HEX_DIGITS, id_range
+from ..lookups import readings
 from ..models import Activity, ActivityQuerySet
 from .filters import task_names
 from .metadata import known_keys
@@ -39,13 +38,13 @@ def _with_word(activities: ActivityQuerySet, word: str) -> ActivityQuerySet:
     ids = _ids_of(word)
     if ids and (ids[0] == ids[1] or _LIKE_AN_ID.match(word)):
         return activities.filter(agent_id__range=ids)
-    found = [activities.for_metadata_text(key, word) for key in known_keys(activities)]
+    values = readings(word)
+    found = [activities.metadata_condition(key, values) for key in known_keys(activities)]
     tasks = [name for name in task_names() if word.lower() in name.lower()]
-    if tasks:
-        found.append(activities.filter(agent_type__in=tasks))
-    if ids:
-        found.append(activities.filter(agent_id__range=ids))
-    return reduce(or_, found, activities.none())
+    found.append(Q(agent_type__in=tasks) if tasks else None)
+    found.append(Q(agent_id__range=ids) if ids else None)
+    conditions = [condition for condition in found if condition is not None]
+    return activities.filter(Q(*conditions, _connector=Q.OR)) if conditions else activities.none()
 
 
 def _ids_of(word: str) -> tuple[UUID, UUID] | None:

@@ -13,10 +13,11 @@ from rest_framework.response import Response
 
 from ..activity.queries import page_of
 from ..conf import conf
-from ..events.reading import read_detail
+from ..events.reading import read_detail, read_latest
 from ..exceptions import ActivityNotFound
 from ..models import Activity, Status
 from ..privacy import for_strangers
+from ..public_errors import public_error
 from ..schemas import ActivityCountSchema, ActivityDetailSchema, ActivityListSchema
 from ..values import checked_id
 from .base import AgentView
@@ -54,13 +55,14 @@ class ActivityListView(AgentView):
         repeated; one of the values must fit.
         """
         paging = Paging.read(request, besides=ActivityFilter.base_filters, metadata=True)
-        wanted = filtered(self.activities, request)
+        wanted = filtered(self.activities, request, searches_errors=self.monitors)
         if (paging.page - 1) * paging.page_size >= conf.COUNT_LIMIT:
             raise NotFound(
                 f"Page {paging.page}: pages end with the {conf.COUNT_LIMIT:,} activities that are counted. "
                 "Ask for less, for example with created_before."
             )
-        return Response(page_of(wanted, paging.page, paging.page_size).model_dump(mode="json"))
+        page = page_of(wanted, paging.page, paging.page_size).model_dump(mode="json")
+        return Response(page if self.monitors else for_strangers(page))
 
 
 class ActiveCountView(AgentView):
@@ -98,8 +100,9 @@ class ActivityDetailView(AgentView):
     def get(self, request: Request, agent_id: str) -> Response:
         """Show an activity with its log; with `wait`, when it has changed.
 
-        Give `after`, the largest id of the log lines that you have, to miss nothing between two requests. Of a long
-        log a response has the first 500 lines; `has_more_logs` says that it goes on.
+        Give `after`, the largest id of the log lines that you have, to miss nothing between two requests; of a long
+        log the response has the 500 lines after that one, and `has_more_logs` says that it goes on. Without `after` it
+        has the last 500 lines, and `has_earlier_logs` says that there are others; `after=0` begins with the first.
         `traceback` and `worker` are shown to those who may see the servers, and empty for others.
         """
         asked = Waiting.read(request)
@@ -107,7 +110,8 @@ class ActivityDetailView(AgentView):
             self.find(agent_id, self.activities.only("agent_id", "metadata"))
             with one_of_few_waits(request):
                 wait_for_change(checked_id(agent_id), asked.wait, asked.after, self._turn)
-        detail, _ = read_detail(self.find(agent_id, self.activities), asked.after)
+        found = self.find(agent_id, self.activities)
+        detail = read_latest(found) if asked.after is None else read_detail(found, asked.after)[0]
         return Response(detail if self.monitors else for_strangers(detail))
 
 
@@ -136,13 +140,15 @@ class ActivityResultView(AgentView):
         try:
             found = self.find(agent_id, light)
         except ActivityNotFound:
-            if _is_pruned(agent_id):
+            # Only for who sees all: to others, an id older than the oldest row would tell when the oldest row is from.
+            if self.monitors and _is_pruned(agent_id):
                 raise Gone("This activity is older than all that are kept; it has been pruned.") from None
             raise
         if found.status == Status.COMPLETE:
             return Response(found.result)
         reason = _NO_RESULT[Status(found.status)]
-        told = f"{reason}: {found.error}" if found.status == Status.ERROR else reason
+        error = found.error if self.monitors else public_error(found.error, found.public_error)
+        told = f"{reason}: {error}" if found.status == Status.ERROR else reason
         raise Conflict(
             f"Activity {agent_id} has no result: {told}.",
             reason,

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import cache
+from inspect import signature
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 from django.db import connections, transaction
-from django.http import HttpResponseBase
-from django.urls import reverse
+from django.http import HttpRequest, HttpResponseBase
+from django.urls import NoReverseMatch, get_resolver, reverse
+from django.utils.http import RFC3986_SUBDELIMS, escape_leading_slashes
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser, JSONParser
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
 from ..exceptions import ActivityNotFound
 from ..models import Activity, ActivityQuerySet
-from ..policy import get_policy
+from ..policy import get_policy, nobody
 from ..values import checked_id
 from .errors import translated
 from .openapi import AgentSchema
+from .throttling import ChangeThrottle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+_ROUTES = f"{__package__}.urls"
 
 
 class FirstRenderer(BaseContentNegotiation):
@@ -41,7 +51,7 @@ class FirstRenderer(BaseContentNegotiation):
 
 
 class AgentView(APIView):
-    """A view of the API. Authentication and throttles are the project's, permissions the policy's."""
+    """A view of the API. Authentication and throttles are the project's (one is ours), permissions the policy's."""
 
     renderer_classes = [JSONRenderer]
     parser_classes = [JSONParser]
@@ -59,6 +69,24 @@ class AgentView(APIView):
         for alias in connections:
             view = transaction.non_atomic_requests(using=alias)(view)
         return view
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Call the method with the parameters that it declares; the project's own, captured further up, are its own."""
+        method = getattr(self, (request.method or "").lower(), None)
+        names = _parameters(method.__func__) if method and hasattr(method, "__func__") else ()
+        return super().dispatch(request, **{name: value for name, value in kwargs.items() if name in names})
+
+    def perform_authentication(self, request: Request) -> None:
+        """Authenticate; where `UNAUTHENTICATED_USER` is None, callers who are not signed in become `nobody()`."""
+        super().perform_authentication(request)
+        user: object = request.user
+        if user is None:
+            request.user = nobody()  # type: ignore[assignment]  # the stubs know Django's own users only
+
+    def get_throttles(self) -> list[BaseThrottle]:
+        """Return the project's throttles, and before them the one of changes where the method changes something."""
+        own = [] if self.request.method in SAFE_METHODS else [ChangeThrottle()]
+        return [*own, *super().get_throttles()]
 
     @property
     def activities(self) -> ActivityQuerySet:
@@ -79,11 +107,22 @@ class AgentView(APIView):
         return found
 
     def url(self, view: str, **kwargs: object) -> str:
-        """Return the path of another view of this API, wherever it is mounted."""
-        match = self.request.resolver_match
+        """Return the path of another view of this API: beside this one, wherever it is mounted."""
+        routes, match = get_resolver(_ROUTES), self.request.resolver_match
+        if match is not None and match.url_name:
+            with suppress(NoReverseMatch):
+                here = unquote(routes.reverse(match.url_name, **self.kwargs))
+                if self.request.path.endswith(here):
+                    base = quote(self.request.path.removesuffix(here), safe=RFC3986_SUBDELIMS + "/~:@")
+                    return escape_leading_slashes(base + routes.reverse(view, **kwargs))
         namespace = match.namespace if match else "agentexec"
-        return reverse(f"{namespace}:{view}", kwargs=kwargs)
+        return reverse(f"{namespace}:{view}" if namespace else view, kwargs=kwargs)
 
     def handle_exception(self, exc: Exception) -> Response:
         """Answer the package's own errors, too."""
         return super().handle_exception(translated(exc))
+
+
+@cache
+def _parameters(method: Callable[..., object]) -> tuple[str, ...]:
+    return tuple(signature(method).parameters)

@@ -16,6 +16,7 @@ from ..exceptions import (
     ContextTooLarge,
     InvalidContext,
     InvalidOption,
+    NotAuthorized,
     QueueUnavailable,
     UnknownTask,
 )
@@ -90,6 +91,8 @@ def translated(error: Exception) -> Exception:
     match error:
         case ActivityNotFound() | UnknownTask():
             return exceptions.NotFound(str(error) if isinstance(error, ActivityNotFound) else None)
+        case NotAuthorized():
+            return exceptions.PermissionDenied(str(error))
         case ContextTooLarge():
             return TooLarge(str(error))
         case InvalidContext() | InvalidOption():

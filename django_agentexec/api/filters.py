@@ -22,7 +22,7 @@ from ..ids import HEX_DIGITS, id_range
 from ..models import ACTIVE, Activity, ActivityQuerySet, Status
 from ..parsing import parse_id
 from .openapi import query_parameter
-from .parameters import metadata_of
+from .parameters import check_number_of_values, metadata_of
 
 MAX_SEARCH = 100  # characters
 # So many hexadecimal digits are the beginning of an id; fewer may be a word.
@@ -51,6 +51,15 @@ class OneOf(Func):
     def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **_: Any) -> Any:
         """Return the SQL."""
         return self.as_sql(compiler, connection, template="%(expressions)s)", arg_joiner=" = ANY (ARRAY")
+
+
+class _Rows(Subquery):
+    """A subquery that finds nothing where its conditions are impossible, so that the whole question finds nothing.
+
+    Django would write NULL in its place, which no database takes there.
+    """
+
+    empty_result_set_value = NotImplemented
 
 
 class MomentFilter(IsoDateTimeFilter):  # type: ignore[misc]  # django-filter has no types
@@ -104,6 +113,9 @@ class ActivityFilter(FilterSet):  # type: ignore[misc]  # as above
         label="Active ones first, then the newest, unless given.",
     )
 
+    searches_errors = False
+    """Whether the caller may find out what the texts of errors hold."""
+
     def filter_queryset(self, queryset: ActivityQuerySet) -> ActivityQuerySet:
         """Return the activities asked for, in order."""
         for key, texts in metadata_of(self.request).items():
@@ -111,7 +123,7 @@ class ActivityFilter(FilterSet):  # type: ignore[misc]  # as above
         queryset = super().filter_queryset(queryset)
         asked = self.form.cleaned_data
         if asked["search"]:
-            queryset = searched(queryset, asked["search"])
+            queryset = searched(queryset, asked["search"], searches_errors=self.searches_errors)
         if asked["ordering"]:
             return queryset.order_by(ORDERS[asked["ordering"]])
         return _in_default_order(queryset, asked["status"])
@@ -121,13 +133,18 @@ class ActivityFilter(FilterSet):  # type: ignore[misc]  # as above
         return queryset
 
 
-def filtered(activities: ActivityQuerySet, request: Request) -> ActivityQuerySet:
-    """Return those of `activities` that the request asks for, in order; raise 400 for an impossible value."""
+def filtered(activities: ActivityQuerySet, request: Request, *, searches_errors: bool) -> ActivityQuerySet:
+    """Return those of `activities` that the request asks for, in order; raise 400 for an impossible value.
+
+    Without `searches_errors`, the text of an error that the caller may not read is not searched either.
+    """
     given = dict(request.query_params.lists())
     for name in ActivityFilter.base_filters:
+        check_number_of_values(name, given.get(name, []))
         if name != "status" and len(given.get(name, [])) > 1:
             raise ValidationError({name: [f"Give one value, not {len(given[name])}."]})
     filters = ActivityFilter(request.query_params, activities, request=request)
+    filters.searches_errors = searches_errors
     if not filters.is_valid():
         raise ValidationError(
             {
@@ -161,13 +178,16 @@ def _json_schema(one: Filter) -> dict[str, Any]:
     return {"type": "string", "minLength": 1, "maxLength": one.extra["max_length"], "pattern": r"^[^\u0000]*$"}
 
 
-def searched(activities: ActivityQuerySet, text: str) -> ActivityQuerySet:
+def searched(activities: ActivityQuerySet, text: str, *, searches_errors: bool = False) -> ActivityQuerySet:
     """Return those whose id begins with `text`; or those with the text, of as many first ones as are counted."""
     if _ID_PREFIX.fullmatch(text):
         return activities.filter(agent_id__range=id_range(text.replace("-", "")[:HEX_DIGITS]))
     first = activities.active_first().values("agent_id")[: conf.COUNT_LIMIT]
-    within = Activity.objects.using(activities.db).filter(OneOf("agent_id", Subquery(first)))
-    return within.filter(Q(agent_type__icontains=text) | Q(latest_log_message__icontains=text))
+    within = Activity.objects.using(activities.db).filter(OneOf("agent_id", _Rows(first)))
+    in_message = Q(latest_log_message__icontains=text)
+    if not searches_errors:
+        in_message &= Q(error="") | Q(public_error__isnull=False)
+    return within.filter(Q(agent_type__icontains=text) | in_message)
 
 
 def _in_default_order(activities: ActivityQuerySet, statuses: Collection[str]) -> ActivityQuerySet:

@@ -18,6 +18,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode
 
+from ..tasks.context_input import closed_schema
 from .json_schema import for_openapi_30
 from .schemas import ConflictSchema, ErrorSchema
 
@@ -71,6 +72,8 @@ class ComponentExtension(OpenApiSerializerExtension):
         # Parts of a project's models are named after the whole: two tasks may each have their own `Item`.
         name = (lambda part: f"{self.target.name}_{part}") if self.target.name else _own_name
         schema = self.target.model.model_json_schema(mode=self.target.mode, ref_template="#/components/schemas/{model}")
+        if self.target.mode == "validation":
+            schema = closed_schema(schema)
         parts = schema.pop("$defs", {})
         names = {f"#/components/schemas/{part}": f"#/components/schemas/{name(part)}" for part in parts}
         for part, part_schema in parts.items():

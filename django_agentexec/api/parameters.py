@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Self, TypeVar, get_args
 
 import pydantic
@@ -14,11 +14,14 @@ from rest_framework.request import Request
 from ..conf import conf
 from ..models import Priority
 from ..parsing import parse_decimal, parse_digits
+from ..values import is_storable
 
 MAX_PAGE_SIZE = 200
 LARGEST_ID = 2**63 - 1
 LONGEST_DELAY = 30 * 86_400  # seconds
 METADATA = "metadata."
+MAX_METADATA_KEYS = 10  # of one request
+MAX_VALUES = 50  # of one parameter
 
 Parameters = TypeVar("Parameters", bound="QueryParameters")
 
@@ -118,12 +121,21 @@ class RetryOptions(QueryParameters):
 
 
 def metadata_of(request: Request) -> dict[str, list[str]]:
-    """Return the values of each `metadata.<key>` parameter, by key."""
-    return {
-        name.removeprefix(METADATA): values
-        for name, values in request.query_params.lists()
-        if name.startswith(METADATA)
-    }
+    """Return the values of each `metadata.<key>` parameter, by key. Raises 400 for too many, or for one with a NUL."""
+    given = {name: values for name, values in request.query_params.lists() if name.startswith(METADATA)}
+    if len(given) > MAX_METADATA_KEYS:
+        raise ValidationError({METADATA + "<key>": [f"Give {MAX_METADATA_KEYS} keys at most, not {len(given)}."]})
+    for name, values in given.items():
+        check_number_of_values(name, values)
+        if not all(map(is_storable, (name, *values))):
+            raise ValidationError({name.replace("\0", "\\0"): ["No metadata holds a NUL character."]})
+    return {name.removeprefix(METADATA): values for name, values in given.items()}
+
+
+def check_number_of_values(name: str, values: Sequence[str]) -> None:
+    """Raise 400 for more values of one parameter than a query should be built of."""
+    if len(values) > MAX_VALUES:
+        raise ValidationError({name: [f"Give {MAX_VALUES} values at most, not {len(values)}."]})
 
 
 def _validated(parameters: type[Parameters], values: dict[str, str]) -> Parameters:

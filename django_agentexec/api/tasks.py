@@ -14,11 +14,14 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from ..activity import acting_as
 from ..conf import conf
 from ..exceptions import UnknownTask
 from ..models import Activity, Priority
 from ..policy import get_policy
 from ..tasks import ActivityHandle, TaskDefinition, registry
+from ..tasks.authorization import check_authorized
+from ..tasks.context_input import closed_schema, read_context
 from .base import AgentView
 from .errors import RETRY_AFTER, TooLarge, invalid
 from .idempotency import HEADER, MAX_KEY, idempotency_key
@@ -26,7 +29,6 @@ from .openapi import AgentSchema, Component, header, operation, query_parameters
 from .parameters import EnqueueOptions, NoParameters, metadata_of
 from .permissions import MayEnqueue
 from .schemas import EnqueuedSchema, TaskSchema
-from .throttling import EnqueueThrottle
 
 Task = TaskDefinition[..., Any]
 
@@ -76,7 +78,7 @@ class TaskListView(AgentView):
             name=task.name,
             description=description_of(task),
             enqueue_url=self.url("task-enqueue", name=task.name),
-            context=task.context_type.model_json_schema(),
+            context=closed_schema(task.context_type.model_json_schema()),
         )
 
 
@@ -130,10 +132,6 @@ class EnqueueView(AgentView):
     parser_classes = [JsonTextParser]
     schema = EnqueueSchema()
 
-    def get_throttles(self) -> list[Any]:
-        """Return the throttle of enqueueing beside the project's own."""
-        return [EnqueueThrottle(), *super().get_throttles()]
-
     @operation(
         "enqueue_task",
         {202: EnqueuedSchema},
@@ -154,14 +152,16 @@ class EnqueueView(AgentView):
         priority, metadata = self._priority(task, options.priority), self._metadata()
         parsed: Any = request.data
         body: bytes = parsed.get("json", b"{}")  # no body is an empty context
-        context = _context(task, body)
-        handle = task.enqueue(
-            context,
-            priority=priority,
-            delay=options.delay,
-            metadata={**metadata, **stamp},
-            idempotency_key=idempotency_key(request, task.name, stamp, body),
-        )
+        context = outside_context(task, body)
+        check_authorized(task, request.user, context, {**metadata, **stamp})
+        with acting_as(request.user):
+            handle = task.enqueue(
+                context,
+                priority=priority,
+                delay=options.delay,
+                metadata={**metadata, **stamp},
+                idempotency_key=idempotency_key(request, task.name, stamp, body),
+            )
         return self._accepted(handle)
 
     def _accepted(self, handle: ActivityHandle) -> Response:
@@ -203,9 +203,9 @@ def description_of(task: Task) -> str:
     return inspect.cleandoc(task.__doc__ or "")
 
 
-def _context(task: Task, body: bytes) -> BaseModel:
-    """Return the context of the body. Strictly, as its published schema says: "5" is no number."""
+def outside_context(task: Task, body: bytes) -> BaseModel:
+    """Return the context of the body; raise 400. Strictly, as its published schema says: "5" is no number."""
     try:
-        return task.context_type.model_validate_json(body, strict=True)
+        return read_context(task, body, strict=True)
     except pydantic.ValidationError as error:
         raise invalid(error) from error

@@ -79,11 +79,22 @@ def read_detail(activity: Activity, after: int | None) -> tuple[Json, list[Line]
     lines = [
         Line(row.id, ActivityLogSchema.model_validate(row).model_dump(mode="json"), 0) for row in rows[:MOST_LINES]
     ]
-    columns = ActivityDetailSchema.model_fields.keys() - {"logs", "has_more_logs"}
+    return _detail_of(activity) | {"logs": [line.json for line in lines], "has_more_logs": has_more}, lines
+
+
+def _detail_of(activity: Activity) -> Json:
+    columns = ActivityDetailSchema.model_fields.keys() - {"logs", "has_more_logs", "has_earlier_logs"}
     values = {name: getattr(activity, name) for name in columns}
     detail: Json = ActivityDetailSchema.model_validate(values).model_dump(mode="json")
-    detail |= {"logs": [line.json for line in lines], "has_more_logs": has_more}
-    return detail, lines
+    return detail
+
+
+def read_latest(activity: Activity) -> Json:
+    """Return the detail of a row with the last lines of its log: many clients look at the newest one. One query."""
+    newest = ActivityLog.objects.filter(activity_id=activity.agent_id).order_by("-id")[: MOST_LINES + 1]
+    found = list(newest)
+    lines = [ActivityLogSchema.model_validate(row).model_dump(mode="json") for row in reversed(found[:MOST_LINES])]
+    return _detail_of(activity) | {"logs": lines, "has_earlier_logs": len(found) > MOST_LINES}
 
 
 def read_changes(positions: Mapping[UUID, int], items: Mapping[UUID, int]) -> dict[UUID, State]:

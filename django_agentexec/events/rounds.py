@@ -154,9 +154,7 @@ async def _resume(subscriptions: Sequence[ActivitySubscription]) -> set[Activity
     for each in subscriptions:
         by_position.setdefault(each.text.position, []).append(each)
     for position, them in by_position.items():
-        read, failed = await in_thread(
-            read_isolated, get_queue().live.at, {each.agent_id: position for each in them}
-        )
+        read, failed = await in_thread(read_isolated, get_queue().live.at, {each.agent_id: position for each in them})
         found = {agent_id: chunk for chunks in read for agent_id, chunk in chunks.items()}
         unread.update(each for each in them if each.agent_id in failed)
         for each in them:

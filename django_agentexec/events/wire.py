@@ -53,7 +53,7 @@ def item(row: Activity) -> Json:
 
 def detail(row: Activity) -> Json:
     """Return the detail without its log, within bounds. A large result is replaced by `result_url`."""
-    columns = ActivityDetailSchema.model_fields.keys() - {"logs", "has_more_logs"}
+    columns = ActivityDetailSchema.model_fields.keys() - {"logs", "has_more_logs", "has_earlier_logs"}
     values = {name: getattr(row, name) for name in columns}
     found = _within_bounds(ActivityDetailSchema.model_validate(values).model_dump(mode="json"))
     if "result" in found.get("truncated", ()):

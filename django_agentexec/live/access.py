@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from .. import activity
-from ..exceptions import ActivityLocked, ActivityNotFound, InvalidTransition
+from ..exceptions import ActivityLocked, ActivityNotFound, InvalidTransition, NotAuthorized
 from ..models import Activity
 from ..policy import Permission, get_policy
+from ..tasks.authorization import check_retry_authorized
 from .session import Scope, read_user
 
 if TYPE_CHECKING:
@@ -75,10 +76,14 @@ def steer(user: User, agent_id: UUID, permission: Permission) -> None:
     """Cancel or retry the activity, as the permission says. Raises `Refused`, also where its state forbids it."""
     check_activity(user, agent_id, permission)
     try:
-        if permission is Permission.CANCEL:
-            activity.cancel(agent_id)
-        else:
-            activity.retry(agent_id)
+        with activity.acting_as(user):
+            if permission is Permission.CANCEL:
+                activity.cancel(agent_id)
+            else:
+                check_retry_authorized(user, agent_id)
+                activity.retry(agent_id)
+    except NotAuthorized as error:
+        raise Refused(FORBIDDEN, "forbidden", str(error)) from error
     except (InvalidTransition, ActivityLocked) as error:
         raise Refused(FORBIDDEN, "conflict", str(error)) from error
     except ActivityNotFound as error:

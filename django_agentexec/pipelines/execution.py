@@ -25,6 +25,7 @@ from ..activity.parking import Parked
 from ..activity.writer import database
 from ..exceptions import SpawnMismatch, StaleAttempt
 from ..models import StepRun, StepState
+from ..public_errors import text_for_everybody
 from ..tasks.attempt import Attempt
 from ..threads import call
 from ..values import one_line
@@ -91,7 +92,7 @@ class StepExecution:
                 raise
             except Exception as error:
                 delay = self._delay(error, retries + 1)
-                await self._write(FailStep(**self._common(), title=self.step.title, error=one_line(error), delay=delay))
+                await self._write(self._failed(error, delay))
                 if delay is None:
                     raise
             else:
@@ -153,6 +154,11 @@ class StepExecution:
             return None
         return self.pipeline.task.retry_policy.delay(error, retry, self.step.options.backoff)
 
+    def _failed(self, error: Exception, delay: float | None) -> FailStep:
+        shown = text_for_everybody(error, exposes_errors=self.pipeline.task.exposes_errors)
+        text = one_line(error)
+        return FailStep(**self._common(), title=self.step.title, error=text, public_error=shown, delay=delay)
+
     async def _call(self, tries: int) -> Any:
         attempt = step_attempt(self.attempt, self.step, len(self.pipeline.steps), tries)
         method = getattr(self.pipeline.for_step(self.context, attempt), self.step.name)
@@ -202,6 +208,8 @@ def step_attempt(whole: Attempt, step: Step, count: int, tries: int) -> Attempt:
         adapt=share,
         outer=whole,
         is_parent=whole.is_parent,
+        metadata=whole.metadata,
+        enqueued_by=whole.enqueued_by,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Unpack
 from uuid import UUID
@@ -32,8 +32,17 @@ if TYPE_CHECKING:
 class InlineAttempt(Attempt):
     """An attempt whose progress is checked and goes nowhere, and whose children run where they are spawned."""
 
-    def __init__(self, agent_id: UUID | None = None, number: int = 1, fence: int = 1) -> None:
-        super().__init__(agent_id or uuid7(), number, fence, _unwritten)
+    def __init__(
+        self,
+        agent_id: UUID | None = None,
+        number: int = 1,
+        fence: int = 1,
+        metadata: Mapping[str, Any] | None = None,
+        enqueued_by: str | None = None,
+    ) -> None:
+        super().__init__(
+            agent_id or uuid7(), number, fence, _unwritten, metadata=dict(metadata or {}), enqueued_by=enqueued_by
+        )
         self._results: dict[UUID, Any]
         object.__setattr__(self, "_results", {})  # the dataclass is frozen
         self._first: int
@@ -120,7 +129,7 @@ class InlineAttempt(Attempt):
             raise InvalidContext(
                 f"Task {definition.name!r} takes a {definition.context_type.__name__}, not a {type(context).__name__}."
             )
-        attempt = InlineAttempt()
+        attempt = InlineAttempt(metadata=self.metadata, enqueued_by=self.enqueued_by)
         arguments = (attempt.agent_id, context, *([attempt] if definition.signature.wants_attempt else []))
         try:
             with running(attempt):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..activity.operations import LOGGED, OwnedOperation, delay_text, fill, log
+from ..activity.operations import LOGGED, OwnedOperation, delay_text, fill, log, log_error
 from ..activity.repeat import detach_children
 from ..conf import conf
 from ..models import Activity, ActivityLog, StepRun, StepState
@@ -98,11 +98,12 @@ class FinishStep(StepOperation):
 class FailStep(StepOperation):
     """A try of a step has failed; `delay` (seconds) is until the next one, or None if there is none."""
 
-    writes = LOGGED
+    writes = (*LOGGED, "error", "public_error")
     reads = LOGGED
 
     title: str
     error: str
+    public_error: str | None = None
     delay: float | None
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
@@ -110,8 +111,8 @@ class FailStep(StepOperation):
         if self.delay is None:
             activity.updated_at = now
             return None  # the activity's own line tells
-        values = {"step": self.title, "error": self.error, "delay": delay_text(self.delay, now)}
-        return log(activity, fill(conf.ACTIVITY_MESSAGE_STEP_RETRY, **values), now)
+        values = {"step": self.title, "delay": delay_text(self.delay, now)}
+        return log_error(activity, conf.ACTIVITY_MESSAGE_STEP_RETRY, values, self, now)
 
     def write_more(self, activity: Activity, now: datetime) -> None:
         self._write_step(activity, state=StepState.ERROR, error=storable_text(self.error), finished_at=now)

@@ -15,6 +15,7 @@ from ..exceptions import AgentExecError, TaskDefinitionError
 from ..ids import uuid7
 from ..models import Priority
 from ..tasks.attempt import Attempt
+from ..tasks.authorization import Authorize
 from ..tasks.definition import BulkOptions, EnqueueOptions, TaskDefinition
 from ..tasks.enqueue import ActivityHandle
 from ..tasks.registry import task
@@ -43,6 +44,8 @@ class TaskOptions(TypedDict, total=False):
     timeout: float | None
     priority: Priority | int
     api: bool
+    authorize: Authorize | None
+    expose_errors: bool
 
 
 class Pipeline:

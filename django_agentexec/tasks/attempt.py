@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Unpack
@@ -65,6 +65,11 @@ class Attempt:
     """The attempt that this one is a part of."""
     is_parent: bool = True
     """False if it is known that the activity had no children when this attempt began."""
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """The activity's metadata, such as the tenant that it was stamped with; to be read only."""
+    enqueued_by: str | None = None
+    """The primary key, as text, of the user who enqueued it over REST, or under `activity.acting_as`; None for code.
+    Children take their parent's."""
     _canceled: threading.Event = field(default_factory=threading.Event, repr=False)
     _lost: Future[None] = field(default_factory=_uncancelable, repr=False)
     _spawned: Counter[str] = field(default_factory=Counter, repr=False)

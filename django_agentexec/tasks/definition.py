@@ -16,6 +16,7 @@ from ..exceptions import InvalidContext, ResultError, TaskDefinitionError
 from ..models import Priority
 from ..roundtrip import NotStorable, Store, described, dump_with
 from ..values import MAX_COUNT, MAX_NAME, MAX_SECONDS, is_storable
+from .authorization import Authorize, check_authorize
 from .lock_keys import check_lock_key, evaluate_lock_key
 from .retry import LONGEST_DELAY as LONGEST_DELAY
 from .retry import RetryPolicy
@@ -65,6 +66,8 @@ class TaskDefinition(Generic[P, R]):
         timeout: float | None = None,
         priority: Priority | int = Priority.NORMAL,
         api: bool = False,
+        authorize: Authorize | None = None,
+        expose_errors: bool = False,
     ) -> None:
         self.name = name
         self.handler = handler
@@ -75,6 +78,8 @@ class TaskDefinition(Generic[P, R]):
         self.give_up_on = _exceptions(name, "give_up_on", give_up_on)
         self.retry_policy = RetryPolicy(self.backoff, self.retry_on, self.give_up_on)
         self.api = api
+        self.authorize = authorize
+        self.exposes_errors = expose_errors
         self._queue = queue
         self._max_retries = max_retries
         self._timeout = timeout
@@ -111,6 +116,7 @@ class TaskDefinition(Generic[P, R]):
         except ValueError as error:
             raise TaskDefinitionError(f"Task {self.name!r}: {error}") from error
         check_lock_key(self.name, self.lock_key_template, self.context_type)
+        check_authorize(self.name, self.authorize)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function itself, here and now: that is how to unit-test it."""
@@ -165,12 +171,12 @@ class TaskDefinition(Generic[P, R]):
 
         return await aenqueue_many(self, contexts, **options)
 
-    def lock_key(self, context: BaseModel) -> str:
-        """Return the lock key of this context, or "" if the task has none. Raises `InvalidContext`."""
+    def lock_key(self, context: BaseModel, metadata: Mapping[str, Any] | None = None) -> str:
+        """Return the lock key of this context (and metadata), or "" if the task has none. Raises `InvalidContext`."""
         if not self.lock_key_template:
             return ""
         try:
-            key = evaluate_lock_key(self.lock_key_template, context)
+            key = evaluate_lock_key(self.lock_key_template, context, metadata or {})
         except Exception as error:  # a field's own __format__ may raise anything
             raise InvalidContext(
                 f"Task {self.name!r}: the lock key {self.lock_key_template!r} cannot be made of this "

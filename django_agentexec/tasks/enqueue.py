@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,27 +11,29 @@ from typing import Any, Unpack
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from django.conf import settings
 from django.db import IntegrityError
-from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from pydantic import BaseModel
 
+from ..activity.actor import acting_user_id
+from ..activity.contexts import Context, register_prepare
 from ..activity.current import current_attempt
 from ..activity.dispatch import push_on_commit
 from ..activity.statements import copied
 from ..activity.writer import database, insert
 from ..conf import conf
-from ..exceptions import InvalidOption
+from ..exceptions import InvalidContext, InvalidOption
 from ..ids import uuid7
 from ..models import Activity, Priority
 from ..queues import get_queue
 from ..values import checked_metadata
+from .context_input import read_context
 from .contexts import stored_context
 from .definition import BulkOptions, EnqueueOptions, TaskDefinition
 from .options import check_names, checked_idempotency_key, checked_priority, checked_queue, due_time
 from .queue_names import warn_of_undeclared_queue
 from .registry import registry
+from .status_url import status_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +48,7 @@ class ActivityHandle:
     @property
     def status_url(self) -> str:
         """The path of the activity in the REST API, or what `AGENTEXEC["STATUS_URL"]` says if that is not mounted."""
-        try:
-            if getattr(settings, "ROOT_URLCONF", None):  # a project of workers alone may have no URLs
-                return reverse("agentexec:activity-detail", kwargs={"agent_id": self.agent_id})
-        except NoReverseMatch:
-            pass
-        return conf.STATUS_URL.format(agent_id=self.agent_id)
+        return status_url(self.agent_id)
 
 
 def enqueue(
@@ -121,14 +119,16 @@ def new_rows(
     queue: str | None = None,
 ) -> list[Activity]:
     """Return the rows of new activities, checked and not yet written. Raises as `enqueue` does."""
+    attempt, stored_metadata = current_attempt(), checked_metadata(metadata)
     shared: dict[str, Any] = {
         "agent_type": definition.name,
-        "metadata": checked_metadata(metadata),
+        "metadata": stored_metadata,
         "priority": definition.priority if priority is None else checked_priority(priority),
         "run_after": due_time(delay, run_after),
         "queue": definition.queue if queue is None else checked_queue(queue),
         "max_retries": definition.max_retries,
-        "parent_id": attempt.agent_id if (attempt := current_attempt()) else None,
+        "parent_id": attempt.agent_id if attempt else None,
+        "enqueued_by": attempt.enqueued_by if attempt else acting_user_id(),
         "created_at": (now := timezone.now()),
         "updated_at": now,
         "usage": {},
@@ -141,7 +141,7 @@ def new_rows(
             template,
             agent_id=uuid7(),
             context=stored_context(definition, context),
-            lock_key=definition.lock_key(context),
+            lock_key=definition.lock_key(context, stored_metadata),
         )
         for context in contexts
     ]
@@ -165,6 +165,20 @@ def _check_abilities(definition: TaskDefinition[..., Any], shared: Mapping[str, 
             raise InvalidOption(
                 f"Task {definition.name!r}: the queue backend {type(queue).__name__} does not support {what}."
             )
+
+
+def _prepare(agent_type: str, context: Context, metadata: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return the stored form and the lock key of a corrected context."""
+    definition = registry.get(agent_type)
+    if not isinstance(context, BaseModel):
+        try:
+            context = read_context(definition, json.dumps(context))
+        except Exception as error:  # a model's own validators may raise anything
+            raise InvalidContext(f"The context does not fit task {definition.name!r}: {error}") from error
+    return stored_context(definition, context), definition.lock_key(context, metadata)
+
+
+register_prepare(_prepare)
 
 
 def _insert(activities: list[Activity]) -> None:

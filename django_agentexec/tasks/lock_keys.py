@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from ..exceptions import TaskDefinitionError
 
+METADATA = "metadata"  # what a template calls it, unless the context has a field of this name
 _PRIVATE = re.compile(r"(^|\.)_")
 
 
@@ -23,7 +24,13 @@ def check_lock_key(name: str, template: str, context_type: type[BaseModel]) -> N
     known = {*context_type.model_fields, *context_type.model_computed_fields}
     for field in fields:
         root = field.split(".")[0].split("[")[0]
-        if root not in known:
+        if root == METADATA and root not in known:
+            if root == field:
+                raise TaskDefinitionError(
+                    f"Task {name!r}: lock_key {template!r} uses all of the metadata; name a key, such as "
+                    "{metadata.organization_id}."
+                )
+        elif root not in known:
             raise TaskDefinitionError(
                 f"Task {name!r}: lock_key {template!r} uses {root or '{}'!r}, but {context_type.__name__} "
                 f"has only: {', '.join(sorted(known)) or 'no fields'}."
@@ -32,9 +39,12 @@ def check_lock_key(name: str, template: str, context_type: type[BaseModel]) -> N
             raise TaskDefinitionError(f"Task {name!r}: lock_key {template!r} uses a private attribute: {field!r}.")
 
 
-def evaluate_lock_key(template: str, context: BaseModel) -> str:
-    """Return the key of this context; raise whatever its fields raise, and `LookupError` for None."""
-    return _Formatter().vformat(template, (), _Context(context))
+def evaluate_lock_key(template: str, context: BaseModel, metadata: Mapping[str, Any]) -> str:
+    """Return the key of this context and metadata.
+
+    Raises whatever the fields raise, and `LookupError` for None and for a key that the metadata does not have.
+    """
+    return _Formatter().vformat(template, (), _Context(context, metadata))
 
 
 def _fields(template: str) -> Iterator[str]:
@@ -57,10 +67,15 @@ class _Formatter(string.Formatter):
 class _Context(Mapping[str, Any]):
     """A context's fields by name, each read only if the template asks for it."""
 
-    def __init__(self, context: BaseModel) -> None:
+    def __init__(self, context: BaseModel, metadata: Mapping[str, Any]) -> None:
         self._context = context
+        self._metadata = metadata
 
     def __getitem__(self, name: str) -> Any:
+        kind = type(self._context)
+        # Not by hasattr: a context with `extra="allow"` has what callers send, who must not choose another's key.
+        if name == METADATA and name not in kind.model_fields and name not in kind.model_computed_fields:
+            return _Metadata(METADATA, self._metadata)
         return getattr(self._context, name)
 
     def __iter__(self) -> Iterator[str]:
@@ -68,3 +83,23 @@ class _Context(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(type(self._context).model_fields)
+
+
+class _Metadata:
+    """Metadata in a template: `{metadata.organization_id}` or `{metadata[organization_id]}`."""
+
+    def __init__(self, path: str, values: Mapping[str, Any]) -> None:
+        self.__path, self.__values = path, values
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self.__values:
+            known = ", ".join(map(repr, self.__values)) or "no keys"
+            raise LookupError(f"{self.__path} has no {key!r} but {known}; enqueue it with metadata that has it")
+        value = self.__values[key]
+        return _Metadata(f"{self.__path}.{key}", value) if isinstance(value, Mapping) else value
+
+    def __getattr__(self, key: str) -> Any:
+        return self[key]
+
+    def __format__(self, specification: str) -> str:
+        raise LookupError(f"{self.__path} is an object; name one of its keys")

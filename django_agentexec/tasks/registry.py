@@ -11,6 +11,7 @@ from django.utils.module_loading import autodiscover_modules
 from ..backoff import Delay
 from ..exceptions import TaskDefinitionError, UnknownTask
 from ..models import Priority
+from .authorization import Authorize
 from .definition import TaskDefinition
 
 P = ParamSpec("P")
@@ -90,6 +91,8 @@ def task(
     timeout: float | None = None,
     priority: Priority | int = Priority.NORMAL,
     api: bool = False,
+    authorize: Authorize | None = None,
+    expose_errors: bool = False,
 ) -> Callable[[Callable[P, R]], TaskDefinition[P, R]]:
     """Register a function, sync or async, as the task `name`.
 
@@ -108,6 +111,10 @@ def task(
     - `timeout`: seconds for one attempt. An async handler is canceled; a sync one sees `attempt.canceled`.
     - `priority`: of its activities, unless their enqueue says otherwise.
     - `api`: whether it may be enqueued from outside, over REST, by those whom the policy lets.
+    - `authorize`: whether a user may run it with this context: a function, sync or async, of user, context, metadata.
+      Called before anything is written, wherever a user enqueues or retries it. Anything but a true value, and any
+      exception, refuses. Policies know tenants, not what the ids in a context belong to: check that here.
+    - `expose_errors`: whether everybody who sees its activities may read the texts of its exceptions.
 
     Raises `TaskDefinitionError` for anything that cannot work.
     """
@@ -128,6 +135,8 @@ def task(
             timeout=timeout,
             priority=priority,
             api=api,
+            authorize=authorize,
+            expose_errors=expose_errors,
         )
         registry.register(definition)
         return definition

@@ -18,6 +18,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from ..backoff import Backoff, Delay, headers_of, retry_after
 from ..exceptions import (
+    InvalidContext,
+    InvalidOption,
     PipelineChanged,
     ResultError,
     SpawnMismatch,
@@ -34,7 +36,10 @@ LONGEST_DELAY = 30 * 86_400.0  # seconds; a backoff that returns more is taken f
 ALWAYS_FINAL = (ResultError, StaleAttempt, SpawnMismatch, PipelineChanged, TaskCanceled, UnhandledInterruption)
 """The package's own errors that no option makes retryable."""
 
-PROGRAMMING_ERRORS = (ImproperlyConfigured, TypeError, NameError, AttributeError, ImportError, NotImplementedError)
+PROGRAMMING_ERRORS = (
+    *(ImproperlyConfigured, TypeError, NameError, AttributeError, ImportError, NotImplementedError),
+    *(InvalidContext, InvalidOption),  # of a child, for example
+)
 """Fixed by a deploy, not by a repetition."""
 
 TRANSIENT_STATUSES = frozenset({408, 409, 425, 429})

@@ -162,7 +162,9 @@ def recorded_map(attempt: Attempt, name: str, *, in_order: bool = True) -> list[
 
 
 def _row(attempt: Attempt, one: Place, options: BulkOptions) -> Activity:
-    (row,) = new_rows(one.definition, [one.context], **options)
+    # A lock key may be made of metadata, which is the parent's unless said.
+    own: BulkOptions = {"metadata": attempt.metadata, **options}
+    (row,) = new_rows(one.definition, [one.context], **own)
     row.parent_id, row.spawn_key, row.spawned_in = attempt.agent_id, one.key, _try(attempt)
     row.ties = Ties.CHILD
     return row

@@ -55,6 +55,7 @@ def _facts(detail: ActivityDetailSchema) -> list[tuple[str, object]]:
         ("took", age(took.total_seconds()) if took else ""),
         ("tokens", f"{tokens:,}" if tokens else ""),
         ("metadata", ", ".join(f"{key}={value}" for key, value in detail.metadata.items())),
+        ("enqueued by", detail.enqueued_by or ""),
         ("parent", detail.parent_id),
         ("children", _children(detail)),
     ]
@@ -71,7 +72,9 @@ def _children(detail: ActivityDetailSchema) -> str:
 def _sections(out: Output, detail: ActivityDetailSchema) -> None:
     out.write("\nlog")
     for line in detail.logs:
-        out.status(line.status, f"  {times.clock(line.created_at)}  {line.percentage:>3} %  {_indented(line.message)}")
+        by = f"  (by {line.actor})" if line.actor else ""
+        clock = times.clock(line.created_at)
+        out.status(line.status, f"  {clock}  {line.percentage:>3} %  {_indented(line.message)}{by}")
     for title, text in (("error", detail.error), ("traceback", detail.traceback)):
         if text:
             out.write(f"\n{title}\n  {_indented(text)}")

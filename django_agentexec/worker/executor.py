@@ -28,6 +28,7 @@ from ..activity.streams import aflush_stream, is_streaming
 from ..conf import conf
 from ..exceptions import ResultError, SpawnMismatch, StaleAttempt
 from ..models import Activity, Ties
+from ..public_errors import text_for_everybody
 from ..queues import Claim
 from ..tasks.attempt import Attempt, Write
 from ..tasks.definition import TaskDefinition
@@ -58,8 +59,15 @@ class Execution:
     def __init__(self, claim: Claim, activity: Activity, write: Write, calls: Calls) -> None:
         self.claim = claim
         self.activity = activity
-        is_parent = bool(activity.ties & Ties.PARENT)
-        self.attempt = Attempt(activity.agent_id, activity.attempt, claim.fence, write, is_parent=is_parent)
+        self.attempt = Attempt(
+            activity.agent_id,
+            activity.attempt,
+            claim.fence,
+            write,
+            is_parent=bool(activity.ties & Ties.PARENT),
+            metadata=activity.metadata,
+            enqueued_by=activity.enqueued_by,
+        )
         self._calls = calls
         self._reason: Stop | None = None  # the first one counts
         self._told: set[Stop] = set()
@@ -100,11 +108,11 @@ class Execution:
         try:
             definition = registry.get(self.activity.agent_type)
         except Exception as error:  # noqa: BLE001  # unknown, or a module of tasks that cannot be imported
-            return self._failed(error, retry_delay=UNKNOWN_TASK_DELAY)
+            return self._failed(None, error, retry_delay=UNKNOWN_TASK_DELAY)
         try:
             context = definition.load_context(json.dumps(self.activity.context))
         except Exception as error:  # noqa: BLE001  # a model's validators may raise anything
-            return self._failed(error, retry_delay=None)
+            return self._failed(definition, error, retry_delay=None)
         try:
             with running(self.attempt):
                 value = await self._call(definition, context)
@@ -233,9 +241,11 @@ class Execution:
             return None
         if self._reason is Stop.SHUTDOWN:
             return self.release()  # whatever its clean-up has raised
-        return self._failed(error, retry_delay=definition.retry_delay(error, self.activity.retries + 1))
+        return self._failed(definition, error, retry_delay=definition.retry_delay(error, self.activity.retries + 1))
 
-    def _failed(self, error: BaseException, *, retry_delay: float | None) -> Fail:
+    def _failed(
+        self, definition: TaskDefinition[..., Any] | None, error: BaseException, *, retry_delay: float | None
+    ) -> Fail:
         extra = {"agent_id": str(self.activity.agent_id), "task": self.activity.agent_type}
         is_final = retry_delay is None or self.activity.retries >= self.activity.max_retries
         logger.log(
@@ -253,6 +263,7 @@ class Execution:
             agent_id=self.activity.agent_id,
             fence=self.claim.fence,
             error=one_line(error),
+            public_error=text_for_everybody(error, exposes_errors=definition is not None and definition.exposes_errors),
             traceback="".join(traceback.format_exception(error))[-LONGEST_TRACEBACK:],
             retry_delay=retry_delay,
         )

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from django.core.cache import cache
 
 from django_agentexec import task
 from django_agentexec.tasks import registry
 from django_agentexec.testing import memory_queue
 from tests.integration.family import FAILING, RUNS, discover, research, sync_discover
+
+
+@pytest.fixture(autouse=True)
+def unthrottled() -> None:
+    """Forget how many changes the callers of earlier tests made: users get the same ids in each test."""
+    cache.clear()
 
 
 @pytest.fixture

@@ -90,6 +90,26 @@ def test_a_long_log_comes_in_parts() -> None:
 
 
 @rows
+def test_of_a_long_log_the_last_lines_come_first() -> None:
+    """Clients of agentexec take the status from the last line."""
+    run = activity.create("import", "0")
+    line = ActivityLog.objects.get(activity_id=run)
+    columns = {"activity_id": run, "status": line.status, "attempt": line.attempt, "created_at": line.created_at}
+    ActivityLog.objects.bulk_create(ActivityLog(**columns, message=str(n)) for n in range(1, MOST_LINES + 200))
+    activity.complete(run, "done")
+    who = client(admin())
+
+    detail, short = who.get(url(run)).json(), who.get(url(activity.create("import", "only"))).json()
+
+    assert len(detail["logs"]) == MOST_LINES
+    assert (detail["logs"][-1]["message"], detail["logs"][-1]["status"]) == ("done", "complete")
+    assert [line["id"] for line in detail["logs"]] == sorted(line["id"] for line in detail["logs"])
+    assert (detail["has_earlier_logs"], detail["has_more_logs"]) == (True, False)
+    assert (short["has_earlier_logs"], len(short["logs"])) == (False, 1)
+    assert who.get(url(run), {"after": 0}).json()["logs"][0]["message"] == "0"
+
+
+@rows
 def test_tracebacks_are_for_those_who_may_see_the_servers() -> None:
     run = failed()
     Activity.objects.filter(agent_id=run).update(metadata={"organization_id": "org-1"})
@@ -98,7 +118,8 @@ def test_tracebacks_are_for_those_who_may_see_the_servers() -> None:
         theirs = client(member("org-1")).get(url(run)).json()
         ours = client(admin()).get(url(run)).json()
 
-    assert (theirs["error"], theirs["traceback"], theirs["worker"]) == ("RuntimeError: no", "", "")
+    neutral = "RuntimeError: An internal error occurred."
+    assert (theirs["error"], theirs["traceback"], theirs["worker"]) == (neutral, "", "")
     assert {line["traceback"] for line in theirs["logs"]} == {""}
     assert (ours["traceback"], ours["worker"]) == ("Traceback of a server", "w")
     assert ours["logs"][-1]["traceback"] == "Traceback of a server"
@@ -206,6 +227,16 @@ def test_a_pruned_activity_is_gone() -> None:
     assert who.get(url(pruned, "result/")).status_code == 410
     assert who.get(url(uuid7(), "result/")).status_code == 404
     assert who.get(url(never, "result/")).status_code == 404
+
+
+@rows
+@override_settings(AGENTEXEC={"POLICY": POLICY})
+def test_who_does_not_see_all_cannot_tell_how_old_the_oldest_activity_is() -> None:
+    older, theirs = uuid7(), activity.create("import", metadata={"organization_id": "org-2"})
+    activity.create("import", metadata={"organization_id": "org-1"})
+    who = client(member("org-1"))
+
+    assert [who.get(url(run, "result/")).status_code for run in (older, theirs, uuid7())] == [404, 404, 404]
 
 
 # Waiting

@@ -154,7 +154,7 @@ def test_metadata_filters_join_and_a_repeated_key_offers_a_choice() -> None:
     assert listed(metadata__org=["a", "b"], metadata__team="1") == [second, first]
 
 
-@pytest.mark.parametrize("value", ["\x00", "1e999", "9" * 30, "%", "'\"", "\\"])
+@pytest.mark.parametrize("value", ["1e999", "9" * 30, "%", "'\"", "\\"])
 def test_no_metadata_value_is_an_error(value: str) -> None:
     run_of(key="other")
 

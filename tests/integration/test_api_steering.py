@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from uuid import UUID, uuid4
 
 import pytest
+from django.core.cache import cache
 from django.test import override_settings
 
 from django_agentexec import activity
 from django_agentexec.models import Activity, Status, Ties
-from tests.rest import POLICY, admin, client, member, staff
+from tests.admin_pages import ALL
+from tests.rest import POLICY, admin, client, member, outside_task, staff
 from tests.rows import row, start
 from tests.testapp.agents import Text, shout
 
@@ -98,6 +101,47 @@ def test_another_tenants_activity_cannot_be_changed() -> None:
     assert who.post(url(theirs, "cancel")).status_code == 404
     assert who.post(url(ours, "cancel")).status_code == 202
     assert row(theirs).status == Status.QUEUED
+
+
+@pytest.fixture
+def few_changes() -> Iterator[None]:
+    """Allow three changes, to callers who have not made any yet."""
+    cache.clear()
+    with override_settings(AGENTEXEC={"API_CHANGE_RATE": "3/hour"}):
+        yield
+    cache.clear()
+
+
+@pytest.mark.usefixtures("few_changes")
+def test_enqueue_retry_and_cancel_share_one_allowance() -> None:
+    run, who = shout.enqueue(Text()).agent_id, client(admin())
+
+    with outside_task():
+        codes = [
+            who.post(url(run, "cancel")).status_code,
+            who.post(url(run, "retry")).status_code,
+            who.post("/agents/tasks/read_title/", {"title": "x"}, format="json").status_code,
+            who.post(url(run, "cancel")).status_code,
+            who.post("/agents/tasks/read_title/", {"title": "x"}, format="json").status_code,
+        ]
+
+    assert codes == [202, 202, 202, 429, 429]
+    assert who.get(f"/agents/activities/{run}/").json()["status"] == "queued"
+    assert client(staff("other", *ALL)).post(url(run, "cancel")).status_code == 202
+
+
+@pytest.mark.usefixtures("few_changes")
+def test_what_is_refused_counts_too() -> None:
+    who = client(admin())
+
+    assert [who.post(url(uuid4(), "retry")).status_code for _ in range(4)] == [404, 404, 404, 429]
+
+
+@override_settings(AGENTEXEC={"API_CHANGE_RATE": ""})
+def test_without_a_rate_there_is_no_limit() -> None:
+    who = client(admin())
+
+    assert {who.post(url(uuid4(), "retry")).status_code for _ in range(130)} == {404}
 
 
 def test_reading_changes_nothing() -> None:

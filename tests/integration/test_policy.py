@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
@@ -104,6 +105,92 @@ def test_who_has_no_tenant_gets_nothing(who: Any) -> None:
     assert visible_to(policy, who) == []
     assert policy.audience(who) == ""
     assert not policy.may(who, Permission.VIEW)
+
+
+class NumberPolicy(TenantPolicy):
+    """A tenant is a number."""
+
+    keys = ["organization_id", "team"]
+    values: Mapping[str, Any] = {}
+
+    def tenant(self, user: Any) -> Mapping[str, Any]:
+        return self.values
+
+
+@pytest.mark.parametrize(
+    ("given", "stored", "is_same"),
+    [
+        (1, "1", True),
+        ("1", 1, True),
+        (1, 1.0, True),
+        (1.5, "1.5", True),
+        (10**17, 1e17, True),
+        (UUID(int=7), str(UUID(int=7)), True),
+        ("1", "1", True),
+        (1, True, False),
+        (True, "1", False),
+        ("1.0", 1, False),
+        ("1", "1.0", False),
+        ("01", 1, False),
+        (1, [1], False),
+        (1, {"1": 1}, False),
+        (1, 2**70, False),
+        ("null", None, False),
+    ],
+)
+def test_a_tenant_is_compared_by_text_and_by_value_everywhere(given: Any, stored: Any, is_same: bool) -> None:
+    policy, who = NumberPolicy(), user("jo")
+    NumberPolicy.values = {"organization_id": given, "team": "a"}
+    run = run_of(organization_id=stored, team="a")
+    other = run_of(organization_id=stored, team="b")
+
+    assert visible_to(policy, who) == [run] * is_same
+    assert policy.may(who, Permission.VIEW, run) is is_same
+    assert not policy.may(who, Permission.VIEW, other)
+    assert (policy.audience(who) in policy.audiences(run)) is is_same
+    assert policy.audience(who) not in policy.audiences(other)
+
+
+@pytest.mark.parametrize("given", [2**70, "a\0", "\ud800", [1], {"a": 1}])
+def test_a_tenant_that_no_row_could_hold_is_an_error(given: Any) -> None:
+    NumberPolicy.values = {"organization_id": given, "team": "a"}
+
+    with pytest.raises(ImproperlyConfigured, match="Return str"):
+        visible_to(NumberPolicy(), user("jo"))
+
+
+def test_staff_see_all_tenants_unless_the_setting_restricts_them() -> None:
+    ours, theirs = run_of(organization_id="org-1"), run_of(organization_id="org-2")
+    permitted = user("permitted", "view_activity", "retry_activity", is_staff=True, first_name="org-1")
+    stateless = user("stateless", "view_activity", is_staff=True)
+    root = user("root", is_staff=True, is_superuser=True, first_name="org-1")
+    policy = OrganizationPolicy()
+
+    assert set(visible_to(policy, permitted)) == {ours, theirs}
+    assert policy.may_monitor(permitted)
+    assert policy.audience(permitted) == EVERYTHING
+    with override_settings(AGENTEXEC={"STAFF_SEES_ALL_TENANTS": False}):
+        assert visible_to(policy, permitted) == [ours]
+        assert visible_to(policy, stateless) == []
+        assert set(visible_to(policy, root)) == {ours, theirs}
+        assert policy.may(permitted, Permission.RETRY, ours)
+        assert not policy.may(permitted, Permission.RETRY, theirs)
+        assert not policy.may_monitor(permitted)
+        assert policy.may_monitor(root)
+        assert policy.audience(permitted) not in policy.audiences(theirs)
+
+
+class ReadOnlyPolicy(OrganizationPolicy):
+    permissions = frozenset({Permission.VIEW})
+
+
+@override_settings(AGENTEXEC={"STAFF_SEES_ALL_TENANTS": False})
+def test_restricted_staff_have_their_own_permissions_within_their_tenant() -> None:
+    ours, theirs = run_of(organization_id="org-1"), run_of(organization_id="org-2")
+    who, policy = user("jo", "cancel_activity", is_staff=True, first_name="org-1"), ReadOnlyPolicy()
+
+    assert [one for one in Permission if policy.may(who, one, ours)] == [Permission.VIEW, Permission.CANCEL]
+    assert not any(policy.may(who, one, theirs) for one in Permission)
 
 
 def test_a_tenant_with_other_keys_than_declared_is_an_error() -> None:

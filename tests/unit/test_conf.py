@@ -251,3 +251,15 @@ def test_only_the_check_command_imports_the_tasks_for_it(monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "argv", ["manage.py", "check"])
     (message,) = run_checks(tags=["agentexec_tasks"])
     assert (message.id, "SyntaxError: an agents.py" in message.msg) == ("agentexec.E010", True)
+
+
+@pytest.mark.parametrize("rate", ["fast", "0/min", "10", "10/", "/min", "-1/min", "10/week", "1.5/s", "\u0661/min"])
+def test_a_rate_that_is_none_is_refused(rate: str) -> None:
+    with override_settings(AGENTEXEC={"API_CHANGE_RATE": rate}):
+        assert "agentexec.E011" in [message.id for message in run_checks(tags=["agentexec"])]
+
+
+@pytest.mark.parametrize("rate", ["", "10/s", "120/min", "5/hour", "1/day"])
+def test_a_rate_is_a_number_and_a_period(rate: str) -> None:
+    with override_settings(AGENTEXEC={"API_CHANGE_RATE": rate}):
+        assert "agentexec.E011" not in [message.id for message in run_checks(tags=["agentexec"])]

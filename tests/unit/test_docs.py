@@ -37,3 +37,21 @@ def test_every_guarantee_names_tests_that_exist() -> None:
     assert [name for name in sorted(named) if f"def {name}(" not in tests] == []
     assert judges
     assert [judge for judge in judges if f"`{judge}`" not in promises] == []
+
+
+def test_every_attack_names_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "security.md").read_text()
+    table = page[page.index("## Attacks that are covered") :]
+    files = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+
+    missing, rows = [], 0
+    for row in table.splitlines():
+        named = re.findall(r"`(test_\w+\.py)?(?:::(\w+))?`", row)
+        file = ""
+        for name, test in named:
+            file = name or file
+            if (name or test) and (file not in files or f"def {test}" not in files[file]):
+                missing.append(f"{file}::{test}")
+            rows += bool(name)
+    assert missing == []
+    assert rows

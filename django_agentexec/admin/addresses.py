@@ -1,0 +1,67 @@
+"""What an address of the list may ask for: its filters, also those of a subclass, and values that can be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.admin import helpers
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+
+if TYPE_CHECKING:
+    from .base import Base
+
+_EXACT = "__exact"
+
+
+def is_of_filter(lookup: str, filters: Sequence[Any], admin: Base) -> bool:
+    """Whether a parameter belongs to one of an admin's filters, or to its date hierarchy."""
+    fields = [admin.date_hierarchy] if admin.date_hierarchy else []
+    for one in filters:
+        name = one[0] if isinstance(one, (tuple, list)) else one
+        if isinstance(name, str):
+            fields.append(name)
+        elif lookup == getattr(name, "parameter_name", None):
+            return True
+    return any(lookup == field or lookup.startswith(f"{field}__") for field in fields)
+
+
+def without_unknown_lookups(admin: Base, request: HttpRequest) -> str | None:
+    """Return the query without what the list does not filter by, or None if there is nothing such in it.
+
+    `status__exact=error`, as Django's own filters would write it, becomes `status=error`. The user is told of the rest.
+    Other lookups, which only a program asks for, are left to Django, which refuses them.
+    """
+    query, has_changed = request.GET.copy(), False
+    for name in list(query):
+        plain = name.removesuffix(_EXACT)
+        if plain == name or admin.lookup_allowed(name, query.getlist(name)[-1], request):
+            continue
+        values, has_changed = query.pop(name), True
+        if not admin.lookup_allowed(plain, values[-1], request):
+            messages.warning(request, _("The list has no filter %(name)r; it was ignored.") % {"name": plain[:80]})
+        elif any(values):
+            query.setlist(plain, [value for value in values if value])
+    return query.urlencode() if has_changed else None
+
+
+def drop_impossible_selection(request: HttpRequest) -> None:
+    """Leave only ids among the selected rows of a posted action; Django would fail on anything else."""
+    selected = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
+    possible = [text for text in selected if _is_id(text)]
+    if len(possible) < len(selected):
+        fields = request.POST.copy()
+        fields.setlist(helpers.ACTION_CHECKBOX_NAME, possible)
+        fields._mutable = False
+        request.POST = fields  # type: ignore[assignment]  # the stubs have another class for what cannot be changed
+
+
+def _is_id(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True

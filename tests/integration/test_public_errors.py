@@ -1,0 +1,253 @@
+"""What of an error reaches users who may not monitor: its class and a neutral sentence, unless meant for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.test import override_settings
+
+from django_agentexec import Pipeline, UserFacingError, activity, step, task
+from django_agentexec.activity.operations import Fail
+from django_agentexec.activity.writer import apply_one
+from django_agentexec.models import Activity, ActivityLog
+from django_agentexec.privacy import for_strangers
+from django_agentexec.schemas import ActivityDetailSchema, ActivityListItemSchema, ActivityLogSchema
+from django_agentexec.tasks import registry
+from django_agentexec.testing import drain, memory_queue
+from tests.admin_pages import ALL, CHANGE_LIST, page_of, signed_in
+from tests.rest import POLICY, admin, client, member
+from tests.rows import row, start
+from tests.testapp.agents import Text, shout
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SECRET = "connect redis://:secret@10.0.0.5"
+NEUTRAL = "RuntimeError: An internal error occurred."
+TEXTS: list[str] = []
+TENANT = {"organization_id": "org-1"}
+
+
+class Refused(UserFacingError):
+    """A project's own."""
+
+
+@pytest.fixture(autouse=True)
+def tasks() -> Iterator[None]:
+    """Tasks that fail, in a queue in memory."""
+
+    @task("leaks", max_retries=0)
+    def leaks(agent_id: UUID, context: Text) -> None:
+        raise RuntimeError(TEXTS[-1])
+
+    @task("retries_a_leak", max_retries=1)
+    def retries_a_leak(agent_id: UUID, context: Text) -> None:
+        raise RuntimeError(TEXTS[-1])
+
+    @task("tells", max_retries=0)
+    def tells(agent_id: UUID, context: Text) -> None:
+        raise Refused(TEXTS[-1])
+
+    @task("exposes", max_retries=0, expose_errors=True)
+    def exposes(agent_id: UUID, context: Text) -> None:
+        raise RuntimeError(TEXTS[-1])
+
+    class LeakingPipeline(Pipeline, name="leaking_pipeline", max_retries=0):
+        @step(0, retries=1, backoff=lambda number, error: 0.0)
+        async def read(self, context: Text) -> Text:
+            raise RuntimeError(TEXTS[-1])
+
+    with memory_queue():
+        yield
+    for name in ("leaks", "retries_a_leak", "tells", "exposes", "leaking_pipeline"):
+        registry.unregister(name)
+
+
+def failed(name: str, text: str = SECRET) -> UUID:
+    TEXTS.append(text)  # not the context, which users may see
+    run = registry.get(name).enqueue(Text(), metadata=TENANT).agent_id
+    drain()
+    return run
+
+
+def seen(run: UUID) -> str:
+    """Return all that REST tells a member of the tenant about a run, as text."""
+    with override_settings(AGENTEXEC={"POLICY": POLICY}):
+        who = client(member("org-1", f"member-{run}"))
+        answers = [
+            who.get(f"/agents/activities/{run}/").json(),
+            who.get(f"/agents/activities/{run}/?after=0").json(),
+            who.get("/agents/activities/").json(),
+            who.get(f"/agents/activities/{run}/result/").json(),
+            who.post(f"/agents/activities/{run}/retry/").json(),
+        ]
+    return json.dumps(answers)
+
+
+@pytest.mark.parametrize("name", ["leaks", "retries_a_leak", "leaking_pipeline"])
+def test_the_text_of_an_exception_stays_inside(name: str) -> None:
+    run = failed(name)
+
+    assert SECRET in row(run).error
+    told = seen(run)
+    assert "secret" not in told
+    assert NEUTRAL in told
+
+
+def test_between_two_attempts_the_text_stays_inside() -> None:
+    run = shout.enqueue(Text(), metadata=TENANT).agent_id
+    start(run)
+    Activity.objects.filter(agent_id=run).update(max_retries=3)
+    apply_one(Fail(agent_id=run, error=f"RuntimeError: {SECRET}", traceback="T", fence=1, retry_delay=5.0))
+
+    told = seen(run)
+    assert "secret" not in told
+    assert f"Attempt 1 failed: {NEUTRAL} Next attempt in" in told.replace("..", ".")
+
+
+def test_a_failed_try_of_a_step_is_noted_in_both_forms() -> None:
+    run = failed("leaking_pipeline")
+
+    (line,) = [one for one in ActivityLog.objects.filter(activity_id=run) if "Next try" in one.message]
+    assert SECRET in line.message
+    assert "secret" not in str(line.public_message)
+
+
+@pytest.mark.parametrize(("name", "public"), [("tells", "The file is empty."), ("exposes", "RuntimeError: The file")])
+def test_what_is_meant_for_users_reaches_them(name: str, public: str) -> None:
+    run = failed(name, "The file is empty.")
+
+    with override_settings(AGENTEXEC={"POLICY": POLICY}):
+        shown = client(member("org-1")).get(f"/agents/activities/{run}/").json()
+    assert shown["error"].startswith(public)
+    assert public in shown["latest_log_message"]
+    assert public in shown["logs"][-1]["message"]
+    assert "Traceback" not in json.dumps(shown)
+
+
+def test_who_may_monitor_reads_the_whole_text_and_what_others_read() -> None:
+    run = failed("leaks")
+
+    shown = client(admin()).get(f"/agents/activities/{run}/").json()
+
+    assert (shown["error"], shown["public_error"]) == (f"RuntimeError: {SECRET}", NEUTRAL)
+    assert SECRET in shown["logs"][-1]["message"]
+    assert SECRET in client(admin()).get(f"/agents/activities/{run}/result/").json()["detail"]
+
+
+def test_the_message_of_a_run_that_ends_by_hand_is_for_everybody() -> None:
+    run = activity.create("import", metadata=TENANT)
+    activity.error(run, "The file is empty.")
+
+    assert "Task failed with error: The file is empty." in seen(run)
+
+
+@pytest.mark.parametrize("template", ["{error!r}", "{error:.30}", "It failed.", "{error} {error}", "{nope}"])
+def test_no_template_of_the_settings_lets_it_out(template: str) -> None:
+    with override_settings(AGENTEXEC={"ACTIVITY_MESSAGE_ERROR": template, "QUEUE_BACKEND": QUEUE}):
+        run = failed("leaks", 'it\'s "secret" of the house')
+
+    assert "secret" not in seen(run)
+
+
+QUEUE = "django_agentexec.queues.memory.MemoryQueue"
+
+
+def test_rows_of_an_earlier_release_are_closed_too() -> None:
+    run = failed("leaks")
+    Activity.objects.update(public_error=None)
+    ActivityLog.objects.update(public_message=None)
+
+    told = seen(run)
+    assert "secret" not in told
+    assert NEUTRAL in told
+
+
+def test_a_public_text_of_an_earlier_error_opens_nothing() -> None:
+    """A worker of an earlier release writes the error, and leaves the column that it does not know."""
+    run = failed("tells", "The file is empty.")
+    Activity.objects.update(error=f"RuntimeError: {SECRET}", latest_log_message=f"Failed: RuntimeError: {SECRET}")
+
+    with override_settings(AGENTEXEC={"POLICY": POLICY}):
+        (item,) = client(member("org-1")).get("/agents/activities/").json()["items"]
+    assert (item["agent_id"], item["error"], item["latest_log_message"]) == (str(run), NEUTRAL, f"Failed: {NEUTRAL}")
+
+
+def test_after_success_nothing_is_left_of_an_error() -> None:
+    run = failed("tells", "The file is empty.")
+    activity.retry(run)
+    start(run, fence=row(run).fence + 1)
+    activity.complete(run)
+
+    assert (row(run).error, row(run).public_error) == ("", None)
+
+
+def test_a_search_does_not_find_what_the_caller_may_not_read() -> None:
+    failed("leaks")
+    failed("tells", "The file is empty.")
+
+    def found(text: str, who: Any) -> int:
+        total: int = who.get("/agents/activities/", {"search": text}).json()["total"]
+        return total
+
+    with override_settings(AGENTEXEC={"POLICY": POLICY}):
+        theirs, ours = client(member("org-1")), client(admin())
+        assert [found(text, theirs) for text in ("redis://", "file is empty", "leaks")] == [0, 1, 1]
+        assert found("redis://", ours) == 1
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "activity", "activities"])
+def test_live_messages_are_redacted_by_the_same_function(kind: str) -> None:
+    found = row(failed("leaks"))
+    line = ActivityLogSchema.model_validate(found.logs.last()).model_dump(mode="json")
+    item = ActivityListItemSchema.model_validate(found).model_dump(mode="json")
+    detail = ActivityDetailSchema.model_validate(found).model_dump(mode="json")
+    message = {
+        "snapshot": {"type": "snapshot", "activity": detail},
+        "activity": {"type": "activity", "activity": item, "logs": [line]},
+        "activities": {"type": "snapshot", "activities": [item, item]},
+    }[kind]
+
+    assert SECRET in json.dumps(message)
+    assert "secret" not in json.dumps(for_strangers(message))
+
+
+def test_an_error_without_a_public_text_is_closed() -> None:
+    assert for_strangers({"error": f"ValueError: {SECRET}"})["error"] == "ValueError: An internal error occurred."
+    assert for_strangers({"error": SECRET})["error"] == "An internal error occurred."
+
+
+@pytest.mark.parametrize("name", ["leaks", "leaking_pipeline"])
+def test_staff_of_a_tenant_read_no_secret_in_the_admin(name: str) -> None:
+    run = failed(name)
+    with override_settings(AGENTEXEC={"POLICY": "tests.admin_pages.TwoOrganizations"}):
+        who = signed_in(*ALL, first_name="org-1")
+        pages = [who.get(address).content.decode() for address in (CHANGE_LIST, page_of(run), page_of(run, "live"))]
+
+    assert [("secret" in page, "An internal error occurred." in page) for page in pages] == [(False, True)] * 3
+    assert "Traceback (most recent" not in pages[1]
+    assert row(run).error.endswith(SECRET)
+
+
+def test_who_may_monitor_reads_it_in_the_admin() -> None:
+    run = failed("leaks")
+
+    assert SECRET in signed_in(*ALL).get(page_of(run)).content.decode()
+
+
+@override_settings(AGENTEXEC={"ACTIVITY_MESSAGE_INTERNAL_ERROR": "Etwas ging schief.", "QUEUE_BACKEND": QUEUE})
+def test_the_neutral_sentence_is_a_setting() -> None:
+    failed("leaks")
+
+    assert "RuntimeError: Etwas ging schief." in json.dumps(
+        ActivityListItemSchema.model_validate(Activity.objects.get()).model_dump(mode="json")
+    )
+
+
+def test_what_steers_a_terminal_is_escaped_where_it_is_stored() -> None:
+    run = failed("leaks", "\x1b[2J\x1b]0;owned\x07\nERROR forged line\u202e")
+
+    assert row(run).error == r"RuntimeError: \x1b[2J\x1b]0;owned\x07 ERROR forged line\u202e"
