@@ -24,7 +24,7 @@ MAX_LINES_SIZE = 250_000  # bytes of the log lines of one message
 MAX_MESSAGE = 500_000  # bytes of a whole message
 _ESCAPED = 6  # bytes of a character at most, as JSON escapes it
 _LINE_OVERHEAD = 300  # bytes of a line's other fields
-_TEXTS = ("latest_log_message", "error")
+_TEXTS = ("latest_log_message", "error", "public_error")
 _VALUES: dict[str, Any] = {"metadata": {}, "context": {}, "result": None}
 
 
@@ -39,11 +39,12 @@ class Line:
 
 def line(fields: Json) -> Line:
     """Return a log line of the wire within bounds; `truncated` is set where something was cut."""
-    message, traceback = fields["message"], fields["traceback"]
-    if len(message) > MAX_TEXT or len(traceback) > MAX_TRACEBACK:
-        message, traceback = message[:MAX_TEXT], traceback[-MAX_TRACEBACK:]
-        fields = {**fields, "message": message, "traceback": traceback, "truncated": True}
-    return Line(fields["id"], fields, _size(message) + _size(traceback) + _LINE_OVERHEAD)
+    message, public, traceback = fields["message"], fields["public_message"] or "", fields["traceback"]
+    if max(len(message), len(public)) > MAX_TEXT or len(traceback) > MAX_TRACEBACK:
+        message, public, traceback = message[:MAX_TEXT], public[:MAX_TEXT], traceback[-MAX_TRACEBACK:]
+        cut = {"message": message, "public_message": public or None, "traceback": traceback, "truncated": True}
+        fields = {**fields, **cut}
+    return Line(fields["id"], fields, _size(message) + _size(public) + _size(traceback) + _LINE_OVERHEAD)
 
 
 def item(row: Activity) -> Json:

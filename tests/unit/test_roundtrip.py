@@ -379,5 +379,5 @@ def test_a_step_whose_result_cannot_be_handed_on_runs_once() -> None:
 
     with pytest.raises(ResultError):
         pipeline.run(Bill())
-    assert not pipeline.task.is_retryable(ResultError())
+    assert not pipeline.task.retry_policy.is_retryable(ResultError())
     assert runs == [1]
