@@ -35,7 +35,7 @@ MAX_MEMBER = 255
 
 
 class Tracker:
-    """The members of one batch: counted in by `incr` or `add`, counted out by `decr` or their activity's end.
+    """The members of one batch: counted in by `incr` or `add`, counted out by `decr` or their activity's end::
 
         tracker = Tracker("research", batch_id)
         for company in found:
