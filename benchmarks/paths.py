@@ -38,22 +38,15 @@ class Walk:
 
     def note(self, frame: FrameType, event: str, argument: object) -> None:
         """Record a call, as the function that `sys.setprofile` takes."""
-        name = frame.f_code.co_filename
-        if (
-            not self.is_recording
-            or event != "call"
-            or not name.startswith(self._prefix)
-            or frame.f_code.co_name.startswith("<")
-        ):
-            return
-        caller = self._caller(frame.f_back)
-        if caller != name:
+        name, function = frame.f_code.co_filename, frame.f_code.co_name
+        is_ours = name.startswith(self._prefix) and not function.startswith("<")
+        if self.is_recording and event == "call" and is_ours and self._caller(frame.f_back) != name:
             self.steps.append((name.removeprefix(self._prefix), function))
 
     def _caller(self, frame: FrameType | None) -> str:
         while frame is not None and not frame.f_code.co_filename.startswith(self._prefix):
             frame = frame.f_back
-        return frame.f_code.co_filename if frame is not None else ""
+        return "" if frame is None else frame.f_code.co_filename
 
     @property
     def files(self) -> list[str]:
