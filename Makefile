@@ -1,5 +1,6 @@
 # The two commands of the README: `make demo` and `make test`. Nothing has to be installed first but
-# Python 3.11 or newer; every server comes from a wheel.
+# Python 3.11 or newer; every server comes from a wheel. `make` alone lists the targets.
+.DEFAULT_GOAL := help
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -20,12 +21,28 @@ FRAMEWORK := $(addprefix tests/integration/test_,schedules_model.py schedules_ad
 # Long tests of processes that die: their hard part is the database's locks, so PostgreSQL has them.
 DURABLE := $(addprefix tests/e2e/test_,pipelines.py fanout.py scheduler.py)
 
-.PHONY: demo screenshots test chaos lint types tests tests-postgresql test-newer test-between bench clean
+.PHONY: help demo screenshots test fast fast-tests check fix lint types docs tests tests-postgresql test-newer \
+  test-between chaos bench release clean
 
-demo: $(VENV)/.installed
+help:  ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+demo: $(VENV)/.installed  ## run the example project, with an offline model unless OPENAI_API_KEY is set
 	$(BIN)/python manage.py demo $(ARGS)
 
-test: lint types tests tests-postgresql
+test: lint types docs tests tests-postgresql  ## everything, on SQLite and PostgreSQL
+
+fast: $(VENV)/.installed  ## the unit tests; ARGS="tests/unit/test_conf.py" for some of them
+	$(PYTEST) -n 2 -q $(or $(ARGS),tests/unit)
+
+fast-tests: $(VENV)/.installed  ## unit and integration tests on the database of AGENTEXEC_TEST_DB
+	$(PYTEST) $(IN_PARALLEL) tests/unit tests/integration $(ARGS)
+
+check: lint types docs  ## lint, import layers, missing migrations, types, documentation
+
+fix: $(VENV)/.installed  ## format, sort imports, apply safe fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -36,6 +53,9 @@ lint: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
+docs: $(VENV)/.installed  ## build the documentation site into dist/docs; a warning is an error
+	PYTHONPATH=. $(BIN)/python -m sphinx -q -W --keep-going -b html docs dist/docs
+
 tests: $(VENV)/.installed
 	$(PYTEST) $(IN_PARALLEL) tests/unit tests/integration $(ARGS)
 	$(PYTEST) $(BY_FILE) tests/e2e $(addprefix --ignore=,$(DURABLE)) $(ARGS)
@@ -43,7 +63,7 @@ tests: $(VENV)/.installed
 
 # The long form of what `make test` does in a minute: 50,000 activities on PostgreSQL, 100 killed workers, from a printed
 # seed. What it reads: tests/chaos/__main__.py. For example CHAOS_ACTIVITIES=5000 CHAOS_SEED=7 CHAOS_REPORT=run.json
-chaos: $(VENV)/.installed
+chaos: $(VENV)/.installed  ## a long run of activities under kills, freezes and a bad network
 	$(BIN)/python -m tests.chaos
 
 tests-postgresql: $(VENV)/.installed
@@ -72,6 +92,8 @@ bench: $(VENV)/.installed $(if $(PEERS),.venv-bench/.installed)
 	touch $@
 
 DJANGO ?= django>=5.2,<5.3
+# `make fast-tests RESOLUTION=lowest-direct` tests the oldest dependencies that pyproject.toml allows; needs uv.
+RESOLUTION ?= highest
 EXTRAS ?= openai,api,live,terminal,beat,embedded
 GROUP := $(shell $(PYTHON) -c "import tomllib; print(' '.join(repr(d) for d in tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['dev'] if 'agentexec' not in d))")
 
@@ -79,7 +101,7 @@ $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed, this is ' + sys.version.split()[0])"
 	if command -v uv >/dev/null; then \
 	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
-	  uv pip install --quiet --python $(BIN)/python "$(DJANGO)" -e ".[$(EXTRAS)]" $(GROUP); \
+	  uv pip install --quiet --resolution $(RESOLUTION) --python $(BIN)/python "$(DJANGO)" -e ".[$(EXTRAS)]" $(GROUP); \
 	else \
 	  $(PYTHON) -m venv $(VENV) && \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check "$(DJANGO)" -e ".[$(EXTRAS)]" $(GROUP); \
@@ -87,8 +109,14 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 # Runs the example for some minutes and photographs it; needs a Chromium.
-screenshots: $(VENV)/.installed
+screenshots: $(VENV)/.installed  ## the pictures of the documentation
 	$(BIN)/python -m tests.browser.screenshots $(ARGS)
 
-clean:
-	rm -rf .venv .venv-newer .venv-between .venv-bench .mypy_cache .ruff_cache .pytest_cache
+release: $(VENV)/.installed  ## build wheel and source archive into dist/, and check both
+	rm -rf dist/*.whl dist/*.tar.gz
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check build twine
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*.whl dist/*.tar.gz
+
+clean:  ## remove environments, caches and built files
+	rm -rf dist .venv .venv-newer .venv-between .venv-bench .mypy_cache .ruff_cache .pytest_cache

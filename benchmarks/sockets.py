@@ -30,7 +30,7 @@ def fanout(clients: int, changes: int) -> tuple[list[float], int]:
     """Return the milliseconds until each client had each change, and the number of all messages."""
     agent_id = activity.create("fanout")
     with _server() as port:
-        return asyncio.run(_measure(port, agent_id, _cookie(), clients, changes))
+        return asyncio.run(_measure(port, agent_id, session_cookie(), clients, changes))
 
 
 async def _measure(port: int, agent_id: UUID, cookie: str, clients: int, changes: int) -> tuple[list[float], int]:
@@ -103,7 +103,7 @@ def _answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _cookie() -> str:
+def session_cookie() -> str:
     user, _ = User.objects.get_or_create(username="bench", defaults={"is_superuser": True, "is_staff": True})
     session = SessionStore()
     session[SESSION_KEY] = str(user.pk)

@@ -79,7 +79,7 @@ def _is_conflict(error: OperationalError) -> bool:
 
 
 class Tracker:
-    """The members of one batch: counted in by `incr` or `add`, counted out by `decr` or their activity's end.
+    """The members of one batch: counted in by `incr` or `add`, counted out by `decr` or their activity's end::
 
         tracker = Tracker("research", batch_id)
         for company in found:

@@ -2,6 +2,7 @@
 
 - `DEBUG` (1 unless set to 0; then `SECRET_KEY` and `ALLOWED_HOSTS` are needed)
 - `REDIS_URL`: a Redis or Valkey server to use instead of the embedded one
+- `DATABASE_URL`: a PostgreSQL database to use instead of SQLite, as in `postgresql://user:password@host:5432/name`
 - `DATA_DIR`: the folder of the database, the uploads and the embedded server, the project's own unless set
 - `GUESTS`: 1 lets anybody in as a guest who may start runs; with DEBUG they are
 """
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from django_agentexec.embedded import socket_path
 
@@ -62,7 +65,23 @@ TEMPLATES = [
     }
 ]
 
-DATABASES = {
+
+def postgresql(url: str) -> dict[str, Any]:
+    """Return Django's settings of the database at `url`."""
+    parts = urlsplit(url)
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(parts.path.removeprefix("/")),
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": parts.hostname or "",
+        "PORT": parts.port or "",
+        "CONN_HEALTH_CHECKS": True,
+        "CONN_MAX_AGE": 60,
+    }
+
+
+DATABASES: dict[str, dict[str, Any]] = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": DATA_DIR / "db.sqlite3",
@@ -75,6 +94,8 @@ DATABASES = {
         },
     }
 }
+if DATABASE_URL := os.environ.get("DATABASE_URL", ""):
+    DATABASES["default"] = postgresql(DATABASE_URL)
 
 REDIS_URL = os.environ.get("REDIS_URL", "")
 if REDIS_URL:

@@ -26,6 +26,7 @@ from .options import PoolOptions, WorkerOptions, pool_name
 from .preload import SYS_PATH_VARIABLE
 from .process import LEAVING
 from .reconciler import Reconciler
+from .systemd import ServiceManager
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Pool:
         self._burst_ends = 0  # processes that found nothing more to do
         self._quarantine_ended = 0.0  # when the last process of the quarantine was found to have ended
         self._unreleased: list[tuple[WorkerOptions, bool]] = []  # ended processes, and whether they crashed
+        self._service_manager = ServiceManager()
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_reader, False)
         os.set_blocking(self._wake_writer, False)
@@ -121,6 +123,7 @@ class Pool:
                 self._report_unreleased()
                 return
             self._wait_for_events()
+            self._notify_service_manager()
             self._reap()
             self._kill_the_stuck()
             self._look_for_suspects()
@@ -140,6 +143,12 @@ class Pool:
                 "leases have ended, and that counts as a crash.",
                 options.name,
             )
+
+    def _notify_service_manager(self) -> None:
+        self._service_manager.alive()
+        working = sum(child.has_beaten for child in self._children)
+        if working >= self._options.workers:
+            self._service_manager.ready(f"{working} worker processes, queues {', '.join(self._options.worker.queues)}")
 
     def _wait_for_events(self) -> None:
         sources: list[int | Connection] = [self._wake_reader]
@@ -181,6 +190,7 @@ class Pool:
     def _begin_stop(self) -> None:
         for duty in self._duties:
             duty.stop()
+        self._service_manager.stopping("Draining.")
         if self._stops_begun == 1:
             logger.info("Draining: running activities get %.0f s.", conf.GRACE_PERIOD)
             self._deadline = time.monotonic() + conf.GRACE_PERIOD + KILL_AFTER

@@ -1,0 +1,136 @@
+"""How many files of the package one request passes through: `python -m benchmarks.paths`.
+
+Two walks: an enqueue from the call to the message in Redis, and a progress report of a running attempt from the
+call to the frame of a websocket. Each is traced with `sys.setprofile`, in every thread, on its second execution
+(the first one fills caches). Counted are the package's own files, and switches: calls from one file of the package
+into another one, whatever lies between them. Prints the figures and, with `--show`, the walk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+SETTLE = 0.5  # seconds in which what follows the first report ends, so that it does not count for the second
+PACKAGE = Path(__file__).resolve().parent.parent / "django_agentexec"
+
+
+class Walk:
+    """What a traced call visits, as (file, function), in order; calls within one file are left out."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, str]] = []
+        self.is_recording = False
+        self._prefix = f"{PACKAGE}{os.sep}"
+
+    def install(self) -> None:
+        """Trace this thread and every thread that starts from now on, whenever `is_recording`."""
+        threading.setprofile(self.note)
+        sys.setprofile(self.note)
+
+    def note(self, frame: FrameType, event: str, argument: object) -> None:
+        """Record a call, as the function that `sys.setprofile` takes."""
+        name, function = frame.f_code.co_filename, frame.f_code.co_name
+        is_ours = name.startswith(self._prefix) and not function.startswith("<")
+        if self.is_recording and event == "call" and is_ours and self._caller(frame.f_back) != name:
+            self.steps.append((name.removeprefix(self._prefix), function))
+
+    def _caller(self, frame: FrameType | None) -> str:
+        while frame is not None and not frame.f_code.co_filename.startswith(self._prefix):
+            frame = frame.f_back
+        return "" if frame is None else frame.f_code.co_filename
+
+    @property
+    def files(self) -> list[str]:
+        """The files, in the order of the first visit."""
+        return list(dict.fromkeys(name for name, _ in self.steps))
+
+    def print(self, title: str, *, show: bool) -> None:
+        """Print the figures of this walk."""
+        print(f"{title}: {len(self.files)} files, {len(self.steps)} switches")
+        if show:
+            for name, function in self.steps:
+                print(f"    {name}: {function}")
+
+
+def trace_enqueue(walk: Walk) -> None:
+    """Enqueue a task with a lock key and metadata, outside of any transaction."""
+    from .agents import Key, keyed
+
+    keyed.enqueue(Key(key=1), metadata={"organization_id": "org-1"})
+    walk.is_recording = True
+    keyed.enqueue(Key(key=1), metadata={"organization_id": "org-1"})
+    walk.is_recording = False
+
+
+async def trace_progress(walk: Walk) -> None:
+    """Report progress of an activity, and receive it from a websocket."""
+    from asgiref.sync import sync_to_async
+    from channels.testing import WebsocketCommunicator
+
+    from django_agentexec import activity
+
+    from .asgi import application
+    from .sockets import session_cookie
+
+    agent_id = await activity.acreate("progress")
+    cookie = await sync_to_async(session_cookie)()
+    headers = [(b"origin", b"http://127.0.0.1"), (b"host", b"127.0.0.1"), (b"cookie", cookie.encode())]
+    communicator: Any = WebsocketCommunicator(application, f"/ws/agents/activities/{agent_id}/", headers=headers)
+    connected, _ = await communicator.connect()
+    assert connected
+    await _receive(communicator, "snapshot")
+    await activity.aupdate(agent_id, "the first one", 10)
+    await _receive(communicator, "the first one")
+    await asyncio.sleep(SETTLE)
+    walk.is_recording = True
+    await activity.aupdate(agent_id, "the second one", 20)
+    await _receive(communicator, "the second one")
+    walk.is_recording = False
+    await communicator.disconnect()
+
+
+async def _receive(communicator: Any, text: str) -> None:
+    while text not in await communicator.receive_from(timeout=10):
+        pass
+
+
+def main() -> None:
+    """Start the servers, walk, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--show", action="store_true", help="print each switch")
+    show = parser.parse_args().show
+
+    import django
+
+    from tests.servers import valkey_server
+
+    with valkey_server() as valkey, tempfile.TemporaryDirectory() as folder:
+        os.environ["BENCHMARK_REDIS"] = valkey.url
+        database = {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{folder}/paths.sqlite3"}
+        os.environ["BENCHMARK_DATABASE"] = json.dumps(database)
+        os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
+        django.setup()
+        from django.core.management import call_command
+
+        call_command("migrate", verbosity=0)
+        enqueued, reported = Walk(), Walk()
+        sys.setprofile(enqueued.note)  # this thread alone: what the publisher does goes on beside the call
+        trace_enqueue(enqueued)
+        reported.install()
+        asyncio.run(trace_progress(reported))
+    enqueued.print("enqueue", show=show)
+    reported.print("progress to websocket", show=show)
+    os._exit(0)  # threads of the live updates would keep the interpreter
+
+
+if __name__ == "__main__":
+    main()
