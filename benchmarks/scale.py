@@ -105,16 +105,16 @@ def leases(server: Valkey) -> Figures:
     assert isinstance(queue, RedisQueue)
     _enqueue(LEASES)
     for number in range(HOLDERS):
-        queue.exchange(QUEUE, f"w{number}", limit=LEASES // HOLDERS)
+        queue.ack_and_claim(QUEUE, f"w{number}", limit=LEASES // HOLDERS)
     queue.heartbeat(QUEUE, "w0", [])
     assert queue.stats(QUEUE).leased == LEASES
     queue.release_worker(QUEUE, "nobody", crashed=False)  # lets the server know the scripts
-    queue.leased(QUEUE)
+    queue.list_leases(QUEUE)
     figures = {
         "release_without_leases_ms": _server_ms(
             queue.client, lambda: queue.release_worker(QUEUE, "nobody", crashed=True)
         ),
-        "leased_page_ms": _server_ms(queue.client, lambda: queue.leased(QUEUE)),
+        "leased_page_ms": _server_ms(queue.client, lambda: queue.list_leases(QUEUE)),
         "release_of_50_leases_ms": max(
             _server_ms(queue.client, partial(queue.release_worker, QUEUE, f"w{number}", crashed=True))
             for number in range(10)
@@ -159,26 +159,26 @@ def outage(server: Valkey) -> Figures:
         "outage_releases": sum(answer["releases"] for answer in answers),
         "outage_lost_leases": sum(answer["lost"] for answer in answers),
         "outage_crashes": sum(answer["crashes"] for answer in answers),
-        "outage_lapses": sum(answer["lapses"] for answer in answers),
+        "outage_lapses": sum(answer["expired_leases"] for answer in answers),
     }
 
 
 def refill(server: Valkey) -> Figures:
     """Let 1,000 idle workers look at a queue that waits for its refill, as the dispatcher paces them."""
-    from django_agentexec.queues import Rows, get_queue
+    from django_agentexec.queues import DatabaseState, get_queue
     from django_agentexec.queues.redis import RedisQueue
-    from django_agentexec.worker.dispatcher import refill_pause
+    from django_agentexec.worker.claimer import refill_pause
 
     queue = get_queue()
     assert isinstance(queue, RedisQueue)
-    assert queue.exchange(QUEUE, "first", rows=Rows.WAITING).needs_refill
+    assert queue.ack_and_claim(QUEUE, "first", rows=DatabaseState.WAITING).needs_refill
     looks = [(random.random() * 0.1, number, 0) for number in range(IDLE_WORKERS)]  # one call wakes them all
     heapq.heapify(looks)
     before, started, count = _cpu(queue.client), time.monotonic(), 0
     while time.monotonic() - started < REFILL:
         at, number, refusals = heapq.heappop(looks)
         time.sleep(max(0.0, started + at - time.monotonic()))
-        assert queue.exchange(QUEUE, f"w{number}", limit=50).needs_refill
+        assert queue.ack_and_claim(QUEUE, f"w{number}", limit=50).needs_refill
         count += 1
         now = time.monotonic() - started
         heapq.heappush(looks, (now + refill_pause(refusals + 1), number, refusals + 1))

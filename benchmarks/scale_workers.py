@@ -33,7 +33,7 @@ def run_workers(number: int, count: int, claims: int, pipe: Connection) -> None:
             "releases": sum(worker.releases for worker in workers),
             "lost": sum(worker.lost for worker in workers),
             "crashes": sum(worker.crashes for worker in workers),
-            "lapses": sum(worker.lapses for worker in workers),
+            "expired_leases": sum(worker.expired_leases for worker in workers),
         }
     )
 
@@ -44,12 +44,12 @@ class _Worker:
     def __init__(self, name: str, claims: int) -> None:
         from django_agentexec.queues import Claim, WorkerInfo
         from django_agentexec.queues.redis import RedisQueue
-        from django_agentexec.worker.dispatcher import Dispatcher
-        from django_agentexec.worker.lease import LeaseKeeper
+        from django_agentexec.worker.claimer import Claimer
+        from django_agentexec.worker.heartbeat import Heartbeat
 
         self.beats: list[float] = []
         self._ended: set[UUID] = set()
-        self.releases = self.lost = self.crashes = self.lapses = 0
+        self.releases = self.lost = self.crashes = self.expired_leases = 0
         queue = RedisQueue()
         queue.heartbeat = self._noting(queue.heartbeat, lambda: self.beats.append(time.monotonic()))  # type: ignore[method-assign]
         queue.release_worker = self._noting(queue.release_worker, self._released)  # type: ignore[method-assign]
@@ -57,36 +57,36 @@ class _Worker:
         def on_claim(claim: Claim) -> None:
             self._ended.discard(claim.agent_id)
             self.crashes += claim.crashes
-            self.lapses += claim.lapses
-            if len(self.dispatcher.held) >= claims:
-                self.dispatcher._capacity = claims + FREE_SLOTS  # from here on it waits for more, and asks for it
+            self.expired_leases += claim.expired_leases
+            if len(self.claimer.held) >= claims:
+                self.claimer._capacity = claims + FREE_SLOTS  # from here on it waits for more, and asks for it
 
-        self.dispatcher = Dispatcher(queue, [QUEUE], name, claims, on_claim=on_claim, on_end=lambda: None)
+        self.claimer = Claimer(queue, [QUEUE], name, claims, on_claim=on_claim, on_end=lambda: None)
         info = WorkerInfo(name, "benchmark", 0, [QUEUE], claims, False, time.time())
-        self._lease = LeaseKeeper(
+        self._lease = Heartbeat(
             queue,
             info,
-            self.dispatcher.held,
-            self.dispatcher.giving_back,
+            self.claimer.held,
+            self.claimer.giving_back,
             on_lost=self._lost,
             on_canceled=lambda ids: None,
             on_beat=lambda: None,
         )
 
     def start(self) -> None:
-        self.dispatcher.start()
+        self.claimer.start()
         self._lease.start()
 
     def end_one(self) -> None:
         """End an activity, which goes back into the queue, to be claimed by some worker."""
         from django_agentexec.queues import Outcome
 
-        held: Sequence[Any] = list(self.dispatcher.held.values())
-        waiting = {ack.claim.agent_id for ack in list(self.dispatcher._acks)}
+        held: Sequence[Any] = list(self.claimer.held.values())
+        waiting = {ack.claim.agent_id for ack in list(self.claimer._acks)}
         for one in held:
             if one.claim.agent_id not in waiting:
                 self._ended.add(one.claim.agent_id)
-                self.dispatcher.ack(one.claim, Outcome.RETRY)
+                self.claimer.ack(one.claim, Outcome.RETRY)
                 return
 
     def _lost(self, agent_ids: Iterable[UUID]) -> None:

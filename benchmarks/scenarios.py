@@ -113,7 +113,7 @@ def claim_cost(samples: int = 300) -> Figures:
     for keys in (100, 1_000, 10_000, 100_000):
         get_queue().clear()
         get_queue().enqueue(QUEUE, [_message(f"k:{n}") for n in range(keys) for _ in range(2)])
-        while get_queue().exchange(QUEUE, "busy", limit=1_000).claimed:
+        while get_queue().ack_and_claim(QUEUE, "busy", limit=1_000).claimed:
             pass
         figures[f"ms_at_{keys}_keys"] = _claim_ms(samples)
     with foreign_keys(os.environ["BENCHMARK_REDIS"], scaled(FOREIGN)):
@@ -128,9 +128,9 @@ def _claim_ms(samples: int) -> float:
     for _ in range(samples):
         get_queue().enqueue(QUEUE, [_message("k:free")])
         started = time.perf_counter()
-        (claimed,) = get_queue().exchange(QUEUE, "w", limit=1).claimed
+        (claimed,) = get_queue().ack_and_claim(QUEUE, "w", limit=1).claimed
         times.append((time.perf_counter() - started) * 1e3)
-        get_queue().exchange(QUEUE, "w", [Ack(claimed, Outcome.DONE)])
+        get_queue().ack_and_claim(QUEUE, "w", [Ack(claimed, Outcome.DONE)])
     return statistics.median(times)
 
 
@@ -142,10 +142,10 @@ def queue_layer(count: int = 30_000, batch: int = 100) -> Figures:
     done = 0
     started = time.monotonic()
     while done < count:
-        claims = get_queue().exchange(QUEUE, "w", acks, limit=batch)
+        claims = get_queue().ack_and_claim(QUEUE, "w", acks, limit=batch)
         acks = [Ack(claimed, Outcome.DONE) for claimed in claims.claimed]
         done += len(acks)
-    get_queue().exchange(QUEUE, "w", acks)
+    get_queue().ack_and_claim(QUEUE, "w", acks)
     return {"per_second": count / (time.monotonic() - started)}
 
 

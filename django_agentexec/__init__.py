@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import activity
     from .backoff import Backoff
+    from .children.tracker import Tracker
     from .exceptions import (
         ActivityLocked,
         ActivityNotFound,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from .runners.openai import OpenAIRunner
     from .signals import activities_changed, activity_changed, activity_ended
     from .tasks import ActivityHandle, Attempt, TaskDefinition, aenqueue, aenqueue_many, enqueue, enqueue_many, task
-    from .tracker import Tracker
 
     __all__ = [
         "ActivityHandle",
@@ -122,7 +122,7 @@ _HOMES = {
         "enqueue_many",
         "task",
     ],
-    "tracker": ["Tracker"],
+    "children.tracker": ["Tracker"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

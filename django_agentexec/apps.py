@@ -1,4 +1,4 @@
-"""The app: registers the system checks, and counts. Importing `agents` modules is left to the registry's first use."""
+"""The Django app. Modules with tasks are imported later, by the registry's first use."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ class AgentExecConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the checks, start counting, let the trackers hear of ends, and escape what is logged."""
-        from . import checks, router_checks, tracker  # noqa: F401  # register on import
-        from .log_text import escape_tracebacks
+        """Register checks, hooks and counters. Nothing in the package registers itself on import."""
+        from . import checks, log_text, router_checks
+        from .children import propagation, tracker
         from .monitoring import metrics
+        from .tasks.enqueue import install as install_tasks
 
+        for part in (checks, router_checks, propagation, tracker):
+            part.install()
+        install_tasks()
         metrics.connect()
-        escape_tracebacks()
+        log_text.escape_tracebacks()

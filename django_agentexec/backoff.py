@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 # A provider that asks for more than an hour is treated as one that asks for an hour.
-LONGEST_RETRY_AFTER = 3600.0
+MAX_RETRY_AFTER = 3600.0
 
 Delay = Callable[[int, BaseException], float]
 """A function of the retry's number (from 1) and the exception, returning seconds."""
@@ -50,7 +50,7 @@ def retry_after(error: BaseException, now: datetime | None = None) -> float | No
             return None
     except (ValueError, TypeError, AttributeError, OverflowError):
         return None  # a header that cannot be read asks for nothing
-    return min(max(0.0, seconds), LONGEST_RETRY_AFTER)
+    return min(max(0.0, seconds), MAX_RETRY_AFTER)
 
 
 def headers_of(error: BaseException) -> dict[str, Any]:

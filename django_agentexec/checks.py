@@ -13,13 +13,12 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from .activity.writer import database
+from .activity.store import database
 from .conf import conf, unknown_settings, user_settings
 from .exceptions import AgentExecError
-from .values import QUEUE_NAME
+from .validation import QUEUE_NAME
 
 
-@register("agentexec")
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Refuse unknown keys and impossible values of `AGENTEXEC`."""
     messages: list[CheckMessage] = []
@@ -43,7 +42,6 @@ def _impossible_values() -> list[CheckMessage]:
     return messages
 
 
-@register("agentexec")
 def check_templates(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Refuse queue names and templates of text that would fail at their first use."""
     if _impossible_values():
@@ -88,7 +86,6 @@ def _templates() -> list[CheckMessage]:
     return messages
 
 
-@register("agentexec")
 def check_rate(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Refuse a rate that REST framework would fail on at the first request."""
     if _impossible_values():
@@ -105,7 +102,6 @@ def check_rate(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
     ]
 
 
-@register("agentexec")
 def check_queue(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Refuse a queue backend that cannot be made, and a server that cannot serve it, if one answers."""
     from .queues import get_queue
@@ -130,7 +126,6 @@ def check_queue(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
     return []
 
 
-@register("agentexec_tasks")
 def check_task_queues(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Warn of tasks whose queue is not in `AGENTEXEC["QUEUES"]`.
 
@@ -165,7 +160,6 @@ def check_task_queues(app_configs: Sequence[AppConfig] | None, **kwargs: Any) ->
     ]
 
 
-@register("agentexec")
 def check_policy(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Refuse a policy that cannot be made."""
     from .policy import get_policy
@@ -179,7 +173,6 @@ def check_policy(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
     return []
 
 
-@register("agentexec")
 def check_embedded(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Refuse the embedded server in production."""
     from django.conf import settings
@@ -202,7 +195,6 @@ def _is_test_run() -> bool:
     return hasattr(mail, "outbox")
 
 
-@register("agentexec")
 def check_sqlite(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Warn of SQLite in the mode in which two writers fail instead of waiting."""
     using = database()
@@ -220,7 +212,6 @@ def check_sqlite(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
     ]
 
 
-@register(Tags.database)
 def check_eviction(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Warn of a Redis that may drop work when its memory is full. Runs with `migrate` and `check --database`."""
     from .queues import EVICTING_POLICIES, get_queue
@@ -239,3 +230,11 @@ def check_eviction(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
             id="agentexec.W002",
         )
     ]
+
+
+def install() -> None:
+    """Register the checks; called when the app is ready."""
+    for check in (check_settings, check_templates, check_rate, check_queue, check_policy, check_embedded, check_sqlite):
+        register(check, "agentexec")
+    register(check_task_queues, "agentexec_tasks")
+    register(check_eviction, Tags.database)

@@ -141,7 +141,7 @@ class Settings:
     RECONCILE_INTERVAL = Setting(15.0, "Seconds between two comparisons of database and Redis.", minimum=0.1)
     MAX_CRASHES = Setting(3, "Process deaths after which an activity is given up as `error`.", minimum=1)
 
-    MAX_LAPSES = Setting(
+    MAX_EXPIRED_LEASES = Setting(
         5, "Ended leases, of workers not heard from since, after which an activity is given up as `error`.", minimum=1
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from .values import escape_controls
+from .validation import escape_controls
 
 _INDENT = "    "
 

@@ -14,8 +14,16 @@ from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
 
 from .exceptions import InvalidOption
+from .expressions import (
+    ActiveFirst,
+    JSONHasKeyValue,
+    Scalar,
+    can_be_in_json,
+    metadata_holds,
+    parse_candidates,
+    same_values,
+)
 from .ids import uuid7
-from .lookups import ActiveFirst, HasEntry, Scalar, can_be_in_json, metadata_holds, readings, same_values
 
 
 class Status(models.TextChoices):
@@ -41,7 +49,7 @@ class Priority(models.IntegerChoices):
     LOW = 7
 
 
-class Ties(models.IntegerChoices):
+class HookFlag(models.IntegerChoices):
     """Flags of `Activity.ties`: who must hear of its end. An activity without any costs nothing extra."""
 
     NONE = 0
@@ -84,19 +92,19 @@ class ActivityQuerySet(models.QuerySet["Activity"]):
         """Return the queued ones whose time has come (at `now`, an aware datetime)."""
         return self.queued().filter(Q(run_after=None) | Q(run_after__lte=now or timezone.now()))
 
-    def parked(self) -> ActivityQuerySet:
+    def suspended(self) -> ActivityQuerySet:
         """Return those that wait for others, without a worker."""
-        return self.running().filter(waiting_for__isnull=False)
+        return self.running().filter(blocking_child_id__isnull=False)
 
-    def not_parked(self) -> ActivityQuerySet:
+    def exclude_suspended(self) -> ActivityQuerySet:
         """Return all but the parked ones, which no queue knows."""
-        return self.exclude(status=Status.RUNNING, waiting_for__isnull=False)
+        return self.exclude(status=Status.RUNNING, blocking_child_id__isnull=False)
 
     def spawned_by(self, agent_id: UUID) -> ActivityQuerySet:
         """Return what the activity has spawned."""
         return self.filter(parent_id=agent_id, spawn_key__isnull=False)
 
-    def dispatched(self) -> ActivityQuerySet:
+    def managed(self) -> ActivityQuerySet:
         """Return those that go through a queue, leaving out what the caller drives itself."""
         return self.exclude(queue="")
 
@@ -117,14 +125,14 @@ class ActivityQuerySet(models.QuerySet["Activity"]):
             return self.none()
         if self._has_json_containment():
             return self.filter(metadata__contains=metadata)
-        return self.filter(*(HasEntry("metadata", key, value) for key, value in metadata.items()))
+        return self.filter(*(JSONHasKeyValue("metadata", key, value) for key, value in metadata.items()))
 
     def for_metadata_text(self, key: str, *texts: str) -> ActivityQuerySet:
         """Return those whose metadata holds one of `texts` under `key`, as it is or as what it is in JSON.
 
         For what people type: `7` finds the text and the number, `true` the boolean, `null` the null.
         """
-        return self._with_one_of(key, [value for text in texts for value in readings(text)])
+        return self._with_one_of(key, [value for text in texts for value in parse_candidates(text)])
 
     def for_same_metadata(self, /, **metadata: str | int | float | bool | None) -> ActivityQuerySet:
         """Return those whose metadata holds these values, as text or as numbers: "1" finds 1, and 1 finds "1".
@@ -148,7 +156,7 @@ class ActivityQuerySet(models.QuerySet["Activity"]):
         """Return active ones before finished ones, the newest first in each part."""
         return self.order_by(ActiveFirst("status").asc(), F("agent_id").desc())
 
-    def light(self) -> ActivityQuerySet:
+    def without_payloads(self) -> ActivityQuerySet:
         """Return them without the columns that no list shows, and that can be megabytes; reading one costs a query."""
         return self.defer("context", "result", "traceback")
 
@@ -213,19 +221,25 @@ class Activity(models.Model):
     fence = models.BigIntegerField(default=0, help_text="Number of the latest claim; only grows.")
     worker = models.CharField(max_length=200, blank=True, default="", help_text="Who runs it, or ran it last.")
 
-    ties = models.PositiveSmallIntegerField(default=Ties.NONE, help_text="Flags: who must hear of its end.")
+    hook_flags = models.PositiveSmallIntegerField(
+        db_column="ties", default=HookFlag.NONE, help_text="Flags: the hooks that run when it ends."
+    )
     spawn_key = models.CharField(max_length=255, null=True, blank=True, help_text="Its name among its siblings.")
-    spawned_in = models.PositiveIntegerField(
-        default=0, db_default=0, help_text="The parent's try that spawned it or, after a failure, queued it again."
+    spawn_generation = models.PositiveIntegerField(
+        db_column="spawned_in", default=0, db_default=0,
+        help_text="The parent's pass that spawned it or, after a failure, queued it again.",
+    )  # fmt: skip
+    blocking_child_id = models.UUIDField(
+        db_column="waiting_for", null=True, blank=True,
+        help_text="While suspended: the child whose end is examined next.",
+    )  # fmt: skip
+    awaited_ids = models.JSONField(
+        db_column="awaited", null=True, blank=True, help_text="While suspended: ids of all awaited children."
     )
-    waiting_for = models.UUIDField(
-        null=True, blank=True, help_text="While parked: the child whose end is looked at next."
-    )
-    awaited = models.JSONField(null=True, blank=True, help_text="While parked: ids of all that it waits for.")
-    forgiven = models.PositiveIntegerField(
-        default=0, db_default=0, help_text="Crashes that do not count any more, since it has got further after them."
-    )
-
+    discounted_crashes = models.PositiveIntegerField(
+        db_column="forgiven", default=0, db_default=0,
+        help_text="Crashes that no longer count, since the activity has made progress after them.",
+    )  # fmt: skip
     spawn_position = models.PositiveIntegerField(
         null=True, blank=True, help_text="Its place among its siblings, from 0, in the order of their spawning."
     )
@@ -240,13 +254,13 @@ class Activity(models.Model):
     waited: float | None = None
     """Seconds between its turn and its start; not stored, known to receivers of the change that starts it."""
 
-    last_awaited: UUID | None = None
+    next_blocking_child_id: UUID | None = None
     """The last one of those it waits for that has not ended; not stored, looked up for `Park` and `Wake`."""
 
     ended_parent: UUID | None = None
     """The parent that spawned it and has failed or was canceled; not stored, looked up for `Retry`."""
 
-    NOT_AT_BIRTH = frozenset({"waiting_for", "awaited", "forgiven", "fan_out", "is_final"})
+    DB_DEFAULT_FIELDS = frozenset({"blocking_child_id", "awaited_ids", "discounted_crashes", "fan_out", "is_final"})
     """Columns that a new row leaves to the database: most activities never use them."""
 
     objects = ActivityQuerySet.as_manager()
@@ -273,7 +287,9 @@ class Activity(models.Model):
             models.Index(fields=["agent_type", "agent_id"], name="agentexec_type"),
             # Few have a parent; the others cost this index nothing.
             models.Index(fields=["parent"], condition=Q(parent__isnull=False), name="agentexec_parent"),
-            models.Index(fields=["waiting_for"], condition=Q(waiting_for__isnull=False), name="agentexec_parked"),
+            models.Index(
+                fields=["blocking_child_id"], condition=Q(blocking_child_id__isnull=False), name="agentexec_parked"
+            ),
         ]
         # On PostgreSQL the first migration also makes a GIN index on `metadata`.
 
@@ -286,9 +302,9 @@ class Activity(models.Model):
         return self.status in ACTIVE
 
     @property
-    def is_parked(self) -> bool:
+    def is_suspended(self) -> bool:
         """Whether it waits for others, without a worker: no slot, no lease, no lock."""
-        return self.status == Status.RUNNING and self.waiting_for is not None
+        return self.status == Status.RUNNING and self.blocking_child_id is not None
 
     @property
     def partition(self) -> str:

@@ -18,7 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from .conf import conf
-from .lookups import text_form
+from .expressions import text_form
 from .models import Activity, ActivityQuerySet
 
 if TYPE_CHECKING:

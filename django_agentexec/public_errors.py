@@ -9,7 +9,7 @@ import re
 
 from .conf import conf
 from .exceptions import UserFacingError
-from .values import one_line
+from .validation import one_line
 
 _CLASS = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}(?=:|$)")
 _LAST_CLASS = re.compile(r"^(?:[A-Za-z_][A-Za-z0-9_]*\.)*([A-Za-z_][A-Za-z0-9_]{0,99})(?::|$)")

@@ -21,8 +21,8 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.db.transaction import TransactionManagementError
 
-from .activity.dispatch import waits_for_commit
-from .activity.writer import database
+from .activity.store import database
+from .dispatch.push import waits_for_commit
 from .exceptions import ActivityNotFound, QueueUnavailable
 from .models import FINISHED, Activity
 from .queues import Queue, get_queue
@@ -208,8 +208,8 @@ class _Notifications:
                 line.listener = listener
                 for agent_id in self._callbacks:
                     listener.watch(agent_id)
-                awaited = list(self._callbacks)
-            for agent_id in awaited:
+                awaited_ids = list(self._callbacks)
+            for agent_id in awaited_ids:
                 self._call(agent_id)  # it may have ended before anybody listened
             while self._is_wanted(line):
                 ended = listener.get(LISTEN_SLICE)

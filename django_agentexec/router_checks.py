@@ -9,12 +9,11 @@ from django.apps import AppConfig, apps
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.db import DEFAULT_DB_ALIAS, router
 
-from .activity.writer import database
+from .activity.store import database
 
 OWN_LABELS = ("agentexec", "agentexec_schedules")  # apps whose rows are written together with activities
 
 
-@register("agentexec")
 def check_router(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Refuse routers that separate the package's tables, and warn of those that separate them from the project's."""
     using = database()
@@ -52,3 +51,8 @@ def _elsewhere(using: str, others: set[str]) -> Warning:
         "docs/guarantees.md. If that is what you do: SILENCED_SYSTEM_CHECKS = ['agentexec.W016'].",
         id="agentexec.W016",
     )
+
+
+def install() -> None:
+    """Register the checks; called when the app is ready."""
+    register(check_router, "agentexec")

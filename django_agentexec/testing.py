@@ -24,17 +24,17 @@ from uuid import UUID
 from asgiref.sync import async_to_sync, sync_to_async
 from django.test import override_settings
 
-from .activity.operations import Operation, OwnedOperation, Start
-from .activity.writer import apply_one
+from .activity.store import apply_one
+from .activity.transitions import Operation, OwnedOperation, Start
 from .conf import conf, user_settings
 from .exceptions import ActivityNotFound, InvalidTransition
 from .models import Activity, Status
 from .pipelines.inline import InlineAttempt
+from .pool.reconciler import reconcile
 from .queues import Ack, Claim, Outcome, get_queue
 from .tasks import Attempt
 from .threads import CallExecutor
 from .worker.executor import Execution
-from .worker.reconciler import reconcile
 
 WORKER = "testing"
 
@@ -98,7 +98,7 @@ def _next_claim(queues: tuple[str, ...]) -> Claim | None:
     # In a TestCase nothing is ever committed, so nothing was pushed.
     reconcile(settling=timedelta())
     for name in queues:
-        claimed = get_queue().exchange(name, WORKER, limit=1).claimed
+        claimed = get_queue().ack_and_claim(name, WORKER, limit=1).claimed
         if claimed:
             return claimed[0]
     return None
@@ -118,7 +118,7 @@ async def _run(claim: Claim, caller: int) -> None:
     except (InvalidTransition, ActivityNotFound):  # canceled, finished or deleted meanwhile
         await sync_to_async(_acknowledge)(claim, Outcome.DONE)
         return
-    outcome = await Execution(claim, activity, write, _InlineCalls()).run()
+    outcome = await Execution(claim, activity, write, _InlineInvoker()).run()
     await sync_to_async(_finish)(claim, outcome)
 
 
@@ -137,10 +137,10 @@ def _finish(claim: Claim, outcome: OwnedOperation | None) -> None:
 
 
 def _acknowledge(claim: Claim, outcome: Outcome) -> None:
-    get_queue().exchange(claim.queue, WORKER, [Ack(claim, outcome)])
+    get_queue().ack_and_claim(claim.queue, WORKER, [Ack(claim, outcome)])
 
 
-class _InlineCalls:
+class _InlineInvoker:
     """Calls handlers where the test's transaction is visible."""
 
     @asynccontextmanager

@@ -23,7 +23,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C, and so would every process that the tests start and interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-LAST_WORDS = 5.0  # seconds
+FLUSH_TIMEOUT = 5.0  # seconds
 
 _servers = ExitStack()
 valkey = _servers.enter_context(valkey_server())
@@ -38,6 +38,6 @@ if os.environ.get("AGENTEXEC_TEST_DB") == "postgresql":
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop the servers, after what the last tests have left to be announced through them."""
-    if "django_agentexec.events.publisher" in sys.modules:
-        sys.modules["django_agentexec.events.publisher"].publisher.flush(LAST_WORDS)
+    if "django_agentexec.live.publisher" in sys.modules:
+        sys.modules["django_agentexec.live.publisher"].publisher.flush(FLUSH_TIMEOUT)
     _servers.close()

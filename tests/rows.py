@@ -6,8 +6,8 @@ from uuid import UUID
 
 from django.db import connection
 
-from django_agentexec.activity.operations import Start
-from django_agentexec.activity.writer import apply_one
+from django_agentexec.activity.store import apply_one
+from django_agentexec.activity.transitions import Start
 from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.queues import Claim, get_queue
 
@@ -31,7 +31,7 @@ def start(agent_id: UUID, fence: int = 1) -> Activity:
 
 def claim(limit: int = 10, queue: str = "default") -> list[Claim]:
     """Return what a worker would get now."""
-    return get_queue().exchange(queue, "w", limit=limit).claimed
+    return get_queue().ack_and_claim(queue, "w", limit=limit).claimed
 
 
 def claimed_ids(limit: int = 10, queue: str = "default") -> list[UUID]:

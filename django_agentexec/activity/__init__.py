@@ -10,7 +10,6 @@ the attempt's fence and joins the worker's group commit; anywhere else it is one
 the caller's).
 """
 
-from . import families  # noqa: F401  # hears of ends
 from .actor import acting_as
 from .bulk import BulkOutcome, acancel_many, acancel_pending, aretry_many, cancel_many, cancel_pending, retry_many
 from .commands import (

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from ..values import storable_text
+from ..validation import storable_text
 
 MAX_ACTOR = 255  # characters; the column's size
 

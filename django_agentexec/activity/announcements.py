@@ -13,7 +13,7 @@ from ..models import FINISHED, Activity, ActivityLog
 from ..signals import activities_changed, activity_changed, activity_ended
 
 if TYPE_CHECKING:
-    from .operations import Operation
+    from .transitions import Operation
 
 logger = logging.getLogger(__name__)
 

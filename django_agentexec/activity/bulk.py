@@ -11,12 +11,12 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.db import transaction
 
+from ..dispatch.push import push_on_commit, stop_on_commit
 from ..exceptions import ActivityNotFound
 from ..models import Activity, ActivityQuerySet
-from ..values import checked_metadata
-from .dispatch import push_on_commit, stop_on_commit
-from .operations import Cancel, Operation, Retry
-from .writer import apply_to_unlocked, database
+from ..validation import validate_metadata
+from .store import apply_to_unlocked, database
+from .transitions import Cancel, Operation, Retry
 
 BATCH = 500  # rows that are locked together: some 50 ms
 
@@ -42,7 +42,7 @@ def retry_many(activities: ActivityQuerySet) -> BulkOutcome:
 
 def cancel_pending(*, metadata_filter: Mapping[str, Any] | None = None) -> int:
     """Cancel everything that is queued or running (and has this metadata); return how many were canceled."""
-    wanted = Activity.objects.using(database()).active().for_metadata(**checked_metadata(metadata_filter))
+    wanted = Activity.objects.using(database()).active().for_metadata(**validate_metadata(metadata_filter))
     return len(cancel_many(wanted).done)
 
 

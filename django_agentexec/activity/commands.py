@@ -16,35 +16,25 @@ from django.db import transaction
 from pydantic import BaseModel
 
 from ..conf import conf
+from ..dispatch.push import push_on_commit, stop_on_commit
 from ..exceptions import InvalidOption, ResultError
 from ..ids import uuid7
 from ..models import Activity
-from ..values import (
+from ..validation import (
     MAX_NAME,
-    checked_id,
     checked_message,
-    checked_metadata,
-    checked_percentage,
-    checked_usage,
     is_storable,
     json_result,
+    validate_id,
+    validate_metadata,
+    validate_percentage,
+    validate_usage,
 )
 from .contexts import Context, prepared
 from .current import current_attempt, write_and_wait
-from .dispatch import push_on_commit, stop_on_commit
-from .operations import (
-    AddUsage,
-    Cancel,
-    Complete,
-    Fail,
-    Operation,
-    OwnedOperation,
-    Progress,
-    Repeat,
-    Retry,
-)
-from .repeat import forget_steps
-from .writer import apply_one, database, insert
+from .rerun import reset_steps
+from .store import apply_one, database, insert
+from .transitions import AddUsage, Cancel, Complete, Fail, Operation, OwnedOperation, Progress, Rerun, Retry
 
 
 def create(
@@ -71,7 +61,7 @@ def create(
         agent_id=agent_id or uuid7(),
         agent_type=agent_type,
         context=content,
-        metadata=checked_metadata(metadata),
+        metadata=validate_metadata(metadata),
         queue="",
     )
     insert([activity], conf.ACTIVITY_MESSAGE_CREATE if message is None else text)
@@ -108,14 +98,14 @@ def complete(agent_id: UUID, message: str | None = None, *, result: Any = None) 
 
     `result` may be what JSON holds, or a Pydantic model; anything else raises `ResultError`.
     """
-    _end(Complete(agent_id=checked_id(agent_id), message=_optional(message), result=json_result(result)))
+    _end(Complete(agent_id=validate_id(agent_id), message=_optional(message), result=json_result(result)))
 
 
 def error(agent_id: UUID, message: str, *, traceback: str = "") -> None:
     """End the activity as `error`; `message` says why, to everybody. A worker that runs it is told to stop."""
     # Cut instead of refused: an activity must not stay active because of its error's length.
     text = str(message)[: conf.MAX_MESSAGE_LENGTH]
-    _end(Fail(agent_id=checked_id(agent_id), error=text, public_error=text, traceback=traceback))
+    _end(Fail(agent_id=validate_id(agent_id), error=text, public_error=text, traceback=traceback))
 
 
 def cancel(agent_id: UUID, message: str | None = None) -> None:
@@ -123,7 +113,7 @@ def cancel(agent_id: UUID, message: str | None = None) -> None:
 
     Raises `InvalidTransition` if it has ended already, `ActivityNotFound`.
     """
-    _end(Cancel(agent_id=checked_id(agent_id), message=_optional(message)))
+    _end(Cancel(agent_id=validate_id(agent_id), message=_optional(message)))
 
 
 def retry(
@@ -143,22 +133,22 @@ def retry(
     """
     if from_step is not None and from_scratch:
         raise InvalidOption("Give from_step or from_scratch, not both.")
-    agent_id, is_chosen = checked_id(agent_id), from_scratch or from_step is not None
+    agent_id, is_chosen = validate_id(agent_id), from_scratch or from_step is not None
     stored, lock_key = (None, None) if context is None else prepared(agent_id, context)
-    kind = Repeat if is_chosen else Retry
+    kind = Rerun if is_chosen else Retry
     with transaction.atomic(using=database()):
         row = apply_one(kind(agent_id=agent_id, context=stored, lock_key=lock_key))
         if is_chosen:
-            forget_steps(agent_id, from_step)
+            reset_steps(agent_id, from_step)
         push_on_commit([row], again=True)
 
 
 def _progress(agent_id: UUID, message: str, percentage: float | None) -> Progress:
-    agent_id = checked_id(agent_id)
+    agent_id = validate_id(agent_id)
     return Progress(
         agent_id=agent_id,
         message=checked_message(message),
-        percentage=checked_percentage(percentage),
+        percentage=validate_percentage(percentage),
         fence=_fence(agent_id),
     )
 
@@ -168,8 +158,8 @@ def _optional(message: str | None) -> str | None:
 
 
 def _usage(agent_id: UUID, usage: Mapping[str, int]) -> AddUsage:
-    agent_id = checked_id(agent_id)
-    return AddUsage(agent_id=agent_id, usage=checked_usage(usage), fence=_fence(agent_id))
+    agent_id = validate_id(agent_id)
+    return AddUsage(agent_id=agent_id, usage=validate_usage(usage), fence=_fence(agent_id))
 
 
 def _fence(agent_id: UUID) -> int | None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from ..exceptions import ActivityNotFound, AgentExecError
 from ..models import Activity
-from .writer import database
+from .store import database
 
 Context = BaseModel | Mapping[str, Any]
 Prepare = Callable[[str, Context, Mapping[str, Any]], tuple[dict[str, Any], str]]

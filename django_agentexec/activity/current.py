@@ -17,8 +17,8 @@ from django.utils.asyncio import async_unsafe
 
 from ..exceptions import StaleAttempt
 from ..models import Activity
-from .operations import Operation
-from .writer import apply_one, database
+from .store import apply_one, database
+from .transitions import Operation
 
 
 class OwningAttempt(Protocol):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ..models import Activity, ActivityLog, Status
-from .operations import OwnedOperation
+from .transitions import OwnedOperation
 
 
 class Deferred(BaseException):
@@ -26,13 +26,13 @@ class Deferred(BaseException):
 class Defer(OwnedOperation):
     """The attempt resumes in `delay` seconds, in any worker."""
 
-    writes = ("status", "run_after", "waiting_for", "updated_at")
+    update_fields = ("status", "run_after", "blocking_child_id", "updated_at")
 
     delay: float
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         self.check_owner(activity)
         activity.status, activity.run_after = Status.QUEUED, now + timedelta(seconds=self.delay)
-        activity.waiting_for = activity.agent_id  # for nothing but the time: its start resumes the attempt
+        activity.blocking_child_id = activity.agent_id  # for nothing but the time: its start resumes the attempt
         activity.updated_at = now
         return None  # what it waits for has been logged

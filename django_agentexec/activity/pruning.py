@@ -13,11 +13,11 @@ from uuid import UUID
 from django.db import connections, transaction
 from django.utils import timezone
 
+from ..bulk_sql.locks import can_skip_locked
 from ..exceptions import InvalidOption
 from ..ids import first_id
 from ..models import Activity, ActivityQuerySet
-from .locks import can_skip_locked
-from .writer import database
+from .store import database
 
 BATCH_SIZE = 1_000
 MAX_BATCH_SIZE = 10_000  # rows and their logs that one transaction deletes

@@ -13,7 +13,7 @@ from ..conf import conf
 from ..exceptions import ActivityNotFound, InvalidOption
 from ..models import Activity, ActivityQuerySet
 from ..schemas import ActivityDetailSchema, ActivityListItemSchema, ActivityListSchema
-from ..values import checked_id, checked_metadata
+from ..validation import validate_id, validate_metadata
 
 MAX_PAGE_SIZE = 1_000
 MAX_PAGE = 10**12  # with the largest page size still within a database's 64-bit offset
@@ -35,7 +35,7 @@ def list(page: int = 1, page_size: int = 50, metadata_filter: Mapping[str, Any] 
 def page_of(wanted: ActivityQuerySet, page: int, page_size: int) -> ActivityListSchema:
     """Return one page of `wanted`, in its own order. Two queries."""
     first = (page - 1) * page_size
-    rows = wanted.light()[first : first + page_size]
+    rows = wanted.without_payloads()[first : first + page_size]
     items: builtins.list[ActivityListItemSchema] = [ActivityListItemSchema.model_validate(row) for row in rows]
     total = wanted.bounded_count(conf.COUNT_LIMIT + 1)
     return ActivityListSchema(
@@ -52,7 +52,7 @@ def detail(agent_id: UUID, metadata_filter: Mapping[str, Any] | None = None) -> 
 
     Raises `ActivityNotFound` if there is none, or none with this metadata.
     """
-    activity = _filtered(metadata_filter).prefetch_related("logs").filter(agent_id=checked_id(agent_id)).first()
+    activity = _filtered(metadata_filter).prefetch_related("logs").filter(agent_id=validate_id(agent_id)).first()
     if activity is None:
         raise ActivityNotFound(agent_id)
     return ActivityDetailSchema.model_validate(activity)
@@ -64,7 +64,7 @@ def count_active(metadata_filter: Mapping[str, Any] | None = None) -> int:
 
 
 def _filtered(metadata_filter: Mapping[str, Any] | None) -> ActivityQuerySet:
-    return Activity.objects.all().for_metadata(**checked_metadata(metadata_filter))
+    return Activity.objects.all().for_metadata(**validate_metadata(metadata_filter))
 
 
 alist = sync_to_async(list)

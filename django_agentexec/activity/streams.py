@@ -21,16 +21,16 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.dispatch import receiver
 
-from ..complaints import Complaints
+from ..background import BatchingThread
 from ..exceptions import AgentExecError
 from ..queues import Chunk, get_queue
-from ..rounds import Rounds
 from ..signals import text_streamed, worker_stopped
-from ..values import checked_id, storable_text
+from ..throttled_logging import ThrottledLogger
+from ..validation import storable_text, validate_id
 from .current import current_attempt
 
 logger = logging.getLogger(__name__)
-complaints = Complaints(logger)
+throttled = ThrottledLogger(logger)
 
 INTERVAL = 0.05  # seconds between two writes
 RETRY_INTERVAL = 1.0  # seconds between two tries of a retraction that the store does not take
@@ -38,7 +38,7 @@ MAX_PIECE = 8_000  # characters of one entry of the store; longer text is split
 MAX_WRITE = 1_000_000  # characters of one write to the store, so that it answers in time
 MAX_WAITING = 10_000_000  # characters of one activity that wait to be written; what exceeds them is a gap
 MAX_STREAMS = 10_000  # streams whose length is remembered
-LAST_WORDS = 2.0  # seconds that the end of a worker waits for the last text
+FLUSH_TIMEOUT = 2.0  # seconds that the end of a worker waits for the last text
 
 Stream = tuple[UUID, int]
 """An activity's text of one fence."""
@@ -51,7 +51,7 @@ def stream(agent_id: UUID, text: str, *, label: str = "") -> None:
     for `STREAM_TTL` seconds, at most `STREAM_MAX_ENTRIES` pieces of about 50 ms each, and not in the row. `label` names
     the writer where several write at once.
     """
-    agent_id = checked_id(agent_id)
+    agent_id = validate_id(agent_id)
     attempt = current_attempt(agent_id)
     if attempt is None or not attempt.canceled:
         number, fence = (attempt.number, attempt.fence) if attempt else (0, 0)
@@ -63,7 +63,7 @@ def retract_stream(agent_id: UUID) -> None:
 
     Followers are told to remove it, and later ones do not get it.
     """
-    agent_id = checked_id(agent_id)
+    agent_id = validate_id(agent_id)
     attempt = current_attempt(agent_id)
     if attempt is None or not attempt.canceled:
         retract_text(agent_id, *((attempt.number, attempt.fence) if attempt else (0, 0)))
@@ -80,7 +80,7 @@ def retract_text(agent_id: UUID, attempt: int, fence: int = 0) -> None:
     _writer.retract(agent_id, _Text(fence, attempt, retracts=True))
 
 
-def flush_stream(timeout: float = LAST_WORDS) -> bool:
+def flush_stream(timeout: float = FLUSH_TIMEOUT) -> bool:
     """Wait until all text streamed so far can be read; False if that takes longer than `timeout` seconds."""
     return _writer.flush(timeout)
 
@@ -108,7 +108,7 @@ class _Text:
         return self.fence, self.attempt, self.label, self.retracts
 
 
-class _StreamWriter(Rounds):
+class _StreamWriter(BatchingThread):
     thread_name = "agentexec-streams"
 
     def _begin(self) -> None:
@@ -153,8 +153,8 @@ class _StreamWriter(Rounds):
         self._hurry.set()
         try:
             with self._written:
-                awaited = self._begun + bool(self._waiting)
-                return self._written.wait_for(lambda: self._done >= awaited, seconds)
+                awaited_ids = self._begun + bool(self._waiting)
+                return self._written.wait_for(lambda: self._done >= awaited_ids, seconds)
         finally:
             self._hurry.clear()
 
@@ -180,7 +180,7 @@ class _StreamWriter(Rounds):
             try:
                 get_queue().live.append(batches[0])
             except (AgentExecError, ImproperlyConfigured) as error:
-                complaints.warn("Streamed text is dropped.", error)
+                throttled.warn("Streamed text is dropped.", error)
                 self._is_failing = True
                 self._mark_gaps([chunk for batch in batches for chunk in batch])
                 return
@@ -256,8 +256,8 @@ _writer = _StreamWriter()
 
 
 @receiver(worker_stopped, dispatch_uid="agentexec.streams.stopped")
-def _say_last_words(**signal: object) -> None:
-    _writer.flush(LAST_WORDS)
+def _flush(**signal: object) -> None:
+    _writer.flush(FLUSH_TIMEOUT)
 
 
 aflush_stream = sync_to_async(flush_stream, thread_sensitive=False)

@@ -32,7 +32,7 @@ from . import bulk
 from .access import AccessAdmin
 from .base import IS_UNFOLD
 from .pagination import AtLeast, bounded_count
-from .verbs import CANCEL, DELETE, RETRY, Verb, retry_from
+from .verbs import CANCEL, DELETE, RETRY, Action, retry_from
 
 PREVIEW = 10  # rows that the confirmation names
 
@@ -71,7 +71,7 @@ class SteeringAdmin(AccessAdmin):
         """Delete what has finished. Takes the place of Django's action, which lists every line of every log."""
         return self._change_many(request, queryset, DELETE)
 
-    def _change_many(self, request: HttpRequest, queryset: QuerySet[Activity], verb: Verb) -> HttpResponse | None:
+    def _change_many(self, request: HttpRequest, queryset: QuerySet[Activity], verb: Action) -> HttpResponse | None:
         assert isinstance(queryset, ActivityQuerySet)
         is_across = request.POST.get("select_across") not in (None, "", "0")
         until = _id(request.POST.get("until"))
@@ -87,7 +87,7 @@ class SteeringAdmin(AccessAdmin):
         ]
         return self._ask(request, queryset, verb, hidden=hidden, back=request.get_full_path())
 
-    def change_one(self, request: HttpRequest, object_id: str, verb: Verb) -> HttpResponse:
+    def change_one(self, request: HttpRequest, object_id: str, verb: Action) -> HttpResponse:
         """Ask whether to cancel or retry one activity and, once confirmed, do it."""
         found = self.get_object(request, unquote(object_id))
         if found is None:
@@ -103,7 +103,7 @@ class SteeringAdmin(AccessAdmin):
         self._change(request, chosen, verb)
         return HttpResponseRedirect(page)
 
-    def _may(self, verb: Verb) -> MayChange:
+    def _may(self, verb: Action) -> MayChange:
         # Whether it has finished is asked by `delete_many`, under its lock, and told as the reason.
         if verb is DELETE:
             return self.may_delete
@@ -112,7 +112,7 @@ class SteeringAdmin(AccessAdmin):
             return permitted
         return lambda request, found: permitted(request, found) and _is_authorized(request, found)
 
-    def _change(self, request: HttpRequest, activities: ActivityQuerySet, verb: Verb) -> None:
+    def _change(self, request: HttpRequest, activities: ActivityQuerySet, verb: Action) -> None:
         assert request.user.pk is not None
         with activity.acting_as(request.user):
             tally = bulk.run(verb, activities, request.user.pk, partial(self._may(verb), request))
@@ -130,7 +130,7 @@ class SteeringAdmin(AccessAdmin):
             self.message_user(request, _("There was nothing to change any more."), messages.WARNING)
 
     def _ask(
-        self, request: HttpRequest, activities: ActivityQuerySet, verb: Verb, *, back: str, **context: Any
+        self, request: HttpRequest, activities: ActivityQuerySet, verb: Action, *, back: str, **context: Any
     ) -> TemplateResponse:
         candidates = verb.candidates(activities)
         count, matching = bounded_count(candidates), bounded_count(activities)
@@ -150,7 +150,7 @@ class SteeringAdmin(AccessAdmin):
                 "count": count,
                 # Of two numbers that both only say "at least", no difference can be told.
                 "others": 0 if isinstance(matching, AtLeast) else matching - count,
-                "preview": candidates.light().order_by("-agent_id")[:PREVIEW],
+                "preview": candidates.without_payloads().order_by("-agent_id")[:PREVIEW],
                 "more": max(0, count - PREVIEW),
                 "back": back,
                 **context,

@@ -14,7 +14,7 @@ from django.db.models.expressions import OrderBy
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext_lazy as _
 
-from ..lookups import ActiveFirst
+from ..expressions import ActiveFirst
 from ..models import Activity, ActivityLog
 from ..parsing import parse_id
 from .actions import SteeringAdmin

@@ -12,9 +12,9 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from ..activity.writer import database
+from ..activity.store import database
 from ..models import Activity, ActivityQuerySet
-from .verbs import Verb
+from .verbs import Action
 
 BATCH = 500  # rows of one transaction, as in `activity.bulk`
 MAX_LOG_ENTRIES = 1_000  # of one action; what is beyond shares one entry
@@ -29,7 +29,7 @@ class Tally:
     """How many were refused, by reason."""
 
 
-def run(verb: Verb, activities: ActivityQuerySet, user_id: int, may: Callable[[Activity], bool]) -> Tally:
+def run(verb: Action, activities: ActivityQuerySet, user_id: int, may: Callable[[Activity], bool]) -> Tally:
     """Do `verb` to those of `activities` for which `may` is true, and log it in the name of the user."""
     tally = Tally()
     for rows in _batches(activities):
@@ -47,19 +47,19 @@ def run(verb: Verb, activities: ActivityQuerySet, user_id: int, may: Callable[[A
 
 def _batches(activities: ActivityQuerySet) -> Iterator[list[Activity]]:
     """Yield the rows in order. By the last id, not by offset: what is changed may drop out of the question."""
-    wanted = activities.light().order_by("agent_id")
+    wanted = activities.without_payloads().order_by("agent_id")
     after = UUID(int=0)
     while rows := list(wanted.filter(agent_id__gt=after)[:BATCH]):
         yield rows
         after = rows[-1].agent_id
 
 
-def _log(verb: Verb, rows: list[Activity], user_id: int) -> None:
+def _log(verb: Action, rows: list[Activity], user_id: int) -> None:
     if rows:
         LogEntry.objects.log_actions(user_id, rows, verb.action_flag, change_message=str(verb.log_entry))
 
 
-def _log_rest(verb: Verb, count: int, user_id: int) -> None:
+def _log_rest(verb: Action, count: int, user_id: int) -> None:
     if count > 0:
         LogEntry.objects.create(
             user_id=user_id,

@@ -62,7 +62,9 @@ class DashboardPages(AccessAdmin):
         return JsonResponse(data, headers={"Cache-Control": "no-store"})
 
     def _data(self, request: HttpRequest, *, with_overview: bool) -> dict[str, Any]:
-        running = visible(request, Activity.objects.all()).running().light().order_by("-agent_id")[:MAX_RUNNING]
+        running = (
+            visible(request, Activity.objects.all()).running().without_payloads().order_by("-agent_id")[:MAX_RUNNING]
+        )
         data: dict[str, Any] = {
             "running": [ActivityListItemSchema.model_validate(row).model_dump(mode="json") for row in running]
         }

@@ -11,7 +11,7 @@ from typing import Any
 from django.utils import timezone
 
 from ..models import Activity, ActivityLog, ActivityQuerySet
-from ..privacy import redact_line
+from ..redaction import redact_line
 from .formatting import duration, pretty_json, span, total_tokens
 
 MAX_LINES = 300  # of the log on one page
@@ -102,7 +102,7 @@ def usage(activity: Activity) -> list[tuple[str, str]]:
 
 def children(visible: ActivityQuerySet, activity: Activity) -> tuple[list[Activity], bool]:
     """Return the latest children that are visible, and whether there are more; one query."""
-    rows = visible.filter(parent_id=activity.pk).light().order_by("-agent_id")
+    rows = visible.filter(parent_id=activity.pk).without_payloads().order_by("-agent_id")
     found = list(rows[: MAX_CHILDREN + 1])
     return found[:MAX_CHILDREN], len(found) > MAX_CHILDREN
 

@@ -20,7 +20,7 @@ from ..conf import conf
 from ..ids import first_id
 from ..models import Activity, ActivityQuerySet, Status
 from ..tasks.registry import registry
-from ..values import is_storable
+from ..validation import is_storable
 from .metadata import MAX_ENTRIES, entries_of
 
 logger = logging.getLogger(__name__)

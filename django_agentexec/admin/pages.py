@@ -16,8 +16,8 @@ from django.utils.translation import gettext as _
 from ..models import Activity, ActivityLog, ActivityQuerySet
 from ..parsing import parse_digits
 from ..pipelines.diagram import StepView, mermaid_of, steps_of
-from ..privacy import for_strangers, redact_row
 from ..public_errors import neutral_error
+from ..redaction import redact_internals, redact_row
 from ..schemas import ActivityListItemSchema, ActivityLogSchema
 from .access import AccessAdmin, visible
 from .actors import name_actors
@@ -120,7 +120,7 @@ class DetailPages(AccessAdmin):
             "logs": [ActivityLogSchema.model_validate(line).model_dump(mode="json") for line in lines],
             "last_log_id": lines[-1].id if lines else after,
         }
-        shown = data if self.has_monitor_permission(request) else for_strangers(data)
+        shown = data if self.has_monitor_permission(request) else redact_internals(data)
         return JsonResponse(shown, headers={"Cache-Control": "no-store"})
 
     def _visible_or_404(self, request: HttpRequest, object_id: str) -> Activity:

@@ -13,7 +13,7 @@ from django.http import HttpRequest
 
 from ..conf import conf
 from ..models import Activity, ActivityQuerySet
-from ..privacy import redact_row
+from ..redaction import redact_row
 
 if TYPE_CHECKING:  # generic for the type checker only
     ActivityPaginator = Paginator[Activity]
@@ -56,7 +56,7 @@ class LightChangeList(ChangeList):
         """Leave out the heavy columns."""
         activities = super().get_queryset(request, *args, **kwargs)
         assert isinstance(activities, ActivityQuerySet)
-        return activities.light()
+        return activities.without_payloads()
 
     def get_results(self, request: HttpRequest) -> None:
         """Read the page, and redact it for those who may not see the servers."""

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
+from ..expressions import parse_candidates
 from ..ids import HEX_DIGITS, id_range
-from ..lookups import readings
 from ..models import Activity, ActivityQuerySet
 from .filters import task_names
 from .metadata import known_keys
@@ -38,7 +38,7 @@ def _with_word(activities: ActivityQuerySet, word: str) -> ActivityQuerySet:
     ids = _ids_of(word)
     if ids and (ids[0] == ids[1] or _LIKE_AN_ID.match(word)):
         return activities.filter(agent_id__range=ids)
-    values = readings(word)
+    values = parse_candidates(word)
     found = [activities.metadata_condition(key, values) for key in known_keys(activities)]
     tasks = [name for name in task_names() if word.lower() in name.lower()]
     found.append(Q(agent_type__in=tasks) if tasks else None)

@@ -14,7 +14,7 @@ from django.utils.translation import ngettext_lazy
 
 from .. import activity
 from ..activity import BulkOutcome
-from ..activity.writer import database
+from ..activity.store import database
 from ..exceptions import ActivityLocked, InvalidOption, InvalidTransition
 from ..models import FINISHED, Activity, ActivityQuerySet, Status
 
@@ -22,7 +22,7 @@ Text = str | Promise
 
 
 @dataclass(frozen=True)
-class Verb:
+class Action:
     """A change that is confirmed, done, logged and told of in the same way for all verbs."""
 
     name: str
@@ -52,7 +52,7 @@ def delete_many(activities: ActivityQuerySet) -> BulkOutcome:
     return outcome
 
 
-CANCEL = Verb(
+CANCEL = Action(
     name="cancel",
     label=_("Cancel"),
     question=ngettext_lazy("Cancel %(count)s activity?", "Cancel %(count)s activities?", "number"),
@@ -64,7 +64,7 @@ CANCEL = Verb(
     run=activity.cancel_many,
 )
 
-RETRY = Verb(
+RETRY = Action(
     name="retry",
     label=_("Retry"),
     question=ngettext_lazy("Retry %(count)s activity?", "Retry %(count)s activities?", "number"),
@@ -72,11 +72,11 @@ RETRY = Verb(
     done=ngettext_lazy("%(count)d activity was queued again.", "%(count)d activities were queued again.", "count"),
     log_entry=_("Queued again."),
     action_flag=CHANGE,
-    candidates=lambda activities: activities.filter(status__in=[Status.ERROR, Status.CANCELED]).dispatched(),
+    candidates=lambda activities: activities.filter(status__in=[Status.ERROR, Status.CANCELED]).managed(),
     run=activity.retry_many,
 )
 
-DELETE = Verb(
+DELETE = Action(
     name="delete",
     label=_("Delete"),
     question=ngettext_lazy("Delete %(count)s activity?", "Delete %(count)s activities?", "number"),
@@ -89,7 +89,7 @@ DELETE = Verb(
 )
 
 
-def retry_from(step: str) -> Verb:
+def retry_from(step: str) -> Action:
     """Return the verb that repeats a pipeline from this step on, whether it has failed or not."""
 
     def run(activities: ActivityQuerySet) -> BulkOutcome:

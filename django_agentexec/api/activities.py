@@ -13,13 +13,13 @@ from rest_framework.response import Response
 
 from ..activity.queries import page_of
 from ..conf import conf
-from ..events.reading import read_detail, read_latest
 from ..exceptions import ActivityNotFound
+from ..live.reading import read_detail, read_latest
 from ..models import Activity, Status
-from ..privacy import for_strangers
 from ..public_errors import public_error
+from ..redaction import redact_internals
 from ..schemas import ActivityCountSchema, ActivityDetailSchema, ActivityListSchema
-from ..values import checked_id
+from ..validation import validate_id
 from .base import AgentView
 from .errors import RETRY_AFTER, Conflict, Gone
 from .filters import ActivityFilter, filter_parameters, filtered
@@ -62,7 +62,7 @@ class ActivityListView(AgentView):
                 "Ask for less, for example with created_before."
             )
         page = page_of(wanted, paging.page, paging.page_size).model_dump(mode="json")
-        return Response(page if self.monitors else for_strangers(page))
+        return Response(page if self.monitors else redact_internals(page))
 
 
 class ActiveCountView(AgentView):
@@ -109,10 +109,10 @@ class ActivityDetailView(AgentView):
         if asked.wait:
             self.find(agent_id, self.activities.only("agent_id", "metadata"))
             with one_of_few_waits(request):
-                wait_for_change(checked_id(agent_id), asked.wait, asked.after, self._turn)
+                wait_for_change(validate_id(agent_id), asked.wait, asked.after, self._turn)
         found = self.find(agent_id, self.activities)
         detail = read_latest(found) if asked.after is None else read_detail(found, asked.after)[0]
-        return Response(detail if self.monitors else for_strangers(detail))
+        return Response(detail if self.monitors else redact_internals(detail))
 
 
 class ResultRenderer(JSONRenderer):
@@ -159,7 +159,7 @@ class ActivityResultView(AgentView):
 
 def _is_pruned(agent_id: str) -> bool:
     """Whether the id is from before the oldest activity of all: ids of version 7 are in the order of time."""
-    wanted = checked_id(agent_id)
+    wanted = validate_id(agent_id)
     if wanted.version != 7:
         return False
     oldest = Activity.objects.order_by("agent_id").values_list("agent_id", flat=True).first()

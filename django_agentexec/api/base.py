@@ -24,7 +24,7 @@ from rest_framework.views import APIView
 from ..exceptions import ActivityNotFound
 from ..models import Activity, ActivityQuerySet
 from ..policy import get_policy, nobody
-from ..values import checked_id
+from ..validation import validate_id
 from .errors import translated
 from .openapi import AgentSchema
 from .throttling import ChangeThrottle
@@ -100,7 +100,7 @@ class AgentView(APIView):
 
     def find(self, agent_id: str, activities: ActivityQuerySet | None = None) -> Activity:
         """Return a visible activity on which the caller has the view's permission. Raises 404, then 403."""
-        found = (self.activities if activities is None else activities).filter(agent_id=checked_id(agent_id)).first()
+        found = (self.activities if activities is None else activities).filter(agent_id=validate_id(agent_id)).first()
         if found is None:
             raise ActivityNotFound(agent_id)
         self.check_object_permissions(self.request, found)

@@ -23,28 +23,28 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle
 
-from ..complaints import Complaints
 from ..conf import conf
-from ..events import follow_activity
-from ..events.limits import Place, holder_of, live_connections
-from ..events.session import reload_session, reload_user
-from ..events.threads import in_thread
 from ..exceptions import ActivityNotFound
+from ..live import follow_activity
+from ..live.credentials import reload_session, reload_user
+from ..live.limits import Place, holder_of, live_connections
+from ..live.threads import in_thread
 from ..models import FINISHED, Activity, ActivityLog
 from ..parsing import parse_digits
-from ..privacy import for_strangers
 from ..queues.live import is_stream_id
+from ..redaction import redact_internals
+from ..throttled_logging import ThrottledLogger
 from .base import AgentView, FirstRenderer
 from .errors import NeedsAsgi
 from .openapi import operation
 from .permissions import MayView
 
 logger = logging.getLogger(__name__)
-complaints = Complaints(logger)
+throttled = ThrottledLogger(logger)
 
 RECONNECT = 2_000  # milliseconds until a client that was cut off comes back
 RETRY_AFTER = 30  # seconds, for a user with too many connections
-MOST_FAILED_CHECKS = 3  # in a row, while the database is unavailable
+MAX_FAILED_CHECKS = 3  # in a row, while the database is unavailable
 _SCHEMA = {
     "type": "string",
     "pattern": "^[0-9]{1,19}(/[0-9]{1,19}-[0-9]{1,19})?$",
@@ -135,7 +135,7 @@ class ActivityEventsView(AgentView):
         """Answer 501 without an error in the log for each request: it is the server's kind, and nothing has failed."""
         response = super().handle_exception(exc)
         if isinstance(exc, NeedsAsgi):
-            complaints.warn("An event stream was requested, but needs an ASGI server.", exc)
+            throttled.warn("An event stream was requested, but needs an ASGI server.", exc)
             vars(response)["_has_been_logged"] = True  # where Django's `log_response` looks
         return response
 
@@ -158,8 +158,8 @@ class Viewer:
             self._failed = 0
         except DatabaseUnavailable as error:
             self._failed += 1
-            complaints.warn("The permissions of event streams cannot be checked at present.", error)
-            return self._failed < MOST_FAILED_CHECKS
+            throttled.warn("The permissions of event streams cannot be checked at present.", error)
+            return self._failed < MAX_FAILED_CHECKS
         return allowed
 
     def _check(self) -> bool:
@@ -198,7 +198,7 @@ async def _events(
         async with aclosing(cast("AsyncGenerator[dict[str, Any]]", messages)):
             async for message in messages:
                 position.move(message)
-                yield _event(message if viewer.shows_servers else for_strangers(message), position)
+                yield _event(message if viewer.shows_servers else redact_internals(message), position)
                 if message.get("activity", {}).get("status") in FINISHED and not message.get("has_more"):
                     return
     finally:

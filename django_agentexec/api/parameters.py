@@ -14,11 +14,11 @@ from rest_framework.request import Request
 from ..conf import conf
 from ..models import Priority
 from ..parsing import parse_decimal, parse_digits
-from ..values import is_storable
+from ..validation import is_storable
 
 MAX_PAGE_SIZE = 200
-LARGEST_ID = 2**63 - 1
-LONGEST_DELAY = 30 * 86_400  # seconds
+MAX_ID = 2**63 - 1
+MAX_DELAY = 30 * 86_400  # seconds
 METADATA = "metadata."
 MAX_METADATA_KEYS = 10  # of one request
 MAX_VALUES = 50  # of one parameter
@@ -83,7 +83,7 @@ class NoParameters(QueryParameters):
 class Paging(QueryParameters):
     """Which part of a list."""
 
-    page: int = Field(1, ge=1, le=LARGEST_ID, description="From 1. Pages end with the activities that are counted.")
+    page: int = Field(1, ge=1, le=MAX_ID, description="From 1. Pages end with the activities that are counted.")
     page_size: int = Field(50, ge=1, le=MAX_PAGE_SIZE, description="Items per page.")
 
 
@@ -97,7 +97,7 @@ class Waiting(QueryParameters):
         description="Seconds to wait for a change: of the status or, with `after`, for a newer log line. "
         "A finished activity is answered at once.",
     )
-    after: int | None = Field(None, ge=0, le=LARGEST_ID, description="Show log lines with a larger id only.")
+    after: int | None = Field(None, ge=0, le=MAX_ID, description="Show log lines with a larger id only.")
 
 
 class EnqueueOptions(QueryParameters):
@@ -108,7 +108,7 @@ class EnqueueOptions(QueryParameters):
         pattern=f"^({'|'.join(priority.name.lower() for priority in Priority)})$",
         description="Above the task's own only for those who may monitor.",
     )
-    delay: float = Field(0.0, ge=0, le=LONGEST_DELAY, description="Seconds until it is due.")
+    delay: float = Field(0.0, ge=0, le=MAX_DELAY, description="Seconds until it is due.")
 
 
 class RetryOptions(QueryParameters):

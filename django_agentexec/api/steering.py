@@ -18,7 +18,7 @@ from .. import activity
 from ..exceptions import InvalidOption, InvalidTransition
 from ..models import Activity
 from ..policy import Permission, get_policy
-from ..privacy import for_strangers
+from ..redaction import redact_internals
 from ..schemas import ActivityListItemSchema
 from ..tasks.authorization import check_authorized, check_retry_authorized
 from .base import AgentView
@@ -55,9 +55,9 @@ class SteeringView(AgentView):
         except InvalidTransition as refusal:
             state = Activity.objects.values_list("status", flat=True).get(agent_id=found.agent_id)
             raise Conflict(str(refusal), refusal.reason, state) from refusal
-        light = Activity.objects.light()
+        light = Activity.objects.without_payloads()
         item = ActivityListItemSchema.model_validate(light.get(agent_id=found.agent_id)).model_dump(mode="json")
-        return Response(item if self.monitors else for_strangers(item), status=202)
+        return Response(item if self.monitors else redact_internals(item), status=202)
 
 
 class CancelView(SteeringView):

@@ -21,17 +21,17 @@ from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from ..complaints import Complaints
 from ..conf import conf
-from ..events.limits import UserLimit, holder_of, live_connections
+from ..live.limits import UserLimit, holder_of, live_connections
 from ..models import FINISHED, Activity, ActivityLog
 from ..results import watching
+from ..throttled_logging import ThrottledLogger
 
 logger = logging.getLogger(__name__)
-complaints = Complaints(logger)
+throttled = ThrottledLogger(logger)
 
 LOOK = 0.5  # seconds between two reads for all that is waited for; an end is noticed at once
-MOST_IDS = 500  # of one query
+MAX_IDS = 500  # of one query
 RETRY_AFTER = 5  # seconds, for a user who has too many requests that wait
 TURNS = 8  # waiting requests of one process that use the database at once, before and after their wait
 TURN_TIMEOUT = 30.0  # seconds after which a request goes on without a turn
@@ -164,12 +164,12 @@ class _Watcher:
     def _look(self, wanted: list[UUID]) -> None:
         """Read these activities and wake who waits for a change of them. A failed read counts as no change."""
         remaining = iter(wanted)
-        while some := list(islice(remaining, MOST_IDS)):
+        while some := list(islice(remaining, MAX_IDS)):
             try:
                 rows = Activity.objects.filter(agent_id__in=some)
                 states = {row[0]: row[1:] for row in rows.values_list("agent_id", "status", "latest_log_timestamp")}
             except Exception as error:  # noqa: BLE001  # whatever a database raises; the clients' time goes on
-                complaints.warn("What REST clients wait for cannot be read at present.", error)
+                throttled.warn("What REST clients wait for cannot be read at present.", error)
                 _close_connections()
                 continue
             with self._lock:

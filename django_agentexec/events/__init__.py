@@ -1,11 +1,20 @@
-"""What happens to activities, told to whoever watches: publishing, following, streamed text.
-
-`publisher` announces changes, `follow` gives each client what is new to it; the websocket and server-sent
-events are thin covers of it. Needs no Channels, but is faster with a channel layer.
-"""
+"""Deprecated alias of `django_agentexec.live`; removed in 0.4."""
 
 from __future__ import annotations
 
-from .follow import Follower, follow_activity, follow_feed
+import warnings
+from importlib import import_module
+from typing import Any
 
-__all__ = ["Follower", "follow_activity", "follow_feed"]
+_NAMES = ("Follower", "follow_activity", "follow_feed")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(
+        f"django_agentexec.events.{name} is deprecated; import it from django_agentexec.live.",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return getattr(import_module("django_agentexec.live"), name)

@@ -14,7 +14,9 @@ class AgentExecLiveConfig(AppConfig):
 
     def ready(self) -> None:
         """Announce changes from this process on, and register the checks."""
-        from ..events.publisher import connect
-        from . import checks  # noqa: F401  # registers on import
+        from .publisher import connect
+        from .websocket import checks
+
+        checks.install()
 
         connect()

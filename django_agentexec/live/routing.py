@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from .consumers import ActivityConsumer, FeedConsumer
+from .websocket.consumers import ActivityConsumer, FeedConsumer
 
 websocket_urlpatterns: list[URLPattern] = [
     path("ws/agents/activities/", FeedConsumer.as_asgi()),

@@ -71,7 +71,7 @@ class Counters:
 def counters() -> Counters:
     """Return the totals; one round trip. Raises `QueueUnavailable`."""
     found = Counters()
-    (totals,) = get_queue().counted([TOTAL])
+    (totals,) = get_queue().read_counters([TOTAL])
     for name, amount in totals.items():
         match parts(name):
             case ["enqueued", task, queue]:
@@ -105,7 +105,7 @@ def last_hour(now: float | None = None) -> LastHour:
     """Return what was counted minute by minute; one round trip. `now` is in Unix seconds."""
     this = int((time.time() if now is None else now) // 60)
     numbers = range(this - HOUR + 1, this + 1)
-    found = get_queue().counted([minute_name(number) for number in numbers])
+    found = get_queue().read_counters([minute_name(number) for number in numbers])
     ended: dict[str, float] = defaultdict(float)
     for counts in found[-RATE_MINUTES:]:
         for name, amount in counts.items():

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from django.utils import timezone
 
-from ..activity.writer import database
+from ..activity.store import database
 from ..conf import conf
 from ..models import Activity
 from ..queues import EVICTING_POLICIES, get_queue
@@ -44,7 +44,7 @@ def _queue() -> Outcome:
     """Write, too: a server whose memory or disk is full answers a ping."""
     queue = get_queue()
     queue.ping()
-    queue.try_lead(PROBE_LEAD, str(uuid4()), PROBE_SECONDS)
+    queue.try_acquire_leadership(PROBE_LEAD, str(uuid4()), PROBE_SECONDS)
     return Outcome(True, "answers and writes")
 
 
@@ -64,7 +64,7 @@ def _unreadable(seen: WorkerList) -> str:
 def _waiting_work() -> Outcome:
     """Look for due activities in queues that no live worker serves: by the rows, and by the queues that tasks name."""
     with storage.bounded(database()):
-        rows = rows_by_queue(Activity.objects.using(database()).due(timezone.now()).dispatched())
+        rows = rows_by_queue(Activity.objects.using(database()).due(timezone.now()).managed())
     names = {*rows, *(definition.queue for definition in registry.known())}
     problems = []
     for name in sorted(unserved(worker_list().workers, names)):
@@ -79,7 +79,7 @@ def _reconciler() -> Outcome:
         return Outcome(False, f"its latest round failed: {failure}")
     queue, now, lag = get_queue(), timezone.now(), 0.0
     with storage.bounded(database()):
-        rows = Activity.objects.using(database()).due(now).dispatched().order_by("agent_id")
+        rows = Activity.objects.using(database()).due(now).managed().order_by("agent_id")
         sample = {row.agent_id: row for row in rows.only("queue", "updated_at", "run_after")[:SAMPLE]}
     for name in {row.queue for row in sample.values()}:
         for agent_id in queue.missing(name, [i for i, row in sample.items() if row.queue == name]):

@@ -20,7 +20,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
-from ..activity.operations import AddUsage, Operation
+from ..activity.transitions import AddUsage, Operation
 from ..conf import conf
 from ..exceptions import QueueUnavailable
 from ..models import Activity, ActivityLog, Status
@@ -33,7 +33,7 @@ FLUSH_INTERVAL = 2.0  # seconds
 TOTAL = "total"
 TOTAL_SECONDS = 400 * 86_400.0  # a year and a month without any activity
 MINUTE_SECONDS = 2 * 3_600.0
-MOST_PENDING = 100_000  # fields kept while the server is away; what comes then is not counted
+MAX_PENDING = 100_000  # fields kept while the server is away; what comes then is not counted
 
 WAIT_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, float("inf"))
 """Upper bounds of the wait histogram, in seconds."""
@@ -111,7 +111,7 @@ class Counting:
     def _add(self, name: str, amounts: Mapping[str, float]) -> None:
         known = self._pending.setdefault(name, defaultdict(float))
         for one, amount in amounts.items():
-            if one in known or len(known) < MOST_PENDING:
+            if one in known or len(known) < MAX_PENDING:
                 known[one] += amount
 
     def _flush_later(self) -> None:

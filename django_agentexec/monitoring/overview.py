@@ -99,7 +99,7 @@ def _fill(line: QueueSchema, stats: QueueStats) -> None:
 def _oldest_ages() -> dict[str, float]:
     """Return how long the oldest waiting activity of each queue has been due, in seconds; one query."""
     now = timezone.now()
-    rows = Activity.objects.all().due(now).dispatched().order_by("agent_id")
+    rows = Activity.objects.all().due(now).managed().order_by("agent_id")
     ages: dict[str, float] = {}
     for queue, queued_at, run_after in rows.values_list("queue", "latest_log_timestamp", "run_after")[:OLDEST]:
         since = max(filter(None, (queued_at, run_after)), default=now)

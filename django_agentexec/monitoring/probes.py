@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from django.db import DatabaseError, InterfaceError, connections, transaction
 
-from ..activity.writer import database
+from ..activity.store import database
 from ..conf import conf
 from ..exceptions import AgentExecError
 

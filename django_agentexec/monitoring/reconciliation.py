@@ -33,7 +33,7 @@ def last_failure() -> str:
     now = time.time()
     # One minute more in each direction: the pool's clock may differ from this one's.
     minutes = range(-1, min(MAX_MINUTES, math.ceil(PATIENCE * conf.RECONCILE_INTERVAL / 60)) + 1)
-    for entries in get_queue().counted([_name(now - 60 * minute) for minute in minutes]):
+    for entries in get_queue().read_counters([_name(now - 60 * minute) for minute in minutes]):
         found = [parts(entry) for entry in entries]
         if [_OK] in found:
             return ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from django.db import DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ..activity.writer import database
+from ..activity.store import database
 from ..conf import conf
 from ..models import Activity, Status
 from .probes import Outcome

@@ -16,13 +16,13 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from pydantic import BaseModel, PlainSerializer, PlainValidator
 
-from ..comparison import Comparison
 from ..exceptions import InvalidContext, InvalidOption
+from ..serialization.comparison import Comparison
 from ..tasks.attempt import Attempt
 from ..tasks.definition import RESULT_COMPARISON, EnqueueOptions, TaskDefinition
 from ..tasks.enqueue import ActivityHandle, definition_of, enqueue, new_rows
 from ..tasks.registry import registry, task
-from ..values import json_result
+from ..validation import json_result
 from .flow import fits, type_name
 
 Task = str | TaskDefinition[..., Any]

@@ -9,7 +9,7 @@ from uuid import UUID
 from ..exceptions import ActivityNotFound, UnknownTask
 from ..models import Activity, StepRun
 from ..tasks.registry import registry
-from ..values import checked_id
+from ..validation import validate_id
 from .steps import Step
 
 STATES = {
@@ -68,7 +68,7 @@ def mermaid_of(views: Sequence[StepView]) -> str:
 
 
 def _row(agent_id: UUID) -> Activity:
-    row = Activity.objects.light().filter(agent_id=checked_id(agent_id)).first()
+    row = Activity.objects.without_payloads().filter(agent_id=validate_id(agent_id)).first()
     if row is None:
         raise ActivityNotFound(agent_id)
     return row
@@ -89,7 +89,7 @@ def _view(row: Activity, name: str, title: str, run: StepRun | None) -> StepView
     state = str(run.state)
     if state == "running":
         # Its own end is never written when the activity is canceled, times out or dies under it.
-        state = "waiting" if row.is_parked else "running" if row.is_active else "error"
+        state = "waiting" if row.is_suspended else "running" if row.is_active else "error"
     seconds = (run.finished_at - run.started_at).total_seconds() if run.finished_at else None
     return StepView(name, title, state, seconds, run.tries, run.error)
 

@@ -20,15 +20,15 @@ from pydantic import BaseModel
 
 from ..activity.current import running
 from ..activity.deferral import Deferred
-from ..activity.operations import Operation, Progress
-from ..activity.parking import Parked
-from ..activity.writer import database
+from ..activity.store import database
+from ..activity.suspension import Suspended
+from ..activity.transitions import Operation, Progress
 from ..exceptions import SpawnMismatch, StaleAttempt
 from ..models import StepRun, StepState
 from ..public_errors import text_for_everybody
 from ..tasks.attempt import Attempt
 from ..threads import call
-from ..values import one_line
+from ..validation import one_line
 from .operations import BeginStep, FailStep, FinishStep
 from .steps import Step
 
@@ -168,16 +168,16 @@ class StepExecution:
             except (StaleAttempt, SpawnMismatch):
                 raise
             except Exception as error:
-                if parked := attempt.suspension:
-                    raise self._caught(parked) from error
+                if suspended := attempt.suspension:
+                    raise self._caught(suspended) from error
                 raise
-            if parked := attempt.suspension:
-                raise self._caught(parked)  # otherwise the checkpoint would be made of the wait's exception
+            if suspended := attempt.suspension:
+                raise self._caught(suspended)  # otherwise the checkpoint would be made of the wait's exception
             await attempt.afinish()
         attempt.check_completion()
         return value
 
-    def _caught(self, parked: Parked) -> Parked:
+    def _caught(self, suspended: Suspended) -> Suspended:
         """Return the wait that the step has caught, with a warning."""
         logger.warning(
             "Step %r of %s %s caught a wait for its children; what it returned or raised is discarded, and it runs "
@@ -187,7 +187,7 @@ class StepExecution:
             self.attempt.agent_id,
             extra={"agent_id": str(self.attempt.agent_id), "task": self.pipeline.task.name},
         )
-        return parked
+        return suspended
 
 
 def step_attempt(whole: Attempt, step: Step, count: int, tries: int) -> Attempt:

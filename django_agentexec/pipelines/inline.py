@@ -13,7 +13,7 @@ from django.utils.asyncio import async_unsafe
 from pydantic import BaseModel
 
 from ..activity.current import running
-from ..activity.operations import Operation
+from ..activity.transitions import Operation
 from ..exceptions import ActivityNotFound, InvalidContext, TaskFailed
 from ..ids import uuid7
 from ..models import Activity
@@ -21,7 +21,7 @@ from ..tasks.attempt import Attempt
 from ..tasks.definition import BulkOptions, TaskDefinition
 from ..tasks.enqueue import ActivityHandle, definition_of
 from ..threads import call
-from ..values import one_line
+from ..validation import one_line
 from .execution import call_step
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ..activity.operations import LOGGED, OwnedOperation, delay_text, fill, log, log_error
-from ..activity.repeat import detach_children
+from ..activity.rerun import detach_children
+from ..activity.transitions import LOGGED, OwnedOperation, delay_text, fill, log, log_error
 from ..conf import conf
 from ..models import Activity, ActivityLog, StepRun, StepState
-from ..values import storable_text
+from ..validation import storable_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class StepOperation(OwnedOperation):
 class BeginStep(StepOperation):
     """A try of a step begins, or goes on after a crash or a wait."""
 
-    writes = (*LOGGED, "percentage")
+    update_fields = (*LOGGED, "percentage")
 
     title: str
     input_digest: str
@@ -51,7 +51,7 @@ class BeginStep(StepOperation):
         text = fill(conf.ACTIVITY_MESSAGE_STEP, number=self.position + 1, count=self.count, step=self.title)
         return log(activity, text, now)
 
-    def write_more(self, activity: Activity, now: datetime) -> None:
+    def save_related(self, activity: Activity, now: datetime) -> None:
         if self.new_input:
             detach_children(self.agent_id, [self.name])
         started = {} if self.goes_on else {"started_at": now, "finished_at": None, "result": None, "result_digest": ""}
@@ -70,7 +70,7 @@ class BeginStep(StepOperation):
 class FinishStep(StepOperation):
     """A step has its result: the checkpoint. Crashes up to here do not count against the activity any more."""
 
-    writes = ("percentage", "updated_at", "forgiven")
+    update_fields = ("percentage", "updated_at", "discounted_crashes")
 
     result: Any
     result_type: str
@@ -79,10 +79,10 @@ class FinishStep(StepOperation):
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         self.check_owner(activity)
         activity.percentage = 100 * (self.position + 1) // self.count
-        activity.forgiven, activity.updated_at = activity.crashes, now
+        activity.discounted_crashes, activity.updated_at = activity.crashes, now
         return None
 
-    def write_more(self, activity: Activity, now: datetime) -> None:
+    def save_related(self, activity: Activity, now: datetime) -> None:
         self._write_step(
             activity,
             state=StepState.COMPLETE,
@@ -98,8 +98,8 @@ class FinishStep(StepOperation):
 class FailStep(StepOperation):
     """A try of a step has failed; `delay` (seconds) is until the next one, or None if there is none."""
 
-    writes = (*LOGGED, "error", "public_error")
-    reads = LOGGED
+    update_fields = (*LOGGED, "error", "public_error")
+    read_fields = LOGGED
 
     title: str
     error: str
@@ -114,5 +114,5 @@ class FailStep(StepOperation):
         values = {"step": self.title, "delay": delay_text(self.delay, now)}
         return log_error(activity, conf.ACTIVITY_MESSAGE_STEP_RETRY, values, self, now)
 
-    def write_more(self, activity: Activity, now: datetime) -> None:
+    def save_related(self, activity: Activity, now: datetime) -> None:
         self._write_step(activity, state=StepState.ERROR, error=storable_text(self.error), finished_at=now)

@@ -14,11 +14,11 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from ..backoff import Backoff, Delay
-from ..comparison import Comparison
 from ..conf import conf
 from ..exceptions import PipelineChanged, ResultError, TaskDefinitionError
-from ..roundtrip import NotStorable, Store, described, dump_plainly, dump_with
-from ..values import MAX_COUNT, MAX_SECONDS
+from ..serialization.comparison import Comparison
+from ..serialization.roundtrip import NotStorable, Store, described, dump_plainly, dump_with
+from ..validation import MAX_COUNT, MAX_SECONDS
 from .flow import covers, tuple_parts, type_name
 
 F = TypeVar("F", bound=Callable[..., Any])

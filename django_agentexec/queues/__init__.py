@@ -10,14 +10,25 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from ..conf import conf
-from .base import EVICTING_POLICIES, Ack, Beat, Claim, Claims, Message, Outcome, Queue, QueueStats, Rows
+from .base import (
+    EVICTING_POLICIES,
+    Ack,
+    Claim,
+    Claims,
+    DatabaseState,
+    HeartbeatReply,
+    Message,
+    Outcome,
+    Queue,
+    QueueStats,
+)
 from .live import Chunk, LiveStore
 from .workers import WorkerInfo, WorkersReading
 
 __all__ = [
     "EVICTING_POLICIES",
     "Ack",
-    "Beat",
+    "HeartbeatReply",
     "Chunk",
     "Claim",
     "Claims",
@@ -26,7 +37,7 @@ __all__ = [
     "Outcome",
     "Queue",
     "QueueStats",
-    "Rows",
+    "DatabaseState",
     "WorkerInfo",
     "WorkersReading",
     "get_queue",

@@ -20,7 +20,7 @@ from .workers import WorkerInfo, WorkersReading
 BEATS_PER_LEASE = 3
 """Heartbeats in the time of a lease: a worker may miss two, and a pause for all to beat need not be longer."""
 
-LONGEST_WAIT = 5.0
+MAX_WAIT = 5.0
 """Seconds that `Queue.wait` may be asked to block: after them, a worker looks by itself."""
 
 EVICTING_POLICIES = frozenset({"allkeys-lru", "allkeys-lfu", "allkeys-random", "allkeys-lrm"})
@@ -62,7 +62,7 @@ class Claim:
     queue: str
     ticket: str = field(repr=False)
     """What the backend needs to restore this claim after a loss of data; opaque to the worker."""
-    lapses: int = 0
+    expired_leases: int = 0
     """Leases of this activity that ended although no pool reported the death of their worker.
 
     Refunded are those whose worker is heard from again; of them, four count as one.
@@ -97,7 +97,7 @@ class Outcome(Enum):
     """Put it back where it was; nothing happened."""
 
 
-class Rows(Enum):
+class DatabaseState(Enum):
     """What a worker found in the database when it started; it tells a new queue from one that lost its data."""
 
     NONE = "none"
@@ -118,7 +118,7 @@ class Ack:
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class HeartbeatReply:
     """The answer to `heartbeat`."""
 
     lost: list[UUID]
@@ -164,7 +164,7 @@ class Queue(ABC):
         """
 
     @abstractmethod
-    def exchange(
+    def ack_and_claim(
         self,
         queue: str,
         worker: str,
@@ -172,7 +172,7 @@ class Queue(ABC):
         limit: int = 0,
         *,
         quarantine: bool = False,
-        rows: Rows = Rows.NONE,
+        rows: DatabaseState = DatabaseState.NONE,
     ) -> Claims:
         """Acknowledge claims, then claim up to `limit` activities; one round trip.
 
@@ -190,11 +190,11 @@ class Queue(ABC):
         """Take note that everything which the rows know is in the queue again, unless data was lost once more."""
 
     @abstractmethod
-    def heartbeat(self, queue: str, worker: str, claims: Sequence[Claim]) -> Beat:
+    def heartbeat(self, queue: str, worker: str, claims: Sequence[Claim]) -> HeartbeatReply:
         """Extend these claims by a lease; also promote due activities and put back those whose lease has ended.
 
-        An ended lease is no crash, since its worker may be alive and out of reach. It is a lapse, which is refunded
-        when that worker heartbeats or acknowledges the claim later.
+        An ended lease is no crash, since its worker may be alive and out of reach. It is counted separately, and
+        refunded when that worker sends a heartbeat or acknowledges the claim later.
         Before its first `exchange` a worker has nothing to say: then it may do nothing.
         """
 
@@ -211,7 +211,7 @@ class Queue(ABC):
         """Remove waiting activities, and tell the workers of claimed ones to stop. Wakes who awaits them."""
 
     @abstractmethod
-    def leased(self, queue: str) -> dict[UUID, int]:
+    def list_leases(self, queue: str) -> dict[UUID, int]:
         """Return the claims that are out: their fences, by activity. Read in pages, a round trip each."""
 
     @abstractmethod
@@ -242,11 +242,11 @@ class Queue(ABC):
         """Return a listener for the ids of activities that ended; `watch` the ones you await."""
 
     @abstractmethod
-    def announce(self, worker: WorkerInfo) -> None:
+    def register_worker(self, worker: WorkerInfo) -> None:
         """Note a heartbeat of a worker process, by the queue's clock; delete what has been silent for long."""
 
     @abstractmethod
-    def retire(self, worker_id: str) -> None:
+    def deregister_worker(self, worker_id: str) -> None:
         """Forget a worker process."""
 
     @abstractmethod
@@ -257,7 +257,7 @@ class Queue(ABC):
         """
 
     @abstractmethod
-    def try_lead(self, duty: str, holder: str, seconds: float) -> bool:
+    def try_acquire_leadership(self, duty: str, holder: str, seconds: float) -> bool:
         """Whether `holder` leads `duty` for the next `seconds`; of several holders one does."""
 
     @property
@@ -270,7 +270,7 @@ class Queue(ABC):
         """Add to counters, by name and field; one round trip. Names that nothing is added to for `seconds` vanish."""
 
     @abstractmethod
-    def counted(self, names: Sequence[str]) -> list[dict[str, float]]:
+    def read_counters(self, names: Sequence[str]) -> list[dict[str, float]]:
         """Return the counters of these names, each by field; one round trip."""
 
     @abstractmethod

@@ -67,7 +67,7 @@ class MemoryQueue(base.Queue):
         else:
             state.add_pending(item)
 
-    def exchange(
+    def ack_and_claim(
         self,
         queue: str,
         worker: str,
@@ -75,7 +75,7 @@ class MemoryQueue(base.Queue):
         limit: int = 0,
         *,
         quarantine: bool = False,
-        rows: base.Rows = base.Rows.NONE,
+        rows: base.DatabaseState = base.DatabaseState.NONE,
     ) -> base.Claims:
         with self._changed:
             state = self._states[queue]
@@ -107,8 +107,8 @@ class MemoryQueue(base.Queue):
         state.locks[partition] = item.fence = state.fence
         item.worker, item.deadline = worker, self._clock() + conf.LEASE
         state.leased[item.agent_id] = item
-        lapses = max(len(item.lapses), (item.refunded + len(item.lapses)) // REFUNDED_PER_LAPSE)
-        return base.Claim(item.agent_id, item.fence, item.crashes, queue, partition, lapses)
+        expired_leases = max(len(item.expired_leases), (item.refunded + len(item.expired_leases)) // REFUNDED_PER_LAPSE)
+        return base.Claim(item.agent_id, item.fence, item.crashes, queue, partition, expired_leases)
 
     def _acknowledge(self, state: State, ack: base.Ack) -> None:
         item = state.leased.get(ack.claim.agent_id)
@@ -135,11 +135,11 @@ class MemoryQueue(base.Queue):
     def _refund(self, state: State, claim: base.Claim) -> None:
         """The claim's worker is alive although its lease has ended: what has been charged for that is refunded."""
         item = state.items.get(claim.agent_id)
-        if item is None or claim.fence not in item.lapses:
+        if item is None or claim.fence not in item.expired_leases:
             return
-        item.lapses.remove(claim.fence)
+        item.expired_leases.remove(claim.fence)
         item.refunded += 1
-        if not item.lapses:
+        if not item.expired_leases:
             state.offer(item.partition)
 
     def _put_back(self, state: State, item: Item, *, crashed: bool = False, lapsed: bool = False) -> None:
@@ -149,7 +149,7 @@ class MemoryQueue(base.Queue):
         elif not item.canceled:
             item.crashes += crashed
             if lapsed:
-                item.lapses.append(item.fence)
+                item.expired_leases.append(item.fence)
             item.sequence = state.front_of(item)
             state.add_pending(item)
         state.offer(item.partition)
@@ -169,7 +169,7 @@ class MemoryQueue(base.Queue):
     def end_refill(self, queue: str, token: str) -> None:
         """Do nothing: memory is lost with the process only."""
 
-    def heartbeat(self, queue: str, worker: str, claims: Sequence[base.Claim]) -> base.Beat:
+    def heartbeat(self, queue: str, worker: str, claims: Sequence[base.Claim]) -> base.HeartbeatReply:
         with self._changed:
             state, now = self._states[queue], self._clock()
             held = [state.leased.get(c.agent_id) for c in claims]
@@ -184,7 +184,7 @@ class MemoryQueue(base.Queue):
                 self._put_back(state, item, lapsed=True)
             self._changed.notify_all()
             kept = {item.fence for item in mine}
-            return base.Beat(
+            return base.HeartbeatReply(
                 lost=[c.agent_id for c in claims if c.fence not in kept],
                 canceled=[item.agent_id for item in mine if item.canceled],
             )
@@ -213,7 +213,7 @@ class MemoryQueue(base.Queue):
                     state.offer(item.partition)
                 self._publish("finished", agent_id)
 
-    def leased(self, queue: str) -> dict[UUID, int]:
+    def list_leases(self, queue: str) -> dict[UUID, int]:
         with self._changed:
             return {agent_id: item.fence for agent_id, item in self._states[queue].leased.items()}
 
@@ -266,13 +266,13 @@ class MemoryQueue(base.Queue):
         for listener in self._listeners:
             listener.publish(kind, agent_id)
 
-    def announce(self, worker: WorkerInfo) -> None:
+    def register_worker(self, worker: WorkerInfo) -> None:
         with self._changed:
             self._workers[worker.id] = replace(worker, last_beat=self._clock() - worker.silence(time.time()))
             silent_since = self._clock() - FORGOTTEN_AFTER
             self._workers = {name: known for name, known in self._workers.items() if known.last_beat >= silent_since}
 
-    def retire(self, worker_id: str) -> None:
+    def deregister_worker(self, worker_id: str) -> None:
         with self._changed:
             self._workers.pop(worker_id, None)
 
@@ -282,7 +282,7 @@ class MemoryQueue(base.Queue):
             heard = [worker for worker in self._workers.values() if worker.last_beat >= now - FORGOTTEN_AFTER]
             return WorkersReading(heard, now=now)
 
-    def try_lead(self, duty: str, holder: str, seconds: float) -> bool:
+    def try_acquire_leadership(self, duty: str, holder: str, seconds: float) -> bool:
         with self._changed:
             now = self._clock()
             leader, until = self._leads.get(duty, (holder, now))
@@ -300,7 +300,7 @@ class MemoryQueue(base.Queue):
                     known[one] = known.get(one, 0.0) + amount
                 self._counters[name] = self._clock() + seconds, known
 
-    def counted(self, names: Sequence[str]) -> list[dict[str, float]]:
+    def read_counters(self, names: Sequence[str]) -> list[dict[str, float]]:
         with self._changed:
             found = [self._counters.get(name, (0.0, {})) for name in names]
             return [dict(fields) if until > self._clock() else {} for until, fields in found]

@@ -21,7 +21,7 @@ class Item:
     priority: int
     sequence: int
     crashes: int
-    lapses: list[int] = field(default_factory=list)
+    expired_leases: list[int] = field(default_factory=list)
     refunded: int = 0
     due: float = 0.0
     worker: str = ""
@@ -32,7 +32,7 @@ class Item:
 
     @property
     def is_suspect(self) -> bool:
-        return self.crashes > 0 or bool(self.lapses)
+        return self.crashes > 0 or bool(self.expired_leases)
 
     @property
     def place(self) -> tuple[int, int, str]:

@@ -29,7 +29,7 @@ from .workers import WorkerInfo, WorkersReading
 
 KEYS = (
     "pending", "ready", "suspects", "locks", "leases", "meta",
-    "delayed", "dead", "cancels", "again", "counters", "wake", "by_worker", "lapses",
+    "delayed", "dead", "cancels", "again", "counters", "wake", "by_worker", "expired_leases",
 )  # fmt: skip
 SERVER = object()  # among a script's arguments: the run id of the server that it is sent to
 BATCH = 1_000  # messages of one enqueue call: about 1 ms in the server, so that nobody else waits longer
@@ -50,7 +50,9 @@ class RedisQueue(base.Queue):
         self._queues: set[str] = set()
         self._counters: set[str] = set()
         self._live = RedisLiveStore(lambda: self.client, self._prefix)
-        self._workers = RedisWorkers(lambda: self.client, self._prefix, partial(self.try_lead, "forget-workers"))
+        self._workers = RedisWorkers(
+            lambda: self.client, self._prefix, partial(self.try_acquire_leadership, "forget-workers")
+        )
 
     def enqueue(self, queue: str, messages: Sequence[base.Message]) -> int:
         added = 0
@@ -70,7 +72,7 @@ class RedisQueue(base.Queue):
             added += self._run("enqueue", queue, args)
         return added
 
-    def exchange(
+    def ack_and_claim(
         self,
         queue: str,
         worker: str,
@@ -78,7 +80,7 @@ class RedisQueue(base.Queue):
         limit: int = 0,
         *,
         quarantine: bool = False,
-        rows: base.Rows = base.Rows.NONE,
+        rows: base.DatabaseState = base.DatabaseState.NONE,
     ) -> base.Claims:
         done: list[Any] = []
         others: list[Any] = []
@@ -97,8 +99,10 @@ class RedisQueue(base.Queue):
         parts = iter(claimed)
         return base.Claims(
             claimed=[
-                base.Claim(UUID(agent_id.decode()), int(fence), int(crashes), queue, ticket.decode(), lapses)
-                for agent_id, fence, crashes, lapses, ticket in zip(parts, parts, parts, parts, parts, strict=True)
+                base.Claim(UUID(agent_id.decode()), int(fence), int(crashes), queue, ticket.decode(), expired_leases)
+                for agent_id, fence, crashes, expired_leases, ticket in zip(
+                    parts, parts, parts, parts, parts, strict=True
+                )
             ],
             next_due=None if due < 0 else due / 1000,
             waiting=bool(waiting),
@@ -114,16 +118,16 @@ class RedisQueue(base.Queue):
     def end_refill(self, queue: str, token: str) -> None:
         self._run("end_refill", queue, [token])
 
-    def heartbeat(self, queue: str, worker: str, claims: Sequence[base.Claim]) -> base.Beat:
+    def heartbeat(self, queue: str, worker: str, claims: Sequence[base.Claim]) -> base.HeartbeatReply:
         if not claims and queue not in self._epochs:
             # The first word of a new worker is its exchange, which knows of the rows: a beat that came before would
             # make a queue that has lost its data look like a new one.
-            return base.Beat([], [])
+            return base.HeartbeatReply([], [])
         parts = [part for claim in claims for part in (str(claim.agent_id), claim.fence, claim.ticket)]
 
         epoch, lost, canceled = self._run("heartbeat", queue, [self._epochs.get(queue, ""), _pause(), *parts])
         self._epochs[queue] = epoch.decode()
-        return base.Beat([UUID(i.decode()) for i in lost], [UUID(i.decode()) for i in canceled])
+        return base.HeartbeatReply([UUID(i.decode()) for i in lost], [UUID(i.decode()) for i in canceled])
 
     def release_worker(
         self, queue: str, worker: str, *, keep: Sequence[base.Claim] | None = None, crashed: bool
@@ -136,7 +140,7 @@ class RedisQueue(base.Queue):
         for start in range(0, len(agent_ids), BATCH):
             self._run("cancel", queue, [str(agent_id) for agent_id in agent_ids[start : start + BATCH]])
 
-    def leased(self, queue: str) -> dict[UUID, int]:
+    def list_leases(self, queue: str) -> dict[UUID, int]:
         claims: dict[UUID, int] = {}
         cursor = b"0"
         while True:
@@ -177,16 +181,16 @@ class RedisQueue(base.Queue):
     def listen_finished(self) -> base.Listener:
         return FinishedListener(self.blocking_client, f"{self._prefix}:finished:")
 
-    def announce(self, worker: WorkerInfo) -> None:
-        self._workers.announce(worker)
+    def register_worker(self, worker: WorkerInfo) -> None:
+        self._workers.register_worker(worker)
 
-    def retire(self, worker_id: str) -> None:
-        self._workers.retire(worker_id)
+    def deregister_worker(self, worker_id: str) -> None:
+        self._workers.deregister_worker(worker_id)
 
     def workers(self) -> WorkersReading:
         return self._workers.read()
 
-    def try_lead(self, duty: str, holder: str, seconds: float) -> bool:
+    def try_acquire_leadership(self, duty: str, holder: str, seconds: float) -> bool:
         key = f"{self._prefix}:lead:{duty}"
         with reachable():
             if self.client.set(key, holder, nx=True, px=int(seconds * 1000)):
@@ -205,7 +209,7 @@ class RedisQueue(base.Queue):
                 pipeline.expire(key, int(seconds))
             pipeline.execute()
 
-    def counted(self, names: Sequence[str]) -> list[dict[str, float]]:
+    def read_counters(self, names: Sequence[str]) -> list[dict[str, float]]:
         with reachable(), self.client.pipeline(transaction=False) as pipeline:
             for name in names:
                 pipeline.hgetall(self._counter(name))
@@ -266,7 +270,7 @@ class RedisQueue(base.Queue):
         self._forget_after_fork()
         with self._lock:
             if self._blocking is None:
-                self._blocking = make_client(timeout=base.LONGEST_WAIT + WAIT_MARGIN)
+                self._blocking = make_client(timeout=base.MAX_WAIT + WAIT_MARGIN)
             return self._blocking
 
     def _forget_after_fork(self) -> None:

@@ -28,7 +28,7 @@ class RedisWorkers:
         self._leads = leads
         self._next_sweep = time.monotonic() + random.uniform(0, SWEEP_INTERVAL)
 
-    def announce(self, worker: WorkerInfo) -> None:
+    def register_worker(self, worker: WorkerInfo) -> None:
         """Note a heartbeat; once a minute also delete the entries of silent workers."""
         fields = worker.as_dict()
         del fields["last_beat"]
@@ -53,7 +53,7 @@ class RedisWorkers:
             except NoScriptError:
                 self._client().eval(text, *arguments)
 
-    def retire(self, worker_id: str) -> None:
+    def deregister_worker(self, worker_id: str) -> None:
         """Delete a worker's entry."""
         with reachable():
             self._client().hdel(self._key, worker_id)

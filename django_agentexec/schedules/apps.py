@@ -30,10 +30,11 @@ class SchedulesConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the checks and the pool's duty."""
-        from ..worker.duties import add_duty
-        from . import checks  # noqa: F401  # registers on import
+        from ..pool.services import register_service
+        from . import checks
 
-        add_duty("scheduler", _make_scheduler, app_label=self.label)
+        checks.install()
+        register_service("scheduler", _make_scheduler, app_label=self.label)
 
 
 def _make_scheduler(holder: str) -> Scheduler:

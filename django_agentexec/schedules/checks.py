@@ -10,13 +10,12 @@ from django.core.checks import CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import router
 
-from ..activity.writer import database
+from ..activity.store import database
 from ..exceptions import ScheduleError
 from .models import AgentSchedule
 from .timing import default_zone
 
 
-@register("agentexec")
 def check_zone(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Refuse a time zone that does not exist."""
     try:
@@ -28,7 +27,6 @@ def check_zone(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
     return []
 
 
-@register("agentexec")
 def check_database(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Refuse a router that parts schedules from activities: a due time and its activity share a transaction."""
     using = router.db_for_write(AgentSchedule)
@@ -41,3 +39,9 @@ def check_database(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
             id="agentexec_schedules.E002",
         )
     ]
+
+
+def install() -> None:
+    """Register the checks; called when the app is ready."""
+    for check in (check_zone, check_database):
+        register(check, "agentexec")

@@ -18,7 +18,7 @@ from typing import Protocol
 from zoneinfo import ZoneInfo
 
 HOURS_OF_A_DAY = 24
-LONGEST_CHANGE = timedelta(hours=2)
+MAX_CHANGE = timedelta(hours=2)
 
 
 class Rule(Protocol):
@@ -40,7 +40,7 @@ def next_in_zone(rule: Rule, moment: datetime, zone: ZoneInfo) -> datetime:
     moment = moment.astimezone(UTC)
     local = moment.astimezone(zone)
     # Just after a gap, times that it left out may still be due.
-    put_forward = max(timedelta(), _offset(moment, zone) - _offset(moment - LONGEST_CHANGE, zone))
+    put_forward = max(timedelta(), _offset(moment, zone) - _offset(moment - MAX_CHANGE, zone))
     wall = local.replace(tzinfo=UTC, fold=0) - put_forward
     first = next(due for match in _matches(rule, wall) if (due := _moment(match, zone)) > moment)
     if len(rule.hour) < HOURS_OF_A_DAY:

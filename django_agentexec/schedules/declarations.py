@@ -21,11 +21,11 @@ from pydantic import BaseModel
 from pydantic import ValidationError as PydanticError
 
 from ..exceptions import InvalidContext, ScheduleError
-from ..roundtrip import in_one_order
+from ..serialization.roundtrip import in_one_order
 from ..tasks import TaskDefinition, registry, task
 from ..tasks.contexts import stored_context
-from ..tasks.options import checked_priority, checked_queue
-from ..values import MAX_COUNT, checked_metadata, is_storable, is_storable_moment
+from ..tasks.options import validate_priority, validate_queue
+from ..validation import MAX_COUNT, is_storable, is_storable_moment, validate_metadata
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -208,10 +208,10 @@ class Declaration:
         if self.start_at and self.expires_at and self.start_at >= self.expires_at:
             raise self._error("it expires before it starts")
         if self.priority is not None:
-            checked_priority(self.priority)
+            validate_priority(self.priority)
         if self.queue:
-            checked_queue(self.queue)
-        checked_metadata(self.metadata)
+            validate_queue(self.queue)
+        validate_metadata(self.metadata)
 
     def _error(self, problem: str) -> ScheduleError:
         return ScheduleError(f"Schedule {self.name!r}: {problem}.")

@@ -13,11 +13,11 @@ from django.db import IntegrityError, InterfaceError, connections, transaction
 from django.db.utils import DatabaseError
 from django.utils import timezone
 
-from ..activity.writer import database
+from ..activity.store import database
 from ..conf import conf
 from ..exceptions import AgentExecError, ScheduleError
 from ..tasks import ActivityHandle, enqueue, registry
-from ..values import one_line, storable_text
+from ..validation import one_line, storable_text
 from .models import KEPT_BY_SCHEDULER, AgentSchedule, Misfire, RunKind, ScheduleRun
 from .timing import RESOLUTION, as_stored, as_utc
 from .validation import load_context

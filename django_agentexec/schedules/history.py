@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db.models import Count
 
-from ..activity.writer import database
+from ..activity.store import database
 from ..conf import conf
 from .models import ScheduleRun
 

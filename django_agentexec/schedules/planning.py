@@ -9,7 +9,7 @@ from datetime import datetime
 from django.db import DataError, InterfaceError, OperationalError, transaction
 from django.db.models import QuerySet
 
-from ..activity.writer import database
+from ..activity.store import database
 from ..exceptions import ScheduleError
 from .models import KEPT_BY_SCHEDULER, TIMERS, AgentSchedule
 

@@ -15,12 +15,12 @@ from django.db import DatabaseError, InterfaceError
 from django.db.models import Min, Q, QuerySet
 from django.utils import timezone
 
-from ..activity.writer import database
+from ..activity.store import database
+from ..background import FIRST_PAUSE, PoolService
 from ..conf import conf
 from ..exceptions import QueueUnavailable
 from ..queues import get_queue
 from ..tasks import TaskDefinition, registry
-from ..worker.duties import FIRST_PAUSE, Duty
 from .firing import fire
 from .history import prune
 from .models import AgentSchedule
@@ -37,7 +37,7 @@ PRUNE_EVERY = timedelta(minutes=10)
 PAUSE_WHILE_BUSY = 0.1  # seconds until another look at what another scheduler has locked
 
 
-class Scheduler(Duty):
+class Scheduler(PoolService):
     """Runs `AgentSchedule`s. `clock` returns the present time; tests give their own, and their own tasks."""
 
     def __init__(
@@ -117,7 +117,7 @@ class Scheduler(Duty):
     def _leads(self) -> bool:
         """Whether this scheduler is the one that works ahead; all of them do while the queue is away."""
         try:
-            return get_queue().try_lead("scheduler", self.holder, 2 * conf.SCHEDULER_INTERVAL)
+            return get_queue().try_acquire_leadership("scheduler", self.holder, 2 * conf.SCHEDULER_INTERVAL)
         except QueueUnavailable:
             return True
 

@@ -15,7 +15,7 @@ from typing import Any
 from django.db import IntegrityError, InterfaceError, OperationalError, models, transaction
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, SolarSchedule
 
-from ..activity.writer import database
+from ..activity.store import database
 from ..exceptions import AgentExecError, ScheduleError
 from .declarations import Declaration, declared
 from .models import TIMERS, AgentSchedule, Origin

@@ -16,12 +16,12 @@ from django_celery_beat.models import ClockedSchedule, CrontabSchedule, Interval
 
 from ..conf import conf
 from ..exceptions import ScheduleError
-from ..values import is_storable_moment
+from ..validation import is_storable_moment
 from .crontabs import next_in_zone
 
 Timer: TypeAlias = CrontabSchedule | IntervalSchedule | ClockedSchedule | SolarSchedule
 
-SHORTEST_INTERVAL = timedelta(seconds=1)
+MIN_INTERVAL = timedelta(seconds=1)
 RESOLUTION = timedelta(microseconds=1)
 
 
@@ -110,7 +110,7 @@ def as_stored(moment: datetime | None) -> datetime | None:
 
 def _every(timer: IntervalSchedule) -> timedelta:
     every: timedelta = timer.schedule.run_every
-    if every < SHORTEST_INTERVAL:
+    if every < MIN_INTERVAL:
         raise ScheduleError(f"An interval of {every.total_seconds():g} s is too short; the shortest is 1 second.")
     return every
 

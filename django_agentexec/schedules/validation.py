@@ -15,8 +15,8 @@ from pydantic import ValidationError as PydanticError
 
 from ..exceptions import AgentExecError, InvalidContext, ScheduleError, UnknownTask
 from ..tasks import TaskDefinition, registry
-from ..tasks.options import checked_queue
-from ..values import checked_metadata, one_line
+from ..tasks.options import validate_queue
+from ..validation import one_line, validate_metadata
 from .models import TIMERS, AgentSchedule
 from .timing import as_utc
 
@@ -27,9 +27,9 @@ def check_schedule(schedule: AgentSchedule) -> None:
     """Raise `ValidationError` with what is wrong, by field."""
     problems: Problems = {}
     _check_task(schedule, problems)
-    _check("metadata", problems, lambda: checked_metadata(_as_object(schedule.metadata)))
+    _check("metadata", problems, lambda: validate_metadata(_as_object(schedule.metadata)))
     if schedule.queue:
-        _check("queue", problems, lambda: checked_queue(schedule.queue))
+        _check("queue", problems, lambda: validate_queue(schedule.queue))
     if _check_timers(schedule, problems):
         _check_times(schedule, problems)
     if problems:

@@ -15,11 +15,11 @@ from asgiref.sync import sync_to_async
 from pydantic import BaseModel
 
 from ..activity.current import write_and_wait
-from ..activity.operations import Operation, Progress
-from ..activity.parking import Parked
 from ..activity.streams import retract_text, stream_text
+from ..activity.suspension import Suspended
+from ..activity.transitions import Operation, Progress
 from ..models import Activity
-from ..values import checked_message, checked_percentage
+from ..validation import checked_message, validate_percentage
 from .passes import Pass
 
 if TYPE_CHECKING:
@@ -105,19 +105,19 @@ class Attempt:
         return self if self.outer is None else self.outer.root
 
     @property
-    def suspension(self) -> Parked | None:
+    def suspension(self) -> Suspended | None:
         """The wait for children that a `gather` has begun, of all that it has begun; None without one.
 
         From then on the handler's outcome does not count, even if it has caught the exception that ends it.
         """
         root = self.root
-        return Parked(list(root._awaited), root._fan_out) if root._awaited else None
+        return Suspended(list(root._awaited), root._fan_out) if root._awaited else None
 
-    def suspend(self, awaited: Sequence[UUID]) -> Parked:
+    def suspend(self, awaited_ids: Sequence[UUID]) -> Suspended:
         """Record that the handler waits for these children, and return the exception that ends it."""
-        self.root._awaited.update(dict.fromkeys(awaited))
+        self.root._awaited.update(dict.fromkeys(awaited_ids))
         self.root._fan_out[self.scope] = self._pass.entry()
-        return Parked(awaited)
+        return Suspended(awaited_ids)
 
     def enter(self) -> None:
         """Note that the handler, or step, begins in the calling task or thread; called by what runs it."""
@@ -189,7 +189,7 @@ class Attempt:
             agent_id=self.agent_id,
             fence=self.fence,
             message=checked_message(message),
-            percentage=checked_percentage(percentage),
+            percentage=validate_percentage(percentage),
         )
 
     # Children

@@ -13,7 +13,7 @@ from django.core.exceptions import PermissionDenied
 from pydantic import BaseModel
 
 from ..exceptions import NotAuthorized, TaskDefinitionError, UnknownTask, UserFacingError
-from ..values import one_line
+from ..validation import one_line
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ..comparison import Cause, Comparison
 from ..conf import conf
 from ..exceptions import ContextTooLarge, InvalidContext
-from ..roundtrip import NotStorable, Store
-from ..values import holds_nul
+from ..serialization.comparison import Cause, Comparison
+from ..serialization.roundtrip import NotStorable, Store
+from ..validation import contains_nul
 from .definition import TaskDefinition
 
 _REMEDIES: dict[Cause, str] = {
@@ -41,7 +41,7 @@ def stored_context(definition: TaskDefinition[..., Any], context: BaseModel) -> 
             f"The context of task {definition.name!r} has {size:,} bytes of JSON; the limit "
             f"AGENTEXEC['MAX_CONTEXT_BYTES'] is {conf.MAX_CONTEXT_BYTES:,}. Store it and pass a reference."
         )
-    if holds_nul(text):
+    if contains_nul(text):
         raise InvalidContext(f"The context of task {definition.name!r} holds a NUL character, which is not storable.")
     try:
         content: dict[str, Any] = json.loads(text)

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, U
 from pydantic import BaseModel
 
 from ..backoff import Backoff, Delay
-from ..comparison import DECLARED, Comparison
 from ..conf import conf
 from ..exceptions import InvalidContext, ResultError, TaskDefinitionError
 from ..models import Priority
-from ..roundtrip import NotStorable, Store, described, dump_with
-from ..values import MAX_COUNT, MAX_NAME, MAX_SECONDS, is_storable
+from ..serialization.comparison import DECLARED, Comparison
+from ..serialization.roundtrip import NotStorable, Store, described, dump_with
+from ..validation import MAX_COUNT, MAX_NAME, MAX_SECONDS, is_storable
 from .authorization import Authorize, check_authorize
 from .lock_keys import check_lock_key, evaluate_lock_key
-from .retry import LONGEST_DELAY as LONGEST_DELAY
+from .retry import MAX_DELAY as MAX_DELAY
 from .retry import RetryPolicy
 from .signature import read_signature
 
@@ -89,7 +89,7 @@ class TaskDefinition(Generic[P, R]):
         self._check()
 
     def _check(self) -> None:
-        from .options import checked_priority, checked_queue
+        from .options import validate_priority, validate_queue
 
         if not (1 <= len(self.name) <= MAX_NAME and self.name.isprintable()):
             raise TaskDefinitionError(
@@ -110,9 +110,9 @@ class TaskDefinition(Generic[P, R]):
                 "exception, such as Backoff(base=5)."
             )
         try:
-            self.priority = checked_priority(self._priority)
+            self.priority = validate_priority(self._priority)
             if self._queue is not None:
-                checked_queue(self._queue)
+                validate_queue(self._queue)
         except ValueError as error:
             raise TaskDefinitionError(f"Task {self.name!r}: {error}") from error
         check_lock_key(self.name, self.lock_key_template, self.context_type)

@@ -18,19 +18,19 @@ from pydantic import BaseModel
 from ..activity.actor import acting_user_id
 from ..activity.contexts import Context, register_prepare
 from ..activity.current import current_attempt
-from ..activity.dispatch import push_on_commit
-from ..activity.statements import copied
-from ..activity.writer import database, insert
+from ..activity.store import database, insert
+from ..bulk_sql.generic import clone_row
 from ..conf import conf
+from ..dispatch.push import push_on_commit
 from ..exceptions import InvalidContext, InvalidOption
 from ..ids import uuid7
 from ..models import Activity, Priority
 from ..queues import get_queue
-from ..values import checked_metadata
+from ..validation import validate_metadata
 from .context_input import read_context
 from .contexts import stored_context
 from .definition import BulkOptions, EnqueueOptions, TaskDefinition
-from .options import check_names, checked_idempotency_key, checked_priority, checked_queue, due_time
+from .options import check_names, due_time, validate_idempotency_key, validate_priority, validate_queue
 from .queue_names import warn_of_undeclared_queue
 from .registry import registry
 from .status_url import status_url
@@ -67,7 +67,7 @@ def enqueue(
     values) or `InvalidOption`, with nothing written.
     """
     check_names("enqueue", options, EnqueueOptions)
-    key = checked_idempotency_key(options.get("idempotency_key"))
+    key = validate_idempotency_key(options.get("idempotency_key"))
     shared: BulkOptions = {name: value for name, value in options.items() if name != "idempotency_key"}  # type: ignore[assignment]  # mypy cannot follow the names
     (activity,) = new_rows(definition_of(task), [context], **shared)
     activity.idempotency_key = key
@@ -119,13 +119,13 @@ def new_rows(
     queue: str | None = None,
 ) -> list[Activity]:
     """Return the rows of new activities, checked and not yet written. Raises as `enqueue` does."""
-    attempt, stored_metadata = current_attempt(), checked_metadata(metadata)
+    attempt, stored_metadata = current_attempt(), validate_metadata(metadata)
     shared: dict[str, Any] = {
         "agent_type": definition.name,
         "metadata": stored_metadata,
-        "priority": definition.priority if priority is None else checked_priority(priority),
+        "priority": definition.priority if priority is None else validate_priority(priority),
         "run_after": due_time(delay, run_after),
-        "queue": definition.queue if queue is None else checked_queue(queue),
+        "queue": definition.queue if queue is None else validate_queue(queue),
         "max_retries": definition.max_retries,
         "parent_id": attempt.agent_id if attempt else None,
         "enqueued_by": attempt.enqueued_by if attempt else acting_user_id(),
@@ -135,9 +135,9 @@ def new_rows(
     }
     _check_abilities(definition, shared)
     warn_of_undeclared_queue(definition.name, shared["queue"])
-    template = copied(_blank(), **shared)
+    template = clone_row(_blank(), **shared)
     return [
-        copied(
+        clone_row(
             template,
             agent_id=uuid7(),
             context=stored_context(definition, context),
@@ -178,7 +178,9 @@ def _prepare(agent_type: str, context: Context, metadata: Mapping[str, Any]) -> 
     return stored_context(definition, context), definition.lock_key(context, metadata)
 
 
-register_prepare(_prepare)
+def install() -> None:
+    """Let `activity.retry(context=)` prepare contexts; called when the app is ready."""
+    register_prepare(_prepare)
 
 
 def _insert(activities: list[Activity]) -> None:

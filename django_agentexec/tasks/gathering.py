@@ -10,7 +10,7 @@ from django.db import connections
 from django.db.models import F
 from django.db.transaction import TransactionManagementError
 
-from ..activity.writer import database
+from ..activity.store import database
 from ..exceptions import ActivityNotFound, InvalidOption, TaskCanceled, TaskFailed
 from ..models import Activity
 from .enqueue import ActivityHandle
@@ -64,7 +64,7 @@ def load(attempt: Attempt) -> None:
     if attempt._pass.is_loaded or not attempt.is_parent:
         return
     parents = Activity.objects.using(database()).filter(agent_id=attempt.agent_id)
-    parent = parents.only("ties", "fan_out").first()
+    parent = parents.only("hook_flags", "fan_out").first()
     if parent is not None:
         attempt._pass.load(parent)
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from ..exceptions import InvalidOption
 from ..models import Priority
-from ..values import EARLIEST, LATEST, QUEUE_NAME, is_storable, is_storable_moment
+from ..validation import EARLIEST, LATEST, QUEUE_NAME, is_storable, is_storable_moment
 
 MAX_IDEMPOTENCY_KEY = 255  # characters; the column's size
 
@@ -26,7 +26,7 @@ def check_names(verb: str, options: Mapping[str, object], known: type) -> None:
             raise TypeError(f"{verb}() has no option {name!r}. {hint}")
 
 
-def checked_priority(value: int) -> Priority:
+def validate_priority(value: int) -> Priority:
     """Return a `Priority`; raise `InvalidOption` for another number."""
     if isinstance(value, bool) or value not in Priority.values:
         names = ", ".join(f"Priority.{p.name}" for p in Priority)
@@ -34,14 +34,14 @@ def checked_priority(value: int) -> Priority:
     return Priority(value)
 
 
-def checked_queue(name: str) -> str:
+def validate_queue(name: str) -> str:
     """Return a queue's name; raise `InvalidOption` if it is not 1 to 100 letters, digits, dots or dashes."""
     if not isinstance(name, str) or not QUEUE_NAME.fullmatch(name):
         raise InvalidOption(f"{name!r} is no queue name: use 1 to 100 letters, digits, '_', '.' and '-'.")
     return name
 
 
-def checked_idempotency_key(key: str | None) -> str | None:
+def validate_idempotency_key(key: str | None) -> str | None:
     """Return the key; raise `InvalidOption` if it is empty, too long, or text that cannot be stored."""
     if key is None:
         return None

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from ..activity.writer import database
+from ..activity.store import database
 from ..exceptions import SpawnMismatch
-from ..models import Activity, Ties
+from ..models import Activity, HookFlag
 
 MAX_NAMED = 5  # keys of children in a message
 
@@ -83,7 +83,7 @@ class Pass:
         """Read what earlier passes have left, once. `parent` has `ties` and `fan_out`."""
         if self.is_loaded:
             return
-        if parent.ties & Ties.PARENT:
+        if parent.hook_flags & HookFlag.PARENT:
             rows = Activity.objects.using(database()).spawned_by(parent.agent_id)
             found = [
                 (str(key), Known(agent_id, position))

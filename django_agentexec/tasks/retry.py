@@ -31,7 +31,7 @@ from ..exceptions import (
 
 logger = logging.getLogger(__name__)
 
-LONGEST_DELAY = 30 * 86_400.0  # seconds; a backoff that returns more is taken for a mistake
+MAX_DELAY = 30 * 86_400.0  # seconds; a backoff that returns more is taken for a mistake
 
 ALWAYS_FINAL = (ResultError, StaleAttempt, SpawnMismatch, PipelineChanged, TaskCanceled, UnhandledInterruption)
 """The package's own errors that no option makes retryable."""
@@ -164,7 +164,7 @@ def bounded_delay(backoff: Delay, error: BaseException, retry: int) -> float:
     except Exception:
         logger.exception("The backoff %r failed; the default one is used.", backoff)
         return Backoff()(retry, error)
-    return 0.0 if math.isnan(delay) else min(max(0.0, delay), LONGEST_DELAY)
+    return 0.0 if math.isnan(delay) else min(max(0.0, delay), MAX_DELAY)
 
 
 def _is_final_by_name(error: BaseException) -> bool:

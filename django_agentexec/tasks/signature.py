@@ -33,7 +33,7 @@ def read_signature(name: str, handler: Callable[..., Any]) -> Signature:
         raise TaskDefinitionError(
             f"Task {name!r}: {handler!r} must be a function that returns its result (and yields nothing)."
         )
-    hints = _hints(name, handler)
+    hints = _notices(name, handler)
     parameters = list(inspect.signature(handler).parameters.values())
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     unfilled = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
@@ -60,7 +60,7 @@ def _may_be_attempt(parameters: list[inspect.Parameter], hints: dict[str, Any]) 
     )
 
 
-def _hints(name: str, handler: Callable[..., Any]) -> dict[str, Any]:
+def _notices(name: str, handler: Callable[..., Any]) -> dict[str, Any]:
     try:
         return get_type_hints(handler, include_extras=True)
     except Exception as error:  # an annotation is an expression, and may raise anything

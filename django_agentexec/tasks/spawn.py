@@ -13,15 +13,15 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from pydantic import BaseModel
 
-from ..activity.dispatch import push_on_commit
-from ..activity.operations import Retry
-from ..activity.statements import lock_rows
-from ..activity.writer import apply, database, insert
-from ..comparison import Comparison
+from ..activity.store import apply, database, insert
+from ..activity.transitions import Retry
+from ..bulk_sql.generic import lock_rows
 from ..conf import conf
+from ..dispatch.push import push_on_commit
 from ..exceptions import InvalidOption, SpawnMismatch, StaleAttempt
-from ..models import FAILED, Activity, Status, Ties
-from ..values import is_storable
+from ..models import FAILED, Activity, HookFlag, Status
+from ..serialization.comparison import Comparison
+from ..validation import is_storable
 from .definition import BulkOptions, TaskDefinition
 from .enqueue import ActivityHandle, definition_of, handle_of, new_rows
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .attempt import Attempt
 
 MAX_SPAWN_KEY = 255  # characters; the column's size
-MOST_KEYS = 500  # in one query; for more, all children are looked at
+MAX_KEYS = 500  # in one query; for more, all children are looked at
 
 Key = Callable[[Any], str] | str | None
 """How a map makes the keys of its children from their contexts: a function, or the name of a field."""
@@ -165,8 +165,8 @@ def _row(attempt: Attempt, one: Place, options: BulkOptions) -> Activity:
     # A lock key may be made of metadata, which is the parent's unless said.
     own: BulkOptions = {"metadata": attempt.metadata, **options}
     (row,) = new_rows(one.definition, [one.context], **own)
-    row.parent_id, row.spawn_key, row.spawned_in = attempt.agent_id, one.key, _try(attempt)
-    row.ties = Ties.CHILD
+    row.parent_id, row.spawn_key, row.spawn_generation = attempt.agent_id, one.key, _try(attempt)
+    row.hook_flags = HookFlag.CHILD
     return row
 
 
@@ -176,9 +176,9 @@ def _try(attempt: Attempt) -> int:
 
 def _owned(attempt: Attempt, using: str) -> Activity:
     """Return the parent, locked: an attempt that is not its owner any more must not give it children."""
-    names = ("status", "fence", "waiting_for", "metadata", "ties", "fan_out")
+    names = ("status", "fence", "blocking_child_id", "metadata", "hook_flags", "fan_out")
     for row in lock_rows(Activity, [attempt.agent_id], names, using):
-        if row.status == Status.RUNNING and row.fence == attempt.fence and not row.is_parked:
+        if row.status == Status.RUNNING and row.fence == attempt.fence and not row.is_suspended:
             return row
     raise StaleAttempt(f"Activity {attempt.agent_id} does not belong to this attempt any more; it spawns nothing.")
 
@@ -187,7 +187,7 @@ def _found(attempt: Attempt, keys: Sequence[str], using: str) -> dict[str, Activ
     rows = Activity.objects.using(using).spawned_by(attempt.agent_id)
     if not keys:
         return {}
-    if len(keys) <= MOST_KEYS:
+    if len(keys) <= MAX_KEYS:
         rows = rows.filter(spawn_key__in=keys)
     wanted = set(keys)
     return {key: row for row in rows.defer("result", "traceback", "usage") if (key := str(row.spawn_key)) in wanted}
@@ -231,7 +231,7 @@ def _save_record(attempt: Attempt, parent: Activity, using: str, *, has_children
     """Store on the (locked) parent what its next pass has to know."""
     values: dict[str, Any] = {"fan_out": {**(parent.fan_out or {}), attempt.scope: attempt._pass.entry()}}
     if has_children:
-        values["ties"] = F("ties").bitor(Ties.PARENT)
+        values["hook_flags"] = F("hook_flags").bitor(HookFlag.PARENT)
     Activity.objects.using(using).filter(agent_id=attempt.agent_id).update(**values)
 
 
@@ -241,11 +241,13 @@ def _bring_back(attempt: Attempt, found: list[Activity], using: str) -> bool:
     Returns whether what later passes must spawn has changed by that.
     """
     failed = [
-        row.agent_id for row in found if row.status in FAILED and not row.is_final and row.spawned_in < _try(attempt)
+        row.agent_id
+        for row in found
+        if row.status in FAILED and not row.is_final and row.spawn_generation < _try(attempt)
     ]
     if failed:
         applied = apply([Retry(agent_id=agent_id, by_parent=True) for agent_id in failed])
-        Activity.objects.using(using).filter(agent_id__in=failed).update(spawned_in=_try(attempt))
+        Activity.objects.using(using).filter(agent_id__in=failed).update(spawn_generation=_try(attempt))
         push_on_commit([row for row in applied if isinstance(row, Activity)], again=True)
     if waiting := [row for row in found if row.status == Status.QUEUED]:
         push_on_commit(waiting, keep_place=True)

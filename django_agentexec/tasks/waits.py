@@ -8,10 +8,10 @@ from datetime import timedelta
 from uuid import UUID
 
 from ..activity.current import current_attempt
-from ..activity.writer import database
+from ..activity.store import database
 from ..exceptions import InvalidOption
 from ..models import Activity
-from ..values import checked_id
+from ..validation import validate_id
 from .enqueue import ActivityHandle
 
 Awaited = ActivityHandle | UUID
@@ -25,7 +25,7 @@ def awaited_id(task: object) -> UUID:
     if not isinstance(task, (UUID, str)):
         hint = "; unpack it: gather(*runs)" if isinstance(task, (Sequence, set, frozenset, dict)) else ""
         raise TypeError(f"To wait for {task!r:.200}, give what `enqueue` or `spawn` returned, or an agent_id{hint}.")
-    return checked_id(task)
+    return validate_id(task)
 
 
 def seconds_of(timeout: Timeout) -> float:
@@ -48,12 +48,12 @@ def check_not_itself(agent_id: UUID) -> None:
         )
 
 
-def check_no_deadlock(awaited: Activity) -> None:
+def check_no_deadlock(awaited_ids: Activity) -> None:
     """Raise `InvalidOption` if `awaited`, as it is now, is suspended until the calling handler's activity ends."""
     attempt = current_attempt()
-    if attempt and awaited.is_parked and _is_suspended_for(awaited.agent_id, attempt.agent_id):
+    if attempt and awaited_ids.is_suspended and _is_suspended_for(awaited_ids.agent_id, attempt.agent_id):
         raise InvalidOption(
-            f"Activity {attempt.agent_id} waits for the result of {awaited.agent_id}, which is suspended until its "
+            f"Activity {attempt.agent_id} waits for the result of {awaited_ids.agent_id}, which is suspended until its "
             f"children have ended, and {attempt.agent_id} is one of them (or of theirs): neither would ever end. "
             "Return to the parent what it needs, and let it go on from there."
         )
@@ -63,8 +63,8 @@ def _is_suspended_for(ancestor: UUID, child: UUID) -> bool:
     """Whether each parent on the way from `child` up to `ancestor` waits for the one below it."""
     while True:
         parents = Activity.objects.using(database()).filter(children__agent_id=child)
-        parent = parents.only("status", "waiting_for", "awaited").first()
-        if parent is None or not parent.is_parked or str(child) not in (parent.awaited or []):
+        parent = parents.only("status", "blocking_child_id", "awaited_ids").first()
+        if parent is None or not parent.is_suspended or str(child) not in (parent.awaited_ids or []):
             return False
         if parent.agent_id == ancestor:
             return True

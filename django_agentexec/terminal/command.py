@@ -13,7 +13,7 @@ from django.core.management.base import CommandError, CommandParser, OutputWrapp
 from django.core.management.color import Style
 from django.db import DatabaseError, InterfaceError
 
-from ..activity.writer import database
+from ..activity.store import database
 from ..exceptions import ActivityNotFound, AgentExecError, InvalidContext, InvalidOption, UnknownTask
 from ..models import Status
 from .pipes import PipeSafeCommand, discard_output

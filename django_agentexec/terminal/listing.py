@@ -41,7 +41,7 @@ def run(out: Output, options: dict[str, Any]) -> int:
 
 def listed(activities: ActivityQuerySet, limit: int) -> ActivityListSchema:
     """Return the first `limit` of `activities` as a page; two queries."""
-    items = [ActivityListItemSchema.model_validate(one) for one in activities.light().active_first()[:limit]]
+    items = [ActivityListItemSchema.model_validate(one) for one in activities.without_payloads().active_first()[:limit]]
     total = activities.bounded_count(conf.COUNT_LIMIT + 1)
     return ActivityListSchema(
         items=items,

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 from uuid import UUID
 
-from ..activity.writer import database
+from ..activity.store import database
 from ..exceptions import ActivityNotFound, ResultError, TaskCanceled, TaskFailed
 from ..models import Activity
 from ..results import get_result

@@ -33,7 +33,7 @@ STATES = {"alive": "green", "silent": "red", "quarantine": "yellow", UNKNOWN: "y
 # Widths in cells from which a screen has room for more.
 ROOM_FOR_MESSAGE, ROOM_FOR_BAR, ROOM_FOR_LONG_NAMES, ROOM_FOR_LONG_BAR = 46, 60, 80, 100
 NUMBERS = ("running", "done", "failed", "pending", "delayed", "dead", "oldest", "per minute")
-MOST_PROBLEMS, MOST_WORKERS, MOST_QUEUES = 4, 8, 6
+MAX_PROBLEMS, MAX_WORKERS, MAX_QUEUES = 4, 8, 6
 FOOTER = "q quits"
 
 
@@ -72,7 +72,7 @@ def render(snapshot: Snapshot, width: int, height: int, interval: float) -> Rend
     """Return the screen: counts, problems, runs, workers and queues, in `width` x `height` cells."""
     problems = [
         Text(f"! {problem}", style="bold red", no_wrap=True, overflow="ellipsis")
-        for problem in snapshot.problems[:MOST_PROBLEMS]
+        for problem in snapshot.problems[:MAX_PROBLEMS]
     ]
     if known := last_known(snapshot):
         problems.append(Text(known, style="dim", no_wrap=True, overflow="ellipsis"))
@@ -118,13 +118,13 @@ def _workers(snapshot: Snapshot, width: int) -> Table | None:
     workers = (snapshot.overview.workers if snapshot.overview else None) or []
     # Those who need a look first.
     rows = [worker_row(worker) for worker in sorted(workers, key=lambda worker: worker.is_alive)]
-    return _small_table(WORKERS_HEADER, rows, MOST_WORKERS, width)
+    return _small_table(WORKERS_HEADER, rows, MAX_WORKERS, width)
 
 
 def _queues(snapshot: Snapshot, width: int) -> Table | None:
     queues = snapshot.overview.queues if snapshot.overview else []
     rows = [queue_row(queue) for queue in sorted(queues, key=lambda queue: -(queue.oldest_age or 0.0))]
-    return _small_table(QUEUES_HEADER, rows, MOST_QUEUES, width)
+    return _small_table(QUEUES_HEADER, rows, MAX_QUEUES, width)
 
 
 def _small_table(header: list[str], rows: list[list[object]], most: int, width: int) -> Table | None:

@@ -8,7 +8,7 @@ import re
 from typing import Any
 from uuid import UUID
 
-from ..activity.writer import database
+from ..activity.store import database
 from ..exceptions import ActivityNotFound, InvalidOption
 from ..ids import HEX_DIGITS, id_range
 from ..models import Activity, ActivityQuerySet, Status

@@ -10,7 +10,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 
 from .. import monitoring
-from ..activity.writer import database
+from ..activity.store import database
 from ..models import Activity
 from ..monitoring import OverviewSchema, QueueSchema, WorkerSchema
 from ..schemas import ActivityListItemSchema
@@ -49,7 +49,7 @@ class Snapshot:
 
 def take(limit: int) -> Snapshot:
     """Return how things stand, with up to `limit` active runs. Raises Django's `DatabaseError`."""
-    rows = Activity.objects.using(database()).light()
+    rows = Activity.objects.using(database()).without_payloads()
     # What runs, the newest first; then what waits, the oldest first. Both as an index has them, at any backlog.
     active = list(rows.running().order_by("-agent_id")[:limit])
     active += rows.queued().order_by("agent_id")[: limit - len(active)]

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from .. import activity
 from ..activity import BulkOutcome
-from ..activity.writer import database
+from ..activity.store import database
 from ..conf import conf
 from ..exceptions import InvalidOption, InvalidTransition
 from ..models import ACTIVE, Activity, ActivityQuerySet, Status

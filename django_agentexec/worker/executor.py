@@ -22,25 +22,25 @@ from pydantic import BaseModel
 
 from ..activity.current import running
 from ..activity.deferral import Defer, Deferred
-from ..activity.operations import Complete, Fail, OwnedOperation, Release
-from ..activity.parking import Park, Parked
 from ..activity.streams import aflush_stream, is_streaming
+from ..activity.suspension import Suspend, Suspended
+from ..activity.transitions import Complete, Fail, OwnedOperation, Release
 from ..conf import conf
 from ..exceptions import ResultError, SpawnMismatch, StaleAttempt
-from ..models import Activity, Ties
+from ..models import Activity, HookFlag
 from ..public_errors import text_for_everybody
 from ..queues import Claim
 from ..tasks.attempt import Attempt, Write
 from ..tasks.definition import TaskDefinition
 from ..tasks.registry import registry
 from ..threads import call
-from ..values import one_line
-from .calls import Calls
-from .isolation import isolated_error_tracker
+from ..validation import one_line
+from .error_tracker import isolated_error_tracker
+from .invoker import HandlerInvoker
 
 logger = logging.getLogger(__name__)
 
-LONGEST_TRACEBACK = 50_000  # characters; the end of a longer one is what tells
+MAX_TRACEBACK = 50_000  # characters; the end of a longer one is what tells
 UNKNOWN_TASK_DELAY = 10.0  # seconds until a worker of the next release may know the task
 
 
@@ -56,7 +56,7 @@ class Stop(Enum):
 class Execution:
     """An attempt while it runs."""
 
-    def __init__(self, claim: Claim, activity: Activity, write: Write, calls: Calls) -> None:
+    def __init__(self, claim: Claim, activity: Activity, write: Write, calls: HandlerInvoker) -> None:
         self.claim = claim
         self.activity = activity
         self.attempt = Attempt(
@@ -64,11 +64,11 @@ class Execution:
             activity.attempt,
             claim.fence,
             write,
-            is_parent=bool(activity.ties & Ties.PARENT),
+            is_parent=bool(activity.hook_flags & HookFlag.PARENT),
             metadata=activity.metadata,
             enqueued_by=activity.enqueued_by,
         )
-        self._calls = calls
+        self._invoker = calls
         self._reason: Stop | None = None  # the first one counts
         self._told: set[Stop] = set()
         self._handler: asyncio.Task[Any] | None = None
@@ -116,16 +116,16 @@ class Execution:
         try:
             with running(self.attempt):
                 value = await self._call(definition, context)
-            if parked := self._suspension(None):
-                return self._parked(parked)
+            if suspended := self._suspension(None):
+                return self._suspended(suspended)
             return self._completed(definition, value)
         except StaleAttempt:
             return None
         except Deferred as deferred:
             return self._deferred(deferred)
         except BaseException as error:  # noqa: BLE001  # the handler's, for its row
-            if parked := self._suspension(error):
-                return self._parked(parked)
+            if suspended := self._suspension(error):
+                return self._suspended(suspended)
             if isinstance(error, asyncio.CancelledError):
                 return self._stopped(definition, error)
             return self._raised(definition, error)
@@ -147,7 +147,7 @@ class Execution:
     async def _call_async(
         self, function: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...], limit: float | None
     ) -> Any:
-        async with self._calls.around_async():
+        async with self._invoker.around_async():
             self._handler = asyncio.ensure_future(_acontained(self.attempt, function, *arguments))
             if self._reason:
                 self._handler.cancel()
@@ -157,7 +157,7 @@ class Execution:
         if self._reason:
             raise asyncio.CancelledError
         # A thread cannot be stopped: the slot and the lock stay taken until the handler gives in.
-        running = self._calls.call_sync(self._begin, definition.handler, *arguments)
+        running = self._invoker.call_sync(self._begin, definition.handler, *arguments)
         return await self._result(running, definition.timeout)
 
     def _begin(self, handler: Callable[..., Any], *arguments: Any) -> Any:
@@ -200,16 +200,16 @@ class Execution:
                 return self._raised(definition, late.with_traceback(error.__traceback__))
         return self._raised(definition, error)  # the handler canceled itself
 
-    def _suspension(self, error: BaseException | None) -> Parked | None:
+    def _suspension(self, error: BaseException | None) -> Suspended | None:
         """Return what the handler waits for, whatever it has made of the wait: `error`, or a result (None)."""
         if isinstance(error, SpawnMismatch):
             return None  # another pass would spawn the wrong children again
-        raised = error if isinstance(error, Parked) else _parked_in(error)
+        raised = error if isinstance(error, Suspended) else _suspended_in(error)
         recorded = self.attempt.suspension
         if recorded is None or raised is not None:
-            awaited = [*(recorded.awaited if recorded else []), *(raised.awaited if raised else [])]
+            awaited_ids = [*(recorded.awaited_ids if recorded else []), *(raised.awaited_ids if raised else [])]
             fan_out = recorded.fan_out if recorded else None
-            return Parked(list(dict.fromkeys(awaited)), fan_out) if raised else None
+            return Suspended(list(dict.fromkeys(awaited_ids)), fan_out) if raised else None
         logger.warning(
             "The handler of %s %s caught a wait for its children and ended with %s, which is discarded: the activity "
             "is suspended and its handler runs again when they have ended. Let the exception of `gather` pass.",
@@ -220,11 +220,14 @@ class Execution:
         )
         return recorded
 
-    def _parked(self, parked: Parked) -> OwnedOperation | None:
+    def _suspended(self, suspended: Suspended) -> OwnedOperation | None:
         if self._reason in (Stop.CANCELED, Stop.LOST):
             return None
-        return Park(
-            agent_id=self.activity.agent_id, fence=self.claim.fence, awaited=parked.awaited, fan_out=parked.fan_out
+        return Suspend(
+            agent_id=self.activity.agent_id,
+            fence=self.claim.fence,
+            awaited_ids=suspended.awaited_ids,
+            fan_out=suspended.fan_out,
         )
 
     def _deferred(self, deferred: Deferred) -> OwnedOperation | None:
@@ -264,25 +267,25 @@ class Execution:
             fence=self.claim.fence,
             error=one_line(error),
             public_error=text_for_everybody(error, exposes_errors=definition is not None and definition.exposes_errors),
-            traceback="".join(traceback.format_exception(error))[-LONGEST_TRACEBACK:],
+            traceback="".join(traceback.format_exception(error))[-MAX_TRACEBACK:],
             retry_delay=retry_delay,
         )
 
 
-def _parked_in(error: BaseException | None) -> Parked | None:
+def _suspended_in(error: BaseException | None) -> Suspended | None:
     """Return what the tasks of a handler's `TaskGroup` wait for, if waiting is all that ended them."""
     if not isinstance(error, BaseExceptionGroup):
         return None
-    waiting, others = error.split(Parked)
+    waiting, others = error.split(Suspended)
     if waiting is None or others is not None:
         return None
-    awaited: list[UUID] = []
+    awaited_ids: list[UUID] = []
     groups: list[BaseException] = [waiting]
     while groups:
         one = groups.pop()
         groups.extend(one.exceptions if isinstance(one, BaseExceptionGroup) else [])
-        awaited.extend(one.awaited if isinstance(one, Parked) else [])
-    return Parked(list(dict.fromkeys(awaited)))
+        awaited_ids.extend(one.awaited_ids if isinstance(one, Suspended) else [])
+    return Suspended(list(dict.fromkeys(awaited_ids)))
 
 
 @dataclass(frozen=True)

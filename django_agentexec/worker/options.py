@@ -1,4 +1,4 @@
-"""What a pool is told on its command line, and what it tells each of its processes."""
+"""Options of a worker process, and the names of pools and processes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import re
 import secrets
 import socket
 from dataclasses import dataclass, replace
-
-from .duties import DutyMaker
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +33,6 @@ class WorkerOptions:
     def for_quarantine(self) -> WorkerOptions:
         """Return these options for a process that takes one suspect at a time."""
         return replace(self, quarantine=True, burst=True, concurrency=1, max_tasks=None)
-
-
-@dataclass(frozen=True, slots=True)
-class PoolOptions:
-    """How a pool runs."""
-
-    worker: WorkerOptions
-    workers: int
-    """How many processes; with 0 the pool does nothing but its duties."""
-    autoreload: bool = False
-    duties: tuple[DutyMaker, ...] = ()
 
 
 _token = secrets.token_hex(3)

@@ -23,7 +23,7 @@ END_TIMEOUT = 1.0  # seconds that all of them together get to end
 def enable_multiprocessing() -> None:
     """Let the handlers of this worker process use `Process`, `Pool` and `ProcessPoolExecutor`."""
     # A fork server of the worker's own, which starts with the first process that a handler asks for.
-    multiprocessing.set_forkserver_preload(["django_agentexec.worker.preload"])
+    multiprocessing.set_forkserver_preload(["django_agentexec.pool.preload"])
     preparation = get_preparation_data("")
     os.environ[MAIN_VARIABLE] = json.dumps(
         {"name": preparation.get("init_main_from_name"), "path": preparation.get("init_main_from_path")}

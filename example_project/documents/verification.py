@@ -44,7 +44,7 @@ def checked_review(review: ContractReview, document: Document, items: Sequence[R
 def unused_tools(items: Iterable[RunItem], tools: Sequence[Tool]) -> list[str]:
     """Return a sentence if a run has called none of `tools`, so that its answer cannot rest on them."""
     names = {tool.name for tool in tools}
-    if any(name in names for name, _ in _calls(items)):
+    if any(name in names for name, _ in _invoker(items)):
         return []
     return [f"The model used none of its tools ({', '.join(sorted(names))}): what it says is not from the documents."]
 
@@ -78,13 +78,13 @@ def _number(text: str) -> float | None:
 
 def _pages_read(items: Iterable[RunItem]) -> set[tuple[str, str]]:
     found = set()
-    for name, arguments in _calls(items):
+    for name, arguments in _invoker(items):
         if name == read_page.name:
             found.add((str(arguments.get("document")), str(arguments.get("page"))))
     return found
 
 
-def _calls(items: Iterable[RunItem]) -> list[tuple[str, dict[str, object]]]:
+def _invoker(items: Iterable[RunItem]) -> list[tuple[str, dict[str, object]]]:
     """Return the names and arguments of a run's tool calls; arguments that are no JSON object are left out."""
     calls = []
     for item in items:

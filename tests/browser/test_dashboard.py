@@ -85,14 +85,14 @@ def test_charts_the_last_hour_and_tells_it_in_words_and_numbers(page: Page) -> N
 def outage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], None]]:
     """Switches Redis off and on, as far as the overview is concerned."""
     queue = type(get_queue())
-    before, is_down = queue.counted, [False]
+    before, is_down = queue.read_counters, [False]
 
-    def counted(self: Any, names: Sequence[str]) -> list[dict[str, float]]:
+    def read_counters(self: Any, names: Sequence[str]) -> list[dict[str, float]]:
         if is_down[0]:
             raise QueueUnavailable("The queue's Redis does not answer (refused).")
         return before(self, names)
 
-    monkeypatch.setattr(queue, "counted", counted)
+    monkeypatch.setattr(queue, "read_counters", read_counters)
 
     def switch(down: bool) -> None:
         is_down[0] = down
@@ -103,7 +103,7 @@ def outage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], None]]:
 
 def announce() -> None:
     now = time.time()
-    get_queue().announce(
+    get_queue().register_worker(
         WorkerInfo(
             id="w-1", host="web-1", pid=2114, queues=["default"], concurrency=10, quarantine=False, started=now,
             last_beat=now, running=1,

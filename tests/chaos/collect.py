@@ -13,7 +13,7 @@ from tests.chaos.history import History, Line, Row
 from tests.chaos.observer import Event
 
 QUEUE = "default"
-EMPTIED = ("by_worker", "lapses")  # of the queue's keys, those that end with the last lease and activity
+EMPTIED = ("by_worker", "expired_leases")  # of the queue's keys, those that end with the last lease and activity
 VANISHED = -2  # Redis's answer for a key whose time has come meanwhile
 
 
@@ -29,7 +29,7 @@ def collect(events: Sequence[Event], processes_left: Sequence[str], exit_codes: 
         lease=conf.LEASE,
         started_message=conf.ACTIVITY_MESSAGE_STARTED,
         max_crashes=conf.MAX_CRASHES,
-        max_lapses=conf.MAX_LAPSES,
+        max_lapses=conf.MAX_EXPIRED_LEASES,
         keys_left={key: seconds for key, seconds in keys.items() if seconds != VANISHED},
         queue_keys=[f"{{{conf.KEY_PREFIX}:{QUEUE}}}:{name}" for name in KEYS if name not in EMPTIED],
         occupied=asdict(queue.stats(QUEUE)),

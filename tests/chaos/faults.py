@@ -72,7 +72,7 @@ WEIGHTS = {
     "network": 14,
 }
 ON_POSTGRESQL_ONLY = ("restart_database",)
-LONGEST_FREEZE = 4.0  # leases
+MAX_FREEZE = 4.0  # leases
 NETWORK = ("cut", "half_open", "half_open_forget", "delay", "reset")
 PLACES = ("valkey", "database", "both")
 
@@ -93,7 +93,7 @@ def draw(seed: int, form: Form, lease: float) -> Iterator[Fault]:
         match kind:
             case "freeze_worker" | "freeze_pool":
                 # Some wake up within their lease, others when somebody else has long begun with their work.
-                yield Fault(kind, pause, victim, seconds=LONGEST_FREEZE * lease * length)
+                yield Fault(kind, pause, victim, seconds=MAX_FREEZE * lease * length)
             case "kill_pool" | "deploy":
                 yield Fault(kind, pause, victim, clock=clock)
             case "kill_valkey":

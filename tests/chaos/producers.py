@@ -21,7 +21,7 @@ import django
 KEYS = 15  # lock keys of one producer
 KEPT = 50  # activities that it may still cancel
 PAUSE_AFTER_ERROR = 0.2  # seconds
-LARGEST_BULK = 40
+MAX_BULK = 40
 LONGEST = (0.0, 0.05, 0.3, 2.0)  # seconds of a handler's pauses; the long ones are met by whatever happens
 FREQUENCY = (6, 6, 6, 1)
 LEAK = 150  # MB: one leak takes a worker to the limit at which it is replaced
@@ -94,7 +94,7 @@ class Producer:
         self.call([job := self.job(task, **values)], lambda: [self.tasks[task].enqueue(job, delay=delay)])
 
     def bulk(self, task: str) -> None:
-        jobs = [self.job(task) for _ in range(self.random.randrange(2, LARGEST_BULK))]
+        jobs = [self.job(task) for _ in range(self.random.randrange(2, MAX_BULK))]
         self.call(jobs, lambda: self.tasks[task].enqueue_many(jobs))
 
     def committed(self) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.chaos.driver import Report
 
 ENDS = ("complete", "error", "canceled")
-MOST_FINDINGS = 20  # of one promise; the JSON has all
+MAX_FINDINGS = 20  # of one promise; the JSON has all
 
 
 def as_markdown(report: Report) -> str:
@@ -43,9 +43,9 @@ def _table(title: str, values: Mapping[str, float]) -> str:
 
 
 def _verdict(promise: str, findings: list[str]) -> str:
-    shown = [f"  - {finding}" for finding in findings[:MOST_FINDINGS]]
-    if len(findings) > MOST_FINDINGS:
-        shown.append(f"  - and {len(findings) - MOST_FINDINGS} more")
+    shown = [f"  - {finding}" for finding in findings[:MAX_FINDINGS]]
+    if len(findings) > MAX_FINDINGS:
+        shown.append(f"  - and {len(findings) - MAX_FINDINGS} more")
     return "\n".join([f"- {promise}: " + (f"BROKEN, {len(findings)} findings" if findings else "kept"), *shown])
 
 

@@ -26,7 +26,7 @@ from schemathesis.engine.recorder import ScenarioRecorder
 from django_agentexec import activity
 from django_agentexec.api import events
 from django_agentexec.api.base import AgentView
-from django_agentexec.events import follow_activity
+from django_agentexec.live import follow_activity
 from django_agentexec.queues import WorkerInfo, get_queue
 from tests.rest import outside_task
 from tests.testapp.agents import Text, shout
@@ -67,7 +67,9 @@ def api(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bas
         activity.error(activity.create("import"), "no")
         shout.enqueue(Text())
         now = time.time()
-        get_queue().announce(WorkerInfo("w-1", "h", 7, ["default"], 50, quarantine=False, started=now, last_beat=now))
+        get_queue().register_worker(
+            WorkerInfo("w-1", "h", 7, ["default"], 50, quarantine=False, started=now, last_beat=now)
+        )
         config = SchemathesisConfig.from_dict(CONFIG)
         yield schemathesis.openapi.from_asgi(
             "/agents/schema/", get_asgi_application(), headers=AUTHORIZATION, config=config

@@ -13,7 +13,7 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from django_agentexec import activity
-from django_agentexec.events import hub
+from django_agentexec.live import hub
 from django_agentexec.models import Activity, ActivityLog
 from tests.e2e.journal import Journal
 from tests.live import FEED, Server, client, daphne, in_database, path_of
@@ -28,7 +28,7 @@ WRITER = """
 import django, sys
 django.setup()
 from django_agentexec import activity
-from django_agentexec.events import hub
+from django_agentexec.live import hub
 for number in range(int(sys.argv[2])):
     activity.update(sys.argv[1], f"{sys.argv[3]} {number}")
 """

@@ -12,8 +12,8 @@ from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from django_agentexec import activity
-from django_agentexec.live import consumers
 from django_agentexec.live.routing import websocket_urlpatterns
+from django_agentexec.live.websocket import consumers
 from tests.integration.test_policy import user
 from tests.live import FEED, Server, client, cookie_of, in_database, path_of, serve
 from tests.rows import row

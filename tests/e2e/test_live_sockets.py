@@ -13,7 +13,7 @@ from asgiref.sync import sync_to_async
 from websockets.exceptions import ConnectionClosed
 
 from django_agentexec import activity
-from django_agentexec.live import consumers
+from django_agentexec.live.websocket import consumers
 from django_agentexec.models import ActivityLog
 from tests.live import FEED, Client, Server, client, path_of
 
@@ -254,7 +254,7 @@ async def test_an_activity_that_is_deleted_ends_its_socket(server: Server, root:
 async def test_a_quiet_socket_gets_pings_and_may_answer(
     server: Server, root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("django_agentexec.events.follow.PING", 0.1)
+    monkeypatch.setattr("django_agentexec.live.subscriber.PING", 0.1)
     async with client(server, FEED, cookie=root) as page, asyncio.timeout(PATIENCE):
         await page.read_until("ping")
         await page.send(type="pong")
@@ -302,7 +302,7 @@ async def test_a_flood_closes_the_socket(server: Server, root: str) -> None:
 
 
 async def test_a_socket_follows_a_limited_number(server: Server, root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumers, "MOST_IDS", 2)
+    monkeypatch.setattr(consumers, "MAX_IDS", 2)
     runs = [str(await activity.acreate("import")) for _ in range(3)]
     async with client(server, FEED, cookie=root) as page, asyncio.timeout(PATIENCE):
         await page.send(subscribe=runs[:2])

@@ -124,7 +124,7 @@ def test_a_pool_listens_to_its_queues_only(journal: Journal) -> None:
     run_burst("--queues", "here,other")
 
     assert (status_of(here), status_of(there)) == (Status.COMPLETE, Status.QUEUED)
-    get_queue().exchange("there", "w", limit=1)
+    get_queue().ack_and_claim("there", "w", limit=1)
 
 
 def test_processes_announce_themselves(journal: Journal) -> None:

@@ -8,8 +8,8 @@ import signal
 import pytest
 
 from django_agentexec.models import Activity, Status
+from django_agentexec.pool.supervisor import EXIT_FORCED
 from django_agentexec.queues import get_queue
-from django_agentexec.worker.pool import EXIT_FORCED
 from tests.e2e.journal import Journal
 from tests.pools import pool, until
 from tests.processes import is_alive

@@ -8,9 +8,9 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from django_agentexec import Attempt
-from django_agentexec.activity.operations import Complete
-from django_agentexec.activity.parking import Park
-from django_agentexec.activity.writer import apply_one
+from django_agentexec.activity.store import apply_one
+from django_agentexec.activity.suspension import Suspend
+from django_agentexec.activity.transitions import Complete
 from django_agentexec.models import Activity
 from django_agentexec.queues import Claim
 from django_agentexec.tasks import TaskDefinition, registry
@@ -79,7 +79,7 @@ def claimed_parent(agent_id: UUID) -> tuple[Claim, Attempt]:
 
 
 def park(attempt: Attempt, *children: UUID) -> Activity:
-    return apply_one(Park(agent_id=attempt.agent_id, fence=attempt.fence, awaited=children))
+    return apply_one(Suspend(agent_id=attempt.agent_id, fence=attempt.fence, awaited_ids=children))
 
 
 def finish(agent_id: UUID, fence: int = 9) -> None:

@@ -14,16 +14,10 @@ from django.utils import timezone
 from pydantic import BaseModel
 
 from django_agentexec import activity
-from django_agentexec.activity import recordsets
-from django_agentexec.activity.operations import Cancel, Complete, Fail, Operation, Progress, Start
-from django_agentexec.activity.writer import apply
-from django_agentexec.exceptions import (
-    ActivityNotFound,
-    InvalidOption,
-    InvalidTransition,
-    ResultError,
-    StaleAttempt,
-)
+from django_agentexec.activity.store import apply
+from django_agentexec.activity.transitions import Cancel, Complete, Fail, Operation, Progress, Start
+from django_agentexec.bulk_sql import postgres
+from django_agentexec.exceptions import ActivityNotFound, InvalidOption, InvalidTransition, ResultError, StaleAttempt
 from django_agentexec.models import Activity, ActivityLog, Status
 from django_agentexec.queues import get_queue
 from django_agentexec.testing import make_attempt
@@ -352,8 +346,8 @@ def test_a_batch_takes_two_or_three_statements(count: int, django_assert_num_que
     ids = [handle.agent_id for handle in shout.enqueue_many([Text()] * count)]
     savepoint = 2
     # `executemany` is one of them, however many rows it has; PostgreSQL writes rows and lines by one.
-    writes = 1 if connection.vendor == "postgresql" else 2
-    with transaction.atomic(), django_assert_num_queries(savepoint + 1 + writes):
+    update_fields = 1 if connection.vendor == "postgresql" else 2
+    with transaction.atomic(), django_assert_num_queries(savepoint + 1 + update_fields):
         applied = apply([Start(agent_id=agent_id, fence=1, worker="w", crashes=0) for agent_id in ids])
 
     assert len(applied) == count
@@ -436,9 +430,9 @@ def test_a_create_that_fails_leaves_the_callers_transaction_whole() -> None:
         assert Activity.objects.count() == 1
 
 
-@pytest.mark.parametrize(("limit", "value"), [("LARGEST", 2_000), ("MOST_ROWS", 7)])
+@pytest.mark.parametrize(("limit", "value"), [("MAX_STATEMENT_SIZE", 2_000), ("MAX_ROWS", 7)])
 def test_a_large_batch_is_written_in_portions(limit: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recordsets, limit, value)
+    monkeypatch.setattr(postgres, limit, value)
     ids = [handle.agent_id for handle in shout.enqueue_many([Text()] * 20)]
     for agent_id in ids:
         start(agent_id)

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from django_agentexec import activity
-from django_agentexec.activity.operations import (
+from django_agentexec.activity.store import apply
+from django_agentexec.activity.suspension import Resume, Suspend
+from django_agentexec.activity.transitions import (
     AddUsage,
     Cancel,
     Complete,
@@ -27,12 +29,10 @@ from django_agentexec.activity.operations import (
     Operation,
     Progress,
     Release,
-    Repeat,
+    Rerun,
     Retry,
     Start,
 )
-from django_agentexec.activity.parking import Park, Wake
-from django_agentexec.activity.writer import apply
 from django_agentexec.exceptions import InvalidTransition, StaleAttempt
 from django_agentexec.ids import uuid7
 from django_agentexec.models import Activity, ActivityLog
@@ -54,14 +54,14 @@ class Life:
     child: UUID
     max_retries: int
     status: str = "queued"
-    is_parked: bool = False
+    is_suspended: bool = False
     goes_on: bool = False
     fence: int = 0
     attempt: int = 0
     retries: int = 0
     percentage: int = 0
     crashes: int = 0
-    forgiven: int = 0
+    discounted_crashes: int = 0
     tokens: int = 0
     child_is_active: bool = True
     lines: list[tuple[str, int]] = field(default_factory=lambda: [("queued", 0)])
@@ -78,14 +78,14 @@ class Life:
         return outcome
 
     def _owner(self, fence: int | None) -> object:
-        if fence is not None and not (self.status == "running" and self.fence == fence and not self.is_parked):
+        if fence is not None and not (self.status == "running" and self.fence == fence and not self.is_suspended):
             return StaleAttempt
         return None if self.status == "running" else InvalidTransition
 
     def _start(self, operation: Start) -> object:
         if operation.fence < self.fence:
             return StaleAttempt
-        if not self.is_active or self.is_parked:
+        if not self.is_active or self.is_suspended:
             return InvalidTransition
         if self.status == "running" and self.fence == operation.fence:
             return SILENT
@@ -98,7 +98,7 @@ class Life:
 
     def _giveup(self, operation: GiveUp) -> object:
         outcome = self._start(operation)
-        if outcome in (SILENT, LINE) and operation.crashes >= MAX_CRASHES + self.forgiven:
+        if outcome in (SILENT, LINE) and operation.crashes >= MAX_CRASHES + self.discounted_crashes:
             self.status, outcome = "error", LINE
         return outcome
 
@@ -119,7 +119,7 @@ class Life:
             return SILENT
         if refusal := self._owner(operation.fence):
             return refusal
-        self.status, self.percentage, self.is_parked = "complete", 100, False
+        self.status, self.percentage, self.is_suspended = "complete", 100, False
         return LINE
 
     def _fail(self, operation: Fail) -> object:
@@ -140,38 +140,38 @@ class Life:
     def _cancel(self, operation: Cancel) -> object:
         if not self.is_active:
             return InvalidTransition
-        self.status, self.is_parked = "canceled", False
+        self.status, self.is_suspended = "canceled", False
         return LINE
 
     def _retry(self, operation: Retry) -> object:
         if self.status not in (
-            ("error", "canceled", "complete") if type(operation) is Repeat else ("error", "canceled")
+            ("error", "canceled", "complete") if type(operation) is Rerun else ("error", "canceled")
         ):
             return InvalidTransition
         self.status, self.percentage, self.goes_on = "queued", 0, False
-        self.retries = self.crashes = self.forgiven = 0
+        self.retries = self.crashes = self.discounted_crashes = 0
         return LINE
 
-    _repeat = _retry
+    _rerun = _retry
 
-    def _park(self, operation: Park) -> object:
-        if self.is_parked and self.fence == operation.fence:
+    def _suspend(self, operation: Suspend) -> object:
+        if self.is_suspended and self.fence == operation.fence:
             return SILENT
         if refusal := self._owner(operation.fence):
             return refusal
         if self.child_is_active:
-            self.is_parked = True
+            self.is_suspended = True
             return LINE
-        return self._woken()
+        return self._queued_again()
 
-    def _wake(self, operation: Wake) -> object:
-        if not self.is_parked:
+    def _resume(self, operation: Resume) -> object:
+        if not self.is_suspended:
             return InvalidTransition
-        return SILENT if self.child_is_active else self._woken()
+        return SILENT if self.child_is_active else self._queued_again()
 
-    def _woken(self) -> object:
-        self.status, self.is_parked, self.goes_on = "queued", False, True
-        self.forgiven, self.crashes = self.crashes + 1, 0
+    def _queued_again(self) -> object:
+        self.status, self.is_suspended, self.goes_on = "queued", False, True
+        self.discounted_crashes, self.crashes = self.crashes + 1, 0
         return LINE
 
 
@@ -191,13 +191,13 @@ BY_WORKERS: dict[str, Make] = {
         agent_id=life.agent_id, fence=fence, error="broken", retry_delay=data.draw(st.sampled_from([None, 0.0, 60.0]))
     ),
     "release": lambda life, fence, data: Release(agent_id=life.agent_id, fence=fence),
-    "park": lambda life, fence, data: Park(agent_id=life.agent_id, fence=fence, awaited=[life.child]),
+    "park": lambda life, fence, data: Suspend(agent_id=life.agent_id, fence=fence, awaited_ids=[life.child]),
 }
 BY_PEOPLE: dict[str, Make] = {
     "cancel": lambda life, fence, data: Cancel(agent_id=life.agent_id),
     "retry": lambda life, fence, data: Retry(agent_id=life.agent_id),
-    "repeat": lambda life, fence, data: Repeat(agent_id=life.agent_id),
-    "wake": lambda life, fence, data: Wake(agent_id=life.agent_id),
+    "repeat": lambda life, fence, data: Rerun(agent_id=life.agent_id),
+    "wake": lambda life, fence, data: Resume(agent_id=life.agent_id),
 }
 
 
@@ -263,9 +263,9 @@ class Processes(RuleBasedStateMachine):
     def rows_and_logs_are_as_expected(self) -> None:
         for life in getattr(self, "lives", []):
             found = row(life.agent_id)
-            assert (found.status, found.is_parked) == (life.status, life.is_parked)
+            assert (found.status, found.is_suspended) == (life.status, life.is_suspended)
             assert (found.fence, found.attempt, found.retries) == (life.fence, life.attempt, life.retries)
-            assert (found.crashes, found.forgiven) == (life.crashes, life.forgiven)
+            assert (found.crashes, found.discounted_crashes) == (life.crashes, life.discounted_crashes)
             assert found.percentage == life.percentage
             assert found.usage.get("tokens", 0) == life.tokens
             assert (found.finished_at is not None) == (not life.is_active)

@@ -9,8 +9,8 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
 from django_agentexec import activity
-from django_agentexec.activity.operations import Fail
-from django_agentexec.activity.writer import apply_one
+from django_agentexec.activity.store import apply_one
+from django_agentexec.activity.transitions import Fail
 from django_agentexec.admin import detail
 from django_agentexec.models import Activity, ActivityLog, Status
 from tests.admin_pages import ALL, CHANGE_LIST, page_of, signed_in

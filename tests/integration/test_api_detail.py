@@ -15,11 +15,11 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import resolve
 
 from django_agentexec import activity
-from django_agentexec.activity.operations import Fail
-from django_agentexec.activity.writer import apply_one
+from django_agentexec.activity.store import apply_one
+from django_agentexec.activity.transitions import Fail
 from django_agentexec.api import waiting
-from django_agentexec.events.reading import MOST_LINES
 from django_agentexec.ids import uuid7
+from django_agentexec.live.reading import MAX_LINES
 from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.results import _notifications
 from tests.pools import until
@@ -78,15 +78,15 @@ def test_a_long_log_comes_in_parts() -> None:
     run = activity.create("import", "0")
     line = ActivityLog.objects.get(activity_id=run)
     columns = {"activity_id": run, "status": line.status, "attempt": line.attempt, "created_at": line.created_at}
-    ActivityLog.objects.bulk_create(ActivityLog(**columns, message=str(n)) for n in range(1, 2 * MOST_LINES))
+    ActivityLog.objects.bulk_create(ActivityLog(**columns, message=str(n)) for n in range(1, 2 * MAX_LINES))
     who, lines, more = client(admin()), [], True
 
     while more:
         part = who.get(url(run), {"after": lines[-1]["id"] if lines else 0}).json()
-        assert len(part["logs"]) == MOST_LINES
+        assert len(part["logs"]) == MAX_LINES
         lines, more = lines + part["logs"], part["has_more_logs"]
 
-    assert [line["message"] for line in lines] == [str(number) for number in range(2 * MOST_LINES)]
+    assert [line["message"] for line in lines] == [str(number) for number in range(2 * MAX_LINES)]
 
 
 @rows
@@ -95,13 +95,13 @@ def test_of_a_long_log_the_last_lines_come_first() -> None:
     run = activity.create("import", "0")
     line = ActivityLog.objects.get(activity_id=run)
     columns = {"activity_id": run, "status": line.status, "attempt": line.attempt, "created_at": line.created_at}
-    ActivityLog.objects.bulk_create(ActivityLog(**columns, message=str(n)) for n in range(1, MOST_LINES + 200))
+    ActivityLog.objects.bulk_create(ActivityLog(**columns, message=str(n)) for n in range(1, MAX_LINES + 200))
     activity.complete(run, "done")
     who = client(admin())
 
     detail, short = who.get(url(run)).json(), who.get(url(activity.create("import", "only"))).json()
 
-    assert len(detail["logs"]) == MOST_LINES
+    assert len(detail["logs"]) == MAX_LINES
     assert (detail["logs"][-1]["message"], detail["logs"][-1]["status"]) == ("done", "complete")
     assert [line["id"] for line in detail["logs"]] == sorted(line["id"] for line in detail["logs"])
     assert (detail["has_earlier_logs"], detail["has_more_logs"]) == (True, False)

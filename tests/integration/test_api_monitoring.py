@@ -25,14 +25,14 @@ committed = pytest.mark.django_db(transaction=True)
 rows = pytest.mark.django_db
 
 
-def announce(**fields: object) -> None:
+def register_worker(**fields: object) -> None:
     known = {"id": "w-1", "host": "h", "pid": 7, "queues": ["default"], "concurrency": 50, "quarantine": False}
-    get_queue().announce(WorkerInfo(**known, started=time.time(), last_beat=time.time(), **fields))  # type: ignore[arg-type]
+    get_queue().register_worker(WorkerInfo(**known, started=time.time(), last_beat=time.time(), **fields))  # type: ignore[arg-type]
 
 
 @rows
 def test_workers_and_queues_are_listed() -> None:
-    announce(running=2)
+    register_worker(running=2)
     who = client(admin())
 
     (worker,) = who.get("/agents/workers/").json()
@@ -55,7 +55,7 @@ def test_the_depth_of_a_queue_is_told() -> None:
 
 @rows
 def test_health_is_for_everyone_and_its_checks_for_those_who_may_monitor() -> None:
-    announce()
+    register_worker()
 
     stranger, monitor = client().get("/agents/health/"), client(admin()).get("/agents/health/")
 
@@ -95,9 +95,9 @@ def test_when_the_queue_is_away_it_is_said(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.fixture
-def counted() -> Iterator[None]:
+def read_counters() -> Iterator[None]:
     """A task that was enqueued, and an activity that used tokens and ended."""
-    announce(running=3)
+    register_worker(running=3)
     shout.enqueue(Text())
     run = activity.create("import")
     activity.update(run, "Reading")
@@ -117,7 +117,7 @@ def samples_of(answer: Any) -> dict[tuple[object, ...], float]:
 
 
 @committed
-@pytest.mark.usefixtures("counted")
+@pytest.mark.usefixtures("read_counters")
 def test_prometheus_reads_the_metrics() -> None:
     answer = client(admin()).get("/agents/metrics", headers={"Accept": "application/openmetrics-text"})
 
@@ -138,12 +138,12 @@ def test_prometheus_reads_the_metrics() -> None:
 
 
 @committed
-@pytest.mark.usefixtures("counted")
+@pytest.mark.usefixtures("read_counters")
 def test_without_redis_unknown_metrics_are_absent_and_rows_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: object, names: object) -> None:
         raise QueueUnavailable("Redis does not answer.")
 
-    monkeypatch.setattr(type(get_queue()), "counted", refuse)
+    monkeypatch.setattr(type(get_queue()), "read_counters", refuse)
     answer = client(admin()).get("/agents/metrics")
 
     assert answer.status_code == 200
@@ -157,7 +157,7 @@ def test_without_redis_unknown_metrics_are_absent_and_rows_are_counted(monkeypat
 
 @committed
 def test_an_entry_of_a_newer_release_breaks_no_view() -> None:
-    announce()
+    register_worker()
     queue = get_queue()
     assert isinstance(queue, RedisQueue)
     queue.client.hset(

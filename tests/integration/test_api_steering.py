@@ -10,7 +10,7 @@ from django.core.cache import cache
 from django.test import override_settings
 
 from django_agentexec import activity
-from django_agentexec.models import Activity, Status, Ties
+from django_agentexec.models import Activity, HookFlag, Status
 from tests.admin_pages import ALL
 from tests.rest import POLICY, admin, client, member, outside_task, staff
 from tests.rows import row, start
@@ -66,7 +66,7 @@ def test_a_refusal_tells_the_reason() -> None:
 
 def test_the_retry_of_a_child_points_to_its_parent() -> None:
     parent, child = shout.enqueue(Text()).agent_id, shout.enqueue(Text()).agent_id
-    Activity.objects.filter(pk=child).update(parent=parent, spawn_key="/a", ties=Ties.CHILD)
+    Activity.objects.filter(pk=child).update(parent=parent, spawn_key="/a", hook_flags=HookFlag.CHILD)
     for one in (child, parent):
         activity.cancel(one)
 

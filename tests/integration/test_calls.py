@@ -12,7 +12,7 @@ from asgiref.sync import sync_to_async
 from django.db import connection
 
 from django_agentexec.models import Activity
-from django_agentexec.worker.calls import WorkerCalls
+from django_agentexec.worker.invoker import WorkerInvoker
 from django_agentexec.worker.threads import ConnectionClosingExecutor
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -21,9 +21,9 @@ word: ContextVar[str] = ContextVar("word", default="")
 
 
 @pytest.fixture
-def calls() -> Iterator[WorkerCalls]:
+def calls() -> Iterator[WorkerInvoker]:
     threads = ConnectionClosingExecutor(2)
-    yield WorkerCalls(threads)
+    yield WorkerInvoker(threads)
     threads.shutdown()
 
 
@@ -33,7 +33,7 @@ def ask() -> tuple[int, object]:
     return threading.get_ident(), connection.connection
 
 
-async def test_async_handlers_do_not_share_a_thread(calls: WorkerCalls) -> None:
+async def test_async_handlers_do_not_share_a_thread(calls: WorkerInvoker) -> None:
     both_in = asyncio.Barrier(2)
 
     async def handler() -> int:
@@ -47,7 +47,7 @@ async def test_async_handlers_do_not_share_a_thread(calls: WorkerCalls) -> None:
     assert first != second
 
 
-async def test_the_connection_of_an_async_handler_is_closed(calls: WorkerCalls) -> None:
+async def test_the_connection_of_an_async_handler_is_closed(calls: WorkerInvoker) -> None:
     async with calls.around_async():
         await sync_to_async(ask)()
         held = await sync_to_async(lambda: connection)()
@@ -57,7 +57,7 @@ async def test_the_connection_of_an_async_handler_is_closed(calls: WorkerCalls) 
     assert wrapper.connection is None
 
 
-async def test_an_async_handler_without_a_database_opens_none(calls: WorkerCalls) -> None:
+async def test_an_async_handler_without_a_database_opens_none(calls: WorkerInvoker) -> None:
     before = threading.active_count()
 
     async with calls.around_async():
@@ -66,7 +66,7 @@ async def test_an_async_handler_without_a_database_opens_none(calls: WorkerCalls
     assert threading.active_count() == before
 
 
-async def test_the_connection_of_a_sync_handler_is_closed(calls: WorkerCalls) -> None:
+async def test_the_connection_of_a_sync_handler_is_closed(calls: WorkerInvoker) -> None:
     wrappers = []
 
     def handler() -> None:
@@ -79,13 +79,13 @@ async def test_the_connection_of_a_sync_handler_is_closed(calls: WorkerCalls) ->
     assert wrappers[0].connection is None
 
 
-async def test_a_sync_handler_has_the_callers_context(calls: WorkerCalls) -> None:
+async def test_a_sync_handler_has_the_callers_context(calls: WorkerInvoker) -> None:
     word.set("the attempt's")
 
     assert await calls.call_sync(word.get) == "the attempt's"
 
 
-async def test_a_stop_iteration_ends_every_call_into_a_thread(calls: WorkerCalls) -> None:
+async def test_a_stop_iteration_ends_every_call_into_a_thread(calls: WorkerInvoker) -> None:
     """Before Python 3.12 a coroutine would wait for it forever."""
     asyncio.get_running_loop().set_default_executor(calls._threads)
     async with calls.around_async():

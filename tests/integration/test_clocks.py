@@ -11,11 +11,11 @@ import pytest
 from django.utils import timezone
 
 from django_agentexec import activity
-from django_agentexec.activity.operations import Fail, Start
-from django_agentexec.activity.writer import apply_one
+from django_agentexec.activity.store import apply_one
+from django_agentexec.activity.transitions import Fail, Start
 from django_agentexec.models import Activity, Status
+from django_agentexec.pool.reconciler import SETTLING, reconcile
 from django_agentexec.queues import get_queue
-from django_agentexec.worker.reconciler import SETTLING, reconcile
 from tests.rows import claimed_ids, start
 from tests.testapp.agents import Text, shout
 
@@ -72,7 +72,7 @@ def test_a_retry_that_a_machine_noted_whose_clock_is_ahead_waits_for_its_delay_o
 
     reconcile()
 
-    due = get_queue().exchange("default", "w").next_due
+    due = get_queue().ack_and_claim("default", "w").next_due
     assert due is None or due <= 0.01
 
 
@@ -82,7 +82,7 @@ def test_a_delay_that_has_not_passed_is_still_waited_for() -> None:
 
     reconcile(settling=timedelta())
 
-    due = get_queue().exchange("default", "w").next_due
+    due = get_queue().ack_and_claim("default", "w").next_due
     assert due is not None
     assert 50 < due <= 60
 
@@ -95,7 +95,7 @@ def test_a_row_whose_fence_is_ahead_of_the_queues_clock_runs_again() -> None:
     lose_everything()
     assert reconcile(settling=timedelta()) == 1
 
-    (claimed,) = get_queue().exchange("default", "w1", limit=1).claimed
+    (claimed,) = get_queue().ack_and_claim("default", "w1", limit=1).claimed
 
     assert claimed.fence > a_day_ahead
     row = apply_one(Start(agent_id=handle.agent_id, fence=claimed.fence, worker="w1", crashes=0))
@@ -109,6 +109,6 @@ def test_a_retry_of_a_row_whose_fence_is_ahead_runs() -> None:
     lose_everything()
     activity.retry(handle.agent_id)
 
-    (claimed,) = get_queue().exchange("default", "w1", limit=1).claimed
+    (claimed,) = get_queue().ack_and_claim("default", "w1", limit=1).claimed
 
     assert claimed.fence > a_day_ahead

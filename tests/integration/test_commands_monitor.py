@@ -30,10 +30,10 @@ ENTER, LEAVE, SHOW_CURSOR = "\x1b[?1049h", "\x1b[?1049l", "\x1b[?25h"
 AWAY = {"AGENTEXEC_TEST_REDIS": "redis://127.0.0.1:1/0"}
 
 
-def announce(name: str = "host-1", *, beat: float = 0.0, quarantine: bool = False) -> None:
+def register_worker(name: str = "host-1", *, beat: float = 0.0, quarantine: bool = False) -> None:
     """Make a worker known whose last heartbeat was `beat` seconds ago."""
     now = time.time()
-    get_queue().announce(
+    get_queue().register_worker(
         WorkerInfo(
             id=name, host="host", pid=1, queues=["default"], concurrency=50, quarantine=quarantine,
             started=now - 600, last_beat=now - beat, running=3, done=12, failed=1,
@@ -48,7 +48,7 @@ def running(message: str, percentage: int) -> None:
 
 def test_once_writes_runs_workers_and_queues_as_plain_text() -> None:
     running("Reading page 3", 30)
-    announce()
+    register_worker()
 
     out = call("agentmonitor", "--once").out
 
@@ -60,7 +60,7 @@ def test_once_writes_runs_workers_and_queues_as_plain_text() -> None:
 
 def test_once_as_json_is_of_the_wire_shapes() -> None:
     running("Reading page 3", 30)
-    announce()
+    register_worker()
 
     content = json.loads(call("agentmonitor", "--once", "--json").out)
 
@@ -102,13 +102,13 @@ def test_a_redis_that_is_away_is_told_and_the_rows_are_shown() -> None:
 
 
 def test_unknown_values_have_the_last_known_ones_beside_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    announce()
+    register_worker()
     call("agentmonitor", "--once")
 
     def refuse(self: object, names: object) -> None:
         raise QueueUnavailable("Redis does not answer.")
 
-    monkeypatch.setattr(type(get_queue()), "counted", refuse)
+    monkeypatch.setattr(type(get_queue()), "read_counters", refuse)
     out = call("agentmonitor", "--once").out
 
     assert re.search(r"^Last known at \d\d:\d\d:\d\d UTC: 1 workers; in the hour before: 0 complete", out, re.MULTILINE)
@@ -180,7 +180,7 @@ def test_other_keys_do_not_quit_it_and_changes_are_shown() -> None:
 def test_a_narrow_terminal_loses_columns_but_not_status_and_percentage(columns: int) -> None:
     running("Reading a very long page of a very long document " * 5, 30)
     shout.enqueue_many([Text()] * 40)
-    announce()
+    register_worker()
 
     with on_terminal("agentmonitor", "--interval", "0.1", columns=columns, rows=15) as terminal:
         terminal.read_until("running")
@@ -235,9 +235,9 @@ def test_a_database_that_is_away_is_told_in_a_line(monkeypatch: pytest.MonkeyPat
 
 
 def test_workers_are_listed_with_load_and_last_beat() -> None:
-    announce("host-1")
-    announce("host-2", quarantine=True)
-    announce("host-3", beat=100)
+    register_worker("host-1")
+    register_worker("host-2", quarantine=True)
+    register_worker("host-3", beat=100)
 
     lines = call("agentworkers").out.splitlines()
 
@@ -247,7 +247,7 @@ def test_workers_are_listed_with_load_and_last_beat() -> None:
 
 
 def test_workers_as_json_are_of_the_wire_shape() -> None:
-    announce()
+    register_worker()
 
     (worker,) = json.loads(call("agentworkers", "--json").out)
 
@@ -263,9 +263,9 @@ def test_workers_without_redis_are_exit_code_1() -> None:
 
 
 def test_health_is_told_line_by_line_and_by_the_exit_code() -> None:
-    announce()
+    register_worker()
     healthy = call("agentexec_health")
-    get_queue().retire("host-1")
+    get_queue().deregister_worker("host-1")
     alone = call("agentexec_health")
 
     assert healthy.code == 0

@@ -290,24 +290,24 @@ def use_everything(queue: RedisQueue) -> None:
     assert canceled.get(0) is None
     assert queue.enqueue("default", [wanted, other]) == 2
     assert queue.wait(["default"], 1)
-    claims = queue.exchange("default", "w1", limit=2).claimed
+    claims = queue.ack_and_claim("default", "w1", limit=2).claimed
     assert queue.heartbeat("default", "w1", claims).lost == []
-    assert queue.leased("default") == {claim.agent_id: claim.fence for claim in claims}
+    assert queue.list_leases("default") == {claim.agent_id: claim.fence for claim in claims}
     queue.cancel("default", [other.agent_id])
     assert canceled.get(5) == other.agent_id
     assert queue.stop("default", {claims[0].agent_id: claims[0].fence}) == 1
-    queue.exchange("default", "w1", [Ack(claims[0], Outcome.DONE)])
+    queue.ack_and_claim("default", "w1", [Ack(claims[0], Outcome.DONE)])
     assert finished.get(5) == wanted.agent_id
     assert queue.release_worker("default", "w1", crashed=True) == 1
     assert queue.missing("default", [wanted.agent_id]) == [wanted.agent_id]
     queue.end_refill("default", queue.begin_refill("default"))
-    queue.announce(WorkerInfo("w1", "host", 1, ["default"], 1, False, started=1.0))
+    queue.register_worker(WorkerInfo("w1", "host", 1, ["default"], 1, False, started=1.0))
     queue._workers._next_sweep = 0.0
-    queue.announce(WorkerInfo("w1", "host", 1, ["default"], 1, False, started=1.0))
+    queue.register_worker(WorkerInfo("w1", "host", 1, ["default"], 1, False, started=1.0))
     assert len(queue.workers()) == 1
-    queue.retire("w1")
+    queue.deregister_worker("w1")
     queue.count({"n": {"a": 1}}, seconds=5)
-    assert queue.counted(["n"]) == [{"a": 1}]
+    assert queue.read_counters(["n"]) == [{"a": 1}]
     queue.live.append([Chunk(wanted.agent_id, "text")])
     assert len(queue.live.read({wanted.agent_id: START}, 5)) == 1
     queue.live.watch(["topic"], 5)

@@ -12,11 +12,11 @@ from django.db import OperationalError
 from django.test import override_settings
 
 from django_agentexec import activity
-from django_agentexec.activity.operations import Complete
+from django_agentexec.activity.transitions import Complete
 from django_agentexec.exceptions import ActivityLocked
 from django_agentexec.models import Activity, Status
-from django_agentexec.worker import recorder as module
-from django_agentexec.worker.recorder import Recorder
+from django_agentexec.worker import committer as module
+from django_agentexec.worker.committer import Committer
 from tests.outages import missing_column, read_only_database
 from tests.rest import admin, client, outside_task
 from tests.rows import row, start
@@ -29,30 +29,30 @@ OUTAGES = pytest.mark.parametrize("outage", [read_only_database, missing_column]
 
 
 @pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Committer]:
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.01)
-    recorder = Recorder()
+    monkeypatch.setattr(module, "MAX_PAUSE", 0.01)
+    recorder = Committer()
     yield recorder
     recorder.stop(10)
 
 
 @OUTAGES
 def test_an_end_is_kept_until_it_can_be_written(
-    recorder: Recorder, outage: Outage, monkeypatch: pytest.MonkeyPatch
+    recorder: Committer, outage: Outage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent_id = shout.enqueue(Text()).agent_id
     start(agent_id)
     tries, apply = [], module.apply
     has_tried_often = threading.Event()
 
-    def counted(*args: Any) -> Any:
+    def read_counters(*args: Any) -> Any:
         tries.append(args)
-        if len(tries) > 2 * module.MOST_REFUSALS:
+        if len(tries) > 2 * module.MAX_REFUSALS:
             has_tried_often.set()
         return apply(*args)
 
-    monkeypatch.setattr(module, "apply", counted)
+    monkeypatch.setattr(module, "apply", read_counters)
     with outage():
         recorder.start()
         written = recorder.submit(Complete(agent_id=agent_id, fence=1, result="kept"))

@@ -84,8 +84,8 @@ def test_so_is_a_grandchild_that_waits_for_its_suspended_grandparent() -> None:
 
 def test_a_child_may_wait_for_a_parent_that_does_not_wait_for_it() -> None:
     parent = running_parent()
-    awaited, other = parent.spawn_many("research", [Company(name="Acme"), Company(name="Globex")])
-    park(parent, awaited.agent_id)
+    awaited_ids, other = parent.spawn_many("research", [Company(name="Acme"), Company(name="Globex")])
+    park(parent, awaited_ids.agent_id)
 
     with running(attempt_of_started(other.agent_id)), pytest.raises(TimeoutError):
         get_result(parent.agent_id, timeout=0)

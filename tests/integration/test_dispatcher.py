@@ -13,10 +13,10 @@ import pytest
 
 from django_agentexec.exceptions import QueueUnavailable
 from django_agentexec.ids import uuid7
-from django_agentexec.queues import Ack, Beat, Claim, Claims, Message, Outcome, WorkerInfo
+from django_agentexec.queues import Ack, Claim, Claims, HeartbeatReply, Message, Outcome, WorkerInfo
 from django_agentexec.queues.memory import MemoryQueue
-from django_agentexec.worker.dispatcher import LONGEST_REFILL_PAUSE, Dispatcher
-from django_agentexec.worker.lease import LeaseKeeper
+from django_agentexec.worker.claimer import MAX_REFILL_PAUSE, Claimer
+from django_agentexec.worker.heartbeat import Heartbeat
 from tests.pools import until
 
 QUEUE = "default"
@@ -27,8 +27,8 @@ class LossyQueue(MemoryQueue):
 
     lose = 0
 
-    def exchange(self, *arguments: Any, **options: Any) -> Claims:
-        claims = super().exchange(*arguments, **options)
+    def ack_and_claim(self, *arguments: Any, **options: Any) -> Claims:
+        claims = super().ack_and_claim(*arguments, **options)
         if self.lose:
             self.lose -= 1
             raise QueueUnavailable("The reply was lost.")
@@ -46,21 +46,21 @@ def claims() -> list[Claim]:
 
 
 @pytest.fixture
-def dispatch(queue: LossyQueue, claims: list[Claim]) -> Iterator[Callable[..., Dispatcher]]:
-    started: list[Dispatcher] = []
+def dispatch(queue: LossyQueue, claims: list[Claim]) -> Iterator[Callable[..., Claimer]]:
+    started: list[Claimer] = []
 
-    def start(**options: Any) -> Dispatcher:
-        dispatcher = Dispatcher(queue, [QUEUE], "w1", 2, on_claim=claims.append, on_end=lambda: None, **options)
-        dispatcher.start()
-        started.append(dispatcher)
-        return dispatcher
+    def start(**options: Any) -> Claimer:
+        claimer = Claimer(queue, [QUEUE], "w1", 2, on_claim=claims.append, on_end=lambda: None, **options)
+        claimer.start()
+        started.append(claimer)
+        return claimer
 
     yield start
-    for dispatcher in started:
-        dispatcher.stop()
-        for held in list(dispatcher.held.values()):
-            dispatcher.ack(held.claim, Outcome.DONE)
-        assert dispatcher.join(10)
+    for claimer in started:
+        claimer.stop()
+        for held in list(claimer.held.values()):
+            claimer.ack(held.claim, Outcome.DONE)
+        assert claimer.join(10)
 
 
 def put(queue: MemoryQueue) -> Message:
@@ -71,7 +71,7 @@ def put(queue: MemoryQueue) -> Message:
 
 
 def test_a_claim_whose_reply_was_lost_is_made_again_uncharged(
-    queue: LossyQueue, dispatch: Callable[..., Dispatcher], claims: list[Claim]
+    queue: LossyQueue, dispatch: Callable[..., Claimer], claims: list[Claim]
 ) -> None:
     queue.lose = 2
     message = put(queue)
@@ -83,7 +83,7 @@ def test_a_claim_whose_reply_was_lost_is_made_again_uncharged(
 
 
 def test_only_an_exchange_that_may_have_claimed_is_followed_by_a_release(
-    queue: LossyQueue, dispatch: Callable[..., Dispatcher], claims: list[Claim], monkeypatch: pytest.MonkeyPatch
+    queue: LossyQueue, dispatch: Callable[..., Claimer], claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released: list[tuple[str, list[Claim]]] = []
 
@@ -94,49 +94,51 @@ def test_only_an_exchange_that_may_have_claimed_is_followed_by_a_release(
     monkeypatch.setattr(queue, "release_worker", release_worker)
     for _ in range(2):
         put(queue)
-    dispatcher = dispatch(max_claims=2)
+    claimer = dispatch(max_claims=2)
     until(lambda: len(claims) == 2, "the claims", timeout=10)
     queue.lose = 1
 
-    dispatcher.ack(claims[0], Outcome.DONE)  # nothing more may be claimed with it
+    claimer.ack(claims[0], Outcome.DONE)  # nothing more may be claimed with it
 
-    until(lambda: len(dispatcher.held) == 1, "the end of the claim", timeout=10)
+    until(lambda: len(claimer.held) == 1, "the end of the claim", timeout=10)
     assert released == []
 
 
 def test_a_queue_that_waits_for_its_refill_is_asked_less_and_less(
-    queue: LossyQueue, dispatch: Callable[..., Dispatcher], monkeypatch: pytest.MonkeyPatch
+    queue: LossyQueue, dispatch: Callable[..., Claimer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(queue, "exchange", lambda *_, **__: Claims([], 25.0, False, paused=True, needs_refill=True))
-    dispatcher = dispatch()
-    monkeypatch.setattr(dispatcher, "_sleep", lambda: slept.append(dispatcher._sleeps_until - time.monotonic()))
+    monkeypatch.setattr(
+        queue, "ack_and_claim", lambda *_, **__: Claims([], 25.0, False, paused=True, needs_refill=True)
+    )
+    claimer = dispatch()
+    monkeypatch.setattr(claimer, "_sleep", lambda: slept.append(claimer._sleeps_until - time.monotonic()))
 
     until(lambda: len(slept) > 30, "many looks", timeout=10)
 
-    assert max(slept) <= LONGEST_REFILL_PAUSE
-    assert min(slept[10:20]) >= LONGEST_REFILL_PAUSE / 2 - 0.5
+    assert max(slept) <= MAX_REFILL_PAUSE
+    assert min(slept[10:20]) >= MAX_REFILL_PAUSE / 2 - 0.5
     assert len({round(pause, 3) for pause in slept[10:20]}) > 3  # many workers do not ask at the same time
 
 
 def test_nobody_waits_for_work_while_ends_pile_up(
-    queue: LossyQueue, dispatch: Callable[..., Dispatcher], claims: list[Claim]
+    queue: LossyQueue, dispatch: Callable[..., Claimer], claims: list[Claim]
 ) -> None:
     for _ in range(5):
         put(queue)
-    dispatcher = dispatch()
+    claimer = dispatch()
     for number in (2, 4):
         until(lambda number=number: len(claims) == number, f"{number} claims", timeout=10)
         for claimed in claims[number - 2 :]:
-            dispatcher.free(claimed)
+            claimer.free(claimed)
 
     # Twice the capacity is held, nothing runs: no more is claimed, and no call is waited for that would come at once.
-    until(lambda: not dispatcher._waiting and not dispatcher._freed, "the end of the waiting", timeout=10)
-    assert (dispatcher._free_slots(0), len(claims)) == (0, 4)
+    until(lambda: not claimer._waiting and not claimer._freed, "the end of the waiting", timeout=10)
+    assert (claimer._free_slots(0), len(claims)) == (0, 4)
 
 
 def test_a_quarantine_process_takes_no_call_that_is_meant_for_others(
-    queue: LossyQueue, dispatch: Callable[..., Dispatcher], monkeypatch: pytest.MonkeyPatch
+    queue: LossyQueue, dispatch: Callable[..., Claimer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queue, "wait", lambda *_: pytest.fail("It waits for a call."))
     put(queue)
@@ -148,58 +150,58 @@ def test_a_quarantine_process_takes_no_call_that_is_meant_for_others(
 
 
 def test_a_reply_is_lost_that_ended_one_claim_and_made_another_of_the_same_work(
-    queue: LossyQueue, dispatch: Callable[..., Dispatcher], claims: list[Claim]
+    queue: LossyQueue, dispatch: Callable[..., Claimer], claims: list[Claim]
 ) -> None:
     put(queue)
-    dispatcher = dispatch()
+    claimer = dispatch()
     until(lambda: claims, "the first claim", timeout=10)
     queue.lose = 1
 
-    dispatcher.ack(claims[0], Outcome.RETRY)
+    claimer.ack(claims[0], Outcome.RETRY)
 
     until(lambda: len(claims) == 2, "the second claim", timeout=10)
-    until(lambda: dispatcher.held, "its lease", timeout=10)
-    (held,) = dispatcher.held.values()
+    until(lambda: claimer.held, "its lease", timeout=10)
+    (held,) = claimer.held.values()
     assert held.claim.fence == claims[1].fence
     assert queue.heartbeat(QUEUE, "w1", [held.claim]).lost == []
 
 
 def test_what_is_claimed_anew_waits_for_the_end_of_its_lost_claim(
-    queue: LossyQueue, dispatch: Callable[..., Dispatcher], claims: list[Claim]
+    queue: LossyQueue, dispatch: Callable[..., Claimer], claims: list[Claim]
 ) -> None:
     put(queue)
-    dispatcher = dispatch()
+    claimer = dispatch()
     until(lambda: claims, "the first claim", timeout=10)
 
     queue.release_worker(QUEUE, "w1", crashed=False)  # lost, while its handler goes on
-    until(lambda: dispatcher.held[claims[0].agent_id].claim is not claims[0], "the second claim", timeout=10)
+    until(lambda: claimer.held[claims[0].agent_id].claim is not claims[0], "the second claim", timeout=10)
     assert len(claims) == 1
-    dispatcher.ack(claims[0], Outcome.RELEASE)
+    claimer.ack(claims[0], Outcome.RELEASE)
 
     until(lambda: len(claims) == 2, "the claim after its end", timeout=10)
     assert claims[1].fence > claims[0].fence
 
 
 def test_a_burst_keeps_to_its_number_of_claims(
-    queue: LossyQueue, dispatch: Callable[..., Dispatcher], claims: list[Claim]
+    queue: LossyQueue, dispatch: Callable[..., Claimer], claims: list[Claim]
 ) -> None:
     for _ in range(3):
         put(queue)
-    dispatcher = dispatch(max_claims=1)
+    claimer = dispatch(max_claims=1)
     until(lambda: claims, "the claim", timeout=10)
 
-    dispatcher.ack(claims[0], Outcome.DONE)
+    claimer.ack(claims[0], Outcome.DONE)
 
-    assert dispatcher.join(10)
-    assert dispatcher.reached_limit
+    assert claimer.join(10)
+    assert claimer.reached_limit
     assert (len(claims), queue.stats(QUEUE).pending) == (1, 2)
 
 
 def test_a_vital_thread_that_fails_ends_its_process() -> None:
     code = (
-        "import time; from django_agentexec.worker.vital import start_vital_thread\n"
+        "import time; from django_agentexec.worker.critical_threads import start_critical_thread\n"
         "def fail(): raise RuntimeError('a defect')\n"
-        "start_vital_thread('agentexec-test', fail); time.sleep(30)"
+        "start_critical_thread('agentexec-test', fail); time.sleep(30)"
     )
 
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
@@ -217,13 +219,15 @@ class SlowQueue(LossyQueue):
         self.acknowledging, self.go_on = threading.Event(), threading.Event()
         self.beats: list[list[Claim]] = []
 
-    def exchange(self, queue: str, worker: str, acks: Sequence[Ack] = (), *arguments: Any, **options: Any) -> Claims:
+    def ack_and_claim(
+        self, queue: str, worker: str, acks: Sequence[Ack] = (), *arguments: Any, **options: Any
+    ) -> Claims:
         if acks:
             self.acknowledging.set()
             assert self.go_on.wait(10)
-        return super().exchange(queue, worker, acks, *arguments, **options)
+        return super().ack_and_claim(queue, worker, acks, *arguments, **options)
 
-    def heartbeat(self, queue: str, worker: str, claims: Sequence[Claim]) -> Beat:
+    def heartbeat(self, queue: str, worker: str, claims: Sequence[Claim]) -> HeartbeatReply:
         self.beats.append(list(claims))
         return super().heartbeat(queue, worker, claims)
 
@@ -231,21 +235,21 @@ class SlowQueue(LossyQueue):
 def test_no_heartbeat_speaks_of_a_claim_that_was_given_back(claims: list[Claim]) -> None:
     queue = SlowQueue()
     put(queue)
-    dispatcher = Dispatcher(queue, [QUEUE], "w1", 2, on_claim=claims.append, on_end=lambda: None)
+    claimer = Claimer(queue, [QUEUE], "w1", 2, on_claim=claims.append, on_end=lambda: None)
     info = WorkerInfo("w1", "host", 1, [QUEUE], 2, False, 0.0)
-    lease = LeaseKeeper(
+    lease = Heartbeat(
         queue,
         info,
-        dispatcher.held,
-        dispatcher.giving_back,
+        claimer.held,
+        claimer.giving_back,
         on_lost=lambda ids: None,
         on_canceled=lambda ids: None,
         on_beat=lambda: None,
     )
-    dispatcher.start()
+    claimer.start()
     until(lambda: claims, "the claim", timeout=10)
     lease._beat()
-    dispatcher.ack(claims[0], Outcome.RETRY, 60)
+    claimer.ack(claims[0], Outcome.RETRY, 60)
     assert queue.acknowledging.wait(10)
 
     beating = threading.Thread(target=lease._beat)
@@ -255,5 +259,5 @@ def test_no_heartbeat_speaks_of_a_claim_that_was_given_back(claims: list[Claim])
     beating.join(10)
 
     assert queue.beats == [[claims[0]], []]
-    dispatcher.stop()
-    assert dispatcher.join(10)
+    claimer.stop()
+    assert claimer.join(10)

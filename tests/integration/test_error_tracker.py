@@ -22,9 +22,9 @@ from django_agentexec import task
 from django_agentexec.models import Activity
 from django_agentexec.queues import Claim
 from django_agentexec.tasks.registry import registry
-from django_agentexec.worker.calls import WorkerCalls
+from django_agentexec.worker.error_tracker import isolated_error_tracker
 from django_agentexec.worker.executor import Execution
-from django_agentexec.worker.isolation import isolated_error_tracker
+from django_agentexec.worker.invoker import WorkerInvoker
 from django_agentexec.worker.threads import ConnectionClosingExecutor
 
 TENANTS = 5
@@ -94,7 +94,7 @@ async def run_all(handler: Callable[..., Any]) -> None:
             row = Activity(
                 agent_id=agent_id, agent_type=definition.name, context={"number": number}, attempt=1, max_retries=0
             )
-            execution = Execution(Claim(agent_id, 1, 0, "default", ""), row, unused, WorkerCalls(threads))
+            execution = Execution(Claim(agent_id, 1, 0, "default", ""), row, unused, WorkerInvoker(threads))
             runs.append(asyncio.create_task(execution.run()))
         await asyncio.gather(*runs)
     finally:

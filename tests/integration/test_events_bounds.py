@@ -15,10 +15,10 @@ from django.test import override_settings
 from django.utils import timezone
 
 from django_agentexec import activity
-from django_agentexec.events import Follower, follow_activity, follow_feed
-from django_agentexec.events.hub import current_hub
-from django_agentexec.events.topics import Hint, feed_topic
-from django_agentexec.events.wire import MAX_TEXT
+from django_agentexec.live import Follower, follow_activity, follow_feed
+from django_agentexec.live.hub import current_hub
+from django_agentexec.live.messages import MAX_TEXT
+from django_agentexec.live.topics import ChangeNotice, feed_topic
 from django_agentexec.models import FINISHED, Activity, ActivityLog
 from tests.integration.test_api_events import events, signed_in
 from tests.integration.test_api_events import url as events_url
@@ -89,7 +89,7 @@ async def test_a_snapshot_of_what_is_over_holds_back_the_end() -> None:
 
 
 async def test_a_log_that_ends_twice_shows_no_end_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_agentexec.events.reading.MOST_LINES", 2)
+    monkeypatch.setattr("django_agentexec.live.reading.MAX_LINES", 2)
     run = await activity.acreate("import")
     for status in ("error", "queued", "running", "canceled", "queued", "running", "complete"):
         await ActivityLog.objects.acreate(
@@ -131,7 +131,7 @@ async def test_who_follows_feed_and_activity_is_told_of_the_end_once() -> None:
                 await follower.next()
             await sync_to_async(write_at_once)(run, MANY)
             await activity.acomplete(other)
-            current_hub().hear(Hint(feed_topic("all"), {run: 0}))
+            current_hub().hear(ChangeNotice(feed_topic("all"), {run: 0}))
             while len(seen) < 2 or not {str(run), str(other)} <= {ended_id(message) for message in seen}:
                 seen.append(await follower.next())
             await follower.unfollow(run)

@@ -13,8 +13,8 @@ from django.contrib.auth.models import User
 from django.test import override_settings
 
 from django_agentexec import activity
-from django_agentexec.events import follow_activity, follow_feed
 from django_agentexec.exceptions import ActivityNotFound
+from django_agentexec.live import follow_activity, follow_feed
 from django_agentexec.models import Activity
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -90,7 +90,7 @@ async def test_a_follower_resumes_after_a_line() -> None:
 
 
 async def test_a_log_longer_than_a_message_follows_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_agentexec.events.reading.MOST_LINES", 3)
+    monkeypatch.setattr("django_agentexec.live.reading.MAX_LINES", 3)
     agent_id = await activity.acreate("import", "line 0")
     for number in range(1, 10):
         await activity.aupdate(agent_id, f"line {number}")
@@ -122,8 +122,8 @@ async def test_the_end_of_the_row_is_told(layer: str) -> None:
 
 
 async def test_who_may_no_more_hears_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_agentexec.events.follow.PING", 0.1)
-    monkeypatch.setattr("django_agentexec.events.follow.ASK_AGAIN", 0.0)
+    monkeypatch.setattr("django_agentexec.live.subscriber.PING", 0.1)
+    monkeypatch.setattr("django_agentexec.live.subscriber.ASK_AGAIN", 0.0)
     answers = iter([True, True, False])
     agent_id = await activity.acreate("import")
 

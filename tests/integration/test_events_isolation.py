@@ -12,8 +12,8 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 
 from django_agentexec import activity
-from django_agentexec.events import follow_activity, follow_feed
 from django_agentexec.exceptions import InvalidOption
+from django_agentexec.live import follow_activity, follow_feed
 from django_agentexec.models import Activity
 from django_agentexec.policy import StaffPolicy
 from django_agentexec.queues import get_queue
@@ -121,8 +121,8 @@ async def test_a_policy_that_fails_for_one_user_silences_nobody_else(settings: A
 
 
 async def test_a_follower_that_is_far_behind_does_not_delay_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_agentexec.events.reading.MOST_LINES", 5)
-    monkeypatch.setattr("django_agentexec.events.reading.FEWEST_LINES", 1)
+    monkeypatch.setattr("django_agentexec.live.reading.MAX_LINES", 5)
+    monkeypatch.setattr("django_agentexec.live.reading.FEWEST_LINES", 1)
     monkeypatch.setattr("django_agentexec.conf.conf.__class__.LIVE_INTERVAL", 0.05)
     behind, current = [await activity.acreate("import", "line 0") for _ in range(2)]
     for number in range(1, 101):

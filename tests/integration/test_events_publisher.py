@@ -12,10 +12,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from django_agentexec import activity
-from django_agentexec.events import publisher as module
-from django_agentexec.events.publisher import Publisher
-from django_agentexec.events.topics import activity_topic, feed_topic
 from django_agentexec.ids import uuid7
+from django_agentexec.live import publisher as module
+from django_agentexec.live.publisher import Publisher
+from django_agentexec.live.topics import activity_topic, feed_topic
 from django_agentexec.queues import get_queue
 from django_agentexec.signals import worker_stopped
 from tests.pools import until
@@ -133,7 +133,7 @@ def test_a_layer_that_is_away_hurts_nobody_and_is_told_once(layer: Layer, caplog
     flush()
     layer.is_away = True
     layer.sent.clear()
-    with caplog.at_level(logging.WARNING, "django_agentexec.events"):
+    with caplog.at_level(logging.WARNING, "django_agentexec.live"):
         for number in range(3):
             activity.update(agent_id, f"line {number}")
             flush()
@@ -169,7 +169,7 @@ def test_a_change_costs_its_writer_no_query(layer: Layer) -> None:
 
 
 def test_a_crowd_of_changes_is_dropped_not_kept(layer: Layer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_CHANGES", 10)
+    monkeypatch.setattr(module, "MAX_CHANGES", 10)
     made = Publisher()
     monkeypatch.setattr(made, "_wake", lambda: None)
 

@@ -9,13 +9,13 @@ from uuid import UUID
 import pytest
 
 from django_agentexec import Attempt, Pipeline, activity, step, task
-from django_agentexec.activity.operations import Complete, Fail
-from django_agentexec.activity.writer import apply_one
+from django_agentexec.activity.store import apply_one
+from django_agentexec.activity.transitions import Complete, Fail
 from django_agentexec.exceptions import InvalidTransition
 from django_agentexec.models import Activity, Status
+from django_agentexec.pool.reconciler import reconcile
 from django_agentexec.queues import Ack, Outcome, get_queue
 from django_agentexec.testing import drain
-from django_agentexec.worker.reconciler import reconcile
 from tests.integration.family import (
     FAILING,
     RUNS,
@@ -117,7 +117,7 @@ def test_a_parked_parent_can_be_canceled_and_retried() -> None:
     agent_id = parent_of()
     held, attempt = claimed_parent(agent_id)
     park(attempt, attempt.spawn("research", Company(name="Acme")).agent_id)
-    get_queue().exchange("default", "w", [Ack(held, Outcome.DONE)])
+    get_queue().ack_and_claim("default", "w", [Ack(held, Outcome.DONE)])
     activity.cancel(agent_id)
 
     activity.retry(agent_id)

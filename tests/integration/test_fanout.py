@@ -12,11 +12,11 @@ from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 
 from django_agentexec import Attempt, TaskCanceled, TaskFailed, activity, get_result, task
-from django_agentexec.activity.operations import Complete
-from django_agentexec.activity.parking import Parked
-from django_agentexec.activity.writer import apply_one
+from django_agentexec.activity.store import apply_one
+from django_agentexec.activity.suspension import Suspended
+from django_agentexec.activity.transitions import Complete
 from django_agentexec.exceptions import InvalidOption
-from django_agentexec.models import Activity, Status, Ties
+from django_agentexec.models import Activity, HookFlag, Status
 from django_agentexec.testing import drain
 from tests.integration.family import (
     FAILING,
@@ -142,7 +142,7 @@ def test_an_except_exception_does_not_stop_the_wait() -> None:
         with suppress(Exception):
             attempt.gather(child)
 
-    with pytest.raises(Parked):
+    with pytest.raises(Suspended):
         handler()
 
 
@@ -183,7 +183,7 @@ def test_a_canceled_child_wakes_its_parent() -> None:
 def test_the_end_of_an_activity_without_ties_takes_no_statement_more() -> None:
     agent_id = defined("research").enqueue(Company(name="Acme")).agent_id
     start(agent_id)
-    assert row(agent_id).ties == Ties.NONE
+    assert row(agent_id).hook_flags == HookFlag.NONE
 
     with CaptureQueriesContext(connection) as queries:
         apply_one(Complete(agent_id=agent_id, fence=1))
@@ -200,4 +200,4 @@ def test_crashes_before_a_wait_do_not_count_after_it() -> None:
 
     finish(child.agent_id)
 
-    assert (row(attempt.agent_id).crashes, row(attempt.agent_id).forgiven) == (0, 3)
+    assert (row(attempt.agent_id).crashes, row(attempt.agent_id).discounted_crashes) == (0, 3)

@@ -8,14 +8,14 @@ from uuid import UUID
 import pytest
 from django.db import OperationalError
 
-from django_agentexec.activity.operations import Complete
-from django_agentexec.activity.writer import apply_one
+from django_agentexec.activity.store import apply_one
+from django_agentexec.activity.transitions import Complete
 from django_agentexec.exceptions import StaleAttempt
 from django_agentexec.models import Status
 from django_agentexec.queues import Claim, Outcome, get_queue
 from django_agentexec.worker.executor import Execution
 from django_agentexec.worker.options import WorkerOptions
-from django_agentexec.worker.process import DATABASE_REFUSED_DELAY, Worker
+from django_agentexec.worker.worker import DATABASE_REFUSED_DELAY, Worker
 from tests.rows import claim, start
 from tests.testapp.agents import Keyed, keyed
 
@@ -41,7 +41,7 @@ def first() -> Claim:
 
 def given_back(worker: Worker) -> UUID | None:
     """Send the worker's acknowledgments, and return who can be claimed next."""
-    claimed = get_queue().exchange("default", "w2", worker._dispatcher._acks, limit=5).claimed
+    claimed = get_queue().ack_and_claim("default", "w2", worker._claimer._acks, limit=5).claimed
     return claimed[0].agent_id if claimed else None
 
 
@@ -54,7 +54,7 @@ def test_a_worker_that_ends_gives_what_it_could_not_start_back_to_its_place(work
 
 
 def test_a_worker_that_ends_gives_what_it_could_not_end_back_to_its_place(worker: Worker, first: Claim) -> None:
-    execution = Execution(first, start(first.agent_id, first.fence), worker._recorder.submit, worker._calls)
+    execution = Execution(first, start(first.agent_id, first.fence), worker._committer.submit, worker._invoker)
     worker._draining = True
 
     worker._ended_in_row(execution, Complete(agent_id=first.agent_id, fence=first.fence), AWAY)
@@ -65,16 +65,16 @@ def test_a_worker_that_ends_gives_what_it_could_not_end_back_to_its_place(worker
 def test_what_the_database_refuses_for_good_is_tried_later(worker: Worker, first: Claim) -> None:
     worker._started(first, AWAY)
 
-    (ack,) = worker._dispatcher._acks
+    (ack,) = worker._claimer._acks
     assert (ack.outcome, ack.delay) == (Outcome.RETRY, DATABASE_REFUSED_DELAY)
 
 
 @pytest.mark.parametrize(
     ("counts", "status"),
     [
-        ({"lapses": 5}, Status.ERROR),
+        ({"expired_leases": 5}, Status.ERROR),
         ({"crashes": 3}, Status.ERROR),
-        ({"lapses": 4, "crashes": 2}, Status.RUNNING),
+        ({"expired_leases": 4, "crashes": 2}, Status.RUNNING),
     ],
 )
 def test_deaths_and_ended_leases_have_limits_of_their_own(
@@ -82,7 +82,7 @@ def test_deaths_and_ended_leases_have_limits_of_their_own(
 ) -> None:
     worker._claimed(replace(first, **counts))  # type: ignore[arg-type]
 
-    write = worker._recorder._writes.get_nowait()
+    write = worker._committer._writes.get_nowait()
     assert write is not None
     assert apply_one(write.operation).status == status
 
@@ -98,7 +98,7 @@ def test_what_is_claimed_when_a_worker_leaves_already_is_given_back_unstarted(wo
 def test_what_a_worker_that_leaves_could_not_write_any_more_goes_back_to_its_place(
     worker: Worker, first: Claim
 ) -> None:
-    execution = Execution(first, start(first.agent_id, first.fence), worker._recorder.submit, worker._calls)
+    execution = Execution(first, start(first.agent_id, first.fence), worker._committer.submit, worker._invoker)
     worker._draining = True
 
     worker._ended_in_row(execution, execution.release(), StaleAttempt("The worker has ended."))

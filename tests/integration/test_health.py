@@ -19,11 +19,11 @@ from django.test import override_settings
 from django_agentexec import monitoring
 from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.monitoring import HealthCheckSchema, note_round, storage
+from django_agentexec.pool import reconciler
+from django_agentexec.pool.reconciler import Reconciler
 from django_agentexec.queues import WorkerInfo, get_queue
 from django_agentexec.queues.redis import RedisQueue
 from django_agentexec.signals import activities_changed
-from django_agentexec.worker import reconciler
-from django_agentexec.worker.reconciler import Reconciler
 from tests.testapp.agents import Text, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -34,7 +34,7 @@ LONGEST = 60.0  # seconds that a test waits for another thread
 def announce(name: str = "w-1", *, queues: tuple[str, ...] = ("default",)) -> None:
     """Make a live worker known."""
     now = time.time()
-    get_queue().announce(
+    get_queue().register_worker(
         WorkerInfo(
             id=name, host="h", pid=7, queues=list(queues), concurrency=10, quarantine=False, started=now, last_beat=now
         )

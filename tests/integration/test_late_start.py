@@ -10,9 +10,9 @@ from uuid import UUID
 import pytest
 
 from django_agentexec.queues import Claim, get_queue
-from django_agentexec.worker.dispatcher import Held
+from django_agentexec.worker.claimer import HeldClaim
 from django_agentexec.worker.options import WorkerOptions
-from django_agentexec.worker.process import Worker
+from django_agentexec.worker.worker import Worker
 from tests.e2e.journal import Journal
 from tests.rows import claim, row
 from tests.rows import start as start_row
@@ -47,7 +47,7 @@ def launch(worker: Worker, claimed: Claim, agent_id: UUID, *, extended: float) -
 
     async def run() -> None:
         worker._loop = asyncio.get_running_loop()
-        worker._dispatcher.held[agent_id] = Held(claimed, extended)
+        worker._claimer.held[agent_id] = HeldClaim(claimed, extended)
         worker._launch(claimed, activity)
         task = worker._executions[agent_id].task
         assert task is not None

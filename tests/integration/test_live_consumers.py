@@ -14,9 +14,9 @@ from django.contrib.auth.models import Group, User
 from django.db import OperationalError
 from django.test import override_settings
 
-from django_agentexec.events.limits import READS_AT_ONCE, Place, UserLimit, live_connections, read_turn
-from django_agentexec.live import access, consumers
-from django_agentexec.live.consumers import FeedConsumer
+from django_agentexec.live.limits import READS_AT_ONCE, Place, UserLimit, live_connections, read_turn
+from django_agentexec.live.websocket import auth, consumers
+from django_agentexec.live.websocket.consumers import FeedConsumer
 from tests.rest import staff
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -100,7 +100,7 @@ async def test_nothing_is_sent_after_the_close(caplog: pytest.LogCaptureFixture)
         await socket.incoming.put({"type": "websocket.receive", "text": "not JSON"})
         await socket.until("websocket.close")
         for number in range(3):
-            Consumer.made[0].follower.mailbox.put({"type": "ping", "number": number})
+            Consumer.made[0].follower.send_buffer.put({"type": "ping", "number": number})
             await asyncio.sleep(0)  # let the writer see it
 
     assert socket.close_code == 4400
@@ -112,7 +112,7 @@ async def test_nothing_is_sent_to_a_client_that_has_gone(caplog: pytest.LogCaptu
     async with connected(await viewer()) as socket:
         await socket.until("websocket.send")
         socket.is_broken = True
-        Consumer.made[0].follower.mailbox.put({"type": "ping"})
+        Consumer.made[0].follower.send_buffer.put({"type": "ping"})
         (writer, _) = Consumer.made[0]._tasks
         await writer
 
@@ -125,7 +125,7 @@ async def test_a_close_while_a_message_is_being_encoded_sends_neither(monkeypatc
         await socket.until("websocket.send")
         consumer = Consumer.made[0]
         closing = asyncio.create_task(consumer.end(4400, "over"))
-        consumer.follower.mailbox.put({"type": "ping"})
+        consumer.follower.send_buffer.put({"type": "ping"})
         await closing
 
     assert socket.types == ["snapshot"]
@@ -154,7 +154,7 @@ async def test_who_is_not_signed_in_is_counted_by_address() -> None:
     async def signed_in(*_: object) -> User:
         entered.set()
         await leave.wait()
-        raise access.Refused(4401, "not_signed_in", "Sign in.")
+        raise auth.Refused(4401, "not_signed_in", "Sign in.")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(consumers, "in_thread", signed_in)
@@ -188,7 +188,7 @@ async def test_a_sign_in_with_a_function_ends_when_it_says_so(monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("error", "looks"), [(OperationalError("gone"), consumers.MOST_FAILED_LOOKS), (ZeroDivisionError("a fault"), 1)]
+    ("error", "looks"), [(OperationalError("gone"), consumers.MAX_FAILED_LOOKS), (ZeroDivisionError("a fault"), 1)]
 )
 async def test_permissions_that_cannot_be_checked_end_the_socket(
     error: Exception, looks: int, monkeypatch: pytest.MonkeyPatch
@@ -202,7 +202,7 @@ async def test_permissions_that_cannot_be_checked_end_the_socket(
 
     async with connected(await viewer()) as socket:
         await socket.until("websocket.send")
-        monkeypatch.setattr(access, "signed_in", fail)
+        monkeypatch.setattr(auth, "signed_in", fail)
         await socket.until("websocket.close")
 
     assert socket.close_code == 1011

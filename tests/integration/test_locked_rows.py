@@ -15,15 +15,15 @@ from django.test import override_settings
 from django.utils import timezone
 
 from django_agentexec import activity
-from django_agentexec.activity.ends import heal
-from django_agentexec.activity.operations import Complete, Fail, Progress
-from django_agentexec.activity.writer import apply_one
+from django_agentexec.activity.completion_hooks import repair_missed
+from django_agentexec.activity.store import apply_one
+from django_agentexec.activity.transitions import Complete, Fail, Progress
 from django_agentexec.conf import user_settings
 from django_agentexec.exceptions import ActivityLocked
 from django_agentexec.models import Activity, Status
-from django_agentexec.worker import locked as locked_module
-from django_agentexec.worker import recorder as recorder_module
-from django_agentexec.worker.recorder import Recorder
+from django_agentexec.worker import committer as recorder_module
+from django_agentexec.worker import locked_writes as locked_module
+from django_agentexec.worker.committer import Committer
 from tests.integration.family import Company, park, running_parent
 from tests.locks import locked_rows, locked_table
 from tests.rows import messages, row, start
@@ -40,9 +40,9 @@ def short_wait() -> override_settings:
 
 
 @pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Committer]:
     monkeypatch.setattr(recorder_module, "FIRST_PAUSE", 0.001)
-    recorder = Recorder()
+    recorder = Committer()
     recorder.start()
     yield recorder
     recorder.stop(10)
@@ -58,7 +58,7 @@ def progress(agent_id: UUID, message: str) -> Progress:
     return Progress(agent_id=agent_id, fence=1, message=message)
 
 
-def test_others_are_committed_while_a_row_is_locked(recorder: Recorder) -> None:
+def test_others_are_committed_while_a_row_is_locked(recorder: Committer) -> None:
     blocked, free = running(), running()
 
     with locked_rows(blocked):
@@ -73,7 +73,7 @@ def test_others_are_committed_while_a_row_is_locked(recorder: Recorder) -> None:
     assert row(blocked).result == "kept"
 
 
-def test_a_locked_row_does_not_block_others_of_the_same_batch(recorder: Recorder) -> None:
+def test_a_locked_row_does_not_block_others_of_the_same_batch(recorder: Committer) -> None:
     blocked, free = running(), running()
 
     with locked_rows(blocked):
@@ -86,7 +86,7 @@ def test_a_locked_row_does_not_block_others_of_the_same_batch(recorder: Recorder
     assert messages(blocked).count("x") == messages(free).count("x") == 50
 
 
-def test_the_writes_of_a_locked_activity_keep_their_order(recorder: Recorder) -> None:
+def test_the_writes_of_a_locked_activity_keep_their_order(recorder: Committer) -> None:
     blocked, free = running(), running()
 
     with locked_rows(blocked):
@@ -103,7 +103,7 @@ def test_the_writes_of_a_locked_activity_keep_their_order(recorder: Recorder) ->
 
 
 def test_a_long_lock_is_logged_with_its_activity_and_so_is_its_end(
-    recorder: Recorder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    recorder: Committer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locked_module, "WARN_AFTER", 0.0)
     caplog.set_level(logging.INFO, "django_agentexec")
@@ -123,7 +123,7 @@ def test_a_long_lock_is_logged_with_its_activity_and_so_is_its_end(
 
 
 def test_what_is_locked_at_the_end_is_handed_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    recorder = Recorder()
+    recorder = Committer()
     recorder.start()
     blocked = running()
 
@@ -137,9 +137,9 @@ def test_what_is_locked_at_the_end_is_handed_back(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_locked_table_is_waited_for_and_loses_nothing(
-    recorder: Recorder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    recorder: Committer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("django_agentexec.activity.writer.TABLE_LOCK_TIMEOUT", 0.05)
+    monkeypatch.setattr("django_agentexec.activity.store.TABLE_LOCK_TIMEOUT", 0.05)
     ids = [running() for _ in range(3)]
     logged = threading.Event()
 
@@ -180,9 +180,9 @@ def test_a_command_waits_for_a_limited_time_and_names_the_activity(command: Any)
 
 
 def test_drivers_that_send_one_statement_at_a_time_have_the_same_limits(
-    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    recorder: Committer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("django_agentexec.activity.locks._takes_several_statements", lambda connection: False)
+    monkeypatch.setattr("django_agentexec.bulk_sql.locks._takes_several_statements", lambda connection: False)
     blocked, free = running(), running()
 
     with short_wait(), locked_rows(blocked):
@@ -265,7 +265,7 @@ def test_pruning_leaves_a_locked_row_to_the_next_time() -> None:
 
 @pytest.mark.usefixtures("family")
 def test_a_locked_parent_stops_neither_the_recorder_nor_the_reconciler(
-    recorder: Recorder, caplog: pytest.LogCaptureFixture
+    recorder: Committer, caplog: pytest.LogCaptureFixture
 ) -> None:
     attempt = running_parent()
     child = attempt.spawn("research", Company(name="Acme")).agent_id
@@ -276,10 +276,10 @@ def test_a_locked_parent_stops_neither_the_recorder_nor_the_reconciler(
         recorder.submit(Complete(agent_id=child, fence=1)).result(10)
         recorder.submit(progress(running(), "meanwhile")).result(10)
         recorder.stop(10)
-        heal()
+        repair_missed()
     assert str(attempt.agent_id) in caplog.text
 
-    heal()
+    repair_missed()
     assert row(attempt.agent_id).status == Status.QUEUED
 
 
@@ -293,5 +293,5 @@ def test_a_failed_parents_other_children_are_canceled_though_one_is_locked() -> 
 
     assert [row(child).status for child in others] == [Status.CANCELED] * 2
     assert row(blocked).status == Status.QUEUED
-    heal()
+    repair_missed()
     assert row(blocked).status == Status.CANCELED

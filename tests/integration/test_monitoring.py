@@ -14,8 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_agentexec import activity, monitoring
-from django_agentexec.activity.operations import Complete, Progress
-from django_agentexec.activity.writer import apply
+from django_agentexec.activity.store import apply
+from django_agentexec.activity.transitions import Complete, Progress
 from django_agentexec.exceptions import QueueUnavailable
 from django_agentexec.models import Activity
 from django_agentexec.monitoring.counters import Histogram, last_hour
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 UNREACHABLE = {"agentexec": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}}
 
 
-def announce(name: str = "w-1", *, silent: float = 0.0, **fields: Any) -> None:
+def register_worker(name: str = "w-1", *, silent: float = 0.0, **fields: Any) -> None:
     now = time.time()
     info = WorkerInfo(
         id=name, host="h", pid=os.getpid(), queues=["default"], concurrency=10, quarantine=False, started=now - 60
@@ -37,7 +37,7 @@ def announce(name: str = "w-1", *, silent: float = 0.0, **fields: Any) -> None:
     info.last_beat = now - silent
     for one, value in fields.items():
         setattr(info, one, value)
-    get_queue().announce(info)
+    get_queue().register_worker(info)
 
 
 # Counters
@@ -151,8 +151,8 @@ def test_a_quantile_is_its_buckets_bound(counts: list[float], share: float, valu
 
 
 def test_a_silent_worker_is_not_alive() -> None:
-    announce("alive")
-    announce("silent", silent=60)
+    register_worker("alive")
+    register_worker("silent", silent=60)
 
     assert {worker.id: worker.is_alive for worker in monitoring.workers()} == {"alive": True, "silent": False}
 
@@ -169,7 +169,7 @@ def test_a_queue_tells_what_waits_and_for_how_long() -> None:
 
 
 def test_an_overview_has_all_in_three_queries() -> None:
-    announce()
+    register_worker()
     shout.enqueue_many([Text()] * 3)
 
     with CaptureQueriesContext(connection) as queries:
@@ -181,8 +181,8 @@ def test_an_overview_has_all_in_three_queries() -> None:
 
 
 def test_an_overview_names_what_is_wrong() -> None:
-    announce("w-1", queues=["other"])
-    announce("silent", silent=60, queues=["other"])
+    register_worker("w-1", queues=["other"])
+    register_worker("silent", silent=60, queues=["other"])
 
     assert monitoring.overview().problems == [
         "Nobody works on queue 'default'.",
@@ -207,13 +207,13 @@ def test_an_overview_without_the_queue_tells_what_the_database_knows() -> None:
 
 
 def test_an_overview_without_the_queue_has_the_last_known_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    announce()
+    register_worker()
     before = monitoring.overview()
 
     def refuse(self: object, names: object) -> None:
         raise QueueUnavailable("Redis does not answer.")
 
-    monkeypatch.setattr(type(get_queue()), "counted", refuse)
+    monkeypatch.setattr(type(get_queue()), "read_counters", refuse)
     seen = monitoring.overview()
 
     assert (before.is_live, seen.is_live, seen.workers) == (True, False, None)
@@ -230,14 +230,14 @@ def failed_checks() -> list[str]:
 
 
 def test_all_is_well_with_a_worker() -> None:
-    announce()
+    register_worker()
 
     assert failed_checks() == []
     assert monitoring.health().ok
 
 
 def test_without_a_worker_nothing_runs() -> None:
-    announce(quarantine=True)
+    register_worker(quarantine=True)
 
     assert failed_checks() == ["workers"]
     assert not monitoring.health().ok
@@ -251,10 +251,10 @@ def test_without_the_queue_nothing_runs() -> None:
 
 
 def test_a_row_that_is_missing_in_its_queue_for_long_is_a_fault() -> None:
-    announce()
+    register_worker()
     shout.enqueue(Text())
     get_queue().clear()
-    announce()
+    register_worker()
     before = failed_checks()
     Activity.objects.update(updated_at=timezone.now() - timedelta(minutes=10))
 
@@ -262,7 +262,7 @@ def test_a_row_that_is_missing_in_its_queue_for_long_is_a_fault() -> None:
 
 
 def test_an_evicting_server_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    announce()
+    register_worker()
     monkeypatch.setattr(type(get_queue()), "eviction_policy", lambda self: "allkeys-lru")
 
     assert failed_checks() == ["eviction policy"]

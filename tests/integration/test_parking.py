@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from django_agentexec import task
-from django_agentexec.activity.operations import Complete, Fail
-from django_agentexec.activity.writer import apply_one
+from django_agentexec.activity.store import apply_one
+from django_agentexec.activity.transitions import Complete, Fail
 from django_agentexec.exceptions import InvalidTransition, StaleAttempt
 from django_agentexec.models import Activity, Status
+from django_agentexec.pool.reconciler import reconcile
 from django_agentexec.queues import Ack, Outcome, get_queue
 from django_agentexec.testing import drain
-from django_agentexec.worker.reconciler import reconcile
 from tests.integration.family import (
     Companies,
     Company,
@@ -32,10 +32,14 @@ def test_a_parked_parent_has_no_lease_and_reads_as_running() -> None:
     attempt = running_parent()
     children = attempt.spawn_many("research", [Company(name="Acme"), Company(name="Globex")])
 
-    parked = park(attempt, *(child.agent_id for child in children))
+    suspended = park(attempt, *(child.agent_id for child in children))
 
-    assert (parked.status, parked.is_parked, parked.waiting_for) == (Status.RUNNING, True, children[1].agent_id)
-    assert list(Activity.objects.parked()) == [parked]
+    assert (suspended.status, suspended.is_suspended, suspended.blocking_child_id) == (
+        Status.RUNNING,
+        True,
+        children[1].agent_id,
+    )
+    assert list(Activity.objects.suspended()) == [suspended]
 
 
 def test_the_last_child_wakes_its_parent_once() -> None:
@@ -43,7 +47,7 @@ def test_the_last_child_wakes_its_parent_once() -> None:
     children = attempt.spawn_many("research", [Company(name=str(n)) for n in range(3)])
     park(attempt, *(child.agent_id for child in children))
     (claimed, *_) = claim(1)
-    get_queue().exchange("default", "w", [Ack(claimed, Outcome.DONE)])
+    get_queue().ack_and_claim("default", "w", [Ack(claimed, Outcome.DONE)])
 
     states = []
     for child in reversed(children):  # the first that is looked at ends first
@@ -70,18 +74,18 @@ def test_a_wake_before_the_worker_has_let_go_is_not_lost() -> None:
     park(attempt, child.agent_id)
     finish(child.agent_id)
 
-    get_queue().exchange("default", "w", [Ack(held, Outcome.DONE)])
+    get_queue().ack_and_claim("default", "w", [Ack(held, Outcome.DONE)])
 
     assert attempt.agent_id in claimed_ids()
 
 
 def test_a_parent_waits_for_those_that_it_gathers() -> None:
     attempt = running_parent()
-    awaited = attempt.spawn("research", Company(name="Acme"))
+    awaited_ids = attempt.spawn("research", Company(name="Acme"))
     attempt.spawn("research", Company(name="Globex"))
-    park(attempt, awaited.agent_id)
+    park(attempt, awaited_ids.agent_id)
 
-    finish(awaited.agent_id)
+    finish(awaited_ids.agent_id)
 
     assert row(attempt.agent_id).status == Status.QUEUED
 
@@ -114,7 +118,7 @@ def test_the_same_park_again_changes_nothing() -> None:
     child = attempt.spawn("research", Company(name="Acme"))
     park(attempt, child.agent_id)
 
-    assert park(attempt, child.agent_id).is_parked
+    assert park(attempt, child.agent_id).is_suspended
     assert messages(attempt.agent_id).count("Waiting for 1 activity.") == 1
 
 
@@ -168,7 +172,7 @@ def test_another_activity_of_its_key_may_run_while_a_parent_is_parked() -> None:
     held, attempt = claimed_parent(first)
     park(attempt, attempt.spawn("research", Company(name="Acme")).agent_id)
 
-    get_queue().exchange("default", "w", [Ack(held, Outcome.DONE)])
+    get_queue().ack_and_claim("default", "w", [Ack(held, Outcome.DONE)])
 
     assert second in claimed_ids()
 
@@ -180,7 +184,7 @@ def test_who_was_woken_goes_before_who_has_not_begun() -> None:
     park(attempt, child.agent_id)
     for _ in range(3):
         parent_of()
-    get_queue().exchange("default", "w", [Ack(held, Outcome.DONE)])
+    get_queue().ack_and_claim("default", "w", [Ack(held, Outcome.DONE)])
 
     finish(child.agent_id)
 
@@ -195,6 +199,6 @@ def test_a_woken_parent_stands_before_what_came_after_it() -> None:
     park(attempt, child.agent_id)
     finish(child.agent_id)
 
-    get_queue().exchange("default", "w", [Ack(held, Outcome.DONE)])
+    get_queue().ack_and_claim("default", "w", [Ack(held, Outcome.DONE)])
 
     assert [one for one in claimed_ids() if one in (first, second)] == [first]

@@ -11,8 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from django_agentexec import Attempt, Pipeline, activity, get_result, step, task
-from django_agentexec.activity.operations import Retry
-from django_agentexec.activity.writer import apply_one
+from django_agentexec.activity.store import apply_one
+from django_agentexec.activity.transitions import Retry
 from django_agentexec.exceptions import SpawnMismatch
 from django_agentexec.models import Activity, Status
 from django_agentexec.testing import drain, make_attempt
@@ -486,7 +486,7 @@ def test_children_of_an_older_release_are_found() -> None:
     park(first, *(child.agent_id for child in children))
     Activity.objects.update(spawn_position=None, fan_out=None)
     Activity.objects.filter(parent=first.agent_id).update(status=Status.COMPLETE, result={"about": "x"})
-    Activity.objects.filter(pk=first.agent_id).update(waiting_for=None)
+    Activity.objects.filter(pk=first.agent_id).update(blocking_child_id=None)
 
     again = attempt_of(first.agent_id)
     found = [again.spawn("research", Company(name=name), key=name) for name in "abc"]

@@ -18,8 +18,8 @@ from pydantic import BaseModel
 
 from django_agentexec import Pipeline, TaskFailed, activity, get_result, mermaid, step, task
 from django_agentexec.activity.deferral import Defer
-from django_agentexec.activity.operations import Operation, Start
-from django_agentexec.activity.writer import apply_one
+from django_agentexec.activity.store import apply_one
+from django_agentexec.activity.transitions import Operation, Start
 from django_agentexec.exceptions import AgentExecError, InvalidContext, InvalidOption, InvalidTransition, StaleAttempt
 from django_agentexec.models import Activity, Status, StepRun
 from django_agentexec.pipelines.execution import run_steps
@@ -251,7 +251,7 @@ def test_a_finished_step_forgives_the_crashes_before_it() -> None:
 
     drain()
 
-    assert row(agent_id).forgiven == 2
+    assert row(agent_id).discounted_crashes == 2
 
 
 # Changed code

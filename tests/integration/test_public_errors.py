@@ -11,10 +11,10 @@ import pytest
 from django.test import override_settings
 
 from django_agentexec import Pipeline, UserFacingError, activity, step, task
-from django_agentexec.activity.operations import Fail
-from django_agentexec.activity.writer import apply_one
+from django_agentexec.activity.store import apply_one
+from django_agentexec.activity.transitions import Fail
 from django_agentexec.models import Activity, ActivityLog
-from django_agentexec.privacy import for_strangers
+from django_agentexec.redaction import redact_internals
 from django_agentexec.schemas import ActivityDetailSchema, ActivityListItemSchema, ActivityLogSchema
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue
@@ -212,12 +212,12 @@ def test_live_messages_are_redacted_by_the_same_function(kind: str) -> None:
     }[kind]
 
     assert SECRET in json.dumps(message)
-    assert "secret" not in json.dumps(for_strangers(message))
+    assert "secret" not in json.dumps(redact_internals(message))
 
 
 def test_an_error_without_a_public_text_is_closed() -> None:
-    assert for_strangers({"error": f"ValueError: {SECRET}"})["error"] == "ValueError: An internal error occurred."
-    assert for_strangers({"error": SECRET})["error"] == "An internal error occurred."
+    assert redact_internals({"error": f"ValueError: {SECRET}"})["error"] == "ValueError: An internal error occurred."
+    assert redact_internals({"error": SECRET})["error"] == "An internal error occurred."
 
 
 @pytest.mark.parametrize("name", ["leaks", "leaking_pipeline"])

@@ -12,8 +12,8 @@ from unittest import mock
 import pytest
 from django.db import connections, transaction
 
-from django_agentexec.activity import undelivered
-from django_agentexec.activity.dispatch import push
+from django_agentexec.dispatch import outbox
+from django_agentexec.dispatch.push import push
 from django_agentexec.exceptions import QueueUnavailable
 from django_agentexec.models import Activity
 from django_agentexec.queues import Ack, Outcome, get_queue
@@ -46,7 +46,7 @@ def claimed_in_turn(number: int) -> list[Any]:
     """Return the ids in the order in which they can be claimed, each after the end of the one before it."""
     found, acks = [], []
     for _ in range(number):
-        claimed = get_queue().exchange("default", "w", acks, limit=10).claimed
+        claimed = get_queue().ack_and_claim("default", "w", acks, limit=10).claimed
         found += [claim.agent_id for claim in claimed]
         acks = [Ack(claim, Outcome.DONE) for claim in claimed]
     return found
@@ -89,12 +89,12 @@ def test_a_wish_to_run_once_more_is_not_made_later() -> None:
     with outage(), pytest.raises(QueueUnavailable):
         push(Activity.objects.filter(pk=agent_id), again=True)
     push(Activity.objects.filter(pk=agent_id))  # as the reconciler does
-    (claimed,) = get_queue().exchange("default", "w", limit=1).claimed
+    (claimed,) = get_queue().ack_and_claim("default", "w", limit=1).claimed
 
     enqueue(2)
 
     # What runs has been told nothing: its retry waits for its delay.
-    get_queue().exchange("default", "w", [Ack(claimed, Outcome.RETRY, 60)])
+    get_queue().ack_and_claim("default", "w", [Ack(claimed, Outcome.RETRY, 60)])
     assert agent_id not in claimed_ids()
 
 
@@ -104,7 +104,7 @@ def test_what_is_delayed_waits_for_the_rest_of_its_delay_only() -> None:
     enqueue(2)
 
     claimed_ids()
-    due = get_queue().exchange("default", "w").next_due
+    due = get_queue().ack_and_claim("default", "w").next_due
     assert due is not None
     assert due <= 60
 
@@ -133,7 +133,7 @@ def test_while_one_thread_waits_for_the_queue_the_others_do_not_overtake_it() ->
 
 
 def test_no_more_is_kept_than_a_process_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(undelivered, "MOST_KEPT", 1)
+    monkeypatch.setattr(outbox, "MAX_KEPT", 1)
     with outage():
         first, _ = enqueue(1), enqueue(2)
     third = enqueue(3)

@@ -278,4 +278,4 @@ def test_the_questions_of_the_states() -> None:
     assert [one.agent_id for one in objects.running()] == [running]
     assert [one.agent_id for one in objects.failed()] == [error]
     assert [one.agent_id for one in objects.of_type("import")] == [by_hand]
-    assert row(by_hand) not in objects.dispatched()
+    assert row(by_hand) not in objects.managed()

@@ -41,13 +41,13 @@ def put(backend: Backend, *messages: Message) -> list[UUID]:
 
 
 def claim(backend: Backend, limit: int = 100, worker: str = "w1", *, quarantine: bool = False) -> list[Claim]:
-    return backend.queue.exchange(QUEUE, worker, limit=limit, quarantine=quarantine).claimed
+    return backend.queue.ack_and_claim(QUEUE, worker, limit=limit, quarantine=quarantine).claimed
 
 
 def finish(
     backend: Backend, claimed: Claim, outcome: Outcome = Outcome.DONE, delay: float = 0.0, worker: str = "w1"
 ) -> None:
-    backend.queue.exchange(QUEUE, worker, [Ack(claimed, outcome, delay)])
+    backend.queue.ack_and_claim(QUEUE, worker, [Ack(claimed, outcome, delay)])
 
 
 def ids(claims: list[Claim]) -> list[UUID]:
@@ -64,11 +64,11 @@ def test_what_is_enqueued_is_claimed_in_order_and_once(backend: Backend) -> None
 def test_a_limit_is_kept_and_the_rest_is_told(backend: Backend) -> None:
     wanted = put(backend, message(), message(), message())
 
-    claims = backend.queue.exchange(QUEUE, "w1", limit=2)
+    claims = backend.queue.ack_and_claim(QUEUE, "w1", limit=2)
 
     assert ids(claims.claimed) == wanted[:2]
     assert claims.waiting
-    assert not backend.queue.exchange(QUEUE, "w1", limit=2).waiting
+    assert not backend.queue.ack_and_claim(QUEUE, "w1", limit=2).waiting
 
 
 def test_an_id_that_is_there_already_is_not_added_again(backend: Backend) -> None:
@@ -149,7 +149,7 @@ def test_acknowledging_and_claiming_is_one_exchange(backend: Backend) -> None:
     _, second = put(backend, message("a"), message("a"))
     (claimed,) = claim(backend)
 
-    claims = backend.queue.exchange(QUEUE, "w1", [Ack(claimed, Outcome.DONE)], limit=1)
+    claims = backend.queue.ack_and_claim(QUEUE, "w1", [Ack(claimed, Outcome.DONE)], limit=1)
 
     assert ids(claims.claimed) == [second]
 
@@ -157,7 +157,7 @@ def test_acknowledging_and_claiming_is_one_exchange(backend: Backend) -> None:
 def test_delayed_work_waits_for_its_time(backend: Backend) -> None:
     (wanted,) = put(backend, message(delay=30))
 
-    claims = backend.queue.exchange(QUEUE, "w1", limit=1)
+    claims = backend.queue.ack_and_claim(QUEUE, "w1", limit=1)
     assert claims.claimed == []
     assert claims.next_due == pytest.approx(30, abs=1)
 
@@ -249,7 +249,7 @@ def test_an_ended_lease_is_put_back_for_quarantine_and_is_no_crash(backend: Back
     assert claim(backend) == []
     (new,) = claim(backend, worker="w2", quarantine=True)
 
-    assert (new.agent_id, new.crashes, new.lapses) == (wanted, 0, 1)
+    assert (new.agent_id, new.crashes, new.expired_leases) == (wanted, 0, 1)
     assert new.fence > old.fence
     assert backend.queue.heartbeat(QUEUE, "w1", [old]).lost == [wanted]
 
@@ -264,7 +264,7 @@ def test_a_worker_that_heartbeats_after_its_lease_is_refunded_the_lapse(backend:
 
     assert (backend.queue.stats(QUEUE).suspects, backend.queue.stats(QUEUE).ready) == (0, 1)
     (again,) = claim(backend, worker="w2")
-    assert (again.agent_id, again.crashes, again.lapses) == (wanted, 0, 0)
+    assert (again.agent_id, again.crashes, again.expired_leases) == (wanted, 0, 0)
 
 
 @pytest.mark.parametrize("outcome", [Outcome.DONE, Outcome.RETRY])
@@ -279,7 +279,7 @@ def test_a_worker_that_acknowledges_after_its_lease_is_refunded_the_lapse(backen
     assert backend.queue.heartbeat(QUEUE, "w2", [new]).lost == []
     finish(backend, new, Outcome.RELEASE, worker="w2")
     (again,) = claim(backend)
-    assert (again.agent_id, again.lapses) == (wanted, 0)
+    assert (again.agent_id, again.expired_leases) == (wanted, 0)
 
 
 def test_a_lapse_is_refunded_once_and_only_to_its_own_claim(backend: Backend) -> None:
@@ -293,10 +293,10 @@ def test_a_lapse_is_refunded_once_and_only_to_its_own_claim(backend: Backend) ->
         backend.queue.heartbeat(QUEUE, "w1", [first])
 
     (third,) = claim(backend, quarantine=True)
-    assert third.lapses == 1
+    assert third.expired_leases == 1
     backend.queue.heartbeat(QUEUE, "w1", [second])
     finish(backend, third, Outcome.RELEASE)
-    assert [c.lapses for c in claim(backend)] == [0]
+    assert [c.expired_leases for c in claim(backend)] == [0]
 
 
 def test_four_refunded_lapses_count_as_one(backend: Backend) -> None:
@@ -304,7 +304,7 @@ def test_four_refunded_lapses_count_as_one(backend: Backend) -> None:
     counts = []
     for _ in range(5):
         (claimed,) = claim(backend)
-        counts.append(claimed.lapses)
+        counts.append(claimed.expired_leases)
         let_lease_end(backend)
         backend.queue.heartbeat(QUEUE, "w1", [claimed])
 
@@ -321,7 +321,7 @@ def test_lapses_are_forgotten_with_the_activity(backend: Backend) -> None:
 
     put(backend, wanted)
 
-    assert [c.lapses for c in claim(backend)] == [0]
+    assert [c.expired_leases for c in claim(backend)] == [0]
 
 
 def test_the_next_claim_is_above_the_fence_of_the_row(backend: Backend) -> None:
@@ -462,9 +462,9 @@ def test_the_claims_that_are_out_are_known_by_their_fences(backend: Backend) -> 
     put(backend, message("a"), message("a"), message(), message(delay=60))
     first, second = claim(backend)
 
-    assert backend.queue.leased(QUEUE) == {first.agent_id: first.fence, second.agent_id: second.fence}
+    assert backend.queue.list_leases(QUEUE) == {first.agent_id: first.fence, second.agent_id: second.fence}
     finish(backend, first)
-    assert backend.queue.leased(QUEUE) == {second.agent_id: second.fence}
+    assert backend.queue.list_leases(QUEUE) == {second.agent_id: second.fence}
 
 
 def test_who_holds_a_claim_is_told_once_to_stop(backend: Backend) -> None:
@@ -563,8 +563,8 @@ def test_queues_know_nothing_of_each_other(backend: Backend) -> None:
     backend.queue.enqueue("other", [message("a")])
 
     assert len(claim(backend)) == 1
-    assert len(backend.queue.exchange("other", "w1", limit=5).claimed) == 1
-    backend.queue.exchange("other", "w1")
+    assert len(backend.queue.ack_and_claim("other", "w1", limit=5).claimed) == 1
+    backend.queue.ack_and_claim("other", "w1")
 
 
 def test_waiting_ends_when_work_arrives(backend: Backend) -> None:
@@ -604,16 +604,16 @@ def worker_info(name: str = "w1", **values: float) -> WorkerInfo:
 def test_workers_are_announced_and_retired(backend: Backend) -> None:
     worker = worker_info()
 
-    backend.queue.announce(worker)
+    backend.queue.register_worker(worker)
     (seen,) = backend.queue.workers()
     assert replace(seen, last_beat=0.0) == worker
-    backend.queue.retire("w1")
+    backend.queue.deregister_worker("w1")
     assert backend.queue.workers() == []
 
 
 @pytest.mark.parametrize("clock", [0.0, 4_000_000_000.0])
 def test_a_heartbeat_is_dated_by_the_queue_whatever_the_workers_clock_says(backend: Backend, clock: float) -> None:
-    backend.queue.announce(worker_info(last_beat=clock))
+    backend.queue.register_worker(worker_info(last_beat=clock))
 
     reading = backend.queue.workers()
 
@@ -623,7 +623,7 @@ def test_a_heartbeat_is_dated_by_the_queue_whatever_the_workers_clock_says(backe
 def test_a_reader_whose_clock_is_ahead_sees_and_keeps_all_workers(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend.queue.announce(worker_info())
+    backend.queue.register_worker(worker_info())
     monkeypatch.setattr(time, "time", lambda now=time.time: now() + 3_600)
 
     for _ in range(2):
@@ -636,13 +636,13 @@ def test_counters_add_up_by_name_and_field(backend: Backend) -> None:
     backend.queue.count({"one": {"a": 1, "b": 0.5}, "two": {"a": 1}}, seconds=60)
     backend.queue.count({"one": {"a": 2}}, seconds=60)
 
-    assert backend.queue.counted(["two", "one", "nothing"]) == [{"a": 1}, {"a": 3, "b": 0.5}, {}]
+    assert backend.queue.read_counters(["two", "one", "nothing"]) == [{"a": 1}, {"a": 3, "b": 0.5}, {}]
 
 
 def test_one_of_several_leads_a_duty(backend: Backend) -> None:
-    assert backend.queue.try_lead("tests", "a", 60)
-    assert backend.queue.try_lead("tests", "a", 60)
-    assert not backend.queue.try_lead("tests", "b", 60)
+    assert backend.queue.try_acquire_leadership("tests", "a", 60)
+    assert backend.queue.try_acquire_leadership("tests", "a", 60)
+    assert not backend.queue.try_acquire_leadership("tests", "b", 60)
 
 
 def test_four_workers_share_a_thousand_activities_without_doing_one_twice(backend: Backend) -> None:
@@ -652,7 +652,7 @@ def test_four_workers_share_a_thousand_activities_without_doing_one_twice(backen
     def work(worker: str) -> None:
         acks: list[Ack] = []
         while True:
-            claimed = backend.queue.exchange(QUEUE, worker, acks, limit=7).claimed
+            claimed = backend.queue.ack_and_claim(QUEUE, worker, acks, limit=7).claimed
             if not claimed and not acks and not backend.queue.stats(QUEUE).pending:
                 return
             acks = [Ack(c, Outcome.DONE) for c in claimed]

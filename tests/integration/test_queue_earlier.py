@@ -30,7 +30,7 @@ class Earlier:
         self._run("enqueue", str(wanted.agent_id), 4, 0, 0, 0, 0, wanted.partition)
 
     def claim(self, limit: int = 10, *, quarantine: bool = False) -> list[Claim]:
-        self._epoch, _, _, _, _, *rest = self._exchange(limit, quarantine)
+        self._epoch, _, _, _, _, *rest = self._ack_and_claim(limit, quarantine)
         parts = iter(rest)
         return [
             Claim(agent_id.decode(), int(fence), int(crashes), QUEUE, ticket.decode())
@@ -38,7 +38,7 @@ class Earlier:
         ]
 
     def finish(self, claimed: Claim) -> None:
-        self._exchange(0, False, claimed)
+        self._ack_and_claim(0, False, claimed)
 
     def heartbeat(self, *claims: Claim) -> list[bytes]:
         """Return what is lost."""
@@ -51,7 +51,7 @@ class Earlier:
         released: int = self._run("release", worker, 1)
         return released
 
-    def _exchange(self, limit: int, quarantine: bool, *done: Claim) -> Any:
+    def _ack_and_claim(self, limit: int, quarantine: bool, *done: Claim) -> Any:
         ends = [part for claim in done for part in (str(claim.agent_id), claim.fence)]
         return self._run("exchange", self._worker, limit, int(quarantine), self._epoch, "none", 6000, len(done), *ends)
 
@@ -88,18 +88,18 @@ def test_each_runs_what_the_other_has_enqueued(backend: RedisBackend, earlier: E
     earlier.enqueue(first)
     backend.queue.enqueue(QUEUE, [second])
 
-    (ours,) = backend.queue.exchange(QUEUE, "new", limit=1).claimed
+    (ours,) = backend.queue.ack_and_claim(QUEUE, "new", limit=1).claimed
     (theirs,) = earlier.claim()
 
     assert backend.queue.heartbeat(QUEUE, "new", [ours]).lost == earlier.heartbeat(theirs) == []
-    backend.queue.exchange(QUEUE, "new", [Ack(ours, Outcome.DONE)])
+    backend.queue.ack_and_claim(QUEUE, "new", [Ack(ours, Outcome.DONE)])
     earlier.finish(theirs)
     assert backend.queue.stats(QUEUE).leased == backend.queue.stats(QUEUE).pending == 0
 
 
 def test_a_lease_without_an_entry_in_the_index_is_released(backend: RedisBackend, earlier: Earlier) -> None:
     backend.queue.enqueue(QUEUE, [message(), message(), message()])
-    (ours,) = backend.queue.exchange(QUEUE, "new", limit=1).claimed
+    (ours,) = backend.queue.ack_and_claim(QUEUE, "new", limit=1).claimed
     earlier.claim(2)
 
     assert backend.queue.release_worker(QUEUE, "old", crashed=True) == 2
@@ -110,7 +110,7 @@ def test_a_lease_without_an_entry_in_the_index_is_released(backend: RedisBackend
 
 def test_as_many_outdated_entries_as_leases_without_one_hide_none(backend: RedisBackend, earlier: Earlier) -> None:
     backend.queue.enqueue(QUEUE, [message()])
-    backend.queue.exchange(QUEUE, "new", limit=1)
+    backend.queue.ack_and_claim(QUEUE, "new", limit=1)
     backend.queue.heartbeat(QUEUE, "new", [])
     milliseconds(backend, 2)  # beats are told apart by their time
     backend.forward(conf.LEASE + 1)
@@ -125,8 +125,8 @@ def test_as_many_outdated_entries_as_leases_without_one_hide_none(backend: Redis
 
 def test_an_outdated_entry_releases_nothing(backend: RedisBackend, earlier: Earlier) -> None:
     backend.queue.enqueue(QUEUE, [message(), message()])
-    backend.queue.exchange(QUEUE, "new", limit=1)
-    backend.queue.exchange(QUEUE, "another", limit=1)
+    backend.queue.ack_and_claim(QUEUE, "new", limit=1)
+    backend.queue.ack_and_claim(QUEUE, "another", limit=1)
     assert earlier.release("new") == 1
     (theirs,) = earlier.claim(quarantine=True)
 
@@ -137,13 +137,13 @@ def test_an_outdated_entry_releases_nothing(backend: RedisBackend, earlier: Earl
 
 def test_nothing_outdated_is_left_when_all_work_is_done(backend: RedisBackend, earlier: Earlier) -> None:
     backend.queue.enqueue(QUEUE, [message(), message()])
-    backend.queue.exchange(QUEUE, "new", limit=2)
+    backend.queue.ack_and_claim(QUEUE, "new", limit=2)
     backend.forward(conf.LEASE + 1)
-    backend.queue.heartbeat(QUEUE, "new", [])  # two lapses
+    backend.queue.heartbeat(QUEUE, "new", [])  # two expired_leases
     for claimed in earlier.claim(quarantine=True):
         assert claimed.crashes == 0
         earlier.finish(claimed)
-    assert backend.redis.client.exists(backend.key("lapses"))
+    assert backend.redis.client.exists(backend.key("expired_leases"))
 
     backend.queue.heartbeat(QUEUE, "new", [])
 
@@ -170,13 +170,13 @@ def test_both_together_do_everything_once(backend: RedisBackend, earlier: Earlie
         if mine is old:
             earlier.finish(claimed)
         else:
-            backend.queue.exchange(QUEUE, "new", [Ack(claimed, Outcome.DONE)])
+            backend.queue.ack_and_claim(QUEUE, "new", [Ack(claimed, Outcome.DONE)])
 
     for step in range(5_000):
         quarantine = draw.random() < 0.5
         action = draw.random()
         if action < 0.2:
-            new += backend.queue.exchange(QUEUE, "new", limit=3, quarantine=quarantine).claimed
+            new += backend.queue.ack_and_claim(QUEUE, "new", limit=3, quarantine=quarantine).claimed
         elif action < 0.4:
             old += earlier.claim(3, quarantine=quarantine)
         elif action < 0.7:
@@ -206,7 +206,7 @@ def test_both_together_do_everything_once(backend: RedisBackend, earlier: Earlie
 def test_an_evicted_index_is_made_again(backend: RedisBackend) -> None:
     backend.queue.enqueue(QUEUE, [message(), message()])
     for worker in ("w1", "w2"):
-        backend.queue.exchange(QUEUE, worker, limit=1)
+        backend.queue.ack_and_claim(QUEUE, worker, limit=1)
         backend.queue.heartbeat(QUEUE, worker, [])
     backend.redis.client.delete(backend.key("by_worker"))
 

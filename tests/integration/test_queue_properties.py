@@ -80,14 +80,14 @@ class Backends(RuleBasedStateMachine):
         quarantine=st.booleans(),
         acks=st.integers(0, 3),
     )
-    def exchange(self, data: st.DataObject, worker: str, limit: int, quarantine: bool, acks: int) -> None:
+    def ack_and_claim(self, data: st.DataObject, worker: str, limit: int, quarantine: bool, acks: int) -> None:
         ends = [
             (pair, data.draw(st.sampled_from(Outcome)), data.draw(st.sampled_from(DELAYS)))
             for pair in self._some_claims(data, acks)
         ]
         self.forward(INSTANT)
         memory, redis = (
-            backend.queue.exchange(
+            backend.queue.ack_and_claim(
                 QUEUE,
                 worker,
                 [Ack(pair[side], outcome, delay) for pair, outcome, delay in ends],
@@ -96,7 +96,7 @@ class Backends(RuleBasedStateMachine):
             )
             for side, backend in enumerate((self.memory, self.redis))
         )
-        both = [[(c.agent_id, c.crashes, c.lapses) for c in claims.claimed] for claims in (memory, redis)]
+        both = [[(c.agent_id, c.crashes, c.expired_leases) for c in claims.claimed] for claims in (memory, redis)]
         assert both[0] == both[1]
         assert memory.waiting == redis.waiting
         assert (memory.next_due is None) == (redis.next_due is None)
@@ -154,7 +154,7 @@ class Backends(RuleBasedStateMachine):
         queues = self.memory.queue, self.redis.queue
         assert queues[0].missing(QUEUE, IDS) == queues[1].missing(QUEUE, IDS)
         assert queues[0].stats(QUEUE) == queues[1].stats(QUEUE)
-        assert set(queues[0].leased(QUEUE)) == set(queues[1].leased(QUEUE))
+        assert set(queues[0].list_leases(QUEUE)) == set(queues[1].list_leases(QUEUE))
 
     @invariant()
     def the_places_of_redis_are_consistent(self) -> None:
@@ -168,7 +168,7 @@ class Backends(RuleBasedStateMachine):
         assert not places.ready & places.suspects
         assert set(places.cancels) | set(places.again) <= set(places.leases)
         assert places.by_worker == places.holders
-        assert places.lapses <= set(places.meta)
+        assert places.expired_leases <= set(places.meta)
         assert places.keys <= {self.redis.key(name) for name in KEYS}
 
 
@@ -180,17 +180,19 @@ class Places:
         pipe = client.pipeline(transaction=False)
         for name in ("pending", "ready", "suspects", "leases", "delayed"):
             pipe.zrange(backend.key(name), 0, -1)
-        for name in ("locks", "meta", "cancels", "again", "lapses"):
+        for name in ("locks", "meta", "cancels", "again", "expired_leases"):
             pipe.hgetall(backend.key(name))
         pipe.zrange(backend.key("by_worker"), 0, -1)
         pipe.keys("{*")
-        pending, ready, suspects, leases, delayed, locks, meta, cancels, again, lapses, by_worker, keys = pipe.execute()
+        pending, ready, suspects, leases, delayed, locks, meta, cancels, again, expired_leases, by_worker, keys = (
+            pipe.execute()
+        )
         members = [member.decode().rsplit("\0", 1) for member in pending]
         self.pending = {(partition, rest): rest[17:] for partition, rest in members}
         self.ready, self.suspects = texts(ready), texts(suspects)
         self.leases, self.delayed, self.locks = texts(leases), texts(delayed), texts(locks)
         self.cancels, self.again, self.keys = texts(cancels), texts(again), texts(keys)
-        self.lapses, self.by_worker = texts(lapses), texts(by_worker)
+        self.expired_leases, self.by_worker = texts(expired_leases), texts(by_worker)
         holders = {agent_id.decode(): text.decode().split(" ")[3] for agent_id, text in meta.items()}
         self.holders = {f"{holders[agent_id]}\0{agent_id}" for agent_id in self.leases}
         self.meta = {agent_id.decode(): text.decode().split(" ", 4)[4] for agent_id, text in meta.items()}

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.test import override_settings
 from redis import Redis
 
-from django_agentexec.queues import Ack, Claim, Message, Outcome, Rows
+from django_agentexec.queues import Ack, Claim, DatabaseState, Message, Outcome
 from django_agentexec.queues.connection import learn_servers
 from django_agentexec.queues.redis import KEYS, RedisQueue
 from tests.integration.queue_clock import message, refill
@@ -39,7 +39,7 @@ class Restartable:
     def running_worker(self) -> RedisQueue:
         """Return the queue of a worker that has been heard of."""
         queue = self.worker()
-        queue.exchange(QUEUE, "w")
+        queue.ack_and_claim(QUEUE, "w")
         return queue
 
     def save(self) -> None:
@@ -62,7 +62,7 @@ def server() -> Iterator[Restartable]:
 
 def claim(queue: RedisQueue, wanted: Message) -> Claim:
     queue.enqueue(QUEUE, [wanted])
-    (claimed,) = queue.exchange(QUEUE, "w", limit=1).claimed
+    (claimed,) = queue.ack_and_claim(QUEUE, "w", limit=1).claimed
     assert claimed.agent_id == wanted.agent_id
     return claimed
 
@@ -75,7 +75,7 @@ def end_pause(client: Redis) -> None:
 
 def lose_everything(server: Restartable, witness: RedisQueue) -> None:
     server.client.flushall()
-    assert witness.exchange(QUEUE, "w2").paused
+    assert witness.ack_and_claim(QUEUE, "w2").paused
     refill(witness)
     end_pause(server.client)
 
@@ -86,18 +86,18 @@ def test_a_new_workers_first_beat_does_not_hide_a_restart(server: Restartable) -
     server.restart()
     new.heartbeat(QUEUE, "w2", [])
 
-    assert old.exchange(QUEUE, "w").needs_refill
+    assert old.ack_and_claim(QUEUE, "w").needs_refill
 
 
 def test_each_queue_notices_a_restart_for_itself(server: Restartable) -> None:
     queue = server.worker()
     for name in ("a", "b"):
-        queue.exchange(name, "w")
+        queue.ack_and_claim(name, "w")
     server.save()
     server.restart()
 
-    assert queue.exchange("a", "w").needs_refill
-    assert queue.exchange("b", "w").needs_refill
+    assert queue.ack_and_claim("a", "w").needs_refill
+    assert queue.ack_and_claim("b", "w").needs_refill
 
 
 def test_each_project_on_a_server_notices_a_restart_for_itself(server: Restartable) -> None:
@@ -108,7 +108,7 @@ def test_each_project_on_a_server_notices_a_restart_for_itself(server: Restartab
     claimed = claim(holder, message("k:a"))
     server.restart()
 
-    another.exchange(QUEUE, "w")
+    another.ack_and_claim(QUEUE, "w")
 
     assert holder.heartbeat(QUEUE, "w", [claimed]).lost == []
 
@@ -120,9 +120,9 @@ def test_a_restart_with_its_data_pauses_claims_while_leases_are_out(server: Rest
     server.save()
     server.restart()
 
-    assert other.exchange(QUEUE, "w2", limit=1).needs_refill
+    assert other.ack_and_claim(QUEUE, "w2", limit=1).needs_refill
     refill(other)
-    assert other.exchange(QUEUE, "w2", limit=1).next_due
+    assert other.ack_and_claim(QUEUE, "w2", limit=1).next_due
     assert holder.heartbeat(QUEUE, "w", [claimed]).lost == []
 
 
@@ -136,7 +136,7 @@ def test_a_claim_made_after_the_snapshot_is_kept_whoever_speaks_before_its_worke
     server.restart()
 
     if first == "an idle worker's exchange":
-        idle.exchange(QUEUE, "w2", limit=1)
+        idle.ack_and_claim(QUEUE, "w2", limit=1)
     elif first == "an idle worker's beat":
         idle.heartbeat(QUEUE, "w2", [])
 
@@ -149,12 +149,12 @@ def test_a_key_that_runs_is_not_given_out_after_a_restart_with_an_idle_snapshot(
     wanted = message("k:a")
     claim(holder, wanted)
     server.restart()
-    idle.exchange(QUEUE, "w2", limit=1)
+    idle.ack_and_claim(QUEUE, "w2", limit=1)
 
     idle.enqueue(QUEUE, [wanted])  # as the reconciler does, whose rows say nothing of leases
     refill(idle)
 
-    assert idle.exchange(QUEUE, "w2", limit=1).claimed == []
+    assert idle.ack_and_claim(QUEUE, "w2", limit=1).claimed == []
 
 
 def test_a_worker_that_saw_no_running_row_at_its_start_costs_nobody_a_claim(server: Restartable) -> None:
@@ -163,7 +163,7 @@ def test_a_worker_that_saw_no_running_row_at_its_start_costs_nobody_a_claim(serv
     claimed = claim(holder, message("k:a"))
     server.restart()
 
-    starting.exchange(QUEUE, "w2", rows=Rows.NONE)
+    starting.ack_and_claim(QUEUE, "w2", rows=DatabaseState.NONE)
 
     assert holder.heartbeat(QUEUE, "w", [claimed]).lost == []
 
@@ -176,7 +176,7 @@ def test_the_pause_of_an_older_loss_is_not_taken_for_todays(server: Restartable)
     claimed = claim(holder, message("k:a"))
     server.restart()
 
-    assert idle.exchange(QUEUE, "w2").needs_refill
+    assert idle.ack_and_claim(QUEUE, "w2").needs_refill
 
     assert holder.heartbeat(QUEUE, "w", [claimed]).lost == []
 
@@ -186,7 +186,7 @@ def test_a_new_worker_on_an_idle_server_that_was_restarted_waits_for_the_refill_
     server.save()
     server.restart()
     new, wanted = server.worker(), message()
-    assert new.exchange(QUEUE, "w2").needs_refill
+    assert new.ack_and_claim(QUEUE, "w2").needs_refill
     refill(new)
 
     claim(new, wanted)
@@ -196,12 +196,12 @@ def test_one_restart_is_one_pause(server: Restartable) -> None:
     workers = [server.running_worker() for _ in range(2)]
     server.save()
     server.restart()
-    assert workers[0].exchange(QUEUE, "w").paused
+    assert workers[0].ack_and_claim(QUEUE, "w").paused
     refill(workers[0])
     end_pause(server.client)
 
-    assert not workers[1].exchange(QUEUE, "w2").paused
-    assert not workers[0].exchange(QUEUE, "w").paused
+    assert not workers[1].ack_and_claim(QUEUE, "w2").paused
+    assert not workers[0].ack_and_claim(QUEUE, "w").paused
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["of the same activity", "of another one of its key"])
@@ -211,13 +211,13 @@ def test_a_claim_is_taken_back_though_the_snapshot_knows_an_older_one(server: Re
     old = claim(holder, before)
     server.save()
     if same:
-        holder.exchange(QUEUE, "w", [Ack(old, Outcome.RELEASE)])
-        (claimed,) = holder.exchange(QUEUE, "w", limit=1).claimed
+        holder.ack_and_claim(QUEUE, "w", [Ack(old, Outcome.RELEASE)])
+        (claimed,) = holder.ack_and_claim(QUEUE, "w", limit=1).claimed
     else:
-        holder.exchange(QUEUE, "w", [Ack(old, Outcome.DONE)])
+        holder.ack_and_claim(QUEUE, "w", [Ack(old, Outcome.DONE)])
         claimed = claim(holder, after)
     server.restart()
-    idle.exchange(QUEUE, "w2", limit=1)
+    idle.ack_and_claim(QUEUE, "w2", limit=1)
 
     assert holder.heartbeat(QUEUE, "w", [claimed]).lost == []
 
@@ -226,7 +226,7 @@ def test_a_claim_is_taken_back_though_the_snapshot_knows_an_older_one(server: Re
 def test_of_two_who_say_that_they_hold_a_key_the_newer_one_gets_it_back(server: Restartable, newer_first: bool) -> None:
     zombie, holder = server.running_worker(), server.running_worker()
     old = claim(zombie, message("k:a"))
-    zombie.exchange(QUEUE, "w", [Ack(old, Outcome.DONE)])
+    zombie.ack_and_claim(QUEUE, "w", [Ack(old, Outcome.DONE)])
     new = claim(holder, message("k:a"))
     server.client.flushall()
 
@@ -262,7 +262,7 @@ class Replicated:
         queue = self._stack.enter_context(closing(RedisQueue()))
         self._queues.append(queue)
         queue._client = self._clients[self._master]
-        queue.exchange(QUEUE, "w")
+        queue.ack_and_claim(QUEUE, "w")
         return queue
 
     def follow(self) -> None:
@@ -292,10 +292,10 @@ def test_claims_that_were_not_replicated_outlive_a_failover_and_the_one_back() -
             claimed = claim(holder, message("k:a"))
             servers.fail_over()
 
-            assert idle.exchange(QUEUE, "w2", limit=1).needs_refill
+            assert idle.ack_and_claim(QUEUE, "w2", limit=1).needs_refill
             assert holder.heartbeat(QUEUE, "w", [claimed]).lost == []
 
-            holder.exchange(QUEUE, "w", [Ack(claimed, Outcome.DONE)])
+            holder.ack_and_claim(QUEUE, "w", [Ack(claimed, Outcome.DONE)])
             refill(idle)
             end_pause(holder.client)
 
@@ -310,7 +310,7 @@ def test_a_server_that_has_not_been_restarted_is_not_asked_who_it_is(server: Res
     before = commands(server.client, "info")
 
     for _ in range(10):
-        queue.exchange(QUEUE, "w1", limit=1)
+        queue.ack_and_claim(QUEUE, "w1", limit=1)
 
     assert commands(server.client, "info") - before == 1  # by this test
 
@@ -322,11 +322,11 @@ def test_behind_a_proxy_that_keeps_connections_a_restart_is_noticed_by_the_next_
     # As after a restart with the data: the server is another one than that which is noted and that of the connection.
     server.client.hset(queue._keys(QUEUE)[KEYS.index("counters")], "server", "0" * 40)
     with mock.patch("django_agentexec.queues.redis.server_of", return_value="0" * 40):
-        assert not queue.exchange(QUEUE, "w1").paused
+        assert not queue.ack_and_claim(QUEUE, "w1").paused
         queue.heartbeat(QUEUE, "w1", [])
-        assert queue.exchange(QUEUE, "w1").paused
+        assert queue.ack_and_claim(QUEUE, "w1").paused
         refill(queue)
         end_pause(server.client)
         # From here on what it says differs from what is noted, and the server is asked: no pause without an end.
-        assert len(queue.exchange(QUEUE, "w1", limit=1).claimed) == 1
-        assert not queue.exchange(QUEUE, "w1").paused
+        assert len(queue.ack_and_claim(QUEUE, "w1", limit=1).claimed) == 1
+        assert not queue.ack_and_claim(QUEUE, "w1").paused

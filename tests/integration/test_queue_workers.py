@@ -26,7 +26,7 @@ def queue() -> Iterator[RedisQueue]:
 
 def announce(queue: RedisQueue, name: str) -> dict[str, Any]:
     """Announce a worker, and return its entry."""
-    queue.announce(WorkerInfo(name, "host", 1, ["default"], 10, False, started=1_700_000_000.0))
+    queue.register_worker(WorkerInfo(name, "host", 1, ["default"], 10, False, started=1_700_000_000.0))
     entry: dict[str, Any] = json.loads(queue.client.hget(KEY, name))  # type: ignore[arg-type]
     return entry
 
@@ -98,7 +98,7 @@ def test_reading_deletes_nothing_and_a_heartbeat_deletes_the_silent(queue: Redis
 
 
 def test_of_all_processes_one_looks_for_the_silent_each_minute(queue: RedisQueue) -> None:
-    assert queue.try_lead("forget-workers", "somebody", 60)
+    assert queue.try_acquire_leadership("forget-workers", "somebody", 60)
     announce(queue, "silent")
     age(queue, "silent", FORGOTTEN_AFTER + 10)
 
@@ -116,6 +116,6 @@ def test_a_heartbeat_is_one_round_trip(queue: RedisQueue) -> None:
         return sum(calls.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "eval", "time", "get"))
 
     before = commands()
-    queue.announce(WorkerInfo("w1", "host", 1, ["default"], 10, False, started=1.0))
+    queue.register_worker(WorkerInfo("w1", "host", 1, ["default"], 10, False, started=1.0))
 
     assert commands() - before <= 2  # EVALSHA, and the TIME in it

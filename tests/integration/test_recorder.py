@@ -13,14 +13,14 @@ import pytest
 from django.db import OperationalError, connection, connections
 
 from django_agentexec.activity.current import running
-from django_agentexec.activity.operations import AddUsage, Fail, Operation, Progress
-from django_agentexec.activity.writer import Undecided
+from django_agentexec.activity.store import CommitOutcomeUnknown
+from django_agentexec.activity.transitions import AddUsage, Fail, Operation, Progress
 from django_agentexec.exceptions import ActivityNotFound, StaleAttempt
 from django_agentexec.models import Activity, Status
 from django_agentexec.signals import activity_changed
 from django_agentexec.tasks import Attempt
-from django_agentexec.worker import recorder as module
-from django_agentexec.worker.recorder import MOST_REFUSALS, Recorder
+from django_agentexec.worker import committer as module
+from django_agentexec.worker.committer import MAX_REFUSALS, Committer
 from tests.rows import messages, row, start
 from tests.testapp.agents import Text, shout
 
@@ -38,14 +38,14 @@ class Gate:
         self.errors: list[Exception] = []
         self.after_first: Callable[[], None] = lambda: None
 
-    def __call__(self, operations: list[Operation], undecided: Undecided | None = None) -> Any:
+    def __call__(self, operations: list[Operation], unknown_outcome: CommitOutcomeUnknown | None = None) -> Any:
         self.entered.set()
         assert self.open.wait(10)
         self.sizes.append(len(operations))
         if self.errors:
             raise self.errors.pop(0)
         try:
-            return self._apply(operations, undecided)
+            return self._apply(operations, unknown_outcome)
         finally:
             if len(self.sizes) == 1:
                 self.after_first()
@@ -60,11 +60,11 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
 
 
 @pytest.fixture
-def recorder() -> Iterator[Recorder]:
-    recorder = Recorder()
-    recorder.start()
-    yield recorder
-    recorder.stop(10)
+def committer() -> Iterator[Committer]:
+    committer = Committer()
+    committer.start()
+    yield committer
+    committer.stop(10)
 
 
 @pytest.fixture
@@ -78,17 +78,17 @@ def progress(agent_id: UUID, message: str = "x", **fields: Any) -> Progress:
     return Progress(agent_id=agent_id, fence=1, message=message, **fields)
 
 
-def test_a_write_ends_when_it_is_committed(recorder: Recorder, agent_id: UUID) -> None:
-    written = recorder.submit(progress(agent_id, "Reading")).result(10)
+def test_a_write_ends_when_it_is_committed(committer: Committer, agent_id: UUID) -> None:
+    written = committer.submit(progress(agent_id, "Reading")).result(10)
 
     assert written.latest_log_message == "Reading"
     assert row(agent_id).latest_log_message == "Reading"
 
 
-def test_writes_that_arrive_meanwhile_share_a_transaction(recorder: Recorder, gate: Gate, agent_id: UUID) -> None:
-    first = recorder.submit(progress(agent_id, "first"))
+def test_writes_that_arrive_meanwhile_share_a_transaction(committer: Committer, gate: Gate, agent_id: UUID) -> None:
+    first = committer.submit(progress(agent_id, "first"))
     assert gate.entered.wait(10)
-    others = [recorder.submit(progress(agent_id, str(number))) for number in range(100)]
+    others = [committer.submit(progress(agent_id, str(number))) for number in range(100)]
 
     gate.open.set()
     for future in [first, *others]:
@@ -98,11 +98,11 @@ def test_writes_that_arrive_meanwhile_share_a_transaction(recorder: Recorder, ga
     assert messages(agent_id)[2:] == ["first", *map(str, range(100))]
 
 
-def test_a_batch_has_a_limit(recorder: Recorder, gate: Gate, agent_id: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LARGEST_BATCH", 10)
-    first = recorder.submit(progress(agent_id))
+def test_a_batch_has_a_limit(committer: Committer, gate: Gate, agent_id: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_BATCH", 10)
+    first = committer.submit(progress(agent_id))
     assert gate.entered.wait(10)
-    others = [recorder.submit(progress(agent_id)) for _ in range(25)]
+    others = [committer.submit(progress(agent_id)) for _ in range(25)]
 
     gate.open.set()
     for future in [first, *others]:
@@ -111,11 +111,11 @@ def test_a_batch_has_a_limit(recorder: Recorder, gate: Gate, agent_id: UUID, mon
     assert gate.sizes == [1, 10, 10, 5]
 
 
-def test_a_refusal_is_the_writes_own(recorder: Recorder, agent_id: UUID) -> None:
+def test_a_refusal_is_the_writes_own(committer: Committer, agent_id: UUID) -> None:
     futures = [
-        recorder.submit(progress(uuid4())),
-        recorder.submit(Progress(agent_id=agent_id, fence=99, message="of another")),
-        recorder.submit(progress(agent_id, "mine")),
+        committer.submit(progress(uuid4())),
+        committer.submit(Progress(agent_id=agent_id, fence=99, message="of another")),
+        committer.submit(progress(agent_id, "mine")),
     ]
 
     assert isinstance(futures[0].exception(10), ActivityNotFound)
@@ -124,13 +124,13 @@ def test_a_refusal_is_the_writes_own(recorder: Recorder, agent_id: UUID) -> None
 
 
 def test_one_write_that_the_database_does_not_take_does_not_take_the_others_down(
-    recorder: Recorder, gate: Gate, agent_id: UUID
+    committer: Committer, gate: Gate, agent_id: UUID
 ) -> None:
-    held = recorder.submit(progress(agent_id, "first"))
+    held = committer.submit(progress(agent_id, "first"))
     assert gate.entered.wait(10)
-    good = recorder.submit(progress(agent_id, "good"))
-    bad = recorder.submit(progress(agent_id, "bad", percentage=10**30))
-    after = recorder.submit(progress(agent_id, "after"))
+    good = committer.submit(progress(agent_id, "good"))
+    bad = committer.submit(progress(agent_id, "bad", percentage=10**30))
+    after = committer.submit(progress(agent_id, "after"))
 
     gate.open.set()
 
@@ -140,35 +140,37 @@ def test_one_write_that_the_database_does_not_take_does_not_take_the_others_down
 
 
 def test_a_database_that_does_not_answer_is_asked_again(
-    recorder: Recorder, gate: Gate, agent_id: UUID, caplog: pytest.LogCaptureFixture
+    committer: Committer, gate: Gate, agent_id: UUID, caplog: pytest.LogCaptureFixture
 ) -> None:
     gate.errors = [OperationalError("database is locked"), OperationalError("server closed the connection")]
     gate.open.set()
 
-    recorder.submit(progress(agent_id, "at last")).result(10)
+    committer.submit(progress(agent_id, "at last")).result(10)
 
     assert messages(agent_id)[2:] == ["at last"]
     assert caplog.text.count("The database does not answer") == 2
 
 
 def test_a_write_that_the_database_refuses_for_good_does_not_stop_the_others(
-    recorder: Recorder, gate: Gate, agent_id: UUID
+    committer: Committer, gate: Gate, agent_id: UUID
 ) -> None:
-    gate.errors = [OperationalError("total size of jsonb object elements exceeds the maximum")] * MOST_REFUSALS
+    gate.errors = [OperationalError("total size of jsonb object elements exceeds the maximum")] * MAX_REFUSALS
     gate.open.set()
 
-    refused = recorder.submit(progress(agent_id, "too large"))
+    refused = committer.submit(progress(agent_id, "too large"))
 
     assert isinstance(refused.exception(10), OperationalError)
-    assert recorder.submit(progress(agent_id, "small")).result(10).latest_log_message == "small"
+    assert committer.submit(progress(agent_id, "small")).result(10).latest_log_message == "small"
 
 
-def test_a_write_that_was_canceled_while_it_waited_is_left_out(recorder: Recorder, gate: Gate, agent_id: UUID) -> None:
-    held = recorder.submit(progress(agent_id, "first"))
+def test_a_write_that_was_canceled_while_it_waited_is_left_out(
+    committer: Committer, gate: Gate, agent_id: UUID
+) -> None:
+    held = committer.submit(progress(agent_id, "first"))
     assert gate.entered.wait(10)
-    unwanted = recorder.submit(progress(agent_id, "unwanted"))
+    unwanted = committer.submit(progress(agent_id, "unwanted"))
     unwanted.cancel()
-    after = recorder.submit(progress(agent_id, "after"))
+    after = committer.submit(progress(agent_id, "after"))
 
     gate.open.set()
     held.result(10)
@@ -180,9 +182,9 @@ def test_a_write_that_was_canceled_while_it_waited_is_left_out(recorder: Recorde
 
 
 def test_a_handler_that_is_canceled_within_a_write_does_not_end_the_recorder(
-    recorder: Recorder, gate: Gate, agent_id: UUID
+    committer: Committer, gate: Gate, agent_id: UUID
 ) -> None:
-    attempt = Attempt(agent_id, 1, 1, recorder.submit)
+    attempt = Attempt(agent_id, 1, 1, committer.submit)
 
     async def canceled_within_a_write() -> None:
         report = asyncio.ensure_future(attempt.aprogress("the last word"))
@@ -194,39 +196,39 @@ def test_a_handler_that_is_canceled_within_a_write_does_not_end_the_recorder(
     asyncio.run(canceled_within_a_write())
     gate.open.set()
 
-    assert recorder.submit(progress(agent_id, "still alive")).result(10).latest_log_message == "still alive"
+    assert committer.submit(progress(agent_id, "still alive")).result(10).latest_log_message == "still alive"
 
 
 def test_what_was_handed_in_is_written_before_the_end(gate: Gate, agent_id: UUID) -> None:
-    recorder = Recorder()
-    recorder.start()
-    futures = [recorder.submit(progress(agent_id, str(number))) for number in range(5)]
+    committer = Committer()
+    committer.start()
+    futures = [committer.submit(progress(agent_id, str(number))) for number in range(5)]
     gate.open.set()
 
-    ended = recorder.stop(10)
+    ended = committer.stop(10)
 
     assert ended
     assert [future.result(0).agent_id for future in futures] == [agent_id] * 5
 
 
 def test_a_write_after_the_end_is_refused_and_waits_for_nobody(agent_id: UUID) -> None:
-    recorder = Recorder()
-    recorder.start()
-    recorder.stop(10)
+    committer = Committer()
+    committer.start()
+    committer.stop(10)
 
     with pytest.raises(StaleAttempt, match="came too late"):
-        recorder.submit(progress(agent_id)).result(10)
+        committer.submit(progress(agent_id)).result(10)
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="others let two transactions write at a time")
 def test_a_write_within_the_handlers_own_transaction_does_not_wait_for_itself(
-    recorder: Recorder, agent_id: UUID
+    committer: Committer, agent_id: UUID
 ) -> None:
     from django.db import transaction
 
     from django_agentexec import activity
 
-    attempt = Attempt(agent_id, 1, 1, recorder.submit)
+    attempt = Attempt(agent_id, 1, 1, committer.submit)
     with running(attempt), transaction.atomic():
         Activity.objects.filter(pk=uuid4()).delete()  # holds SQLite's one lock for writing
         activity.update(agent_id, "verb")
@@ -257,71 +259,71 @@ def lost_commits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
 
 @pytest.mark.parametrize("arrived", [[True], [False], [False, True], [False, False]])
 def test_progress_whose_commit_was_not_answered_is_written_once(
-    recorder: Recorder, agent_id: UUID, lost_commits: list[bool], arrived: list[bool]
+    committer: Committer, agent_id: UUID, lost_commits: list[bool], arrived: list[bool]
 ) -> None:
     lost_commits += arrived
 
-    written = recorder.submit(progress(agent_id, "Reading")).result(10)
+    written = committer.submit(progress(agent_id, "Reading")).result(10)
 
     assert written.latest_log_message == "Reading"
     assert messages(agent_id).count("Reading") == 1
 
 
 def test_each_end_whose_commit_was_not_answered_is_heard_as_it_was(
-    recorder: Recorder, agent_id: UUID, lost_commits: list[bool]
+    committer: Committer, agent_id: UUID, lost_commits: list[bool]
 ) -> None:
     lost_commits += [True]
 
-    failed = recorder.submit(Fail(agent_id=agent_id, fence=1, error="x", retry_delay=60)).result(10)
+    failed = committer.submit(Fail(agent_id=agent_id, fence=1, error="x", retry_delay=60)).result(10)
 
     assert failed.status == Status.QUEUED
     assert row(agent_id).retries == 1
 
 
 def test_tokens_whose_commit_was_not_answered_count_once(
-    recorder: Recorder, agent_id: UUID, lost_commits: list[bool]
+    committer: Committer, agent_id: UUID, lost_commits: list[bool]
 ) -> None:
     lost_commits += [True]
 
-    recorder.submit(AddUsage(agent_id=agent_id, fence=1, usage={"requests": 2})).result(10)
+    committer.submit(AddUsage(agent_id=agent_id, fence=1, usage={"requests": 2})).result(10)
 
     assert row(agent_id).usage == {"requests": 2}
 
 
 @pytest.mark.parametrize("is_ending", [False, True])
 def test_the_doubt_about_a_commit_outlives_what_the_database_refuses_next(
-    recorder: Recorder, gate: Gate, agent_id: UUID, lost_commits: list[bool], is_ending: bool
+    committer: Committer, gate: Gate, agent_id: UUID, lost_commits: list[bool], is_ending: bool
 ) -> None:
     lost_commits += [True]
-    writes = [recorder.submit(AddUsage(agent_id=agent_id, fence=1, usage={"requests": 1})) for _ in range(3)]
+    update_fields = [committer.submit(AddUsage(agent_id=agent_id, fence=1, usage={"requests": 1})) for _ in range(3)]
 
     def refuse() -> None:
-        gate.errors += [OperationalError("canceling statement due to lock timeout")] * MOST_REFUSALS
+        gate.errors += [OperationalError("canceling statement due to lock timeout")] * MAX_REFUSALS
         if is_ending:
-            recorder._giving_up.set()
+            committer._giving_up.set()
 
     gate.after_first = refuse
     gate.open.set()
 
-    for write in writes:
+    for write in update_fields:
         assert write.exception(10) is None or is_ending
     assert row(agent_id).usage == {"requests": 3}
 
 
 def test_a_change_whose_commit_was_not_answered_is_announced_once(
-    recorder: Recorder, agent_id: UUID, lost_commits: list[bool]
+    committer: Committer, agent_id: UUID, lost_commits: list[bool]
 ) -> None:
     lost_commits += [True]
     heard: list[str] = []
 
-    def hear(*, activity: Activity, **signal: Any) -> None:
+    def register_hook(*, activity: Activity, **signal: Any) -> None:
         heard.append(activity.latest_log_message)
 
-    activity_changed.connect(hear)
+    activity_changed.connect(register_hook)
     try:
-        recorder.submit(progress(agent_id, "Reading")).result(10)
-        recorder.stop(10)  # its receivers run in a thread of their own
+        committer.submit(progress(agent_id, "Reading")).result(10)
+        committer.stop(10)  # its receivers run in a thread of their own
     finally:
-        activity_changed.disconnect(hear)
+        activity_changed.disconnect(register_hook)
 
     assert heard == ["Reading"]

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from django_agentexec.queues import Queue, Rows, get_queue
-from django_agentexec.worker import reconciler
-from django_agentexec.worker.reconciler import REFILL_LEASE, Reconciler
+from django_agentexec.pool import reconciler
+from django_agentexec.pool.reconciler import REFILL_LEASE, Reconciler
+from django_agentexec.queues import DatabaseState, Queue, get_queue
 from tests.testapp.agents import Text, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -21,7 +21,7 @@ def queue() -> Queue:
     queue = get_queue()
     shout.enqueue(Text())
     queue.clear()
-    assert queue.exchange(QUEUE, "w1", rows=Rows.WAITING).needs_refill
+    assert queue.ack_and_claim(QUEUE, "w1", rows=DatabaseState.WAITING).needs_refill
     return queue
 
 
@@ -31,11 +31,11 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     runs: list[None] = []
     original = reconciler.reconcile
 
-    def counted(**options: object) -> int:
+    def read_counters(**options: object) -> int:
         runs.append(None)
         return original(**options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(reconciler, "reconcile", counted)
+    monkeypatch.setattr(reconciler, "reconcile", read_counters)
     return runs
 
 
@@ -48,16 +48,16 @@ def look(holder: str) -> None:
 
 
 def test_one_pool_refills_for_all(queue: Queue, runs: list[None]) -> None:
-    assert queue.try_lead(f"refill:{QUEUE}:{queue.begin_refill(QUEUE)}", "b", REFILL_LEASE)
+    assert queue.try_acquire_leadership(f"refill:{QUEUE}:{queue.begin_refill(QUEUE)}", "b", REFILL_LEASE)
     for holder in ("a", "c"):
         look(holder)
     assert runs == []
-    assert queue.exchange(QUEUE, "w1").needs_refill
+    assert queue.ack_and_claim(QUEUE, "w1").needs_refill
 
     look("b")
 
     assert len(runs) == 1
-    assert not queue.exchange(QUEUE, "w1").needs_refill
+    assert not queue.ack_and_claim(QUEUE, "w1").needs_refill
     assert queue.stats(QUEUE).pending == 1
 
 
@@ -71,25 +71,25 @@ def test_a_report_that_comes_after_the_refill_compares_nothing(queue: Queue, run
 def test_each_loss_has_a_leader_of_its_own(queue: Queue, runs: list[None]) -> None:
     look("a")
     queue.clear()
-    assert queue.exchange(QUEUE, "w1", rows=Rows.WAITING).needs_refill
+    assert queue.ack_and_claim(QUEUE, "w1", rows=DatabaseState.WAITING).needs_refill
 
     look("b")
 
     assert len(runs) == 2
-    assert not queue.exchange(QUEUE, "w1").needs_refill
+    assert not queue.ack_and_claim(QUEUE, "w1").needs_refill
 
 
 def test_a_leader_that_works_for_long_keeps_its_lead(
     queue: Queue, monkeypatch: pytest.MonkeyPatch, runs: list[None]
 ) -> None:
     led: list[str] = []
-    original: Callable[..., bool] = queue.try_lead
+    original: Callable[..., bool] = queue.try_acquire_leadership
 
-    def try_lead(duty: str, holder: str, seconds: float) -> bool:
+    def try_acquire_leadership(duty: str, holder: str, seconds: float) -> bool:
         led.append(duty)
         return original(duty, holder, seconds)
 
-    monkeypatch.setattr(queue, "try_lead", try_lead)
+    monkeypatch.setattr(queue, "try_acquire_leadership", try_acquire_leadership)
     monkeypatch.setattr(reconciler, "REFILL_RENEWAL", 0.0)
 
     look("a")

@@ -35,8 +35,8 @@ from django_agentexec import (
     results,
     task,
 )
-from django_agentexec.activity.operations import Complete, Fail
-from django_agentexec.activity.writer import apply_one
+from django_agentexec.activity.store import apply_one
+from django_agentexec.activity.transitions import Complete, Fail
 from django_agentexec.exceptions import InvalidOption, ResultError
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Outcome, get_queue
@@ -98,7 +98,7 @@ def end_as_a_worker(agent_id: UUID) -> None:
     (claimed,) = claim()
     start(agent_id, claimed.fence)
     apply_one(Complete(agent_id=agent_id, fence=claimed.fence, result="X"))
-    get_queue().exchange("default", "w", [Ack(claimed, Outcome.DONE)])
+    get_queue().ack_and_claim("default", "w", [Ack(claimed, Outcome.DONE)])
 
 
 def test_a_waiter_is_woken_by_the_end() -> None:

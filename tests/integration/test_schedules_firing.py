@@ -262,7 +262,7 @@ def test_a_database_that_refuses_costs_no_run() -> None:
 def test_without_redis_it_enqueues_into_the_database() -> None:
     make_schedule()
 
-    with patch.object(type(get_queue()), "try_lead", side_effect=QueueUnavailable("away")):
+    with patch.object(type(get_queue()), "try_acquire_leadership", side_effect=QueueUnavailable("away")):
         scheduler(Clock(NOON + 10 * SECOND)).step()
 
     assert len(started()) == 1

@@ -20,14 +20,14 @@ from django.utils import timezone
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 from django_celery_beat.schedulers import DatabaseScheduler
 
+from django_agentexec import background
+from django_agentexec.background import PoolService
 from django_agentexec.exceptions import ScheduleError
 from django_agentexec.models import Activity
 from django_agentexec.schedules import checks
 from django_agentexec.schedules.firing import fire
 from django_agentexec.schedules.models import AgentSchedule
 from django_agentexec.schedules.planning import refresh
-from django_agentexec.worker import duties
-from django_agentexec.worker.duties import Duty
 from tests.schedules import MINUTE, NOON, SECOND, Clock, crontab, interval, make_schedule, runs, scheduler, started
 
 pytestmark = pytest.mark.django_db
@@ -309,7 +309,7 @@ def test_without_django_celery_beat_the_app_says_what_is_missing() -> None:
     assert "needs 'django_celery_beat' in INSTALLED_APPS" in done.stderr
 
 
-class Stumbling(Duty):
+class Stumbling(PoolService):
     """A duty that fails twice, then ends itself."""
 
     def __init__(self) -> None:
@@ -328,7 +328,7 @@ class Stumbling(Duty):
 
 @pytest.mark.django_db(transaction=True)  # a duty closes its connections
 def test_a_duty_goes_on_after_errors(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(duties, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(background, "FIRST_PAUSE", 0.01)
     duty = Stumbling()
 
     duty.start()

@@ -17,11 +17,11 @@ from django_agentexec.models import Activity
 from django_agentexec.queues import QueueStats, get_queue
 from django_agentexec.signals import worker_stopped
 from django_agentexec.tasks import registry
-from django_agentexec.worker import process
-from django_agentexec.worker.lease import LeaseKeeper
+from django_agentexec.worker import worker
+from django_agentexec.worker.committer import Committer
+from django_agentexec.worker.heartbeat import Heartbeat
 from django_agentexec.worker.options import WorkerOptions
-from django_agentexec.worker.process import Worker
-from django_agentexec.worker.recorder import Recorder
+from django_agentexec.worker.worker import Worker
 from tests.testapp.agents import Text
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -41,7 +41,7 @@ class Held:
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
     """The handler of the task `held`."""
-    monkeypatch.setattr(process, "UNWINDING", 0.1)
+    monkeypatch.setattr(worker, "CANCEL_TIMEOUT", 0.1)
     handler = Held()
 
     @task("held")
@@ -96,13 +96,13 @@ def test_a_handler_that_goes_on_keeps_its_claim_until_the_last_words_are_said(he
 
 def test_nothing_is_left_to_do_once_its_claim_is_given_back(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each thing could take its time, and the next one who holds the key would run beside it."""
-    retire, leased = LeaseKeeper.retire, []
+    deregister_worker, leased = Heartbeat.deregister_worker, []
 
-    def look(lease: LeaseKeeper) -> None:
-        retire(lease)
+    def look(lease: Heartbeat) -> None:
+        deregister_worker(lease)
         leased.append(get_queue().stats("default").leased)
 
-    monkeypatch.setattr(LeaseKeeper, "retire", look)
+    monkeypatch.setattr(Heartbeat, "deregister_worker", look)
     run_and_end(held)
 
     assert leased == [1]
@@ -123,13 +123,13 @@ def test_who_was_left_in_a_write_hears_that_its_lease_is_lost(held: Held, monkey
 
     registry.unregister("held")
     task("held", lock_key="one")(write_on)
-    monkeypatch.setattr(Recorder, "submit", lambda recorder, operation: unwritten)
-    monkeypatch.setattr(LeaseKeeper, "overdue", lambda lease: list(lease._held) if is_ending.is_set() else [])
+    monkeypatch.setattr(Committer, "submit", lambda recorder, operation: unwritten)
+    monkeypatch.setattr(Heartbeat, "overdue", lambda lease: list(lease._held) if is_ending.is_set() else [])
     in_time: list[bool] = []
 
     def wait_for_it(**signal: Any) -> None:
         is_ending.set()
-        in_time.append(heard.wait(process.LAST_WORDS - 1))
+        in_time.append(heard.wait(worker.FLUSH_TIMEOUT - 1))
         if not unwritten.done():  # or a handler that has heard nothing would keep the loop from its end
             unwritten.set_exception(RuntimeError("not written"))
 
@@ -140,7 +140,7 @@ def test_who_was_left_in_a_write_hears_that_its_lease_is_lost(held: Held, monkey
 
 
 def test_who_hears_the_last_words_cannot_hold_up_the_end(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "LAST_WORDS", 0.3)
+    monkeypatch.setattr(worker, "FLUSH_TIMEOUT", 0.3)
     timed_out: list[bool] = []
 
     def ponder(**signal: Any) -> None:

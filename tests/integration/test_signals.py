@@ -11,12 +11,12 @@ from django.db import connection, transaction
 
 import django_agentexec
 from django_agentexec import activity, signals
-from django_agentexec.activity.operations import Fail, Progress
-from django_agentexec.activity.writer import apply_one
+from django_agentexec.activity.store import apply_one
+from django_agentexec.activity.transitions import Fail, Progress
 from django_agentexec.models import Activity
 from django_agentexec.signals import activities_changed, activity_changed, activity_ended
-from django_agentexec.worker import aftermath
-from django_agentexec.worker.recorder import Recorder
+from django_agentexec.worker import after_commit
+from django_agentexec.worker.committer import Committer
 from tests.rows import claimed_ids, row, start
 from tests.testapp.agents import Text, shout
 
@@ -160,7 +160,7 @@ class InWorker:
     """A recorder as a worker process has one, and an activity that runs."""
 
     def __init__(self) -> None:
-        self.recorder = Recorder()
+        self.recorder = Committer()
         self.recorder.start()
         self.agent_id = shout.enqueue(Text()).agent_id
         start(self.agent_id)
@@ -238,7 +238,7 @@ def test_a_slow_receiver_is_named(kind: str, caplog: pytest.LogCaptureFixture, m
 def test_a_receiver_that_hangs_is_named_while_it_runs(
     worker: InWorker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aftermath, "STUCK_RECEIVER", 0.0)
+    monkeypatch.setattr(after_commit, "STUCK_RECEIVER", 0.0)
     running, go_on = threading.Event(), threading.Event()
 
     def hanging(**_: Any) -> None:
@@ -261,7 +261,7 @@ def test_a_receiver_that_hangs_is_named_while_it_runs(
 def test_changes_that_wait_for_receivers_are_bounded(
     worker: InWorker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aftermath, "MAX_WAITING_CHANGES", 5)
+    monkeypatch.setattr(after_commit, "MAX_WAITING_CHANGES", 5)
     running, go_on, received = threading.Event(), threading.Event(), list[str]()
 
     def slow(activity: Activity, **_: Any) -> None:

@@ -11,12 +11,12 @@ from django.test import override_settings
 from django.utils import timezone
 
 from django_agentexec import activity
-from django_agentexec.activity.operations import AddUsage, Complete
-from django_agentexec.activity.writer import apply_one
+from django_agentexec.activity.store import apply_one
+from django_agentexec.activity.transitions import AddUsage, Complete
 from django_agentexec.models import Activity
+from django_agentexec.pool import reconciler
+from django_agentexec.pool.reconciler import stop_ended
 from django_agentexec.queues import Ack, Claim, Outcome, get_queue
-from django_agentexec.worker import reconciler
-from django_agentexec.worker.reconciler import stop_ended
 from tests.rows import claim, start
 from tests.testapp.agents import Keyed, Text, keyed, shout
 
@@ -107,7 +107,7 @@ def test_its_key_is_free_once_it_has_given_in() -> None:
     stop_ended(QUEUE)
 
     ended = [Ack(claimed, Outcome.DONE)]
-    (after,) = get_queue().exchange(QUEUE, "w", ended, limit=5).claimed
+    (after,) = get_queue().ack_and_claim(QUEUE, "w", ended, limit=5).claimed
     assert after.agent_id != claimed.agent_id
 
 
@@ -146,7 +146,7 @@ def test_what_is_retried_and_claimed_while_its_end_is_looked_at_goes_on(monkeypa
 
     def retried_meanwhile(name: str, claims: dict[UUID, int]) -> int:
         activity.retry(old.agent_id)
-        again.extend(queue.exchange(QUEUE, "w", [Ack(old, Outcome.DONE)], limit=1).claimed)
+        again.extend(queue.ack_and_claim(QUEUE, "w", [Ack(old, Outcome.DONE)], limit=1).claimed)
         return type(queue).stop(queue, name, claims)
 
     monkeypatch.setattr(queue, "stop", retried_meanwhile)

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from django_agentexec import Attempt, NotAuthorized, UserFacingError, activity, task
 from django_agentexec.exceptions import TaskDefinitionError
-from django_agentexec.live import access
+from django_agentexec.live.websocket import auth
 from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.policy import Permission
 from django_agentexec.tasks import registry
@@ -174,11 +174,11 @@ def test_whose_access_has_ended_cannot_retry_it(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(OWNERS, 1, "org-2")
 
     assert client(who).post(f"/agents/activities/{run}/retry/").status_code == 403
-    with pytest.raises(access.Refused, match="You may not run task 'draft'"):
-        access.steer(who, run, Permission.RETRY)
+    with pytest.raises(auth.Refused, match="You may not run task 'draft'"):
+        auth.steer(who, run, Permission.RETRY)
     assert row(run).status == "canceled"
     monkeypatch.setitem(OWNERS, 1, "org-1")
-    access.steer(who, run, Permission.RETRY)
+    auth.steer(who, run, Permission.RETRY)
     assert row(run).status == "queued"
 
 
@@ -249,7 +249,7 @@ def test_the_actor_of_every_change_is_noted_and_shown() -> None:
     run = UUID(post(jo, 1).json()["agent_id"])
     client(root).post(f"/agents/activities/{run}/cancel/")
     client(jo).post(f"/agents/activities/{run}/retry/")
-    access.steer(root, run, Permission.CANCEL)
+    auth.steer(root, run, Permission.CANCEL)
     boss = signed_in(*ALL, name="boss")
     boss.post(page_of(run, "retry"))
     activity.cancel(run)

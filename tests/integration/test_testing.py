@@ -217,12 +217,12 @@ def test_committed_work_is_drained_too() -> None:
 @pytest.mark.django_db(transaction=True)
 async def test_committed_work_is_drained_in_async_code() -> None:
     with memory_queue():
-        counted = await registry.get("amake_group").aenqueue(Name(name="staff"))
+        read_counters = await registry.get("amake_group").aenqueue(Name(name="staff"))
         reported = await report.aenqueue(Text(text="hello big world"))
 
         assert await adrain("default") == 2
 
-        assert await aget_result(counted, timeout=0) == 1
+        assert await aget_result(read_counters, timeout=0) == 1
         assert (await aget_result(reported, timeout=0)).words == 3
 
 

@@ -14,13 +14,13 @@ from pydantic import BaseModel
 
 from django_agentexec import Attempt, Tracker, activity, task
 from django_agentexec.activity.current import running
-from django_agentexec.activity.operations import Complete, Fail
-from django_agentexec.activity.writer import apply_one
+from django_agentexec.activity.store import apply_one
+from django_agentexec.activity.transitions import Complete, Fail
 from django_agentexec.exceptions import ActivityNotFound, InvalidContext, InvalidOption, InvalidTransition, UnknownTask
 from django_agentexec.models import Activity, Status, TrackerMember, TrackerState
+from django_agentexec.pool.reconciler import reconcile
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, make_attempt, memory_queue
-from django_agentexec.worker.reconciler import reconcile
 from tests.rows import claimed_ids, row, start
 from tests.testapp.agents import Keyed, Text, shout
 

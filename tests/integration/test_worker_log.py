@@ -7,12 +7,12 @@ from uuid import UUID
 
 import pytest
 
-from django_agentexec.activity.operations import Complete, Fail, OwnedOperation, Release
-from django_agentexec.activity.parking import Park
+from django_agentexec.activity.suspension import Suspend
+from django_agentexec.activity.transitions import Complete, Fail, OwnedOperation, Release
 from django_agentexec.models import Activity, Status
 from django_agentexec.queues import Claim
 from django_agentexec.worker.executor import Execution
-from django_agentexec.worker.lifecycle import log_finished, log_started
+from django_agentexec.worker.lifecycle_log import log_finished, log_started
 from tests.unit.test_executor import PlainCalls, write
 
 ID = UUID(int=7)
@@ -43,7 +43,7 @@ def test_a_start_is_logged_with_id_task_and_attempt(caplog: pytest.LogCaptureFix
         (Fail(agent_id=ID, error="no"), Status.ERROR, "error"),
         (Fail(agent_id=ID, error="no", retry_delay=1.0), Status.QUEUED, "to be retried"),
         (Release(agent_id=ID), Status.QUEUED, "released"),
-        (Park(agent_id=ID, awaited=[]), Status.RUNNING, "waiting for others"),
+        (Suspend(agent_id=ID, awaited_ids=[]), Status.RUNNING, "waiting for others"),
         (None, None, "stopped"),
     ],
 )

@@ -14,8 +14,8 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from django_agentexec import Attempt, Pipeline, step, task
-from django_agentexec.activity.operations import Operation
-from django_agentexec.activity.parking import Park, Wake
+from django_agentexec.activity.suspension import Resume, Suspend
+from django_agentexec.activity.transitions import Operation
 from django_agentexec.pipelines.operations import FinishStep
 from django_agentexec.signals import changes_committed
 
@@ -125,13 +125,13 @@ def sync_fan_out(agent_id: UUID, context: Fan, attempt: Attempt) -> int:
 
 def _dying(kind: type[Operation], moment: str, place: Callable[[Any], str]) -> None:
     """Let processes die inside the transaction that writes such an operation."""
-    write_more = kind.write_more
+    save_related = kind.save_related
 
     def write_more_and_die(self: Any, activity: Any, now: Any) -> None:
-        write_more(self, activity, now)
+        save_related(self, activity, now)
         die_at(f"{place(self)}:{moment}")
 
-    kind.write_more = write_more_and_die  # type: ignore[method-assign]  # in this test's processes
+    kind.save_related = write_more_and_die  # type: ignore[method-assign]  # in this test's processes
 
 
 def _die_after_the_commit(changes: list[tuple[Any, Any, Operation | None]], **_: Any) -> None:
@@ -139,19 +139,19 @@ def _die_after_the_commit(changes: list[tuple[Any, Any, Operation | None]], **_:
         match operation:
             case FinishStep():
                 die_at(f"{operation.name}:committed")
-            case Park():
+            case Suspend():
                 die_at("park:committed")
-            case Wake():
+            case Resume():
                 die_at("wake:committed")
 
 
 if os.environ.get(IMPATIENT):
-    from django_agentexec.worker import pool
+    from django_agentexec.pool import supervisor
 
-    pool.LONGEST_PAUSE = 0.1
+    supervisor.MAX_PAUSE = 0.1
 
 if os.environ.get(DEATHS):
     _dying(FinishStep, "uncommitted", lambda operation: operation.name)
-    _dying(Park, "uncommitted", lambda operation: "park")
-    _dying(Wake, "uncommitted", lambda operation: "wake")
+    _dying(Suspend, "uncommitted", lambda operation: "park")
+    _dying(Resume, "uncommitted", lambda operation: "wake")
     changes_committed.connect(_die_after_the_commit, dispatch_uid="tests.deaths")

@@ -12,9 +12,9 @@ import pytest
 from pydantic import BaseModel
 
 from django_agentexec import Backoff, StaleAttempt, TaskDefinition
-from django_agentexec.backoff import LONGEST_RETRY_AFTER, retry_after
+from django_agentexec.backoff import MAX_RETRY_AFTER, retry_after
 from django_agentexec.exceptions import ResultError
-from django_agentexec.tasks.definition import LONGEST_DELAY
+from django_agentexec.tasks.definition import MAX_DELAY
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
@@ -60,8 +60,8 @@ def test_with_jitter_the_wait_is_anywhere_below_the_bound() -> None:
         ({"retry-after": "Sat, 21 Nov 2026 12:00:30 GMT"}, 30.0),
         ({"retry-after": "Sat, 21 Nov 2026 11:00:00 GMT"}, 0.0),
         ({"retry-after": "-5"}, 0.0),
-        ({"retry-after": "1e9"}, LONGEST_RETRY_AFTER),
-        ({"retry-after": "inf"}, LONGEST_RETRY_AFTER),
+        ({"retry-after": "1e9"}, MAX_RETRY_AFTER),
+        ({"retry-after": "inf"}, MAX_RETRY_AFTER),
         ({"retry-after": "soon"}, None),
         ({"retry-after": ""}, None),
         ({"retry-after": None}, None),
@@ -100,7 +100,7 @@ def test_a_backoff_below_zero_is_zero(said: float) -> None:
 def test_a_backoff_of_years_is_cut() -> None:
     definition = TaskDefinition("t", handler, backoff=lambda retry, error: float("inf"))
 
-    assert definition.retry_delay(ValueError(), 1) == LONGEST_DELAY
+    assert definition.retry_delay(ValueError(), 1) == MAX_DELAY
 
 
 @pytest.mark.parametrize("said", [None, "soon", ZeroDivisionError("in the backoff")])

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_serializer
 
-from django_agentexec.comparison import DECLARED, Comparison
+from django_agentexec.serialization.comparison import DECLARED, Comparison
 
 T = TypeVar("T")
 

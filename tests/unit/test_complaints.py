@@ -7,31 +7,31 @@ import logging
 import pytest
 
 from django_agentexec.activity import streams
-from django_agentexec.complaints import Complaints
 from django_agentexec.exceptions import QueueUnavailable
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import get_queue
 from django_agentexec.testing import memory_queue
+from django_agentexec.throttled_logging import ThrottledLogger
 
 
 @pytest.fixture
-def complaints() -> Complaints:
-    return Complaints(logging.getLogger("django_agentexec.test"))
+def throttled() -> ThrottledLogger:
+    return ThrottledLogger(logging.getLogger("django_agentexec.test"))
 
 
-def test_the_same_is_said_once(complaints: Complaints, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_same_is_said_once(throttled: ThrottledLogger, caplog: pytest.LogCaptureFixture) -> None:
     for text in ("No store.", "No layer.", "No store."):
-        complaints.warn(text, OSError("refused"))
+        throttled.warn(text, OSError("refused"))
 
     assert caplog.messages == ["No store. (OSError: refused)", "No layer. (OSError: refused)"]
 
 
 def test_and_again_after_a_while(
-    complaints: Complaints, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    throttled: ThrottledLogger, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Complaints, "EACH", 0.0)
+    monkeypatch.setattr(ThrottledLogger, "EACH", 0.0)
     for _ in range(2):
-        complaints.warn("No store.", OSError("refused"))
+        throttled.warn("No store.", OSError("refused"))
 
     assert len(caplog.messages) == 2
 
@@ -42,7 +42,7 @@ def test_text_that_cannot_be_kept_is_complained_of_once(
     def refuse(*_: object) -> None:
         raise QueueUnavailable("No answer.")
 
-    monkeypatch.setattr(streams, "complaints", Complaints(streams.logger))
+    monkeypatch.setattr(streams, "throttled", ThrottledLogger(streams.logger))
     with memory_queue():
         monkeypatch.setattr(type(get_queue().live), "append", refuse)
         for text in ("one", "two"):

@@ -102,15 +102,15 @@ def test_every_container_runs_without_privileges() -> None:
 
 def test_the_image_copies_files_that_exist_and_runs_as_a_user() -> None:
     lines = (DEPLOY / "Dockerfile").read_text().splitlines()
-    copied = [
+    clone_row = [
         word for line in lines if line.startswith("COPY ") and "--from" not in line for word in line.split()[1:-1]
     ]
 
-    assert copied
-    assert [name for name in copied if not (ROOT / name).exists()] == []
+    assert clone_row
+    assert [name for name in clone_row if not (ROOT / name).exists()] == []
     assert "USER app" in lines
     ignored = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
-    assert [name for name in copied if f"!{name.rstrip('/')}" not in ignored] == []
+    assert [name for name in clone_row if f"!{name.rstrip('/')}" not in ignored] == []
 
 
 def test_commands_of_the_deployment_exist() -> None:

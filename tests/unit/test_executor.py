@@ -16,14 +16,14 @@ from django.test import override_settings
 from pydantic import BaseModel, field_validator
 
 from django_agentexec import Attempt, StaleAttempt, task
-from django_agentexec.activity.operations import Complete, Fail, Operation, OwnedOperation, Release
-from django_agentexec.activity.parking import Park, Parked
+from django_agentexec.activity.suspension import Suspend, Suspended
+from django_agentexec.activity.transitions import Complete, Fail, Operation, OwnedOperation, Release
 from django_agentexec.models import Activity
 from django_agentexec.queues import Claim
 from django_agentexec.tasks import registry
 from django_agentexec.tasks.attempt import Write
-from django_agentexec.values import LONGEST_ERROR
-from django_agentexec.worker.executor import LONGEST_TRACEBACK, Execution, Stop
+from django_agentexec.validation import MAX_ERROR
+from django_agentexec.worker.executor import MAX_TRACEBACK, Execution, Stop
 
 ID = UUID(int=7)
 NAME = "executor-test"
@@ -176,7 +176,7 @@ async def test_huge_errors_are_cut(calls: PlainCalls) -> None:
 
     failed = await failure(calls, handler)
 
-    assert (len(failed.error), len(failed.traceback)) == (LONGEST_ERROR, LONGEST_TRACEBACK)
+    assert (len(failed.error), len(failed.traceback)) == (MAX_ERROR, MAX_TRACEBACK)
     assert failed.traceback.endswith("the end\n")
 
 
@@ -525,14 +525,14 @@ CHILD, OTHER = UUID(int=8), UUID(int=9)
 
 async def test_a_handler_that_waits_for_others_is_parked(calls: PlainCalls) -> None:
     async def handler(agent_id: UUID, context: Text) -> None:
-        raise Parked([CHILD])
+        raise Suspended([CHILD])
 
-    assert await outcome(calls, handler) == Park(agent_id=ID, fence=5, awaited=[CHILD])
+    assert await outcome(calls, handler) == Suspend(agent_id=ID, fence=5, awaited_ids=[CHILD])
 
 
 async def test_tasks_of_a_handler_that_wait_are_parked_together(calls: PlainCalls) -> None:
     async def waits_for(child: UUID) -> None:
-        raise Parked([child])
+        raise Suspended([child])
 
     async def handler(agent_id: UUID, context: Text) -> None:
         async with asyncio.TaskGroup() as group:
@@ -541,13 +541,13 @@ async def test_tasks_of_a_handler_that_wait_are_parked_together(calls: PlainCall
 
     ended = await outcome(calls, handler)
 
-    assert isinstance(ended, Park)
-    assert set(ended.awaited) == {CHILD, OTHER}
+    assert isinstance(ended, Suspend)
+    assert set(ended.awaited_ids) == {CHILD, OTHER}
 
 
 async def test_an_error_beside_a_wait_is_an_error(calls: PlainCalls) -> None:
     async def handler(agent_id: UUID, context: Text) -> None:
-        raise BaseExceptionGroup("both", [Parked([CHILD]), ValueError("no")])
+        raise BaseExceptionGroup("both", [Suspended([CHILD]), ValueError("no")])
 
     assert (await failure(calls, handler)).error.startswith("BaseExceptionGroup: both")
 
@@ -559,7 +559,7 @@ async def test_a_handler_that_is_stopped_while_it_begins_to_wait(calls: PlainCal
     def handler(agent_id: UUID, context: Text, attempt: Attempt) -> None:
         begun.set()
         attempt._canceled.wait(10)
-        raise Parked([CHILD])
+        raise Suspended([CHILD])
 
     task(NAME)(handler)
     running = execution(calls)
@@ -568,7 +568,7 @@ async def test_a_handler_that_is_stopped_while_it_begins_to_wait(calls: PlainCal
 
     running.stop(reason)
 
-    assert isinstance(await attempt, Park) is parks
+    assert isinstance(await attempt, Suspend) is parks
 
 
 # Handlers of unusual forms

@@ -9,7 +9,7 @@ from importlib import import_module
 import pytest
 
 from django_agentexec.log_text import EscapeTracebacks
-from django_agentexec.values import escape_controls, one_line
+from django_agentexec.validation import escape_controls, one_line
 
 FORGED = "no\n2026-01-01 00:00:00 INFO root: all is well\x1b[2J"
 
@@ -31,7 +31,7 @@ def logged(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["worker.executor", "worker.process", "activity.ends", "tasks.definition", "schedules"]
+    "name", ["worker.executor", "worker.worker", "activity.completion_hooks", "tasks.definition", "schedules"]
 )
 def test_no_line_of_a_traceback_looks_like_a_record(name: str) -> None:
     module = import_module(f"django_agentexec.{name}").__name__

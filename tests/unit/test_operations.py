@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from django.test import override_settings
 
-from django_agentexec.activity.operations import (
+from django_agentexec.activity.transitions import (
     AddUsage,
     Cancel,
     Complete,
@@ -184,7 +184,7 @@ def test_a_release_is_not_charged() -> None:
 def test_giving_up_for_ended_leases_says_so_and_charges_no_crash() -> None:
     row = activity(QUEUED)
 
-    replace(GIVE_UP, crashes=0, lapses=5).apply(row, NOW)
+    replace(GIVE_UP, crashes=0, expired_leases=5).apply(row, NOW)
 
     assert (row.status, row.crashes) == (ERROR, 0)
     assert row.error.startswith("The lease of this activity ended 5 times")
@@ -193,7 +193,7 @@ def test_giving_up_for_ended_leases_says_so_and_charges_no_crash() -> None:
 def test_neither_the_deaths_nor_the_ended_leases_are_too_many_by_their_sum() -> None:
     row = activity(QUEUED)
 
-    replace(GIVE_UP, crashes=2, lapses=4).apply(row, NOW)
+    replace(GIVE_UP, crashes=2, expired_leases=4).apply(row, NOW)
 
     assert row.status == RUNNING
 
@@ -295,50 +295,50 @@ def test_messages_are_settings() -> None:
 # Parked: running, without a worker
 
 
-def parked(**fields: Any) -> Activity:
-    return activity(waiting_for=UUID(int=8), awaited=[str(UUID(int=8))], **fields)
+def suspended(**fields: Any) -> Activity:
+    return activity(blocking_child_id=UUID(int=8), awaited_ids=[str(UUID(int=8))], **fields)
 
 
 @pytest.mark.parametrize("operation", [*OWNED[:-1], START, GIVE_UP], ids=lambda operation: type(operation).__name__)
 def test_neither_the_attempt_that_parked_nor_a_worker_changes_a_parked_activity(operation: Operation) -> None:
-    row = parked()
+    row = suspended()
 
     with pytest.raises(InvalidTransition):
         operation.apply(row, NOW)
 
-    assert row.is_parked
+    assert row.is_suspended
 
 
 @pytest.mark.parametrize("operation", [CANCEL, Complete(agent_id=ID), Fail(agent_id=ID, error="no")], ids=repr)
 def test_somebody_outside_may_end_a_parked_activity(operation: Operation) -> None:
-    row = parked()
+    row = suspended()
 
     operation.apply(row, NOW)
 
-    assert not row.is_parked
+    assert not row.is_suspended
 
 
 def test_a_retry_forgets_what_was_waited_for() -> None:
-    row = parked()
+    row = suspended()
     CANCEL.apply(row, NOW)
 
     RETRY.apply(row, NOW)
 
-    assert (row.status, row.waiting_for, row.awaited) == (QUEUED, None, None)
+    assert (row.status, row.blocking_child_id, row.awaited_ids) == (QUEUED, None, None)
 
 
 def test_a_start_after_a_wait_is_the_same_attempt() -> None:
-    row = activity(QUEUED, attempt=2, percentage=40, waiting_for=UUID(int=8))
+    row = activity(QUEUED, attempt=2, percentage=40, blocking_child_id=UUID(int=8))
 
     line = START.apply(row, NOW)
 
-    assert (row.status, row.attempt, row.percentage, row.waiting_for) == (RUNNING, 2, 40, None)
+    assert (row.status, row.attempt, row.percentage, row.blocking_child_id) == (RUNNING, 2, 40, None)
     assert line is not None
     assert line.message == "Task goes on."
 
 
 def test_crashes_that_were_forgiven_do_not_end_it() -> None:
-    row = activity(forgiven=1)
+    row = activity(discounted_crashes=1)
 
     GIVE_UP.apply(row, NOW)
     assert row.status == RUNNING

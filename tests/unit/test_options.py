@@ -12,36 +12,36 @@ from django.utils import timezone
 
 from django_agentexec.exceptions import InvalidOption
 from django_agentexec.models import Priority
-from django_agentexec.tasks.options import checked_idempotency_key, checked_priority, checked_queue, due_time
+from django_agentexec.tasks.options import due_time, validate_idempotency_key, validate_priority, validate_queue
 
 NEW_YEAR = datetime(2027, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("value", [Priority.HIGH, 1])
 def test_a_priority_may_be_its_number(value: int) -> None:
-    assert checked_priority(value) is Priority.HIGH
+    assert validate_priority(value) is Priority.HIGH
 
 
 @pytest.mark.parametrize("value", [0, 2, -1, True, "1", "HIGH", None, [1]])
 def test_an_unknown_priority_is_refused_with_those_there_are(value: Any) -> None:
     with pytest.raises(InvalidOption, match=r"Priority\.HIGH, Priority\.NORMAL, Priority\.LOW"):
-        checked_priority(value)
+        validate_priority(value)
 
 
 @pytest.mark.parametrize("name", ["default", "a", "Slow_jobs-2.eu", "x" * 100])
 def test_a_queue_name(name: str) -> None:
-    assert checked_queue(name) == name
+    assert validate_queue(name) == name
 
 
 @pytest.mark.parametrize("name", ["", "x" * 101, "a b", "a:b", "{a}", "a\n", "ä", None, 1])
 def test_another_queue_name_is_refused(name: Any) -> None:
     with pytest.raises(InvalidOption, match="no queue name"):
-        checked_queue(name)
+        validate_queue(name)
 
 
 @pytest.mark.parametrize("key", [None, "k", "x" * 255, "\U0001f600"])
 def test_an_idempotency_key(key: str | None) -> None:
-    assert checked_idempotency_key(key) == key
+    assert validate_idempotency_key(key) == key
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_an_idempotency_key(key: str | None) -> None:
 )
 def test_another_idempotency_key_is_refused(key: Any) -> None:
     with pytest.raises(InvalidOption, match="Idempotency key"):
-        checked_idempotency_key(key)
+        validate_idempotency_key(key)
 
 
 @pytest.mark.parametrize("delay", [None, 0, timedelta()])

@@ -9,15 +9,15 @@ from uuid import UUID
 import pytest
 
 from django_agentexec.backoff import retry_after
-from django_agentexec.events.topics import Hint
 from django_agentexec.exceptions import ActivityNotFound
 from django_agentexec.ids import id_range
-from django_agentexec.live.commands import Invalid, Unreadable, log_id, parse
+from django_agentexec.live.topics import ChangeNotice
+from django_agentexec.live.websocket.commands import Invalid, Unreadable, log_id, parse
 from django_agentexec.management.commands.runagentworkers import _positive
 from django_agentexec.parsing import MAX_INT64, parse_decimal, parse_digits, parse_id
 from django_agentexec.queues.live import is_stream_id
 from django_agentexec.terminal.durations import duration, positive, seconds
-from django_agentexec.values import checked_id
+from django_agentexec.validation import validate_id
 
 ARABIC = "\N{ARABIC-INDIC DIGIT ONE}"
 FULLWIDTH = "\N{FULLWIDTH DIGIT ONE}"
@@ -101,7 +101,7 @@ def test_what_is_not_a_duration(text: str) -> None:
 
 @pytest.mark.parametrize("text", [ID, ID.upper(), ID.replace("-", "")])
 def test_an_id_has_two_forms(text: str) -> None:
-    assert parse_id(text) == checked_id(text) == UUID(ID)
+    assert parse_id(text) == validate_id(text) == UUID(ID)
 
 
 @pytest.mark.parametrize("text", NOT_IDS, ids=ascii)
@@ -109,7 +109,7 @@ def test_what_is_not_an_id(text: str) -> None:
     with pytest.raises(ValueError, match="is not a UUID"):
         parse_id(text)
     with pytest.raises(ActivityNotFound):
-        checked_id(text)
+        validate_id(text)
     with pytest.raises(Invalid):
         parse(f'{{"cancel": {text!r}}}'.replace("'", '"').replace("\\n", "\\n"))
 
@@ -152,4 +152,4 @@ def test_a_request_that_cannot_be_echoed_is_refused(number: str) -> None:
 @pytest.mark.parametrize("log", [-1, 2**63, 1.5, True, "1", None])
 def test_a_hint_with_an_impossible_position_is_none_of_ours(log: Any) -> None:
     with pytest.raises(ValueError, match="log line"):
-        Hint.from_message({"topic": "t", "changed": [[ID.replace("-", ""), log]], "streamed": False})
+        ChangeNotice.from_message({"topic": "t", "changed": [[ID.replace("-", ""), log]], "streamed": False})

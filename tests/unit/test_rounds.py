@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import pytest
 
-from django_agentexec.rounds import Rounds
+from django_agentexec.background import BatchingThread
 
 
-class Doubling(Rounds):
+class Doubling(BatchingThread):
     thread_name = "doubling"
 
     def __init__(self, do: Callable[[int], None]) -> None:

@@ -27,10 +27,10 @@ from pydantic import (
 from django_agentexec import InvalidContext, Pipeline, step
 from django_agentexec.exceptions import PipelineChanged, ResultError
 from django_agentexec.pipelines.steps import Step, StepOptions, read_step
+from django_agentexec.serialization.unknown_fields import unknown_fields
 from django_agentexec.tasks import registry
 from django_agentexec.tasks.contexts import stored_context
 from django_agentexec.tasks.definition import TaskDefinition
-from django_agentexec.unknown_fields import unknown_fields
 
 LONE_SURROGATE = json.loads('"half \\ud83d"')
 DEEP: list[Any] = []

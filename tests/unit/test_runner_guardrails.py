@@ -24,7 +24,7 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 from pydantic import BaseModel
 
 from django_agentexec.runners.openai import OpenAIRunner
-from django_agentexec.values import one_line
+from django_agentexec.validation import one_line
 from tests.activity_recorder import ActivityRecorder, record_activity
 
 

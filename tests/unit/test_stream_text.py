@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from django_agentexec.events.text import MAX_MESSAGE, MAX_WAITING, TextFeed
+from django_agentexec.live.text import MAX_MESSAGE, MAX_WAITING, TextFeed
 from django_agentexec.queues import Chunk
 
 ID = UUID(int=7)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from django_agentexec.worker.systemd import ServiceManager
+from django_agentexec.pool.systemd import ServiceManager
 
 
 @pytest.fixture

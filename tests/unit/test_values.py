@@ -12,28 +12,28 @@ from django.utils.translation import gettext_lazy
 from pydantic import BaseModel
 
 from django_agentexec.exceptions import ActivityNotFound, InvalidOption, ResultError
-from django_agentexec.values import (
-    checked_id,
+from django_agentexec.validation import (
     checked_message,
-    checked_metadata,
-    checked_percentage,
-    checked_usage,
-    holds_nul,
+    contains_nul,
     json_result,
     storable_json,
     storable_text,
+    validate_id,
+    validate_metadata,
+    validate_percentage,
+    validate_usage,
 )
 
 
 @pytest.mark.parametrize(("value", "stored"), [(0, 0), (100, 100), (12.9, 12), (0.0, 0), (None, None)])
 def test_a_percentage_is_stored_as_a_whole_number(value: float | None, stored: int | None) -> None:
-    assert checked_percentage(value) == stored
+    assert validate_percentage(value) == stored
 
 
 @pytest.mark.parametrize("value", [-1, 101, 100.1, True, "50", float("nan"), float("inf"), Decimal(5), [5]])
 def test_an_impossible_percentage_is_refused(value: Any) -> None:
     with pytest.raises(InvalidOption, match="give a number from 0 to 100"):
-        checked_percentage(value)
+        validate_percentage(value)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_status_message_may_be_a_lazy_translation() -> None:
 )
 def test_usage_that_would_break_every_list_is_refused(usage: Any) -> None:
     with pytest.raises(InvalidOption, match=r"whole numbers|no database"):
-        checked_usage(usage)
+        validate_usage(usage)
 
 
 BAD_METADATA = [
@@ -77,19 +77,19 @@ def nested(levels: int) -> dict[str, Any]:
 @pytest.mark.parametrize("levels", [260, 900])
 def test_metadata_deeper_than_it_can_be_written_is_refused(levels: int) -> None:
     with pytest.raises(InvalidOption, match="cannot be stored"):
-        checked_metadata(nested(levels))
+        validate_metadata(nested(levels))
 
 
 @pytest.mark.parametrize("metadata", BAD_METADATA, ids=ascii)
 def test_metadata_that_cannot_be_stored_is_refused(metadata: Any) -> None:
     with pytest.raises(InvalidOption):
-        checked_metadata(metadata)
+        validate_metadata(metadata)
 
 
 def test_metadata_may_hold_what_only_looks_like_an_escape() -> None:
     metadata = {"pattern": r"\u0000", "emoji": "\U0001f600", "nested": {"a": [1, None, True]}}
 
-    assert checked_metadata(metadata) == metadata
+    assert validate_metadata(metadata) == metadata
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_metadata_may_hold_what_only_looks_like_an_escape() -> None:
 def test_a_nul_in_json_is_told_from_a_backslash_and_a_u(text: str, expected: bool) -> None:
     dumped = json.dumps({"a": text})
 
-    assert holds_nul(dumped) is expected
+    assert contains_nul(dumped) is expected
     assert json.loads(storable_json(dumped)) == {"a": text.replace("\x00", "\ufffd")}
 
 
@@ -114,13 +114,13 @@ def test_text_may_be_lazy_or_an_exception() -> None:
 
 
 def test_an_id_may_come_as_text() -> None:
-    assert checked_id("00000000-0000-0000-0000-000000000007") == UUID(int=7)
+    assert validate_id("00000000-0000-0000-0000-000000000007") == UUID(int=7)
 
 
 @pytest.mark.parametrize("value", ["", "7", None, 7])
 def test_what_cannot_be_an_id_is_not_found(value: Any) -> None:
     with pytest.raises(ActivityNotFound):
-        checked_id(value)
+        validate_id(value)
 
 
 class Line(BaseModel):

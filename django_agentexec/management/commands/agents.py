@@ -12,7 +12,7 @@ from django_agentexec.terminal.command import EXIT_CODES, Output, TerminalComman
 from django_agentexec.terminal.steering import CANCEL, RETRY
 
 
-class Verb(Protocol):
+class Action(Protocol):
     """A sub-command."""
 
     @property
@@ -26,7 +26,7 @@ class Verb(Protocol):
         """Do the work; return the exit code."""
 
 
-VERBS: dict[str, Verb] = {
+VERBS: dict[str, Action] = {
     "list": listing,
     "show": show,
     "cancel": CANCEL,

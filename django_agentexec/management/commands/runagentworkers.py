@@ -15,19 +15,20 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from django_agentexec import __version__
-from django_agentexec.activity.writer import database
+from django_agentexec.activity.store import database
 from django_agentexec.conf import conf
 from django_agentexec.exceptions import AgentExecError, InvalidOption, QueueMisconfigured, QueueUnavailable
 from django_agentexec.models import Activity
 from django_agentexec.parsing import parse_digits
+from django_agentexec.pool.options import PoolOptions
+from django_agentexec.pool.services import ServiceFactory, registered_services
+from django_agentexec.pool.supervisor import Pool
 from django_agentexec.queues import get_queue
-from django_agentexec.tasks.options import checked_queue
+from django_agentexec.tasks.options import validate_queue
 from django_agentexec.tasks.registry import registry
 from django_agentexec.terminal.pipes import PipeSafeCommand
-from django_agentexec.worker.duties import DutyMaker, known_duties
 from django_agentexec.worker.logs import configure_logging
-from django_agentexec.worker.options import PoolOptions, WorkerOptions
-from django_agentexec.worker.pool import Pool
+from django_agentexec.worker.options import WorkerOptions
 
 _LEVELS = {0: "ERROR", 1: "INFO", 2: "DEBUG", 3: "DEBUG"}
 
@@ -78,7 +79,7 @@ class Command(PipeSafeCommand):
         alias = database()
         try:
             executor = MigrationExecutor(connections[alias])
-            for label in [Activity._meta.app_label, *(duty.app_label for duty in known_duties().values())]:
+            for label in [Activity._meta.app_label, *(duty.app_label for duty in registered_services().values())]:
                 if not executor.migration_plan(executor.loader.graph.leaf_nodes(label)):
                     continue
                 migrate = "migrate" if alias == DEFAULT_DB_ALIAS else f"migrate --database {alias}"
@@ -102,7 +103,7 @@ class Command(PipeSafeCommand):
             pool = Pool(pool_options)
             self._banner(pool, pool_options, tasks)
             if pool_options.autoreload:
-                from django_agentexec.worker.autoreload import watch
+                from django_agentexec.pool.autoreload import watch
 
                 watch(pool.reload)
             code = pool.run()
@@ -113,9 +114,9 @@ class Command(PipeSafeCommand):
         except (AgentExecError, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
         if pool.wants_reload:
-            from django_agentexec.worker.autoreload import start_anew
+            from django_agentexec.pool.autoreload import restart
 
-            start_anew()
+            restart()
         self.say("Stopped.")
         if code:
             sys.exit(code)
@@ -123,7 +124,7 @@ class Command(PipeSafeCommand):
     def _pool_options(self, options: dict[str, Any]) -> PoolOptions:
         names = options["queues"].split(",") if options["queues"] else conf.QUEUES
         try:
-            queues = tuple(dict.fromkeys(checked_queue(name.strip()) for name in names))
+            queues = tuple(dict.fromkeys(validate_queue(name.strip()) for name in names))
         except InvalidOption as error:
             raise CommandError(f"--queues: {error}") from error
         worker = WorkerOptions(
@@ -161,9 +162,9 @@ class Command(PipeSafeCommand):
         )
 
 
-def _duties(*, no_scheduler: bool, scheduler_only: bool) -> dict[str, DutyMaker]:
+def _duties(*, no_scheduler: bool, scheduler_only: bool) -> dict[str, ServiceFactory]:
     """Return what the pool does besides supervising."""
-    duties = dict(known_duties())
+    duties = dict(registered_services())
     if scheduler_only:
         if "scheduler" not in duties:
             raise CommandError("--scheduler-only needs 'django_agentexec.schedules' in INSTALLED_APPS.")

@@ -2,7 +2,7 @@
 -- ARGV from 3: worker, limit, quarantine (0/1), epoch the worker knows (or ''), active rows (none, waiting,
 -- running), pause (ms), run id of the server that the worker is connected to (or ''), number of claims that are done,
 -- then id, fence of each of these, then id, fence, outcome, delay (ms) of every other acknowledgment.
--- Returns {epoch, ms until next due or -1, waiting, paused, needs refill (0/1 each), id, fence, crashes, lapses, meta,
+-- Returns {epoch, ms until next due or -1, waiting, paused, needs refill (0/1 each), id, fence, crashes, expired_leases, meta,
 -- ...}.
 local worker, limit, quarantine = ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 local known_epoch, rows, pause_ms = ARGV[6], ARGV[7], tonumber(ARGV[8])

@@ -96,11 +96,11 @@ end
 promote_due()
 if not pausing then
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, BATCH)) do
-    put_back(id, redis.call('HGET', meta, id), 'lapse')
+    put_back(id, redis.call('HGET', meta, id), 'expired_lease')
   end
 end
 -- What releases before 0.2 have left in the places that they do not know.
 if redis.call('ZCARD', leases) == 0 then redis.call('DEL', by_worker) end
-if redis.call('HLEN', meta) == 0 then redis.call('DEL', lapses) end
+if redis.call('HLEN', meta) == 0 then redis.call('DEL', expired_leases) end
 if redis.call('ZCARD', ready) > 0 then wake_one() end
 return {state.epoch, lost, canceled}

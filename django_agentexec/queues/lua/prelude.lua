@@ -5,12 +5,12 @@
 -- it has pending work and no lock; in `suspects` if its head has crashed a process or lapsed, else in `ready`.
 --
 -- `by_worker` indexes `leases` by worker. It is only an index: releases before 0.2 do not write it, so it may lack
--- their leases and hold entries of leases that they have ended. `lapses` holds, per activity, the claims whose lease
+-- their leases and hold entries of leases that they have ended. `expired_leases` holds, per activity, the claims whose lease
 -- has ended although no pool reported the death of their worker: the number of refunded ones, then the fences.
 local pending, ready, suspects, locks = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local leases, meta, delayed, dead = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local cancels, again, counters, wake = KEYS[9], KEYS[10], KEYS[11], KEYS[12]
-local by_worker, lapses = KEYS[13], KEYS[14]
+local by_worker, expired_leases = KEYS[13], KEYS[14]
 local lease_ms, channel = tonumber(ARGV[1]), ARGV[2]
 
 local clock = redis.call('TIME')
@@ -24,7 +24,7 @@ local DEAD_KEPT = 10000  -- ids kept among the dead letters
 local LONGEST_REFILL = 30000  -- ms; after them a queue whose pool does not refill it goes on as it is
 local TAIL = 53          -- length of a pending member after its NUL: priority 1, sequence 16, id 36
 local ID = 36
-local REFUNDED_PER_LAPSE = 4  -- refunded lapses that count as one, so that no activity is repeated for ever
+local REFUNDED_PER_LAPSE = 4  -- refunded expired_leases that count as one, so that no activity is repeated for ever
 local MIXED_FOR = 600000  -- ms after a beat of an earlier release in which the index is not relied upon
 local MOST_ARGUMENTS = 4000  -- of one command; Lua's stack holds 8,000 (LUAI_MAXCSTACK)
 
@@ -87,11 +87,11 @@ end
 -- Returns the entry of a lease in the index by worker.
 local function entry_of(worker, id) return worker .. '\0' .. id end
 
--- Returns the number of refunded lapses of an activity and the fences of the others. Almost always there are none.
+-- Returns the number of refunded expired_leases of an activity and the fences of the others. Almost always there are none.
 local may_have_lapses
 local function lapses_of(id)
-  if may_have_lapses == nil then may_have_lapses = redis.call('EXISTS', lapses) == 1 end
-  local text = may_have_lapses and redis.call('HGET', lapses, id)
+  if may_have_lapses == nil then may_have_lapses = redis.call('EXISTS', expired_leases) == 1 end
+  local text = may_have_lapses and redis.call('HGET', expired_leases, id)
   if not text then return 0, {} end
   local fences = {}
   for fence in string.gmatch(text, ' (%d+)') do fences[#fences + 1] = fence end
@@ -100,15 +100,15 @@ end
 
 local function set_lapses(id, refunded, fences)
   may_have_lapses = true
-  redis.call('HSET', lapses, id, table.concat({int(refunded), unpack(fences)}, ' '))
+  redis.call('HSET', expired_leases, id, table.concat({int(refunded), unpack(fences)}, ' '))
 end
 
 local function forget_lapses(ids)
-  if may_have_lapses == nil then may_have_lapses = redis.call('EXISTS', lapses) == 1 end
-  if may_have_lapses then call_with('HDEL', lapses, ids) end
+  if may_have_lapses == nil then may_have_lapses = redis.call('EXISTS', expired_leases) == 1 end
+  if may_have_lapses then call_with('HDEL', expired_leases, ids) end
 end
 
--- Returns how many lapses count against an activity.
+-- Returns how many expired_leases count against an activity.
 local function count_lapses(id)
   local refunded, fences = lapses_of(id)
   return math.max(#fences, math.floor((refunded + #fences) / REFUNDED_PER_LAPSE))
@@ -255,14 +255,14 @@ local function front_of(partition, priority, sequence, id)
 end
 
 -- Ends a lease whose holder did not finish: the activity goes back to its old place in its partition.
--- `charge`: 'crash' if its worker is known to have died, 'lapse' if the lease has ended, else nil.
+-- `charge`: 'crash' if its worker is known to have died, 'expired_lease' if the lease has ended, else nil.
 local function put_back(id, text, charge)
   if not text then
     redis.call('ZREM', leases, id)
     return
   end
   local priority, sequence, crashes, worker, partition = unpack_meta(text)
-  local fence = charge == 'lapse' and redis.call('HGET', locks, partition)
+  local fence = charge == 'expired_lease' and redis.call('HGET', locks, partition)
   unlock(id, partition, worker)
   local was_canceled = redis.call('HDEL', cancels, id) == 1
   if not run_again(id, partition) then
@@ -324,7 +324,7 @@ end
 
 -- Half of the truth is worse than none: without it all, the queue is restored from claims and rows.
 local function forget_everything()
-  redis.call('DEL', pending, ready, suspects, locks, leases, meta, delayed, cancels, again, by_worker, lapses)
+  redis.call('DEL', pending, ready, suspects, locks, leases, meta, delayed, cancels, again, by_worker, expired_leases)
   redis.call('HDEL', counters, 'epoch', 'pause_until', 'refill_until', 'refill')
 end
 

@@ -51,7 +51,7 @@ class Runs(LoginRequiredMixin, WithForm, ActivityList):
 
     def get_queryset(self) -> ActivityQuerySet:
         """Return the runs without their large columns."""
-        return visible(self.request).light().active_first()
+        return visible(self.request).without_payloads().active_first()
 
     def get_form_kwargs(self) -> dict[str, Any]:
         """Give the form the visitor's documents."""

@@ -1,0 +1,429 @@
+"""The state machine: every change an activity's row can go through, as a value with an `apply`.
+
+    queued -> running -> complete | error | canceled        (Start, Complete, Fail, Cancel)
+    running -> queued                                        (Fail with a retry left, Release)
+    queued -> canceled, error | canceled -> queued           (Cancel, Retry)
+
+`apply` changes a locked row in memory and returns its log line; what the machine does not allow raises
+`InvalidTransition`, and an outdated fence `StaleAttempt`. Nothing here touches a database, so every rule
+can be read and tested by itself; the few operations that need more than their row say so in two hooks.
+
+An activity that waits for others is parked: it stays running, without a worker (`parking`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, Protocol
+from uuid import UUID
+
+from ..bulk_sql.generic import build_row
+from ..conf import conf
+from ..exceptions import InvalidTransition, StaleAttempt
+from ..models import FAILED, Activity, ActivityLog, HookFlag, Status
+from ..public_errors import public_error
+from ..validation import storable_text
+from .actor import actor_name
+
+SHORT_DELAY = 10.0  # seconds; what waits for less is due before anybody has read when
+
+# What every operation with a log line changes.
+LOGGED = ("latest_log_message", "latest_log_timestamp", "updated_at")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation(ABC):
+    """A change of one activity."""
+
+    agent_id: UUID
+    update_fields: ClassVar[tuple[str, ...]]
+    """The columns that `apply` may change."""
+    read_fields: ClassVar[tuple[str, ...]] = ()
+    """Columns that `apply`, or who asked for it, reads beyond the usual ones."""
+
+    @abstractmethod
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        """Change `activity` in memory; return the log line of the change, if it has one."""
+
+    def prefetch(self, activity: Activity) -> None:  # noqa: B027  # most need nothing
+        """Note on the locked row what `apply` must know from elsewhere; a query for rare operations only."""
+
+    def save_related(self, activity: Activity, now: datetime) -> None:  # noqa: B027  # most write their row alone
+        """Write what belongs to the change, after `apply` and in its transaction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start(Operation):
+    """A worker begins an attempt under `fence`. Beginning over a running one is the recovery of a crash.
+
+    After a wait for others it is no new attempt: the one that was parked goes on.
+    """
+
+    update_fields: ClassVar[tuple[str, ...]] = (
+        *LOGGED,
+        "status",
+        "fence",
+        "worker",
+        "crashes",
+        "attempt",
+        "percentage",
+        "started_at",
+        "run_after",
+        "blocking_child_id",
+    )
+
+    read_fields: ClassVar[tuple[str, ...]] = ("context", "run_after", "latest_log_timestamp", "metadata", "enqueued_by")
+
+    fence: int
+    worker: str
+    crashes: int
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        if self.fence < activity.fence:
+            raise StaleAttempt(f"Activity {self.agent_id} has been claimed anew (fence {activity.fence}).")
+        if not activity.is_active:
+            raise InvalidTransition(f"Activity {self.agent_id} is {activity.status}; it cannot start.")
+        if activity.is_suspended:
+            raise InvalidTransition(f"Activity {self.agent_id} waits for others; they will wake it.")
+        if activity.status == Status.RUNNING and activity.fence == self.fence:
+            return None  # the same write again, after a commit whose answer was lost
+        goes_on = activity.blocking_child_id is not None
+        if activity.status == Status.QUEUED and not goes_on:
+            activity.attempt += 1
+            activity.waited = _waited(activity, now)
+        activity.status = Status.RUNNING
+        activity.fence, activity.worker = self.fence, self.worker
+        activity.crashes = max(activity.crashes, self.crashes)
+        activity.percentage = activity.percentage if goes_on else 0
+        activity.started_at = activity.started_at or now
+        activity.run_after = activity.blocking_child_id = None
+        return log(activity, conf.ACTIVITY_MESSAGE_RESUMED if goes_on else conf.ACTIVITY_MESSAGE_STARTED, now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnedOperation(Operation):
+    """A change by the running attempt (`fence`), or by somebody outside of any attempt (None)."""
+
+    fence: int | None = None
+
+    def check_owner(self, activity: Activity) -> None:
+        """Raise unless the activity runs, and runs under this fence."""
+        is_its_own = activity.status == Status.RUNNING and activity.fence == self.fence and not activity.is_suspended
+        if self.fence is not None and not is_its_own:
+            raise StaleAttempt(
+                f"Activity {self.agent_id} is {activity.status} and does not belong to this attempt any more."
+            )
+        if not activity.is_active:
+            raise InvalidTransition(f"Activity {self.agent_id} is {activity.status}; its life is over.")
+        if activity.status == Status.QUEUED and activity.queue:
+            raise InvalidTransition(f"Activity {self.agent_id} waits in queue {activity.queue!r}; no worker runs it.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress(OwnedOperation):
+    """A message, with or without a percentage. Starts an activity that is not queued but driven by hand."""
+
+    update_fields = (*LOGGED, "status", "percentage", "attempt", "started_at")
+
+    message: str
+    percentage: int | None = None
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        self.check_owner(activity)
+        if activity.status == Status.QUEUED:
+            activity.status, activity.attempt, activity.started_at = Status.RUNNING, 1, now
+        if self.percentage is not None:
+            activity.percentage = self.percentage
+        return log(activity, self.message, now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddUsage(OwnedOperation):
+    """Add to the token usage. Also after a cancel, since canceled tokens are paid for, too."""
+
+    update_fields = ("usage", "updated_at")
+    read_fields = ("usage",)
+
+    usage: Mapping[str, int]
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        if self.fence is not None and activity.fence != self.fence:
+            raise StaleAttempt(f"Activity {self.agent_id} has been claimed anew (fence {activity.fence}).")
+        total: dict[str, int] = dict(activity.usage or {})
+        for name, count in self.usage.items():
+            total[name] = total.get(name, 0) + count
+        activity.usage, activity.updated_at = total, now
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Complete(OwnedOperation):
+    """The attempt succeeded. `result` is JSON."""
+
+    update_fields = (*LOGGED, "status", "percentage", "result", "error", "public_error", "traceback", "finished_at")
+
+    result: Any = None
+    message: str | None = None
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        if activity.status == Status.COMPLETE and self.fence is not None and activity.fence == self.fence:
+            return None  # the same write again, after a commit whose answer was lost
+        self.check_owner(activity)
+        activity.status, activity.percentage = Status.COMPLETE, 100
+        activity.result, activity.error, activity.traceback = self.result, "", ""
+        activity.public_error = None
+        activity.finished_at = now
+        return log(activity, self.message or conf.ACTIVITY_MESSAGE_COMPLETE, now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fail(OwnedOperation):
+    """The attempt failed. With `retry_delay` (seconds) and a retry left it is queued again."""
+
+    update_fields = (
+        *(*LOGGED, "status", "error", "public_error", "traceback", "retries", "run_after", "finished_at"),
+        "is_final",
+    )
+
+    error: str
+    public_error: str | None = None
+    """What everybody may read of it; None: its class. The end of `error`."""
+    traceback: str = ""
+    retry_delay: float | None = None
+    """None if another try would fail as well, so that the parent's retries do not run it again, either."""
+    message: str | None = None
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        self.check_owner(activity)
+        activity.traceback = storable_text(self.traceback)
+        activity.is_final = self.retry_delay is None
+        if self.retry_delay is None or activity.retries >= activity.max_retries:
+            activity.status, activity.finished_at = Status.ERROR, now
+            template, values = self.message or conf.ACTIVITY_MESSAGE_ERROR, {}
+        else:
+            activity.status = Status.QUEUED
+            activity.retries += 1
+            activity.run_after = now + timedelta(seconds=self.retry_delay)
+            template = conf.ACTIVITY_MESSAGE_RETRY
+            values = {"attempt": activity.attempt, "delay": delay_text(self.retry_delay, now)}
+        return log_error(activity, template, values, self, now, traceback=self.traceback)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUp(Start):
+    """A worker ends an activity that it has claimed instead of starting it: too many deaths, or ended leases."""
+
+    update_fields: ClassVar[tuple[str, ...]] = (
+        *Start.update_fields,
+        "error",
+        "public_error",
+        "finished_at",
+        "is_final",
+    )
+    read_fields: ClassVar[tuple[str, ...]] = (*Start.read_fields, "discounted_crashes")
+
+    expired_leases: int = 0
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        started = Start.apply(self, activity, now)
+        died = self.crashes - activity.discounted_crashes
+        if died < conf.MAX_CRASHES and self.expired_leases < conf.MAX_EXPIRED_LEASES:
+            return started  # it has got further after some of them
+        activity.status, activity.finished_at, activity.is_final = Status.ERROR, now, True
+        if died >= conf.MAX_CRASHES:
+            activity.error = f"The worker process died {died} times while running this activity."
+        else:
+            activity.error = (
+                f"The lease of this activity ended {self.expired_leases} times: its worker died with its pool, or "
+                "could not reach the queue."
+            )
+        activity.public_error = activity.error
+        return log(activity, fill(conf.ACTIVITY_MESSAGE_ERROR, error=activity.error), now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release(OwnedOperation):
+    """The attempt was cut short by a shutdown; it is not charged."""
+
+    update_fields = (*LOGGED, "status", "attempt")
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        self.check_owner(activity)
+        activity.status = Status.QUEUED
+        line = log(activity, conf.ACTIVITY_MESSAGE_RELEASED, now)
+        activity.attempt = max(0, activity.attempt - 1)
+        return line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel(Operation):
+    """Somebody wants it stopped. Final at once: a running attempt's later writes are refused."""
+
+    update_fields = (*LOGGED, "status", "finished_at", "is_final")
+
+    message: str | None = None
+    is_final: bool = True
+    """False where its parent has ended: it runs again when that one does."""
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        if not activity.is_active:
+            raise InvalidTransition(
+                f"Activity {self.agent_id} is {activity.status}; it cannot be canceled.", f"already {activity.status}"
+            )
+        activity.status, activity.finished_at, activity.is_final = Status.CANCELED, now, self.is_final
+        return log(activity, self.message or conf.ACTIVITY_MESSAGE_CANCELED, now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry(Operation):
+    """Somebody wants it run once more, with all its automatic retries; id and history stay."""
+
+    update_fields: ClassVar[tuple[str, ...]] = (
+        *(*LOGGED, "status", "percentage", "retries", "crashes", "started_at", "finished_at", "run_after"),
+        *("blocking_child_id", "awaited_ids", "discounted_crashes", "is_final", "context", "lock_key"),
+    )
+
+    context: Mapping[str, Any] | None = None
+    """A corrected context as JSON, in place of the stored one, with its `lock_key`."""
+    lock_key: str | None = None
+
+    repeatable: ClassVar[tuple[Status, ...]] = (Status.ERROR, Status.CANCELED)
+
+    by_parent: bool = False
+    """Whether its parent runs again, and has spawned it again; otherwise a person retries it."""
+
+    def prefetch(self, activity: Activity) -> None:
+        if not self.by_parent and activity.hook_flags & HookFlag.CHILD and activity.status in self.repeatable:
+            parents = Activity.objects.using(activity._state.db).filter(children__agent_id=activity.agent_id)
+            activity.ended_parent = parents.filter(status__in=FAILED).values_list("agent_id", flat=True).first()
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        if activity.status not in self.repeatable:
+            raise InvalidTransition(
+                f"Activity {self.agent_id} is {activity.status}; only error and canceled can be retried.",
+                f"still {activity.status}" if activity.is_active else f"already {activity.status}",
+            )
+        if not activity.queue:
+            raise InvalidTransition(
+                f"Activity {self.agent_id} was never queued; run it again by hand.", "never queued, driven by hand"
+            )
+        if activity.ended_parent is not None:
+            raise InvalidTransition(
+                f"Activity {self.agent_id} is a child of {activity.ended_parent}, which has failed or was canceled, so "
+                "nothing would use its result. Retry the parent: it runs its failed children again.",
+                "its parent has failed or was canceled; retry the parent",
+            )
+        activity.status, activity.percentage = Status.QUEUED, 0
+        activity.retries = activity.crashes = activity.discounted_crashes = 0
+        activity.started_at = activity.finished_at = activity.run_after = None
+        activity.blocking_child_id, activity.awaited_ids, activity.is_final = None, None, False
+        if self.context is not None:
+            activity.context, activity.lock_key = dict(self.context), self.lock_key or ""
+        return log(activity, conf.ACTIVITY_MESSAGE_REQUEUED, now)
+
+    def save_related(self, activity: Activity, now: datetime) -> None:
+        if (
+            not self.by_parent and activity.hook_flags & HookFlag.PARENT
+        ):  # a person has decided that they are worth another try
+            children = Activity.objects.using(activity._state.db).spawned_by(activity.agent_id)
+            children.filter(is_final=True).update(is_final=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rerun(Retry):
+    """Somebody wants some of it done again, even if it succeeded; its result is forgotten."""
+
+    update_fields: ClassVar[tuple[str, ...]] = (*Retry.update_fields, "result")
+    repeatable: ClassVar[tuple[Status, ...]] = (*Retry.repeatable, Status.COMPLETE)
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        line = Retry.apply(self, activity, now)
+        activity.result = None
+        return line
+
+
+def _waited(activity: Activity, now: datetime) -> float:
+    """Return the seconds since a queued activity could have started; its newest line is that of its queueing."""
+    since = max(filter(None, (activity.latest_log_timestamp, activity.run_after)), default=now)
+    return max(0.0, (now - since).total_seconds())
+
+
+def log(
+    activity: Activity, message: str, now: datetime, *, public_message: str | None = None, traceback: str = ""
+) -> ActivityLog:
+    """Note the row's newest message, and return the history's line of it."""
+    activity.latest_log_message = storable_text(message)
+    activity.latest_log_timestamp = activity.updated_at = now
+    return line_of(activity, storable_text(traceback), public_message)
+
+
+class Failure(Protocol):
+    """An error, and what of it everybody may read."""
+
+    @property
+    def error(self) -> str:
+        """Its text, one line."""
+
+    @property
+    def public_error(self) -> str | None:
+        """The part for everybody; None: its class."""
+
+
+def log_error(
+    activity: Activity,
+    template: str,
+    values: Mapping[str, object],
+    failure: Failure,
+    now: datetime,
+    *,
+    traceback: str = "",
+) -> ActivityLog:
+    """Note an error and the message about it, both in a form for everybody, too; return the history's line."""
+    error, public = storable_text(failure.error), failure.public_error
+    activity.error, activity.public_error = error, None if public is None else storable_text(public)
+    shown = public_error(error, activity.public_error)
+    text, public_text = (fill(template, **values, error=one) for one in (error, shown))
+    if error not in text:
+        text = public_text  # a template that cuts or quotes it: what is left of it could not be found and hidden
+    return log(activity, text, now, public_message=storable_text(public_text), traceback=traceback)
+
+
+def line_of(activity: Activity, traceback: str = "", public_message: str | None = None) -> ActivityLog:
+    """Return the history's line of a row's newest message."""
+    return build_row(
+        ActivityLog,
+        {
+            "id": None,
+            "activity_id": activity.agent_id,
+            "message": activity.latest_log_message,
+            "status": activity.status,
+            "percentage": activity.percentage,
+            "attempt": activity.attempt,
+            "traceback": traceback,
+            "public_message": public_message,
+            "actor": actor_name(),
+            "created_at": activity.latest_log_timestamp,
+        },
+    )
+
+
+def delay_text(seconds: float, now: datetime) -> str:
+    """Return a delay for people, from some seconds on with the time at which it ends."""
+    text = f"{seconds:.1f} s"
+    if seconds < SHORT_DELAY:
+        return text
+    due = now + timedelta(seconds=seconds)
+    if due.tzinfo is None:  # USE_TZ is off: the project's own time
+        return f"{text}, at {due:%Y-%m-%d %H:%M:%S}"
+    return f"{text}, at {due.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def fill(template: str, **values: object) -> str:
+    """Fill a message of the settings, whose braces a user may have got wrong: then it stays as it is."""
+    try:
+        return template.format(**values)
+    except (LookupError, ValueError, AttributeError, TypeError):
+        return template

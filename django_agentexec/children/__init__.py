@@ -1,0 +1,1 @@
+"""Parents and children: `propagation` of ends, and `tracker` for batches."""

@@ -1,0 +1,114 @@
+"""Expressions of `ActivityQuerySet` for which the ORM's own would ask another question, or a slower one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import BooleanField, F, Func, Q, SmallIntegerField
+from django.db.models.sql.compiler import SQLCompiler
+
+from .validation import is_storable
+
+Scalar = str | int | float | None
+
+_WORDS: dict[str, Scalar] = {"true": True, "false": False, "null": None}
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?P<fraction>\.\d+)?(?P<exponent>[eE][+-]?\d+)?", re.ASCII)
+_MAX_NUMBER = 40  # characters; a database's numbers end long before
+_LARGEST = 2**63  # a database's integers end here, and with them what can be compared
+
+
+class JSONHasKeyValue(Func):
+    """Whether the object in `field` has `value` (as JSON: true is not 1, but 1 is 1.0) under its top-level `key`.
+
+    For databases without containment (SQLite). Takes the key literally, where Django's own lookups would
+    read `a__b`, `0` or `isnull` as something else.
+    """
+
+    output_field = BooleanField()
+
+    def __init__(self, field: str, key: str, value: Scalar) -> None:
+        super().__init__(F(field))
+        self._key, self._value = key, value
+
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **_: Any) -> tuple[str, list[Any]]:  # type: ignore[override]  # Func's extra parameters are not ours
+        column, parameters = compiler.compile(self.get_source_expressions()[0])
+        condition, values = self._condition()
+        return f"EXISTS (SELECT 1 FROM JSON_EACH({column}) WHERE key = %s AND {condition})", [
+            *parameters,
+            self._key,
+            *values,
+        ]
+
+    def _condition(self) -> tuple[str, list[Any]]:
+        match self._value:
+            case None:
+                return "type = 'null'", []
+            case bool():
+                return "type = %s", ["true" if self._value else "false"]
+            case str():
+                return "type = 'text' AND value = %s", [str(self._value)]
+        return "type IN ('integer', 'real') AND value = %s", [self._value]
+
+
+class ActiveFirst(Func):
+    """0 for a queued or running status, 1 for a finished one: the expression of the index `agentexec_active_first`.
+
+    Written out, since SQLite does not recognize an index's expression in one with parameters.
+    """
+
+    output_field = SmallIntegerField()
+    template = "CASE WHEN %(expressions)s IN ('queued', 'running') THEN 0 ELSE 1 END"
+
+
+def can_be_in_json(value: Scalar) -> bool:
+    """Whether a row could hold this value at all; to ask the database for it would be an error."""
+    if isinstance(value, str):
+        return is_storable(value)
+    return value is None or abs(value) < _LARGEST  # false for NaN, too
+
+
+def parse_candidates(text: str) -> list[Scalar]:
+    """Return what a value that people type, or put into an address, can mean: the text, and what it is in JSON."""
+    if text in _WORDS:
+        return [text, _WORDS[text]]
+    number = _NUMBER.fullmatch(text) if len(text) <= _MAX_NUMBER else None
+    if number is None:
+        return [text]
+    return [text, float(text) if number["fraction"] or number["exponent"] else int(text)]
+
+
+def text_form(value: object) -> str | None:
+    """Return the one text that stands for a scalar of metadata, or None for a value that nothing can be equal to.
+
+    Two values are the same if their texts are: the numbers 1 and 1.0 and the text "1" are, the text "1.0" is not.
+    """
+    if isinstance(value, str):
+        return value if is_storable(value) else None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, (int, float)) or not can_be_in_json(value):
+        return None
+    return str(int(value)) if value == int(value) else json.dumps(value)
+
+
+def same_values(value: object) -> list[Scalar]:
+    """Return the values in JSON that have the same `text_form` as `value`; an empty list where there is none."""
+    text = text_form(value)
+    return [] if text is None else [one for one in parse_candidates(text) if text_form(one) == text]
+
+
+def metadata_holds(key: str, values: Iterable[Scalar], *, has_containment: bool) -> Q | None:
+    """Return the condition that `metadata` has one of `values` under the top-level `key`, or None if no row can.
+
+    One flat condition for any number of values.
+    """
+    distinct = {(type(value), value): value for value in values if can_be_in_json(value)}.values()  # 1 and true are two
+    if not distinct or not can_be_in_json(key):
+        return None
+    if has_containment:
+        return Q(*(Q(metadata__contains={key: value}) for value in distinct), _connector=Q.OR)
+    return Q(*(JSONHasKeyValue("metadata", key, value) for value in distinct), _connector=Q.OR)

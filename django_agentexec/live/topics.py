@@ -1,0 +1,70 @@
+"""Names of what can be followed, and the hints that travel under them.
+
+A hint says *that* something changed, never what: followers read the database, which is the truth. So a
+channel layer may drop, repeat or reorder hints, and no text of a run passes through it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from ..parsing import MAX_INT64, parse_id
+
+MESSAGE_TYPE = "agentexec.hint"
+_FEED = "agentexec.feed."
+# What every channel layer takes as the name of a group, less the prefix.
+_LAYER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,80}")
+
+
+def activity_topic(agent_id: UUID) -> str:
+    """Return the topic of one activity."""
+    return f"agentexec.activity.{agent_id.hex}"
+
+
+def feed_topic(audience: str) -> str:
+    """Return the topic of an audience's feed; a name that a layer would refuse is replaced by its digest."""
+    if not _LAYER_NAME.fullmatch(audience):
+        audience = "sha256-" + hashlib.sha256(audience.encode()).hexdigest()
+    return _FEED + audience
+
+
+def feeds(topics: Iterable[str]) -> frozenset[str]:
+    """Return those of `topics` that are feeds."""
+    return frozenset(topic for topic in topics if topic.startswith(_FEED))
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeNotice:
+    """What changed, as far as one topic is concerned."""
+
+    topic: str
+    changed: Mapping[UUID, int] = field(default_factory=dict)
+    """Activities whose row changed, each with its newest log line that the sender knows of, or 0."""
+    streamed: bool = False
+    """Whether the topic's activity has streamed text."""
+
+    def as_message(self) -> dict[str, Any]:
+        """Return it as a channel layer carries it."""
+        return {
+            "type": MESSAGE_TYPE,
+            "topic": self.topic,
+            "changed": [[agent_id.hex, log_id] for agent_id, log_id in self.changed.items()],
+            "streamed": self.streamed,
+        }
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> ChangeNotice:
+        """Return what `as_message` made."""
+        changed = {parse_id(agent_id): _log_id(log_id) for agent_id, log_id in message["changed"]}
+        return cls(str(message["topic"]), changed, bool(message["streamed"]))
+
+
+def _log_id(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_INT64:
+        raise ValueError(f"{value!r} is not the id of a log line.")
+    return value

@@ -1,0 +1,1 @@
+"""Websockets on Channels: consumers, commands, authentication and origin."""

@@ -1,0 +1,1 @@
+"""The parent process of `runagentworkers`: supervision of worker processes, and services."""

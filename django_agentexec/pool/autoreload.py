@@ -1,0 +1,47 @@
+"""Starting anew when code changes, by Django's own file watcher; for development."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from django.utils import autoreload
+
+from ..tasks.registry import registry
+
+logger = logging.getLogger(__name__)
+
+
+def watch(on_change: Callable[[], None]) -> None:
+    """Call `on_change`, once, when a file of the project changes; watches in a thread."""
+    reloader = autoreload.get_reloader()
+    try:
+        registry.discover()  # what is not imported is not watched
+    except Exception as error:
+        logger.exception("The project's agents cannot be imported; waiting for a change.")
+        reloader.extra_files.update(Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__))
+        if isinstance(error, SyntaxError) and error.filename:
+            reloader.extra_files.add(Path(error.filename))
+    changed = threading.Event()
+
+    def notice(sender: Any, file_path: Path, **kwargs: Any) -> bool:
+        if not changed.is_set():
+            changed.set()
+            on_change()
+        return True  # handled: Django must not end this thread's process
+
+    autoreload.file_changed.connect(notice, weak=False)
+    run = partial(reloader.run, threading.main_thread())
+    threading.Thread(target=run, name="agentexec-autoreload", daemon=True).start()
+
+
+def restart() -> None:
+    """Replace this process by a new one with the same arguments."""
+    arguments = autoreload.get_child_arguments()
+    os.execv(arguments[0], arguments)

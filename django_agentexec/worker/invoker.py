@@ -1,0 +1,54 @@
+"""How handlers are called: an async one on the loop, a sync one in a thread, each with database connections
+of its own that are closed when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextvars import copy_context
+from typing import Any, Protocol
+
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
+from django.db import connections
+
+from ..threads import CallExecutor
+
+
+class HandlerInvoker(Protocol):
+    """How the handlers of a process are called."""
+
+    def around_async(self) -> AbstractAsyncContextManager[None]:
+        """Surround an async handler."""
+
+    def call_sync(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+        """Start a sync handler, and return the future of its result."""
+
+
+class WorkerInvoker:
+    """The calls of a worker process."""
+
+    def __init__(self, threads: Executor) -> None:
+        self._threads = threads
+
+    @asynccontextmanager
+    async def around_async(self) -> AsyncIterator[None]:
+        """Give the handler a thread of its own for `sync_to_async`, and close what it opened there.
+
+        Django's ASGI handler does the same for each request. Without it all attempts of the process would
+        share one thread and one connection.
+        """
+        async with ThreadSensitiveContext() as context:
+            # asgiref's own would not contain a StopIteration. The context shuts it down.
+            executor = SyncToAsync.context_to_thread_executor[context] = CallExecutor(max_workers=1)
+            try:
+                yield
+            finally:
+                if executor.has_threads:
+                    await sync_to_async(connections.close_all)()
+
+    def call_sync(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+        """Start the handler in a thread, with the caller's context variables."""
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(self._threads, copy_context().run, function, *arguments)

@@ -1,0 +1,67 @@
+"""What a healthy worker logs at INFO: that it is ready, and the start and end of each attempt."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+
+from ..activity.suspension import Suspend
+from ..activity.transitions import Fail, OwnedOperation, Release
+from ..models import Activity, Status
+from .executor import Execution
+from .options import WorkerOptions
+
+logger = logging.getLogger(__name__)
+
+
+def log_ready(options: WorkerOptions) -> None:
+    """Log that a worker process claims activities from now on."""
+    logger.info(
+        "Worker %s is ready: process %d, queues %s, %d slots.",
+        options.name,
+        os.getpid(),
+        ", ".join(options.queues),
+        options.concurrency,
+        extra={"worker": options.name},
+    )
+
+
+def log_started(activity: Activity) -> None:
+    """Log that an attempt begins."""
+    if logger.isEnabledFor(logging.INFO):
+        extra = {"agent_id": str(activity.agent_id), "task": activity.agent_type, "attempt": activity.attempt}
+        logger.info("Started %s %s.", activity.agent_type, activity.agent_id, extra=extra)
+
+
+def log_finished(execution: Execution, outcome: OwnedOperation | None, written: Activity | None) -> None:
+    """Log that an attempt has ended, and what its row says now (None: it had nothing more to write)."""
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    activity, duration = execution.activity, time.monotonic() - execution.began
+    state = "stopped" if written is None else _state(outcome, written)
+    logger.info(
+        "Finished %s %s: %s after %.2f s.",
+        activity.agent_type,
+        activity.agent_id,
+        state,
+        duration,
+        extra={
+            "agent_id": str(activity.agent_id),
+            "task": activity.agent_type,
+            "attempt": activity.attempt,
+            "duration": round(duration, 6),
+            "state": state,
+        },
+    )
+
+
+def _state(outcome: OwnedOperation | None, written: Activity) -> str:
+    match outcome:
+        case Release() if written.status == Status.QUEUED:
+            return "released"
+        case Suspend():
+            return "waiting for others"
+        case Fail() if written.status == Status.QUEUED:
+            return "to be retried"
+    return str(written.status)
