@@ -228,8 +228,11 @@ class GiveUp(Start):
     expired_leases: int = 0
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        # Since its latest start, an activity has taken one process down at most. Others that died with it had claimed
+        # it and not started it yet; the queue counts these, too.
+        most = activity.crashes + (activity.status == Status.RUNNING)
         started = Start.apply(self, activity, now)
-        died = self.crashes - activity.discounted_crashes
+        died = min(self.crashes, most) - activity.discounted_crashes
         if died < conf.MAX_CRASHES and self.expired_leases < conf.MAX_EXPIRED_LEASES:
             return started  # it has got further after some of them
         activity.status, activity.finished_at, activity.is_final = Status.ERROR, now, True

@@ -97,8 +97,9 @@ class Life:
         return LINE
 
     def _giveup(self, operation: GiveUp) -> object:
+        most = self.crashes + (self.status == "running")  # a start takes one process down at most
         outcome = self._start(operation)
-        if outcome in (SILENT, LINE) and operation.crashes >= MAX_CRASHES + self.discounted_crashes:
+        if outcome in (SILENT, LINE) and min(operation.crashes, most) >= MAX_CRASHES + self.discounted_crashes:
             self.status, outcome = "error", LINE
         return outcome
 

@@ -74,7 +74,7 @@ CASES = [
 
 @pytest.mark.parametrize(("operation", "status", "outcome"), CASES)
 def test_the_state_machine(operation: Operation, status: str, outcome: str) -> None:
-    row = activity(status)
+    row = activity(status, crashes=operation.crashes if isinstance(operation, GiveUp) else 0)
 
     if outcome in (REFUSED, STALE):
         with pytest.raises(StaleAttempt if outcome == STALE else InvalidTransition) as refusal:
@@ -198,8 +198,18 @@ def test_neither_the_deaths_nor_the_ended_leases_are_too_many_by_their_sum() -> 
     assert row.status == RUNNING
 
 
+def test_a_death_before_the_start_is_not_charged() -> None:
+    row = activity(RUNNING, crashes=1)  # one process had died, then it was started, then two more died that held it
+
+    GIVE_UP.apply(row, NOW)
+
+    assert row.status == RUNNING
+    replace(GIVE_UP, fence=FENCE + 2, crashes=4).apply(row, NOW)
+    assert row.status == ERROR
+
+
 def test_giving_up_says_how_many_processes_died() -> None:
-    row = activity(RUNNING)
+    row = activity(RUNNING, crashes=2)
 
     GIVE_UP.apply(row, NOW)
 
@@ -338,7 +348,7 @@ def test_a_start_after_a_wait_is_the_same_attempt() -> None:
 
 
 def test_crashes_that_were_forgiven_do_not_end_it() -> None:
-    row = activity(discounted_crashes=1)
+    row = activity(crashes=2, discounted_crashes=1)
 
     GIVE_UP.apply(row, NOW)
     assert row.status == RUNNING
