@@ -1,1 +1,1 @@
-"""Benchmarks: what the README's figures come from. `make bench`, or `python -m benchmarks --help`."""
+"""Benchmarks, the source of the figures in the README. `make bench`, or `python -m benchmarks --help`."""

@@ -33,7 +33,7 @@ DATABASES = ("sqlite", "postgresql")
 
 def main() -> None:
     options = _parser().parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers and workers end, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # also ends servers and workers
     if options.quick:
         os.environ["BENCHMARK_QUICK"] = "1"
     peers = environments.installed() if options.peers is None else options.peers
@@ -42,7 +42,7 @@ def main() -> None:
     if options.publish and find_spec("matplotlib") is None:
         sys.exit("--publish draws plots. Install what draws them: pip install matplotlib (the dependency group bench)")
     if absent := [name for name in environments.PEERS if name not in peers]:
-        print(f"Left out: {', '.join(absent)}. `make bench PEERS=1` installs and measures them.")
+        print(f"Not installed: {', '.join(absent)}. `make bench PEERS=1` installs and measures them.")
     started = time.monotonic()
     with ExitStack() as servers:
         report = _run(_sides(servers, options.database, peers), options)
@@ -60,11 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", default=[], metavar="FIGURE", choices=OWN_FIGURES)
     parser.add_argument("--database", choices=DATABASES, nargs="*", default=list(DATABASES))
-    parser.add_argument("--peers", nargs="*", metavar="NAME", help="of those installed; all, if not given")
+    parser.add_argument("--peers", nargs="*", metavar="NAME", help="installed peers to measure (default: all)")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="a rough look: smaller counts, shorter limits")
+    parser.add_argument("--quick", action="store_true", help="rough figures: smaller counts, shorter limits")
     parser.add_argument("--output", type=Path, help="the JSON file to write")
-    parser.add_argument("--publish", action="store_true", help="make docs/benchmarks.md and its plots from this run")
+    parser.add_argument("--publish", action="store_true", help="write docs/benchmarks.md and its plots from this run")
     return parser
 
 
@@ -99,7 +99,7 @@ def _run(sides: list[Side], options: argparse.Namespace) -> Report:
 
 
 def _measure(report: Report, side: Side, figure: str, run: int) -> None:
-    """Measure one figure once; one that fails is said and left out, so that an hour's work is not lost."""
+    """Measure one figure once; a failure is printed and skipped, so that the other figures are kept."""
     try:
         figures = side.measure(figure)
     except (subprocess.SubprocessError, ValueError) as error:

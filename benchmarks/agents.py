@@ -1,4 +1,4 @@
-"""The tasks that are measured."""
+"""The measured tasks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from uuid import UUID
 
-import agents  # noqa: F401  # the SDK, as in every real project: it is what makes processes large
+import agents  # noqa: F401  # the SDK, which accounts for most of the memory of real processes
 from pydantic import BaseModel
 
 from django_agentexec import task
@@ -46,11 +46,11 @@ class Canceled(BaseModel):
 
 @task("canceled")
 async def canceled(agent_id: UUID, context: Canceled) -> None:
-    """Wait to be canceled, and leave the time of it in a file."""
+    """Wait for the cancellation, and write its time to a file."""
     try:
         await asyncio.sleep(60)
     except asyncio.CancelledError:
-        # Written under another name first: who waits for the file must find the time in it.
+        # Written under another name first, so that the file is complete when it appears.
         draft = Path(f"{context.path}.draft")
         draft.write_text(str(time.time_ns()))  # a few bytes, at the end of all
         draft.rename(context.path)

@@ -1,4 +1,4 @@
-"""The ASGI application whose websockets are measured."""
+"""The ASGI application with the measured websockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a measurement does with the server: counting the commands of all clients, and filling it with keys of others."""
+"""Helpers for the Redis server: count the commands of all clients, and fill it with foreign keys."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _END = "the end of the measurement"
 
 
 def commands_per_second(url: str, seconds: float) -> float:
-    """Return how many commands per second clients send; what scripts call inside is left out.
+    """Return the commands per second that clients send, without commands inside of scripts.
 
     Watched by MONITOR, which costs a busy server much and an idle one nothing.
     """
     seen = 0
-    # Nobody may say anything for long. Its monitor() has no types.
+    # The timeout is long, since an idle server may receive no command for a while. monitor() is untyped.
     watcher: Any = Redis.from_url(url, socket_timeout=None)
     client = Redis.from_url(url)
-    client.ping()  # what it says to connect is not to be counted
+    client.ping()  # connects now, so that commands of the connection are not counted
     with client, watcher.monitor() as monitor:
 
         def count() -> None:
@@ -42,7 +42,7 @@ def commands_per_second(url: str, seconds: float) -> float:
 
 @contextmanager
 def foreign_keys(url: str, count: int) -> Iterator[None]:
-    """Keep so many keys of somebody else in the server."""
+    """Keep this number of foreign keys in the server."""
     batches = [[f"foreign:{n}" for n in range(at, min(at + 10_000, count))] for at in range(0, count, 10_000)]
     with Redis.from_url(url) as client:
         for keys in batches:

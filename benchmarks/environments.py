@@ -1,5 +1,5 @@
-"""The environments in which peers are installed, one each, since no Redis client suits all of them: arq wants one
-older than 6, SAQ one older than 8, taskiq-redis one from 8 on. Run as a module it installs them; `__main__` finds them.
+"""Virtual environments of the peers, one each, since no version of the Redis client suits all of them: arq needs
+a version below 6, SAQ a version below 8, taskiq-redis 8 or newer. Run as a module, it installs them.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ PEERS = ("celery", "rq", "dramatiq", "arq", "saq", "taskiq", "huey")
 
 
 def python_of(peer: str) -> Path:
-    """Return the interpreter that has a peer; it exists if the peer is installed."""
+    """Return the interpreter of a peer; the file exists if the peer is installed."""
     return FOLDER / peer / "bin" / "python"
 
 
 def installed() -> list[str]:
-    """Return the peers that are installed."""
+    """Return the installed peers."""
     return [peer for peer in PEERS if python_of(peer).exists()]
 
 
 def install(peer: str) -> None:
-    """Create a peer's environment, or bring it up to date."""
+    """Create or update the environment of a peer."""
     if uv := shutil.which("uv"):
         subprocess.run([uv, "venv", "--quiet", "--allow-existing", FOLDER / peer], check=True)
     else:
@@ -37,7 +37,7 @@ def install(peer: str) -> None:
 
 
 def install_plots() -> None:
-    """Install the dependency group `bench`, which draws the plots, beside this project."""
+    """Install the dependency group `bench`, which draws the plots, into the environment of this project."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     _pip(Path(sys.executable), *project["dependency-groups"]["bench"])
 
@@ -52,7 +52,7 @@ def _pip(python: Path, *arguments: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("peers", nargs="*", metavar="NAME", help=f"of {', '.join(PEERS)}; all, if none is named")
+    parser.add_argument("peers", nargs="*", metavar="NAME", help=f"any of {', '.join(PEERS)} (default: all)")
     peers = parser.parse_args().peers or PEERS
     if unknown := set(peers) - set(PEERS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(PEERS)}")

@@ -1,4 +1,4 @@
-"""The REST list over a million rows, as the database sees it; measured by `scenarios.py`."""
+"""The queries of the REST list over a million rows; measured by `scenarios.py`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def list_million(rows: int = 1_000_000, samples: int = 9) -> Figures:
     return figures
 
 
-# What differs from row to row: 1 % active, 5 % in error, 50 tasks, 100 tenants, and one with ten activities.
+# The values that vary by row: 1 % active, 5 % in error, 50 tasks, 100 tenants, and a tenant with ten activities.
 _VARYING = {
     "agent_id": "(lpad(to_hex(n), 12, '0') || '70008000000000000000')::uuid",
     "status": "CASE WHEN n * 7 %% 100 = 0 THEN 'queued' WHEN n * 7 %% 100 < 6 THEN 'error' ELSE 'complete' END",
@@ -52,7 +52,7 @@ _VARYING = {
 
 
 def _fill(rows: int) -> None:
-    """Insert activities, as copies of one with some columns of their own."""
+    """Insert copies of an activity that differ in some columns."""
     model = Activity(queue="default", context={"text": "x" * 200}, latest_log_message="Task completed successfully.")
     model.save()
     columns = [str(field.column) for field in Activity._meta.concrete_fields]
@@ -67,6 +67,6 @@ def _fill(rows: int) -> None:
 
 
 def _time_in_database(queryset: QuerySet[Any, Any]) -> float:
-    """Return the milliseconds that PostgreSQL itself counts for a query."""
+    """Return the execution time of a query in milliseconds, as reported by PostgreSQL."""
     (plan,) = json.loads(queryset.explain(format="json", analyze=True))
     return float(plan["Execution Time"]) + float(plan["Planning Time"])

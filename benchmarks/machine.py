@@ -1,4 +1,4 @@
-"""The machine and the versions that belong to the figures."""
+"""The machine and the versions with which the figures were measured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGES = ("django-agentexec", "django", "redis", "hiredis", "psycopg", "pydant
 
 
 def machine() -> dict[str, Any]:
-    """Return what the processor and the system are."""
+    """Return the processor and the operating system."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),

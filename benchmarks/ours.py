@@ -16,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("figure")
     figure = parser.parse_args().figure
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the pool ends, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # also ends the pool
     os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
     import django
 

@@ -1,9 +1,9 @@
-"""How many files of the package one request passes through: `python -m benchmarks.paths`.
+"""The number of files of the package through which one request passes: `python -m benchmarks.paths`.
 
 Two walks: an enqueue from the call to the message in Redis, and a progress report of a running attempt from the
 call to the frame of a websocket. Each is traced with `sys.setprofile`, in every thread, on its second execution
-(the first one fills caches). Counted are the package's own files, and switches: calls from one file of the package
-into another one, whatever lies between them. Prints the figures and, with `--show`, the walk.
+(the first fills caches). It counts files of this package, and switches: calls from one file of the package
+into another, ignoring foreign code between them. Prints the figures and, with `--show`, the walk.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-SETTLE = 0.5  # seconds in which what follows the first report ends, so that it does not count for the second
+SETTLE = 0.5  # seconds after the first report, so that its effects do not count for the second
 PACKAGE = Path(__file__).resolve().parent.parent / "django_agentexec"
 
 
 class Walk:
-    """What a traced call visits, as (file, function), in order; calls within one file are left out."""
+    """The functions that a traced call visits, as (file, function), in order; calls within a file are omitted."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[str, str]] = []
@@ -32,12 +32,12 @@ class Walk:
         self._prefix = f"{PACKAGE}{os.sep}"
 
     def install(self) -> None:
-        """Trace this thread and every thread that starts from now on, whenever `is_recording`."""
+        """Trace this thread and every thread that starts from now on, while `is_recording`."""
         threading.setprofile(self.note)
         sys.setprofile(self.note)
 
     def note(self, frame: FrameType, event: str, argument: object) -> None:
-        """Record a call, as the function that `sys.setprofile` takes."""
+        """Record a call; the signature is that of a function for `sys.setprofile`."""
         name, function = frame.f_code.co_filename, frame.f_code.co_name
         is_ours = name.startswith(self._prefix) and not function.startswith("<")
         if self.is_recording and event == "call" and is_ours and self._caller(frame.f_back) != name:
@@ -123,13 +123,13 @@ def main() -> None:
 
         call_command("migrate", verbosity=0)
         enqueued, reported = Walk(), Walk()
-        sys.setprofile(enqueued.note)  # this thread alone: what the publisher does goes on beside the call
+        sys.setprofile(enqueued.note)  # only this thread: the publisher runs in parallel to the call
         trace_enqueue(enqueued)
         reported.install()
         asyncio.run(trace_progress(reported))
     enqueued.print("enqueue", show=show)
     reported.print("progress to websocket", show=show)
-    os._exit(0)  # threads of the live updates would keep the interpreter
+    os._exit(0)  # threads of live updates would keep the interpreter running
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Plots of the figures: `python -m benchmarks.plots figures.json docs/benchmarks/`; needs matplotlib.
 
-Deterministic SVG on a white ground, so that they can be read on dark pages; told apart by brightness and labels, not by
-hue alone. This project is blue, the others are grey, the best comes first.
+Deterministic SVG on a white background, readable on dark pages. Sides differ in brightness and label, not only in
+hue. This project is blue, the others are grey, the best comes first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.table import TITLES, number
 
 OURS, PEERS, INK, FAINT = "#0067b1", "#757575", "#222222", "#dddddd"
 STYLE = {
-    "svg.hashsalt": "agentexec",  # else ids are random
+    "svg.hashsalt": "agentexec",  # otherwise ids are random
     "svg.fonttype": "none",  # text stays text: small files
     "font.family": "sans-serif",
     "font.size": 10,
@@ -47,13 +47,13 @@ def drain(report: Report) -> Figure | None:
 
 
 def memory(report: Report) -> Figure | None:
-    """Draw what one more process takes."""
+    """Draw the memory of one more process."""
     title = "Memory of one more worker process, agents SDK loaded, MB (less is better)"
     return _bars(report, "memory", "extra_process_mb", title, is_more_better=False)
 
 
 def enqueue(report: Report) -> Figure | None:
-    """Draw the rates of enqueue, one by one and in bulk."""
+    """Draw the rates of enqueue, single and in bulk."""
     return _pairs(
         report,
         [("enqueue", "one_by_one_per_second", "one by one"), ("enqueue", "bulk_per_second", "in bulk")],
@@ -73,7 +73,7 @@ def idle_latency(report: Report) -> Figure | None:
 
 
 def concurrency(report: Report) -> Figure | None:
-    """Draw how many handlers that wait are at once under way."""
+    """Draw the number of waiting handlers that run at once."""
     return _pairs(
         report,
         [
@@ -119,7 +119,7 @@ def recovery(report: Report) -> Figure | None:
 
 
 def claim_cost(report: Report) -> Figure | None:
-    """Draw the cost of a claim over the number of lock keys; no database has part in it."""
+    """Draw the cost of a claim by number of lock keys, without a database."""
     name = next((name for name in report.names() if name in OWN), "")
     marks = [(count, f"{count:,}", report.median(name, "claim_cost", f"ms_at_{count}_keys")) for count in CLAIMED]
     beside = report.median(name, "claim_cost", "ms_beside_foreign_keys")
@@ -149,7 +149,7 @@ PLOTS: dict[str, Callable[[Report], Figure | None]] = {
 
 
 def draw(report: Report, folder: Path) -> list[Path]:
-    """Write one SVG file per plot for which there are figures."""
+    """Write one SVG file per plot with figures."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     with matplotlib.rc_context(STYLE):
@@ -178,7 +178,7 @@ def _bars(report: Report, figure_name: str, key: str, title: str, is_more_better
 
 
 def _pairs(report: Report, keys: Sequence[tuple[str, str, str]], title: str, is_more_better: bool) -> Figure | None:
-    """Draw two figures of each side on one line, the first as a disc and the second as a diamond."""
+    """Draw two figures of each side on one line: a disc for the first, a diamond for the second."""
     (first, second) = keys
     found = _sorted(report, first[0], first[1], is_more_better)
     if not found:
@@ -203,7 +203,7 @@ def _pairs(report: Report, keys: Sequence[tuple[str, str, str]], title: str, is_
 
 
 def _label_ends(axes: Axes, ends: list[float], place: int) -> None:
-    """Write the numbers outside, left of the lower and right of the higher; of one alone, right of it."""
+    """Write the numbers left of the lower mark and right of the higher mark; a single number on the right."""
     for place_among, end in enumerate(sorted(ends)):
         is_left = len(ends) > place_among + 1
         axes.annotate(
@@ -230,7 +230,7 @@ def _canvas(names: list[str], title: str) -> tuple[Figure, Axes]:
     for label, name in zip(axes.get_yticklabels(), names, strict=True):
         label.set_color(OURS if name in OWN else INK)
         label.set_fontweight("bold" if name in OWN else "normal")
-    axes.xaxis.set_visible(False)  # every value is written beside its mark
+    axes.xaxis.set_visible(False)  # each value is next to its mark
     _dress(figure, axes, title)
     return figure, axes
 

@@ -1,4 +1,4 @@
-"""A pool for a measurement: started, ready, and told to end."""
+"""A pool for a measurement: start it, wait until it is ready, stop it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from django_agentexec.queues import get_queue
 
 
 def until(condition: Callable[[], Any], timeout: float = 120.0) -> None:
-    """Wait for another process; coarse enough not to disturb what is measured."""
+    """Wait for another process, with pauses that are long enough not to disturb the measurement."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError("The measured pool does not get on.")
+            raise TimeoutError("The measured pool made no progress.")
         time.sleep(0.01)
 
 
 @contextmanager
 def pool(workers: int = 2, concurrency: int = 50, **settings: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a pool whose workers have all announced themselves."""
+    """Run a pool; all its workers are registered when the block begins."""
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "django", "runagentworkers", "-v0"),
@@ -49,22 +49,22 @@ def pool(workers: int = 2, concurrency: int = 50, **settings: Any) -> Iterator[s
 
 
 def is_quick() -> bool:
-    """Whether the measurements are to be short, and their figures rough."""
+    """Return whether the measurements are short and the figures rough."""
     return bool(os.environ.get("BENCHMARK_QUICK"))
 
 
 def scaled(count: int) -> int:
-    """Return a count, or a fifth of it where all is to be quick."""
+    """Return a count, or a fifth of it for quick measurements."""
     return count // 5 if is_quick() else count
 
 
 def all_finished() -> bool:
-    """Whether no activity is active."""
+    """Return whether no activity is active."""
     return not Activity.objects.active().exists()
 
 
 def forget_everything() -> None:
-    """Empty database and queue."""
+    """Delete all rows and clear the queue."""
     tables = [model._meta.db_table for model in apps.get_app_config("agentexec").get_models()]
     connection.ops.execute_sql_flush(connection.ops.sql_flush(no_style(), tables, allow_cascade=True))
     get_queue().clear()

@@ -1,8 +1,8 @@
 """The queue's server beyond a hundred processes: `python -m benchmarks.scale`.
 
-Measures, on a Valkey server of its own, what the other benchmarks are too small for: releases and reads of leases at
-50,000 leases; 200 workers with 50 claims each when the server stops for 6 s; 1,000 idle workers while a refill is
-pending. Prints each figure beside its target, and ends with 1 if one is missed. Takes about two minutes.
+Measures cases that are too large for the other benchmarks, on a separate Valkey server: releases and reads of leases at
+50,000 leases; 200 workers with 50 claims each when the server stops for 6 s; 1,000 idle workers while a recovery is
+pending. Prints each figure beside its target, and exits with 1 if a target is missed. Takes about two minutes.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ QUEUE = "default"
 LEASES = 50_000
 HOLDERS = 1_000  # workers that hold these leases
 WORKERS, CLAIMS, PROCESSES = 200, 50, 4
-STOPPED = 6.0  # seconds for which the server does not answer
-SETTLED = 10.0  # seconds after which all workers must have beaten again
+STOPPED = 6.0  # seconds for which the server does not reply
+SETTLED = 10.0  # seconds within which all workers must send a heartbeat again
 IDLE_WORKERS = 1_000
-REFILL = 15.0  # seconds that the refill takes
+RECOVERY = 15.0  # seconds of the simulated recovery
 
 TARGETS = {
     "release_without_leases_ms": 5.0,
@@ -41,7 +41,7 @@ TARGETS = {
     "outage_lost_leases": 0.0,
     "outage_crashes": 0.0,
     "outage_lapses": 0.0,
-    "refill_cores": 0.5,
+    "recovery_cores": 0.5,
 }
 """The highest value that each figure may have."""
 
@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", metavar="PART", choices=PARTS, default=list(PARTS))
     only = parser.parse_args().only
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server and the workers end, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # also ends the server and the workers
     missed = []
     for name in only:
         with tempfile.TemporaryDirectory() as folder, valkey_server() as server:
@@ -87,7 +87,7 @@ def _enqueue(count: int) -> None:
 
 
 def _server_ms(client: Any, call: Callable[[], object]) -> float:
-    """Return the milliseconds of server time of the longest script that `call` runs."""
+    """Return the server time of the longest script of `call`, in milliseconds."""
     client.config_set("slowlog-log-slower-than", 0)
     client.slowlog_reset()
     call()
@@ -97,7 +97,7 @@ def _server_ms(client: Any, call: Callable[[], object]) -> float:
 
 
 def leases(server: Valkey) -> Figures:
-    """Release workers and read all leases, with 50,000 of them."""
+    """Release workers and read all leases, with 50,000 leases."""
     from django_agentexec.queues import get_queue
     from django_agentexec.queues.redis import RedisQueue
 
@@ -108,7 +108,7 @@ def leases(server: Valkey) -> Figures:
         queue.ack_and_claim(QUEUE, f"w{number}", limit=LEASES // HOLDERS)
     queue.heartbeat(QUEUE, "w0", [])
     assert queue.stats(QUEUE).leased == LEASES
-    queue.release_worker(QUEUE, "nobody", crashed=False)  # lets the server know the scripts
+    queue.release_worker(QUEUE, "nobody", crashed=False)  # loads the scripts into the server
     queue.list_leases(QUEUE)
     figures = {
         "release_without_leases_ms": _server_ms(
@@ -125,7 +125,7 @@ def leases(server: Valkey) -> Figures:
 
 
 def outage(server: Valkey) -> Figures:
-    """Stop the server for 6 s under 200 workers with 50 claims each, that end and claim all the time."""
+    """Stop the server for 6 s under 200 workers with 50 claims each, which constantly end and claim activities."""
     from benchmarks.scale_workers import run_workers
     from django_agentexec.queues import get_queue
 
@@ -140,7 +140,7 @@ def outage(server: Valkey) -> Figures:
         pipes.append(ours)
     try:
         _until(lambda: get_queue().stats(QUEUE).leased >= WORKERS * CLAIMS - WORKERS)
-        time.sleep(STOPPED)  # all have beaten, and are out of step
+        time.sleep(STOPPED)  # all workers have sent heartbeats, at different times
         server.signal(signal.SIGSTOP)
         time.sleep(STOPPED)
         server.signal(signal.SIGCONT)
@@ -163,27 +163,27 @@ def outage(server: Valkey) -> Figures:
     }
 
 
-def refill(server: Valkey) -> Figures:
-    """Let 1,000 idle workers look at a queue that waits for its refill, as the dispatcher paces them."""
+def recovery(server: Valkey) -> Figures:
+    """Let 1,000 idle workers poll a queue that waits for its recovery, at the pace of the claimer."""
     from django_agentexec.queues import DatabaseState, get_queue
     from django_agentexec.queues.redis import RedisQueue
-    from django_agentexec.worker.claimer import refill_pause
+    from django_agentexec.worker.claimer import recovery_pause
 
     queue = get_queue()
     assert isinstance(queue, RedisQueue)
-    assert queue.ack_and_claim(QUEUE, "first", rows=DatabaseState.WAITING).needs_refill
-    looks = [(random.random() * 0.1, number, 0) for number in range(IDLE_WORKERS)]  # one call wakes them all
+    assert queue.ack_and_claim(QUEUE, "first", rows=DatabaseState.WAITING).needs_recovery
+    looks = [(random.random() * 0.1, number, 0) for number in range(IDLE_WORKERS)]  # one notification wakes all
     heapq.heapify(looks)
     before, started, count = _cpu(queue.client), time.monotonic(), 0
-    while time.monotonic() - started < REFILL:
+    while time.monotonic() - started < RECOVERY:
         at, number, refusals = heapq.heappop(looks)
         time.sleep(max(0.0, started + at - time.monotonic()))
-        assert queue.ack_and_claim(QUEUE, f"w{number}", limit=50).needs_refill
+        assert queue.ack_and_claim(QUEUE, f"w{number}", limit=50).needs_recovery
         count += 1
         now = time.monotonic() - started
-        heapq.heappush(looks, (now + refill_pause(refusals + 1), number, refusals + 1))
+        heapq.heappush(looks, (now + recovery_pause(refusals + 1), number, refusals + 1))
     elapsed = time.monotonic() - started
-    return {"refill_cores": (_cpu(queue.client) - before) / elapsed, "refill_looks_per_second": count / elapsed}
+    return {"recovery_cores": (_cpu(queue.client) - before) / elapsed, "recovery_looks_per_second": count / elapsed}
 
 
 def _cpu(client: Any) -> float:
@@ -195,11 +195,11 @@ def _until(condition: Callable[[], bool], timeout: float = 60.0) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError("The workers have not claimed everything.")
+            raise TimeoutError("The workers did not claim all activities.")
         time.sleep(0.1)
 
 
-PARTS: dict[str, Callable[[Valkey], Figures]] = {"leases": leases, "outage": outage, "refill": refill}
+PARTS: dict[str, Callable[[Valkey], Figures]] = {"leases": leases, "outage": outage, "recovery": recovery}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Many workers in one process, without rows and handlers; dispatcher, lease keeper and connections are real."""
+"""Many workers in one process, without rows and handlers; claimers, heartbeats and connections are real."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FREE_SLOTS = 10
 
 
 def run_workers(number: int, count: int, claims: int, pipe: Connection) -> None:
-    """Run `count` workers; when a time (monotonic) is received, send what they have seen since, and end."""
+    """Run `count` workers; on receiving a time (monotonic), send their observations since then, and end."""
     import django
 
     django.setup()
@@ -39,7 +39,7 @@ def run_workers(number: int, count: int, claims: int, pipe: Connection) -> None:
 
 
 class _Worker:
-    """What a worker process has of the queue."""
+    """The part of a worker process that uses the queue."""
 
     def __init__(self, name: str, claims: int) -> None:
         from django_agentexec.queues import Claim, WorkerInfo
@@ -59,7 +59,7 @@ class _Worker:
             self.crashes += claim.crashes
             self.expired_leases += claim.expired_leases
             if len(self.claimer.held) >= claims:
-                self.claimer._capacity = claims + FREE_SLOTS  # from here on it waits for more, and asks for it
+                self.claimer._capacity = claims + FREE_SLOTS  # from here on it has free slots and polls
 
         self.claimer = Claimer(queue, [QUEUE], name, claims, on_claim=on_claim, on_end=lambda: None)
         info = WorkerInfo(name, "benchmark", 0, [QUEUE], claims, False, time.time())
@@ -67,7 +67,7 @@ class _Worker:
             queue,
             info,
             self.claimer.held,
-            self.claimer.giving_back,
+            self.claimer.release_lock,
             on_lost=self._lost,
             on_canceled=lambda ids: None,
             on_beat=lambda: None,
@@ -78,19 +78,19 @@ class _Worker:
         self._lease.start()
 
     def end_one(self) -> None:
-        """End an activity, which goes back into the queue, to be claimed by some worker."""
+        """Return an activity to the queue, from which any worker may claim it."""
         from django_agentexec.queues import Outcome
 
         held: Sequence[Any] = list(self.claimer.held.values())
         waiting = {ack.claim.agent_id for ack in list(self.claimer._acks)}
-        for one in held:
-            if one.claim.agent_id not in waiting:
-                self._ended.add(one.claim.agent_id)
-                self.claimer.ack(one.claim, Outcome.RETRY)
+        for each in held:
+            if each.claim.agent_id not in waiting:
+                self._ended.add(each.claim.agent_id)
+                self.claimer.ack(each.claim, Outcome.RETRY)
                 return
 
     def _lost(self, agent_ids: Iterable[UUID]) -> None:
-        # A claim whose end the server took without an answer is reported as lost, and is not.
+        # If the reply to an acknowledgment was lost, its claim is reported as lost, which does not count.
         self.lost += len(set(agent_ids) - self._ended)
 
     def _released(self) -> None:

@@ -26,8 +26,8 @@ from django_agentexec.queues import Ack, Message, Outcome, get_queue
 
 Figures = dict[str, float]
 QUEUE = "default"
-FOREIGN = 1_000_000  # keys of others in the same Redis
-LOOK = 0.02  # seconds until the first look for an end: a query of ours at once would compete with what is measured
+FOREIGN = 1_000_000  # foreign keys in the same Redis
+LOOK = 0.02  # seconds until the first check for an end: an immediate query would compete with the measured work
 IDLE = 3.0  # seconds after the start of a pool until it is idle
 
 
@@ -46,7 +46,7 @@ def idle_latency(samples: int = 300) -> Figures:
 
 
 def concurrency(slots: int = 100, count: int = 1_000, seconds: float = 0.2) -> Figures:
-    """Handlers that wait, at once on average: 1,000 of 0.2 s on 2 processes.
+    """Handlers that wait at the same time, on average: 1,000 of 0.2 s on 2 processes.
 
     From the first start to the last end, as the rows say; and from the call of the bulk enqueue on.
     """
@@ -80,7 +80,7 @@ def drain(count: int = 5_000) -> Figures:
 
 
 def keyed_drain(keys: int = 1_000, each: int = 5) -> Figures:
-    """1,000 lock keys with 5 activities each, in order, per second; and how many keys were not served so."""
+    """Activities of 1,000 lock keys with 5 each, in order, per second; and the number of keys served out of order."""
     keys = scaled(keys)
     keyed.enqueue_many([Key(key=n % keys) for n in range(keys * each)])
     with pool(concurrency=100):
@@ -92,7 +92,7 @@ def keyed_drain(keys: int = 1_000, each: int = 5) -> Figures:
 
 
 def enqueue(count: int = 1_000, bulk: int = 10_000) -> Figures:
-    """Enqueues per second, one by one, and 1,000 per call: with rows, and the queue layer's part of it, ids alone."""
+    """Enqueues per second, single and 1,000 per call: with rows, and in the queue alone."""
     count, calls = scaled(count), scaled(bulk) // 1_000
     contexts = [Nothing()] * 1_000
     one_by_one = _rate(lambda: noop.enqueue(Nothing()), count)
@@ -108,7 +108,7 @@ def enqueue(count: int = 1_000, bulk: int = 10_000) -> Figures:
 
 
 def claim_cost(samples: int = 300) -> Figures:
-    """Milliseconds of one claim with all lock keys but one busy, by number of keys; at last beside foreign keys."""
+    """Milliseconds of a claim with all lock keys but one busy, by number of keys; finally beside foreign keys."""
     figures = {}
     for keys in (100, 1_000, 10_000, 100_000):
         get_queue().clear()
@@ -176,14 +176,14 @@ def memory() -> Figures:
     sizes = {}
     for workers in (1, 3):
         with pool(workers=workers) as process:
-            noop.enqueue_many([Nothing()] * 20 * workers)  # what has run is larger than what has not
+            noop.enqueue_many([Nothing()] * 20 * workers)  # a process that has run activities is larger
             until(all_finished)
             sizes[workers] = sum(proportional_size(pid) for pid in descendants(process.pid))
     return {"extra_process_mb": (sizes[3] - sizes[1]) / 2 / 1e6}
 
 
 def recovery() -> Figures:
-    """SIGKILL of a process with 4 activities of 0.5 s in flight: lost ones, and seconds until all are done."""
+    """SIGKILL of a process with 4 running activities of 0.5 s: lost activities, and seconds until all are done."""
     with pool(workers=2, concurrency=4):
         handles = pause.enqueue_many([Pause(seconds=0.5)] * 8)
         until(lambda: Activity.objects.running().count() == 8)
@@ -197,7 +197,7 @@ def recovery() -> Figures:
 
 
 def websocket_fanout(clients: int = 500, changes: int = 20) -> Figures:
-    """Milliseconds from the call of update to its arrival at each of 500 websockets of one server process."""
+    """Milliseconds from a call of update to its arrival at each of 500 websockets of one server process."""
     from benchmarks.sockets import fanout
 
     clients, changes = scaled(clients), scaled(changes)

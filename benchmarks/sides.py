@@ -1,4 +1,4 @@
-"""Who is measured: this project on a database, or a peer. Each figure is measured in a process of its own."""
+"""The measured sides: this project on a database, or a peer. Each figure is measured in a separate process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.environments import ROOT, python_of
 
-LIMIT = 900.0  # seconds after which a measurement is given up
+LIMIT = 900.0  # maximum seconds of a measurement
 Figures = dict[str, float | None]
 
 OWN_FIGURES = (
@@ -36,7 +36,7 @@ PEER_FIGURES = (
 
 @dataclass(frozen=True)
 class Side:
-    """One column of the table: its name, the command that measures a figure, and what that is to know."""
+    """A column of the table: its name, the command that measures a figure, and the environment of the command."""
 
     name: str
     command: tuple[str, ...]
@@ -44,7 +44,7 @@ class Side:
     environment: dict[str, str] = field(default_factory=dict)
 
     def ask(self, word: str) -> str:
-        """Run the command with one more word, and return what it prints."""
+        """Run the command with one more argument, and return its output."""
         environment = {**os.environ, **self.environment, "PYTHONPATH": str(ROOT)}
         process = subprocess.Popen([*self.command, word], env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         try:
@@ -64,7 +64,7 @@ class Side:
 
 
 def own(database: str, settings: dict[str, Any], redis_url: str) -> Side:
-    """Return this project on a database, which is made ready."""
+    """Return this project on a database, which is migrated."""
     environment = {"BENCHMARK_REDIS": redis_url, "BENCHMARK_DATABASE": json.dumps(settings)}
     side = Side(database, (sys.executable, "-m", "benchmarks.ours"), OWN_FIGURES, environment)
     side.ask("migrate")

@@ -1,4 +1,4 @@
-"""Many websocket clients in this process, on one server process of its own; what `websocket_fanout` measures."""
+"""Many websocket clients in this process, and a server process, for the figure `websocket_fanout`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from benchmarks.pools import until
 from django_agentexec import activity
 
-AT_ONCE = 25  # handshakes that are under way at the same time
+AT_ONCE = 25  # simultaneous handshakes
 
 
 def fanout(clients: int, changes: int) -> tuple[list[float], int]:
-    """Return the milliseconds until each client had each change, and the number of all messages."""
+    """Return the milliseconds until each client received each change, and the number of all messages."""
     agent_id = activity.create("fanout")
     with _server() as port:
         return asyncio.run(_measure(port, agent_id, session_cookie(), clients, changes))
@@ -83,7 +83,7 @@ def _check(arrived: int, expected: int) -> None:
 
 @contextmanager
 def _server() -> Iterator[int]:
-    """Run uvicorn with one process, and give its port."""
+    """Run uvicorn with one process; yields its port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     process = subprocess.Popen(

@@ -1,6 +1,6 @@
-"""The table of the figures, and the page of the documentation that holds it.
+"""The table of the figures, and the page of the documentation that contains it.
 
-Run as a module it makes the page anew from a report: `python -m benchmarks.table FILE.json`.
+Run as a module, it generates the page from a report: `python -m benchmarks.table FILE.json`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TITLES = {"sqlite": "agentexec, SQLite", "postgresql": "agentexec, PostgreSQL"}
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: what it is called, where it is in the report, and which end of it is good."""
+    """One figure: its label, its place in the report, and whether high or low values are good."""
 
     title: str
     figure: str
@@ -63,12 +63,12 @@ OURS = (
     Row("its bounded count, ms", "list_million", "all_count_ms", "low"),
 )
 COUNTS = {"not_done", "keys_out_of_order"}
-# Of what is compared, ids alone have no counterpart in a peer, and counts of what is wrong are no matter of degree.
+# Not compared: enqueueing only ids, which peers cannot do, and counts of errors, which are no matter of degree.
 WITHOUT_RATIO = {"one_by_one_without_row_per_second", "bulk_without_row_per_second", *COUNTS}
 
 
 def number(value: float) -> str:
-    """Return a number with the digits that it is worth."""
+    """Return a number with its significant digits."""
     if value >= 100:
         rounded = round(value, 1 - len(str(int(value))) + 2) if value >= 10_000 else round(value)
         return f"{rounded:,.0f}"
@@ -78,7 +78,7 @@ def number(value: float) -> str:
 
 
 def cell(report: Report, side: str, row: Row) -> str:
-    """Return what the table shows of a side."""
+    """Return the cell of a side."""
     value = report.median(side, row.figure, row.key)
     if value is not None:
         return f"{value:g}" if row.key in COUNTS else number(value)
@@ -88,7 +88,7 @@ def cell(report: Report, side: str, row: Row) -> str:
 
 
 def best_peer(report: Report, row: Row) -> tuple[str, float] | None:
-    """Return the peer with the best median, and this."""
+    """Return the peer with the best median, and the median."""
     found = [(name, report.median(name, row.figure, row.key)) for name in report.names() if name not in OWN]
     known = [(name, value) for name, value in found if value is not None]
     choose: Callable[..., tuple[str, float]] = max if row.best == "high" else min
@@ -96,7 +96,7 @@ def best_peer(report: Report, row: Row) -> tuple[str, float] | None:
 
 
 def ratio(report: Report, row: Row) -> str:
-    """Return this project's figures divided by the best peer's, and whose that is."""
+    """Return the figures of this project divided by those of the best peer, and the name of the peer."""
     best = best_peer(report, row)
     if best is None or best[1] == 0 or row.key in WITHOUT_RATIO:
         return NONE
@@ -106,7 +106,7 @@ def ratio(report: Report, row: Row) -> str:
 
 
 def markdown(report: Report) -> str:
-    """Return all that is generated of the page: machine, versions, tables and the peers' settings."""
+    """Return the generated part of the page: machine, versions, tables and the settings of peers."""
     names = report.names()
     parts = [_conditions(report)]
     parts.append(
@@ -165,7 +165,7 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def page(report: Report, text: str) -> str:
-    """Return the text of the page with what is between its markers made anew."""
+    """Return the page with its generated part, between the markers, replaced."""
     marked = re.compile(r"(<!-- figures -->\n).*?(<!-- end of the figures -->)", re.DOTALL)
     if not marked.search(text):
         raise ValueError("The page has no markers <!-- figures --> and <!-- end of the figures -->.")

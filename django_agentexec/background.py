@@ -1,6 +1,7 @@
-"""What any thread notes in microseconds, one daemon thread of the process does in rounds, many at a time.
+"""Background threads: batching threads of a process, services of a pool, and the start of every daemon thread.
 
-For what must never keep its caller waiting, nor fail it: hints for followers, and streamed text.
+`BatchingThread` serves work that must neither delay nor fail its caller, such as change notices and streamed text.
+`PoolService` repeats a step in the pool process, such as the scheduler.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from django.db import DatabaseError, InterfaceError, close_old_connections, connections
 
@@ -17,108 +19,117 @@ from .exceptions import QueueUnavailable
 
 logger = logging.getLogger(__name__)
 
-FIRST_PAUSE = 1.0  # seconds after an error; twice as long after each that follows
+FIRST_PAUSE = 1.0  # seconds after the first error; doubled after each further error
 MAX_PAUSE = 16.0
-MAX_FAILURES = 10  # to count; the pause is at its longest by then
+MAX_FAILURES = 10  # upper bound of the count of errors; the pause has reached its maximum by then
+
+
+def start_daemon_thread(name: str, target: Callable[..., object], *arguments: object) -> threading.Thread:
+    """Start a daemon thread that calls `target` with `arguments`, and return it."""
+    thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 class BatchingThread(ABC):
-    """Its thread starts with the first note, and again in a forked process."""
+    """Batches work from many threads: callers enqueue items cheaply, and one daemon thread flushes them periodically.
+
+    The thread starts with the first item, and again in a forked process. Subclasses store items under `_lock` and
+    call `_wake`.
+    """
 
     thread_name: str
 
     def __init__(self) -> None:
-        self._begin()
-        os.register_at_fork(after_in_child=self._begin)
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
 
-    def _begin(self) -> None:
-        """Have nothing noted, and no thread: a forked process has the parent's locks in whatever state they were."""
+    def _reset(self) -> None:
+        """Discard items, locks and thread: a forked process inherits locks in an undefined state."""
         self._lock = threading.Lock()
-        self._noted = threading.Event()
-        self._hurry = threading.Event()
+        self._has_items = threading.Event()
+        self._flush_requested = threading.Event()
         self._is_empty = threading.Event()
         self._is_empty.set()
         self._thread: threading.Thread | None = None
 
     @abstractmethod
-    def _round(self) -> None:
-        """Do what is noted, having taken it under the lock."""
+    def _process_batch(self) -> None:
+        """Take the items under the lock and process them."""
 
     @abstractmethod
-    def _pause(self) -> float:
-        """Return the seconds from the begin of a round to that of the next one."""
+    def _interval(self) -> float:
+        """Return the seconds from the start of one batch to the start of the next."""
 
     def flush(self, seconds: float) -> bool:
-        """Do what is noted without a pause, and wait for it; False if that took longer."""
-        self._hurry.set()
+        """Process all items without a pause and wait for it; return False after `seconds`."""
+        self._flush_requested.set()
         try:
             return self._is_empty.wait(seconds)
         finally:
-            self._hurry.clear()
+            self._flush_requested.clear()
 
     def _wake(self) -> None:
-        """Something is noted; by who holds the lock."""
-        if self._noted.is_set():
-            return  # the usual case while much happens: it costs a worker under a microsecond
+        """Notify the thread of an item; the caller holds the lock."""
+        if self._has_items.is_set():
+            return  # the usual case under load; costs the caller less than a microsecond
         if self._thread is None:
-            thread = threading.Thread(target=self._run, name=self.thread_name, daemon=True)
             try:
-                thread.start()
-            except RuntimeError:  # the system has no room for a thread: the next note tries again
+                self._thread = start_daemon_thread(self.thread_name, self._run)
+            except RuntimeError:  # the system cannot start a thread: the next item tries again
                 return
-            self._thread = thread
         self._is_empty.clear()
-        self._noted.set()
+        self._has_items.set()
 
     def _run(self) -> None:
         while True:
             self._wait()
             started = time.monotonic()
-            self._noted.clear()
+            self._has_items.clear()
             try:
-                self._round()
+                self._process_batch()
             except Exception:
-                logger.exception("A round of %s failed.", self.thread_name)
+                logger.exception("Thread %s failed to process a batch.", self.thread_name)
             with self._lock:
-                if not self._noted.is_set():
+                if not self._has_items.is_set():
                     self._is_empty.set()
-            self._hurry.wait(max(0.0, started + self._pause() - time.monotonic()))
+            self._flush_requested.wait(max(0.0, started + self._interval() - time.monotonic()))
 
     def _wait(self) -> None:
-        """Wait until something is noted."""
-        self._noted.wait()
+        """Wait for an item."""
+        self._has_items.wait()
 
 
 class PoolService(ABC):
-    """Calls `step` again and again, in a thread, and never dies of an error."""
+    """A service of a pool: calls `step` repeatedly in a daemon thread. Errors are logged and never end it."""
 
     def __init__(self, holder: str) -> None:
         self.holder = holder
         """The name of the pool."""
         self._failures = 0
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"agentexec-{type(self).__name__}", daemon=True)
+        self._thread: threading.Thread | None = None
 
     @abstractmethod
     def step(self) -> float:
-        """Do what there is to do, and return the seconds until there may be more."""
+        """Do the due work and return the seconds until the next step."""
 
     @property
     def stopping(self) -> bool:
-        """Whether it is to end: a long step looks here."""
+        """Whether the service is to end; a long step checks it."""
         return self._stopping.is_set()
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        self._thread = start_daemon_thread(f"agentexec-{type(self).__name__}", self._run)
 
     def stop(self) -> None:
-        """Let it end after the present step; returns at once."""
+        """Request the end after the current step, and return at once."""
         self._stopping.set()
 
     def join(self, seconds: float) -> None:
-        """Wait for its end, `seconds` at most."""
-        if self._thread.ident is not None:
+        """Wait for the end of the thread, for at most `seconds`."""
+        if self._thread is not None:
             self._thread.join(seconds)
 
     def _run(self) -> None:
@@ -134,9 +145,9 @@ class PoolService(ABC):
             self._failures = 0
             return pause
         except (QueueUnavailable, DatabaseError, InterfaceError) as error:
-            logger.warning("%s has to wait: %s", type(self).__name__, error)
+            logger.warning("%s is waiting for the database or the queue: %s", type(self).__name__, error)
         except Exception:
-            logger.exception("%s failed; it goes on.", type(self).__name__)
+            logger.exception("%s failed; it will try again.", type(self).__name__)
         pause = min(MAX_PAUSE, FIRST_PAUSE * 2.0**self._failures)
         self._failures = min(self._failures + 1, MAX_FAILURES)
         return pause

@@ -105,7 +105,7 @@ def check_rate(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
 def check_queue(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Refuse a queue backend that cannot be made, and a server that cannot serve it, if one answers."""
     from .queues import get_queue
-    from .queues.connection import cache_backend_error, cluster_error
+    from .queues.redis.connection import cache_backend_error, cluster_error
 
     if _impossible_values():
         return []  # told by `check_settings`

@@ -1,8 +1,8 @@
-"""Calls of other people's code in threads.
+"""Calls of the project's code in threads.
 
-`StopIteration` must not leave a thread that a coroutine waits for: asyncio refuses to hand it over (before Python 3.12
-without an error that anybody sees), so that the coroutine would wait forever. Generators and coroutines turn it into a
-RuntimeError; so does everything here.
+A `StopIteration` must not leave a thread that a coroutine awaits: asyncio cannot pass it on (before Python 3.12
+without a visible error), and the coroutine would wait forever. Generators and coroutines convert it into a
+RuntimeError; so do the functions of this module.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def call(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function; a `StopIteration` that it lets out becomes a RuntimeError."""
+    """Call a function and convert a `StopIteration` that leaves it into a RuntimeError."""
     try:
         return function(*args, **kwargs)
     except StopIteration as error:
@@ -24,10 +24,10 @@ def call(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 class CallExecutor(ThreadPoolExecutor):
-    """A thread pool that calls as `call` does; as a loop's default executor it covers `asyncio.to_thread`."""
+    """A thread pool that converts `StopIteration` as `call` does; as default executor it covers `asyncio.to_thread`."""
 
     has_threads = False
-    """Whether anything was ever submitted."""
+    """Whether anything was submitted."""
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """As in `ThreadPoolExecutor`."""

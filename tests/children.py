@@ -11,8 +11,10 @@ from django_agentexec.worker.options import WorkerOptions
 class Ended:
     """Stands for a process that has ended."""
 
-    def __init__(self, options: WorkerOptions, code: int, *, has_beaten: bool = True, was_late: bool = False) -> None:
-        self.options, self.code, self.has_beaten = options, code, has_beaten
+    def __init__(
+        self, options: WorkerOptions, code: int, *, has_heartbeat: bool = True, was_late: bool = False
+    ) -> None:
+        self.options, self.code, self.has_heartbeat = options, code, has_heartbeat
         self.started = time.monotonic()
         self.pid, self.stopping, self.was_late = 1, False, was_late
 

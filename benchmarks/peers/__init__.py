@@ -1,2 +1,2 @@
-"""Other task queues, measured as this project is. Nothing here imports Django: each peer runs in an environment of its
-own, because their Redis clients exclude each other (see `environments.py`)."""
+"""Other task queues, measured like this project. Nothing here imports Django: each peer has a separate environment,
+because their Redis clients exclude each other (see `environments.py`)."""

@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("figure", choices=[*FIGURES, "settings"])
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the workers end, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # also ends the workers
     measure, purpose = FIGURES.get(options.figure, (None, "calls"))
     os.environ[PURPOSE_VARIABLE] = purpose
     peer: BasePeer = import_module(f"benchmarks.peers.{options.name}").Peer()
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _versions(name: str) -> dict[str, str]:
-    """Return the installed versions of what the peer requires, and of the Redis client."""
+    """Return the installed versions of the requirements of the peer, and of the Redis client."""
     lines = (Path(__file__).parent / "requirements" / f"{name}.txt").read_text().splitlines()
     packages = [re.split(r"[\[>=<]", line)[0] for line in lines] + ["redis"]
     return {package: version(package) for package in packages if package != "openai-agents"}

@@ -25,7 +25,7 @@ class WorkerSettings:
     functions = [nothing, wait]
     redis_settings = REDIS
     max_jobs = fleet_slots()
-    keep_result = 0  # else each end writes a result that nobody reads
+    keep_result = 0  # otherwise each end writes an unused result
     poll_delay = 0.05  # 0.5 by default: a tenth of its latency, and ten times its idle commands
     log_results = False
 

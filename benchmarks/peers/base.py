@@ -1,4 +1,4 @@
-"""The interface behind which a peer is measured; each module `benchmarks.peers.<name>` has a subclass named `Peer`."""
+"""The interface of a measured peer; each module `benchmarks.peers.<name>` has a subclass named `Peer`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 Purpose = Literal["calls", "waits", "kills"]
-"""What a fleet is started for: short tasks, 1,000 that wait, or a process that is killed."""
+"""The purpose of a fleet: short tasks, 1,000 waiting tasks, or a process that is killed."""
 
 Arguments = Sequence[tuple[int | float, ...]]
 
@@ -22,30 +22,30 @@ class BasePeer(ABC):
     """A queue with the tasks `nothing(number)` and `wait(number, seconds)` of `handlers`."""
 
     settings: ClassVar[dict[str, str]]
-    """What was set, and why, in the words of the table: by purpose."""
+    """The settings and their reasons, as shown in the table, by purpose."""
 
     has_bulk: ClassVar[bool] = False
     """Whether it has a call that enqueues many tasks."""
 
     slots_are_processes: ClassVar[bool] = False
-    """Whether a process runs one task at a time in every mode: then hundreds of slots are not measured."""
+    """Whether a process runs one task at a time in every mode; hundreds of slots are then not measured."""
 
     has_keys: ClassVar[bool] = False
-    """Whether tasks with one key can be kept from running at the same time, without failing or polling."""
+    """Whether tasks with the same key can be serialized without failures or polling."""
 
     def open(self) -> None:  # noqa: B027  # most need nothing
         """Prepare to enqueue, as an application does when it starts."""
 
     @abstractmethod
     def enqueue(self, task: str, arguments: Arguments) -> None:
-        """Enqueue one task per item, each by a call of its own that is waited for."""
+        """Enqueue one task per item, each by a separate call, one after the other."""
 
     def enqueue_many(self, task: str, arguments: Arguments) -> None:
-        """Enqueue all by one call, where the peer has such a call."""
+        """Enqueue all by one call, if the peer has such a call."""
         self.enqueue(task, arguments)
 
     def enqueue_keyed(self, pairs: Sequence[tuple[int, int]]) -> None:
-        """Enqueue `nothing(number)` under a key for each pair of both, where the peer has keys."""
+        """Enqueue `nothing(number)` under a key for each pair, if the peer supports keys."""
         raise NotImplementedError
 
     @abstractmethod
@@ -85,10 +85,10 @@ def redis_url() -> str:
 
 
 def fleet_purpose() -> str:
-    """Return, in a worker, what its fleet was started for."""
+    """Return the purpose of the fleet, in a worker."""
     return os.environ.get(PURPOSE_VARIABLE, "calls")
 
 
 def fleet_slots() -> int:
-    """Return, in a worker, how many tasks a process is to run at once."""
+    """Return the number of tasks that a process runs at once, in a worker."""
     return int(os.environ.get(SLOTS_VARIABLE, "100"))

@@ -9,7 +9,7 @@ from redis import ConnectionPool, Redis
 from benchmarks.peers import handlers
 from benchmarks.peers.base import Arguments, BasePeer, Purpose, fleet_slots, redis_url
 
-# Each thread acknowledges in a connection of its own; a pool of redis-py 8 has 100 by default.
+# Each thread acknowledges on a separate connection; a pool of redis-py 8 has 100 by default.
 pool = ConnectionPool.from_url(redis_url(), max_connections=fleet_slots() + 20)
 dramatiq.set_broker(RedisBroker(client=Redis(connection_pool=pool)))
 
@@ -30,6 +30,6 @@ class Peer(BasePeer):
             TASKS[task].send(*argument)
 
     def commands(self, purpose: Purpose, processes: int, slots: int) -> list[list[str]]:
-        # "Guide: workers": one process per core with 8 threads by default; more threads for what waits.
+        # "Guide: workers": one process per core with 8 threads by default; more threads for tasks that wait.
         threads = 8 if purpose == "calls" else slots
         return [["dramatiq", "benchmarks.peers.dramatiq", "--processes", str(processes), "--threads", str(threads)]]

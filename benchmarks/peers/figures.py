@@ -17,12 +17,12 @@ from benchmarks.peers.fleet import fleet, parent, proportional_size, until, unti
 from benchmarks.peers.tally import Kind, Tally
 
 Figures = dict[str, float | None]
-HELD = 4.0  # seconds; redis-py 8 gives up a read after 5
+HELD = 4.0  # seconds; a read of redis-py 8 times out after 5
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What a measurement needs."""
+    """The arguments of a measurement."""
 
     peer: BasePeer
     tally: Tally
@@ -44,12 +44,12 @@ def idle_latency(bench: Bench) -> Figures:
 
 
 def concurrency(bench: Bench, slots: int = 100, count: int = 1_000, seconds: float = 0.2) -> Figures:
-    """Handlers that wait, at once on average: 1,000 of 0.2 s, from the first start to the last end."""
+    """Handlers that wait at the same time, on average: 1,000 of 0.2 s, from the first start to the last end."""
     if bench.peer.slots_are_processes:
         return {}
     with fleet(bench.peer, "waits", slots=slots) as running:
         until_ready(bench.peer, bench.tally, 2)
-        # Stopped meanwhile, so that the figure is not that of an enqueue that takes one at a time.
+        # Workers are stopped meanwhile, so that the figure does not measure single enqueues.
         with running.stopped():
             stopped = time.monotonic()
             bench.peer.enqueue_many("wait", [(number, seconds) for number in range(count)])
@@ -66,14 +66,14 @@ def concurrency_500(bench: Bench) -> Figures:
 
 
 def drain(bench: Bench) -> Figures:
-    """Handlers that do nothing, per second, by 2 processes: from when both are at work, for at most 15 s."""
+    """Handlers that do nothing, per second, by 2 processes: from the time when both work, for at most 15 s."""
     count = 8_000 if bench.is_quick else 20_000
     bench.peer.enqueue_many("nothing", [(number,) for number in range(count)])
     return {"per_second": _drained_per_second(bench, count)}
 
 
 def keyed_drain(bench: Bench) -> Figures:
-    """The same with 1,000 keys and 5 tasks each; and how many keys were not served in order."""
+    """The same with 1,000 keys and 5 tasks each; and the number of keys served out of order."""
     if not bench.peer.has_keys:
         return {}
     keys = 200 if bench.is_quick else 1_000
@@ -105,7 +105,7 @@ def _drained_per_second(bench: Bench, count: int) -> float:
 
 
 def enqueue(bench: Bench) -> Figures:
-    """Enqueues per second: one by one, and 1,000 per call where there is such a call."""
+    """Enqueues per second: single, and 1,000 per call if there is such a call."""
     count, bulk = (1_000, 2) if bench.is_quick else (3_000, 10)
     figures: Figures = {"one_by_one_per_second": _rate(bench.peer.enqueue, count)}
     if bench.peer.has_bulk:
@@ -120,7 +120,7 @@ def idle_commands(bench: Bench) -> Figures:
     """Redis commands per second that an idle fleet of 2 processes sends."""
     with fleet(bench.peer, "calls"):
         until_ready(bench.peer, bench.tally, 2)
-        time.sleep(3)  # what follows the last task is no idling
+        time.sleep(3)  # until the workers are idle
         return {"per_second": commands_per_second(redis_url(), 5 if bench.is_quick else 15)}
 
 
@@ -137,7 +137,7 @@ def memory(bench: Bench) -> Figures:
 
 
 def recovery(bench: Bench) -> Figures:
-    """SIGKILL of what runs 4 of 8 tasks of 0.5 s: how many never ended within the limit, and seconds until all had."""
+    """SIGKILL of processes with 4 of 8 tasks of 0.5 s: tasks that never ended, and seconds until all had ended."""
     count, limit = 8, 20.0 if bench.is_quick else 60.0
     with fleet(bench.peer, "kills", slots=4) as running:
         until_ready(bench.peer, bench.tally, 2)
@@ -158,7 +158,7 @@ def recovery(bench: Bench) -> Figures:
 
 
 def _victims(tally: Tally, tasks: int) -> list[int]:
-    """Choose processes that together run so many tasks, siblings first: they are one worker's."""
+    """Choose processes that together run this number of tasks, preferably processes of the same worker."""
     load: dict[int, int] = {}
     for record in tally.records():
         load[record.pid] = load.get(record.pid, 0) + (1 if record.kind is Kind.START else -1)
@@ -195,6 +195,6 @@ FIGURES: dict[str, tuple[Callable[[Bench], Figures], Purpose]] = {
 
 
 def forget_everything() -> None:
-    """Empty the peers' database of the server."""
+    """Delete all keys of the peers' database."""
     with Redis.from_url(redis_url()) as client:
         client.flushdb()

@@ -15,11 +15,11 @@ from typing import Any
 from benchmarks.peers.base import PURPOSE_VARIABLE, SLOTS_VARIABLE, BasePeer, Purpose
 from benchmarks.peers.tally import Tally
 
-GRACE = 8.0  # seconds that a fleet has to end by itself
+GRACE = 8.0  # seconds for the regular end of a fleet
 
 
 class Fleet:
-    """The running commands of a peer; those that end are started again, as a service manager would."""
+    """The running commands of a peer; ended commands are started again, as by a service manager."""
 
     def __init__(self, commands: list[list[str]], environment: dict[str, str]) -> None:
         self._commands = [_from_this_environment(command) for command in commands]
@@ -36,18 +36,18 @@ class Fleet:
         )
 
     def restart(self) -> None:
-        """Start those again that have ended."""
+        """Start ended commands again."""
         for place, process in enumerate(self.running):
             if process.poll() is not None:
                 self.running[place] = self._start(self._commands[place])
 
     def processes(self) -> list[int]:
-        """Return the process ids of the commands and of all that they started."""
+        """Return the process ids of the commands and their descendants."""
         return [pid for process in self.running for pid in descendants(process.pid)]
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Hold all processes."""
+        """Suspend all processes."""
         for process in self.running:
             os.killpg(process.pid, signal.SIGSTOP)
         try:
@@ -57,7 +57,7 @@ class Fleet:
                 os.killpg(process.pid, signal.SIGCONT)
 
     def end(self) -> None:
-        """Ask all to end, and make them."""
+        """Terminate all processes, and kill those that do not end."""
         for process in self.running:
             process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + GRACE
@@ -73,7 +73,7 @@ class Fleet:
 
 @contextmanager
 def fleet(peer: BasePeer, purpose: Purpose, processes: int = 2, slots: int = 100) -> Iterator[Fleet]:
-    """Run a fleet; it is not waited for (see `until_ready`)."""
+    """Run a fleet, without waiting until it is ready (see `until_ready`)."""
     environment = {**os.environ, PURPOSE_VARIABLE: purpose, SLOTS_VARIABLE: str(slots)}
     running = Fleet(peer.commands(purpose, processes, slots), environment)
     try:
@@ -83,7 +83,7 @@ def fleet(peer: BasePeer, purpose: Purpose, processes: int = 2, slots: int = 100
 
 
 def until_ready(peer: BasePeer, tally: Tally, processes: int) -> None:
-    """Enqueue small tasks until so many different processes have run some, then until none is left."""
+    """Enqueue small tasks until this number of processes has run some, and wait until all have ended."""
     sent = 0
     deadline = time.monotonic() + 60
     while len({record.pid for record in tally.records()}) < processes:
@@ -98,7 +98,7 @@ def until_ready(peer: BasePeer, tally: Tally, processes: int) -> None:
 
 
 def until(condition: Callable[[], Any], timeout: float = 60.0) -> bool:
-    """Wait for other processes, and tell whether it came true in time."""
+    """Wait for a condition; return whether it became true in time."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
@@ -108,7 +108,7 @@ def until(condition: Callable[[], Any], timeout: float = 60.0) -> bool:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return a process and all below it."""
+    """Return a process and all its descendants."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
@@ -122,7 +122,7 @@ def parent(pid: int) -> int:
 
 
 def proportional_size(pid: int) -> int:
-    """Return the bytes of memory of a process, what it shares divided by those who share it."""
+    """Return the proportional set size of a process in bytes."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
@@ -134,7 +134,7 @@ def _from_this_environment(command: list[str]) -> list[str]:
 
 
 def _kill_group(leader: int) -> None:
-    """Kill what is left of a command: its whole process group."""
+    """Kill the process group of a command."""
     try:
         os.killpg(leader, signal.SIGKILL)
     except ProcessLookupError:

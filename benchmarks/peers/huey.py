@@ -8,7 +8,7 @@ from redis import ConnectionPool
 from benchmarks.peers import handlers
 from benchmarks.peers.base import Arguments, BasePeer, Purpose, fleet_slots, redis_url
 
-# Each worker blocks in a connection of its own; a pool of redis-py 8 has 100 by default.
+# Each worker blocks on a separate connection; a pool of redis-py 8 has 100 by default.
 pool = ConnectionPool.from_url(redis_url(), max_connections=fleet_slots() + 20)
 huey = RedisHuey("benchmark", connection_pool=pool, results=False)
 
@@ -31,7 +31,7 @@ class Peer(BasePeer):
     def commands(self, purpose: Purpose, processes: int, slots: int) -> list[list[str]]:
         arguments = ["benchmarks.peers.huey.huey", "--quiet"]
         if purpose == "waits":
-            # "Using gevent": all must be patched before the rest is imported, which huey_consumer leaves to others.
+            # "Using gevent": patch everything before other imports, which huey_consumer does not do.
             patched = ["python", "-m", "gevent.monkey", "--module", "huey.bin.huey_consumer"]
             return [[*patched, *arguments, "-w", str(slots), "-k", "greenlet"]] * processes
         workers = 4 if purpose == "calls" else slots

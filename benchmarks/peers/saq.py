@@ -42,5 +42,5 @@ class Peer(AsyncPeer):
         await queue.enqueue(Job(task, kwargs=dict(zip(NAMES, argument, strict=False)), retries=3))
 
     def commands(self, purpose: Purpose, processes: int, slots: int) -> list[list[str]]:
-        # One command per process instead of --workers: then each can be restarted on its own.
+        # One command per process instead of --workers, so that each can be restarted separately.
         return [["saq", "benchmarks.peers.saq.settings"]] * processes

@@ -1,4 +1,4 @@
-"""What handlers did and when: one file that every worker process appends to.
+"""The record of starts and ends of handlers: one file to which every worker process appends.
 
 A write of a few bytes at the end of a file is atomic, takes two microseconds and asks no server, so it disturbs a peer
 less than a counter in Redis would, and the same for each. Tasks write, the measurements read.
@@ -24,7 +24,7 @@ class Kind(IntEnum):
 
 
 class Record(NamedTuple):
-    """A handler's start or end: nanoseconds since the epoch, the task's number, its process, and which of both."""
+    """The start or end of a handler: nanoseconds since the epoch, the number of the task, its process, the kind."""
 
     at: int
     number: int
@@ -38,12 +38,12 @@ def _descriptor(path: str) -> int:
 
 
 def note(kind: Kind, number: int) -> None:
-    """Note the start or end of task `number`, in the file that the environment names."""
+    """Append the start or end of task `number` to the file that the environment names."""
     os.write(_descriptor(os.environ[VARIABLE]), _FORMAT.pack(time.time_ns(), number, os.getpid(), kind))
 
 
 class Tally:
-    """The reader's side."""
+    """The reader of the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -53,12 +53,12 @@ class Tally:
         return self.path.stat().st_size // _FORMAT.size
 
     def records(self) -> list[Record]:
-        """Return all, in the order of their writing."""
+        """Return all entries, in the order of their writing."""
         found = _FORMAT.iter_unpack(self.path.read_bytes()[: len(self) * _FORMAT.size])
         return [Record(at, number, pid, Kind(kind)) for at, number, pid, kind in found]
 
     def numbers(self, kind: Kind) -> set[int]:
-        """Return the numbers of the tasks that have started, or ended."""
+        """Return the numbers of the tasks that have started or ended."""
         return {record.number for record in self.records() if record.kind is kind}
 
     def clear(self) -> None:

@@ -9,10 +9,10 @@ from taskiq_redis import ListQueueBroker, RedisStreamBroker
 from benchmarks.peers import handlers
 from benchmarks.peers.base import AsyncPeer, Purpose, fleet_purpose, fleet_slots, redis_url
 
-# The README of taskiq-redis: of its brokers, only the one on streams acknowledges; that on lists is the faster one.
+# The README of taskiq-redis: only the broker on streams acknowledges; the broker on lists is faster.
 broker = (RedisStreamBroker if fleet_purpose() == "kills" else ListQueueBroker)(
     redis_url(),
-    max_connection_pool_size=fleet_slots() + 20,  # one per task that acknowledges at the same time
+    max_connection_pool_size=fleet_slots() + 20,  # one connection per task that acknowledges at the same time
 )
 
 

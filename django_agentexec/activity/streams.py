@@ -111,8 +111,8 @@ class _Text:
 class _StreamWriter(BatchingThread):
     thread_name = "agentexec-streams"
 
-    def _begin(self) -> None:
-        super()._begin()
+    def _reset(self) -> None:
+        super()._reset()
         self._name = secrets.token_hex(4)  # of this process, in which all offsets are counted
         self._waiting: dict[UUID, list[_Text]] = {}
         self._sizes: dict[UUID, int] = {}
@@ -150,18 +150,18 @@ class _StreamWriter(BatchingThread):
 
     def flush(self, seconds: float) -> bool:
         """Write what was added so far without a pause; what is added meanwhile is not waited for."""
-        self._hurry.set()
+        self._flush_requested.set()
         try:
             with self._written:
                 awaited_ids = self._begun + bool(self._waiting)
                 return self._written.wait_for(lambda: self._done >= awaited_ids, seconds)
         finally:
-            self._hurry.clear()
+            self._flush_requested.clear()
 
-    def _pause(self) -> float:
+    def _interval(self) -> float:
         return RETRY_INTERVAL if self._is_failing else INTERVAL
 
-    def _round(self) -> None:
+    def _process_batch(self) -> None:
         with self._lock:
             waiting, self._waiting, self._sizes = self._waiting, {}, {}
             self._begun += 1

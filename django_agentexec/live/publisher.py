@@ -44,8 +44,8 @@ class Publisher(BatchingThread):
 
     thread_name = "agentexec-publisher"
 
-    def _begin(self) -> None:
-        super()._begin()
+    def _reset(self) -> None:
+        super()._reset()
         self._changed: dict[UUID, int] = {}
         self._streamed: set[UUID] = set()
         self._watched: frozenset[str] = frozenset()
@@ -72,15 +72,15 @@ class Publisher(BatchingThread):
             super()._run()
 
     def _wait(self) -> None:
-        if not self._noted.wait(QUIET):
+        if not self._has_items.wait(QUIET):
             connections.close_all()
             super()._wait()
 
-    def _pause(self) -> float:
+    def _interval(self) -> float:
         # While nobody watches, there is no hurry to look whether somebody does.
         return conf.LIVE_INTERVAL if self._watched else LOOK_INTERVAL
 
-    def _round(self) -> None:
+    def _process_batch(self) -> None:
         try:
             self._announce()
         except Exception as error:  # noqa: BLE001  # database, queue or layer are away: nobody may suffer

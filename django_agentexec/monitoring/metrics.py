@@ -92,9 +92,9 @@ class Counting:
             return
         totals = {TOTAL: pending.pop(TOTAL)} if TOTAL in pending else {}
         try:
-            get_queue().count(totals, seconds=TOTAL_SECONDS)
+            get_queue().increment_counters(totals, seconds=TOTAL_SECONDS)
             totals = {}
-            get_queue().count(pending, seconds=MINUTE_SECONDS)
+            get_queue().increment_counters(pending, seconds=MINUTE_SECONDS)
         except QueueUnavailable:
             with self._lock:
                 for name, amounts in {**totals, **pending}.items():

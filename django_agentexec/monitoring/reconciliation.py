@@ -22,7 +22,9 @@ def note_round(error: BaseException | None = None) -> None:
     """Record that the leading reconciler has finished a round, or why it could not. Never raises for the queue."""
     entry = field(_OK) if error is None else field(_FAILED, f"{type(error).__name__}: {error}".strip()[:MAX_ERROR])
     with suppress(QueueUnavailable):  # the health check finds this out by itself
-        get_queue().count({_name(time.time()): {entry: 1}}, seconds=max(KEPT_SECONDS, 4 * conf.RECONCILE_INTERVAL))
+        get_queue().increment_counters(
+            {_name(time.time()): {entry: 1}}, seconds=max(KEPT_SECONDS, 4 * conf.RECONCILE_INTERVAL)
+        )
 
 
 def last_failure() -> str:

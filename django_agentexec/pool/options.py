@@ -10,10 +10,10 @@ from .services import ServiceFactory
 
 @dataclass(frozen=True, slots=True)
 class PoolOptions:
-    """How a pool runs."""
+    """The configuration of a pool."""
 
     worker: WorkerOptions
     workers: int
-    """How many processes; with 0 the pool does nothing but its duties."""
+    """The number of processes; with 0 the pool runs only its services."""
     autoreload: bool = False
-    duties: tuple[ServiceFactory, ...] = ()
+    services: tuple[ServiceFactory, ...] = ()

@@ -1,7 +1,7 @@
-"""What the fork server imports once, so that each worker process starts in milliseconds and shares the memory.
+"""Imports of the fork server, so that each worker process starts in milliseconds and shares their memory.
 
-Runs in the fork server only. It must hold neither threads nor connections when it is done, since a fork
-copies neither well.
+Runs only in the fork server, which must have neither threads nor connections afterwards: a forked process has no
+copy of the threads, and would share the connections.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 
 def preload() -> None:
-    """Set Django up and import every task. An error is left to the worker processes, which will show it."""
-    # A SIGTERM for the whole process group is the pool's business. The forked processes are ended by it.
+    """Set up Django and import every task. Errors are ignored here, since the worker processes report them."""
+    # Ignore a SIGTERM to the whole process group: the pool ends the fork server. Forked processes accept it.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.register_at_fork(after_in_child=_accept_sigterm)
     for entry in reversed(json.loads(os.environ.get(SYS_PATH_VARIABLE, "[]"))):
@@ -37,17 +37,17 @@ def preload() -> None:
 
         registry.discover()
         connections.close_all()
-        # What is imported stays: the garbage collectors of the workers need not walk through it again and again,
-        # nor copy the memory that they share by touching it.
+        # Imported objects live as long as the process: exclude them from garbage collection, which would also copy
+        # the shared memory pages by writing to them.
         gc.collect()
         gc.freeze()
-    except Exception as error:  # noqa: BLE001  # whatever it is, the worker processes meet it again
+    except Exception as error:  # noqa: BLE001  # the worker processes raise it again
         logger.debug("Preloading stopped: %r", error)
         return
     if threading.active_count() > 1:
         names = ", ".join(thread.name for thread in threading.enumerate() if thread is not threading.main_thread())
         logger.warning(
-            "Importing the project's agents started threads (%s), which worker processes will not have. "
+            "Importing the project's tasks started threads (%s), which worker processes will not have. "
             "Start them in the handler, or set AGENTEXEC['START_METHOD'] = 'spawn'.",
             names,
         )

@@ -1,4 +1,4 @@
-"""A pool's handle on one of its worker processes."""
+"""The handle of a pool on one of its worker processes."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from contextlib import suppress
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 
-from ..worker.entrypoint import SIGN_NEEDS_REFILL, run_worker
+from ..worker.entrypoint import SIGN_NEEDS_RECOVERY, run_worker
 from ..worker.options import WorkerOptions
 
 
 class Child:
-    """The pool's handle on one worker process."""
+    """A worker process, its heartbeat pipe and its signals, as seen by the pool."""
 
     def __init__(self, context: ForkServerContext | SpawnContext, options: WorkerOptions) -> None:
         self.options = options
         self.started = self.last_beat = time.monotonic()
         self.stopping = False
         self.was_late = False
-        self.has_beaten = False
-        self.needs_refill = False
+        self.has_heartbeat = False
+        self.needs_recovery = False
         self.pipe, other_end = context.Pipe(duplex=False)
         self.process: BaseProcess = context.Process(
             target=run_worker, args=(options, other_end), name=options.name, daemon=False
@@ -34,55 +34,55 @@ class Child:
             raise
         finally:
             other_end.close()
-        # Names this process for good; its number may belong to another one after its end.
+        # A pidfd always refers to this process; its pid may be reused after its end.
         self._handle = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
 
     @property
     def pid(self) -> int:
-        """The number of the process."""
+        """The process id."""
         return self.process.pid or 0
 
     @property
     def sentinel(self) -> int:
-        """Becomes readable when the process has ended."""
+        """A handle that becomes readable when the process has ended."""
         return self.process.sentinel
 
-    def read_beats(self) -> None:
-        """Note the signs of life that have arrived."""
+    def read_heartbeats(self) -> None:
+        """Read the heartbeats and requests that have arrived."""
         try:
             while self.pipe.poll():
-                if self.pipe.recv_bytes() == SIGN_NEEDS_REFILL:
-                    self.needs_refill = True
+                if self.pipe.recv_bytes() == SIGN_NEEDS_RECOVERY:
+                    self.needs_recovery = True
                 else:
-                    self.last_beat, self.has_beaten = time.monotonic(), True
+                    self.last_beat, self.has_heartbeat = time.monotonic(), True
         except (EOFError, OSError):
-            return  # it has ended; the sentinel tells
+            return  # the process has ended, which the sentinel reports
 
     def drain(self) -> None:
-        """Ask it to claim nothing more, and to end; may be asked again and again."""
+        """Request that the process stops claiming and ends when it is idle; may be repeated."""
         self.stopping = True
         self._signal(signal.SIGTERM)
 
     def end_now(self) -> None:
-        """Ask it to give everything back and end at once; may be asked again and again."""
+        """Request that the process releases its claims and ends at once; may be repeated."""
         self.stopping = True
         self._signal(signal.SIGUSR1)
 
     def kill(self) -> None:
-        """End it now, without its help."""
+        """Kill the process."""
         self._signal(signal.SIGKILL)
 
     def kill_late(self) -> None:
-        """End one that was told to end, and has not: what it runs is not to blame for that."""
+        """Kill a process that did not end in time; its end does not count as a crash of its activities."""
         self.was_late = True
         self.kill()
 
     def exit_code(self) -> int | None:
-        """Return how it ended (negative: by that signal), or None while it runs."""
+        """Return the exit code (negative: the number of a signal), or None while the process runs."""
         return self.process.exitcode
 
     def close(self) -> None:
-        """Free its handle after the end."""
+        """Free the resources of the handle after the end of the process."""
         self.pipe.close()
         self.process.join()
         self.process.close()

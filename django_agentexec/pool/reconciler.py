@@ -1,8 +1,8 @@
-"""The reconciler: finds activities that the database knows and the queue does not, and pushes them again.
+"""The reconciler: pushes active rows that are missing in the queue, and stops handlers whose row has ended.
 
-That heals what lies between the two stores: a process that died between commit and push, a Redis that was
-flushed, restored from an old snapshot, or away. It also finds what is still being run though its row has ended, since
-the queue could not be told, or has forgotten. Of all pools, one at a time does each.
+It repairs differences between the two stores: a process died between commit and push, or Redis was flushed, restored
+from an old snapshot, or unavailable. It also finds activities that still run although their row has ended, because
+the queue was unavailable or lost the request to stop. At any time, only one pool does each of these tasks.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from django.utils import timezone
 
 from ..activity.completion_hooks import repair_missed
 from ..activity.store import database
+from ..background import start_daemon_thread
 from ..conf import conf
 from ..dispatch.push import push
 from ..exceptions import QueueUnavailable
@@ -31,23 +32,23 @@ from ..queues import get_queue
 
 logger = logging.getLogger(__name__)
 
-BATCH = 1_000  # rows per query and ids per question to the queue
-# Rows younger than this may be on their way into the queue right now.
+MAX_BATCH = 1_000  # rows per query, and ids per call of the queue
+# The push of a younger row may be in progress.
 SETTLING = timedelta(seconds=5)
 
 
-REFILL_LEASE = 10.0  # seconds without a sign after which another pool may lead a refill
-REFILL_LOOK = 1.0  # seconds between two looks of a pool that does not lead
-REFILL_RENEWAL = 2.0  # seconds between two renewals of that
+RECOVERY_LEASE = 10.0  # seconds without a renewal after which another pool may lead a recovery
+RECOVERY_POLL = 1.0  # maximum seconds between two polls of a pool that does not lead
+RECOVERY_RENEWAL = 2.0  # seconds between two renewals of the lead
 
 
 def reconcile(*, settling: timedelta = SETTLING, on_batch: Callable[[], None] = lambda: None) -> int:
-    """Push every active row that is missing in its queue, in the order of creation; return how many.
+    """Push every active row that is missing in its queue, in the order of creation; return the number of rows.
 
     `on_batch` is called before each batch.
 
-    Also does what the end of an activity with ties should have led to, where a crash came in between. Two
-    queries and one round trip per 1,000 active rows and queue, and a few queries for ties.
+    Also runs completion hooks that a crash prevented. Two queries and one round trip per 1,000 active rows and queue,
+    and a few queries for the hooks.
     """
     repair_missed()
     pushed, after = 0, UUID(int=0)
@@ -59,41 +60,41 @@ def reconcile(*, settling: timedelta = SETTLING, on_batch: Callable[[], None] = 
         .filter(*_settled(settling))
         .order_by("agent_id")
     )
-    while ids := dict(candidates.filter(agent_id__gt=after).values_list("agent_id", "queue")[:BATCH]):
+    while ids := dict(candidates.filter(agent_id__gt=after).values_list("agent_id", "queue")[:MAX_BATCH]):
         on_batch()
         by_queue: dict[str, list[UUID]] = defaultdict(list)
         for agent_id, queue in ids.items():
             by_queue[queue].append(agent_id)
         missing = [i for queue, wanted in by_queue.items() for i in get_queue().missing(queue, wanted)]
         if missing:
-            # Read again: some may have ended between the first look and the queue's answer.
+            # Read again: some may have ended between the first query and the reply of the queue.
             pushed += push(candidates.filter(agent_id__in=missing).defer("context", "result"), keep_place=True)
         after = max(ids)
     return pushed
 
 
 def stop_ended(queue: str, *, settling: timedelta = SETTLING) -> int:
-    """Tell who still runs an activity whose row has ended to stop; return how many had not been told.
+    """Request the stop of claimed activities whose row has ended; return the number of new requests.
 
-    Looks at what is leased, of which there is as much as there are busy slots, however long ago its row has ended:
-    a round trip per page, and one query by primary key per 1,000 claims.
+    Reads the leases, of which there are as many as busy slots: one round trip per page, and one query by primary key
+    per 1,000 claims. The time at which a row ended is irrelevant.
     """
     claims = get_queue().list_leases(queue)
     ids, ended = list(claims), list[UUID]()
-    # Left out is what has just ended: most likely its acknowledgment is under way. Not by `updated_at`, which moves
-    # on, since tokens are counted after a cancel, too.
+    # Rows that ended just now are skipped, since their acknowledgment is probably in progress. `updated_at` is not
+    # suitable, since it also changes after a cancel, when tokens are counted.
     rows = Activity.objects.using(database()).finished().filter(*_settled(settling, "finished_at"))
-    for start in range(0, len(ids), BATCH):
-        ended += rows.filter(agent_id__in=ids[start : start + BATCH]).values_list("agent_id", flat=True)
-    # By fence: one that was retried meanwhile, and is claimed anew, goes on.
-    return get_queue().stop(queue, {agent_id: claims[agent_id] for agent_id in ended}) if ended else 0
+    for start in range(0, len(ids), MAX_BATCH):
+        ended += rows.filter(agent_id__in=ids[start : start + MAX_BATCH]).values_list("agent_id", flat=True)
+    # By fence: an activity that was retried and claimed again meanwhile is not stopped.
+    return get_queue().request_stop(queue, {agent_id: claims[agent_id] for agent_id in ended}) if ended else 0
 
 
 def _settled(settling: timedelta, field: str = "updated_at") -> list[Q]:
     """Return the condition that a row was not written just now.
 
-    Who wrote it may have another clock than this machine. So a time that lies ahead tells nothing, least of all that
-    the row has to wait for it; pushing what is on its way does no harm.
+    The clock of the writer may differ from the clock of this machine. A time in the future is therefore ignored, and
+    the row does not wait for it: pushing an activity twice does no harm.
     """
     if not settling:
         return []
@@ -102,30 +103,31 @@ def _settled(settling: timedelta, field: str = "updated_at") -> list[Q]:
 
 
 class Reconciler:
-    """Compares database and queues now and then, in a thread of the pool; at once when a queue has lost its data."""
+    """A thread of the pool that compares database and queues periodically, and at once after a loss of data."""
 
     def __init__(self, holder: str, queues: Sequence[str]) -> None:
         self._holder = holder
         self._queues = queues
         self._stopping = threading.Event()
-        self._refill = threading.Event()
+        self._recovery_requested = threading.Event()
         self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="agentexec-reconciler", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        self._thread = start_daemon_thread("agentexec-reconciler", self._run)
 
-    def refill(self) -> None:
-        """Reconcile now, unless another pool does: the queues give out nothing before. Callable from any thread."""
-        self._refill.set()
+    def request_recovery(self) -> None:
+        """Reconcile at once unless another pool does: the queues issue no claims before. Callable from any thread."""
+        self._recovery_requested.set()
         self._wake.set()
 
     def stop(self) -> None:
         """End the thread."""
         self._stopping.set()
         self._wake.set()
-        self._thread.join(1.0)
+        if self._thread is not None:
+            self._thread.join(1.0)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -135,60 +137,60 @@ class Reconciler:
 
     def _run_once(self) -> None:
         try:
-            if self._refill.is_set():
-                self._refill.clear()
-                if not self._refill_led():
-                    self._stopping.wait(random.uniform(REFILL_LOOK / 2, REFILL_LOOK))
+            if self._recovery_requested.is_set():
+                self._recovery_requested.clear()
+                if not self._recover_led_queues():
+                    self._stopping.wait(random.uniform(RECOVERY_POLL / 2, RECOVERY_POLL))
                     return
             elif self._leads("reconciler"):
                 self._report(reconcile())
-            for name in self._queues:  # its own: whoever runs something has a pool that serves that queue
+            for (
+                name
+            ) in self._queues:  # own queues suffice: every running activity belongs to a queue that a pool serves
                 if self._leads(f"stops:{name}") and (stopped := stop_ended(name)):
-                    logger.warning("%d running activities had ended; their workers are told to stop.", stopped)
+                    logger.warning("Stopping %d running activities whose rows have ended.", stopped)
         except (QueueUnavailable, DatabaseError, InterfaceError) as error:
-            logger.warning("Database and queue could not be compared: %s", error)
+            logger.warning("Could not compare database and queue: %s", error)
             note_round(error)
-        except Exception as error:  # without this thread, what the queue loses would stay lost
-            logger.exception("Database and queue could not be compared.")
+        except Exception as error:  # without this thread, activities that the queue loses would stay lost
+            logger.exception("Could not compare database and queue.")
             note_round(error)
         finally:
             connections.close_all()
 
-    def _refill_led(self) -> bool:
-        """Refill the queues for which this pool leads; False if there are none.
+    def _recover_led_queues(self) -> bool:
+        """Restore the queues whose recovery this pool leads; return False if there are none.
 
-        If all pools did, each would ask the server for every active row.
-
-        Workers of the others report the loss again until it is healed, so that another pool takes over from one that
-        has died.
+        A single leader avoids that every pool compares every active row with the queue. Workers report the loss until
+        it is repaired, so that another pool takes over if the leader dies.
         """
-        tokens = {name: get_queue().begin_refill(name) for name in self._queues}
-        duties = {name: f"refill:{name}:{token}" for name, token in tokens.items() if token}
-        led = [name for name, duty in duties.items() if self._leads_refill(duty)]
+        tokens = {name: get_queue().begin_recovery(name) for name in self._queues}
+        roles = {name: f"refill:{name}:{token}" for name, token in tokens.items() if token}
+        led = [name for name, role in roles.items() if self._leads_recovery(role)]
         if not led:
             return False
         renewed = time.monotonic()
 
         def renew() -> None:
             nonlocal renewed
-            if time.monotonic() - renewed > REFILL_RENEWAL:
+            if time.monotonic() - renewed > RECOVERY_RENEWAL:
                 renewed = time.monotonic()
                 for name in led:
-                    self._leads_refill(duties[name])
+                    self._leads_recovery(roles[name])
 
         self._report(reconcile(settling=timedelta(), on_batch=renew))
         for name in led:
-            get_queue().end_refill(name, tokens[name])
+            get_queue().end_recovery(name, tokens[name])
         return True
 
-    def _leads_refill(self, duty: str) -> bool:
-        return get_queue().try_acquire_leadership(duty, self._holder, REFILL_LEASE)
+    def _leads_recovery(self, role: str) -> bool:
+        return get_queue().try_acquire_leadership(role, self._holder, RECOVERY_LEASE)
 
-    def _leads(self, duty: str) -> bool:
-        # A little longer than until the next look, so that the duty stays where it is.
-        return get_queue().try_acquire_leadership(duty, self._holder, 1.5 * conf.RECONCILE_INTERVAL)
+    def _leads(self, role: str) -> bool:
+        # A little longer than until the next comparison, so that the lead stays with this pool.
+        return get_queue().try_acquire_leadership(role, self._holder, 1.5 * conf.RECONCILE_INTERVAL)
 
     def _report(self, pushed: int) -> None:
         note_round()
         if pushed:
-            logger.warning("%d activities were missing in the queue; they are back.", pushed)
+            logger.warning("Pushed %d activities that were missing in the queue.", pushed)

@@ -1,6 +1,6 @@
-"""The services of a pool: threads besides supervision, such as the scheduler. Installed apps register theirs.
+"""The services of a pool: threads beside the supervisor, such as the scheduler. Installed apps register services.
 
-So an app on top of this package runs inside of `runagentworkers` without being imported by it.
+An app on top of this package thus runs code inside `runagentworkers` without being imported by it.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from ..background import PoolService
 
 @dataclass(frozen=True, slots=True)
 class ServiceFactory:
-    """How a pool gets a duty."""
+    """A registered service, which each pool creates at its start."""
 
     name: str
-    """What its operator knows it by."""
+    """The name in the output of `runagentworkers`."""
     make: Callable[[str], PoolService]
-    """Called with the name of the pool."""
+    """Returns the service; the argument is the name of the pool."""
     app_label: str
-    """The app whose tables it needs."""
+    """The app whose tables the service needs."""
 
 
-_makers: dict[str, ServiceFactory] = {}
+_factories: dict[str, ServiceFactory] = {}
 
 
 def register_service(name: str, make: Callable[[str], PoolService], *, app_label: str) -> None:
-    """Have every pool do this; call it in the `ready` of an app."""
-    _makers[name] = ServiceFactory(name, make, app_label)
+    """Register a service of every pool; call it in the `ready` method of an app."""
+    _factories[name] = ServiceFactory(name, make, app_label)
 
 
 def registered_services() -> Mapping[str, ServiceFactory]:
-    """Return the duties that installed apps have added, by name."""
-    return dict(_makers)
+    """Return the registered services, by name."""
+    return dict(_factories)

@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class ServiceManager:
-    """The connection of a pool to its service manager; does nothing where there is none."""
+    """The connection of a pool to its service manager; without a service manager it does nothing."""
 
     def __init__(self) -> None:
         self._address = os.environ.get("NOTIFY_SOCKET", "")
@@ -25,7 +25,7 @@ class ServiceManager:
         self._is_ready = False
 
     def ready(self, status: str) -> None:
-        """Report, once, that the pool works; `status` is the line that `systemctl status` shows."""
+        """Report once that the pool is ready; `systemctl status` shows `status`."""
         if not self._is_ready:
             self._is_ready = True
             self._send(f"READY=1\nSTATUS={status}")
@@ -35,7 +35,7 @@ class ServiceManager:
         self._send(f"STOPPING=1\nSTATUS={status}")
 
     def alive(self) -> None:
-        """Reset the watchdog, at most once per half of its time; call it in every turn of the main loop."""
+        """Reset the watchdog, at most once per half of its timeout; call it in each iteration of the main loop."""
         now = time.monotonic()
         if self._watchdog_interval and now >= self._next_watchdog:
             self._next_watchdog = now + self._watchdog_interval
@@ -53,7 +53,7 @@ class ServiceManager:
 
 
 def _watchdog_interval() -> float:
-    """Return half of the watchdog's time in seconds, or 0 if it does not watch this process."""
+    """Return half of the watchdog's timeout in seconds, or 0 if it does not watch this process."""
     microseconds, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
     if not (microseconds.isascii() and microseconds.isdigit()) or pid not in ("", str(os.getpid())):
         return 0.0

@@ -1,4 +1,4 @@
-"""Where an activity waits, and who may run it, outside the database. `get_queue()` is the configured one."""
+"""The queue: the place of waiting and claimed activities outside the database. `get_queue()` returns the backend."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .base import (
     Queue,
     QueueStats,
 )
+from .board import WorkerInfo, WorkersReading
 from .live import Chunk, LiveStore
-from .workers import WorkerInfo, WorkersReading
 
 __all__ = [
     "EVICTING_POLICIES",
@@ -44,12 +44,17 @@ __all__ = [
 ]
 
 
-_made: dict[str, Queue] = {}
-# Two threads whose first calls meet must get the same one: what is put into the other would be lost in memory.
-_one_at_a_time = threading.RLock()
-os.register_at_fork(
-    before=_one_at_a_time.acquire, after_in_parent=_one_at_a_time.release, after_in_child=_one_at_a_time.release
-)
+_backends: dict[str, Queue] = {}
+# Concurrent first calls must return the same object: activities enqueued in a second in-memory queue would be lost.
+_creation_lock = threading.RLock()
+
+
+def install() -> None:
+    """Keep the backend usable after a fork, and follow changes of the settings in tests."""
+    os.register_at_fork(
+        before=_creation_lock.acquire, after_in_parent=_creation_lock.release, after_in_child=_creation_lock.release
+    )
+    setting_changed.connect(_on_setting_changed)
 
 
 def get_queue() -> Queue:
@@ -58,14 +63,14 @@ def get_queue() -> Queue:
     Raises `ImproperlyConfigured` if `AGENTEXEC["QUEUE_BACKEND"]` does not name a `Queue`.
     """
     path = conf.QUEUE_BACKEND
-    made = _made.get(path)
-    if made is None:
-        with _one_at_a_time:
-            made = _made.get(path) or _made.setdefault(path, _make_queue(path))
-    return made
+    backend = _backends.get(path)
+    if backend is None:
+        with _creation_lock:
+            backend = _backends.get(path) or _backends.setdefault(path, _create_queue(path))
+    return backend
 
 
-def _make_queue(path: str) -> Queue:
+def _create_queue(path: str) -> Queue:
     module_name, _, class_name = path.rpartition(".")
     try:
         backend = getattr(import_module(module_name), class_name)
@@ -77,13 +82,10 @@ def _make_queue(path: str) -> Queue:
 
 
 def reset_queue() -> None:
-    """Forget the queue backend; the next `get_queue()` makes a new one with the present settings."""
-    _made.clear()
+    """Discard the queue backend; the next `get_queue()` creates another with the current settings."""
+    _backends.clear()
 
 
 def _on_setting_changed(*, setting: str, **kwargs: object) -> None:
     if setting in {"AGENTEXEC", "CACHES"}:
         reset_queue()
-
-
-setting_changed.connect(_on_setting_changed)

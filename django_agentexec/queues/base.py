@@ -1,9 +1,8 @@
-"""The contract of a queue backend: where a waiting or claimed activity lives outside the database.
+"""The contract of a queue backend: the place of waiting and claimed activities outside the database.
 
-A queue holds ids, never contexts: the database row is the truth, and a queue that loses everything is
-filled again from the rows. Every verb works on batches and is atomic per queue name. All verbs are
-synchronous and safe to call from several threads. `tests/integration/test_queue_contract.py` is the
-conformance suite that every backend must pass.
+A queue holds ids, never contexts. The database rows are authoritative: a queue that loses all its data is restored
+from them. Every verb works on batches and is atomic per queue name. All verbs are synchronous and safe to call from
+several threads. `tests/integration/test_queue_contract.py` is the conformance suite that every backend must pass.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from dataclasses import dataclass, field
 from enum import Enum
 from uuid import UUID
 
+from .board import Board
 from .live import LiveStore
-from .workers import WorkerInfo, WorkersReading
 
 BEATS_PER_LEASE = 3
-"""Heartbeats in the time of a lease: a worker may miss two, and a pause for all to beat need not be longer."""
+"""Heartbeats per lease: a worker may miss two, and a pause in which every worker beats once need not be longer."""
 
 MAX_WAIT = 5.0
-"""Seconds that `Queue.wait` may be asked to block: after them, a worker looks by itself."""
+"""Maximum seconds for which `Queue.wait` may block; a worker polls after them."""
 
 EVICTING_POLICIES = frozenset({"allkeys-lru", "allkeys-lfu", "allkeys-random", "allkeys-lrm"})
-"""Policies of a full server that delete keys without a time limit, such as all of the queue's."""
+"""Policies of a full server that delete keys without an expiry time, which all keys of the queue are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,72 +32,72 @@ class Message:
 
     agent_id: UUID
     partition: str
-    """The line it stands in; activities of one partition run one at a time. Must not hold a NUL.
+    """The partition in which it waits; activities of one partition run one at a time. Must not contain a NUL.
 
-    `i:` and the activity's own id is a line that nobody else may stand in, as for an activity without a lock key.
+    `i:` and the activity's own id is a partition without other members, as for an activity without a lock key.
     """
     priority: int = 4
     """0 (first) to 9 (last)."""
     delay: float = 0.0
-    """Seconds from now until it is due; the queue's own clock counts them."""
+    """Seconds from now until it is due, by the clock of the queue."""
     sequence: int = 0
-    """Place in its partition, in microseconds since 1970; 0 lets the queue append it at the end."""
+    """Position in its partition, in microseconds since 1970; 0 appends it at the end."""
     crashes: int = 0
-    """Processes that died with it so far; from one on, only quarantine processes may claim it."""
+    """Processes that died while they ran it; above 0, only quarantine processes may claim it."""
     again: bool = False
-    """Whether it must run once more even if it is being run right now (a manual retry)."""
+    """Whether it must run once more even if it is running at present (a manual retry)."""
     fence: int = 0
-    """The fence of its row, which refuses smaller ones: the next claim gets a larger one."""
+    """The fence of its row, which rejects smaller fences: the next claim gets a larger fence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to run one activity, until the lease ends."""
+    """The right to run one activity until the lease ends."""
 
     agent_id: UUID
     fence: int
-    """Larger than every fence given out before, over all activities of the queue."""
+    """Larger than every fence issued before, over all activities of the queue."""
     crashes: int
     queue: str
     ticket: str = field(repr=False)
-    """What the backend needs to restore this claim after a loss of data; opaque to the worker."""
+    """Data with which the backend can restore this claim after a loss of data; opaque to the worker."""
     expired_leases: int = 0
-    """Leases of this activity that ended although no pool reported the death of their worker.
+    """Leases of this activity that expired although no pool reported the death of their worker.
 
-    Refunded are those whose worker is heard from again; of them, four count as one.
+    Leases whose worker contacts the queue again are refunded; four refunded leases count as one.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """The answer to `exchange`."""
+    """The reply to `ack_and_claim`."""
 
     claimed: list[Claim]
     next_due: float | None
-    """Seconds until waiting could pay off (a delayed activity comes due, a pause ends); None: unknown."""
+    """Seconds until the next claim can succeed (a delayed activity comes due, a pause ends); None if unknown."""
     waiting: bool
-    """Whether more could have been claimed with a higher limit."""
+    """Whether a higher limit would have claimed more."""
     paused: bool = False
-    """Whether nothing can be claimed at present, because the queue has lost data and is being restored."""
-    needs_refill: bool = False
-    """Whether it also waits for a refill, for 30 seconds at most."""
+    """Whether nothing can be claimed at present because the queue has lost data and is being restored."""
+    needs_recovery: bool = False
+    """Whether the queue also waits until it is restored from the rows, for at most 30 seconds."""
 
 
 class Outcome(Enum):
-    """How an attempt ended, as far as the queue is concerned."""
+    """The effect of the end of an attempt on the queue."""
 
     DONE = "done"
-    """It is over: forget it."""
+    """Finished: remove it."""
     DEAD = "dead"
-    """It is over, in error: forget it, but keep its id among the dead letters."""
+    """Finished with an error: remove it, but keep its id among the dead letters."""
     RETRY = "retry"
     """Run it again after `Ack.delay` seconds."""
     RELEASE = "release"
-    """Put it back where it was; nothing happened."""
+    """Return it to its place, uncharged."""
 
 
 class DatabaseState(Enum):
-    """What a worker found in the database when it started; it tells a new queue from one that lost its data."""
+    """The active rows that a worker found when it started; they distinguish a new queue from a queue that lost data."""
 
     NONE = "none"
     """Nothing is active."""
@@ -119,20 +118,20 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatReply:
-    """The answer to `heartbeat`."""
+    """The reply to `heartbeat`."""
 
     lost: list[UUID]
-    """Claims that are not this worker's any more: stop, and write nothing."""
+    """Claims that no longer belong to this worker: stop them, and write nothing."""
     canceled: list[UUID]
-    """Claims whose activity was canceled: stop."""
+    """Claims whose activity was canceled: stop them."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """How many activities of a queue are in which place right now."""
+    """The numbers of activities of a queue, by place."""
 
     ready: int
-    """Partitions with an activity that could be claimed at once."""
+    """Partitions with an activity that can be claimed at once."""
     pending: int
     """Activities that wait for a slot or for their partition."""
     suspects: int
@@ -142,23 +141,21 @@ class QueueStats:
     dead: int
 
 
-class Queue(ABC):
-    """A queue backend. Flags tell what it can do; verbs raise `QueueUnavailable` if it cannot be reached."""
+class Queue(Board, ABC):
+    """A queue backend. Flags describe its abilities; verbs raise `QueueUnavailable` if it cannot be reached."""
 
     crosses_processes: bool = True
-    """Whether what one process enqueues can be claimed by another."""
+    """Whether one process can claim activities that another process enqueued."""
     supports_delay: bool = True
-    """Whether `Message.delay` is honoured."""
+    """Whether `Message.delay` is honoured; `enqueue` rejects delays otherwise."""
     supports_priority: bool = True
-    """Whether `Message.priority` is honoured."""
+    """Whether `Message.priority` is honoured; `enqueue` rejects priorities otherwise."""
     supports_partitions: bool = True
-    """Whether activities of one partition run one at a time, in order."""
-    supports_cancel: bool = True
-    """Whether a running activity can be told to stop."""
+    """Whether activities of one partition run one at a time, in order; `enqueue` rejects lock keys otherwise."""
 
     @abstractmethod
     def enqueue(self, queue: str, messages: Sequence[Message]) -> int:
-        """Add what is not there yet, and return how many were. One round trip per 1,000 messages.
+        """Add the messages that are not in the queue yet and return their number. One round trip per 1,000 messages.
 
         Later claims of the queue get larger fences than each `Message.fence`.
         """
@@ -174,60 +171,60 @@ class Queue(ABC):
         quarantine: bool = False,
         rows: DatabaseState = DatabaseState.NONE,
     ) -> Claims:
-        """Acknowledge claims, then claim up to `limit` activities; one round trip.
+        """Acknowledge claims, then claim up to `limit` activities, in one round trip.
 
         With `quarantine`, only activities that crashed a process are claimed; without, only others.
-        A backend that finds that it has lost data gives no claim for a moment, in which live workers restore
-        theirs by a heartbeat, and none before `end_refill`, so that what comes later does not overtake.
+        A backend that detects a loss of data issues no claim during a pause, in which live workers restore their
+        claims by a heartbeat, and none before `end_recovery`, so that later activities do not overtake lost ones.
         """
 
     @abstractmethod
-    def begin_refill(self, queue: str) -> str:
-        """Return a token of the loss of data that a refill is about to heal, or "" if there is none."""
+    def begin_recovery(self, queue: str) -> str:
+        """Return a token of the loss of data that a recovery is about to repair, or "" if there is none."""
 
     @abstractmethod
-    def end_refill(self, queue: str, token: str) -> None:
-        """Take note that everything which the rows know is in the queue again, unless data was lost once more."""
+    def end_recovery(self, queue: str, token: str) -> None:
+        """Note that all activities of the rows are in the queue again, unless data was lost once more."""
 
     @abstractmethod
     def heartbeat(self, queue: str, worker: str, claims: Sequence[Claim]) -> HeartbeatReply:
-        """Extend these claims by a lease; also promote due activities and put back those whose lease has ended.
+        """Extend these claims by a lease; also promote due activities and return those whose lease has expired.
 
-        An ended lease is no crash, since its worker may be alive and out of reach. It is counted separately, and
+        An expired lease is no crash, since its worker may be alive and out of reach. It is counted separately, and
         refunded when that worker sends a heartbeat or acknowledges the claim later.
-        Before its first `exchange` a worker has nothing to say: then it may do nothing.
+        Before its first `ack_and_claim` a worker has nothing to report; the call may do nothing then.
         """
 
     @abstractmethod
     def release_worker(self, queue: str, worker: str, *, keep: Sequence[Claim] | None = None, crashed: bool) -> int:
-        """Put back all claims of `worker` except `keep`, charging a crash or not; return how many.
+        """Release all claims of `worker` except `keep` and return their number; charge a crash if `crashed`.
 
-        A claim is kept by its fence: another claim of the same activity is put back. A worker that has missed an
-        answer gives `keep`, if only an empty list; for a worker that has ended, its pool leaves it out.
+        `keep` matches claims by fence: another claim of the same activity is released. A worker that missed a reply
+        passes `keep`, even if it is an empty list; the pool of a worker that has ended omits it.
         """
 
     @abstractmethod
     def cancel(self, queue: str, agent_ids: Sequence[UUID]) -> None:
-        """Remove waiting activities, and tell the workers of claimed ones to stop. Wakes who awaits them."""
+        """Remove waiting activities and notify the workers of claimed ones; also wake clients that await them."""
 
     @abstractmethod
     def list_leases(self, queue: str) -> dict[UUID, int]:
-        """Return the claims that are out: their fences, by activity. Read in pages, a round trip each."""
+        """Return the fences of the current claims, by activity. Reads in pages, one round trip each."""
 
     @abstractmethod
-    def stop(self, queue: str, claims: Mapping[UUID, int]) -> int:
-        """Tell the workers of these claims (fences, by activity) to stop; return how many had not been told.
+    def request_stop(self, queue: str, claims: Mapping[UUID, int]) -> int:
+        """Notify the workers of these claims (fences, by activity) to stop; return the number of new notifications.
 
-        Another claim of the same activity goes on, and what is to run again after this one's end does.
+        Another claim of the same activity is not affected, and an activity that is to run again afterwards does.
         """
 
     @abstractmethod
     def missing(self, queue: str, agent_ids: Sequence[UUID]) -> list[UUID]:
-        """Return those that are neither waiting nor claimed."""
+        """Return the activities that are neither waiting nor claimed."""
 
     @abstractmethod
     def wait(self, queues: Sequence[str], timeout: float) -> bool:
-        """Block until there may be something to claim; False after `timeout` seconds without a sign."""
+        """Block until there may be something to claim; return False after `timeout` seconds without a notification."""
 
     @abstractmethod
     def stats(self, queue: str) -> QueueStats:
@@ -239,46 +236,19 @@ class Queue(ABC):
 
     @abstractmethod
     def listen_finished(self) -> Listener:
-        """Return a listener for the ids of activities that ended; `watch` the ones you await."""
-
-    @abstractmethod
-    def register_worker(self, worker: WorkerInfo) -> None:
-        """Note a heartbeat of a worker process, by the queue's clock; delete what has been silent for long."""
-
-    @abstractmethod
-    def deregister_worker(self, worker_id: str) -> None:
-        """Forget a worker process."""
-
-    @abstractmethod
-    def workers(self) -> WorkersReading:
-        """Return the worker processes that were heard from in the last 5 minutes by the queue's clock.
-
-        Entries that cannot be read are skipped and named.
-        """
-
-    @abstractmethod
-    def try_acquire_leadership(self, duty: str, holder: str, seconds: float) -> bool:
-        """Whether `holder` leads `duty` for the next `seconds`; of several holders one does."""
+        """Return a listener for the ids of activities that ended; it receives those that it watches."""
 
     @property
     @abstractmethod
     def live(self) -> LiveStore:
-        """What live updates keep beside the queue: streamed text, and who is watching."""
-
-    @abstractmethod
-    def count(self, counts: Mapping[str, Mapping[str, float]], *, seconds: float) -> None:
-        """Add to counters, by name and field; one round trip. Names that nothing is added to for `seconds` vanish."""
-
-    @abstractmethod
-    def read_counters(self, names: Sequence[str]) -> list[dict[str, float]]:
-        """Return the counters of these names, each by field; one round trip."""
+        """The store of live updates: streamed text and watched topics."""
 
     @abstractmethod
     def ping(self) -> None:
         """Raise `QueueUnavailable` if the backend cannot be reached, `QueueMisconfigured` if it cannot serve."""
 
     def verify(self, queues: Sequence[str]) -> None:
-        """Raise `QueueMisconfigured` if it can be seen that these queues will not work, else what `ping` raises."""
+        """Raise `QueueMisconfigured` if these queues visibly cannot work, else the exceptions of `ping`."""
         self.ping()
 
     def eviction_policy(self) -> str:
@@ -287,16 +257,16 @@ class Queue(ABC):
 
     @abstractmethod
     def clear(self) -> None:
-        """Delete everything of every queue this backend object has touched; for tests."""
+        """Delete everything of every queue that this backend object has used; for tests."""
 
-    def close(self) -> None:  # noqa: B027  # a backend without connections needs none
+    def close(self) -> None:  # a backend without connections needs none
         """Close this process's connections; they are opened again when needed."""
 
 
 class Listener(ABC):
-    """A stream of activity ids, woken by notification. One thread reads it; any thread may `watch`.
+    """A stream of activity ids, woken by notification. One thread reads it; any thread may call `watch`.
 
-    After a `QueueUnavailable` it hears nothing any more: close it, and make another.
+    After a `QueueUnavailable` it receives nothing more: close it and create another.
     """
 
     @abstractmethod
@@ -305,11 +275,11 @@ class Listener(ABC):
 
     @abstractmethod
     def watch(self, agent_id: UUID) -> None:
-        """Hear of this activity from now on (listeners that hear of all ignore it)."""
+        """Receive notifications of this activity from now on; no effect on a listener that receives all."""
 
     @abstractmethod
     def unwatch(self, agent_id: UUID) -> None:
-        """Stop hearing of this activity."""
+        """Stop receiving notifications of this activity."""
 
     @abstractmethod
     def close(self) -> None:

@@ -1,1 +1,1 @@
-"""Who runs activities: a pool of processes, each running many at once on one event loop."""
+"""The worker process: runs many activities at once on one event loop."""

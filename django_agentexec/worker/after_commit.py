@@ -1,6 +1,6 @@
-"""What follows the recorder's commits, in threads of its own: signals, and ends that concern parents and trackers.
+"""Threads for the effects of commits: public signals, and completion hooks of parents and trackers.
 
-Neither a slow receiver nor a parent whose row is locked may keep the recorder from writing.
+They are separate from the committer, so that neither a slow receiver nor a locked row of a parent delays writes.
 """
 
 from __future__ import annotations
@@ -16,73 +16,77 @@ from django.db import close_old_connections, connections
 
 from ..activity.announcements import Announced, announce
 from ..activity.completion_hooks import run_hooks
+from ..background import start_daemon_thread
 from ..models import Activity
 from ..signals import WARN_EACH, activities_changed, activity_changed, activity_ended
 
 logger = logging.getLogger(__name__)
 
 SIGNALS = (activity_changed, activities_changed, activity_ended)
-MAX_WAITING_CHANGES = 10_000  # that wait for their signals; at some kilobytes per row, tens of megabytes
-STUCK_RECEIVER = 5.0  # seconds of one call after which a receiver is named while it still runs
-IDLE = 1.0  # seconds without work after which the thread closes its database connections
+MAX_WAITING_CHANGES = 10_000  # changes that wait for their signals; at some kilobytes per row, tens of megabytes
+STUCK_RECEIVER = 5.0  # seconds of one call after which a receiver is named in the log while it still runs
+IDLE_TIMEOUT = 1.0  # seconds without work after which the thread closes its database connections
 
 
 class _Thread(ABC):
-    """Takes batches of items from a line and works on them in order, in one daemon thread."""
+    """A daemon thread that processes queued items in order, in batches."""
 
     name: str
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._is_stopping = False
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        self._thread = start_daemon_thread(self.name, self._run)
 
     def stop(self, timeout: float) -> bool:
-        """Work on what is waiting, then end; False if that took longer than `timeout` seconds."""
+        """Process the waiting items, then end; return False if that takes longer than `timeout` seconds."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
+        if self._thread is None:
+            return True
+        self._thread.join(timeout)
         return not self._thread.is_alive()
 
     @abstractmethod
     def _has_work(self) -> bool:
-        """Whether something waits; called with the lock."""
+        """Return whether items wait; the caller holds the lock."""
 
     @abstractmethod
     def _work(self) -> None:
-        """Work on what waits."""
+        """Process waiting items."""
 
     def _run(self) -> None:
         try:
             while self._wait():
                 try:
                     self._work()
-                except Exception:  # the next ones must not suffer
-                    logger.exception("The thread %s of this worker process has skipped something.", self.name)
+                except Exception:  # an error must not affect later items
+                    logger.exception(
+                        "Thread %s of this worker process failed and dropped its current items.", self.name
+                    )
                 close_old_connections()
         finally:
             connections.close_all()
 
     def _wait(self) -> bool:
-        """Wait for work; False if there is none and no more will come."""
+        """Wait for work; return False if the thread is stopping and nothing waits."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._has_work() or self._is_stopping, IDLE):
+            if not self._changed.wait_for(lambda: self._has_work() or self._is_stopping, IDLE_TIMEOUT):
                 connections.close_all()
                 self._changed.wait_for(lambda: self._has_work() or self._is_stopping)
             return self._has_work()
 
 
-class Announcer(_Thread):
-    """Sends the public signals, in the order of the commits.
+class SignalSender(_Thread):
+    """A thread that sends the public signals, in the order of the commits.
 
-    Bounded: where receivers are so slow that `MAX_WAITING_CHANGES` wait, further changes are not announced, which is
-    logged. The rows themselves are written all the same.
+    Its queue is bounded: while `MAX_WAITING_CHANGES` changes wait for slow receivers, signals of further changes are
+    dropped and an error is logged. The rows are written in any case.
     """
 
     name = "agentexec-signals"
@@ -92,10 +96,10 @@ class Announcer(_Thread):
         self._waiting: deque[Announced] = deque()
         self._count = 0
         self._dropped = 0
-        self._complained = -WARN_EACH
+        self._last_warning = -WARN_EACH
 
-    def announce(self, changes: Announced) -> None:
-        """Have the signals of one commit sent; never waits."""
+    def send(self, changes: Announced) -> None:
+        """Queue the signals of one commit; never blocks."""
         with self._changed:
             if self._count and self._count + len(changes) > MAX_WAITING_CHANGES:
                 self._dropped += len(changes)
@@ -122,8 +126,8 @@ class Announcer(_Thread):
         for signal in SIGNALS:
             if (running := signal.running) is not None and now - running[1] >= STUCK_RECEIVER:
                 signal.warn(running[0], now - running[1], "has been running for")
-        if self._dropped and now - self._complained >= WARN_EACH:
-            self._complained = now
+        if self._dropped and now - self._last_warning >= WARN_EACH:
+            self._last_warning = now
             dropped, self._dropped = self._dropped, 0
             receivers = {name for signal in SIGNALS for name in signal.receiver_names(Activity)}
             logger.error(
@@ -134,17 +138,17 @@ class Announcer(_Thread):
             )
 
 
-class FollowUps(_Thread):
-    """Passes ends on to parents and trackers; ends that arrive meanwhile are passed on together."""
+class HookRunner(_Thread):
+    """A thread that runs completion hooks; ends that arrive meanwhile share the next call."""
 
-    name = "agentexec-follow-ups"
+    name = "agentexec-hooks"
 
     def __init__(self) -> None:
         super().__init__()
         self._ended: list[Activity] = []
 
     def add(self, ended: Sequence[Activity]) -> None:
-        """Have the ends of these activities passed on; never waits."""
+        """Queue the completion hooks of these activities; never blocks."""
         with self._changed:
             self._ended.extend(ended)
             self._changed.notify_all()

@@ -1,7 +1,7 @@
-"""The process's line to the queue: claims while there are free slots, and acknowledges, in one round trip.
+"""The claimer: acknowledges finished claims and claims activities for free slots, in one round trip.
 
-One thread acknowledges, and claims what comes due; a second one sits in the queue's blocking wait, so that an
-acknowledgment never has to wait for it, and claims as soon as it is called. They take turns.
+The claimer thread acknowledges, and claims due activities. The waiter thread blocks in `Queue.wait`, so that an
+acknowledgment never waits for it, and claims as soon as it is notified. Only one of them uses the queue at a time.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from .critical_threads import start_critical_thread
 
 logger = logging.getLogger(__name__)
 
-FIRST_PAUSE = 0.05  # seconds between two tries while the queue is away, doubled up to the longest
+FIRST_PAUSE = 0.05  # seconds between two attempts while the queue is unavailable, doubled up to the maximum
 MAX_PAUSE = 2.0
-FIRST_REFILL_PAUSE = 0.2  # seconds between two looks while a refill is pending, doubled up to the longest
-MAX_REFILL_PAUSE = 3.0
-HERD_SPREAD = 0.1  # part of a pause that ends for all workers at once by which they are spread over time
-SUSPECTS_INTERVAL = 0.5  # seconds between two looks of a quarantine process, which no call of the queue is meant for
-EARLY_POLL_FRACTION = 8  # one part in so many of the slots, freed at once, is worth an exchange of its own
+FIRST_RECOVERY_PAUSE = 0.2  # seconds between two polls while the queue is being restored, doubled up to the maximum
+MAX_RECOVERY_PAUSE = 3.0
+MAX_SPREAD = 0.1  # fraction of a pause, common to all workers, by which each extends it at random
+SUSPECTS_INTERVAL = 0.5  # seconds between two polls of a quarantine process, which the queue does not notify
+EARLY_POLL_FRACTION = 8  # 1/8 of the slots, freed since the last round trip, justify a round trip before it is due
 
 
 def jittered(pause: float) -> float:
-    """Return a random time of between half a pause and all of it, so that many workers do not act at once."""
+    """Return a random time between half of a pause and all of it, so that many workers do not act at once."""
     return random.uniform(pause / 2, pause)
 
 
-def refill_pause(refusals: int) -> float:
-    """Return the seconds after which to ask again, when a queue that waits for its refill has refused so often."""
-    return jittered(min(MAX_REFILL_PAUSE, FIRST_REFILL_PAUSE * 2.0 ** min(refusals - 1, 10)))
+def recovery_pause(refusals: int) -> float:
+    """Return the seconds until the next poll of a queue that is being restored, after this number of refusals."""
+    return jittered(min(MAX_RECOVERY_PAUSE, FIRST_RECOVERY_PAUSE * 2.0 ** min(refusals - 1, 10)))
 
 
 class HeldClaim:
-    """A claim that this process has, and since when its lease is known to be extended (monotonic seconds)."""
+    """A claim of this process, and the time of the last confirmed extension of its lease (monotonic seconds)."""
 
     __slots__ = ("claim", "extended")
 
@@ -52,10 +52,10 @@ class HeldClaim:
 
 
 class Claimer:
-    """Keeps up to `capacity` claims; gives each new one to `on_claim`, in its own thread.
+    """Up to `capacity` claims of a worker. Each new claim is passed to `on_claim`, in a thread of the claimer.
 
-    With `burst` it stops by itself when nothing is left to claim; after `max_claims` claims it stops, too.
-    `on_end` is called when it has stopped and everything is acknowledged, `on_needs_refill` while the queue has
+    With `burst`, the claimer stops when nothing is left to claim; it also stops after `max_claims` claims.
+    `on_end` is called when it has stopped and every claim is acknowledged, `on_needs_recovery` while the queue has
     lost its data.
     """
 
@@ -72,12 +72,12 @@ class Claimer:
         burst: bool = False,
         max_claims: int | None = None,
         rows: DatabaseState = DatabaseState.NONE,
-        on_needs_refill: Callable[[], None] = lambda: None,
+        on_needs_recovery: Callable[[], None] = lambda: None,
     ) -> None:
         self.held: dict[UUID, HeldClaim] = {}
-        # Taken while claims are given back, and while a heartbeat says which are held: a beat that came after the end
-        # of a claim it speaks of could, in the pause after a loss of data, take that claim back for nobody.
-        self.giving_back = threading.Lock()
+        # Held while claims are acknowledged, and while a heartbeat sends the held claims: a heartbeat that arrives
+        # after the end of a claim could restore that claim, without a handler, in the pause after a loss of data.
+        self.release_lock = threading.Lock()
         self._queue = queue
         self._names = names
         self._worker = worker
@@ -88,10 +88,10 @@ class Claimer:
         self._burst = burst
         self._claims_left = max_claims
         self._rows = rows
-        self._on_needs_refill = on_needs_refill
+        self._on_needs_recovery = on_needs_recovery
         self._acks: list[Ack] = []
-        self._deferred_claims: dict[UUID, Claim] = {}  # claims that wait for the end of an older one's handler
-        # Claims whose handler has not ended; fewer than `held`, whose ends are still being written.
+        self._deferred_claims: dict[UUID, Claim] = {}  # claims that wait for the end of a handler of an older claim
+        # Claims whose handler has not ended; `held` also contains claims whose end is being written.
         self._busy_slots: set[UUID] = set()
         self._freed = 0
         self._changed = threading.Condition()
@@ -100,25 +100,25 @@ class Claimer:
         self._waiting = False
         self._wake_requested = False
         self._sleeps_until = 0.0
-        # Queues in which a round trip that failed may have claimed what this process does not know.
+        # Queues in which a failed round trip may have claimed activities that this process does not know.
         self._unanswered: set[str] = set()
-        self._failures = 0  # exchanges without an answer, in a row
-        self._refusals = 0  # turns in which a queue was waiting for its refill, in a row
+        self._failures = 0  # consecutive round trips without a reply
+        self._refusals = 0  # consecutive polls in which a queue was waiting for its recovery
         self._ended = threading.Event()
 
     def start(self) -> None:
         """Start the threads."""
-        start_critical_thread("agentexec-dispatcher", self._run)
+        start_critical_thread("agentexec-claimer", self._run)
         if not self._burst and not self._quarantine:
-            start_critical_thread("agentexec-waiter", self._wait_for_calls)
+            start_critical_thread("agentexec-waiter", self._wait_for_notifications)
 
     def free(self, claim: Claim) -> None:
-        """Let the slot of a claim be filled again while its end is being written. Callable from any thread."""
+        """Free the slot of a claim while its end is being written. Callable from any thread."""
         if self._quarantine:
-            return  # the next suspect must not take this one's end down
+            return  # a crash of the next suspect must not prevent that this end is written
         with self._changed:
             if claim.agent_id in self._deferred_claims:
-                return  # the slot stays taken, by the claim that waits for this one's end
+                return  # a deferred claim of the same activity takes the slot
             self._busy_slots.discard(claim.agent_id)
             was_enough = self._freed_enough_for_early_poll
             self._freed += 1
@@ -126,42 +126,42 @@ class Claimer:
                 self._changed.notify_all()
 
     def ack(self, claim: Claim, outcome: Outcome, delay: float = 0.0) -> None:
-        """Give a claim back; sent with the next exchange. Callable from any thread."""
+        """Acknowledge a claim with the next round trip. Callable from any thread."""
         with self._changed:
             waiting = self._deferred_claims.get(claim.agent_id)
             if waiting is None or waiting.fence == claim.fence:
                 self._busy_slots.discard(claim.agent_id)
             self._deferred_claims.pop(claim.agent_id, None)
             self._acks.append(Ack(claim, outcome, delay))
-            if len(self._acks) == 1:  # else the thread has been called already
+            if len(self._acks) == 1:  # otherwise the thread has been notified already
                 self._changed.notify_all()
         if waiting is not None and waiting.fence != claim.fence:
             self._on_claim(waiting)
 
     def stop(self) -> None:
-        """Claim nothing more; end when every claim is acknowledged."""
+        """Claim nothing more, and end when every claim is acknowledged."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
 
     @property
     def reached_limit(self) -> bool:
-        """Whether it has made all the claims it may make."""
+        """Whether `max_claims` claims have been made."""
         return self._claims_left == 0
 
     @property
     def _freed_enough_for_early_poll(self) -> bool:
-        # A few free slots can wait for the next acknowledgment; many at once are worth a round trip.
+        # A few free slots can wait for the next acknowledgment; many justify a round trip.
         return self._freed * EARLY_POLL_FRACTION >= self._capacity
 
     def join(self, timeout: float) -> bool:
-        """Wait for the end; False after `timeout` seconds."""
+        """Wait for the end; return False after `timeout` seconds."""
         return self._ended.wait(timeout)
 
     def _run(self) -> None:
         while True:
             pause = self._take_turn()
-            with self._turn_lock:  # what the other thread may be claiming just now counts
+            with self._turn_lock:  # the waiter thread may be claiming at this moment
                 if self._stopping and not self.held:
                     break
             if pause > 0:
@@ -170,7 +170,7 @@ class Claimer:
         self._on_end()
 
     def _take_turn(self) -> float:
-        """Acknowledge and claim; return the seconds until it is worth doing again."""
+        """Acknowledge and claim; return the seconds until the next round trip."""
         with self._turn_lock:
             acks, free = self._due_work()
             pause = self._ack_and_claim_all(acks, free)
@@ -186,37 +186,37 @@ class Claimer:
             return acks, self._free_slots(len(acks))
 
     def _free_slots(self, acks: int) -> int:
-        """Return how many claims may be made, if so many are given back with them."""
+        """Return the number of claims that may be made together with this number of acknowledgments."""
         if self._stopping:
             return 0
-        # Ends that the database is slow to take must not pile up without bound.
+        # If the database is slow, the number of unwritten ends must remain bounded.
         unwritten = len(self.held) - len(self._busy_slots) - acks
         free = max(0, self._capacity - len(self._busy_slots) - max(0, unwritten - self._capacity))
         return free if self._claims_left is None else min(free, self._claims_left)
 
     def _ack_and_claim_all(self, acks: list[Ack], free: int) -> float:
-        """Talk to every queue once, and return the seconds until it is worth doing again."""
+        """Make one round trip to every queue, and return the seconds until the next."""
         by_queue: dict[str, list[Ack]] = defaultdict(list)
         for ack in acks:
             by_queue[ack.claim.queue].append(ack)
         pause = SUSPECTS_INTERVAL if self._quarantine and not self._burst else MAX_WAIT
-        more, claimed, paused, refilling = False, 0, False, False
+        more, claimed, paused, recovering = False, 0, False, False
         for name in dict.fromkeys([*self._names, *by_queue]):
             limit = free - claimed if name in self._names else 0
             claims = self._ack_and_claim(name, by_queue.pop(name, []), limit)
             if claims is None:
-                self._hand_back(by_queue)
+                self._keep_acks(by_queue)
                 return self._pause_after_failure()
             claimed += len(claims.claimed)
-            paused, refilling = paused or claims.paused, refilling or claims.needs_refill
+            paused, recovering = paused or claims.paused, recovering or claims.needs_recovery
             more = more or (claims.waiting and limit > len(claims.claimed))
             if claims.next_due is not None:
                 due = max(claims.next_due, 0.001)
-                pause = min(pause, due + random.uniform(0, HERD_SPREAD * due) if claims.paused else due)
+                pause = min(pause, due + random.uniform(0, MAX_SPREAD * due) if claims.paused else due)
         self._failures = 0
-        self._refusals = self._refusals + 1 if refilling else 0
-        if refilling:  # the end of the refill wakes those that wait for calls
-            pause = min(pause, refill_pause(self._refusals))
+        self._refusals = self._refusals + 1 if recovering else 0
+        if recovering:  # the end of the recovery notifies waiting workers
+            pause = min(pause, recovery_pause(self._refusals))
         idle = free > 0 and not claimed and not paused
         return self._after(idle, 0.0 if more else pause)
 
@@ -228,31 +228,31 @@ class Claimer:
         return pause
 
     def _ack_and_claim(self, name: str, acks: list[Ack], limit: int) -> Claims | None:
-        """Do one round trip; None if the queue did not answer (the acknowledgments are kept)."""
+        """Make one round trip; return None if the queue did not reply (the acknowledgments are kept)."""
         try:
             if self._unanswered:
                 self._release_unknown_claims()
             started = time.monotonic()
-            with self.giving_back if acks else nullcontext():
+            with self.release_lock if acks else nullcontext():
                 claims = self._queue.ack_and_claim(
                     name, self._worker, acks, limit, quarantine=self._quarantine, rows=self._rows
                 )
-                self._forget(acks)
+                self._remove_held(acks)
         except QueueUnavailable as error:
-            if limit > 0:  # else it has claimed nothing
+            if limit > 0:  # otherwise it cannot have claimed anything
                 self._unanswered.add(name)
             if not self._failures:
-                logger.warning("%s Running activities go on; trying again.", error)
+                logger.warning("%s Running activities continue; trying again.", error)
             with self._changed:
                 self._acks = acks + self._acks
             return None
-        if claims.needs_refill:
-            self._on_needs_refill()
+        if claims.needs_recovery:
+            self._on_needs_recovery()
         for claim in claims.claimed:
             self._take(claim, started)
         return claims
 
-    def _forget(self, acks: list[Ack]) -> None:
+    def _remove_held(self, acks: list[Ack]) -> None:
         for ack in acks:
             held = self.held.get(ack.claim.agent_id)
             if held is not None and held.claim.fence == ack.claim.fence:
@@ -263,17 +263,17 @@ class Claimer:
             self._claims_left -= 1
         with self._changed:
             ended = any(ack.claim.agent_id == claim.agent_id for ack in self._acks)
-            unwinding = claim.agent_id in self.held and not ended
+            is_unwinding = claim.agent_id in self.held and not ended
             self.held[claim.agent_id] = HeldClaim(claim, started)
             self._busy_slots.add(claim.agent_id)
-            if unwinding:
-                # An earlier claim of it was lost, and its handler has not given in yet: not two at once. The new
-                # claim keeps its place in the partition meanwhile, by its lease.
+            if is_unwinding:
+                # An earlier claim of the activity was lost, and its handler has not ended yet: do not run two at
+                # once. Meanwhile the lease of the new claim keeps the place in the partition.
                 self._deferred_claims[claim.agent_id] = claim
                 return
         self._on_claim(claim)
 
-    def _hand_back(self, by_queue: dict[str, list[Ack]]) -> None:
+    def _keep_acks(self, by_queue: dict[str, list[Ack]]) -> None:
         with self._changed:
             self._acks = [ack for acks in by_queue.values() for ack in acks] + self._acks
 
@@ -291,12 +291,12 @@ class Claimer:
             self._unanswered.discard(name)
 
     def _sleep(self) -> None:
-        """Sleep until something is to be done: an acknowledgment, free slots, a due time."""
+        """Sleep until there is work: an acknowledgment, free slots, a due time."""
         with self._changed:
             self._waiting = self._free_slots(0) > 0
             if self._waiting:
                 self._changed.notify_all()
-            # What was said between the last turn and here needs no notice to be heard.
+            # A stop between the last round trip and this point did not notify the condition.
             was_stopping = self._stopping and bool(self.held)
             while not (
                 self._acks
@@ -310,23 +310,23 @@ class Claimer:
                 self._changed.wait(left)
             self._waiting = False
 
-    def _wait_for_calls(self) -> None:
-        """Sit in the queue's blocking wait whenever the other thread sleeps with free slots."""
+    def _wait_for_notifications(self) -> None:
+        """Block in `Queue.wait` while the claimer thread sleeps with free slots."""
         while not self._ended.is_set():
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._ended.is_set(), timeout=1.0)
                 if not self._waiting:
                     continue
             try:
-                called = self._queue.wait(self._names, MAX_WAIT)
+                is_notified = self._queue.wait(self._names, MAX_WAIT)
             except QueueUnavailable:
-                called = True  # the turn finds out, too, and pauses
+                is_notified = True  # the round trip fails, too, and pauses
                 time.sleep(FIRST_PAUSE)
-            if called:
-                self._answer_call()
+            if is_notified:
+                self._claim_in_waiter()
 
-    def _answer_call(self) -> None:
-        """Claim in this thread: to wake the other one for it would double the time until a handler starts."""
+    def _claim_in_waiter(self) -> None:
+        """Claim in the waiter thread: waking the claimer thread would double the time until a handler starts."""
         pause = self._take_turn()
         with self._changed:
             self._waiting = self._waiting and self._free_slots(0) > 0

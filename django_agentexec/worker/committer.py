@@ -1,12 +1,12 @@
-"""Group commit: writes that arrive while one transaction is under way share the next one.
+"""Group commit: writes that arrive during a transaction share the next transaction.
 
-Starts go before all else, since a free slot waits for each of them; every other write belongs to an activity that
-has started, so nothing overtakes what it depends on.
+Starts are written first, since a free slot waits for each of them. All other writes belong to started activities, so
+no write overtakes a write that it depends on.
 
-One thread per worker process, with its own database connection. Handing in a write costs nothing;
-what became of it is told when it is committed or refused.
+Each worker process has one committer thread with its own database connection. Queueing a write is cheap; a callback
+or a future reports whether it was committed or rejected.
 
-Rows that another transaction has locked are set aside and tried again, while all others are committed. During an
+Writes to rows that another transaction has locked are set aside and retried, while all others are committed. During an
 outage, such as a restart, a failover or a migration, all writes wait: finished work is kept until it can be written.
 """
 
@@ -33,7 +33,7 @@ from ..bulk_sql.locks import can_skip_locked
 from ..exceptions import ActivityLocked, StaleAttempt
 from ..models import Activity
 from ..outages import Outage, classify_outage
-from .after_commit import Announcer, FollowUps
+from .after_commit import HookRunner, SignalSender
 from .critical_threads import start_critical_thread
 from .locked_writes import LockedWrites
 
@@ -41,35 +41,35 @@ logger = logging.getLogger(__name__)
 
 apply = partial(apply_operations, skip_locked=True)
 
-Report = Callable[[Activity | Exception], None]
-"""Is called with the row as it was committed, or with the reason of a refusal."""
+Callback = Callable[[Activity | Exception], None]
+"""A function that is called with the committed row, or with the reason of a rejection."""
 
 
 class Write(NamedTuple):
-    """An operation on its way into the database, and who wants to hear of it."""
+    """A queued operation, and the receiver of its result."""
 
     operation: Operation
-    report: Report
+    callback: Callback
     future: Future[Activity] | None = None
-    goes_first: bool = False
+    is_start: bool = False
 
     @property
     def agent_id(self) -> UUID:
-        """The activity that it changes."""
+        """The activity that the operation changes."""
         return self.operation.agent_id
 
 
-MAX_BATCH = 500  # rows of one transaction: it should hold its locks for milliseconds only
-FIRST_PAUSE = 0.05  # seconds between two tries while the database is away, doubled up to the longest
+MAX_BATCH = 500  # rows per transaction, which bounds the time for which it holds locks to milliseconds
+FIRST_PAUSE = 0.05  # seconds between two attempts while the database is unavailable, doubled up to the maximum
 MAX_PAUSE = 2.0
-MAX_REFUSALS = 5  # tries of a write that fails although the database answers
-AFTERMATH = 1.5  # seconds at the end for signals and follow-ups of the last commits, together
+MAX_REJECTIONS = 5  # attempts of a write that fails although the database replies
+AFTER_COMMIT_TIMEOUT = 1.5  # seconds at the end for signals and completion hooks of the last commits, together
 
 
 class Committer:
-    """Writes operations in the order in which they are handed in, many per transaction.
+    """A thread that writes queued operations, many per transaction.
 
-    Order is kept per activity: those whose rows are locked let others pass.
+    The order of the writes of an activity is kept; writes to other rows overtake writes to locked rows.
     """
 
     def __init__(self) -> None:
@@ -77,74 +77,74 @@ class Committer:
         self._first: deque[Write] = deque()
         self._others: deque[Write] = deque()
         self._locked = LockedWrites[Write]()
-        self._announcer, self._follow_ups = Announcer(), FollowUps()
+        self._signals, self._hooks = SignalSender(), HookRunner()
         self._is_closed = False
         self._thread: threading.Thread | None = None
         self._giving_up = threading.Event()
         self._ended = threading.Event()
 
     def start(self) -> None:
-        """Start the thread, and those that deal with what follows its commits."""
-        self._announcer.start()
-        self._follow_ups.start()
-        self._thread = start_critical_thread("agentexec-recorder", self._run)
+        """Start the thread, and the threads for signals and completion hooks."""
+        self._signals.start()
+        self._hooks.start()
+        self._thread = start_critical_thread("agentexec-committer", self._run)
 
     def submit(self, operation: Operation) -> Future[Activity]:
-        """Hand in a write; its future ends when it is committed, or carries why it was refused.
+        """Queue a write and return a future of the committed row, or of the reason of a rejection.
 
-        A future that is canceled before its write has begun is not written.
+        Cancelling the future before the write begins discards the write.
         """
         future: Future[Activity] = Future()
         self._put(Write(operation, partial(_end, future), future))
         return future
 
-    def tell(self, operation: Operation, report: Report, *, goes_first: bool = False) -> None:
-        """Hand in a write that `report` is told of, in the recorder's thread: keep it short.
+    def queue_write(self, operation: Operation, callback: Callback, *, is_start: bool = False) -> None:
+        """Queue a write; `callback` runs in the committer thread when it is committed or rejected, so it must be fast.
 
-        For the worker's own writes, two per activity: a future costs more than all else here.
+        Used for the two writes of the worker per activity, since a future would cost more than the rest of this path.
         """
-        self._put(Write(operation, report, None, goes_first))
+        self._put(Write(operation, callback, None, is_start))
 
     def stop(self, timeout: float) -> bool:
-        """Write what was handed in, then end; False if that took longer than `timeout` seconds."""
-        deadline = time.monotonic() + timeout + AFTERMATH
+        """Write all queued operations, then end; return False if that takes longer than `timeout` seconds."""
+        deadline = time.monotonic() + timeout + AFTER_COMMIT_TIMEOUT
         self._writes.put(None)
         if self._thread is None:
             return True
         self._thread.join(timeout)
         self._giving_up.set()
-        for thread in (self._follow_ups, self._announcer):
+        for thread in (self._hooks, self._signals):
             if not thread.stop(max(0.0, deadline - time.monotonic())):
-                logger.warning("The worker ends without waiting for its thread %s any longer.", thread.name)
+                logger.warning("Thread %s did not end in time; the worker ends without it.", thread.name)
         return not self._thread.is_alive()
 
     def _put(self, write: Write) -> None:
         self._writes.put(write)
         if self._ended.is_set():
-            self._refuse_the_rest()
+            self._reject_remaining()
 
     def _run(self) -> None:
-        after_commit.announce = self._announcer.announce
-        after_commit.run_hooks = self._follow_ups.add
+        after_commit.announce = self._signals.send
+        after_commit.run_hooks = self._hooks.add
         try:
             while batch := self._next_batch():
                 self._write(batch)
         finally:
             self._ended.set()
-            self._refuse_the_rest()
+            self._reject_remaining()
             connections.close_all()
 
-    def _refuse_the_rest(self) -> None:
-        """Refuse writes that came after the end, so that no thread waits for them for ever."""
+    def _reject_remaining(self) -> None:
+        """Reject writes that arrived after the end, so that no thread waits for them without a limit."""
         self._sort_arrivals()
         for write in self._locked.take_all():
-            _report(write, ActivityLocked([write.agent_id]))
+            _notify(write, ActivityLocked([write.agent_id]))
         for waiting in (self._first, self._others):
             for write in _taken(waiting, len(waiting)):
-                _report(write, StaleAttempt("The worker has ended; this write came too late."))
+                _notify(write, StaleAttempt("The worker has ended; this write came too late."))
 
     def _next_batch(self) -> list[Write]:
-        """Return what has arrived or is to be tried again, at least one write; nothing after the end was handed in."""
+        """Wait for writes that are new or due for a retry, and return them; an empty list after the end."""
         while True:
             self._sort_arrivals()
             if batch := self._locked.take_due(MAX_BATCH):
@@ -159,7 +159,7 @@ class Committer:
                 self._sort(self._writes.get(timeout=self._locked.seconds_until_due()))
 
     def _without_locked(self, writes: list[Write]) -> list[Write]:
-        """Return the writes without those that must wait behind others of their activity."""
+        """Return the writes without those that must wait behind an earlier write of their activity."""
         if not self._locked:
             return writes
         free = []
@@ -179,32 +179,32 @@ class Committer:
         if write is None:
             self._is_closed = True
         else:
-            (self._first if write.goes_first else self._others).append(write)
+            (self._first if write.is_start else self._others).append(write)
 
     def _write(self, batch: list[Write]) -> None:
         try:
             applied = self._apply_until_database_answers([write.operation for write in batch])
         except CommitOutcomeUnknown as error:
-            # Nobody knows whether it has happened; one by one it might happen twice.
+            # The transaction may have been committed; separate transactions could write it a second time.
             for write in batch:
-                _report(write, error)
+                _notify(write, error)
             return
-        except Exception as error:  # noqa: BLE001  # handed on to whoever waits for the write
+        except Exception as error:  # noqa: BLE001  # passed to the callback or future of the write
             if len(batch) > 1:
-                # One write that the database does not take must not take the others down.
+                # A write that the database rejects must not prevent the others.
                 for write in batch:
                     if self._without_locked([write]):
                         self._write([write])
             elif classify_outage(error) is Outage.LOCKED and not self._giving_up.is_set():
                 self._set_aside(batch[0], error)
             else:
-                _report(batch[0], error)
+                _notify(batch[0], error)
             return
         for write, outcome in zip(batch, applied, strict=True):
             if isinstance(outcome, ActivityLocked):
                 self._set_aside(write, outcome)
             else:
-                _report(write, outcome)
+                _notify(write, outcome)
 
     def _set_aside(self, write: Write, error: Exception) -> None:
         agent_type = error.agent_type if isinstance(error, ActivityLocked) else ""
@@ -212,7 +212,7 @@ class Committer:
         self._locked.set_aside(write.agent_id, write, label)
 
     def _apply_until_database_answers(self, operations: list[Operation]) -> list[Activity | Exception]:
-        pause, refusals = FIRST_PAUSE, 0
+        pause, rejections = FIRST_PAUSE, 0
         unknown_outcome: CommitOutcomeUnknown | None = None
         while True:
             try:
@@ -222,16 +222,16 @@ class Committer:
                 if isinstance(error, CommitOutcomeUnknown):
                     unknown_outcome = error
                 elif outage is None:
-                    raise  # the statement's own fault
+                    raise  # an error of the statement, not an outage
                 connections[database()].close()
                 if self._giving_up.is_set():
                     raise unknown_outcome or error from error
                 if unknown_outcome is None and outage is Outage.LOCKED and not _is_lock_of_all(error):
                     raise
-                # A value too large for PostgreSQL is an OperationalError, too, and stays one. What was committed,
-                # or nearly so, is not.
-                refusals += unknown_outcome is None and outage is Outage.UNCERTAIN and _is_answering()
-                if refusals >= MAX_REFUSALS:
+                # PostgreSQL also reports a value that is too large as an OperationalError, which a retry cannot fix.
+                # A commit with an unknown outcome is always retried.
+                rejections += unknown_outcome is None and outage is Outage.UNCERTAIN and _is_answering()
+                if rejections >= MAX_REJECTIONS:
                     raise
                 logger.warning(f"{_CAUSES[outage or Outage.UNCERTAIN]} (%s); trying again in %.2f s.", error, pause)
                 self._giving_up.wait(pause)
@@ -245,25 +245,25 @@ _CAUSES = {
 }
 
 
-def _taken(waiting: deque[Write], most: int) -> list[Write]:
-    """Take writes out of a line. From here on nobody can cancel them.
+def _taken(waiting: deque[Write], limit: int) -> list[Write]:
+    """Remove up to `limit` writes from a queue; from here on they cannot be canceled.
 
-    Until then a handler that is canceled while it awaits a write cancels the write, too.
+    Until then, the cancellation of a handler that awaits a write also cancels the write.
     """
     taken: list[Write] = []
     with suppress(IndexError):
-        while len(taken) < most:
+        while len(taken) < limit:
             write = waiting.popleft()
             if write.future is None or write.future.set_running_or_notify_cancel():
                 taken.append(write)
     return taken
 
 
-def _report(write: Write, outcome: Activity | Exception) -> None:
+def _notify(write: Write, outcome: Activity | Exception) -> None:
     try:
-        write.report(outcome)
-    except Exception:  # a defect of ours: it must not keep the others from hearing
-        logger.exception("What became of %s could not be passed on.", write.operation)
+        write.callback(outcome)
+    except Exception:  # a bug of this package must not prevent other notifications
+        logger.exception("Could not report the result of %s.", write.operation)
 
 
 def _end(future: Future[Activity], outcome: Activity | Exception) -> None:
@@ -274,7 +274,7 @@ def _end(future: Future[Activity], outcome: Activity | Exception) -> None:
 
 
 def _is_answering() -> bool:
-    """Whether the database is there, and yet does not take a write."""
+    """Return whether the database replies, although it does not accept a write."""
     try:
         with connections[database()].cursor() as cursor:
             cursor.execute("SELECT 1")
@@ -284,7 +284,7 @@ def _is_answering() -> bool:
 
 
 def _is_lock_of_all(error: Exception) -> bool:
-    """Whether the lock is not that of a row, so that no other write would succeed: SQLite's file, or a table."""
+    """Return whether the lock prevents all writes, as on SQLite's file or on a table, and not only on a row."""
     if connections[database()].vendor == "sqlite" or "database is locked" in str(error):
         return True
     return isinstance(error, ActivityLocked) and can_skip_locked(database())

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
 
@@ -22,20 +23,20 @@ from .options import WorkerOptions
 logger = logging.getLogger(__name__)
 
 SWITCH_INTERVAL = 0.0005  # seconds; a tenth of Python's default
-# Allocations between two collections of young objects, instead of 700: a hundred activities in flight have more that
-# is about to be freed by itself.
+# Allocations between two collections of young objects, instead of Python's 700 or 2,000: a hundred running activities
+# hold more objects than that, which reference counting frees soon.
 YOUNG_OBJECTS = 20_000
 SIGN_BEAT = b"."
-SIGN_NEEDS_REFILL = b"r"
+SIGN_NEEDS_RECOVERY = b"r"
 EXIT_DRAINED = 0
-EXIT_RECYCLED = 64  # ended by its limit of tasks or memory; the pool starts the next one at once
+EXIT_RECYCLED = 64  # ended by its limit of tasks or memory; the pool replaces it at once
 
 
 def run_worker(options: WorkerOptions, pipe: Connection) -> None:
-    """Be a worker process, to its end; runs in the new process."""
+    """Run a worker until it ends, then exit; called in the new process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # The threads of Redis and database wait for the interpreter's lock after each answer.
+    # The threads for Redis and the database wait for the interpreter lock after each reply.
     sys.setswitchinterval(SWITCH_INTERVAL)
     gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
     if not apps.ready:
@@ -45,11 +46,11 @@ def run_worker(options: WorkerOptions, pipe: Connection) -> None:
 
     configure_logging(options.log_level)
     enable_multiprocessing()
-    # Not closed, and no normal exit: both would wait for threads of sync handlers that ignore their cancellation.
+    # The runner is not closed, and the exit is abrupt: both would wait for sync handlers that ignore cancellation.
     runner = asyncio.Runner(loop_factory=_loop_factory())
     try:
         code = runner.run(_work(options, pipe))
-    except BaseException:  # also a SystemExit that escapes from a task which a handler has created
+    except BaseException:  # including a SystemExit of a task that a handler has created
         logger.exception("The worker process failed.")
         code = EXIT_DEFECT
     end_subprocesses()
@@ -61,16 +62,16 @@ async def _work(options: WorkerOptions, pipe: Connection) -> int:
     from ..queues import get_queue
     from .worker import Worker, install_signals
 
-    def tell(sign: bytes, *_: object) -> None:
+    def send(sign: bytes, *_: object) -> None:
         try:
             pipe.send_bytes(sign)
         except OSError:
-            loop.call_soon_threadsafe(worker.drain)  # the pool is gone
+            loop.call_soon_threadsafe(worker.drain)  # the pool has ended
 
     def make_worker() -> Worker:
-        beat, needs_refill = partial(tell, SIGN_BEAT), partial(tell, SIGN_NEEDS_REFILL)
+        beat, needs_recovery = partial(send, SIGN_BEAT), partial(send, SIGN_NEEDS_RECOVERY)
         try:
-            return Worker(get_queue(), options, beat=beat, needs_refill=needs_refill)
+            return Worker(get_queue(), options, beat=beat, needs_recovery=needs_recovery)
         finally:
             connections.close_all()
 
@@ -79,23 +80,20 @@ async def _work(options: WorkerOptions, pipe: Connection) -> int:
     install_signals(loop, worker)
     pool = multiprocessing.parent_process()
     if pool is not None:
-        # A pool that was killed cannot say stop: its end closes this pipe.
-        loop.add_reader(pool.sentinel, _pool_is_gone, loop, pool.sentinel, worker)
+        # A killed pool cannot send a signal: its end makes the sentinel readable.
+        loop.add_reader(pool.sentinel, _on_pool_exit, loop, pool.sentinel, worker.drain)
     await worker.run()
     return EXIT_RECYCLED if worker.reached_limit else EXIT_DRAINED
 
 
-def _pool_is_gone(loop: asyncio.AbstractEventLoop, sentinel: int, worker: object) -> None:
-    from .worker import Worker
-
-    assert isinstance(worker, Worker)
-    logger.warning("The pool is gone; finishing what runs, then ending.")
+def _on_pool_exit(loop: asyncio.AbstractEventLoop, sentinel: int, drain: Callable[[], None]) -> None:
+    logger.warning("The pool process has ended; draining.")
     loop.remove_reader(sentinel)
-    worker.drain()
+    drain()
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
-    """Return uvloop's loop where it is installed."""
+    """Return the event loop of uvloop if it is installed."""
     try:
         import uvloop
     except ImportError:

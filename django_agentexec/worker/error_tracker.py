@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def isolated_error_tracker() -> Iterator[None]:
-    """Give the code inside the block a scope of its own in sentry_sdk, if the project has loaded it.
+    """Give the code inside the block a separate scope in sentry_sdk, if the project has loaded it.
 
     Sentry keeps the scope in a context variable, so tasks and threads that the handler starts share it, and all
     attempts of a worker would share that of the worker's main task.
@@ -19,5 +19,5 @@ def isolated_error_tracker() -> Iterator[None]:
         yield
         return
     with isolation_scope() as scope:
-        scope.clear_breadcrumbs()  # those of the worker, which name other activities
+        scope.clear_breadcrumbs()  # breadcrumbs of the worker name other activities
         yield

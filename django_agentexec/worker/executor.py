@@ -1,7 +1,7 @@
-"""One attempt: context in, handler, outcome out.
+"""The execution of one attempt: load the context, call the handler, return the outcome.
 
-The outcome is a value, the operation to write: `Complete`, `Fail`, `Park`, `Defer` or `Release`, or None where
-this attempt has nothing to say any more, because the activity was canceled or belongs to somebody else.
+The outcome is the operation to write: `Complete`, `Fail`, `Suspend`, `Defer` or `Release`; or None if this attempt must
+write nothing more, because the activity was canceled or belongs to another attempt.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from .invoker import HandlerInvoker
 
 logger = logging.getLogger(__name__)
 
-MAX_TRACEBACK = 50_000  # characters; the end of a longer one is what tells
-UNKNOWN_TASK_DELAY = 10.0  # seconds until a worker of the next release may know the task
+MAX_TRACEBACK = 50_000  # characters; of a longer traceback the end is kept
+UNKNOWN_TASK_DELAY = 10.0  # seconds until the retry of an unknown task, which a worker of the next release may know
 
 
 class Stop(Enum):
-    """Why an attempt is stopped before its handler ends."""
+    """The reason for which an attempt is stopped before its handler ends."""
 
     CANCELED = "the activity was canceled"
     LOST = "the lease was lost"
@@ -54,9 +54,9 @@ class Stop(Enum):
 
 
 class Execution:
-    """An attempt while it runs."""
+    """A running attempt."""
 
-    def __init__(self, claim: Claim, activity: Activity, write: Write, calls: HandlerInvoker) -> None:
+    def __init__(self, claim: Claim, activity: Activity, write: Write, invoker: HandlerInvoker) -> None:
         self.claim = claim
         self.activity = activity
         self.attempt = Attempt(
@@ -68,21 +68,21 @@ class Execution:
             metadata=activity.metadata,
             enqueued_by=activity.enqueued_by,
         )
-        self._invoker = calls
-        self._reason: Stop | None = None  # the first one counts
-        self._told: set[Stop] = set()
+        self._invoker = invoker
+        self._reason: Stop | None = None  # the first reason
+        self._stop_reasons: set[Stop] = set()
         self._handler: asyncio.Task[Any] | None = None
         self.task: asyncio.Task[None] | None = None
         self.began = time.monotonic()
 
     def stop(self, reason: Stop) -> None:
-        """Stop the handler: an async one gets a `CancelledError`, a sync one sees `attempt.canceled`.
+        """Stop the handler: an async handler gets a `CancelledError`, a sync handler finds `attempt.canceled` set.
 
-        Once for each reason: another one would end the handler's clean-up in its middle.
+        At most once per reason: a repetition would interrupt the clean-up of the handler.
         """
-        if self.was_told(reason):
+        if self.was_stopped_for(reason):
             return
-        self._told.add(reason)
+        self._stop_reasons.add(reason)
         self._reason = self._reason or reason
         self.attempt.cancel()
         if reason is Stop.LOST:
@@ -90,24 +90,24 @@ class Execution:
         if self._handler is not None:
             self._handler.cancel()
 
-    def was_told(self, reason: Stop) -> bool:
-        """Whether the handler has been stopped for this reason."""
-        return reason in self._told
+    def was_stopped_for(self, reason: Stop) -> bool:
+        """Return whether the handler was stopped for this reason."""
+        return reason in self._stop_reasons
 
     @property
     def is_lost(self) -> bool:
-        """Whether its lease was, or had to be taken for, lost, whatever else it was told before."""
-        return self.was_told(Stop.LOST)
+        """Whether its lease was lost or had to be considered lost, also after a stop for another reason."""
+        return self.was_stopped_for(Stop.LOST)
 
     async def run(self) -> OwnedOperation | None:
-        """Run the handler to its end, and return the operation to write. Raises nothing of the handler's."""
+        """Run the handler to its end and return the operation to write. Exceptions of the handler are not raised."""
         with isolated_error_tracker():
             return await self._run()
 
     async def _run(self) -> OwnedOperation | None:
         try:
             definition = registry.get(self.activity.agent_type)
-        except Exception as error:  # noqa: BLE001  # unknown, or a module of tasks that cannot be imported
+        except Exception as error:  # noqa: BLE001  # an unknown task, or a module of tasks that cannot be imported
             return self._failed(None, error, retry_delay=UNKNOWN_TASK_DELAY)
         try:
             context = definition.load_context(json.dumps(self.activity.context))
@@ -123,7 +123,7 @@ class Execution:
             return None
         except Deferred as deferred:
             return self._deferred(deferred)
-        except BaseException as error:  # noqa: BLE001  # the handler's, for its row
+        except BaseException as error:  # noqa: BLE001  # an exception of the handler, for its row
             if suspended := self._suspension(error):
                 return self._suspended(suspended)
             if isinstance(error, asyncio.CancelledError):
@@ -138,10 +138,10 @@ class Execution:
             value = await self._call_sync(definition, arguments)
             if not inspect.isawaitable(value):
                 return value
-            # Of a sync decorator around an `async def`.
+            # A sync decorator around an `async def` returns an awaitable.
             return await self._call_async(_awaited, (value,), definition.timeout)
         finally:
-            if is_streaming(self.activity.agent_id):  # the end must not be known before the last text can be read
+            if is_streaming(self.activity.agent_id):  # the end must not be visible before the last text
                 await aflush_stream()
 
     async def _call_async(
@@ -156,12 +156,12 @@ class Execution:
     async def _call_sync(self, definition: TaskDefinition[..., Any], arguments: tuple[Any, ...]) -> Any:
         if self._reason:
             raise asyncio.CancelledError
-        # A thread cannot be stopped: the slot and the lock stay taken until the handler gives in.
+        # A thread cannot be stopped: slot and lock remain occupied until the handler ends.
         running = self._invoker.call_sync(self._begin, definition.handler, *arguments)
         return await self._result(running, definition.timeout)
 
     def _begin(self, handler: Callable[..., Any], *arguments: Any) -> Any:
-        """Call the handler in its thread, unless it was told to stop while it waited for one."""
+        """Call the handler in its thread unless it was stopped while it waited for the thread."""
         return _Exit(asyncio.CancelledError()) if self._reason else _contained(self.attempt, handler, *arguments)
 
     async def _result(self, handler: asyncio.Future[Any], limit: float | None) -> Any:
@@ -178,7 +178,7 @@ class Execution:
         if self._reason in (Stop.CANCELED, Stop.LOST):
             return None
         if self._reason is not None:
-            # Told to stop, it returned: nobody can say whether that is its result or its farewell.
+            # A handler that returns after a stop may have returned a partial result.
             return self._stopped(definition, asyncio.CancelledError())
         self.attempt.check_completion()
         text = definition.store_result(value)
@@ -201,9 +201,9 @@ class Execution:
         return self._raised(definition, error)  # the handler canceled itself
 
     def _suspension(self, error: BaseException | None) -> Suspended | None:
-        """Return what the handler waits for, whatever it has made of the wait: `error`, or a result (None)."""
+        """Return the children that the handler awaits, even if it replaced the wait by `error` or a result (None)."""
         if isinstance(error, SpawnMismatch):
-            return None  # another pass would spawn the wrong children again
+            return None  # another run of the handler would spawn the wrong children again
         raised = error if isinstance(error, Suspended) else _suspended_in(error)
         recorded = self.attempt.suspension
         if recorded is None or raised is not None:
@@ -212,7 +212,7 @@ class Execution:
             return Suspended(list(dict.fromkeys(awaited_ids)), fan_out) if raised else None
         logger.warning(
             "The handler of %s %s caught a wait for its children and ended with %s, which is discarded: the activity "
-            "is suspended and its handler runs again when they have ended. Let the exception of `gather` pass.",
+            "is suspended and its handler runs again when they have ended. Do not catch the exception of `gather`.",
             self.activity.agent_type,
             self.activity.agent_id,
             "a result" if error is None else one_line(error),
@@ -236,14 +236,14 @@ class Execution:
         return Defer(agent_id=self.activity.agent_id, fence=self.claim.fence, delay=deferred.delay)
 
     def release(self) -> Release:
-        """Return the operation that gives the activity back to the queue, uncharged."""
+        """Return the operation that returns the activity to the queue without counting a retry."""
         return Release(agent_id=self.activity.agent_id, fence=self.claim.fence)
 
     def _raised(self, definition: TaskDefinition[..., Any], error: BaseException) -> OwnedOperation | None:
         if self._reason in (Stop.CANCELED, Stop.LOST):
             return None
         if self._reason is Stop.SHUTDOWN:
-            return self.release()  # whatever its clean-up has raised
+            return self.release()  # regardless of exceptions in its clean-up
         return self._failed(definition, error, retry_delay=definition.retry_delay(error, self.activity.retries + 1))
 
     def _failed(
@@ -273,7 +273,7 @@ class Execution:
 
 
 def _suspended_in(error: BaseException | None) -> Suspended | None:
-    """Return what the tasks of a handler's `TaskGroup` wait for, if waiting is all that ended them."""
+    """Return the children that tasks of a handler's `TaskGroup` await, if the group failed only because of waits."""
     if not isinstance(error, BaseExceptionGroup):
         return None
     waiting, others = error.split(Suspended)
@@ -282,15 +282,15 @@ def _suspended_in(error: BaseException | None) -> Suspended | None:
     awaited_ids: list[UUID] = []
     groups: list[BaseException] = [waiting]
     while groups:
-        one = groups.pop()
-        groups.extend(one.exceptions if isinstance(one, BaseExceptionGroup) else [])
-        awaited_ids.extend(one.awaited_ids if isinstance(one, Suspended) else [])
+        current = groups.pop()
+        groups.extend(current.exceptions if isinstance(current, BaseExceptionGroup) else [])
+        awaited_ids.extend(current.awaited_ids if isinstance(current, Suspended) else [])
     return Suspended(list(dict.fromkeys(awaited_ids)))
 
 
 @dataclass(frozen=True)
 class _Exit:
-    """What must not be raised where the handler is called, such as its `SystemExit`: it would end the whole loop."""
+    """An exception such as `SystemExit` that is returned instead of raised, since it would end the event loop."""
 
     error: BaseException
 

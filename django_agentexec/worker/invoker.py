@@ -1,5 +1,7 @@
-"""How handlers are called: an async one on the loop, a sync one in a thread, each with database connections
-of its own that are closed when it ends."""
+"""The invocation of handlers: async handlers on the event loop, sync handlers in a thread.
+
+Each has its own database connections, which are closed when it ends.
+"""
 
 from __future__ import annotations
 
@@ -17,30 +19,30 @@ from ..threads import CallExecutor
 
 
 class HandlerInvoker(Protocol):
-    """How the handlers of a process are called."""
+    """The strategy for calling the handlers of a process."""
 
     def around_async(self) -> AbstractAsyncContextManager[None]:
-        """Surround an async handler."""
+        """Return the context manager around a call of an async handler."""
 
     def call_sync(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
-        """Start a sync handler, and return the future of its result."""
+        """Start a sync handler and return the future of its result."""
 
 
 class WorkerInvoker:
-    """The calls of a worker process."""
+    """The invoker of a worker process."""
 
     def __init__(self, threads: Executor) -> None:
         self._threads = threads
 
     @asynccontextmanager
     async def around_async(self) -> AsyncIterator[None]:
-        """Give the handler a thread of its own for `sync_to_async`, and close what it opened there.
+        """Give the handler its own thread for `sync_to_async`, and close the connections that were opened there.
 
         Django's ASGI handler does the same for each request. Without it all attempts of the process would
         share one thread and one connection.
         """
         async with ThreadSensitiveContext() as context:
-            # asgiref's own would not contain a StopIteration. The context shuts it down.
+            # The default executor of asgiref would not convert a StopIteration. The context shuts this one down.
             executor = SyncToAsync.context_to_thread_executor[context] = CallExecutor(max_workers=1)
             try:
                 yield
@@ -49,6 +51,6 @@ class WorkerInvoker:
                     await sync_to_async(connections.close_all)()
 
     def call_sync(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
-        """Start the handler in a thread, with the caller's context variables."""
+        """Start the handler in a thread, with the context variables of the caller."""
         loop = asyncio.get_running_loop()
         return loop.run_in_executor(self._threads, copy_context().run, function, *arguments)

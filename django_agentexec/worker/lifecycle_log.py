@@ -1,4 +1,4 @@
-"""What a healthy worker logs at INFO: that it is ready, and the start and end of each attempt."""
+"""The INFO log of a healthy worker: its readiness, and the start and end of each attempt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def log_ready(options: WorkerOptions) -> None:
-    """Log that a worker process claims activities from now on."""
+    """Log that a worker process starts to claim activities."""
     logger.info(
         "Worker %s is ready: process %d, queues %s, %d slots.",
         options.name,
@@ -28,14 +28,14 @@ def log_ready(options: WorkerOptions) -> None:
 
 
 def log_started(activity: Activity) -> None:
-    """Log that an attempt begins."""
+    """Log the start of an attempt."""
     if logger.isEnabledFor(logging.INFO):
         extra = {"agent_id": str(activity.agent_id), "task": activity.agent_type, "attempt": activity.attempt}
         logger.info("Started %s %s.", activity.agent_type, activity.agent_id, extra=extra)
 
 
 def log_finished(execution: Execution, outcome: OwnedOperation | None, written: Activity | None) -> None:
-    """Log that an attempt has ended, and what its row says now (None: it had nothing more to write)."""
+    """Log the end of an attempt and the state of its row; `written` is None if the attempt wrote no end."""
     if not logger.isEnabledFor(logging.INFO):
         return
     activity, duration = execution.activity, time.monotonic() - execution.began

@@ -1,4 +1,4 @@
-"""Writes whose rows another transaction has locked: set aside, so that all others are committed meanwhile."""
+"""Writes to rows that another transaction has locked: set aside, so that all others are committed meanwhile."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ logger = logging.getLogger(__name__)
 
 W = TypeVar("W")
 
-FIRST_PAUSE = 0.01  # seconds until the first new try: most locks are held for milliseconds
+FIRST_PAUSE = 0.01  # seconds until the first retry, since most locks are held for milliseconds
 MAX_PAUSE = 0.5
-WARN_AFTER = 1.0  # seconds of a lock that is worth a warning
-WARN_EACH = 60.0
-TOGETHER = 0.05  # seconds: what is due within them is tried in one transaction
+WARN_AFTER = 1.0  # seconds of a lock until the first warning
+WARN_INTERVAL = 60.0
+BATCH_WINDOW = 0.05  # seconds: retries that are due within them share a transaction
 
 
 @dataclass
-class _Line(Generic[W]):
+class _Backlog(Generic[W]):
     """The writes of one activity, in order."""
 
     since: float
@@ -34,51 +34,51 @@ class _Line(Generic[W]):
 
 
 class LockedWrites(Generic[W]):
-    """Lines of writes, one for each activity whose row is locked. For one thread."""
+    """Writes that wait, grouped by the activity whose row is locked. For one thread."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._lines: dict[UUID, _Line[W]] = {}
-        self._tried: dict[UUID, _Line[W]] = {}
+        self._backlogs: dict[UUID, _Backlog[W]] = {}
+        self._tried: dict[UUID, _Backlog[W]] = {}
         self._clock = clock
 
     def __contains__(self, agent_id: UUID) -> bool:
-        return agent_id in self._lines
+        return agent_id in self._backlogs
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._backlogs)
 
     def append(self, agent_id: UUID, write: W) -> None:
-        """Have a new write wait behind those of its activity, which must have a line."""
-        self._lines[agent_id].writes.append(write)
+        """Append a new write to the waiting writes of its activity, of which there must be some."""
+        self._backlogs[agent_id].writes.append(write)
 
     def set_aside(self, agent_id: UUID, write: W, label: str) -> None:
-        """Have a write wait that was just tried; `label` names the activity in the log."""
-        line = self._lines.get(agent_id)
+        """Let a write wait that has just failed; `label` names the activity in the log."""
+        line = self._backlogs.get(agent_id)
         if line is None:
             now = self._clock()
-            line = self._tried.pop(agent_id, None) or _Line(now, now, pause=FIRST_PAUSE / 2)
+            line = self._tried.pop(agent_id, None) or _Backlog(now, now, pause=FIRST_PAUSE / 2)
             line.pause = min(2 * line.pause, MAX_PAUSE)
             line.due, line.label = now + line.pause, label
-            self._lines[agent_id] = line
+            self._backlogs[agent_id] = line
             self._warn(agent_id, line, now)
         line.writes.append(write)
 
     def take_due(self, limit: int) -> list[W]:
-        """Take the writes that are to be tried again now, about `limit` at most. Ends the former try."""
+        """Take the writes that are due for a retry, about `limit` at most. Ends the previous retry."""
         self.end_try()
         now = self._clock()
-        if not any(line.due <= now for line in self._lines.values()):
+        if not any(line.due <= now for line in self._backlogs.values()):
             return []
         taken: list[W] = []
-        for agent_id, line in list(self._lines.items()):
-            if line.due <= now + TOGETHER and len(taken) < limit:
+        for agent_id, line in list(self._backlogs.items()):
+            if line.due <= now + BATCH_WINDOW and len(taken) < limit:
                 taken.extend(line.writes)
                 line.writes.clear()
-                self._tried[agent_id] = self._lines.pop(agent_id)
+                self._tried[agent_id] = self._backlogs.pop(agent_id)
         return taken
 
     def end_try(self) -> None:
-        """Note that what was tried, and was not set aside again, is done."""
+        """Complete the writes that were retried and not set aside again."""
         for agent_id, line in self._tried.items():
             if line.warned is not None:
                 logger.info(
@@ -90,19 +90,19 @@ class LockedWrites(Generic[W]):
         self._tried.clear()
 
     def seconds_until_due(self) -> float | None:
-        """Return the seconds until the next try, or None if nothing waits."""
-        due = min((line.due for line in self._lines.values()), default=None)
+        """Return the seconds until the next retry, or None if nothing waits."""
+        due = min((line.due for line in self._backlogs.values()), default=None)
         return None if due is None else max(0.0, due - self._clock())
 
     def take_all(self) -> Iterator[W]:
-        """Take everything, due or not."""
+        """Take all writes, due or not."""
         self.end_try()
-        while self._lines:
-            _, line = self._lines.popitem()
+        while self._backlogs:
+            _, line = self._backlogs.popitem()
             yield from line.writes
 
-    def _warn(self, agent_id: UUID, line: _Line[W], now: float) -> None:
-        if now - line.since < WARN_AFTER or (line.warned is not None and now - line.warned < WARN_EACH):
+    def _warn(self, agent_id: UUID, line: _Backlog[W], now: float) -> None:
+        if now - line.since < WARN_AFTER or (line.warned is not None and now - line.warned < WARN_INTERVAL):
             return
         line.warned = now
         logger.warning(

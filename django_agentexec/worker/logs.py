@@ -1,4 +1,4 @@
-"""Readable logs for `runagentworkers`, where the project has not configured its own."""
+"""Readable logs of `runagentworkers` for projects without a logging configuration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ FORMAT = "%(asctime)s %(levelname)-7s [%(process)d] %(message)s"
 
 
 def configure_logging(level: str) -> None:
-    """Write the package's log to stderr, unless a handler would receive it already."""
+    """Write the log of the package to stderr unless a handler already receives it."""
     logger = logging.getLogger("django_agentexec")
     if not logger.hasHandlers():
         handler = logging.StreamHandler()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """How one worker process runs. Travels to the process by pickle."""
+    """The configuration of one worker process, which receives it by pickle."""
 
     queues: tuple[str, ...]
     concurrency: int
@@ -21,17 +21,17 @@ class WorkerOptions:
     max_rss: int | None = None
     """Resident memory in bytes after which the process is replaced."""
     quarantine: bool = False
-    """Whether it runs only activities that crashed a process, one at a time, and ends when there is none."""
+    """Whether it runs only activities that crashed a process, one at a time, and ends when none is left."""
     log_level: str = "INFO"
     name: str = ""
-    """Unique for every process that ever was: the queue's leases carry it."""
+    """A name that no other process ever has, since the leases in the queue contain it."""
 
     def named(self, number: int) -> WorkerOptions:
         """Return these options for the pool's process number `number`."""
         return replace(self, name=f"{pool_name()}.{number}")
 
     def for_quarantine(self) -> WorkerOptions:
-        """Return these options for a process that takes one suspect at a time."""
+        """Return these options for a quarantine process, which runs one suspect at a time."""
         return replace(self, quarantine=True, burst=True, concurrency=1, max_tasks=None)
 
 
@@ -39,6 +39,6 @@ _token = secrets.token_hex(3)
 
 
 def pool_name() -> str:
-    """Return this process's name among all pools: host, process id, and a random part."""
+    """Return the name of this process among all pools: host, process id, and a random part."""
     host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()) or "localhost"
     return f"{host}:{os.getpid()}:{_token}"

@@ -1,8 +1,8 @@
-"""Processes that handlers start with `multiprocessing`: they know the project, and end with their worker.
+"""Processes that handlers start with `multiprocessing`: set up for the project, and ended with their worker.
 
-Such a process imports the module of the function that it is to call. That usually is an `agents` module, hence imports
-models, so Django has to be set up before: by this module, which multiprocessing runs as the main module of the new
-process (see `enable_multiprocessing`), or already by the fork server that the process comes from.
+Such a process imports the module of its target function. This is usually an `agents` module, which imports models, so
+Django must be set up before: by this module, which multiprocessing runs as the main module of the new process (see
+`enable_multiprocessing`), or by the fork server from which the process was forked.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from contextlib import suppress
 from multiprocessing.spawn import get_preparation_data
 
 MAIN_VARIABLE = "AGENTEXEC_MAIN"
-END_TIMEOUT = 1.0  # seconds that all of them together get to end
+END_TIMEOUT = 1.0  # seconds for the end of all of them together
 
 
 def enable_multiprocessing() -> None:
-    """Let the handlers of this worker process use `Process`, `Pool` and `ProcessPoolExecutor`."""
-    # A fork server of the worker's own, which starts with the first process that a handler asks for.
+    """Enable `Process`, `Pool` and `ProcessPoolExecutor` in the handlers of this worker process."""
+    # The worker has its own fork server, which starts with the first process of a handler.
     multiprocessing.set_forkserver_preload(["django_agentexec.pool.preload"])
     preparation = get_preparation_data("")
     os.environ[MAIN_VARIABLE] = json.dumps(
@@ -33,7 +33,7 @@ def enable_multiprocessing() -> None:
 
 
 def end_subprocesses() -> None:
-    """End the processes that handlers have left: nobody takes their results any more."""
+    """End the processes that handlers have left running, since their results are no longer needed."""
     children = multiprocessing.active_children()
     for child in children:
         child.terminate()
@@ -55,7 +55,7 @@ def _set_up() -> None:
 
 
 def _names_of_main() -> dict[str, object]:
-    """Run the project's own main module, as multiprocessing would have done, and return its names."""
+    """Run the main module of the project, as multiprocessing would, and return its names."""
     main = json.loads(os.environ.get(MAIN_VARIABLE, "{}"))
     if main.get("path"):
         return runpy.run_path(main["path"], run_name="__mp_main__")

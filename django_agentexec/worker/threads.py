@@ -1,4 +1,4 @@
-"""The threads in which a worker runs synchronous code: sync handlers, and sync tools of agents."""
+"""The threads for synchronous code of a worker: sync handlers, and sync tools of agents."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ T = TypeVar("T")
 class ConnectionClosingExecutor(CallExecutor):
     """A thread pool whose threads close their database connections after each call.
 
-    Django opens a connection per thread and closes it at the end of a request; a call in a worker
-    is no request, so connections would pile up, one per thread and alias, until the server has
-    none left. As the default executor of the worker's loop it covers `asyncio.to_thread`, hence every
-    sync `@function_tool` of every agent, and sync handlers too:
+    Django opens a connection per thread and closes it at the end of a request. A call in a worker is not a request, so
+    one connection per thread and alias would stay open, until the database server has none left. As the default
+    executor of the worker's loop this class covers `asyncio.to_thread`, hence every sync `@function_tool` of every
+    agent, and also sync handlers:
 
         loop.set_default_executor(ConnectionClosingExecutor(max_workers=conf.CONCURRENCY))
 
-    Without `max_workers` Python allows only 5 threads more than there are processors. Code under Django's
-    `sync_to_async` does not come through here: it has threads of its own.
+    Without `max_workers`, Python allows only four threads more than the number of processors. Code under Django's
+    `sync_to_async` does not use this executor: it has its own threads.
     """
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -44,10 +44,10 @@ def _call_and_close(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
 
 
 def close_connections() -> None:
-    """Close the database connections of the current thread, those kept alive by `CONN_MAX_AGE` included."""
+    """Close the database connections of the current thread, including those that `CONN_MAX_AGE` keeps alive."""
     for connection in connections.all(initialized_only=True):
         try:
             connection.close()
         except DatabaseError:
-            # The call's own outcome matters more, and the connection is of no use to anyone.
-            logger.warning("Database connection %r could not be closed.", connection.alias, exc_info=True)
+            # The result of the call is more important, and the connection is useless anyway.
+            logger.warning("Could not close database connection %r.", connection.alias, exc_info=True)

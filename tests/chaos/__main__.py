@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: one run, from the environment; exits with 1 if something was found.
+"""`python -m tests.chaos`: one run, configured by the environment; exits with 1 if there are findings.
 
     CHAOS_FORM=long CHAOS_DATABASE=postgresql CHAOS_SEED=7 CHAOS_ACTIVITIES=50000 CHAOS_REPORT=report.json
 
@@ -35,7 +35,7 @@ FORMS = {"short": SHORT, "long": LONG}
 
 
 def form_of(environment: dict[str, str]) -> Form:
-    """Return the form of a run that the environment asks for."""
+    """Return the form of the run from the environment."""
     form = FORMS[environment.get("CHAOS_FORM", "long")]
     values: dict[str, Any] = {}
     for known in fields(Form):
@@ -46,7 +46,7 @@ def form_of(environment: dict[str, str]) -> Form:
 
 
 def main() -> int:
-    """Do the run, print what came of it, and write the report where it is asked for."""
+    """Run, print the report, and write it to a file if one is configured."""
     from tests.chaos.driver import run
     from tests.chaos.report import as_markdown
 

@@ -1,4 +1,4 @@
-"""Tasks of a chaos run: what they do to their process, and what they tell the observer.
+"""Tasks of a chaos run: their effects on their process, and their reports to the observer.
 
 Every handler tells of its start and of how it ended, and writes progress in between whose text carries its fence. One
 that is stopped tries to write once more, as a handler would that knows nothing of leases: the observer hears
@@ -18,77 +18,77 @@ from pydantic import BaseModel
 from django_agentexec import Attempt, task
 from django_agentexec.backoff import Backoff
 from django_agentexec.exceptions import StaleAttempt
-from tests.chaos.observer import tell
+from tests.chaos.observer import report
 
 EXIT = 7  # the code with which a task ends its process
-SLICE = 0.02  # seconds between two looks of a sync handler at its attempt
+SLICE = 0.02  # seconds between two checks of `attempt.canceled` by a sync handler
 QUICKLY = Backoff(base=0.2, maximum=1.0)
 _leaked: list[bytearray] = []
 
 
 class Job(BaseModel):
-    """What a handler is to do. `name` is unique in a run, `key` its lock key, if its task has one."""
+    """The instructions of a handler. `name` is unique in a run, `key` is the lock key of tasks that have one."""
 
     name: str
     key: str = ""
     seconds: float = 0.0
     chance: float = 0.0
-    """How probable it is that it does what its task is known for."""
+    """The probability of the special behaviour of the task."""
     megabytes: int = 0
 
 
 class Answer(BaseModel):
-    """The result: who made it."""
+    """The result: the execution that returned it."""
 
     name: str
     fence: int
 
 
 class Planned(Exception):
-    """An error that the run wants."""
+    """An intended error."""
 
 
 class _Witness:
-    """Tells the observer of one execution."""
+    """The reports of one execution to the observer."""
 
     def __init__(self, agent_id: UUID, job: Job, attempt: Attempt) -> None:
         self.name = job.name
         self.agent_id = str(agent_id)
         self.attempt = attempt
-        self.tell("start", detail=job.key)
+        self.report("start", detail=job.key)
 
-    def tell(self, kind: str, **fields: object) -> None:
-        tell(kind, name=self.name, agent_id=self.agent_id, fence=self.attempt.fence, **fields)
+    def report(self, kind: str, **fields: object) -> None:
+        report(kind, name=self.name, agent_id=self.agent_id, fence=self.attempt.fence, **fields)
 
     def line(self, step: str) -> str:
         return f"fence={self.attempt.fence} {step}"
 
     async def awrite(self, step: str, percentage: float | None = None) -> None:
-        """Write progress; tell whether it was accepted, and when it was begun."""
+        """Write progress; report whether it was accepted, and when it was begun."""
         begun = time.monotonic()
         try:
             await self.attempt.aprogress(self.line(step), percentage)
         except StaleAttempt:
-            self.tell("refused", at=begun, detail=step)
+            self.report("refused", at=begun, detail=step)
             raise
-        self.tell("wrote", at=begun, detail=step)
+        self.report("wrote", at=begun, detail=step)
 
     def write(self, step: str) -> None:
-        """Do what `awrite` does, in a sync handler."""
+        """Sync version of `awrite`."""
         begun = time.monotonic()
         try:
             self.attempt.progress(self.line(step))
         except StaleAttempt:
-            self.tell("refused", at=begun, detail=step)
+            self.report("refused", at=begun, detail=step)
             raise
-        self.tell("wrote", at=begun, detail=step)
+        self.report("wrote", at=begun, detail=step)
 
     def answer(self) -> Answer:
-        self.tell("returned")
+        self.report("returned")
         return Answer(name=self.name, fence=self.attempt.fence)
 
     def fail(self) -> Planned:
-        self.tell("raised")
+        self.report("raised")
         return Planned(f"{self.name} fails as planned")
 
 
@@ -100,11 +100,11 @@ async def _work(agent_id: UUID, job: Job, attempt: Attempt) -> _Witness:
         await witness.awrite("half", 50)
         await asyncio.sleep(job.seconds)
     except asyncio.CancelledError:
-        witness.tell("stopped")
+        witness.report("stopped")
         await witness.awrite("farewell")
         raise
     except StaleAttempt:
-        witness.tell("stopped", detail="stale")
+        witness.report("stopped", detail="stale")
         raise
     return witness
 
@@ -128,12 +128,12 @@ def keyed_sync(agent_id: UUID, job: Job, attempt: Attempt) -> Answer:
         while time.monotonic() < until and not attempt.canceled:
             time.sleep(SLICE)
         if attempt.canceled:
-            witness.tell("stopped")
+            witness.report("stopped")
             witness.write("farewell")
-            return Answer(name=job.name, fence=attempt.fence)  # nobody takes it any more
+            return Answer(name=job.name, fence=attempt.fence)  # the result is ignored
         witness.write("half")
     except StaleAttempt:
-        witness.tell("stopped", detail="stale")
+        witness.report("stopped", detail="stale")
         raise
     return witness.answer()
 
@@ -162,7 +162,7 @@ async def failing(agent_id: UUID, job: Job, attempt: Attempt) -> Answer:
 @task("poison")
 async def poison(agent_id: UUID, job: Job, attempt: Attempt) -> Answer:
     witness = _Witness(agent_id, job, attempt)
-    witness.tell("exits")
+    witness.report("exits")
     os._exit(EXIT)
 
 
@@ -170,7 +170,7 @@ async def poison(agent_id: UUID, job: Job, attempt: Attempt) -> Answer:
 async def exits(agent_id: UUID, job: Job, attempt: Attempt) -> Answer:
     witness = await _work(agent_id, job, attempt)
     if random.random() < job.chance:
-        witness.tell("exits")
+        witness.report("exits")
         os._exit(EXIT)
     return witness.answer()
 
@@ -178,16 +178,16 @@ async def exits(agent_id: UUID, job: Job, attempt: Attempt) -> Answer:
 @task("blocking")
 async def blocking(agent_id: UUID, job: Job, attempt: Attempt) -> Answer:
     witness = _Witness(agent_id, job, attempt)
-    witness.tell("blocks")
+    witness.report("blocks")
     time.sleep(job.seconds)  # noqa: ASYNC251  # the misbehaviour under test
-    witness.tell("unblocks")
+    witness.report("unblocks")
     try:
         await witness.awrite("after the block")
     except StaleAttempt:
-        witness.tell("stopped", detail="stale")
+        witness.report("stopped", detail="stale")
         raise
     except asyncio.CancelledError:
-        witness.tell("stopped")
+        witness.report("stopped")
         raise
     return witness.answer()
 

@@ -1,4 +1,4 @@
-"""A wrong clock: shifts what a process believes the time to be, by the seconds in `CHAOS_CLOCK`.
+"""A wrong clock: shifts the system time of a process by the seconds in `CHAOS_CLOCK`.
 
 Must come before Django is set up, since models bind `timezone.now` when they are made. `time.monotonic` stays true, as
 it does on a machine whose clock is wrong.
@@ -18,7 +18,7 @@ _NANOSECONDS = 1_000_000_000
 
 
 def install() -> None:
-    """Shift this process's clock, if the environment says so."""
+    """Shift the clock of this process if the environment variable is set."""
     shift = float(os.environ.get(VARIABLE) or 0)
     if shift:
         time.time = _shifted(time.time, shift)

@@ -1,4 +1,4 @@
-"""Collects the history of a run: from the observer, from the rows and from Redis, past the proxies."""
+"""The collection of the history of a run: from the observer, the rows and Redis, without the proxies."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import asdict
 from django_agentexec.conf import conf
 from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.queues import get_queue
-from django_agentexec.queues.redis import KEYS, RedisQueue
+from django_agentexec.queues.redis.queue import KEYS, RedisQueue
 from tests.chaos.history import History, Line, Row
 from tests.chaos.observer import Event
 
 QUEUE = "default"
-EMPTIED = ("by_worker", "expired_leases")  # of the queue's keys, those that end with the last lease and activity
-VANISHED = -2  # Redis's answer for a key whose time has come meanwhile
+EMPTIED = ("by_worker", "lapses")  # keys of the queue that are deleted with the last lease and activity
+VANISHED = -2  # Redis's reply for a key that has expired meanwhile
 
 
 def collect(events: Sequence[Event], processes_left: Sequence[str], exit_codes: dict[str, list[int]]) -> History:
-    """Return the history of a run that has ended."""
+    """Return the history of an ended run."""
     queue = get_queue()
     assert isinstance(queue, RedisQueue)
     keys = {key.decode(): queue.client.ttl(key) for key in queue.client.scan_iter(count=1_000)}
@@ -29,7 +29,7 @@ def collect(events: Sequence[Event], processes_left: Sequence[str], exit_codes: 
         lease=conf.LEASE,
         started_message=conf.ACTIVITY_MESSAGE_STARTED,
         max_crashes=conf.MAX_CRASHES,
-        max_lapses=conf.MAX_EXPIRED_LEASES,
+        max_expired_leases=conf.MAX_EXPIRED_LEASES,
         keys_left={key: seconds for key, seconds in keys.items() if seconds != VANISHED},
         queue_keys=[f"{{{conf.KEY_PREFIX}:{QUEUE}}}:{name}" for name in KEYS if name not in EMPTIED],
         occupied=asdict(queue.stats(QUEUE)),

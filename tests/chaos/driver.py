@@ -1,4 +1,4 @@
-"""The driver: sets the stage, lets producers and faults loose on it, heals everything, and has the rest judged."""
+"""The driver: starts servers, pools and producers, injects faults, heals everything, and judges the result."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from tests.chaos.stage import LEASE, MARK, Stage
 from tests.chaos.strikes import Strikes
 
 PROGRESS_EACH = 10.0  # seconds between two lines of progress
-LOOK_EACH = 1.0  # seconds between two looks at the run
+POLL_EACH = 1.0  # seconds between two checks of the run
 RECYCLED = "it will be replaced"  # in the log of a worker that has reached its limit of memory
 PER_WORKER_KILL, PER_VALKEY_KILL = 10.0, 40.0  # seconds, by the weights and pauses of the long form
 STARTUP = 120.0  # seconds for all pools to start, on a slow machine
-PATIENCE = 4  # times the planned time, after which a run that does not reach its quotas ends
+MAX_OVERRUN = 4  # multiple of the planned time after which a run that does not reach its quotas ends
 
 
 @dataclass
 class Report:
-    """What a run was, and what came of it."""
+    """The configuration and the results of a run."""
 
     form: Form
     seed: int
     versions: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    """How long the faults, the healing and the judgment took."""
+    """The durations of faults, healing and judgment."""
     activities: dict[str, int] = field(default_factory=dict)
     observed: dict[str, int] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
@@ -49,15 +49,15 @@ class Report:
     schedule: list[dict[str, object]] = field(default_factory=list)
     findings: dict[str, list[str]] = field(default_factory=dict)
     folder: str = ""
-    """Where logs and the observer's store are, if something was found."""
+    """The folder of the logs and of the observer's store, if there are findings."""
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing was found."""
+        """Whether there are no findings."""
         return not any(self.findings.values())
 
     def as_json(self) -> str:
-        """Return all of it as JSON."""
+        """Return the report as JSON."""
         return json.dumps({**asdict(self), "is_clean": self.is_clean}, indent=2)
 
 
@@ -77,7 +77,7 @@ class Run:
         self._began = time.monotonic()
 
     def go(self) -> Report:
-        """Do all of it."""
+        """Run everything."""
         with self.stage:
             try:
                 self._prepare()
@@ -90,7 +90,7 @@ class Run:
         return self.report
 
     def _prepare(self) -> None:
-        # Without the mark: what the driver starts is not the run's.
+        # Without the mark: processes that the driver starts do not belong to the run.
         os.environ.update({name: value for name, value in self.stage.environment(None).items() if name != MARK})
         django.setup()
         from django.db import connections
@@ -101,7 +101,7 @@ class Run:
         self.stage.start()
 
     def _wait_for_workers(self) -> None:
-        """Wait until all pools work: before that, there is nothing for faults to hit."""
+        """Wait until all pools work, so that faults have an effect."""
         deadline = time.monotonic() + STARTUP
         while not self.stage.is_working():
             if time.monotonic() > deadline:
@@ -112,14 +112,14 @@ class Run:
             time.sleep(0.1)
 
     def _rage(self) -> None:
-        """Let faults happen until there have been enough of them, and of activities."""
+        """Inject faults until the quotas of faults and activities are reached."""
         planned = max(
             self.form.seconds,
             self.form.activities / self.form.rate / self.form.producers,
             self.form.worker_kills * PER_WORKER_KILL,
             self.form.valkey_kills * PER_VALKEY_KILL,
         )
-        until, limit = time.monotonic() + self.form.seconds, time.monotonic() + PATIENCE * planned + 60
+        until, limit = time.monotonic() + self.form.seconds, time.monotonic() + MAX_OVERRUN * planned + 60
         fault = next(self._schedule)
         due, looked = time.monotonic() + fault.pause, 0.0
         while time.monotonic() < limit:
@@ -129,7 +129,7 @@ class Run:
                 self.strikes.strike(fault)
                 fault = next(self._schedule)
                 due = now + fault.pause
-            if now - looked >= LOOK_EACH:
+            if now - looked >= POLL_EACH:
                 looked = now
                 self._look()
                 if now >= until and self._has_enough():
@@ -159,7 +159,7 @@ class Run:
         self.strikes.heal()
         codes = self.stage.stop_producers()
         deadline = time.monotonic() + self.form.deadline
-        # A pool that has not come up yet would end by the signal, not by its own decision.
+        # A pool that has not started yet would be ended by the signal instead of draining.
         while (self._active() or not self.stage.is_up()) and time.monotonic() < deadline:
             time.sleep(0.2)
             self._look_at_pools()
@@ -173,7 +173,7 @@ class Run:
         self.exit_codes = {
             "the producers": codes,
             "the pools, stopped in peace,": [code for pool in self.stage.pools for code in pool.codes],
-            # It may have had to kill a frozen process, or not yet have begun.
+            # It may have had to kill a frozen process, or may not have started yet.
             "a pool, stopped in chaos,": [code for code in mid_run if code not in (0, 3, -signal.SIGTERM)],
         }
         self.report.pools = {"stopped": mid_run, "ended by themselves": [c for p in self.stage.pools for c in p.ended]}
@@ -187,7 +187,7 @@ class Run:
             self._say_progress()
 
     def _wait_for_the_last(self) -> list[str]:
-        """Return the processes that have not ended in time; what a killed pool left gets its grace period, too."""
+        """Return the processes that have not ended in time; processes of a killed pool also have a grace period."""
         deadline = time.monotonic() + 20
         while (left := self.stage.left_over()) and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -237,7 +237,7 @@ class Run:
 
 
 def run(form: Form, seed: int) -> Report:
-    """Do a run in this process, which must not have set Django up before."""
+    """Run in this process, in which Django must not be set up yet."""
     folder = Path(tempfile.mkdtemp(prefix="agentexec-chaos-"))
     report = Run(form, seed, folder).go()
     if report.is_clean:

@@ -1,5 +1,5 @@
-"""Faults: what can happen to a system, drawn from a seed. A schedule depends on its seed and form alone, so that a
-replay draws the same; which process is hit is a fraction, resolved when the fault strikes."""
+"""Faults, drawn from a seed. A schedule depends only on its seed and form, so that a replay draws the same faults. The
+victim is a fraction, which is resolved to a process when the fault is injected."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ CLOCKS = (0.0, HOUR, -HOUR)
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: what, and after how many seconds since the one before it."""
+    """One fault: its kind, and the seconds since the previous fault."""
 
     kind: str
     pause: float
     victim: float = 0.0
-    """From 0 to 1: which of the possible victims, in the order of their numbers."""
+    """From 0 to 1: the position among the possible victims, in the order of their numbers."""
     seconds: float = 0.0
-    """How long it lasts."""
+    """The duration in seconds."""
     choice: str = ""
-    """Which form of the fault."""
+    """The variant of the fault."""
     clock: float = 0.0
     """Seconds by which the clock of the pool that is started next is wrong."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it for a report, without what it does not use."""
+        """Return the fault for a report, without unused fields."""
         return {name: value for name, value in asdict(self).items() if value}
 
 
 @dataclass(frozen=True)
 class Form:
-    """How hard a run is. Times are in seconds."""
+    """The intensity of a run. Times are in seconds."""
 
     name: str
     database: str
     """`sqlite` or `postgresql`."""
     activities: int
-    """How many are enqueued at least."""
+    """The minimum number of enqueued activities."""
     seconds: float = 0.0
-    """How long faults come at least."""
+    """The minimum duration of the faults."""
     worker_kills: int = 0
-    """How many workers are killed at least."""
+    """The minimum number of killed workers."""
     valkey_kills: int = 0
     rate: float = 25.0
     """Activities per second of one producer."""
     specials: int = 400
-    """One activity in so many is poison."""
+    """The reciprocal of the fraction of activities that are poison."""
     producers: int = 2
     pools: int = 2
     longest_cut: float = 5.0
     pauses: tuple[float, float] = (0.3, 2.0)
-    """Between two faults, at least and at most."""
+    """The minimum and maximum time between two faults."""
     deadline: float = 60.0
-    """Until everything has ended, once all is well again."""
+    """The maximum time until everything has ended after the last fault."""
     weights: dict[str, int] = field(default_factory=dict)
 
 
@@ -83,7 +83,7 @@ def draw(seed: int, form: Form, lease: float) -> Iterator[Fault]:
     weights = {**WEIGHTS, **form.weights}
     if form.database == "sqlite":
         weights = {name: weight for name, weight in weights.items() if name not in ON_POSTGRESQL_ONLY}
-    # One of each first, so that a short run has seen them all.
+    # One fault of each kind first, so that a short run contains them all.
     of_each = source.sample(list(weights), len(weights))
     while True:
         kind = of_each.pop() if of_each else source.choices(list(weights), list(weights.values()))[0]
@@ -92,7 +92,7 @@ def draw(seed: int, form: Form, lease: float) -> Iterator[Fault]:
         network, place, mode = source.choice(NETWORK), source.choice(PLACES), source.choice(["fast", "immediate"])
         match kind:
             case "freeze_worker" | "freeze_pool":
-                # Some wake up within their lease, others when somebody else has long begun with their work.
+                # Some resume within their lease, others long after another worker has taken their work.
                 yield Fault(kind, pause, victim, seconds=MAX_FREEZE * lease * length)
             case "kill_pool" | "deploy":
                 yield Fault(kind, pause, victim, clock=clock)
@@ -101,7 +101,7 @@ def draw(seed: int, form: Form, lease: float) -> Iterator[Fault]:
             case "restart_database":
                 yield Fault(kind, pause, choice=mode)
             case "network":
-                # Most are short: what lasts a minute hides what would have come meanwhile.
+                # Most are short, since a long fault hides the effects of other faults.
                 seconds = 0.0 if network == "reset" else form.longest_cut * length**3 + 0.2
                 where = "valkey" if form.database == "sqlite" else place
                 yield Fault(kind, pause, victim, seconds=seconds, choice=f"{network}:{where}")

@@ -1,4 +1,4 @@
-"""Made-up histories, for the tests of the judge."""
+"""Constructed histories, for the tests of the judgment."""
 
 from __future__ import annotations
 

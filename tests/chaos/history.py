@@ -1,4 +1,4 @@
-"""What a run leaves for the judgment: the observer's events, our rows and log lines, and what stayed behind."""
+"""The history of a run for the judgment: events of the observer, rows and log lines, and leftovers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Fault:
     until: float
     pid: int = 0
     places: tuple[int, ...] = ()
-    """The numbers of the pools that a network fault has hit; the one after the last is the producers."""
+    """The numbers of the pools that a network fault has hit; the number after the last pool means the producers."""
     choice: str = ""
     number: int = -1
     """The number of the pool that was killed, frozen or replaced."""
@@ -59,7 +59,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One run of a handler, as the observer saw it."""
+    """One execution of a handler, as reported to the observer."""
 
     name: str
     agent_id: str
@@ -69,29 +69,29 @@ class Execution:
     pool: int
     start: float
     end: float
-    """When it ended or its process died; infinity if neither was seen."""
+    """The time when it ended or its process died; infinity if neither was reported."""
     how: str
-    """One of ENDS, or "died", or "" if it has not ended."""
+    """A member of ENDS, or "died", or "" if it has not ended."""
 
 
 @dataclass(frozen=True)
 class History:
-    """All of it."""
+    """The whole history of a run."""
 
     events: Sequence[Event] = ()
     rows: Sequence[Row] = ()
     lines: Sequence[Line] = ()
     lease: float = 3.0
     max_crashes: int = 3
-    max_lapses: int = 5
+    max_expired_leases: int = 5
     started_message: str = "Task started."
-    """What the log says when an attempt begins."""
+    """The log message at the start of an attempt."""
     keys_left: Mapping[str, int] = field(default_factory=dict)
-    """Seconds until each of Redis's keys vanishes; -1 if it never does."""
+    """Seconds until each key of Redis expires; -1 if it never does."""
     queue_keys: Sequence[str] = ()
-    """The keys that the queue says it has."""
+    """The keys of the queue."""
     occupied: Mapping[str, int] = field(default_factory=dict)
-    """How many activities are in each of the queue's places."""
+    """The number of activities in each place of the queue."""
     processes_left: Sequence[str] = ()
     exit_codes: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
@@ -120,7 +120,7 @@ class History:
 
     @cached_property
     def executions(self) -> list[Execution]:
-        """Every run of a handler, in the order of their starts."""
+        """All executions of handlers, in the order of their starts."""
         ends: dict[tuple[str, int, int], Event] = {}
         for event in self.of(*ENDS):
             ends.setdefault((event.agent_id, event.fence, event.pid), event)
@@ -128,17 +128,17 @@ class History:
 
     @cached_property
     def deaths(self) -> dict[int, float]:
-        """When each process that ran handlers ended, by its id."""
+        """The time when each process that ran handlers ended, by its id."""
         return {event.pid: event.at for event in self.of("gone") if event.pid}
 
     @cached_property
     def starts_in_log(self) -> Counter[str]:
-        """How often the log of each activity, by id, tells of a start: also where the handler was not reached."""
+        """The number of starts in the log of each activity, by id, including starts that did not reach the handler."""
         return Counter(line.agent_id for line in self.lines if line.message == self.started_message)
 
     @cached_property
     def executions_of(self) -> dict[str, list[Execution]]:
-        """The runs of each activity, by id, in the order of their starts."""
+        """The executions of each activity, by id, in the order of their starts."""
         found: dict[str, list[Execution]] = defaultdict(list)
         for execution in self.executions:
             found[execution.agent_id].append(execution)
@@ -146,7 +146,7 @@ class History:
 
     @cached_property
     def blocks(self) -> dict[int, list[tuple[float, float]]]:
-        """When the event loop of each process was blocked, by a handler that we made do so."""
+        """The times when a handler blocked the event loop of each process on purpose."""
         begun: dict[tuple[int, str, int], float] = {}
         found: dict[int, list[tuple[float, float]]] = defaultdict(list)
         for event in self.of("blocks", "unblocks"):

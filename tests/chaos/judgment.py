@@ -1,4 +1,4 @@
-"""The judgment: each promise is a function from a run's history to its findings, none of which is a pass.
+"""The judgment: each promise is a function from the history of a run to its findings; it is kept without findings.
 
 A finding names what it found, so that it can be looked up. What is excused is excused by evidence of that very process
 at that very time, never by the run having been rough; each function says what.
@@ -14,9 +14,9 @@ from itertools import pairwise
 from tests.chaos.history import FOREVER, Execution, History, Row
 
 TERMINAL = ("complete", "error", "canceled")
-NOTICE = 3.0  # seconds that a handler may still run after its process woke up: a look at the lease each second
-TIME_LIMITED = ("count:", "lead:", "stream:", "watched")  # keys that may stay, since they vanish by themselves
-LASTING = ("workers",)  # forgotten by who reads it
+NOTICE = 3.0  # seconds for which a handler may still run after its process resumes; leases are checked once a second
+TIME_LIMITED = ("count:", "lead:", "stream:", "watched")  # keys that may remain, since they expire
+LASTING = ("workers",)  # old entries are ignored by readers
 QUIET_PLACES = ("pending", "ready", "suspects", "leased", "delayed")
 FENCED = re.compile(r"^fence=(\d+) (.*)$")
 CRASHED = "The worker process died"
@@ -27,9 +27,9 @@ Judge = Callable[[History], Findings]
 
 
 def nothing_is_lost(history: History) -> Findings:
-    """What was enqueued, as its caller was told, has its row; every row was enqueued, and has ended.
+    """Every successful enqueue has its row; every row was enqueued, and has ended.
 
-    Where the call failed, nobody can say whether its commit arrived: a row may be there or not; if it is, it must end.
+    If the call failed, it is unknown whether its commit arrived: a row may exist or not; if it does, it must end.
     """
     offered = {event.name for event in history.of("offers")}
     for event in history.of("enqueued"):
@@ -37,16 +37,16 @@ def nothing_is_lost(history: History) -> Findings:
         if row is None:
             yield f"{event.name} ({event.agent_id}) was enqueued, and has no row"
         elif row.name != event.name:
-            yield f"{event.name} ({event.agent_id}) was enqueued, but its row is that of {row.name}"
+            yield f"{event.name} ({event.agent_id}) was enqueued, but its row belongs to {row.name}"
     for row in history.rows:
         if row.name not in offered:
-            yield f"{row.name} ({row.agent_id}) has a row, but nobody enqueued it"
+            yield f"{row.name} ({row.agent_id}) has a row, but was not enqueued"
         if row.status not in TERMINAL:
             yield f"{row.name} ({row.agent_id}) has not ended: it is {row.status}"
 
 
 def a_rollback_leaves_nothing(history: History) -> Findings:
-    """What a transaction rolled back has no row, and never ran."""
+    """An enqueue in a rolled back transaction has no row and never runs."""
     undone = {event.name for event in history.of("undone")}
     for row in history.rows:
         if row.name in undone:
@@ -57,7 +57,7 @@ def a_rollback_leaves_nothing(history: History) -> Findings:
 
 
 def a_key_runs_one_at_a_time(history: History) -> Findings:
-    """No handler of a lock key starts before the one before it has ended, was told to stop, or has died.
+    """No handler of a lock key starts before the previous handler has ended, was stopped, or has died.
 
     Excused is an overlap with a handler that could not be told that its lease was lost: the driver had frozen its
     process before the next one started, and the handler ended within NOTICE of the thaw. Likewise where a handler of
@@ -96,7 +96,7 @@ def _could_not_be_told(history: History, earlier: Execution, later: Execution) -
 
 
 def _was_out_of_reach(history: History, pool: int, since: float, until: float) -> bool:
-    """Whether the pool's way to the queue, or its data, was lost at any time in between."""
+    """Return whether the pool lost its connection to the queue, or the queue its data, at any time in between."""
     return any(
         fault.since < until
         and fault.until > since
@@ -130,8 +130,8 @@ def a_key_keeps_its_order(history: History) -> Findings:
 
 
 def effects_happen_once(history: History) -> Findings:
-    """One row per enqueue, one line of completion per completed activity and none for others, its result from the
-    execution that the row names, and no line of progress twice."""
+    """One row per enqueue, one line of completion per completed activity and none for others, the result of the
+    execution that the row names, and no repeated line of progress."""
     for name, count in Counter(row.name for row in history.rows).items():
         if count > 1:
             yield f"{name} has {count} rows"
@@ -154,8 +154,8 @@ def effects_happen_once(history: History) -> Findings:
 
 
 def no_stale_write_is_accepted(history: History) -> Findings:
-    """Along an activity's log no fence is smaller than one before it, and no write was accepted that was begun after
-    the start of an execution with a newer fence."""
+    """In the log of an activity, fences never decrease, and no write was accepted that began after the start of an
+    execution with a newer fence."""
     newest: dict[str, int] = {}
     for line in sorted(history.lines, key=lambda line: line.id):
         found = FENCED.match(line.message)
@@ -192,7 +192,7 @@ def every_end_fits_its_history(history: History) -> Findings:
                     yield f"{what} is complete with fence {row.fence}, but no such execution has returned"
             case "canceled":
                 if row.agent_id not in asked:
-                    yield f"{what} is canceled, but nobody canceled it"
+                    yield f"{what} is canceled, but no cancel was requested"
             case "error":
                 yield from _error_fits(history, row, what, executions)
 
@@ -200,7 +200,7 @@ def every_end_fits_its_history(history: History) -> Findings:
 def _error_fits(history: History, row: Row, what: str, executions: list[Execution]) -> Findings:
     raised = {e.fence for e in executions if e.how == "raised"}
     if row.error.startswith(CRASHED):
-        # A process may also die between the start in the row, which the log tells of, and the handler.
+        # A process may also die between the start in the row, which is in the log, and the handler.
         begun = max(history.starts_in_log[row.agent_id], len(executions))
         survived = [e for e in executions if not _died(history, e, executions)]
         if min(row.crashes, begun - len(survived)) < history.max_crashes:
@@ -211,7 +211,7 @@ def _error_fits(history: History, row: Row, what: str, executions: list[Executio
     elif row.error.startswith(LAPSED):
         begun = max(history.starts_in_log[row.agent_id], len(executions))
         ended = [e for e in executions if e.how == "raised" and not _was_superseded(e, executions)]
-        if begun - len(ended) < history.max_lapses:
+        if begun - len(ended) < history.max_expired_leases:
             yield (
                 f"{what} was given up for its leases, but only {begun} starts, of which {len(ended)} ended: "
                 f"{[(e.fence, e.pid, e.how) for e in executions]}"
@@ -220,11 +220,11 @@ def _error_fits(history: History, row: Row, what: str, executions: list[Executio
         if row.retries != row.max_retries or len(raised) < row.max_retries + 1:
             yield f"{what} failed for good after {row.retries} retries and {len(raised)} errors, of {row.max_retries}"
     else:
-        yield f"{what} ended in an error of its own: {row.error!r}"
+        yield f"{what} ended in an unplanned error: {row.error!r}"
 
 
 def _died(history: History, execution: Execution, executions: list[Execution]) -> bool:
-    """Whether the process of this execution died before its end was in the row, as far as can be seen.
+    """Return whether the process of this execution apparently died before its end was in the row.
 
     What a handler returned or raised is lost if its process dies before it is written. An error that was written is
     followed by a retry, so by a start; else the death was before the next start.
@@ -241,10 +241,10 @@ def _was_superseded(execution: Execution, executions: list[Execution]) -> bool:
 
 
 def poison_ends_and_its_neighbours_do_not(history: History) -> Findings:
-    """What kills its process each time is in `error` after MAX_CRASHES starts, and took no neighbour down twice.
+    """An activity that kills its process each time is in `error` after MAX_CRASHES starts, and crashes no other twice.
 
-    A loss of Redis's data may lose the note of the latest crash, and so cost one start, or one neighbour's crash, more.
-    A death counts when its pool reports it: one that it could not report before the lease ended costs a start more.
+    A loss of Redis's data may lose the count of the latest crash, which allows one more start or one more crash of
+    another. A death counts when its pool reports it: if the lease expires first, one more start is allowed.
     """
     losses = [fault.since for fault in history.faults if fault.kind in ("kill_valkey", "flush")]
     deaths: dict[str, list[Execution]] = defaultdict(list)
@@ -268,7 +268,7 @@ def poison_ends_and_its_neighbours_do_not(history: History) -> Findings:
 
 
 def _could_not_be_reported(history: History, execution: Execution) -> bool:
-    """Whether the pool was killed, frozen or replaced, or cut off from the queue, while the lease ran out."""
+    """Return whether the pool was killed, frozen, replaced or disconnected from the queue while the lease expired."""
     until = execution.end + history.lease
     return _was_out_of_reach(history, execution.pool, execution.end, until) or any(
         fault.since < until and fault.until > execution.end - NOTICE
@@ -278,7 +278,7 @@ def _could_not_be_reported(history: History, execution: Execution) -> bool:
 
 
 def no_key_is_left(history: History) -> Findings:
-    """Redis holds the queue's own keys, with nothing in their places, and keys that vanish by themselves."""
+    """Redis contains only the keys of the queue, with empty places, and keys that expire."""
     for place in QUIET_PLACES:
         if history.occupied.get(place):
             yield f"{history.occupied[place]} activities are still {place} in the queue"
@@ -286,11 +286,11 @@ def no_key_is_left(history: History) -> Findings:
         _, _, own = key.partition(":")
         lasting = key in history.queue_keys or own in LASTING
         if not lasting and not (seconds >= 0 and own.startswith(TIME_LIMITED)):
-            yield f"Redis holds the key {key!r} ({'for ever' if seconds < 0 else f'for {seconds} s'})"
+            yield f"Redis holds the key {key!r} ({'without expiry' if seconds < 0 else f'for {seconds} s'})"
 
 
 def no_process_is_left(history: History) -> Findings:
-    """No process of the run is there any more, and pools and producers ended as they should."""
+    """No process of the run is left, and pools and producers ended with the expected exit codes."""
     yield from (f"still there: {process}" for process in history.processes_left)
     for name, codes in history.exit_codes.items():
         if any(codes):

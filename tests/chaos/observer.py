@@ -1,4 +1,4 @@
-"""The observer: a process of its own that writes down what handlers and producers say they do.
+"""The observer: a separate process that records the reports of handlers and producers.
 
 It stands outside of the system under test: own process, own store, own socket, and CLOCK_MONOTONIC, which all
 processes of a machine share and nobody shifts. What is said is in the kernel's hands at once, so a handler waits
@@ -28,7 +28,7 @@ COLUMNS = ("at", "kind", "name", "agent_id", "pid", "pool", "fence", "detail")
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that somebody did or saw. `at` is in seconds of CLOCK_MONOTONIC."""
+    """A reported event. `at` is in seconds of CLOCK_MONOTONIC."""
 
     at: float
     kind: str
@@ -41,7 +41,7 @@ class Event:
 
 
 class _Line:
-    """This process's connection to the observer."""
+    """The connection of this process to the observer."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -61,8 +61,8 @@ _line = _Line()
 os.register_at_fork(after_in_child=lambda: _line.__init__())  # type: ignore[misc]
 
 
-def tell(kind: str, **fields: Any) -> None:
-    """Tell the observer of something that happens now, by this process."""
+def report(kind: str, **fields: Any) -> None:
+    """Report an event of this process, which happens now, to the observer."""
     fields.setdefault("at", time.monotonic())
     fields.setdefault("pid", os.getpid())
     fields.setdefault("pool", int(os.environ.get("CHAOS_POOL", "-1")))
@@ -70,7 +70,7 @@ def tell(kind: str, **fields: Any) -> None:
 
 
 class Observer:
-    """The driver's handle on the observer, and the reader of its store."""
+    """The handle of the driver on the observer, and the reader of its store."""
 
     def __init__(self, folder: Path) -> None:
         self.socket = folder / "observer.sock"
@@ -84,24 +84,24 @@ class Observer:
         os.environ[VARIABLE] = str(self.socket)
 
     def counts(self) -> Counter[str]:
-        """Return how many events of each kind there are so far."""
+        """Return the number of events so far, by kind."""
         with sqlite3.connect(self._store, timeout=30) as connection:
             return Counter(dict(connection.execute("SELECT kind, COUNT(*) FROM events GROUP BY kind")))
 
     def events(self) -> list[Event]:
-        """Return everything, in the order of time."""
+        """Return all events, ordered by time."""
         with sqlite3.connect(self._store, timeout=30) as connection:
             rows = connection.execute(f"SELECT {', '.join(COLUMNS)} FROM events ORDER BY at, rowid")
             return [Event(*row) for row in rows]
 
     def stop(self) -> None:
-        """End the process, with everything written that was said."""
+        """End the process after all received events are written."""
         self._process.terminate()
         self._process.wait(20)
 
 
 class _Server:
-    """What runs in the observer's process."""
+    """The server in the observer's process."""
 
     def __init__(self, path: str, store: str) -> None:
         self._connection = sqlite3.connect(store)
@@ -129,14 +129,14 @@ class _Server:
                     self._speakers[speaker] = (b"", 0, -1)
                     self._selector.register(speaker, selectors.EVENT_READ)
                 else:
-                    self._hear(key.fileobj)  # type: ignore[arg-type]
+                    self._receive(key.fileobj)  # type: ignore[arg-type]
             if time.monotonic() - committed > COMMIT_INTERVAL:
                 self._connection.commit()
                 committed = time.monotonic()
         self._connection.commit()
         self._connection.close()
 
-    def _hear(self, speaker: socket.socket) -> None:
+    def _receive(self, speaker: socket.socket) -> None:
         begun, pid, pool = self._speakers[speaker]
         try:
             data = speaker.recv(1 << 20)
@@ -164,7 +164,7 @@ class _Server:
 
 
 def main() -> None:
-    """Be the observer, until SIGTERM."""
+    """Run the observer until SIGTERM."""
     import signal
 
     stopping = threading.Event()

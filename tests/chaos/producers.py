@@ -1,4 +1,4 @@
-"""A producer: a process that enqueues without end, in every way there is, and tells the observer what it was answered.
+"""A producer: a process that enqueues in every possible way, and reports the results to the observer.
 
 `python -m tests.chaos.producers NUMBER SEED RATE SPECIALS`: RATE activities per second, of which one in SPECIALS is
 poison. Before each call it tells which names it is about to make ("offers"), afterwards what came of them: "enqueued",
@@ -22,17 +22,17 @@ KEYS = 15  # lock keys of one producer
 KEPT = 50  # activities that it may still cancel
 PAUSE_AFTER_ERROR = 0.2  # seconds
 MAX_BULK = 40
-LONGEST = (0.0, 0.05, 0.3, 2.0)  # seconds of a handler's pauses; the long ones are met by whatever happens
+PAUSES = (0.0, 0.05, 0.3, 2.0)  # seconds of a handler's pauses; long pauses overlap faults
 FREQUENCY = (6, 6, 6, 1)
-LEAK = 150  # MB: one leak takes a worker to the limit at which it is replaced
+LEAK = 150  # MB: one leak exceeds the limit at which a worker is replaced
 
 
 class Undo(Exception):
-    """Makes a transaction roll back."""
+    """An exception that rolls a transaction back."""
 
 
 class Producer:
-    """Draws from a seed what to enqueue next, and does it."""
+    """A sequence of enqueues, drawn from a seed."""
 
     def __init__(self, number: int, seed: int, specials: int) -> None:
         from django_agentexec import TaskDefinition
@@ -70,13 +70,13 @@ class Producer:
         ]
 
     def step(self) -> None:
-        """Do the next thing."""
+        """Perform the next action."""
         weights, ways = zip(*self.ways, strict=True)
         (way,) = self.random.choices(ways, weights)
         way()
 
     def job(self, task: str, **values: object) -> object:
-        """Return the context of a new activity, with a name that tells where it stands in its key."""
+        """Return the context of a new activity, whose name contains its position within its key."""
         self.made += 1
         key = ""
         name = f"p{self.number}-{self.made:06}"
@@ -86,7 +86,7 @@ class Producer:
             key = f"p{self.number}k{line}"
             name = f"{key}-{self.sequences[line]:06}"
             values.setdefault("chance", 0.3)
-        (longest,) = self.random.choices(LONGEST, FREQUENCY)
+        (longest,) = self.random.choices(PAUSES, FREQUENCY)
         values.setdefault("seconds", self.random.uniform(0, longest))
         return self.agents.Job(name=name, key=key, **values)
 
@@ -98,7 +98,7 @@ class Producer:
         self.call(jobs, lambda: self.tasks[task].enqueue_many(jobs))
 
     def committed(self) -> None:
-        """Enqueue some in a transaction that commits."""
+        """Enqueue some activities in a transaction that commits."""
         from django.db import transaction
 
         jobs = [(task, self.job(task)) for task in self.random.choices(["plain", "keyed"], k=3)]
@@ -110,12 +110,12 @@ class Producer:
         self.call([job for _, job in jobs], enqueue)
 
     def rolled_back(self) -> None:
-        """Enqueue some in a transaction that rolls back: they must never have been."""
+        """Enqueue some activities in a transaction that rolls back, so that they must have no effect."""
         from django.db import transaction
 
         jobs = [(task, self.job(task)) for task in self.random.choices(["plain", "keyed"], k=2)]
         for _, job in jobs:
-            self.tell("offers", job)
+            self.report("offers", job)
         try:
             with transaction.atomic():
                 for task, job in jobs:
@@ -124,45 +124,45 @@ class Producer:
         except Undo:
             pass
         finally:
-            # However it ended, no COMMIT was ever sent.
+            # In any case, no COMMIT was sent.
             for _, job in jobs:
-                self.tell("undone", job)
+                self.report("undone", job)
 
     def call(self, jobs: list, enqueue: Callable[[], list]) -> None:
-        """Enqueue, and tell of it."""
+        """Enqueue, and report the result."""
         for job in jobs:
-            self.tell("offers", job)
+            self.report("offers", job)
         try:
             handles = enqueue()
         except Exception:
             for job in jobs:
-                self.tell("unknown", job)
+                self.report("unknown", job)
             raise
         for job, handle in zip(jobs, handles, strict=True):
-            self.tell("enqueued", job, str(handle.agent_id))
+            self.report("enqueued", job, str(handle.agent_id))
         self.recent.append(str(handles[-1].agent_id))
 
     def cancel(self) -> None:
-        """Cancel one of the latest."""
+        """Cancel a recent activity."""
         from django_agentexec import activity
         from django_agentexec.exceptions import InvalidTransition
-        from tests.chaos.observer import tell
+        from tests.chaos.observer import report
 
         if not self.recent:
             return
         agent_id = self.random.choice(self.recent)
-        tell("cancels", agent_id=agent_id)
+        report("cancels", agent_id=agent_id)
         try:
             activity.cancel(agent_id)
         except InvalidTransition:
-            tell("cancel_refused", agent_id=agent_id)
+            report("cancel_refused", agent_id=agent_id)
         else:
-            tell("canceled", agent_id=agent_id)
+            report("canceled", agent_id=agent_id)
 
-    def tell(self, kind: str, job: object, agent_id: str = "") -> None:
-        from tests.chaos.observer import tell
+    def report(self, kind: str, job: object, agent_id: str = "") -> None:
+        from tests.chaos.observer import report
 
-        tell(kind, name=job.name, agent_id=agent_id, detail=job.key)
+        report(kind, name=job.name, agent_id=agent_id, detail=job.key)
 
 
 def main() -> None:
@@ -186,7 +186,7 @@ def main() -> None:
             time.sleep(PAUSE_AFTER_ERROR)
         time.sleep(max(0.0, min(0.5, started + producer.made / rate - time.monotonic())))
         if time.monotonic() - started > producer.made / rate + 1.0:
-            started = time.monotonic() - producer.made / rate  # what an outage has cost is not made up for
+            started = time.monotonic() - producer.made / rate  # time lost in an outage is not made up for
 
 
 if __name__ == "__main__":

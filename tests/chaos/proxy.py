@@ -1,5 +1,5 @@
-"""A TCP proxy that can be a bad network: it delays, cuts, goes silent, or resets. The driver puts one in front of each
-server for each pool, so that one side may be cut off while the other goes on."""
+"""A TCP proxy that simulates a bad network: delays, closed connections, silence, resets. Each pool has a proxy for each
+server, so that one pool may be disconnected while others continue."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Network:
         self._proxies: list[Proxy] = []
 
     def proxy(self, target: Path) -> Proxy:
-        """Return a proxy, listening on a port of its own, to the server behind this Unix socket."""
+        """Return a proxy with its own port to the server behind this Unix socket."""
         proxy = Proxy(self, target)
         self._proxies.append(proxy)
         return proxy
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run something in the network's thread, and return what it returns."""
+        """Run a coroutine in the thread of the network, and return its result."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     def close(self) -> None:
@@ -48,7 +48,7 @@ class Network:
 
 
 class Proxy:
-    """Passes connections to `port` on loopback on to a Unix socket, as far as its present fault lets it.
+    """A proxy from `port` on loopback to a Unix socket, subject to its current fault.
 
     Every method may be called from any thread, and returns when the change is in force.
     """
@@ -58,7 +58,7 @@ class Proxy:
         self._target = target
         self._latency = 0.0
         self._links: set[_Link] = set()
-        # Bound but not listening, it keeps the port while the proxy refuses connections.
+        # Bound but not listening, it reserves the port while the proxy refuses connections.
         self._reservation = _bound(0)
         self.port: int = self._reservation.getsockname()[1]
         self._server: asyncio.Server | None = None
@@ -66,24 +66,24 @@ class Proxy:
         network.do(self._listen())
 
     def delay(self, seconds: float) -> None:
-        """Let every piece of data take this long, each way."""
+        """Delay all data by this time, in each direction."""
         self._latency = seconds
 
     def cut(self) -> None:
-        """Close every connection, and refuse new ones."""
+        """Close all connections, and refuse new connections."""
         self._network.do(self._cut())
 
     def half_open(self) -> None:
-        """Pass nothing, both ways, and tell nobody: connections stay, and new ones are accepted."""
+        """Pass no data in either direction: connections remain open, and new connections are accepted."""
         self._network.do(self._shut())
 
     def reset(self) -> None:
-        """Reset (RST) every connection; new ones are welcome."""
+        """Reset (RST) all connections; new connections are accepted."""
         self._network.do(self._reset())
 
     def heal(self, *, forget: bool = False) -> None:
-        """Be a good network again. What was held back while half open arrives late, or with `forget` is lost in
-        a reset, as by a firewall that has forgotten its connections."""
+        """End the fault. Data that was held back while half open arrives late, or with `forget` is lost in a reset, as
+        with a firewall that has lost its connections."""
         self._latency = 0.0
         self._network.do(self._heal(forget))
 
@@ -131,7 +131,7 @@ class Proxy:
                 return_when=asyncio.FIRST_COMPLETED,
             )
         except OSError:
-            pass  # the server is away
+            pass  # the server is unavailable
         finally:
             link.close()
             self._links.discard(link)
@@ -144,7 +144,7 @@ class Proxy:
                 await self._open.wait()
                 writer.write(data)
                 await writer.drain()
-        await self._open.wait()  # who is cut off does not hear of the other's end, either
+        await self._open.wait()  # a disconnected side does not notice the end of the other side either
 
 
 class _Link:

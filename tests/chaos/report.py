@@ -1,4 +1,4 @@
-"""A run's report for people: the figures, and what was found."""
+"""The readable report of a run: figures and findings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.chaos.driver import Report
 
 ENDS = ("complete", "error", "canceled")
-MAX_FINDINGS = 20  # of one promise; the JSON has all
+MAX_FINDINGS = 20  # per promise; the JSON contains all
 
 
 def as_markdown(report: Report) -> str:
@@ -53,7 +53,7 @@ BEGIN, END = "<!-- chaos -->", "<!-- end of chaos -->"
 
 
 def as_summary(report: Mapping[str, Any], date: str) -> str:
-    """Return what the documentation tells of a run, from its JSON."""
+    """Return the summary of a run for the documentation, from its JSON."""
     activities = dict(report["activities"])
     ends = {end: sum(n for name, n in activities.items() if name.endswith(f" {end}")) for end in ENDS}
     faults = ", ".join(f"{count} x {name.replace('_', ' ')}" for name, count in sorted(report["faults"].items()))

@@ -1,4 +1,4 @@
-"""The PostgreSQL of a chaos run, which can be restarted in the middle of everything."""
+"""The PostgreSQL server of a chaos run, which can be restarted at any time."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class PostgreSQL:
 
     @property
     def socket(self) -> Path:
-        """Where it listens."""
+        """The path of the socket."""
         return self.folder / f".s.PGSQL.{self.port}"
 
     def restart(self, mode: str) -> None:
-        """Stop it (`fast` rolls back what is open, `immediate` is a crash) and start it again."""
+        """Stop the server (`fast` rolls back open transactions, `immediate` is a crash) and start it again."""
         self._control("-m", mode, "restart")
         self.wait()
 
     def wait(self) -> None:
-        """Wait until it answers."""
+        """Wait until the server replies."""
         deadline = time.monotonic() + STARTING
         while True:
             try:
@@ -67,10 +67,10 @@ class PostgreSQL:
 
 @contextmanager
 def postgresql() -> Iterator[PostgreSQL]:
-    """Run a new server inside the block."""
+    """Run a new server during the block."""
     folder = Path(tempfile.mkdtemp(prefix="agentexec-chaos-pg-"))
     folder.chmod(0o755)
-    # Importing the server warns where there is no such folder.
+    # Importing the server warns if this folder does not exist.
     runtime = folder / "runtime"
     runtime.mkdir(mode=0o700)
     os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime))

@@ -1,5 +1,5 @@
-"""Settings of every process of a chaos run: the suite's, with the tasks of `tests.chaos.agents` and a clock that may
-be wrong."""
+"""Settings of every process of a chaos run: those of the tests, with the tasks of `tests.chaos.agents` and a clock that
+may be wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stage of a chaos run: its servers, pools and producers, and what can be done to each of them.
+"""The stage of a chaos run: its servers, pools and producers, and the operations on each of them.
 
 Each pool, and the producers together, reach the servers through proxies of their own.
 """
@@ -24,11 +24,11 @@ from tests.chaos.servers import postgresql
 from tests.processes import is_alive, state_of
 from tests.servers import valkey_server
 
-MARK = "CHAOS_RUN"  # in the environment of every process of a run: what still has it at the end is left over
+MARK = "CHAOS_RUN"  # an environment variable of every process of a run, which identifies leftover processes
 WORKERS = 2  # processes of a pool
 CONCURRENCY = 20
 READY = " is ready: "  # in the log of a worker
-MAX_RSS = 220  # MB: above the size of a worker, and soon reached by tasks that leak
+MAX_RSS = 220  # MB: above the size of a worker, and soon reached by leaking tasks
 LEASE = 3.0
 SETTINGS = {
     "LEASE": LEASE,
@@ -38,12 +38,12 @@ SETTINGS = {
     "REDIS_TIMEOUT": 2.0,
 }
 BLOCK = 1.5 * LEASE
-BURIAL = 5.0  # seconds in which a parent buries its dead
-ENDING = 60.0  # seconds for a pool to stop: its grace period, its own patience, and a loaded machine
+REAP_TIMEOUT = 5.0  # seconds in which a parent reaps an ended child
+ENDING = 60.0  # seconds for the stop of a pool: grace period, shutdown, and a loaded machine
 
 
 class Pool:
-    """One `runagentworkers`, started again whenever it has ended."""
+    """One `runagentworkers` process, which is started again whenever it has ended."""
 
     def __init__(self, stage: Stage, number: int, proxies: dict[str, Proxy]) -> None:
         self.number = number
@@ -53,9 +53,9 @@ class Pool:
         self.shift = 0.0
         """Seconds by which its clock is wrong."""
         self.ended: list[int] = []
-        """Exit codes of its own accord."""
+        """Exit codes without a signal."""
         self.lock = threading.Lock()
-        """Held by who changes the process; others leave it alone."""
+        """Held while the process is being replaced or signalled."""
         self._stage = stage
         self._outputs: list[Path] = []
         self.process: subprocess.Popen[bytes] | None = None
@@ -79,23 +79,23 @@ class Pool:
             )
 
     def workers(self) -> list[int]:
-        """Return the process ids of its live workers, those that it left by being killed included."""
+        """Return the process ids of its live workers, including workers of a killed predecessor."""
         found = {int(pid) for pid in re.findall(r"as process (\d+)", self.output())}
         return sorted(pid for pid in found if self._stage.is_ours(pid))
 
     def is_up(self) -> bool:
-        """Whether its present process has started a worker."""
+        """Whether its current process has started a worker."""
         return "as process" in self._outputs[-1].read_text(errors="replace")
 
     def is_working(self) -> bool:
-        """Whether all workers of its present process claim activities."""
+        """Whether all workers of its current process claim activities."""
         return self._outputs[-1].read_text(errors="replace").count(READY) >= WORKERS
 
     def output(self) -> str:
         return "".join(path.read_text(errors="replace") for path in self._outputs)
 
     def restart_if_ended(self) -> None:
-        """Do what a process manager does: a pool that cannot reach its servers as it starts, ends."""
+        """Restart an ended pool, as a process manager does: a pool that cannot reach its servers at its start ends."""
         if self.lock.acquire(blocking=False):
             try:
                 if self.process is not None and self.process.poll() is not None:
@@ -110,7 +110,7 @@ class Pool:
         self.process.wait()
 
     def stop(self) -> None:
-        """Drain it, and note its exit code; one that has not found its servers at its start ends by itself."""
+        """Drain it, and store its exit code; a pool that cannot reach its servers at its start ends without it."""
         assert self.process is not None
         self.process.terminate()
         try:
@@ -122,7 +122,7 @@ class Pool:
 
 
 class Stage(ExitStack):
-    """Everything that runs, from the servers up."""
+    """All servers, pools and producers of a run."""
 
     def __init__(self, form: Form, seed: int, folder: Path) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class Stage(ExitStack):
         self._sqlite = folder / "chaos.sqlite3"
         self.pools = [Pool(self, number, self._proxies()) for number in range(form.pools)]
         self.outside = self._proxies()
-        """The producers' proxies."""
+        """The proxies of the producers."""
         self.producers: list[subprocess.Popen[bytes]] = []
 
     def _proxies(self) -> dict[str, Proxy]:
@@ -147,11 +147,11 @@ class Stage(ExitStack):
         return proxies
 
     def places(self) -> list[dict[str, Proxy]]:
-        """Return who can be cut off: each pool, and the producers."""
+        """Return the proxies of each pool and of the producers."""
         return [*(pool.proxies for pool in self.pools), self.outside]
 
     def environment(self, proxies: dict[str, Proxy] | None) -> dict[str, str]:
-        """Return the environment of a process that goes through these proxies, or past all of them."""
+        """Return the environment of a process that uses these proxies, or none."""
         redis = f"redis://127.0.0.1:{proxies['valkey'].port}/0" if proxies else self.valkey.url
         return {
             **os.environ,
@@ -179,7 +179,7 @@ class Stage(ExitStack):
         }
 
     def start(self) -> None:
-        """Start pools, with wrong clocks where there are two, and producers."""
+        """Start producers and pools; with two pools, their clocks are wrong."""
         for pool, shift in zip(self.pools, (3600.0, -3600.0), strict=False):
             pool.start(shift)
         for number in range(self.form.producers):
@@ -194,7 +194,7 @@ class Stage(ExitStack):
                 )
 
     def is_up(self) -> bool:
-        """Whether every pool has begun to supervise."""
+        """Whether every pool has started a worker."""
         return all(pool.is_up() for pool in self.pools)
 
     def is_working(self) -> bool:
@@ -202,7 +202,7 @@ class Stage(ExitStack):
         return all(pool.is_working() for pool in self.pools)
 
     def stop_producers(self) -> list[int]:
-        """Let the producers end, and return their exit codes."""
+        """Stop the producers, and return their exit codes."""
         for producer in self.producers:
             producer.terminate()
         return [producer.wait(ENDING) for producer in self.producers]
@@ -220,7 +220,7 @@ class Stage(ExitStack):
         return sorted(pid for pool in self.pools for pid in pool.workers())
 
     def is_ours(self, pid: int) -> bool:
-        """Whether the process belongs to this run, and lives."""
+        """Return whether the process belongs to this run and lives."""
         try:
             is_marked = f"{MARK}={self.mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
         except OSError:
@@ -228,31 +228,31 @@ class Stage(ExitStack):
         return is_marked and is_alive(pid)
 
     def left_over(self) -> list[str]:
-        """Return every process of pools and producers that is still there."""
-        return [f"process {pid}: {_command(pid)}" for pid in self._ours()]
+        """Return all remaining processes of pools and producers."""
+        return [f"process {pid}: {_command(pid)}" for pid in self._own_processes()]
 
     def zombies(self) -> list[str]:
-        """Return the dead that a live process of ours has not buried within some seconds."""
-        deadline, found = time.monotonic() + BURIAL, self._zombies()
+        """Return ended processes that a live parent of this run has not reaped in time."""
+        deadline, found = time.monotonic() + REAP_TIMEOUT, self._zombies()
         while found and time.monotonic() < deadline:
             time.sleep(0.2)
             found &= self._zombies()
         return [f"process {pid} is a zombie" for pid in sorted(found)]
 
     def kill_all(self) -> None:
-        """Kill whatever is left."""
-        for pid in self._ours():
+        """Kill all remaining processes."""
+        for pid in self._own_processes():
             send(pid, signal.SIGKILL)
         for process in [*self.producers, *(pool.process for pool in self.pools)]:
             if process is not None:
                 process.wait(10)
 
-    def _ours(self) -> list[int]:
+    def _own_processes(self) -> list[int]:
         pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
         return [pid for pid in pids if pid != os.getpid() and self.is_ours(pid)]
 
     def _zombies(self) -> set[int]:
-        ours, found = set(self._ours()), set()
+        ours, found = set(self._own_processes()), set()
         for folder in Path("/proc").glob("[0-9]*"):
             state, parent = state_of(int(folder.name))
             if state == "Z" and parent in ours:
@@ -261,7 +261,7 @@ class Stage(ExitStack):
 
 
 def send(pid: int, number: signal.Signals) -> bool:
-    """Send a signal; False if nobody is there to get it."""
+    """Send a signal; return False if the process does not exist."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Lets faults happen to a stage, each in a thread of its own, so that they may overlap; tells the observer of each."""
+"""The injection of faults into a stage, each in its own thread, so that they may overlap; the observer records each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from tests.chaos.faults import Fault
-from tests.chaos.observer import tell
+from tests.chaos.observer import report
 from tests.chaos.proxy import Proxy
 from tests.chaos.stage import Pool, Stage, send
 
@@ -22,25 +22,25 @@ EVERYWHERE = 0.8  # a victim above it means all places at once
 
 
 class Strikes:
-    """What has happened so far, and what is still going on."""
+    """The past and current faults of a run."""
 
     def __init__(self, stage: Stage) -> None:
         self.happened: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
-        """Faults whose victim was not there, or was being dealt with."""
+        """Faults whose victim did not exist or was being replaced."""
         self.errors: list[str] = []
         self._stage = stage
         self._healing = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def strike(self, fault: Fault) -> None:
-        """Begin a fault; its end comes by itself."""
+        """Begin a fault, which ends after its duration."""
         thread = threading.Thread(target=self._strike, args=[fault], name=f"chaos-{fault.kind}", daemon=True)
         self._threads.append(thread)
         thread.start()
 
     def heal(self) -> None:
-        """End every fault now, and wait until all is well again."""
+        """End every fault now, and wait until all effects are undone."""
         self._healing.set()
         for thread in self._threads:
             thread.join()
@@ -59,7 +59,7 @@ class Strikes:
             self.skipped[fault.kind] += 1
             return
         self.happened[fault.kind] += 1
-        tell("fault", at=since, detail=json.dumps({**fault.as_dict(), **hit, "until": time.monotonic()}))
+        report("fault", at=since, detail=json.dumps({**fault.as_dict(), **hit, "until": time.monotonic()}))
 
     def _last(self, seconds: float) -> None:
         self._healing.wait(seconds)

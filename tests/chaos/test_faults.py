@@ -1,5 +1,4 @@
-"""The draws: the same seed gives the same faults, every kind of them comes, and the environment may ask for another
-form."""
+"""The draws: the same seed gives the same faults, every kind occurs, and the environment selects the form."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The judge finds what it is there to find: each promise is broken by a made-up history, and its finding is expected;
-what is excused is shown beside it."""
+"""The judgment finds violations: for each promise, a constructed history that breaks it has the expected finding, and
+a history with an excused exception has none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judge of locks, order and fences, as in `test_judgment`."""
+"""The judgment of locks, order and fences, as in `test_judgment`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The proxy does what it says: each fault is felt by a client as its name promises, and ends when healed."""
+"""The faults of the proxy have the promised effect on a client, and end when healed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 
 from tests.chaos.proxy import Network, Proxy
 
-SILENCE = 0.2  # seconds in which nothing arrives, if nothing is to arrive
+SILENCE = 0.2  # seconds without data after which a test assumes that no data arrives
 
 
 class Echo(threading.Thread):
-    """A server that sends back what it gets."""
+    """A server that echoes its input."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(daemon=True)

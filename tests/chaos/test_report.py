@@ -1,4 +1,4 @@
-"""What the documentation tells of a run is taken from its report, and from nowhere else."""
+"""The summary of a run in the documentation is generated only from its report."""
 
 from __future__ import annotations
 

@@ -213,7 +213,7 @@ def test_a_pool_whose_tasks_cannot_be_imported_does_not_burn_their_retries(tmp_p
         PYTHONPATH=os.pathsep.join([str(tmp_path), os.getcwd()]), DJANGO_SETTINGS_MODULE="broken_settings"
     )
 
-    assert "No task can run" in complaint
+    assert "Could not import the tasks of the project" in complaint
     assert "broken/agents.py" in complaint
     assert Activity.objects.get(agent_id=handle.agent_id).attempt == 0
 
@@ -245,7 +245,7 @@ def test_a_queue_in_memory_has_no_workers() -> None:
     )
 
     assert done.returncode == 1
-    assert "lives in one process" in done.stderr
+    assert "exists only in one process" in done.stderr
 
 
 def test_changed_code_starts_the_pool_anew(journal: Journal) -> None:

@@ -113,7 +113,7 @@ def test_a_pool_whose_schedules_have_no_tables_asks_for_migrate(tmp_path: Path) 
     refused = run("runagentworkers")
 
     assert refused.returncode == 1
-    assert "lacks migrations of agentexec_schedules. Run manage.py migrate first." in refused.stderr
+    assert "has unapplied migrations of agentexec_schedules. Run manage.py migrate first." in refused.stderr
 
 
 @pytest.mark.parametrize(

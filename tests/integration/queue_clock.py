@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Message, Queue
 from django_agentexec.queues.memory import MemoryQueue
-from django_agentexec.queues.redis import KEYS, RedisQueue
+from django_agentexec.queues.redis.queue import KEYS, RedisQueue
 
 
 class Backend(Protocol):
@@ -62,4 +62,4 @@ def message(partition: str = "") -> Message:
 
 def refill(queue: Queue) -> None:
     """End the wait for a refill."""
-    queue.end_refill("default", queue.begin_refill("default"))
+    queue.end_recovery("default", queue.begin_recovery("default"))

@@ -20,9 +20,9 @@ from django_agentexec import monitoring
 from django_agentexec.exceptions import QueueMisconfigured, QueueUnavailable
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Chunk, Message, Outcome, Queue, WorkerInfo, get_queue, reset_queue
-from django_agentexec.queues.connection import make_client, reachable
 from django_agentexec.queues.live import START
 from django_agentexec.queues.redis import RedisQueue
+from django_agentexec.queues.redis.connection import make_client, reachable
 from tests.pools import PoolProcess, until
 from tests.servers import free_port, server_binary
 
@@ -104,7 +104,7 @@ def test_the_default_cache_serves_where_there_is_no_alias(valkey: Any) -> None:
 def test_a_cache_that_is_no_redis_is_refused_with_the_remedy() -> None:
     with (
         override_settings(CACHES={"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}),
-        pytest.raises(ImproperlyConfigured, match=r"CACHES\['default'\] is not a django-redis cache"),
+        pytest.raises(ImproperlyConfigured, match=r"CACHES\['default'\] is neither a django-redis cache"),
     ):
         make_client(timeout=1)
 
@@ -131,7 +131,7 @@ def test_a_url_of_no_redis_is_refused_without_its_password(url: str) -> None:
         (problem,) = problems()
 
     assert problem.id == "agentexec.E004"
-    assert "AGENTEXEC['REDIS_URL'] is no URL of a Redis" in problem.msg
+    assert "AGENTEXEC['REDIS_URL'] is not a Redis URL" in problem.msg
     assert "secret" not in problem.msg
 
 
@@ -295,18 +295,18 @@ def use_everything(queue: RedisQueue) -> None:
     assert queue.list_leases("default") == {claim.agent_id: claim.fence for claim in claims}
     queue.cancel("default", [other.agent_id])
     assert canceled.get(5) == other.agent_id
-    assert queue.stop("default", {claims[0].agent_id: claims[0].fence}) == 1
+    assert queue.request_stop("default", {claims[0].agent_id: claims[0].fence}) == 1
     queue.ack_and_claim("default", "w1", [Ack(claims[0], Outcome.DONE)])
     assert finished.get(5) == wanted.agent_id
     assert queue.release_worker("default", "w1", crashed=True) == 1
     assert queue.missing("default", [wanted.agent_id]) == [wanted.agent_id]
-    queue.end_refill("default", queue.begin_refill("default"))
+    queue.end_recovery("default", queue.begin_recovery("default"))
     queue.register_worker(WorkerInfo("w1", "host", 1, ["default"], 1, False, started=1.0))
     queue._workers._next_sweep = 0.0
     queue.register_worker(WorkerInfo("w1", "host", 1, ["default"], 1, False, started=1.0))
     assert len(queue.workers()) == 1
     queue.deregister_worker("w1")
-    queue.count({"n": {"a": 1}}, seconds=5)
+    queue.increment_counters({"n": {"a": 1}}, seconds=5)
     assert queue.read_counters(["n"]) == [{"a": 1}]
     queue.live.append([Chunk(wanted.agent_id, "text")])
     assert len(queue.live.read({wanted.agent_id: START}, 5)) == 1

@@ -48,7 +48,7 @@ def test_an_end_is_kept_until_it_can_be_written(
 
     def read_counters(*args: Any) -> Any:
         tries.append(args)
-        if len(tries) > 2 * module.MAX_REFUSALS:
+        if len(tries) > 2 * module.MAX_REJECTIONS:
             has_tried_often.set()
         return apply(*args)
 

@@ -15,7 +15,7 @@ from django_agentexec.exceptions import QueueUnavailable
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Claim, Claims, HeartbeatReply, Message, Outcome, WorkerInfo
 from django_agentexec.queues.memory import MemoryQueue
-from django_agentexec.worker.claimer import MAX_REFILL_PAUSE, Claimer
+from django_agentexec.worker.claimer import MAX_RECOVERY_PAUSE, Claimer
 from django_agentexec.worker.heartbeat import Heartbeat
 from tests.pools import until
 
@@ -109,15 +109,15 @@ def test_a_queue_that_waits_for_its_refill_is_asked_less_and_less(
 ) -> None:
     slept: list[float] = []
     monkeypatch.setattr(
-        queue, "ack_and_claim", lambda *_, **__: Claims([], 25.0, False, paused=True, needs_refill=True)
+        queue, "ack_and_claim", lambda *_, **__: Claims([], 25.0, False, paused=True, needs_recovery=True)
     )
     claimer = dispatch()
     monkeypatch.setattr(claimer, "_sleep", lambda: slept.append(claimer._sleeps_until - time.monotonic()))
 
     until(lambda: len(slept) > 30, "many looks", timeout=10)
 
-    assert max(slept) <= MAX_REFILL_PAUSE
-    assert min(slept[10:20]) >= MAX_REFILL_PAUSE / 2 - 0.5
+    assert max(slept) <= MAX_RECOVERY_PAUSE
+    assert min(slept[10:20]) >= MAX_RECOVERY_PAUSE / 2 - 0.5
     assert len({round(pause, 3) for pause in slept[10:20]}) > 3  # many workers do not ask at the same time
 
 
@@ -241,7 +241,7 @@ def test_no_heartbeat_speaks_of_a_claim_that_was_given_back(claims: list[Claim])
         queue,
         info,
         claimer.held,
-        claimer.giving_back,
+        claimer.release_lock,
         on_lost=lambda ids: None,
         on_canceled=lambda ids: None,
         on_beat=lambda: None,

@@ -11,7 +11,7 @@ from django.test import override_settings
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Chunk
 from django_agentexec.queues.live import START, LiveStore, is_stream_id
-from django_agentexec.queues.redis_live import RedisLiveStore
+from django_agentexec.queues.redis.live import RedisLiveStore
 from tests.integration.queue_clock import Backend, MemoryBackend, RedisBackend
 from tests.pools import until
 

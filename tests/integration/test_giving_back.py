@@ -15,7 +15,8 @@ from django_agentexec.models import Status
 from django_agentexec.queues import Claim, Outcome, get_queue
 from django_agentexec.worker.executor import Execution
 from django_agentexec.worker.options import WorkerOptions
-from django_agentexec.worker.worker import DATABASE_REFUSED_DELAY, Worker
+from django_agentexec.worker.pipeline import DATABASE_REFUSED_DELAY
+from django_agentexec.worker.worker import Worker
 from tests.rows import claim, start
 from tests.testapp.agents import Keyed, keyed
 
@@ -27,7 +28,7 @@ AWAY = OperationalError("connection refused")
 @pytest.fixture
 def worker() -> Worker:
     return Worker(
-        get_queue(), WorkerOptions(("default",), 5, name="w"), beat=lambda info: None, needs_refill=lambda: None
+        get_queue(), WorkerOptions(("default",), 5, name="w"), beat=lambda info: None, needs_recovery=lambda: None
     )
 
 
@@ -46,24 +47,26 @@ def given_back(worker: Worker) -> UUID | None:
 
 
 def test_a_worker_that_ends_gives_what_it_could_not_start_back_to_its_place(worker: Worker, first: Claim) -> None:
-    worker._draining = True
+    worker._pipeline.is_draining = True
 
-    worker._started(first, AWAY)
+    worker._pipeline.started(first, AWAY)
 
     assert given_back(worker) == first.agent_id
 
 
 def test_a_worker_that_ends_gives_what_it_could_not_end_back_to_its_place(worker: Worker, first: Claim) -> None:
-    execution = Execution(first, start(first.agent_id, first.fence), worker._committer.submit, worker._invoker)
-    worker._draining = True
+    execution = Execution(
+        first, start(first.agent_id, first.fence), worker._committer.submit, worker._pipeline._invoker
+    )
+    worker._pipeline.is_draining = True
 
-    worker._ended_in_row(execution, Complete(agent_id=first.agent_id, fence=first.fence), AWAY)
+    worker._pipeline.end_written(execution, Complete(agent_id=first.agent_id, fence=first.fence), AWAY)
 
     assert given_back(worker) == first.agent_id
 
 
 def test_what_the_database_refuses_for_good_is_tried_later(worker: Worker, first: Claim) -> None:
-    worker._started(first, AWAY)
+    worker._pipeline.started(first, AWAY)
 
     (ack,) = worker._claimer._acks
     assert (ack.outcome, ack.delay) == (Outcome.RETRY, DATABASE_REFUSED_DELAY)
@@ -80,7 +83,7 @@ def test_what_the_database_refuses_for_good_is_tried_later(worker: Worker, first
 def test_deaths_and_ended_leases_have_limits_of_their_own(
     worker: Worker, first: Claim, counts: dict[str, int], status: Status
 ) -> None:
-    worker._claimed(replace(first, **counts))  # type: ignore[arg-type]
+    worker._pipeline.claimed(replace(first, **counts))  # type: ignore[arg-type]
 
     write = worker._committer._writes.get_nowait()
     assert write is not None
@@ -88,9 +91,9 @@ def test_deaths_and_ended_leases_have_limits_of_their_own(
 
 
 def test_what_is_claimed_when_a_worker_leaves_already_is_given_back_unstarted(worker: Worker, first: Claim) -> None:
-    worker._stop_now.set()
+    worker._pipeline.is_stopping = True
 
-    worker._claimed(first)
+    worker._pipeline.claimed(first)
 
     assert given_back(worker) == first.agent_id
 
@@ -98,9 +101,11 @@ def test_what_is_claimed_when_a_worker_leaves_already_is_given_back_unstarted(wo
 def test_what_a_worker_that_leaves_could_not_write_any_more_goes_back_to_its_place(
     worker: Worker, first: Claim
 ) -> None:
-    execution = Execution(first, start(first.agent_id, first.fence), worker._committer.submit, worker._invoker)
-    worker._draining = True
+    execution = Execution(
+        first, start(first.agent_id, first.fence), worker._committer.submit, worker._pipeline._invoker
+    )
+    worker._pipeline.is_draining = True
 
-    worker._ended_in_row(execution, execution.release(), StaleAttempt("The worker has ended."))
+    worker._pipeline.end_written(execution, execution.release(), StaleAttempt("The worker has ended."))
 
     assert given_back(worker) == first.agent_id

@@ -29,7 +29,7 @@ def journal(tmp_path: Path) -> Journal:
 @pytest.fixture
 def worker() -> Worker:
     return Worker(
-        get_queue(), WorkerOptions(("default",), 5, name="w"), beat=lambda info: None, needs_refill=lambda: None
+        get_queue(), WorkerOptions(("default",), 5, name="w"), beat=lambda info: None, needs_recovery=lambda: None
     )
 
 
@@ -46,10 +46,10 @@ def launch(worker: Worker, claimed: Claim, agent_id: UUID, *, extended: float) -
     activity = row(agent_id)
 
     async def run() -> None:
-        worker._loop = asyncio.get_running_loop()
+        worker._pipeline.bind(asyncio.get_running_loop())
         worker._claimer.held[agent_id] = HeldClaim(claimed, extended)
-        worker._launch(claimed, activity)
-        task = worker._executions[agent_id].task
+        worker._pipeline.launch(claimed, activity)
+        task = worker._pipeline._executions[agent_id].task
         assert task is not None
         await task
 

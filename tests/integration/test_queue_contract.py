@@ -473,8 +473,8 @@ def test_who_holds_a_claim_is_told_once_to_stop(backend: Backend) -> None:
     listener = backend.queue.listen_canceled()
     listener.get(0.01)
 
-    assert backend.queue.stop(QUEUE, {wanted: claimed.fence}) == 1
-    assert backend.queue.stop(QUEUE, {wanted: claimed.fence}) == 0
+    assert backend.queue.request_stop(QUEUE, {wanted: claimed.fence}) == 1
+    assert backend.queue.request_stop(QUEUE, {wanted: claimed.fence}) == 0
 
     assert (listener.get(5), listener.get(0.01)) == (wanted, None)
     assert backend.queue.heartbeat(QUEUE, "w1", [claimed]).canceled == [wanted]
@@ -487,7 +487,7 @@ def test_a_later_claim_of_the_same_work_is_not_stopped(backend: Backend) -> None
     finish(backend, old, Outcome.RETRY)
     (new,) = claim(backend)
 
-    assert backend.queue.stop(QUEUE, {wanted: old.fence}) == 0
+    assert backend.queue.request_stop(QUEUE, {wanted: old.fence}) == 0
 
     assert backend.queue.heartbeat(QUEUE, "w1", [new]).canceled == []
 
@@ -498,7 +498,7 @@ def test_stopping_what_has_been_given_back_leaves_nothing_behind(backend: Backen
     (old,) = claim(backend)
     finish(backend, old)
 
-    assert backend.queue.stop(QUEUE, {wish.agent_id: old.fence}) == 0
+    assert backend.queue.request_stop(QUEUE, {wish.agent_id: old.fence}) == 0
 
     put(backend, wish)
     (new,) = claim(backend)
@@ -511,7 +511,7 @@ def test_what_is_to_run_again_does_so_after_a_stop(backend: Backend) -> None:
     (claimed,) = claim(backend)
     put(backend, Message(wish.agent_id, wish.partition, again=True))
 
-    backend.queue.stop(QUEUE, {wish.agent_id: claimed.fence})
+    backend.queue.request_stop(QUEUE, {wish.agent_id: claimed.fence})
     finish(backend, claimed)
 
     assert ids(claim(backend)) == [wish.agent_id]
@@ -633,8 +633,8 @@ def test_a_reader_whose_clock_is_ahead_sees_and_keeps_all_workers(
 
 
 def test_counters_add_up_by_name_and_field(backend: Backend) -> None:
-    backend.queue.count({"one": {"a": 1, "b": 0.5}, "two": {"a": 1}}, seconds=60)
-    backend.queue.count({"one": {"a": 2}}, seconds=60)
+    backend.queue.increment_counters({"one": {"a": 1, "b": 0.5}, "two": {"a": 1}}, seconds=60)
+    backend.queue.increment_counters({"one": {"a": 2}}, seconds=60)
 
     assert backend.queue.read_counters(["two", "one", "nothing"]) == [{"a": 1}, {"a": 3, "b": 0.5}, {}]
 

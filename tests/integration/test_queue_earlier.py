@@ -11,7 +11,7 @@ import pytest
 
 from django_agentexec.conf import conf
 from django_agentexec.queues import Ack, Claim, Outcome
-from django_agentexec.queues.redis import KEYS
+from django_agentexec.queues.redis.queue import KEYS
 from tests.integration.queue_clock import RedisBackend, message
 
 QUEUE = "default"
@@ -139,11 +139,11 @@ def test_nothing_outdated_is_left_when_all_work_is_done(backend: RedisBackend, e
     backend.queue.enqueue(QUEUE, [message(), message()])
     backend.queue.ack_and_claim(QUEUE, "new", limit=2)
     backend.forward(conf.LEASE + 1)
-    backend.queue.heartbeat(QUEUE, "new", [])  # two expired_leases
+    backend.queue.heartbeat(QUEUE, "new", [])  # two expired leases
     for claimed in earlier.claim(quarantine=True):
         assert claimed.crashes == 0
         earlier.finish(claimed)
-    assert backend.redis.client.exists(backend.key("expired_leases"))
+    assert backend.redis.client.exists(backend.key("lapses"))
 
     backend.queue.heartbeat(QUEUE, "new", [])
 

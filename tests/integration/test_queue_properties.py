@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from django_agentexec.queues import Ack, Claim, Message, Outcome
-from django_agentexec.queues.redis import KEYS
+from django_agentexec.queues.redis.queue import KEYS
 from tests.integration.queue_clock import MemoryBackend, RedisBackend
 
 QUEUE = "default"
@@ -140,7 +140,7 @@ class Backends(RuleBasedStateMachine):
         self.forward(INSTANT)
         pairs = self._some_claims(data, 3)
         counts = [
-            backend.queue.stop(QUEUE, {pair[side].agent_id: pair[side].fence for pair in pairs})
+            backend.queue.request_stop(QUEUE, {pair[side].agent_id: pair[side].fence for pair in pairs})
             for side, backend in enumerate((self.memory, self.redis))
         ]
         assert counts[0] == counts[1]
@@ -180,7 +180,7 @@ class Places:
         pipe = client.pipeline(transaction=False)
         for name in ("pending", "ready", "suspects", "leases", "delayed"):
             pipe.zrange(backend.key(name), 0, -1)
-        for name in ("locks", "meta", "cancels", "again", "expired_leases"):
+        for name in ("locks", "meta", "cancels", "again", "lapses"):
             pipe.hgetall(backend.key(name))
         pipe.zrange(backend.key("by_worker"), 0, -1)
         pipe.keys("{*")

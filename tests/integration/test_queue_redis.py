@@ -12,7 +12,7 @@ from redis import Redis
 from django_agentexec.exceptions import QueueUnavailable
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, DatabaseState, Message, Outcome
-from django_agentexec.queues.redis import KEYS, PAGE, RedisQueue, script
+from django_agentexec.queues.redis.queue import KEYS, PAGE_SIZE, RedisQueue, script
 from tests.integration.queue_clock import RedisBackend, message, refill
 from tests.servers import valkey_server
 
@@ -124,7 +124,7 @@ def test_a_release_costs_the_same_however_many_leases_others_have(backend: Redis
 
 
 def test_leases_are_read_in_pages(backend: RedisBackend) -> None:
-    count = 2 * PAGE + 100
+    count = 2 * PAGE_SIZE + 100
     backend.queue.enqueue(QUEUE, [message() for _ in range(count)])
     claims = backend.queue.ack_and_claim(QUEUE, "w1", limit=count).claimed
     before = calls(backend.redis.client, "evalsha") + calls(backend.redis.client, "eval")
@@ -158,7 +158,7 @@ def test_scripts_keep_to_their_declared_keys_in_a_cluster() -> None:
         keys = [f"{{agentexec:q}}:{name}" for name in KEYS]
         agent_id = str(uuid7())
         _, enqueue = script("enqueue")
-        _, ack_and_claim = script("exchange")
+        _, ack_and_claim = script("ack_and_claim")
 
         def run(text: str, *args: Any) -> Any:
             return client.eval(text, len(keys), *keys, 15000, "agentexec", *args)
@@ -203,7 +203,7 @@ def test_after_a_flush_live_workers_take_their_claims_back_before_anyone_claims(
 
     # The reconciler pushes both; the other worker asks for work first.
     backend.queue.enqueue(QUEUE, [running, waiting])
-    assert other.ack_and_claim(QUEUE, "w2", limit=5).needs_refill
+    assert other.ack_and_claim(QUEUE, "w2", limit=5).needs_recovery
     refill(other)
     paused = other.ack_and_claim(QUEUE, "w2", limit=5)
     assert paused.claimed == []
@@ -287,10 +287,10 @@ def test_a_new_worker_pauses_on_a_flushed_server_if_rows_are_running(backend: Re
     backend.queue.enqueue(QUEUE, [message()])
 
     claims = backend.queue.ack_and_claim(QUEUE, "w1", limit=1, rows=DatabaseState.RUNNING)
-    assert (claims.claimed, claims.needs_refill) == ([], True)
+    assert (claims.claimed, claims.needs_recovery) == ([], True)
     refill(backend.queue)
     claims = backend.queue.ack_and_claim(QUEUE, "w1", limit=1)
-    assert (claims.claimed, claims.needs_refill) == ([], False)
+    assert (claims.claimed, claims.needs_recovery) == ([], False)
     assert claims.next_due
     backend.forward(claims.next_due + 1)
 
@@ -304,7 +304,7 @@ def test_what_comes_after_a_flush_does_not_overtake_what_was_lost(backend: Redis
     backend.redis.client.flushall()
     backend.queue.enqueue(QUEUE, [later])
     refused = backend.queue.ack_and_claim(QUEUE, "w1", limit=5)
-    assert (refused.claimed, refused.needs_refill) == ([], True)
+    assert (refused.claimed, refused.needs_recovery) == ([], True)
 
     backend.queue.enqueue(QUEUE, [replace(lost, sequence=1)])
     refill(backend.queue)
@@ -317,27 +317,27 @@ def test_what_comes_after_a_flush_does_not_overtake_what_was_lost(backend: Redis
 def test_a_refill_does_not_end_the_wait_for_a_later_loss(backend: RedisBackend) -> None:
     backend.queue.ack_and_claim(QUEUE, "w1")
     backend.redis.client.flushall()
-    assert backend.queue.ack_and_claim(QUEUE, "w1").needs_refill
-    token = backend.queue.begin_refill(QUEUE)
+    assert backend.queue.ack_and_claim(QUEUE, "w1").needs_recovery
+    token = backend.queue.begin_recovery(QUEUE)
     backend.redis.client.flushall()
-    assert backend.queue.ack_and_claim(QUEUE, "w1").needs_refill
+    assert backend.queue.ack_and_claim(QUEUE, "w1").needs_recovery
 
-    backend.queue.end_refill(QUEUE, token)
+    backend.queue.end_recovery(QUEUE, token)
 
-    assert backend.queue.ack_and_claim(QUEUE, "w1").needs_refill
+    assert backend.queue.ack_and_claim(QUEUE, "w1").needs_recovery
     refill(backend.queue)
-    assert not backend.queue.ack_and_claim(QUEUE, "w1").needs_refill
+    assert not backend.queue.ack_and_claim(QUEUE, "w1").needs_recovery
 
 
 def test_a_new_workers_first_beat_does_not_hide_a_flush(backend: RedisBackend) -> None:
     backend.queue.heartbeat(QUEUE, "w1", [])
 
-    assert backend.queue.ack_and_claim(QUEUE, "w1", rows=DatabaseState.WAITING).needs_refill
+    assert backend.queue.ack_and_claim(QUEUE, "w1", rows=DatabaseState.WAITING).needs_recovery
 
 
 def test_a_queue_that_nobody_refills_goes_on_after_a_while(backend: RedisBackend) -> None:
     backend.queue.enqueue(QUEUE, [message()])
-    assert backend.queue.ack_and_claim(QUEUE, "w1", limit=1, rows=DatabaseState.WAITING).needs_refill
+    assert backend.queue.ack_and_claim(QUEUE, "w1", limit=1, rows=DatabaseState.WAITING).needs_recovery
 
     backend.forward(31)
 

@@ -13,8 +13,8 @@ from django.test import override_settings
 from redis import Redis
 
 from django_agentexec.queues import Ack, Claim, DatabaseState, Message, Outcome
-from django_agentexec.queues.connection import learn_servers
-from django_agentexec.queues.redis import KEYS, RedisQueue
+from django_agentexec.queues.redis.connection import learn_servers
+from django_agentexec.queues.redis.queue import KEYS, RedisQueue
 from tests.integration.queue_clock import message, refill
 from tests.pools import until
 from tests.servers import free_port, valkey_server
@@ -86,7 +86,7 @@ def test_a_new_workers_first_beat_does_not_hide_a_restart(server: Restartable) -
     server.restart()
     new.heartbeat(QUEUE, "w2", [])
 
-    assert old.ack_and_claim(QUEUE, "w").needs_refill
+    assert old.ack_and_claim(QUEUE, "w").needs_recovery
 
 
 def test_each_queue_notices_a_restart_for_itself(server: Restartable) -> None:
@@ -96,8 +96,8 @@ def test_each_queue_notices_a_restart_for_itself(server: Restartable) -> None:
     server.save()
     server.restart()
 
-    assert queue.ack_and_claim("a", "w").needs_refill
-    assert queue.ack_and_claim("b", "w").needs_refill
+    assert queue.ack_and_claim("a", "w").needs_recovery
+    assert queue.ack_and_claim("b", "w").needs_recovery
 
 
 def test_each_project_on_a_server_notices_a_restart_for_itself(server: Restartable) -> None:
@@ -120,7 +120,7 @@ def test_a_restart_with_its_data_pauses_claims_while_leases_are_out(server: Rest
     server.save()
     server.restart()
 
-    assert other.ack_and_claim(QUEUE, "w2", limit=1).needs_refill
+    assert other.ack_and_claim(QUEUE, "w2", limit=1).needs_recovery
     refill(other)
     assert other.ack_and_claim(QUEUE, "w2", limit=1).next_due
     assert holder.heartbeat(QUEUE, "w", [claimed]).lost == []
@@ -176,7 +176,7 @@ def test_the_pause_of_an_older_loss_is_not_taken_for_todays(server: Restartable)
     claimed = claim(holder, message("k:a"))
     server.restart()
 
-    assert idle.ack_and_claim(QUEUE, "w2").needs_refill
+    assert idle.ack_and_claim(QUEUE, "w2").needs_recovery
 
     assert holder.heartbeat(QUEUE, "w", [claimed]).lost == []
 
@@ -186,7 +186,7 @@ def test_a_new_worker_on_an_idle_server_that_was_restarted_waits_for_the_refill_
     server.save()
     server.restart()
     new, wanted = server.worker(), message()
-    assert new.ack_and_claim(QUEUE, "w2").needs_refill
+    assert new.ack_and_claim(QUEUE, "w2").needs_recovery
     refill(new)
 
     claim(new, wanted)
@@ -292,7 +292,7 @@ def test_claims_that_were_not_replicated_outlive_a_failover_and_the_one_back() -
             claimed = claim(holder, message("k:a"))
             servers.fail_over()
 
-            assert idle.ack_and_claim(QUEUE, "w2", limit=1).needs_refill
+            assert idle.ack_and_claim(QUEUE, "w2", limit=1).needs_recovery
             assert holder.heartbeat(QUEUE, "w", [claimed]).lost == []
 
             holder.ack_and_claim(QUEUE, "w", [Ack(claimed, Outcome.DONE)])
@@ -321,7 +321,7 @@ def test_behind_a_proxy_that_keeps_connections_a_restart_is_noticed_by_the_next_
     queue.enqueue(QUEUE, [message()])
     # As after a restart with the data: the server is another one than that which is noted and that of the connection.
     server.client.hset(queue._keys(QUEUE)[KEYS.index("counters")], "server", "0" * 40)
-    with mock.patch("django_agentexec.queues.redis.server_of", return_value="0" * 40):
+    with mock.patch("django_agentexec.queues.redis.queue.server_of", return_value="0" * 40):
         assert not queue.ack_and_claim(QUEUE, "w1").paused
         queue.heartbeat(QUEUE, "w1", [])
         assert queue.ack_and_claim(QUEUE, "w1").paused

@@ -10,8 +10,8 @@ import pytest
 
 from django_agentexec import monitoring
 from django_agentexec.queues import WorkerInfo, get_queue
+from django_agentexec.queues.board import WORKER_TTL
 from django_agentexec.queues.redis import RedisQueue
-from django_agentexec.queues.workers import FORGOTTEN_AFTER
 
 KEY = "agentexec:workers"
 
@@ -84,8 +84,8 @@ def test_an_unreadable_entry_is_skipped_and_named(queue: RedisQueue, change: Any
 def test_reading_deletes_nothing_and_a_heartbeat_deletes_the_silent(queue: RedisQueue) -> None:
     for name in ("silent", "recent"):
         announce(queue, name)
-    age(queue, "silent", FORGOTTEN_AFTER + 10)
-    age(queue, "recent", FORGOTTEN_AFTER - 60)
+    age(queue, "silent", WORKER_TTL + 10)
+    age(queue, "recent", WORKER_TTL - 60)
 
     assert [worker.id for worker in queue.workers()] == ["recent"]
     assert queue.client.hlen(KEY) == 2
@@ -100,7 +100,7 @@ def test_reading_deletes_nothing_and_a_heartbeat_deletes_the_silent(queue: Redis
 def test_of_all_processes_one_looks_for_the_silent_each_minute(queue: RedisQueue) -> None:
     assert queue.try_acquire_leadership("forget-workers", "somebody", 60)
     announce(queue, "silent")
-    age(queue, "silent", FORGOTTEN_AFTER + 10)
+    age(queue, "silent", WORKER_TTL + 10)
 
     sweep(queue)
 

@@ -20,7 +20,7 @@ from django_agentexec.models import Activity, Status
 from django_agentexec.signals import activity_changed
 from django_agentexec.tasks import Attempt
 from django_agentexec.worker import committer as module
-from django_agentexec.worker.committer import MAX_REFUSALS, Committer
+from django_agentexec.worker.committer import MAX_REJECTIONS, Committer
 from tests.rows import messages, row, start
 from tests.testapp.agents import Text, shout
 
@@ -154,7 +154,7 @@ def test_a_database_that_does_not_answer_is_asked_again(
 def test_a_write_that_the_database_refuses_for_good_does_not_stop_the_others(
     committer: Committer, gate: Gate, agent_id: UUID
 ) -> None:
-    gate.errors = [OperationalError("total size of jsonb object elements exceeds the maximum")] * MAX_REFUSALS
+    gate.errors = [OperationalError("total size of jsonb object elements exceeds the maximum")] * MAX_REJECTIONS
     gate.open.set()
 
     refused = committer.submit(progress(agent_id, "too large"))
@@ -298,7 +298,7 @@ def test_the_doubt_about_a_commit_outlives_what_the_database_refuses_next(
     update_fields = [committer.submit(AddUsage(agent_id=agent_id, fence=1, usage={"requests": 1})) for _ in range(3)]
 
     def refuse() -> None:
-        gate.errors += [OperationalError("canceling statement due to lock timeout")] * MAX_REFUSALS
+        gate.errors += [OperationalError("canceling statement due to lock timeout")] * MAX_REJECTIONS
         if is_ending:
             committer._giving_up.set()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from django_agentexec.pool import reconciler
-from django_agentexec.pool.reconciler import REFILL_LEASE, Reconciler
+from django_agentexec.pool.reconciler import RECOVERY_LEASE, Reconciler
 from django_agentexec.queues import DatabaseState, Queue, get_queue
 from tests.testapp.agents import Text, shout
 
@@ -21,7 +21,7 @@ def queue() -> Queue:
     queue = get_queue()
     shout.enqueue(Text())
     queue.clear()
-    assert queue.ack_and_claim(QUEUE, "w1", rows=DatabaseState.WAITING).needs_refill
+    assert queue.ack_and_claim(QUEUE, "w1", rows=DatabaseState.WAITING).needs_recovery
     return queue
 
 
@@ -43,21 +43,21 @@ def look(holder: str) -> None:
     """Let a pool's reconciler look, as its thread does after a worker's report."""
     one = Reconciler(holder, [QUEUE])
     one._stopping.set()
-    one.refill()
+    one.request_recovery()
     one._run_once()
 
 
 def test_one_pool_refills_for_all(queue: Queue, runs: list[None]) -> None:
-    assert queue.try_acquire_leadership(f"refill:{QUEUE}:{queue.begin_refill(QUEUE)}", "b", REFILL_LEASE)
+    assert queue.try_acquire_leadership(f"refill:{QUEUE}:{queue.begin_recovery(QUEUE)}", "b", RECOVERY_LEASE)
     for holder in ("a", "c"):
         look(holder)
     assert runs == []
-    assert queue.ack_and_claim(QUEUE, "w1").needs_refill
+    assert queue.ack_and_claim(QUEUE, "w1").needs_recovery
 
     look("b")
 
     assert len(runs) == 1
-    assert not queue.ack_and_claim(QUEUE, "w1").needs_refill
+    assert not queue.ack_and_claim(QUEUE, "w1").needs_recovery
     assert queue.stats(QUEUE).pending == 1
 
 
@@ -71,12 +71,12 @@ def test_a_report_that_comes_after_the_refill_compares_nothing(queue: Queue, run
 def test_each_loss_has_a_leader_of_its_own(queue: Queue, runs: list[None]) -> None:
     look("a")
     queue.clear()
-    assert queue.ack_and_claim(QUEUE, "w1", rows=DatabaseState.WAITING).needs_refill
+    assert queue.ack_and_claim(QUEUE, "w1", rows=DatabaseState.WAITING).needs_recovery
 
     look("b")
 
     assert len(runs) == 2
-    assert not queue.ack_and_claim(QUEUE, "w1").needs_refill
+    assert not queue.ack_and_claim(QUEUE, "w1").needs_recovery
 
 
 def test_a_leader_that_works_for_long_keeps_its_lead(
@@ -90,7 +90,7 @@ def test_a_leader_that_works_for_long_keeps_its_lead(
         return original(duty, holder, seconds)
 
     monkeypatch.setattr(queue, "try_acquire_leadership", try_acquire_leadership)
-    monkeypatch.setattr(reconciler, "REFILL_RENEWAL", 0.0)
+    monkeypatch.setattr(reconciler, "RECOVERY_RENEWAL", 0.0)
 
     look("a")
 

@@ -335,8 +335,8 @@ def test_a_duty_goes_on_after_errors(monkeypatch: pytest.MonkeyPatch, caplog: py
     duty.join(30)
 
     assert duty.steps == 3
-    assert "Stumbling has to wait: the database is away" in caplog.text
-    assert "Stumbling failed; it goes on." in caplog.text
+    assert "Stumbling is waiting for the database or the queue: the database is away" in caplog.text
+    assert "Stumbling failed; it will try again." in caplog.text
 
 
 def test_the_configuration_is_checked(settings: Any) -> None:

@@ -17,7 +17,7 @@ from django_agentexec.models import Activity
 from django_agentexec.queues import QueueStats, get_queue
 from django_agentexec.signals import worker_stopped
 from django_agentexec.tasks import registry
-from django_agentexec.worker import worker
+from django_agentexec.worker import shutdown
 from django_agentexec.worker.committer import Committer
 from django_agentexec.worker.heartbeat import Heartbeat
 from django_agentexec.worker.options import WorkerOptions
@@ -41,7 +41,7 @@ class Held:
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
     """The handler of the task `held`."""
-    monkeypatch.setattr(worker, "CANCEL_TIMEOUT", 0.1)
+    monkeypatch.setattr(shutdown, "CANCEL_TIMEOUT", 0.1)
     handler = Held()
 
     @task("held")
@@ -56,7 +56,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
 def run_and_end(held: Held) -> None:
     """Run a worker until it has the handler, and end it at once."""
     options = WorkerOptions(("default",), 2, burst=True, name="w")
-    worker = Worker(get_queue(), options, beat=lambda info: None, needs_refill=lambda: None)
+    worker = Worker(get_queue(), options, beat=lambda info: None, needs_recovery=lambda: None)
     # Not before: a new worker that finds rows and a new server waits for a pool to refill it.
     registry.get("held").enqueue(Text())
 
@@ -129,7 +129,7 @@ def test_who_was_left_in_a_write_hears_that_its_lease_is_lost(held: Held, monkey
 
     def wait_for_it(**signal: Any) -> None:
         is_ending.set()
-        in_time.append(heard.wait(worker.FLUSH_TIMEOUT - 1))
+        in_time.append(heard.wait(shutdown.FLUSH_TIMEOUT - 1))
         if not unwritten.done():  # or a handler that has heard nothing would keep the loop from its end
             unwritten.set_exception(RuntimeError("not written"))
 
@@ -140,7 +140,7 @@ def test_who_was_left_in_a_write_hears_that_its_lease_is_lost(held: Held, monkey
 
 
 def test_who_hears_the_last_words_cannot_hold_up_the_end(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "FLUSH_TIMEOUT", 0.3)
+    monkeypatch.setattr(shutdown, "FLUSH_TIMEOUT", 0.3)
     timed_out: list[bool] = []
 
     def ponder(**signal: Any) -> None:

@@ -147,9 +147,9 @@ def test_what_is_retried_and_claimed_while_its_end_is_looked_at_goes_on(monkeypa
     def retried_meanwhile(name: str, claims: dict[UUID, int]) -> int:
         activity.retry(old.agent_id)
         again.extend(queue.ack_and_claim(QUEUE, "w", [Ack(old, Outcome.DONE)], limit=1).claimed)
-        return type(queue).stop(queue, name, claims)
+        return type(queue).request_stop(queue, name, claims)
 
-    monkeypatch.setattr(queue, "stop", retried_meanwhile)
+    monkeypatch.setattr(queue, "request_stop", retried_meanwhile)
 
     assert stop_ended(QUEUE) == 0
 
@@ -172,7 +172,7 @@ def test_an_idle_queue_costs_a_round_trip_and_no_query(django_assert_num_queries
 def test_what_runs_costs_one_query_per_batch(
     running: int, queries: int, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
 ) -> None:
-    monkeypatch.setattr(reconciler, "BATCH", 3)
+    monkeypatch.setattr(reconciler, "MAX_BATCH", 3)
     shout.enqueue_many([Text()] * (running + 1))
     claimed = claim(limit=running)
     activity.cancel(claimed[0].agent_id)

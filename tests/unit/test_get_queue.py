@@ -24,8 +24,8 @@ def test_two_threads_whose_first_calls_meet_get_the_same_one(monkeypatch: pytest
         got.append(get_queue())
 
     got: list[Queue] = []
-    monkeypatch.setattr(queues, "_make_queue", make)
-    monkeypatch.setattr(queues, "_made", Slow())
+    monkeypatch.setattr(queues, "_create_queue", make)
+    monkeypatch.setattr(queues, "_backends", Slow())
     threads = [threading.Thread(target=ask) for _ in range(2)]
     for thread in threads:
         thread.start()

@@ -31,7 +31,7 @@ def logged(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["worker.executor", "worker.worker", "activity.completion_hooks", "tasks.definition", "schedules"]
+    "name", ["worker.executor", "worker.pipeline", "activity.completion_hooks", "tasks.definition", "schedules"]
 )
 def test_no_line_of_a_traceback_looks_like_a_record(name: str) -> None:
     module = import_module(f"django_agentexec.{name}").__name__

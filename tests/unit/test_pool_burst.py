@@ -36,7 +36,7 @@ def test_it_goes_on_when_a_process_ended_for_another_reason(pool: Pool, code: in
 
 
 def test_a_process_that_cannot_even_start_ends_it(pool: Pool) -> None:
-    assert handle_exit(pool, Ended(OPTIONS, 1, has_beaten=False))
+    assert handle_exit(pool, Ended(OPTIONS, 1, has_heartbeat=False))
 
 
 def test_what_waited_behind_a_suspect_is_for_a_process_that_has_not_looked_before(pool: Pool) -> None:

@@ -20,8 +20,8 @@ class Doubling(BatchingThread):
         self._do = do
         super().__init__()
 
-    def _begin(self) -> None:
-        super()._begin()
+    def _reset(self) -> None:
+        super()._reset()
         self.waiting: list[int] = []
 
     def note(self, number: int) -> None:
@@ -29,10 +29,10 @@ class Doubling(BatchingThread):
             self.waiting.append(number)
             self._wake()
 
-    def _pause(self) -> float:
+    def _interval(self) -> float:
         return 60.0
 
-    def _round(self) -> None:
+    def _process_batch(self) -> None:
         with self._lock:
             waiting, self.waiting = self.waiting, []
         for number in waiting:
@@ -61,7 +61,7 @@ def test_a_round_that_fails_is_told_and_the_next_one_comes(caplog: pytest.LogCap
 
     assert done == [0.5]
     assert [(record.levelno, record.message) for record in caplog.records] == [
-        (logging.ERROR, "A round of doubling failed.")
+        (logging.ERROR, "Thread doubling failed to process a batch.")
     ]
 
 

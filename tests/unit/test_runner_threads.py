@@ -134,7 +134,7 @@ def test_a_connection_that_cannot_be_closed_harms_nobody(
     assert executor.submit(work).result() == 42
 
     assert is_closed(queries[1].used[0])
-    assert "'default' could not be closed" in caplog.text
+    assert "Could not close database connection 'default'" in caplog.text
 
 
 async def test_sync_tools_of_every_agent_of_a_run_are_covered(

@@ -13,6 +13,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from django_agentexec import __version__
 from django_agentexec.activity.store import database
@@ -32,17 +34,17 @@ from django_agentexec.worker.options import WorkerOptions
 
 _LEVELS = {0: "ERROR", 1: "INFO", 2: "DEBUG", 3: "DEBUG"}
 
-EPILOG = """
+EPILOG = _("""
 exit codes:
   0  drained after SIGTERM or Ctrl-C, or the burst is done
-  1  could not start: configuration, tasks, database or queue (the message says which)
+  1  could not start: configuration, tasks, database or queue (see the error message)
   2  wrong arguments
-  3  stopped, but processes had to be killed; their activities run again elsewhere
+  3  stopped, but processes had to be killed; their activities run again on other workers
 
 signals:
-  SIGTERM, SIGINT   claim nothing more, give running activities the grace period, return the rest, exit
-  a second one      return everything to the queue and exit at once
-"""
+  SIGTERM, SIGINT   stop claiming, wait for running activities (GRACE_PERIOD), return the rest to the queue, exit
+  a second signal   return all activities to the queue and exit at once
+""")
 
 
 class Command(PipeSafeCommand):
@@ -53,43 +55,56 @@ class Command(PipeSafeCommand):
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         return super().create_parser(
-            prog_name, subcommand, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs
+            prog_name, subcommand, epilog=str(EPILOG), formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs
         )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--workers", type=_positive, metavar="N", help="processes (setting WORKERS)")
         parser.add_argument(
-            "--concurrency", type=_positive, metavar="N", help="activities at once per process (setting CONCURRENCY)"
+            "--workers", type=_positive, metavar="N", help=gettext("number of processes (setting WORKERS)")
         )
-        parser.add_argument("--queues", metavar="A,B", help="queues to listen to, the first one first (setting QUEUES)")
-        parser.add_argument("--burst", action="store_true", help="exit when nothing is due within 5 seconds")
-        parser.add_argument("--autoreload", action="store_true", help="start anew when code changes (development)")
+        parser.add_argument(
+            "--concurrency",
+            type=_positive,
+            metavar="N",
+            help=gettext("activities at once per process (setting CONCURRENCY)"),
+        )
+        parser.add_argument(
+            "--queues", metavar="A,B", help=gettext("queues to claim from, in this order (setting QUEUES)")
+        )
+        parser.add_argument("--burst", action="store_true", help=gettext("exit when nothing is due within 5 seconds"))
+        parser.add_argument(
+            "--autoreload", action="store_true", help=gettext("restart when code changes (development)")
+        )
         scheduling = parser.add_mutually_exclusive_group()
-        scheduling.add_argument("--no-scheduler", action="store_true", help="run no schedules in this pool")
-        scheduling.add_argument("--scheduler-only", action="store_true", help="run schedules, and no worker processes")
-        parser.add_argument(
-            "--max-tasks-per-child", type=_positive, metavar="N", help="replace a process after N activities"
+        scheduling.add_argument("--no-scheduler", action="store_true", help=gettext("run no schedules in this pool"))
+        scheduling.add_argument(
+            "--scheduler-only", action="store_true", help=gettext("run only schedules, without worker processes")
         )
         parser.add_argument(
-            "--max-rss", type=_positive, metavar="MB", help="replace a process that uses more memory than this"
+            "--max-tasks-per-child", type=_positive, metavar="N", help=gettext("replace a process after N activities")
+        )
+        parser.add_argument(
+            "--max-rss", type=_positive, metavar="MB", help=gettext("replace a process that uses more memory than this")
         )
 
     def check_migrations(self) -> None:
-        """Refuse to start where the rows cannot be written; other apps' migrations are a notice, as in Django."""
+        """Refuse to start without the required tables; for other apps print Django's notice."""
         alias = database()
         try:
             executor = MigrationExecutor(connections[alias])
-            for label in [Activity._meta.app_label, *(duty.app_label for duty in registered_services().values())]:
+            for label in [Activity._meta.app_label, *(service.app_label for service in registered_services().values())]:
                 if not executor.migration_plan(executor.loader.graph.leaf_nodes(label)):
                     continue
                 migrate = "migrate" if alias == DEFAULT_DB_ALIAS else f"migrate --database {alias}"
-                raise CommandError(f"DATABASES[{alias!r}] lacks migrations of {label}. Run manage.py {migrate} first.")
+                raise CommandError(
+                    f"DATABASES[{alias!r}] has unapplied migrations of {label}. Run manage.py {migrate} first."
+                )
             super().check_migrations()
         except DatabaseError as error:
             raise CommandError(f"DATABASES[{alias!r}] cannot be used: {error}".rstrip()) from error
 
     def handle(self, *args: Any, **options: Any) -> None:
-        # With --autoreload the watcher imports them: a mistake is waited for to be mended, not the end.
+        # With --autoreload the watcher imports them: after an error it waits for a change.
         tasks = [] if options["autoreload"] else _import_tasks()
         try:
             pool_options = self._pool_options(options)
@@ -97,7 +112,7 @@ class Command(PipeSafeCommand):
             configure_logging(level)
             if not get_queue().crosses_processes:
                 raise CommandError(
-                    f"The queue backend {conf.QUEUE_BACKEND} lives in one process, so no worker would see its "
+                    f"The queue backend {conf.QUEUE_BACKEND} exists only in one process, so workers cannot claim its "
                     "activities. Use it in tests, with django_agentexec.testing.drain()."
                 )
             pool = Pool(pool_options)
@@ -110,14 +125,14 @@ class Command(PipeSafeCommand):
         except QueueMisconfigured as error:
             raise CommandError(str(error)) from error
         except QueueUnavailable as error:
-            raise CommandError(f"{error} Is it running, and does CACHES name the right address?") from error
+            raise CommandError(f"{error} Check that it is running and that CACHES names its address.") from error
         except (AgentExecError, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
         if pool.wants_reload:
             from django_agentexec.pool.autoreload import restart
 
             restart()
-        self.say("Stopped.")
+        self.say(gettext("Stopped."))
         if code:
             sys.exit(code)
 
@@ -136,52 +151,59 @@ class Command(PipeSafeCommand):
             log_level=_LEVELS[options["verbosity"]],
         )
         workers = 0 if options["scheduler_only"] else options["workers"] or conf.WORKERS
-        duties = _duties(no_scheduler=options["no_scheduler"], scheduler_only=options["scheduler_only"])
+        services = _services(no_scheduler=options["no_scheduler"], scheduler_only=options["scheduler_only"])
         if options["burst"]:
             if options["scheduler_only"]:
-                raise CommandError("--scheduler-only runs until it is stopped; it goes without --burst.")
-            duties = {}  # a burst does what is there, and makes nothing new
-        return PoolOptions(worker, workers=workers, autoreload=options["autoreload"], duties=tuple(duties.values()))
+                raise CommandError("--scheduler-only runs until it is stopped; omit --burst.")
+            services = {}  # a burst runs existing activities and creates none
+        return PoolOptions(worker, workers=workers, autoreload=options["autoreload"], services=tuple(services.values()))
 
     def _banner(self, pool: Pool, options: PoolOptions, tasks: list[str]) -> None:
         worker = options.worker
         if options.autoreload:
-            known = "imported anew when code changes"
+            known = gettext("imported again when code changes")
         else:
-            known = ", ".join(tasks) or "none: has an installed app an agents.py?"
-        self.say(
-            f"django-agentexec {__version__}, Django {django.get_version()}, "
-            f"settings {os.environ.get('DJANGO_SETTINGS_MODULE', '?')}\n"
-            f"  pool         {pool.name}\n"
-            f"  queues       {', '.join(worker.queues)}\n"
-            f"  tasks        {known}\n"
-            f"  slots        {options.workers} processes x {worker.concurrency} activities\n"
-            f"  duties       {', '.join(duty.name for duty in options.duties) or 'none'}\n"
-            f"  lease        {conf.LEASE:g} s, grace period {conf.GRACE_PERIOD:g} s\n"
-            f"{'  burst        exits when nothing is due within 5 seconds' if worker.burst else 'Quit with Ctrl-C.'}"
-        )
+            known = ", ".join(tasks) or gettext("none; define them in the agents.py of an installed app")
+        slots = gettext("%(workers)d processes x %(concurrency)d activities")
+        lease = gettext("%(lease)g s, grace period %(grace)g s")
+        rows = [
+            (gettext("pool"), pool.name),
+            (gettext("queues"), ", ".join(worker.queues)),
+            (gettext("tasks"), known),
+            (gettext("slots"), slots % {"workers": options.workers, "concurrency": worker.concurrency}),
+            (gettext("services"), ", ".join(service.name for service in options.services) or gettext("none")),
+            (gettext("lease"), lease % {"lease": conf.LEASE, "grace": conf.GRACE_PERIOD}),
+        ]
+        if worker.burst:
+            rows.append((gettext("burst"), gettext("exits when nothing is due within 5 seconds")))
+        width = max(12, *(len(label) for label, _value in rows))
+        settings = os.environ.get("DJANGO_SETTINGS_MODULE", "?")
+        head = gettext("settings %(settings)s") % {"settings": settings}
+        self.say(f"django-agentexec {__version__}, Django {django.get_version()}, {head}")
+        for label, value in rows:
+            self.say(f"  {label:<{width}} {value}")
+        if not worker.burst:
+            self.say(gettext("Quit with Ctrl-C."))
 
 
-def _duties(*, no_scheduler: bool, scheduler_only: bool) -> dict[str, ServiceFactory]:
-    """Return what the pool does besides supervising."""
-    duties = dict(registered_services())
+def _services(*, no_scheduler: bool, scheduler_only: bool) -> dict[str, ServiceFactory]:
+    """Return the services of the pool, by name."""
+    services = dict(registered_services())
     if scheduler_only:
-        if "scheduler" not in duties:
+        if "scheduler" not in services:
             raise CommandError("--scheduler-only needs 'django_agentexec.schedules' in INSTALLED_APPS.")
-        return {"scheduler": duties["scheduler"]}
+        return {"scheduler": services["scheduler"]}
     if no_scheduler:
-        duties.pop("scheduler", None)
-    return duties
+        services.pop("scheduler", None)
+    return services
 
 
 def _import_tasks() -> list[str]:
-    """Import every task here first, and return their names: workers that cannot would fail each activity."""
+    """Import all tasks and return their names. An error ends the command; in workers it would fail each activity."""
     try:
         return sorted(definition.name for definition in registry)
     except Exception as error:
-        raise CommandError(
-            f"No task can run, since not every agents.py can be imported:\n\n{traceback.format_exc()}"
-        ) from error
+        raise CommandError(f"Could not import the tasks of the project:\n\n{traceback.format_exc()}") from error
 
 
 def _positive(text: str) -> int:

@@ -1,8 +1,8 @@
-"""Streams of activity ids over Redis Pub/Sub: which ones were canceled, and which ones have ended.
+"""Streams of activity ids over Redis Pub/Sub: canceled and finished activities.
 
-A message lost while the connection is down is not repeated: whoever listens asks the database from time
-to time as well. Not redis-py's `PubSub`: that connects anew wherever an error is met, in the thread that reads and in
-the one that subscribes at once, and then one of the two sockets is lost.
+A message that is lost while the connection is down is not repeated; callers therefore also poll the database.
+redis-py's `PubSub` is not used: after an error, the reading thread and the subscribing thread both reconnect, and
+one of the two sockets is lost.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from uuid import UUID
 
 from redis import Redis
 
-from ..exceptions import QueueUnavailable
-from .base import Listener
+from ...exceptions import QueueUnavailable
+from ..base import Listener
 from .connection import reachable
 
 
 class _PubSubListener(Listener):
-    """One connection outside of the client's pool, opened once."""
+    """A listener on one connection outside of the client's pool, opened once."""
 
     def __init__(self, client: Redis) -> None:
         pool = client.connection_pool
@@ -42,13 +42,13 @@ class _PubSubListener(Listener):
                 kind, _, data = self._connection.read_response(push_request=True)
             if kind == b"message":
                 return UUID(data.decode())
-            # A confirmed subscription has ended the read; what follows it may be there already.
+            # A confirmation of a subscription ended the read; messages may follow it.
 
     def watch(self, agent_id: UUID) -> None:
-        """Hear of this activity from now on."""
+        """Do nothing; a subclass subscribes to the activity."""
 
     def unwatch(self, agent_id: UUID) -> None:
-        """Stop hearing of this activity."""
+        """Do nothing; a subclass unsubscribes from the activity."""
 
     def close(self) -> None:
         with self._lock:
@@ -61,14 +61,14 @@ class _PubSubListener(Listener):
 
     @contextmanager
     def _unbroken(self) -> Iterator[None]:
-        """Let nobody use the connection after an error: redis-py would open it again, without its subscriptions."""
+        """Prevent any use of the connection after an error: redis-py would reopen it without its subscriptions."""
         if self._is_broken:
             raise QueueUnavailable("The connection to the queue's Redis was closed.")
         try:
             with reachable():
                 yield
         except (AttributeError, TypeError, ValueError) as error:
-            # What redis-py says when another thread has closed the socket meanwhile.
+            # redis-py raises these if another thread has closed the socket meanwhile.
             self._is_broken = True
             raise QueueUnavailable("The connection to the queue's Redis was closed.") from error
         except BaseException:
@@ -77,7 +77,7 @@ class _PubSubListener(Listener):
 
 
 class CanceledListener(_PubSubListener):
-    """Hears of every running activity that is canceled, in whichever queue."""
+    """A listener for canceled running activities of all queues."""
 
     def __init__(self, client: Redis, channel: str) -> None:
         super().__init__(client)
@@ -85,7 +85,7 @@ class CanceledListener(_PubSubListener):
 
 
 class FinishedListener(_PubSubListener):
-    """Hears of the end of the activities it watches: one channel each, so that others cost nothing."""
+    """A listener for the ends of watched activities: one channel each, so that other activities cost nothing."""
 
     def __init__(self, client: Redis, prefix: str) -> None:
         super().__init__(client)

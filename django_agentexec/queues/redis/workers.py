@@ -1,4 +1,4 @@
-"""The Redis backend's list of worker processes: a hash with an entry per worker, dated by the server's clock."""
+"""Registered workers on Redis: a hash with one entry per worker process, dated by the server's clock."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import NoScriptError
 
+from ..board import WORKER_TTL, WorkerInfo, WorkersReading, read_entry
 from .connection import reachable
-from .workers import FORGOTTEN_AFTER, WorkerInfo, WorkersReading, read_entry
 
-SWEEP_INTERVAL = 60.0  # seconds between two deletions of silent workers, by one process
+SWEEP_INTERVAL = 60.0  # seconds between two deletions of old entries, by one process
 
 
 class RedisWorkers:
-    """Uses the queue's client, and the key `<prefix>:workers`. `leads` says whether this process is to delete now."""
+    """Worker entries in the key `<prefix>:workers`; `leads` returns whether this process deletes old entries now."""
 
     def __init__(self, client: Callable[[], Redis], prefix: str, leads: Callable[[str, float], bool]) -> None:
         self._client = client
@@ -29,7 +29,7 @@ class RedisWorkers:
         self._next_sweep = time.monotonic() + random.uniform(0, SWEEP_INTERVAL)
 
     def register_worker(self, worker: WorkerInfo) -> None:
-        """Note a heartbeat; once a minute also delete the entries of silent workers."""
+        """Store a heartbeat; once a minute also delete entries without recent heartbeats."""
         fields = worker.as_dict()
         del fields["last_beat"]
         before, after = json.dumps(fields)[:-1] + ', "last_beat": ', "}"
@@ -44,9 +44,9 @@ class RedisWorkers:
             before,
             after,
             worker.silence(time.time()),
-            FORGOTTEN_AFTER if sweeps else "",
+            WORKER_TTL if sweeps else "",
         )
-        sha, text = _announce()
+        sha, text = _script()
         with reachable():
             try:
                 self._client().evalsha(sha, *arguments)
@@ -59,7 +59,7 @@ class RedisWorkers:
             self._client().hdel(self._key, worker_id)
 
     def read(self) -> WorkersReading:
-        """Return the workers that have been heard from of late. Deletes nothing."""
+        """Return the workers with a recent heartbeat. Deletes nothing."""
         with reachable():
             pipe = self._client().pipeline(transaction=False)
             pipe.time()
@@ -69,18 +69,18 @@ class RedisWorkers:
         now = seconds + microseconds / 1e6
         workers = {name: read_entry(text) for name, text in entries.items()}
         return WorkersReading(
-            (worker for worker in workers.values() if worker and worker.last_beat >= now - FORGOTTEN_AFTER),
+            (worker for worker in workers.values() if worker and worker.last_beat >= now - WORKER_TTL),
             unreadable=[name.decode(errors="replace") for name, worker in workers.items() if worker is None],
             now=now,
         )
 
     def clear(self) -> None:
-        """Forget all workers."""
+        """Delete all entries."""
         with reachable():
             self._client().delete(self._key)
 
 
 @cache
-def _announce() -> tuple[str, str]:
-    text = (Path(__file__).parent / "lua" / "announce.lua").read_text()
+def _script() -> tuple[str, str]:
+    text = (Path(__file__).parent / "lua" / "register_worker.lua").read_text()
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text

@@ -1,17 +1,17 @@
--- Adds activities that are not there yet.
--- ARGV from 3: the highest fence of their rows, then per activity id, priority, sequence (microseconds, 0 appends), delay (ms), crashes, again (0/1), partition.
--- Returns how many were added.
-local added, delayed_some, entries, ids, seen, new = 0, false, {}, {}, {}, {}
-local MOST_FENCE = 2 ^ 53 - 1e12  -- Lua's numbers count up to 2^53 without a gap
+-- Adds activities that are not in the queue yet.
+-- ARGV from 3: the highest fence of their rows, then per activity id, priority, sequence (microseconds, 0 appends),
+-- delay (ms), crashes, again (0/1), partition. Returns the number of added activities.
+local added, has_delayed, entries, ids, seen, new = 0, false, {}, {}, {}, {}
+local MAX_FENCE = 2 ^ 53 - 1e12  -- Lua's numbers represent integers up to 2^53 exactly
 local last = tonumber(redis.call('HGET', counters, 'sequence') or 0)
 
 for i = 4, #ARGV, 7 do ids[#ids + 1] = ARGV[i] end
 local known = values_of(meta, ids)
 
--- A row refuses what was claimed under a smaller fence than its own. That may come from a server whose clock was ahead
--- and which has lost its data since: the next claim must be above it.
+-- A row rejects writes under a fence smaller than its own. The fence of a row may come from a server whose clock was
+-- ahead and which has lost its data since: the next claim needs a larger fence.
 local bound = tonumber(ARGV[3])
-if bound > now_us and bound < MOST_FENCE and bound > tonumber(redis.call('HGET', counters, 'fence') or 0) then
+if bound > now_us and bound < MAX_FENCE and bound > tonumber(redis.call('HGET', counters, 'fence') or 0) then
   redis.call('HSET', counters, 'fence', ARGV[3])
 end
 
@@ -29,7 +29,7 @@ for n, id in ipairs(ids) do
     new[#new + 1] = id
     if delay > 0 then
       add_delayed(id, priority, sequence, crashes, partition, delay)
-      delayed_some = true
+      has_delayed = true
     else
       entries[#entries + 1] = {id, priority, sequence, crashes, partition}
     end
@@ -40,10 +40,10 @@ for n, id in ipairs(ids) do
   end
 end
 
-forget_lapses(new)
+forget_expired_leases(new)
 if redis.call('ZCARD', dead) > 0 then call_with('ZREM', dead, ids) end
 add_pending(entries)
 redis.call('HSET', counters, 'sequence', int(last))
--- A sleeper must also hear of delayed work, since it may come due before the sleep would end.
-if delayed_some or redis.call('ZCARD', ready) > 0 then wake_one() end
+-- Delayed activities also wake a waiting worker, since they may come due before its wait ends.
+if has_delayed or redis.call('ZCARD', ready) > 0 then wake_one() end
 return added

@@ -2,16 +2,16 @@
 -- ARGV from 3: worker, limit, quarantine (0/1), epoch the worker knows (or ''), active rows (none, waiting,
 -- running), pause (ms), run id of the server that the worker is connected to (or ''), number of claims that are done,
 -- then id, fence of each of these, then id, fence, outcome, delay (ms) of every other acknowledgment.
--- Returns {epoch, ms until next due or -1, waiting, paused, needs refill (0/1 each), id, fence, crashes, expired_leases, meta,
--- ...}.
+-- Returns {epoch, ms until next due or -1, waiting, paused, needs recovery (0/1 each), then per claim id, fence,
+-- crashes, expired leases, meta}.
 local worker, limit, quarantine = ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 local known_epoch, rows, pause_ms = ARGV[6], ARGV[7], tonumber(ARGV[8])
 local FIRST_DONE = 11
 local first_other = FIRST_DONE + 2 * tonumber(ARGV[10])
 
-local function announce_end(id) redis.call('PUBLISH', channel .. ':finished:' .. id, id) end
+local function publish_end(id) redis.call('PUBLISH', channel .. ':finished:' .. id, id) end
 
--- An end that may leave something to do: of a retry, a release, a failure.
+-- Acknowledges one claim with any outcome: retry, release, failure, or done.
 local function acknowledge(id, fence, outcome, delay)
   local text = redis.call('HGET', meta, id)
   if not text then return end
@@ -35,20 +35,20 @@ local function acknowledge(id, fence, outcome, delay)
       end
     else
       redis.call('HDEL', meta, id)
-      forget_lapses({id})
+      forget_expired_leases({id})
       if outcome == 'dead' then
         redis.call('ZADD', dead, now, id)
-        redis.call('ZREMRANGEBYRANK', dead, 0, -(DEAD_KEPT + 1))
+        redis.call('ZREMRANGEBYRANK', dead, 0, -(MAX_DEAD + 1))
       end
-      announce_end(id)
+      publish_end(id)
     end
   end
   offer({partition})
 end
 
--- The usual end, of many at once.
+-- Acknowledges all claims that are done, the most frequent outcome, with one call per command.
 local function acknowledge_done()
-  local ids, ended, freed, left, entries = {}, {}, {}, {}, {}
+  local ids, ended, freed, remaining, entries = {}, {}, {}, {}, {}
   for i = FIRST_DONE, first_other - 1, 2 do ids[#ids + 1] = ARGV[i] end
   local partitions, fences, holders = locks_of(ids)
   for n, fence in ipairs(fences) do
@@ -57,8 +57,8 @@ local function acknowledge_done()
       refund(ids[n], acknowledged)
     else
       ended[#ended + 1], freed[#freed + 1], entries[#entries + 1] = ids[n], partitions[n], entry_of(holders[n], ids[n])
-      -- One of its own is empty now.
-      if not is_own(partitions[n]) then left[#left + 1] = partitions[n] end
+      -- The partition of an activity without a lock key is empty now.
+      if not is_own(partitions[n]) then remaining[#remaining + 1] = partitions[n] end
     end
   end
   call_with('ZREM', leases, ended)
@@ -66,9 +66,9 @@ local function acknowledge_done()
   call_with('HDEL', locks, freed)
   call_with('HDEL', meta, ended)
   call_with('HDEL', cancels, ended)
-  forget_lapses(ended)
-  for _, id in ipairs(ended) do announce_end(id) end
-  offer(left)
+  forget_expired_leases(ended)
+  for _, id in ipairs(ended) do publish_end(id) end
+  offer(remaining)
 end
 
 for i = first_other, #ARGV, 4 do
@@ -82,8 +82,8 @@ else
   for i = FIRST_DONE, first_other - 1, 2 do acknowledge(ARGV[i], ARGV[i + 1], 'done', 0) end
 end
 
-notice_loss(known_epoch, rows, pause_ms, ARGV[9])
-if needs_refill() then return {state.epoch, state.refill_until - now, 0, 1, 1} end
+detect_loss(known_epoch, rows, pause_ms, ARGV[9])
+if needs_recovery() then return {state.epoch, state.refill_until - now, 0, 1, 1} end
 local pause = pause_left()
 if pause > 0 then return {state.epoch, pause, 0, 1, 0} end
 
@@ -119,7 +119,7 @@ local function claim_first(turns)
       tickets[#tickets + 1], tickets[#tickets + 2] = id, ticket
       entries[#entries + 1], entries[#entries + 2] = 0, entry_of(worker, id)
       local at = #reply
-      reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4] = id, number, crashes, count_lapses(id)
+      reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4] = id, number, crashes, count_expired_leases(id)
       reply[at + 5] = ticket
     end
   end
@@ -137,7 +137,7 @@ if limit > 0 then
 end
 
 local is_waiting = redis.call('ZCARD', ready) > 0
--- What this worker leaves, another one may take.
+-- Another worker may claim the remaining activities.
 if is_waiting then wake_one() end
 if quarantine then is_waiting = redis.call('ZCARD', suspects) > 0 end
 if is_waiting then reply[3] = 1 end

@@ -4,12 +4,12 @@
 local FIRST_CLAIM = 5
 local lost, canceled = {}, {}
 local pause_ms = tonumber(ARGV[4])
-if has_lost_keys() then forget_everything() end
-notice_loss(ARGV[3], #ARGV >= FIRST_CLAIM and 'running' or 'none', pause_ms)
+if has_lost_keys() then delete_places() end
+detect_loss(ARGV[3], #ARGV >= FIRST_CLAIM and 'running' or 'none', pause_ms)
 local pausing = pause_left() > 0
 
--- Of two claims of one partition the newer one is right: an older copy of the data may know the one before it. What
--- that one ran goes back; if it has ended meanwhile, its row says so to who claims it next.
+-- Of two claims of one partition the newer is valid: a restored older copy of the data may contain the earlier claim.
+-- The activity of the earlier claim returns to its partition; if it has ended meanwhile, its row ends the next claim.
 local holders
 local function put_back_holder(partition)
   if is_own(partition) then
@@ -29,14 +29,14 @@ local function put_back_holder(partition)
   if holder then put_back(holder[1], holder[2]) end
 end
 
--- In the pause after a loss of data a worker that still runs an activity takes its claim back.
+-- Restores a claim that its worker still holds; only in the pause after a loss of data.
 local function restore(id, fence, text)
   local _, _, _, holder, partition = unpack_meta(text)
   local other = redis.call('HGET', locks, partition)
   if other and tonumber(other) > tonumber(fence) then return false end
   if other then put_back_holder(partition) end
   if redis.call('ZSCORE', leases, id) then return false end
-  -- The reconciler, or an older copy of the data, may have put it into the queue meanwhile.
+  -- The reconciler, or an older copy of the data, may have added the activity to the queue meanwhile.
   local present = redis.call('HGET', meta, id)
   if present then
     local priority, sequence = unpack_meta(present)
@@ -46,7 +46,7 @@ local function restore(id, fence, text)
   redis.call('ZREM', ready, partition)
   redis.call('ZREM', suspects, partition)
   redis.call('HSET', locks, partition, fence)
-  -- It may come from a server whose clock is ahead.
+  -- The fence may come from a server whose clock is ahead.
   if tonumber(redis.call('HGET', counters, 'fence') or 0) < tonumber(fence) then
     redis.call('HSET', counters, 'fence', fence)
   end
@@ -78,9 +78,9 @@ if redis.call('HLEN', cancels) > 0 then
   end
 end
 
--- If nobody's beat has come for long, this server was away, or its clock has jumped: the others get the time of
--- a beat before their leases count as ended. Releases before 0.2 note their beats in `beat` alone, which shows that
--- they are at work, and their leases are not in the index.
+-- If no heartbeat arrived for a long time, this server was unavailable, or its clock has jumped: the other workers get
+-- the time of one heartbeat before their leases expire. Releases before 0.2 write only `beat`, which shows that such
+-- workers are running and that their leases are missing in the index.
 local beats = redis.call('HMGET', counters, 'beat', 'indexed_beat')
 local last_beat = tonumber(beats[1] or now)
 redis.call('HSET', counters, 'beat', int(now), 'indexed_beat', int(now))
@@ -95,11 +95,11 @@ end
 
 promote_due()
 if not pausing then
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, BATCH)) do
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, MAX_BATCH)) do
     put_back(id, redis.call('HGET', meta, id), 'expired_lease')
   end
 end
--- What releases before 0.2 have left in the places that they do not know.
+-- Releases before 0.2 leave entries in the keys that they do not know.
 if redis.call('ZCARD', leases) == 0 then redis.call('DEL', by_worker) end
 if redis.call('HLEN', meta) == 0 then redis.call('DEL', expired_leases) end
 if redis.call('ZCARD', ready) > 0 then wake_one() end

@@ -1,6 +1,6 @@
--- Notes a heartbeat of a worker, by this server's clock: those of the machines may be wrong. Has no prelude.
+-- Stores a heartbeat of a worker, by the server's clock, since clocks of machines may be wrong. Has no prelude.
 -- KEYS[1]: the entries, by worker. ARGV: worker, its entry before and after the time, the age of the heartbeat in
--- seconds, and the seconds after which silent workers are forgotten, or '' to forget none.
+-- seconds, and the seconds after which entries without a heartbeat are deleted, or '' to delete none.
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1e6
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. string.format('%.6f', now - tonumber(ARGV[4])) .. ARGV[3])

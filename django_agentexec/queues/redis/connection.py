@@ -1,8 +1,8 @@
-"""Redis connections, made from a URL, from the project's CACHES (django-redis or Django's own `RedisCache`), or from
-the embedded server.
+"""Redis connections from a URL, from the project's CACHES (django-redis or Django's `RedisCache`), or to the embedded
+server.
 
-The settings (URL, TLS, Sentinel, credentials) are the project's; the pools are our own, because queue
-traffic needs other limits than a cache: no silent repetition of commands, and reads that may block.
+The settings (URL, TLS, Sentinel, credentials) come from the project. The connection pools are separate from those of
+the cache, because queue traffic needs other limits: no automatic retry of commands, and reads that may block.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
-from ..conf import conf
-from ..exceptions import QueueMisconfigured, QueueUnavailable
+from ...conf import conf
+from ...exceptions import QueueMisconfigured, QueueUnavailable
 
 ALIAS = "agentexec"
 FALLBACK_ALIAS = "default"
 # redis-py 8 caps a pool at 100 connections by default; each thread that uses the queue may hold one.
 MAX_CONNECTIONS = 10_000
-SCRIPT_REFUSED = "The user executing the script can't"  # what Redis 7 says instead of NOPERM
-CHECK_TIMEOUT = 1.0  # seconds that a system check may wait for the server
+SCRIPT_REFUSED = "The user executing the script can't"  # the message of Redis 7 instead of NOPERM
+CHECK_TIMEOUT = 1.0  # seconds for which a system check waits for the server
 IS_A_CLUSTER = (
-    "The queue's Redis is a node of a Redis Cluster, which is not supported: a node holds some of the keys only. "
-    "Use a server with cluster mode disabled, with replicas and Sentinel if it must not fail."
+    "The queue's Redis is a node of a Redis Cluster, which is not supported: a node holds only some of the keys. "
+    "Use a server with cluster mode disabled, with replicas and Sentinel for high availability."
 )
 
 
@@ -52,13 +52,13 @@ def cache_alias() -> str:
 
 
 def make_client(*, timeout: float) -> Redis:
-    """Return a new client with its own pool, whose replies are waited for `timeout` seconds.
+    """Return a new client with its own pool; `timeout` limits the seconds until a reply.
 
-    A command that fails is not repeated by the client: the caller decides, since only it knows whether
-    a repetition is safe. Raises `ImproperlyConfigured` if the settings name no Redis.
+    The client does not repeat a failed command: only the caller can decide whether a repetition is safe.
+    Raises `ImproperlyConfigured` if the settings name no Redis.
     """
     if conf.EMBEDDED:
-        from ..embedded import ensure_server
+        from ...embedded import ensure_server
 
         options: dict[str, Any] = {"path": ensure_server()}
         from redis import UnixDomainSocketConnection
@@ -87,8 +87,8 @@ def _configured_client() -> Redis:
 def _client_from_url(url: str) -> Redis:
     try:
         return Redis.from_url(url)
-    except ValueError as error:  # which does not show the URL, nor its password
-        raise ImproperlyConfigured(f"AGENTEXEC['REDIS_URL'] is no URL of a Redis: {error}") from error
+    except ValueError as error:  # its message does not contain the URL or the password
+        raise ImproperlyConfigured(f"AGENTEXEC['REDIS_URL'] is not a Redis URL: {error}") from error
 
 
 def _client_from_caches() -> Redis:
@@ -101,18 +101,18 @@ def _client_from_caches() -> Redis:
         factory, url = client.connection_factory, client._server[0]
     except (InvalidCacheBackendError, AttributeError) as error:
         raise ImproperlyConfigured(
-            f"CACHES[{alias!r}] is not a django-redis cache, nor Django's own RedisCache. Set "
+            f"CACHES[{alias!r}] is neither a django-redis cache nor Django's RedisCache. Set "
             "AGENTEXEC['REDIS_URL'], add CACHES['agentexec'] with BACKEND 'django_redis.cache.RedisCache' and a "
             "LOCATION, or set AGENTEXEC['EMBEDDED'] = True for development."
         ) from error
-    # `connect` would share the cache's own pool; `get_connection_pool` makes one for us.
+    # `connect` would share the pool of the cache; `get_connection_pool` creates a separate pool.
     pool = factory.get_connection_pool(factory.make_connection_params(url))
     redis: Redis = factory.redis_client_cls(connection_pool=pool, **factory.redis_client_cls_kwargs)
     return redis
 
 
 def _client_from_django(cache: RedisCache) -> Redis:
-    """Return a client for the first server of Django's own backend, which is the one that it writes to."""
+    """Return a client for the first server of Django's backend, to which it writes."""
     client: Any = cache._cache
     pool = client._pool_class.from_url(client._servers[0], **client._pool_options)
     redis: Redis = client._client(connection_pool=pool)
@@ -120,7 +120,7 @@ def _client_from_django(cache: RedisCache) -> Redis:
 
 
 def cache_backend_error() -> str:
-    """Return why the settings offer no Redis to the queue, or "" if all is well. Connects to nothing."""
+    """Return the reason why the settings name no Redis for the queue, or "" if they do. Opens no connection."""
     if conf.EMBEDDED or not conf.QUEUE_BACKEND.endswith(".RedisQueue"):
         return ""
     try:
@@ -131,9 +131,9 @@ def cache_backend_error() -> str:
 
 
 def cluster_error() -> str:
-    """Return why the configured server cannot be used if it is a node of a cluster, or "", also if it does not answer.
+    """Return an error message if the configured server is a node of a cluster, else "" (also if it does not reply).
 
-    Waits for the server for a second or two at most, since every management command runs the system checks.
+    Waits for the server for at most two seconds, since every management command runs the system checks.
     """
     if conf.EMBEDDED or not conf.QUEUE_BACKEND.endswith(".RedisQueue"):
         return ""
@@ -145,27 +145,27 @@ def cluster_error() -> str:
     except QueueMisconfigured as error:
         return str(error) if str(error) == IS_A_CLUSTER else ""
     except QueueUnavailable:
-        return ""  # `migrate` and others must work before Redis does
+        return ""  # `migrate` and other commands must work while Redis is unavailable
     return ""
 
 
 def raise_if_cluster(info: Any) -> None:
-    """Raise `QueueMisconfigured` if this is the INFO of a node of a cluster."""
+    """Raise `QueueMisconfigured` if `info` is the INFO reply of a node of a cluster."""
     if int(info.get("cluster_enabled", 0)):
         raise QueueMisconfigured(IS_A_CLUSTER)
 
 
 def learn_servers(client: Redis) -> None:
-    """Have each connection of this client note which server process it leads to, when it is opened.
+    """Make each new connection of this client store the run id of its server process.
 
-    A connection ends with that process. So scripts need not look at each call whether the server has been restarted.
+    A connection ends with the server process, so scripts need not check at each call whether the server was restarted.
     """
     options: dict[str, Any] = client.connection_pool.connection_kwargs
     options["redis_connect_func"] = partial(_connect, options.get("redis_connect_func"))
 
 
 def server_of(connection: Any) -> str:
-    """Return the run id of the server to which a connection leads; "" if it is not known."""
+    """Return the run id of the server of a connection; "" if it is unknown."""
     return getattr(connection, "agentexec_server", "")
 
 
@@ -179,17 +179,16 @@ def _connect(prepare: Callable[[Any], None] | None, connection: Any) -> None:
     try:
         found = re.search(rb"run_id:(\w+)", connection.read_response(disable_decoding=True))
     except ResponseError:
-        return  # the scripts look themselves, and tell why they may not
+        return  # the scripts check it themselves, and their error names the missing permission
     connection.agentexec_server = found[1].decode() if found else ""
 
 
 @contextmanager
 def reachable() -> Iterator[None]:
-    """Turn the client's errors into `QueueUnavailable`: no answer, or a refusal, with `QueueMisconfigured` if the
-    remedy is another configuration.
+    """Convert the client's errors into `QueueUnavailable`, or into `QueueMisconfigured` if a retry cannot help.
 
-    A server refuses for a time: it is out of memory, loads or cannot save its data, has become a replica, or
-    its passwords are being changed. What runs meanwhile must go on, whatever the reason.
+    A server may reject commands temporarily: it is out of memory, loads or cannot save its data, has become a
+    replica, or its passwords are being changed. Running activities must continue in all these cases.
     """
     try:
         yield
@@ -200,7 +199,7 @@ def reachable() -> Iterator[None]:
     except RedisError as error:
         if isinstance(error, NoPermissionError) or str(error).startswith(SCRIPT_REFUSED):
             raise QueueMisconfigured(
-                f"The queue's Redis refuses a command ({error}). Its user needs the permissions that the page "
-                "'Guarantees' of the documentation names, INFO and EVALSHA among them."
+                f"The queue's Redis refuses a command ({error}). Its user needs the permissions listed on the page "
+                "'Guarantees' of the documentation, including INFO and EVALSHA."
             ) from error
         raise QueueUnavailable(f"The queue's Redis refuses a command ({error}).") from error

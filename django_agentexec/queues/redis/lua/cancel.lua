@@ -1,4 +1,4 @@
--- Removes waiting activities, and tells the workers of claimed ones to stop. ARGV from 3: ids.
+-- Removes waiting activities, and notifies the workers of claimed activities to stop. ARGV from 3: ids.
 for i = 3, #ARGV do
   local id = ARGV[i]
   local text = redis.call('HGET', meta, id)
@@ -12,8 +12,8 @@ for i = 3, #ARGV do
       redis.call('ZREM', pending, member(partition, priority, sequence, id))
       redis.call('ZREM', delayed, id)
       redis.call('HDEL', meta, id)
-      forget_lapses({id})
-      -- The partition's turn may have been this activity's; what is left takes a new one.
+      forget_expired_leases({id})
+      -- The turn of the partition may belong to this activity; the remaining activities get another turn.
       redis.call('ZREM', ready, partition)
       redis.call('ZREM', suspects, partition)
       offer({partition})

@@ -1,12 +1,13 @@
--- Shared by every script of a queue: its keys, its clock, and the moves between its places.
+-- Shared by all scripts of a queue: its keys, its clock, and the moves between its places.
 --
--- Places of an activity id: `pending` (waits in its partition), `delayed` (waits for its time), `leases`
--- (claimed). `meta` tells of each id in any place. A partition is in `ready` or `suspects` if and only if
--- it has pending work and no lock; in `suspects` if its head has crashed a process or lapsed, else in `ready`.
+-- Places of an activity id: `pending` (waits in its partition), `delayed` (waits until it is due), `leases`
+-- (claimed). `meta` describes each id in any place. A partition is in `ready` or `suspects` if and only if
+-- it has pending work and no lock; in `suspects` if its head crashed a process or has an expired lease, else in
+-- `ready`.
 --
--- `by_worker` indexes `leases` by worker. It is only an index: releases before 0.2 do not write it, so it may lack
--- their leases and hold entries of leases that they have ended. `expired_leases` holds, per activity, the claims whose lease
--- has ended although no pool reported the death of their worker: the number of refunded ones, then the fences.
+-- `by_worker` is an index of `leases` by worker. Releases before 0.2 do not write it, so it may lack their leases and
+-- contain entries of leases that they have ended. `expired_leases` holds, per activity, the claims whose lease expired
+-- although no pool reported the death of their worker: the number of refunded claims, then the fences of the others.
 local pending, ready, suspects, locks = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local leases, meta, delayed, dead = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local cancels, again, counters, wake = KEYS[9], KEYS[10], KEYS[11], KEYS[12]
@@ -17,18 +18,18 @@ local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]
 local now = math.floor(now_us / 1000)
 
--- A turn of the ring stays far below the weight of one priority; nine weights stay below 2^53.
+-- Turn numbers stay far below the weight of one priority; nine weights stay below 2^53.
 local PRIORITY_WEIGHT = 1e14
-local BATCH = 100        -- due or expired activities moved by one call
-local DEAD_KEPT = 10000  -- ids kept among the dead letters
-local LONGEST_REFILL = 30000  -- ms; after them a queue whose pool does not refill it goes on as it is
+local MAX_BATCH = 100    -- due or expired activities moved by one call
+local MAX_DEAD = 10000   -- ids kept among the dead letters
+local MAX_RECOVERY_MS = 30000  -- a queue that no pool restores within this time resumes as it is
 local TAIL = 53          -- length of a pending member after its NUL: priority 1, sequence 16, id 36
 local ID = 36
-local REFUNDED_PER_LAPSE = 4  -- refunded expired_leases that count as one, so that no activity is repeated for ever
-local MIXED_FOR = 600000  -- ms after a beat of an earlier release in which the index is not relied upon
-local MOST_ARGUMENTS = 4000  -- of one command; Lua's stack holds 8,000 (LUAI_MAXCSTACK)
+local REFUNDS_PER_EXPIRED_LEASE = 4  -- refunded expired leases that count as one, which bounds the repetitions
+local MIXED_FOR = 600000  -- ms after a heartbeat of an earlier release during which the index may be incomplete
+local MAX_ARGUMENTS = 4000  -- of one command; Lua's stack holds 8,000 (LUAI_MAXCSTACK)
 
--- Lua's own conversion keeps 14 digits only.
+-- Lua's default conversion keeps only 14 digits.
 local function int(number) return string.format('%.0f', number) end
 
 local function pack(priority, sequence, crashes, worker, partition)
@@ -43,15 +44,15 @@ local function member(partition, priority, sequence, id)
   return partition .. '\0' .. priority .. sequence .. id
 end
 
--- An activity without a lock key is a partition of its own, which is known by its name: "i:" and the id.
+-- An activity without a lock key has its own partition, recognized by its name: "i:" and the id.
 local function is_own(partition)
   return #partition == ID + 2 and string.sub(partition, 1, 2) == 'i:'
 end
 
--- Runs a command with any number of arguments (pairs stay together), since each call costs more than its work.
+-- Runs a command with any number of arguments in few calls; pairs stay together, since the limit is even.
 local function call_with(command, key, arguments, option)
-  for from = 1, #arguments, MOST_ARGUMENTS do
-    local to = math.min(from + MOST_ARGUMENTS - 1, #arguments)
+  for from = 1, #arguments, MAX_ARGUMENTS do
+    local to = math.min(from + MAX_ARGUMENTS - 1, #arguments)
     if option then
       redis.call(command, key, option, unpack(arguments, from, to))
     else
@@ -60,21 +61,21 @@ local function call_with(command, key, arguments, option)
   end
 end
 
--- Returns the values of these fields of a hash, false where there is none.
+-- Returns the values of these fields of a hash; false for a missing field.
 local function values_of(hash, fields)
-  if #fields <= MOST_ARGUMENTS then
+  if #fields <= MAX_ARGUMENTS then
     return #fields > 0 and redis.call('HMGET', hash, unpack(fields)) or {}
   end
   local found = {}
-  for from = 1, #fields, MOST_ARGUMENTS do
-    local to = math.min(from + MOST_ARGUMENTS - 1, #fields)
+  for from = 1, #fields, MAX_ARGUMENTS do
+    local to = math.min(from + MAX_ARGUMENTS - 1, #fields)
     for _, value in ipairs(redis.call('HMGET', hash, unpack(fields, from, to))) do found[#found + 1] = value end
   end
   return found
 end
 
--- Returns the partitions of these ids ('' of one that is not here), the fences by which they are locked, or false,
--- and the workers that hold them.
+-- Returns the partitions of these ids ('' for an unknown id), the fences of their locks (false without a lock), and
+-- the workers that hold them.
 local function locks_of(ids)
   local partitions, workers = {}, {}
   for n, text in ipairs(values_of(meta, ids)) do
@@ -87,60 +88,60 @@ end
 -- Returns the entry of a lease in the index by worker.
 local function entry_of(worker, id) return worker .. '\0' .. id end
 
--- Returns the number of refunded expired_leases of an activity and the fences of the others. Almost always there are none.
-local may_have_lapses
-local function lapses_of(id)
-  if may_have_lapses == nil then may_have_lapses = redis.call('EXISTS', expired_leases) == 1 end
-  local text = may_have_lapses and redis.call('HGET', expired_leases, id)
+-- Returns the number of refunded expired leases of an activity and the fences of the others. Most activities have none.
+local may_have_expired_leases
+local function expired_leases_of(id)
+  if may_have_expired_leases == nil then may_have_expired_leases = redis.call('EXISTS', expired_leases) == 1 end
+  local text = may_have_expired_leases and redis.call('HGET', expired_leases, id)
   if not text then return 0, {} end
   local fences = {}
   for fence in string.gmatch(text, ' (%d+)') do fences[#fences + 1] = fence end
   return tonumber(string.match(text, '^%d+')), fences
 end
 
-local function set_lapses(id, refunded, fences)
-  may_have_lapses = true
+local function set_expired_leases(id, refunded, fences)
+  may_have_expired_leases = true
   redis.call('HSET', expired_leases, id, table.concat({int(refunded), unpack(fences)}, ' '))
 end
 
-local function forget_lapses(ids)
-  if may_have_lapses == nil then may_have_lapses = redis.call('EXISTS', expired_leases) == 1 end
-  if may_have_lapses then call_with('HDEL', expired_leases, ids) end
+local function forget_expired_leases(ids)
+  if may_have_expired_leases == nil then may_have_expired_leases = redis.call('EXISTS', expired_leases) == 1 end
+  if may_have_expired_leases then call_with('HDEL', expired_leases, ids) end
 end
 
--- Returns how many expired_leases count against an activity.
-local function count_lapses(id)
-  local refunded, fences = lapses_of(id)
-  return math.max(#fences, math.floor((refunded + #fences) / REFUNDED_PER_LAPSE))
+-- Returns the number of expired leases that count against the limit of an activity.
+local function count_expired_leases(id)
+  local refunded, fences = expired_leases_of(id)
+  return math.max(#fences, math.floor((refunded + #fences) / REFUNDS_PER_EXPIRED_LEASE))
 end
 
 local function is_suspect(id, crashes)
   if crashes ~= '0' then return true end
-  local _, fences = lapses_of(id)
+  local _, fences = expired_leases_of(id)
   return #fences > 0
 end
 
--- Returns a partition's first pending member (from this priority on), or nil.
+-- Returns the first pending member of a partition (from this priority on), or nil.
 local function first_pending(partition, priority)
   local from = '[' .. partition .. '\0' .. (priority or '')
   return redis.call('ZRANGEBYLEX', pending, from, '(' .. partition .. '\1', 'LIMIT', 0, 1)[1]
 end
 
--- Returns a partition's first pending member and its meta, or nil.
+-- Returns the first pending member of a partition and its meta, or nil.
 local function head_of(partition)
   while true do
     local head = first_pending(partition)
     if not head then return nil end
     local text = redis.call('HGET', meta, string.sub(head, -ID))
     if text then return head, text end
-    -- Only keys that somebody else changed or evicted come here: an entry that nobody knows must not
-    -- block its queue. Its row brings it back.
+    -- Reached only if keys were changed by hand or evicted: an entry without meta must not block its queue. The
+    -- reconciler pushes the activity again.
     redis.call('ZREM', pending, head)
   end
 end
 
--- Adds partitions to a ring: {score, partition, ...}. One that already stands in it keeps its turn, unless its new
--- head has a higher priority (ZADD LT); in the other ring it stands no more.
+-- Adds partitions to a ring: {score, partition, ...}. A partition that is already in the ring keeps its turn, unless
+-- its new head has a higher priority (ZADD LT). It is removed from the other ring.
 local function add_to_ring(ring, other, turns)
   if #turns == 0 then return end
   if redis.call('ZCARD', other) > 0 then
@@ -149,8 +150,8 @@ local function add_to_ring(ring, other, turns)
   call_with('ZADD', ring, turns, 'LT')
 end
 
--- Puts partitions, each named once, where the invariant wants them; turns are given in this order. `heads` tells of
--- those whose head the caller knows: {priority, whether it is a suspect}. They are not locked.
+-- Places distinct partitions in the ring that the invariant demands; turns are assigned in this order. `heads` holds
+-- {priority, is_suspect} of partitions whose head the caller knows. They are not locked.
 local function offer(partitions, heads)
   local offers, idle = {}, {}
   for _, partition in ipairs(partitions) do
@@ -186,15 +187,15 @@ local function wake_one()
   if redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, '1') end
 end
 
--- Lets activities wait in their partitions: {id, priority, sequence, crashes, partition} each. They are not claimed.
+-- Adds unclaimed activities to their partitions: {id, priority, sequence, crashes, partition} each.
 local function add_pending(entries)
-  local texts, members, partitions, heads, named = {}, {}, {}, {}, {}
+  local texts, members, partitions, heads, seen = {}, {}, {}, {}, {}
   for _, entry in ipairs(entries) do
     local id, priority, sequence, crashes, partition = unpack(entry)
     texts[#texts + 1], texts[#texts + 2] = id, pack(priority, sequence, crashes, '-', partition)
     members[#members + 1], members[#members + 2] = 0, member(partition, priority, sequence, id)
-    if not named[partition] then
-      named[partition] = true
+    if not seen[partition] then
+      seen[partition] = true
       partitions[#partitions + 1] = partition
       if is_own(partition) then heads[partition] = {priority, is_suspect(id, crashes)} end
     end
@@ -209,20 +210,20 @@ local function add_delayed(id, priority, sequence, crashes, partition, delay)
   redis.call('ZADD', delayed, now + delay, id)
 end
 
--- Ends a lease and frees its partition; the caller says where the id goes, then offers the partition.
+-- Ends a lease and frees its partition; the caller moves the id to its next place, then offers the partition.
 local function unlock(id, partition, worker)
   redis.call('ZREM', leases, id)
   redis.call('ZREM', by_worker, entry_of(worker, id))
   redis.call('HDEL', locks, partition)
 end
 
--- The worker of a claim is alive although its lease has ended: what has been charged for that is refunded.
+-- Refunds an expired lease whose worker turns out to be alive.
 local function refund(id, fence)
-  local refunded, fences = lapses_of(id)
-  for n, lapsed in ipairs(fences) do
-    if lapsed == fence then
+  local refunded, fences = expired_leases_of(id)
+  for n, expired in ipairs(fences) do
+    if expired == fence then
       table.remove(fences, n)
-      set_lapses(id, refunded + 1, fences)
+      set_expired_leases(id, refunded + 1, fences)
       local _, _, _, _, partition = unpack_meta(redis.call('HGET', meta, id) or '')
       if #fences == 0 and partition then offer({partition}) end
       return
@@ -230,13 +231,13 @@ local function refund(id, fence)
   end
 end
 
--- A manual retry that came while the activity was being run (canceled, but not yet stopped): run it anew.
+-- Enqueues an activity again that was retried manually while it was still running (canceled, but not yet stopped).
 local function run_again(id, partition)
-  local wish = redis.call('HGET', again, id)
-  if not wish then return false end
+  local retry = redis.call('HGET', again, id)
+  if not retry then return false end
   redis.call('HDEL', again, id)
-  forget_lapses({id})
-  local priority, sequence, crashes, delay = string.match(wish, '^(%d) (%x+) (%d+) (%d+)$')
+  forget_expired_leases({id})
+  local priority, sequence, crashes, delay = string.match(retry, '^(%d) (%x+) (%d+) (%d+)$')
   if delay == '0' then
     add_pending({{id, priority, sequence, crashes, partition}})
   else
@@ -245,8 +246,8 @@ local function run_again(id, partition)
   return true
 end
 
--- Returns a sequence by which an activity stands before all others of its partition and priority. It had been the
--- first of them when it was claimed; after a loss of data the others may have come back with other numbers.
+-- Returns a sequence that places an activity before all others of its partition and priority. It was the first of
+-- them when it was claimed; after a loss of data the others may have been enqueued again with other sequences.
 local function front_of(partition, priority, sequence, id)
   local first = not is_own(partition) and first_pending(partition, priority)
   if not first or string.sub(first, -TAIL, -TAIL) ~= priority then return sequence end
@@ -254,8 +255,8 @@ local function front_of(partition, priority, sequence, id)
   return string.format('%016x', math.max(0, tonumber(string.sub(first, -TAIL + 1, -ID - 1), 16) - 1))
 end
 
--- Ends a lease whose holder did not finish: the activity goes back to its old place in its partition.
--- `charge`: 'crash' if its worker is known to have died, 'expired_lease' if the lease has ended, else nil.
+-- Ends a lease whose holder did not finish: the activity returns to its former place in its partition.
+-- `charge`: 'crash' if its worker is known to have died, 'expired_lease' if the lease has expired, else nil.
 local function put_back(id, text, charge)
   if not text then
     redis.call('ZREM', leases, id)
@@ -268,13 +269,13 @@ local function put_back(id, text, charge)
   if not run_again(id, partition) then
     if was_canceled then
       redis.call('HDEL', meta, id)
-      forget_lapses({id})
+      forget_expired_leases({id})
     else
       if charge == 'crash' then crashes = int(tonumber(crashes) + 1) end
       if fence then
-        local refunded, fences = lapses_of(id)
+        local refunded, fences = expired_leases_of(id)
         fences[#fences + 1] = fence
-        set_lapses(id, refunded, fences)
+        set_expired_leases(id, refunded, fences)
       end
       add_pending({{id, priority, front_of(partition, priority, sequence, id), crashes, partition}})
     end
@@ -282,13 +283,13 @@ local function put_back(id, text, charge)
   offer({partition})
 end
 
--- Lets what is due wait in its partition; returns the milliseconds until the next one comes due, or -1.
+-- Moves due activities to their partitions; returns the milliseconds until the next is due, or -1.
 local function promote_due()
   while true do
     local first = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
     if not first[2] then return -1 end
     if tonumber(first[2]) > now then return tonumber(first[2]) - now end
-    local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, BATCH)
+    local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, MAX_BATCH)
     call_with('ZREM', delayed, due)
     local entries = {}
     for n, text in ipairs(values_of(meta, due)) do
@@ -298,42 +299,42 @@ local function promote_due()
       end
     end
     add_pending(entries)
-    if #due == BATCH then return 0 end
+    if #due == MAX_BATCH then return 0 end
   end
 end
 
--- Whether a key is gone that must be there: evicted by a full server, or deleted by hand. Each id is in exactly one
--- place and has its meta; each lease has its lock; what is pending and not locked has its turn.
+-- Returns whether a required key is missing: evicted by a full server, or deleted by hand. Each id is in exactly one
+-- place and has meta; each lease has a lock; each partition with pending work and without a lock has a turn.
 local function has_lost_keys()
   local ids, waiting, claimed = redis.call('HLEN', meta), redis.call('ZCARD', pending), redis.call('ZCARD', leases)
   local locked = redis.call('HLEN', locks)
   if ids ~= waiting + claimed + redis.call('ZCARD', delayed) or locked ~= claimed then return true end
   local turns = redis.call('ZCARD', ready) + redis.call('ZCARD', suspects)
   if turns > 0 or waiting == 0 then return turns > waiting end
-  -- No turns: then all that is pending waits behind locks, of which there are as many as running activities.
+  -- Without turns, all pending activities must wait behind locks; there is one lock per running activity.
   local from = '-'
   for _ = 0, locked do
-    local next_one = redis.call('ZRANGEBYLEX', pending, from, '+', 'LIMIT', 0, 1)[1]
-    if not next_one then return false end
-    local partition = string.sub(next_one, 1, -(TAIL + 2))
+    local next_member = redis.call('ZRANGEBYLEX', pending, from, '+', 'LIMIT', 0, 1)[1]
+    if not next_member then return false end
+    local partition = string.sub(next_member, 1, -(TAIL + 2))
     if redis.call('HEXISTS', locks, partition) == 0 then return true end
     from = '(' .. partition .. '\1'
   end
   return true
 end
 
--- Half of the truth is worse than none: without it all, the queue is restored from claims and rows.
-local function forget_everything()
+-- Deletes all places: incomplete data cannot be repaired, but an empty queue is restored from claims and rows.
+local function delete_places()
   redis.call('DEL', pending, ready, suspects, locks, leases, meta, delayed, cancels, again, by_worker, expired_leases)
   redis.call('HDEL', counters, 'epoch', 'pause_until', 'refill_until', 'refill')
 end
 
--- What the queue knows of its data: its epoch, which is lost with it, whether this server's present process has had it
--- all the time, and until when claims wait after a loss.
+-- Reads the state of the queue's data: its epoch, which is lost with the data, whether the current server process has
+-- held the data all the time, and until when claims are paused after a loss.
 --
--- A connection ends with the server's process, so a worker knows from its own with which process it speaks (`server`):
--- if that has had the data, nothing needs to be asked. Whatever differs is looked up, and heartbeats always look it up,
--- since a proxy may keep connections while it changes the server behind them.
+-- `server` is the run id of the server process that the worker stored when its connection was opened; a connection
+-- ends with that process. If it matches the stored run id, INFO is not needed. Heartbeats always read INFO, since a
+-- proxy may keep connections open while it replaces the server behind them.
 local state = {}
 local function read_state(server)
   local found = redis.call('HMGET', counters, 'epoch', 'pause_until', 'refill_until', 'server')
@@ -345,19 +346,18 @@ local function read_state(server)
   state.is_new_server = found[4] ~= state.server
 end
 
--- Whoever finds that its epoch is gone, or that the server has been restarted or is another one (failover), and knows
--- that there was work (`rows`: none, waiting, running), orders a pause for the claims that were out, and a refill for
--- what was waiting: what comes later must not overtake it. Reads the state, and leaves it as it is then.
-local function notice_loss(known, rows, pause_ms, server)
+-- Detects a loss of data: the epoch of a worker (`known`) is missing, or the server process is not the same (restart,
+-- failover). If there was work (`rows`: none, waiting, running), it starts a pause in which workers restore their
+-- claims, and requires a recovery of waiting activities, so that later activities do not overtake them. Sets `state`.
+local function detect_loss(known, rows, pause_ms, server)
   read_state(server)
   local lost_claims, lost_work = false, false
   if state.is_new_server or not state.epoch then
-    -- A restart with its data on disk, or a replica, may have lost the last second of it, or hours: what it tells of
-    -- claims, and of a pause that was, says nothing about those of today. Who lived before it cannot know of the
-    -- others' claims.
+    -- A server restarted from disk, or a replica, may lack the last second of its data, or hours: its leases and its
+    -- pause may be outdated. A worker that has seen the former epoch does not know the claims of other workers.
     lost_claims = known ~= '' or rows == 'running' or redis.call('ZCARD', leases) > 0
     lost_work = lost_claims or rows == 'waiting' or state.epoch ~= false
-    -- A new epoch lets the next one who lived before order the pause, if this one had no reason to.
+    -- With a new epoch, the next worker that has seen the former epoch starts the pause if this worker did not.
     state.epoch = int(now_us)
     redis.call('HSET', counters, 'epoch', state.epoch, 'server', state.server)
     if (state.pause_until or 0) <= now then
@@ -373,16 +373,17 @@ local function notice_loss(known, rows, pause_ms, server)
     redis.call('HSET', counters, 'pause_until', int(state.pause_until))
   end
   if lost_work then
-    state.refill_until = now + LONGEST_REFILL
+    state.refill_until = now + MAX_RECOVERY_MS
     redis.call('HSET', counters, 'refill_until', int(state.refill_until), 'refill', int(now_us))
   end
 end
 
-local function needs_refill()
+-- Returns whether the queue waits until it is restored from the rows.
+local function needs_recovery()
   return (state.refill_until or 0) > now
 end
 
--- Milliseconds left of a pause after a loss of data, in which live workers restore their claims.
+-- Returns the milliseconds left of the pause after a loss of data, in which live workers restore their claims.
 local function pause_left()
   return math.max(0, (state.pause_until or 0) - now)
 end

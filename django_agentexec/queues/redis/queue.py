@@ -1,8 +1,8 @@
-"""The Redis and Valkey backend: builds the arguments of the Lua scripts and reads their replies.
+"""The queue on Redis or Valkey: builds the arguments of the Lua scripts and parses their replies.
 
-What the scripts do is told in `lua/prelude.lua`; the contract is `base.Queue`. Every key of a queue name
-shares one hash tag, and each script declares its keys; yet a Redis Cluster is not supported, since the client speaks to
-one server. Needs Redis 6.2 or Valkey 7.2.
+`lua/prelude.lua` describes the data; `base.Queue` is the contract. All keys of a queue name share one hash tag, and
+each script declares its keys. Nevertheless a Redis Cluster is not supported, since the client connects to one server.
+Requires Redis 6.2 or Valkey 7.2.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ from uuid import UUID
 from redis import Redis
 from redis.exceptions import NoScriptError
 
-from ..conf import conf
-from . import base
+from ...conf import conf
+from .. import base
+from ..board import WorkerInfo, WorkersReading
 from .connection import learn_servers, make_client, raise_if_cluster, reachable, server_of
 from .listeners import CanceledListener, FinishedListener
-from .redis_live import RedisLiveStore
-from .redis_workers import RedisWorkers
-from .workers import WorkerInfo, WorkersReading
+from .live import RedisLiveStore
+from .workers import RedisWorkers
 
+# The names are fixed, since releases share the keys during a deploy; `lapses` holds the expired leases.
 KEYS = (
     "pending", "ready", "suspects", "locks", "leases", "meta",
-    "delayed", "dead", "cancels", "again", "counters", "wake", "by_worker", "expired_leases",
+    "delayed", "dead", "cancels", "again", "counters", "wake", "by_worker", "lapses",
 )  # fmt: skip
-SERVER = object()  # among a script's arguments: the run id of the server that it is sent to
-BATCH = 1_000  # messages of one enqueue call: about 1 ms in the server, so that nobody else waits longer
-PAGE = 500  # claims of one call of `leased`: about 2 ms in the server
-WAIT_MARGIN = 5.0  # seconds that a blocking read may take beyond its own limit
+SERVER = object()  # placeholder among the arguments of a script: the run id of the server that receives it
+MAX_BATCH = 1_000  # messages per call of `enqueue`: about 1 ms in the server, for which other clients wait
+PAGE_SIZE = 500  # claims per call of `list_leases`: about 2 ms in the server
+WAIT_MARGIN = 5.0  # seconds that a blocking read may exceed its own limit
 
 
 class RedisQueue(base.Queue):
@@ -56,8 +57,8 @@ class RedisQueue(base.Queue):
 
     def enqueue(self, queue: str, messages: Sequence[base.Message]) -> int:
         added = 0
-        for start in range(0, len(messages), BATCH):
-            batch = messages[start : start + BATCH]
+        for start in range(0, len(messages), MAX_BATCH):
+            batch = messages[start : start + MAX_BATCH]
             args: list[Any] = [max(message.fence for message in batch)]
             for message in batch:
                 args += (
@@ -93,8 +94,8 @@ class RedisQueue(base.Queue):
 
         epoch = self._epochs.get(queue, "")
         head = [worker, limit, int(quarantine), epoch, rows.value, _pause(), SERVER, len(done) // 2]
-        reply = self._run("exchange", queue, [*head, *done, *others])
-        known, due, waiting, paused, needs_refill, *claimed = reply
+        reply = self._run("ack_and_claim", queue, [*head, *done, *others])
+        known, due, waiting, paused, needs_recovery, *claimed = reply
         self._epochs[queue] = known.decode()
         parts = iter(claimed)
         return base.Claims(
@@ -107,21 +108,21 @@ class RedisQueue(base.Queue):
             next_due=None if due < 0 else due / 1000,
             waiting=bool(waiting),
             paused=bool(paused),
-            needs_refill=bool(needs_refill),
+            needs_recovery=bool(needs_recovery),
         )
 
-    def begin_refill(self, queue: str) -> str:
+    def begin_recovery(self, queue: str) -> str:
         with reachable():
             token: Any = self.client.hget(self._keys(queue)[KEYS.index("counters")], "refill")
         return token.decode() if token else ""
 
-    def end_refill(self, queue: str, token: str) -> None:
-        self._run("end_refill", queue, [token])
+    def end_recovery(self, queue: str, token: str) -> None:
+        self._run("end_recovery", queue, [token])
 
     def heartbeat(self, queue: str, worker: str, claims: Sequence[base.Claim]) -> base.HeartbeatReply:
         if not claims and queue not in self._epochs:
-            # The first word of a new worker is its exchange, which knows of the rows: a beat that came before would
-            # make a queue that has lost its data look like a new one.
+            # `ack_and_claim` comes first, since it passes the state of the rows: an earlier heartbeat would make a
+            # queue that has lost its data look like a new queue.
             return base.HeartbeatReply([], [])
         parts = [part for claim in claims for part in (str(claim.agent_id), claim.fence, claim.ticket)]
 
@@ -133,34 +134,36 @@ class RedisQueue(base.Queue):
         self, queue: str, worker: str, *, keep: Sequence[base.Claim] | None = None, crashed: bool
     ) -> int:
         kept = [part for claim in keep or () for part in (str(claim.agent_id), claim.fence)]
-        released: int = self._run("release", queue, [worker, int(crashed), int(keep is not None), *kept])
+        released: int = self._run("release_worker", queue, [worker, int(crashed), int(keep is not None), *kept])
         return released
 
     def cancel(self, queue: str, agent_ids: Sequence[UUID]) -> None:
-        for start in range(0, len(agent_ids), BATCH):
-            self._run("cancel", queue, [str(agent_id) for agent_id in agent_ids[start : start + BATCH]])
+        for start in range(0, len(agent_ids), MAX_BATCH):
+            self._run("cancel", queue, [str(agent_id) for agent_id in agent_ids[start : start + MAX_BATCH]])
 
     def list_leases(self, queue: str) -> dict[UUID, int]:
         claims: dict[UUID, int] = {}
         cursor = b"0"
         while True:
-            cursor, *page = self._run("leased", queue, [cursor, PAGE])
+            cursor, *page = self._run("list_leases", queue, [cursor, PAGE_SIZE])
             parts = iter(page)
             claims |= {UUID(agent_id.decode()): int(fence) for agent_id, fence in zip(parts, parts, strict=True)}
             if cursor == b"0":
                 return claims
 
-    def stop(self, queue: str, claims: Mapping[UUID, int]) -> int:
-        pairs, told = list(claims.items()), 0
-        for start in range(0, len(pairs), BATCH):
-            part = pairs[start : start + BATCH]
-            told += self._run("stop", queue, [one for agent_id, fence in part for one in (str(agent_id), fence)])
-        return told
+    def request_stop(self, queue: str, claims: Mapping[UUID, int]) -> int:
+        pairs, notified = list(claims.items()), 0
+        for start in range(0, len(pairs), MAX_BATCH):
+            part = pairs[start : start + MAX_BATCH]
+            notified += self._run(
+                "request_stop", queue, [arg for agent_id, fence in part for arg in (str(agent_id), fence)]
+            )
+        return notified
 
     def missing(self, queue: str, agent_ids: Sequence[UUID]) -> list[UUID]:
         absent: list[UUID] = []
-        for start in range(0, len(agent_ids), BATCH):
-            part = agent_ids[start : start + BATCH]
+        for start in range(0, len(agent_ids), MAX_BATCH):
+            part = agent_ids[start : start + MAX_BATCH]
             with reachable():
                 found: Any = self.client.hmget(self._keys(queue)[KEYS.index("meta")], [str(i) for i in part])
             absent += [agent_id for agent_id, text in zip(part, found, strict=True) if text is None]
@@ -169,7 +172,7 @@ class RedisQueue(base.Queue):
     def wait(self, queues: Sequence[str], timeout: float) -> bool:
         keys = [self._keys(queue)[KEYS.index("wake")] for queue in queues]
         with reachable():
-            # Redis rounds a timeout of 0 up to "for ever".
+            # Redis waits without a limit if the timeout is 0.
             return self.blocking_client.blpop(keys, max(timeout, 0.01)) is not None
 
     def stats(self, queue: str) -> base.QueueStats:
@@ -190,8 +193,8 @@ class RedisQueue(base.Queue):
     def workers(self) -> WorkersReading:
         return self._workers.read()
 
-    def try_acquire_leadership(self, duty: str, holder: str, seconds: float) -> bool:
-        key = f"{self._prefix}:lead:{duty}"
+    def try_acquire_leadership(self, role: str, holder: str, seconds: float) -> bool:
+        key = f"{self._prefix}:lead:{role}"
         with reachable():
             if self.client.set(key, holder, nx=True, px=int(seconds * 1000)):
                 return True
@@ -200,7 +203,7 @@ class RedisQueue(base.Queue):
                 self.client.pexpire(key, int(seconds * 1000))
         return leads
 
-    def count(self, counts: Mapping[str, Mapping[str, float]], *, seconds: float) -> None:
+    def increment_counters(self, counts: Mapping[str, Mapping[str, float]], *, seconds: float) -> None:
         with reachable(), self.client.pipeline(transaction=False) as pipeline:
             for name, fields in counts.items():
                 key = self._counter(name)
@@ -230,11 +233,11 @@ class RedisQueue(base.Queue):
     def verify(self, queues: Sequence[str]) -> None:
         self.ping()
         for queue in queues:
-            self.stats(queue)  # may this user run scripts, and on these keys?
+            self.stats(queue)  # fails if this user may not run scripts, or not on these keys
 
     def eviction_policy(self) -> str:
         with reachable():
-            # INFO, since managed servers often forbid CONFIG.
+            # INFO instead of CONFIG, which managed servers often forbid.
             memory: Any = self.client.info("memory")
         return str(memory.get("maxmemory_policy", ""))
 
@@ -256,8 +259,8 @@ class RedisQueue(base.Queue):
 
     @property
     def client(self) -> Redis:
-        """The client for commands that answer at once."""
-        self._forget_after_fork()
+        """The client for commands that reply at once."""
+        self._reset_after_fork()
         with self._lock:
             if self._client is None:
                 self._client = make_client(timeout=conf.REDIS_TIMEOUT)
@@ -266,14 +269,14 @@ class RedisQueue(base.Queue):
 
     @property
     def blocking_client(self) -> Redis:
-        """The client for commands that wait in the server."""
-        self._forget_after_fork()
+        """The client for commands that block in the server."""
+        self._reset_after_fork()
         with self._lock:
             if self._blocking is None:
                 self._blocking = make_client(timeout=base.MAX_WAIT + WAIT_MARGIN)
             return self._blocking
 
-    def _forget_after_fork(self) -> None:
+    def _reset_after_fork(self) -> None:
         if self._pid != os.getpid():
             self._pid, self._lock = os.getpid(), threading.Lock()
             self._client = self._blocking = None
@@ -288,33 +291,33 @@ class RedisQueue(base.Queue):
         return key
 
     def _run(self, verb: str, queue: str, args: list[Any]) -> Any:
-        """Run a script by its digest; send its text where the server does not know it.
+        """Run a script by its digest; send its text if the server does not have it.
 
-        On a connection of its own choice, since `SERVER` stands for the server that this connection leads to.
+        Takes a connection from the pool explicitly, since `SERVER` is the server of this connection.
         """
         keys, (sha, text) = self._keys(queue), script(verb)
         pool: Any = self.client.connection_pool
         with reachable():
             connection = pool.get_connection()
             try:
-                given = (server_of(connection) if argument is SERVER else argument for argument in args)
-                arguments = [len(keys), *keys, int(conf.LEASE * 1000), self._prefix, *given]
+                resolved = (server_of(connection) if argument is SERVER else argument for argument in args)
+                arguments = [len(keys), *keys, int(conf.LEASE * 1000), self._prefix, *resolved]
                 try:
-                    return _ask(connection, "EVALSHA", sha, *arguments)
+                    return _call(connection, "EVALSHA", sha, *arguments)
                 except NoScriptError:
-                    return _ask(connection, "EVAL", text, *arguments)
+                    return _call(connection, "EVAL", text, *arguments)
             finally:
                 pool.release(connection)
 
 
-def _ask(connection: Any, *command: Any) -> Any:
-    # Not after a health check, which might open the connection again, to another server than that in the arguments.
+def _call(connection: Any, *command: Any) -> Any:
+    # No health check: it might reconnect, to a server other than the one in the arguments.
     connection.send_command(*command, check_health=False)
     return connection.read_response()
 
 
 def _pause() -> int:
-    """Return the milliseconds in which every live worker has beaten at least once."""
+    """Return the milliseconds in which every live worker sends at least one heartbeat."""
     return int((conf.LEASE / base.BEATS_PER_LEASE + 1) * 1000)
 
 
@@ -325,7 +328,7 @@ def _keys(prefix: str, queue: str) -> list[str]:
 
 @cache
 def script(verb: str) -> tuple[str, str]:
-    """Return a verb's digest (SHA-1, as EVALSHA wants it) and its text: the prelude, then its own file."""
+    """Return the digest (SHA-1, for EVALSHA) and the text of a verb's script: the prelude, then the verb's file."""
     folder = Path(__file__).parent / "lua"
     text = (folder / "prelude.lua").read_text() + (folder / f"{verb}.lua").read_text()
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text

@@ -1,4 +1,4 @@
-"""The in-memory backend: the whole contract inside one process, for users' tests and as the model of ours.
+"""The in-memory backend: the whole contract inside one process, for tests of projects and as a model in own tests.
 
 Plain data structures under one lock; the clock is injectable. Nothing crosses processes.
 """
@@ -13,17 +13,17 @@ from dataclasses import replace
 from queue import Empty, SimpleQueue
 from uuid import UUID
 
-from ..conf import conf
-from . import base
-from .memory_live import MemoryLiveStore
-from .memory_state import Item, State
-from .workers import FORGOTTEN_AFTER, WorkerInfo, WorkersReading
+from ...conf import conf
+from .. import base
+from ..board import WORKER_TTL, WorkerInfo, WorkersReading
+from .live import MemoryLiveStore
+from .state import Item, State
 
-REFUNDED_PER_LAPSE = 4  # as in lua/prelude.lua
+REFUNDS_PER_EXPIRED_LEASE = 4  # as in redis/lua/prelude.lua
 
 
 class MemoryQueue(base.Queue):
-    """A queue in this process's memory. `clock` returns Unix seconds."""
+    """A queue in the memory of this process. `clock` returns Unix seconds."""
 
     crosses_processes = False
 
@@ -31,7 +31,7 @@ class MemoryQueue(base.Queue):
         self._clock = clock
         self._states: dict[str, State] = defaultdict(State)
         self._workers: dict[str, WorkerInfo] = {}
-        self._leads: dict[str, tuple[str, float]] = {}
+        self._leaders: dict[str, tuple[str, float]] = {}
         self._counters: dict[str, tuple[float, dict[str, float]]] = {}
         self._listeners: list[_MemoryListener] = []
         self._changed = threading.Condition(threading.RLock())
@@ -92,7 +92,7 @@ class MemoryQueue(base.Queue):
             )
 
     def _ring(self, state: State, quarantine: bool) -> list[str]:
-        """Return the partitions whose turn it is, first to last."""
+        """Return the partitions that can be claimed from, in the order of their turns."""
         return sorted(
             (partition for partition, (is_suspect, _) in state.turns.items() if is_suspect is quarantine),
             key=lambda partition: state.turns[partition],
@@ -107,7 +107,9 @@ class MemoryQueue(base.Queue):
         state.locks[partition] = item.fence = state.fence
         item.worker, item.deadline = worker, self._clock() + conf.LEASE
         state.leased[item.agent_id] = item
-        expired_leases = max(len(item.expired_leases), (item.refunded + len(item.expired_leases)) // REFUNDED_PER_LAPSE)
+        expired_leases = max(
+            len(item.expired_leases), (item.refunded + len(item.expired_leases)) // REFUNDS_PER_EXPIRED_LEASE
+        )
         return base.Claim(item.agent_id, item.fence, item.crashes, queue, partition, expired_leases)
 
     def _acknowledge(self, state: State, ack: base.Ack) -> None:
@@ -133,7 +135,7 @@ class MemoryQueue(base.Queue):
         state.offer(item.partition)
 
     def _refund(self, state: State, claim: base.Claim) -> None:
-        """The claim's worker is alive although its lease has ended: what has been charged for that is refunded."""
+        """Refund an expired lease whose worker turns out to be alive."""
         item = state.items.get(claim.agent_id)
         if item is None or claim.fence not in item.expired_leases:
             return
@@ -142,13 +144,13 @@ class MemoryQueue(base.Queue):
         if not item.expired_leases:
             state.offer(item.partition)
 
-    def _put_back(self, state: State, item: Item, *, crashed: bool = False, lapsed: bool = False) -> None:
+    def _put_back(self, state: State, item: Item, *, crashed: bool = False, expired: bool = False) -> None:
         state.unlock(item)
         if item.again:
             self._add(state, replace(item.again, again=False))
         elif not item.canceled:
             item.crashes += crashed
-            if lapsed:
+            if expired:
                 item.expired_leases.append(item.fence)
             item.sequence = state.front_of(item)
             state.add_pending(item)
@@ -163,11 +165,11 @@ class MemoryQueue(base.Queue):
             state.add_pending(item)
         state.offer_all(item.partition for item in due)
 
-    def begin_refill(self, queue: str) -> str:
+    def begin_recovery(self, queue: str) -> str:
         return ""
 
-    def end_refill(self, queue: str, token: str) -> None:
-        """Do nothing: memory is lost with the process only."""
+    def end_recovery(self, queue: str, token: str) -> None:
+        """Do nothing: the data is lost only with the process."""
 
     def heartbeat(self, queue: str, worker: str, claims: Sequence[base.Claim]) -> base.HeartbeatReply:
         with self._changed:
@@ -181,7 +183,7 @@ class MemoryQueue(base.Queue):
                 item.deadline = now + conf.LEASE
             self._promote_due(state)
             for item in [item for item in state.by_deadline() if item.deadline <= now]:
-                self._put_back(state, item, lapsed=True)
+                self._put_back(state, item, expired=True)
             self._changed.notify_all()
             kept = {item.fence for item in mine}
             return base.HeartbeatReply(
@@ -217,14 +219,14 @@ class MemoryQueue(base.Queue):
         with self._changed:
             return {agent_id: item.fence for agent_id, item in self._states[queue].leased.items()}
 
-    def stop(self, queue: str, claims: Mapping[UUID, int]) -> int:
+    def request_stop(self, queue: str, claims: Mapping[UUID, int]) -> int:
         with self._changed:
             held = [(self._states[queue].leased.get(agent_id), fence) for agent_id, fence in claims.items()]
-            told = [item for item, fence in held if item and item.fence == fence and not item.canceled]
-            for item in told:
+            stopped = [item for item, fence in held if item and item.fence == fence and not item.canceled]
+            for item in stopped:
                 item.canceled = True
                 self._publish("canceled", item.agent_id)
-            return len(told)
+            return len(stopped)
 
     def missing(self, queue: str, agent_ids: Sequence[UUID]) -> list[UUID]:
         with self._changed:
@@ -247,18 +249,18 @@ class MemoryQueue(base.Queue):
             )
 
     def listen_canceled(self) -> base.Listener:
-        return self._listen(_MemoryListener(self, "canceled", hears_all=True))
+        return self._listen(_MemoryListener(self, "canceled", receives_all=True))
 
     def listen_finished(self) -> base.Listener:
-        return self._listen(_MemoryListener(self, "finished", hears_all=False))
+        return self._listen(_MemoryListener(self, "finished", receives_all=False))
 
     def _listen(self, listener: _MemoryListener) -> _MemoryListener:
         with self._changed:
             self._listeners.append(listener)
         return listener
 
-    def forget_listener(self, listener: _MemoryListener) -> None:
-        """Stop publishing to a closed listener."""
+    def remove_listener(self, listener: _MemoryListener) -> None:
+        """Remove a closed listener."""
         with self._changed:
             self._listeners.remove(listener)
 
@@ -269,7 +271,7 @@ class MemoryQueue(base.Queue):
     def register_worker(self, worker: WorkerInfo) -> None:
         with self._changed:
             self._workers[worker.id] = replace(worker, last_beat=self._clock() - worker.silence(time.time()))
-            silent_since = self._clock() - FORGOTTEN_AFTER
+            silent_since = self._clock() - WORKER_TTL
             self._workers = {name: known for name, known in self._workers.items() if known.last_beat >= silent_since}
 
     def deregister_worker(self, worker_id: str) -> None:
@@ -279,25 +281,25 @@ class MemoryQueue(base.Queue):
     def workers(self) -> WorkersReading:
         with self._changed:
             now = self._clock()
-            heard = [worker for worker in self._workers.values() if worker.last_beat >= now - FORGOTTEN_AFTER]
-            return WorkersReading(heard, now=now)
+            recent = [worker for worker in self._workers.values() if worker.last_beat >= now - WORKER_TTL]
+            return WorkersReading(recent, now=now)
 
-    def try_acquire_leadership(self, duty: str, holder: str, seconds: float) -> bool:
+    def try_acquire_leadership(self, role: str, holder: str, seconds: float) -> bool:
         with self._changed:
             now = self._clock()
-            leader, until = self._leads.get(duty, (holder, now))
+            leader, until = self._leaders.get(role, (holder, now))
             if leader != holder and until > now:
                 return False
-            self._leads[duty] = (holder, now + seconds)
+            self._leaders[role] = (holder, now + seconds)
             return True
 
-    def count(self, counts: Mapping[str, Mapping[str, float]], *, seconds: float) -> None:
+    def increment_counters(self, counts: Mapping[str, Mapping[str, float]], *, seconds: float) -> None:
         with self._changed:
             for name, fields in counts.items():
                 until, known = self._counters.get(name, (0.0, {}))
                 known = known if until > self._clock() else {}
-                for one, amount in fields.items():
-                    known[one] = known.get(one, 0.0) + amount
+                for field, amount in fields.items():
+                    known[field] = known.get(field, 0.0) + amount
                 self._counters[name] = self._clock() + seconds, known
 
     def read_counters(self, names: Sequence[str]) -> list[dict[str, float]]:
@@ -310,32 +312,32 @@ class MemoryQueue(base.Queue):
         return self._live
 
     def ping(self) -> None:
-        """Do nothing: memory is always there."""
+        """Do nothing: memory is always available."""
 
     def clear(self) -> None:
         with self._changed:
             self._states.clear()
             self._workers.clear()
-            self._leads.clear()
+            self._leaders.clear()
             self._counters.clear()
         self._live.clear()
 
 
 class _MemoryListener(base.Listener):
-    def __init__(self, queue: MemoryQueue, kind: str, *, hears_all: bool) -> None:
+    def __init__(self, queue: MemoryQueue, kind: str, *, receives_all: bool) -> None:
         self._queue = queue
         self._kind = kind
-        self._hears_all = hears_all
+        self._receives_all = receives_all
         self._watched: set[UUID] = set()
-        self._heard: SimpleQueue[UUID] = SimpleQueue()
+        self._received: SimpleQueue[UUID] = SimpleQueue()
 
     def publish(self, kind: str, agent_id: UUID) -> None:
-        if kind == self._kind and (self._hears_all or agent_id in self._watched):
-            self._heard.put(agent_id)
+        if kind == self._kind and (self._receives_all or agent_id in self._watched):
+            self._received.put(agent_id)
 
     def get(self, timeout: float) -> UUID | None:
         try:
-            return self._heard.get(timeout=timeout)
+            return self._received.get(timeout=timeout)
         except Empty:
             return None
 
@@ -346,4 +348,4 @@ class _MemoryListener(base.Listener):
         self._watched.discard(agent_id)
 
     def close(self) -> None:
-        self._queue.forget_listener(self)
+        self._queue.remove_listener(self)

@@ -1,4 +1,4 @@
-"""The in-memory queue's store of live updates: streams and watchers of one process."""
+"""The in-memory store of live updates: streams and watched topics of one process."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
-from ..conf import conf
-from .live import Chunk, LiveStore
+from ...conf import conf
+from ..live import Chunk, LiveStore
 
 
 @dataclass(slots=True)
@@ -20,7 +20,7 @@ class _Stream:
 
 
 class MemoryLiveStore(LiveStore):
-    """`clock` returns Unix seconds."""
+    """Live updates in the memory of this process. `clock` returns Unix seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -31,7 +31,7 @@ class MemoryLiveStore(LiveStore):
     def append(self, chunks: Sequence[Chunk]) -> None:
         with self._lock:
             now = self._clock()
-            self._forget_expired(now)
+            self._delete_expired(now)
             for chunk in chunks:
                 stream = self._streams[chunk.agent_id]
                 stream.number += 1
@@ -43,7 +43,7 @@ class MemoryLiveStore(LiveStore):
 
     def read(self, after: Mapping[UUID, str], limit: int) -> list[Chunk]:
         with self._lock:
-            self._forget_expired(self._clock())
+            self._delete_expired(self._clock())
             return [
                 chunk
                 for agent_id, position in after.items()
@@ -53,7 +53,7 @@ class MemoryLiveStore(LiveStore):
 
     def at(self, positions: Mapping[UUID, str]) -> dict[UUID, Chunk]:
         with self._lock:
-            self._forget_expired(self._clock())
+            self._delete_expired(self._clock())
             return {
                 agent_id: chunk
                 for agent_id, position in positions.items()
@@ -62,7 +62,7 @@ class MemoryLiveStore(LiveStore):
                 if chunk.stream_id == position
             }
 
-    def _forget_expired(self, now: float) -> None:
+    def _delete_expired(self, now: float) -> None:
         for agent_id in [agent_id for agent_id, stream in self._streams.items() if stream.expires <= now]:
             del self._streams[agent_id]
 
@@ -79,7 +79,7 @@ class MemoryLiveStore(LiveStore):
             return frozenset(self._watched)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete everything."""
         with self._lock:
             self._streams.clear()
             self._watched.clear()

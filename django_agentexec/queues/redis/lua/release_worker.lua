@@ -1,13 +1,12 @@
--- Puts back every claim of one worker, except those it still knows.
--- ARGV from 3: worker, crashed (0/1), whether the worker itself asks (0/1), then per claim to keep id, fence. Returns
--- how many were put back.
+-- Releases every claim of one worker, except those to keep.
+-- ARGV from 3: worker, crashed (0/1), whether the worker itself is the caller (0/1), then per claim to keep id, fence.
+-- Returns the number of released claims.
 local worker, charge, is_own_call = ARGV[3], ARGV[4] == '1' and 'crash' or nil, ARGV[5] == '1'
 local keep = {}
 for i = 6, #ARGV, 2 do keep[ARGV[i]] = ARGV[i + 1] end
 
--- Makes the index of all leases, of which there are as many as running activities: only where it may lack some, which
--- were claimed by an earlier release, or after the eviction of its key. What a worker that asks itself has claimed
--- is in the index.
+-- Rebuilds the index from all leases (one per running activity) if it may be incomplete: after claims of an earlier
+-- release, or after the eviction of its key. Claims of a worker that is itself the caller are in the index.
 local function complete_index()
   local indexed, claimed = redis.call('ZCARD', by_worker), redis.call('ZCARD', leases)
   if is_own_call and (indexed > 0 or claimed == 0) then return end
@@ -29,7 +28,7 @@ for _, entry in ipairs(redis.call('ZRANGEBYLEX', by_worker, '[' .. worker .. '\0
   local text = redis.call('ZSCORE', leases, id) and redis.call('HGET', meta, id)
   local _, _, _, holder, partition = unpack_meta(text or '')
   if holder ~= worker then
-    redis.call('ZREM', by_worker, entry)  -- an earlier release has ended this lease
+    redis.call('ZREM', by_worker, entry)  -- a worker of an earlier release has ended this lease
   elseif redis.call('HGET', locks, partition) ~= keep[id] then
     put_back(id, text, charge)
     released = released + 1

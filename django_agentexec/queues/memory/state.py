@@ -1,4 +1,4 @@
-"""What the in-memory backend knows of one queue: its places, and the moves between them."""
+"""The state of one queue of the in-memory backend: its places, and the moves between them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from . import base
+from .. import base
 
 PRIORITY_WEIGHT = 10**14
 
 
 @dataclass(slots=True)
 class Item:
-    """An activity in some place of a queue."""
+    """An activity in one place of a queue."""
 
     agent_id: UUID
     partition: str
@@ -32,10 +32,12 @@ class Item:
 
     @property
     def is_suspect(self) -> bool:
+        """Whether a process died while it ran this activity, or its lease expired."""
         return self.crashes > 0 or bool(self.expired_leases)
 
     @property
     def place(self) -> tuple[int, int, str]:
+        """The sort key within its partition."""
         return self.priority, self.sequence, str(self.agent_id)
 
 
@@ -55,9 +57,11 @@ class State:
     fence: int = 0
 
     def head(self, partition: str) -> Item | None:
+        """Return the first pending item of a partition."""
         return min(self.pending[partition].values(), key=lambda item: item.place, default=None)
 
     def offer(self, partition: str) -> None:
+        """Place a partition in the ring that its head and its lock demand."""
         head = self.head(partition)
         if partition in self.locks or head is None:
             self.turns.pop(partition, None)
@@ -65,33 +69,37 @@ class State:
         self.turn += 1
         score, is_suspect = head.priority * PRIORITY_WEIGHT + self.turn, head.is_suspect
         was_suspect, turn = self.turns.get(partition, (is_suspect, score))
-        # A partition that changes to the other ring goes to its tail.
+        # A partition that moves to the other ring is appended at its end.
         self.turns[partition] = is_suspect, min(turn, score) if was_suspect is is_suspect else score
 
     def offer_all(self, partitions: Iterable[str]) -> None:
-        """Offer each of these once, in the order of their first mention."""
+        """Offer each of these partitions once, in the order of their first occurrence."""
         for partition in dict.fromkeys(partitions):
             self.offer(partition)
 
     def front_of(self, item: Item) -> int:
-        """Return a sequence by which `item` stands before all others of its partition and priority."""
+        """Return a sequence that places `item` before all others of its partition and priority."""
         others = [other for other in self.pending[item.partition].values() if other.priority == item.priority]
         first = min(others, key=lambda other: other.place, default=item)
         return max(0, first.sequence - 1) if first.place < item.place else item.sequence
 
     def by_deadline(self) -> list[Item]:
+        """Return the leased items, the next to expire first."""
         return sorted(self.leased.values(), key=lambda item: (item.deadline, str(item.agent_id)))
 
     def add_pending(self, item: Item) -> None:
+        """Let an item wait in its partition."""
         item.worker = ""
         self.items[item.agent_id] = item
         self.pending[item.partition][item.agent_id] = item
 
     def add_delayed(self, item: Item, due: float) -> None:
+        """Let an item wait until it is due."""
         item.worker, item.due = "", due
         self.items[item.agent_id] = self.delayed[item.agent_id] = item
 
     def remove(self, item: Item) -> None:
+        """Remove an item from its place."""
         del self.items[item.agent_id]
         self.delayed.pop(item.agent_id, None)
         self.leased.pop(item.agent_id, None)
@@ -99,5 +107,6 @@ class State:
         self.turns.pop(item.partition, None)
 
     def unlock(self, item: Item) -> None:
+        """End a lease and free its partition."""
         del self.locks[item.partition]
         self.remove(item)

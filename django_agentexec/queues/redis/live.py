@@ -1,4 +1,4 @@
-"""The Redis backend's store of live updates: a stream per activity that streams, a sorted set of watchers."""
+"""Live updates on Redis: one stream per activity that streams text, and a sorted set of watched topics."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from uuid import UUID
 
 from redis import Redis
 
-from ..conf import conf
+from ...conf import conf
+from ..live import Chunk, LiveStore
 from .connection import reachable
-from .live import Chunk, LiveStore
 
-FORGOTTEN_AFTER = 600  # seconds after which a set of watchers that nobody adds to is deleted
+WATCHED_TTL = 600  # seconds after the last watch has ended until the set of watched topics is deleted
 
 
 class RedisLiveStore(LiveStore):
-    """Uses the queue's client, and its prefix for the keys `<prefix>:stream:<agent_id>` and `<prefix>:watched`."""
+    """Live updates in the keys `<prefix>:stream:<agent_id>` and `<prefix>:watched`, by the client of the queue."""
 
     def __init__(self, client: Callable[[], Redis], prefix: str) -> None:
         self._client = client
@@ -27,7 +27,7 @@ class RedisLiveStore(LiveStore):
         for chunk in chunks:
             stream = self._stream(chunk.agent_id)
             if chunk.retracts:
-                # Not deleted: the stream has to remember its last id, so that later ones are greater.
+                # Trimmed instead of deleted, so that later ids of the stream remain greater.
                 pipe.xtrim(stream, maxlen=0, approximate=False)
             pipe.xadd(stream, _entry(chunk), maxlen=conf.STREAM_MAX_ENTRIES)
         for agent_id in {chunk.agent_id for chunk in chunks}:
@@ -64,8 +64,8 @@ class RedisLiveStore(LiveStore):
             until = self._now() + seconds
             pipe = self._client().pipeline(transaction=False)
             pipe.zadd(self._watched, dict.fromkeys(topics, until), gt=True)
-            # So that a set that nobody reads any more does not stay for ever.
-            pipe.expire(self._watched, int(seconds) + FORGOTTEN_AFTER)
+            # `watched` deletes old members; without readers the whole set expires.
+            pipe.expire(self._watched, int(seconds) + WATCHED_TTL)
             pipe.execute()
 
     def watched(self) -> frozenset[str]:
@@ -80,12 +80,12 @@ class RedisLiveStore(LiveStore):
         return frozenset(topic.decode() for topic, until in members if until > now)
 
     def clear(self) -> None:
-        """Forget the watchers; streams end by themselves."""
+        """Delete the watched topics; streams expire."""
         with reachable():
             self._client().delete(self._watched)
 
     def _now(self) -> float:
-        """Return the server's time, by which all clients agree."""
+        """Return the server's time, which is the same for all clients."""
         reply: Any = self._client().time()
         return float(reply[0] + reply[1] / 1e6)
 
@@ -98,7 +98,7 @@ class RedisLiveStore(LiveStore):
 
 
 def _entry(chunk: Chunk) -> dict[Any, Any]:
-    """Return a piece as an entry of a stream. Releases before the fence read `text` and `attempt` only."""
+    """Return a chunk as an entry of a stream. Releases before the fence read only `text` and `attempt`."""
     entry: dict[Any, Any] = {
         "text": chunk.text,
         "attempt": chunk.attempt,
@@ -114,7 +114,7 @@ def _entry(chunk: Chunk) -> dict[Any, Any]:
 
 
 def _chunk(agent_id: UUID, stream_id: bytes, entry: Mapping[bytes, bytes]) -> Chunk:
-    """Return the piece that an entry holds, also one of a release before the fence."""
+    """Return the chunk of an entry, including entries of releases before the fence."""
     return Chunk(
         agent_id,
         entry.get(b"text", b"").decode(),

@@ -1,0 +1,5 @@
+"""The Redis and Valkey backend of the queue."""
+
+from .queue import RedisQueue
+
+__all__ = ["RedisQueue"]
