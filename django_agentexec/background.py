@@ -6,7 +6,6 @@ For what must never keep its caller waiting, nor fail it: hints for followers, a
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -14,6 +13,7 @@ from abc import ABC, abstractmethod
 from django.db import DatabaseError, InterfaceError, close_old_connections, connections
 
 from .exceptions import QueueUnavailable
+from .forks import reset_after_fork
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class BatchingThread(ABC):
 
     def __init__(self) -> None:
         self._begin()
-        os.register_at_fork(after_in_child=self._begin)
+        reset_after_fork(self._begin)
 
     def _begin(self) -> None:
         """Have nothing noted, and no thread: a forked process has the parent's locks in whatever state they were."""

@@ -31,6 +31,7 @@ from pathlib import Path
 
 from .embedded_folder import embedded_dir, lock, make_private_folder, note_socket_path, socket_path, try_lock
 from .exceptions import EmbeddedServerError
+from .forks import hold_during_fork
 
 __all__ = ["embedded_dir", "ensure_server", "socket_path"]
 
@@ -45,13 +46,14 @@ LOG_TAIL_LINES = 15
 _process_lock = threading.Lock()
 _memberships: dict[Path, int] = {}  # folder -> descriptor of users.lock, held until this process ends
 
-# A fork waits until no `ensure_server` is under way, so a child inherits memberships, which are right to
-# count while it lives, but never a lock that was about to be released or handed on.
-os.register_at_fork(
-    before=_process_lock.acquire,
-    after_in_parent=_process_lock.release,
-    after_in_child=_process_lock.release,
-)
+
+def install() -> None:
+    """Let a fork wait until no `ensure_server` is in progress; called when the app is ready.
+
+    A forked process inherits memberships, which are correct while it lives, but never a file lock that was about to
+    be released or passed on.
+    """
+    hold_during_fork(_process_lock)
 
 
 def ensure_server() -> str:

@@ -7,7 +7,6 @@ meanwhile does no harm: a worker that claims it finds that out in its row.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 from ..conf import conf
 from ..exceptions import QueueUnavailable
+from ..forks import reset_after_fork
 from ..queues import Message, Queue
 
 MAX_KEPT = 10_000  # messages of one queue name: some megabytes; what comes then waits for the reconciler
@@ -73,4 +73,6 @@ def _aged(message: Message, since: float) -> Message:
     return replace(message, delay=max(0.0, message.delay + since - time.monotonic())) if message.delay else message
 
 
-os.register_at_fork(after_in_child=_backlogs.clear)
+def install() -> None:
+    """Start forked processes without the parent's messages; called when the app is ready."""
+    reset_after_fork(_backlogs.clear)
