@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db import connections, transaction
 from django.utils import timezone
 
-from ..bulk_sql.locks import can_skip_locked
+from ..bulk_sql import can_skip_locked
 from ..exceptions import InvalidOption
 from ..ids import first_id
 from ..models import Activity, ActivityQuerySet

@@ -17,9 +17,8 @@ from uuid import UUID
 from django.db import DatabaseError, InterfaceError, OperationalError, connections, router, transaction
 from django.utils import timezone
 
+from ..bulk_sql import LockWait, can_skip_locked, lock_rows, needs_no_transaction, write
 from ..bulk_sql.fields import Insert, Update
-from ..bulk_sql.generic import lock_rows, needs_no_transaction, write
-from ..bulk_sql.locks import Waits, can_skip_locked
 from ..conf import conf
 from ..exceptions import ActivityLocked, ActivityNotFound, InvalidTransition
 from ..models import FINISHED, Activity, ActivityLog
@@ -177,7 +176,7 @@ def _lock(
     names = {*READ_FIELDS, *(name for operation in operations for name in operation.read_fields)}
     seconds = TABLE_LOCK_TIMEOUT if skip_locked else conf.LOCK_TIMEOUT
     try:
-        found = lock_rows(Activity, ids, sorted(names), using, waits=Waits(seconds, skips_locked=skip_locked))
+        found = lock_rows(Activity, ids, sorted(names), using, wait=LockWait(seconds, skips_locked=skip_locked))
     except DatabaseError as error:
         if classify_outage(error) is Outage.LOCKED:
             raise ActivityLocked(ids, seconds) from error

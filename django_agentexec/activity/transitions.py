@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
-from ..bulk_sql.generic import build_row
+from ..bulk_sql import build_row
 from ..conf import conf
 from ..exceptions import InvalidTransition, StaleAttempt
 from ..models import FAILED, Activity, ActivityLog, HookFlag, Status

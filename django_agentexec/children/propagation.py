@@ -17,8 +17,7 @@ from ..activity.completion_hooks import register_hook
 from ..activity.store import apply, apply_to_unlocked, database
 from ..activity.suspension import Resume
 from ..activity.transitions import Cancel
-from ..bulk_sql.generic import lock_rows
-from ..bulk_sql.locks import Waits
+from ..bulk_sql import LockWait, lock_rows
 from ..conf import conf
 from ..dispatch.push import push_on_commit, stop_on_commit
 from ..exceptions import ActivityLocked
@@ -49,7 +48,11 @@ def _wake_unlocked(parents: Sequence[UUID], ended: set[UUID]) -> list[UUID]:
     using = database()
     with transaction.atomic(using=using):
         rows = lock_rows(
-            Activity, parents, ("status", "blocking_child_id"), using, waits=Waits(conf.LOCK_TIMEOUT, skips_locked=True)
+            Activity,
+            parents,
+            ("status", "blocking_child_id"),
+            using,
+            wait=LockWait(conf.LOCK_TIMEOUT, skips_locked=True),
         )
         left = list(set(parents) - {row.agent_id for row in rows})
         if left:
@@ -80,7 +83,7 @@ def _cancel_some_children(parents: Sequence[UUID]) -> int:
     using = database()
     with transaction.atomic(using=using):
         # Under their lock: a parent that is retried in this moment keeps its children.
-        rows = lock_rows(Activity, parents, ("status",), using, waits=Waits(conf.LOCK_TIMEOUT))
+        rows = lock_rows(Activity, parents, ("status",), using, wait=LockWait(conf.LOCK_TIMEOUT))
         failed = [row.agent_id for row in rows if row.status in FAILED]
         active = Activity.objects.using(using).active().filter(parent_id__in=failed, spawn_key__isnull=False)
         ids = active.values_list("agent_id", flat=True)[:BATCH]

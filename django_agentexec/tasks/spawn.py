@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from ..activity.store import apply, database, insert
 from ..activity.transitions import Retry
-from ..bulk_sql.generic import lock_rows
+from ..bulk_sql import lock_rows
 from ..conf import conf
 from ..dispatch.push import push_on_commit
 from ..exceptions import InvalidOption, SpawnMismatch, StaleAttempt

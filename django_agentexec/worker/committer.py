@@ -29,7 +29,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from ..activity.store import CommitOutcomeUnknown, after_commit, database
 from ..activity.store import apply as apply_operations
 from ..activity.transitions import Operation
-from ..bulk_sql.locks import can_skip_locked
+from ..bulk_sql import can_skip_locked
 from ..exceptions import ActivityLocked, StaleAttempt
 from ..models import Activity
 from ..outages import Outage, classify_outage

@@ -182,7 +182,7 @@ def test_a_command_waits_for_a_limited_time_and_names_the_activity(command: Any)
 def test_drivers_that_send_one_statement_at_a_time_have_the_same_limits(
     recorder: Committer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("django_agentexec.bulk_sql.locks._takes_several_statements", lambda connection: False)
+    monkeypatch.setattr("django_agentexec.bulk_sql.postgres._accepts_several_statements", lambda connection: False)
     blocked, free = running(), running()
 
     with short_wait(), locked_rows(blocked):
