@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class AgentExecConfig(AppConfig):
@@ -10,18 +11,19 @@ class AgentExecConfig(AppConfig):
 
     name = "django_agentexec"
     label = "agentexec"
-    verbose_name = "Agents"
+    verbose_name = _("Agents")
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
         """Register checks, hooks and counters. Nothing in the package registers itself on import."""
         from . import checks, embedded, forks, log_text, router_checks
+        from .activity import bulk
         from .children import propagation, tracker
         from .dispatch import outbox
         from .monitoring import metrics
         from .tasks.enqueue import install as install_tasks
 
-        for part in (forks, checks, router_checks, embedded, outbox, propagation, tracker):
+        for part in (forks, checks, router_checks, embedded, outbox, bulk, propagation, tracker):
             part.install()
         install_tasks()
         metrics.connect()

@@ -23,7 +23,7 @@ from uuid import UUID
 from ..bulk_sql import build_row
 from ..conf import conf
 from ..exceptions import InvalidTransition, StaleAttempt
-from ..models import FAILED, Activity, ActivityLog, HookFlag, Status
+from ..models import FAILED_OR_CANCELED, Activity, ActivityLog, HookFlag, Status
 from ..public_errors import public_error
 from ..validation import storable_text
 from .actor import actor_name
@@ -298,7 +298,9 @@ class Retry(Operation):
     def prefetch(self, activity: Activity) -> None:
         if not self.by_parent and activity.hook_flags & HookFlag.CHILD and activity.status in self.repeatable:
             parents = Activity.objects.using(activity._state.db).filter(children__agent_id=activity.agent_id)
-            activity.ended_parent = parents.filter(status__in=FAILED).values_list("agent_id", flat=True).first()
+            activity.ended_parent = (
+                parents.filter(status__in=FAILED_OR_CANCELED).values_list("agent_id", flat=True).first()
+            )
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         if activity.status not in self.repeatable:

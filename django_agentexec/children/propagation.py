@@ -21,7 +21,7 @@ from ..bulk_sql import LockWait, lock_rows
 from ..conf import conf
 from ..dispatch.push import push_on_commit, stop_on_commit
 from ..exceptions import ActivityLocked
-from ..models import FAILED, Activity, HookFlag, Status
+from ..models import FAILED_OR_CANCELED, Activity, HookFlag, Status
 
 BATCH = 500  # rows that are locked together
 FIRST_PAUSE, MAX_PAUSE = 0.005, 0.2  # seconds between two looks at parents whose rows are locked
@@ -84,7 +84,7 @@ def _cancel_some_children(parents: Sequence[UUID]) -> int:
     with transaction.atomic(using=using):
         # Under their lock: a parent that is retried in this moment keeps its children.
         rows = lock_rows(Activity, parents, ("status",), using, wait=LockWait(conf.LOCK_TIMEOUT))
-        failed = [row.agent_id for row in rows if row.status in FAILED]
+        failed = [row.agent_id for row in rows if row.status in FAILED_OR_CANCELED]
         active = Activity.objects.using(using).active().filter(parent_id__in=failed, spawn_key__isnull=False)
         ids = active.values_list("agent_id", flat=True)[:BATCH]
         operations = [Cancel(agent_id=agent_id, message=CANCELED_WITH_PARENT, is_final=False) for agent_id in ids]
@@ -104,7 +104,7 @@ def _child_ended(children: Sequence[Activity]) -> None:
 
 
 def _parent_ended(parents: Sequence[Activity]) -> None:
-    failed = [parent.agent_id for parent in parents if parent.status in FAILED]
+    failed = [parent.agent_id for parent in parents if parent.status in FAILED_OR_CANCELED]
     if failed:
         cancel_children(failed)
 
@@ -117,7 +117,11 @@ def _wake_the_forgotten() -> None:
 
 
 def _cancel_the_orphaned() -> None:
-    orphaned = Activity.objects.using(database()).active().filter(spawn_key__isnull=False, parent__status__in=FAILED)
+    orphaned = (
+        Activity.objects.using(database())
+        .active()
+        .filter(spawn_key__isnull=False, parent__status__in=FAILED_OR_CANCELED)
+    )
     if parents := list(orphaned.values_list("parent_id", flat=True).distinct()):
         cancel_children([parent for parent in parents if parent])
 

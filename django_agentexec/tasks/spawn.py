@@ -19,7 +19,7 @@ from ..bulk_sql import lock_rows
 from ..conf import conf
 from ..dispatch.push import push_on_commit
 from ..exceptions import InvalidOption, SpawnMismatch, StaleAttempt
-from ..models import FAILED, Activity, HookFlag, Status
+from ..models import FAILED_OR_CANCELED, Activity, HookFlag, Status
 from ..serialization.comparison import Comparison
 from ..validation import is_storable
 from .definition import BulkOptions, TaskDefinition
@@ -243,7 +243,7 @@ def _bring_back(attempt: Attempt, found: list[Activity], using: str) -> bool:
     failed = [
         row.agent_id
         for row in found
-        if row.status in FAILED and not row.is_final and row.spawn_generation < _try(attempt)
+        if row.status in FAILED_OR_CANCELED and not row.is_final and row.spawn_generation < _try(attempt)
     ]
     if failed:
         applied = apply([Retry(agent_id=agent_id, by_parent=True) for agent_id in failed])

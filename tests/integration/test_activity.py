@@ -267,7 +267,7 @@ def test_cancel_pending_takes_what_is_active_and_has_the_metadata() -> None:
 
 
 def test_cancel_pending_goes_through_all_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_agentexec.activity.bulk.BATCH", 4)
+    monkeypatch.setattr("django_agentexec.activity.bulk.ROWS_PER_TRANSACTION", 4)
     shout.enqueue_many([Text()] * 10)
 
     assert activity.cancel_pending() == 10
