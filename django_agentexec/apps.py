@@ -17,13 +17,13 @@ class AgentExecConfig(AppConfig):
     def ready(self) -> None:
         """Register checks, hooks and counters. Nothing in the package registers itself on import."""
         from . import checks, embedded, forks, log_text, router_checks
-        from .activity import bulk
+        from .activity import bulk, streams
         from .children import propagation, tracker
         from .dispatch import outbox
         from .monitoring import metrics
         from .tasks.enqueue import install as install_tasks
 
-        for part in (forks, checks, router_checks, embedded, outbox, bulk, propagation, tracker):
+        for part in (forks, checks, router_checks, embedded, outbox, bulk, streams, propagation, tracker):
             part.install()
         install_tasks()
         metrics.connect()

@@ -43,7 +43,9 @@ async def acancel_many(activities: ActivityQuerySet, message: str | None = None)
 
 def retry_many(activities: ActivityQuerySet) -> BulkOutcome:
     """Queue all of `activities` that are retryable again, each as `retry` does; one transaction per 500."""
-    return _change(activities, lambda agent_id: Retry(agent_id=agent_id), lambda rows: push_on_commit(rows, again=True))
+    return _change(
+        activities, lambda agent_id: Retry(agent_id=agent_id), lambda rows: push_on_commit(rows, requeue_running=True)
+    )
 
 
 async def aretry_many(activities: ActivityQuerySet) -> BulkOutcome:

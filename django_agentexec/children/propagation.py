@@ -66,7 +66,7 @@ def _wake_unlocked(parents: Sequence[UUID], ended: set[UUID]) -> list[UUID]:
             if isinstance(row, Activity) and row.status == Status.QUEUED
         ]
         # Again: the worker that parked it may not have acknowledged yet. It rejoins its line where it stood.
-        push_on_commit(woken, again=True, keep_place=True)
+        push_on_commit(woken, requeue_running=True, by_creation_time=True)
     return left
 
 

@@ -248,7 +248,7 @@ def _bring_back(attempt: Attempt, found: list[Activity], using: str) -> bool:
     if failed:
         applied = apply([Retry(agent_id=agent_id, by_parent=True) for agent_id in failed])
         Activity.objects.using(using).filter(agent_id__in=failed).update(spawn_generation=_try(attempt))
-        push_on_commit([row for row in applied if isinstance(row, Activity)], again=True)
+        push_on_commit([row for row in applied if isinstance(row, Activity)], requeue_running=True)
     if waiting := [row for row in found if row.status == Status.QUEUED]:
-        push_on_commit(waiting, keep_place=True)
+        push_on_commit(waiting, by_creation_time=True)
     return bool(failed) and attempt._pass.loosen()

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from django.db import close_old_connections, connections
 
-from ..activity.announcements import Announced, announce
+from ..activity.change_signals import Change, send_change_signals
 from ..activity.completion_hooks import run_hooks
 from ..models import Activity
 from ..signals import WARN_EACH, activities_changed, activity_changed, activity_ended
@@ -89,12 +89,12 @@ class Announcer(_Thread):
 
     def __init__(self) -> None:
         super().__init__()
-        self._waiting: deque[Announced] = deque()
+        self._waiting: deque[Sequence[Change]] = deque()
         self._count = 0
         self._dropped = 0
         self._complained = -WARN_EACH
 
-    def announce(self, changes: Announced) -> None:
+    def announce(self, changes: Sequence[Change]) -> None:
         """Have the signals of one commit sent; never waits."""
         with self._changed:
             if self._count and self._count + len(changes) > MAX_WAITING_CHANGES:
@@ -112,7 +112,7 @@ class Announcer(_Thread):
         with self._changed:
             changes = self._waiting.popleft()
         try:
-            announce(changes)
+            send_change_signals(changes)
         finally:
             with self._changed:
                 self._count -= len(changes)

@@ -26,7 +26,7 @@ from uuid import UUID
 
 from django.db import DatabaseError, InterfaceError, connections
 
-from ..activity.store import CommitOutcomeUnknown, after_commit, database
+from ..activity.store import CommitOutcomeUnknown, commit_callbacks, database
 from ..activity.store import apply as apply_operations
 from ..activity.transitions import Operation
 from ..bulk_sql import can_skip_locked
@@ -124,8 +124,8 @@ class Committer:
             self._refuse_the_rest()
 
     def _run(self) -> None:
-        after_commit.announce = self._announcer.announce
-        after_commit.run_hooks = self._follow_ups.add
+        commit_callbacks.send_signals = self._announcer.announce
+        commit_callbacks.run_hooks = self._follow_ups.add
         try:
             while batch := self._next_batch():
                 self._write(batch)

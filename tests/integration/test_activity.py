@@ -94,7 +94,7 @@ def test_an_impossible_percentage_writes_nothing(running: UUID, percentage: Any)
 def test_progress_after_the_end_is_refused(running: UUID, end: Callable[[UUID], None]) -> None:
     end(running)
 
-    with pytest.raises(InvalidTransition, match="its life is over"):
+    with pytest.raises(InvalidTransition, match="it has ended"):
         activity.update(running, "still here")
 
 

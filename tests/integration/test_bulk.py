@@ -36,7 +36,7 @@ def test_a_bulk_retry_reports_refused_activities_with_the_reason() -> None:
     outcome = activity.retry_many(Activity.objects.all())
 
     assert outcome.done == [failed]
-    assert outcome.refused == {"still queued": 1, "never queued, driven by hand": 1}
+    assert outcome.refused == {"still queued": 1, "never queued, driven by its creator": 1}
     assert row(failed).status == Status.QUEUED
     assert failed in claimed_ids()
 

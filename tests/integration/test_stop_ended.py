@@ -63,7 +63,7 @@ def test_a_cancel_that_redis_was_not_there_to_hear_is_passed_on(caplog: pytest.L
     claimed = run_one()
     cancel_in_vain(claimed.agent_id)
     let_time_pass()
-    assert "the reconciler of a pool will pass it on" in caplog.text
+    assert "the reconciler of a pool pushes it" in caplog.text
     assert not told_to_stop(claimed)
 
     assert stop_ended(QUEUE) == 1

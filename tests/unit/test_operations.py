@@ -187,7 +187,7 @@ def test_giving_up_for_ended_leases_says_so_and_charges_no_crash() -> None:
     replace(GIVE_UP, crashes=0, expired_leases=5).apply(row, NOW)
 
     assert (row.status, row.crashes) == (ERROR, 0)
-    assert row.error.startswith("The lease of this activity ended 5 times")
+    assert row.error.startswith("The lease of this activity expired 5 times")
 
 
 def test_neither_the_deaths_nor_the_ended_leases_are_too_many_by_their_sum() -> None:
@@ -334,7 +334,7 @@ def test_a_start_after_a_wait_is_the_same_attempt() -> None:
 
     assert (row.status, row.attempt, row.percentage, row.blocking_child_id) == (RUNNING, 2, 40, None)
     assert line is not None
-    assert line.message == "Task goes on."
+    assert line.message == "Task resumed."
 
 
 def test_crashes_that_were_forgiven_do_not_end_it() -> None:
