@@ -1,4 +1,4 @@
-"""The Django app. Modules with tasks are imported later, by the registry's first use."""
+"""The Django app. The first use of the task registry imports the modules with tasks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class AgentExecConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register checks, hooks and counters. Nothing in the package registers itself on import."""
+        """Register checks, hooks, receivers and counters. No module of the package registers anything on import."""
         from . import checks, embedded, forks, log_text, router_checks
         from .activity import bulk, streams
         from .children import propagation, tracker
@@ -23,8 +23,7 @@ class AgentExecConfig(AppConfig):
         from .monitoring import metrics
         from .tasks.enqueue import install as install_tasks
 
-        for part in (forks, checks, router_checks, embedded, outbox, bulk, streams, propagation, tracker):
+        for part in (forks, log_text, checks, router_checks, embedded, outbox, bulk, streams, propagation, tracker):
             part.install()
         install_tasks()
         metrics.connect()
-        log_text.escape_tracebacks()

@@ -120,7 +120,7 @@ def in_site_language(translate: Callable[P, str], *args: P.args, **kwargs: P.kwa
 
 @cache
 def _translated(message: str, language: str) -> str:
-    """Return a message in the language of the site; `language` is its code, the key of the cache."""
+    """Return a message in the language of the site; `language`, its code, is the key of the cache."""
     return in_site_language(gettext, message)
 
 

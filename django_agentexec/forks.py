@@ -1,8 +1,8 @@
 """Hooks around `os.fork`: locks that a fork waits for, and state that a forked process must not inherit.
 
-A forked process has only the thread that called `fork`: the parent's other threads are gone, and a lock that one of
-them held stays locked. Objects with threads or locks register here, in their constructor or in the `install()` of
-their package. The interpreter calls this module alone.
+A forked process has only the thread that called `fork`: the parent's other threads do not exist in it, and a lock that
+another thread held stays locked. Objects with threads or locks register here, in their constructor or in the
+`install()` of their package. Only this module registers hooks with the interpreter.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from ..models import Activity, ActivityQuerySet
 from .store import database
 
 BATCH_SIZE = 1_000
-MAX_BATCH_SIZE = 10_000  # activities that one transaction deletes, with their logs
+MAX_BATCH_SIZE = 10_000  # activities deleted in the same transaction, with their logs
 _LAST = UUID(int=(1 << 128) - 1)
 # Ids and end times come from the clocks of several machines.
 _CLOCK_MARGIN = timedelta(hours=1)

@@ -17,7 +17,7 @@ from django.db import close_old_connections, connections
 from ..activity.change_signals import Change, send_change_signals
 from ..activity.completion_hooks import run_hooks
 from ..models import Activity
-from ..signals import WARN_EACH, activities_changed, activity_changed, activity_ended
+from ..signals import WARN_INTERVAL, activities_changed, activity_changed, activity_ended
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class Announcer(_Thread):
         self._waiting: deque[Sequence[Change]] = deque()
         self._count = 0
         self._dropped = 0
-        self._complained = -WARN_EACH
+        self._complained = -WARN_INTERVAL
 
     def announce(self, changes: Sequence[Change]) -> None:
         """Have the signals of one commit sent; never waits."""
@@ -122,7 +122,7 @@ class Announcer(_Thread):
         for signal in SIGNALS:
             if (running := signal.running) is not None and now - running[1] >= STUCK_RECEIVER:
                 signal.warn(running[0], now - running[1], "has been running for")
-        if self._dropped and now - self._complained >= WARN_EACH:
+        if self._dropped and now - self._complained >= WARN_INTERVAL:
             self._complained = now
             dropped, self._dropped = self._dropped, 0
             receivers = {name for signal in SIGNALS for name in signal.receiver_names(Activity)}

@@ -410,7 +410,7 @@ def test_a_lock_that_cannot_be_opened_is_an_error_that_names_the_folder(folder: 
     (folder / name).mkdir(mode=0o700, parents=True)
     folder.chmod(0o700)
 
-    with embedded_in(folder, DEBUG=True), pytest.raises(EmbeddedServerError, match=f"cannot be used.*{name}"):
+    with embedded_in(folder, DEBUG=True), pytest.raises(EmbeddedServerError, match=f"Cannot use the folder.*{name}"):
         embedded.ensure_server()
 
 
