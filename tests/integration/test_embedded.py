@@ -291,7 +291,9 @@ def test_production_refuses_it(folder: Path) -> None:
     assert not folder.exists()
 
 
-def test_without_the_wheel_it_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_wheel_the_error_names_the_package_to_install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
     with (

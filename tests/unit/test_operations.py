@@ -216,7 +216,7 @@ def test_a_retry_gives_all_automatic_retries_back_and_keeps_the_attempts() -> No
     assert (row.started_at, row.finished_at, row.run_after) == (None, None, None)
 
 
-def test_what_was_never_queued_cannot_be_retried() -> None:
+def test_an_activity_that_was_never_queued_cannot_be_retried() -> None:
     with pytest.raises(InvalidTransition, match="never queued"):
         RETRY.apply(activity(ERROR, queue=""), NOW)
 
@@ -300,7 +300,7 @@ def suspended(**fields: Any) -> Activity:
 
 
 @pytest.mark.parametrize("operation", [*OWNED[:-1], START, GIVE_UP], ids=lambda operation: type(operation).__name__)
-def test_neither_the_attempt_that_parked_nor_a_worker_changes_a_parked_activity(operation: Operation) -> None:
+def test_neither_the_suspended_attempt_nor_a_worker_changes_a_suspended_activity(operation: Operation) -> None:
     row = suspended()
 
     with pytest.raises(InvalidTransition):
@@ -310,7 +310,7 @@ def test_neither_the_attempt_that_parked_nor_a_worker_changes_a_parked_activity(
 
 
 @pytest.mark.parametrize("operation", [CANCEL, Complete(agent_id=ID), Fail(agent_id=ID, error="no")], ids=repr)
-def test_somebody_outside_may_end_a_parked_activity(operation: Operation) -> None:
+def test_code_outside_the_attempt_may_end_a_suspended_activity(operation: Operation) -> None:
     row = suspended()
 
     operation.apply(row, NOW)
@@ -318,7 +318,7 @@ def test_somebody_outside_may_end_a_parked_activity(operation: Operation) -> Non
     assert not row.is_suspended
 
 
-def test_a_retry_forgets_what_was_waited_for() -> None:
+def test_a_retry_clears_the_awaited_children() -> None:
     row = suspended()
     CANCEL.apply(row, NOW)
 
