@@ -1,8 +1,9 @@
-"""The Django app. Modules with tasks are imported later, by the registry's first use."""
+"""The Django app. The first use of the task registry imports the modules with tasks."""
 
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class AgentExecConfig(AppConfig):
@@ -10,18 +11,20 @@ class AgentExecConfig(AppConfig):
 
     name = "django_agentexec"
     label = "agentexec"
-    verbose_name = "Agents"
+    verbose_name = _("Agents")
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register checks, hooks and counters. Nothing in the package registers itself on import."""
-        from . import checks, log_text, queues, router_checks
+        """Register checks, hooks, receivers and counters. No module of the package registers anything on import."""
+        from . import checks, embedded, forks, log_text, queues, router_checks
+        from .activity import bulk, streams
         from .children import propagation, tracker
+        from .dispatch import outbox
         from .monitoring import metrics
         from .tasks.enqueue import install as install_tasks
 
-        for part in (checks, router_checks, propagation, tracker, queues):
+        parts = (forks, log_text, checks, router_checks, embedded, queues, outbox, bulk, streams, propagation, tracker)
+        for part in parts:
             part.install()
         install_tasks()
         metrics.connect()
-        log_text.escape_tracebacks()

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -16,6 +15,7 @@ from collections.abc import Callable
 from django.db import DatabaseError, InterfaceError, close_old_connections, connections
 
 from .exceptions import QueueUnavailable
+from .forks import reset_after_fork
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class BatchingThread(ABC):
 
     def __init__(self) -> None:
         self._reset()
-        os.register_at_fork(after_in_child=self._reset)
+        reset_after_fork(self._reset)
 
     def _reset(self) -> None:
         """Discard items, locks and thread: a forked process inherits locks in an undefined state."""

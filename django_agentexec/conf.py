@@ -8,14 +8,18 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils import translation
 from django.utils.functional import Promise
+from django.utils.translation import gettext, gettext_noop
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 # What a column of the database, and what a timer can hold: 31 years.
@@ -27,7 +31,8 @@ class Setting(Generic[T]):
 
     `minimum` is inclusive. A value of another type than the default's, none of the `choices`, or text that does not
     match `pattern` raises `ImproperlyConfigured` on access; an integer is accepted where a float is expected, and a
-    lazy translation where text is. `placeholders` are the fields of a template, with an example of each.
+    lazy translation where text is. `placeholders` are the fields of a template, with an example of each. The default of
+    a setting that `is_translated` is a message id, read in the language of the site.
     """
 
     def __init__(
@@ -39,6 +44,7 @@ class Setting(Generic[T]):
         choices: Sequence[T] | None = None,
         pattern: str | None = None,
         placeholders: Mapping[str, object] | None = None,
+        is_translated: bool = False,
     ) -> None:
         self.default = default
         self.help = help
@@ -46,6 +52,7 @@ class Setting(Generic[T]):
         self.choices = choices
         self.pattern = pattern
         self.placeholders = placeholders
+        self.is_translated = is_translated
         self.name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -59,7 +66,11 @@ class Setting(Generic[T]):
         if instance is None:
             return self
         values = user_settings()
-        return self.validated(values[self.name]) if self.name in values else self.default
+        if self.name in values:
+            return self.validated(values[self.name])
+        if self.is_translated:
+            return self.validated(_translated(str(self.default), django_settings.LANGUAGE_CODE))
+        return self.default
 
     def validated(self, value: Any) -> T:
         """Return `value` in this setting's type, or raise `ImproperlyConfigured`."""
@@ -96,6 +107,21 @@ class Setting(Generic[T]):
         except (LookupError, ValueError, AttributeError, TypeError) as error:
             return f"{type(error).__name__}: {error}"
         return ""
+
+
+def in_site_language(translate: Callable[P, str], *args: P.args, **kwargs: P.kwargs) -> str:
+    """Call a gettext function in the language of the site, `LANGUAGE_CODE`.
+
+    For texts that are stored: all users read them, whatever the language of the request that wrote them.
+    """
+    with translation.override(django_settings.LANGUAGE_CODE):
+        return translate(*args, **kwargs)
+
+
+@cache
+def _translated(message: str, language: str) -> str:
+    """Return a message in the language of the site; `language`, its code, is the key of the cache."""
+    return in_site_language(gettext, message)
 
 
 def user_settings() -> dict[str, Any]:
@@ -189,45 +215,68 @@ class Settings:
     STREAM_MAX_ENTRIES = Setting(10_000, "Pieces of streamed text kept per activity; 20 a second at most.", minimum=1)
     STREAM_TTL = Setting(3600.0, "Seconds that streamed text is kept after its last piece.", minimum=1)
 
-    ACTIVITY_MESSAGE_CREATE = Setting("Waiting to start.", "Log message of a new activity.")
-    ACTIVITY_MESSAGE_STARTED = Setting("Task started.", "Log message when an attempt starts.")
+    ACTIVITY_MESSAGE_CREATE = Setting(
+        gettext_noop("Waiting to start."), "Log message of a new activity.", is_translated=True
+    )
+    ACTIVITY_MESSAGE_STARTED = Setting(
+        gettext_noop("Task started."), "Log message when an attempt starts.", is_translated=True
+    )
     ACTIVITY_MESSAGE_PARKED = Setting(
-        "Waiting for {activities}.",
-        "Log message of an activity that waits for others, without a slot.",
+        gettext_noop("Waiting for {activities}."),
+        "Log message of an activity that is suspended until other activities have ended.",
         placeholders={"activities": "2 activities", "count": 2},
+        is_translated=True,
     )
     ACTIVITY_MESSAGE_WOKEN = Setting(
-        "What it waited for has ended.", "Log message when an activity that waited is queued again."
+        gettext_noop("All child activities have finished."),
+        "Log message when a suspended activity is queued again.",
+        is_translated=True,
     )
-    ACTIVITY_MESSAGE_RESUMED = Setting("Task goes on.", "Log message when an activity that waited goes on.")
+    ACTIVITY_MESSAGE_RESUMED = Setting(
+        gettext_noop("Task resumed."), "Log message when a suspended or deferred activity resumes.", is_translated=True
+    )
     ACTIVITY_MESSAGE_STEP = Setting(
-        "Step {number} of {count}: {step}",
-        "Log message when a pipeline's step begins.",
+        gettext_noop("Step {number} of {count}: {step}"),
+        "Log message when a pipeline's step starts.",
         placeholders={"number": 1, "count": 2, "step": "analysis"},
+        is_translated=True,
     )
     ACTIVITY_MESSAGE_STEP_RETRY = Setting(
-        "Step {step} failed: {error}. Next try in {delay}.",
-        "Log message of a step that will be repeated.",
+        gettext_noop("Step {step} failed: {error}. Next try in {delay}."),
+        "Log message of a failed step that will be tried again.",
         placeholders={"step": "analysis", "error": "ValueError: no", "delay": "1.0 s"},
+        is_translated=True,
     )
-    ACTIVITY_MESSAGE_COMPLETE = Setting("Task completed successfully.", "Log message of a completed activity.")
+    ACTIVITY_MESSAGE_COMPLETE = Setting(
+        gettext_noop("Task completed successfully."), "Log message of a completed activity.", is_translated=True
+    )
     ACTIVITY_MESSAGE_ERROR = Setting(
-        "Task failed with error: {error}",
+        gettext_noop("Task failed with error: {error}"),
         "Log message of a failed activity.",
         placeholders={"error": "ValueError: no"},
+        is_translated=True,
     )
     ACTIVITY_MESSAGE_INTERNAL_ERROR = Setting(
-        "An internal error occurred.", "What users who may not monitor read instead of an exception's text."
+        gettext_noop("An internal error occurred."),
+        "Text shown instead of an exception's text to users without the monitor permission.",
+        is_translated=True,
     )
     ACTIVITY_MESSAGE_RETRY = Setting(
-        "Attempt {attempt} failed: {error}. Next attempt in {delay}.",
-        "Log message when an attempt will be repeated.",
+        gettext_noop("Attempt {attempt} failed: {error}. Next attempt in {delay}."),
+        "Log message of a failed attempt that will be followed by another.",
         placeholders={"attempt": 1, "error": "ValueError: no", "delay": "1.0 s"},
+        is_translated=True,
     )
-    ACTIVITY_MESSAGE_CANCELED = Setting("Task canceled.", "Log message of a canceled activity.")
-    ACTIVITY_MESSAGE_REQUEUED = Setting("Task queued again.", "Log message of a manual retry.")
+    ACTIVITY_MESSAGE_CANCELED = Setting(
+        gettext_noop("Task canceled."), "Log message of a canceled activity.", is_translated=True
+    )
+    ACTIVITY_MESSAGE_REQUEUED = Setting(
+        gettext_noop("Task queued again."), "Log message of a manual retry.", is_translated=True
+    )
     ACTIVITY_MESSAGE_RELEASED = Setting(
-        "Worker is shutting down; the task goes back to the queue.", "Log message of an attempt cut by a shutdown."
+        gettext_noop("Worker is shutting down; the task returns to the queue."),
+        "Log message of an attempt that a shutdown interrupts.",
+        is_translated=True,
     )
 
     SCHEDULER_TIMEZONE = Setting("UTC", "Time zone of schedules that name none, as in `Europe/Berlin`.")

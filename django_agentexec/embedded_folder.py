@@ -1,4 +1,4 @@
-"""The folder of the embedded server: whether it is safe to use, its locks, and where its server listens."""
+"""The folder of the embedded server: its safety checks, its file locks and the path of the server's socket."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 from .exceptions import EmbeddedServerError
 
 MAX_SOCKET_PATH = 100  # bytes; the kernel's limit is 108 on Linux and 104 on macOS, with a final zero
-SOCKET_NOTE = "socket"  # file with the path of the running server's socket
+SOCKET_FILE = "socket"  # file with the path of the running server's socket
 
 
 def embedded_dir() -> Path:
-    """Return the server's folder: EMBEDDED_DIR, else `.agentexec` in BASE_DIR or the working directory."""
+    """Return the server's folder: EMBEDDED_DIR, or else `.agentexec` in BASE_DIR or the working directory."""
     from django.conf import settings
 
     from .conf import conf
@@ -27,36 +27,36 @@ def embedded_dir() -> Path:
 
 
 def socket_path(folder: Path) -> Path:
-    """Return where the server of `folder` listens: where it was started, whatever this process's TMPDIR is.
+    """Return the path of the socket of the server of `folder`, as recorded at its start.
 
-    Without a server, this process decides: in the folder, or in a private folder for temporary files, which is for
-    folders whose path is too long for a socket. Raises `EmbeddedServerError` if that folder belongs to somebody else,
-    or is too long itself.
+    Without a running server, return the path for a start: in the folder or, if its path is too long for a socket, in a
+    private folder for temporary files. Raises `EmbeddedServerError` if that folder belongs to another user or its path
+    is too long.
     """
-    return _noted_socket_path(folder) or _own_socket_path(folder)
+    return _recorded_socket_path(folder) or _new_socket_path(folder)
 
 
-def note_socket_path(folder: Path, path: Path) -> None:
-    """Note for other processes where the server listens that is about to be started."""
-    new = folder / f"{SOCKET_NOTE}.new"
+def record_socket_path(folder: Path, path: Path) -> None:
+    """Record the socket of the server that is about to start, for other processes."""
+    new = folder / f"{SOCKET_FILE}.new"
     new.write_text(str(path), encoding="utf-8")
-    new.replace(folder / SOCKET_NOTE)
+    new.replace(folder / SOCKET_FILE)
 
 
-def _noted_socket_path(folder: Path) -> Path | None:
-    note = folder / SOCKET_NOTE
-    if not note.exists():
-        return None  # no server yet, or one of a release that made no note
-    # In this order: the server's lock is the guardian's business as long as there is one.
+def _recorded_socket_path(folder: Path) -> Path | None:
+    record = folder / SOCKET_FILE
+    if not record.exists():
+        return None  # no server yet, or the server of a release without this file
+    # In this order: while a guardian is running, it manages the server's lock.
     if not _is_held(folder / "guardian.lock") and not _is_held(folder / "server.lock"):
         return None
-    noted = Path(note.read_text(encoding="utf-8"))
-    if noted.parent != folder:
-        _check_private(noted.parent)
-    return noted
+    recorded = Path(record.read_text(encoding="utf-8"))
+    if recorded.parent != folder:
+        _check_private(recorded.parent)
+    return recorded
 
 
-def _own_socket_path(folder: Path) -> Path:
+def _new_socket_path(folder: Path) -> Path:
     path = folder / "valkey.sock"
     if _fits(path):
         return path
@@ -77,7 +77,7 @@ def _fits(path: Path) -> bool:
 
 
 def make_private_folder(folder: Path) -> None:
-    """Create `folder` for this user alone; refuse one that others own or may write to."""
+    """Create `folder` for this user only; raise `EmbeddedServerError` if others own it or may write to it."""
     if folder.exists() and not folder.is_dir():
         raise EmbeddedServerError(
             f"{folder} is not a folder. Remove it, or set AGENTEXEC['EMBEDDED_DIR'] to another path."
@@ -89,7 +89,7 @@ def make_private_folder(folder: Path) -> None:
     except OSError as error:
         raise EmbeddedServerError(
             f"Cannot create {folder} for the embedded server ({error.strerror}). "
-            "Set AGENTEXEC['EMBEDDED_DIR'] to a folder that can be written to."
+            "Set AGENTEXEC['EMBEDDED_DIR'] to a writable folder."
         ) from error
     else:
         (folder / ".gitignore").write_text("*\n", encoding="utf-8")
@@ -97,24 +97,24 @@ def make_private_folder(folder: Path) -> None:
 
 
 def _check_private(folder: Path) -> None:
-    """Refuse a folder that others own or may write to."""
+    """Raise `EmbeddedServerError` for a folder that others own or may write to."""
     try:
-        found = folder.lstat()
+        status = folder.lstat()
     except FileNotFoundError as error:
         raise EmbeddedServerError(
-            f"{folder}, where the embedded server listens, was removed. End the server (its process id is in the file "
-            "server.pid of its folder), and start again."
+            f"The folder {folder} of the embedded server's socket was removed. Kill the server (its process id is "
+            "in the file server.pid of its folder), and start again."
         ) from error
-    writable_by_others = stat.S_IMODE(found.st_mode) & 0o022
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or writable_by_others:
+    writable_by_others = stat.S_IMODE(status.st_mode) & 0o022
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or writable_by_others:
         raise EmbeddedServerError(
-            f"{folder} must be a folder that belongs to you and that nobody else can write to. "
+            f"{folder} must be a folder that belongs to you and that no other user can write to. "
             f"Remove it, or run: chmod 700 {folder}"
         )
 
 
 def lock(path: Path, kind: int) -> int:
-    """Open `path` and lock it (`fcntl.LOCK_EX` or `LOCK_SH`), waiting as long as it takes."""
+    """Open `path` and lock it (`fcntl.LOCK_EX` or `LOCK_SH`), waiting without a limit."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, kind)
@@ -125,7 +125,7 @@ def lock(path: Path, kind: int) -> int:
 
 
 def try_lock(path: Path) -> int | None:
-    """Open `path` and lock it exclusively; return None if somebody else holds the lock."""
+    """Open `path` and lock it exclusively; return None if another process holds the lock."""
     try:
         return lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -133,7 +133,7 @@ def try_lock(path: Path) -> int | None:
 
 
 def _is_held(path: Path) -> bool:
-    """Whether somebody holds the lock."""
+    """Whether a process holds the lock."""
     descriptor = try_lock(path)
     if descriptor is not None:
         os.close(descriptor)

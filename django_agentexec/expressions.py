@@ -1,4 +1,4 @@
-"""Expressions of `ActivityQuerySet` for which the ORM's own would ask another question, or a slower one."""
+"""SQL expressions of `ActivityQuerySet` where the ORM's lookups have another meaning or are slower."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Scalar = str | int | float | None
 
 _WORDS: dict[str, Scalar] = {"true": True, "false": False, "null": None}
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?P<fraction>\.\d+)?(?P<exponent>[eE][+-]?\d+)?", re.ASCII)
-_MAX_NUMBER = 40  # characters; a database's numbers end long before
-_LARGEST = 2**63  # a database's integers end here, and with them what can be compared
+_MAX_NUMBER_LENGTH = 40  # characters; longer numbers exceed those of any database
+_INTEGER_LIMIT = 2**63  # databases compare integers below this limit
 
 
 class JSONHasKeyValue(Func):
     """Whether the object in `field` has `value` (as JSON: true is not 1, but 1 is 1.0) under its top-level `key`.
 
-    For databases without containment (SQLite). Takes the key literally, where Django's own lookups would
-    read `a__b`, `0` or `isnull` as something else.
+    For databases without containment (SQLite). The key is taken literally; Django's lookups interpret `a__b`, `0` and
+    `isnull`.
     """
 
     output_field = BooleanField()
@@ -34,7 +34,7 @@ class JSONHasKeyValue(Func):
         super().__init__(F(field))
         self._key, self._value = key, value
 
-    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **_: Any) -> tuple[str, list[Any]]:  # type: ignore[override]  # Func's extra parameters are not ours
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **_: Any) -> tuple[str, list[Any]]:  # type: ignore[override]  # without Func's extra parameters
         column, parameters = compiler.compile(self.get_source_expressions()[0])
         condition, values = self._condition()
         return f"EXISTS (SELECT 1 FROM JSON_EACH({column}) WHERE key = %s AND {condition})", [
@@ -57,7 +57,7 @@ class JSONHasKeyValue(Func):
 class ActiveFirst(Func):
     """0 for a queued or running status, 1 for a finished one: the expression of the index `agentexec_active_first`.
 
-    Written out, since SQLite does not recognize an index's expression in one with parameters.
+    Written as literal SQL, since SQLite does not match the expression of an index with an expression with parameters.
     """
 
     output_field = SmallIntegerField()
@@ -65,26 +65,26 @@ class ActiveFirst(Func):
 
 
 def can_be_in_json(value: Scalar) -> bool:
-    """Whether a row could hold this value at all; to ask the database for it would be an error."""
+    """Whether a row can hold this value; for other values a query would be an error."""
     if isinstance(value, str):
         return is_storable(value)
-    return value is None or abs(value) < _LARGEST  # false for NaN, too
+    return value is None or abs(value) < _INTEGER_LIMIT  # false for NaN, too
 
 
 def parse_candidates(text: str) -> list[Scalar]:
-    """Return what a value that people type, or put into an address, can mean: the text, and what it is in JSON."""
+    """Return the possible values of typed text or a URL parameter: the string, and its value as a JSON literal."""
     if text in _WORDS:
         return [text, _WORDS[text]]
-    number = _NUMBER.fullmatch(text) if len(text) <= _MAX_NUMBER else None
+    number = _NUMBER.fullmatch(text) if len(text) <= _MAX_NUMBER_LENGTH else None
     if number is None:
         return [text]
     return [text, float(text) if number["fraction"] or number["exponent"] else int(text)]
 
 
 def text_form(value: object) -> str | None:
-    """Return the one text that stands for a scalar of metadata, or None for a value that nothing can be equal to.
+    """Return the canonical text of a scalar of metadata, or None for a value that equals no value.
 
-    Two values are the same if their texts are: the numbers 1 and 1.0 and the text "1" are, the text "1.0" is not.
+    Values with the same text are the same: the numbers 1 and 1.0 and the string "1" are, the string "1.0" is not.
     """
     if isinstance(value, str):
         return value if is_storable(value) else None
@@ -96,15 +96,15 @@ def text_form(value: object) -> str | None:
 
 
 def same_values(value: object) -> list[Scalar]:
-    """Return the values in JSON that have the same `text_form` as `value`; an empty list where there is none."""
+    """Return the JSON values with the same `text_form` as `value`, or an empty list."""
     text = text_form(value)
-    return [] if text is None else [one for one in parse_candidates(text) if text_form(one) == text]
+    return [] if text is None else [candidate for candidate in parse_candidates(text) if text_form(candidate) == text]
 
 
 def metadata_holds(key: str, values: Iterable[Scalar], *, has_containment: bool) -> Q | None:
     """Return the condition that `metadata` has one of `values` under the top-level `key`, or None if no row can.
 
-    One flat condition for any number of values.
+    The condition is flat for any number of values.
     """
     distinct = {(type(value), value): value for value in values if can_be_in_json(value)}.values()  # 1 and true are two
     if not distinct or not can_be_in_json(key):

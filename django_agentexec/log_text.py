@@ -1,6 +1,6 @@
-"""Keeps the texts of exceptions from forging lines of a log, or steering the terminal that shows it.
+"""Protection of logs against forged lines and terminal control sequences in the texts of exceptions.
 
-An exception's text may come from a model, a document or a caller. A traceback in a log repeats it as it is.
+The text of an exception may come from a model, a document or a client, and a traceback repeats it unchanged.
 """
 
 from __future__ import annotations
@@ -14,22 +14,25 @@ _INDENT = "    "
 
 
 class EscapeTracebacks(logging.Filter):
-    """Writes tracebacks without control characters, and indented: no line of one looks like the first of a record."""
+    """Logging filter that escapes control characters in tracebacks and indents them.
+
+    No line of a traceback looks like the first line of a record.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Prepare the text that formatters take for the traceback; `exc_info` itself stays."""
+        """Set the traceback text that formatters use; `exc_info` stays unchanged."""
         if isinstance(record.exc_info, tuple) and record.exc_info[0] is not None and not record.exc_text:
             text = logging.Formatter().formatException(record.exc_info)
             record.exc_text = "\n".join(_INDENT + line for line in escape_controls(text).split("\n"))
         return True
 
 
-def escape_tracebacks() -> None:
-    """Let all loggers of this package escape: each, since a filter does not apply to the loggers below its own."""
+def install() -> None:
+    """Add the filter to every logger of this package, since a filter does not apply to child loggers."""
     package, folder = __name__.rpartition(".")[0], Path(__file__).parent
-    escape = EscapeTracebacks()
+    traceback_filter = EscapeTracebacks()
     for path in folder.rglob("*.py"):
         parts = path.relative_to(folder).with_suffix("").parts
         logger = logging.getLogger(".".join([package, *(part for part in parts if part != "__init__")]))
-        if not any(isinstance(one, EscapeTracebacks) for one in logger.filters):
-            logger.addFilter(escape)
+        if not any(isinstance(each, EscapeTracebacks) for each in logger.filters):
+            logger.addFilter(traceback_filter)

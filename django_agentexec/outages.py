@@ -1,7 +1,7 @@
-"""Classification of database errors: whether the same statement can succeed later, without a change of its content.
+"""Classification of database errors: whether the same statement can succeed later, without a change.
 
-Drivers and Django do not agree on classes: PostgreSQL reports a read-only server as `InternalError` and a missing
-column as `ProgrammingError`, SQLite reports both as `OperationalError`. The codes of the servers are unambiguous.
+Exception classes are ambiguous: PostgreSQL reports a read-only server as `InternalError` and a missing column as
+`ProgrammingError`, SQLite reports both as `OperationalError`. The error codes of the servers are unambiguous.
 """
 
 from __future__ import annotations
@@ -15,20 +15,19 @@ from .exceptions import ActivityLocked
 
 
 class Outage(Enum):
-    """Why a statement failed that may succeed later."""
+    """The reason why a statement failed that may succeed later."""
 
     LOCKED = "locked"
-    """Another transaction holds a lock, or the server has ended this one in favor of another."""
+    """Another transaction holds a lock, or the server has aborted this transaction to resolve a conflict."""
     UNAVAILABLE = "unavailable"
-    """The database does not accept the statement at present: unreachable, read-only, full, or being migrated."""
+    """The database currently rejects the statement: unreachable, read-only, full, or being migrated."""
     UNCERTAIN = "uncertain"
-    """An operational error that may also be due to the statement, such as one without a known code."""
+    """An operational error that may also be due to the statement, such as an error without a known code."""
 
 
 # SQLSTATE, https://www.postgresql.org/docs/current/errcodes-appendix.html
-_SQLSTATE_LOCKED = frozenset(
-    ["40001", "40P01", "55P03"]
-)  # serialization_failure, deadlock_detected, lock_not_available
+# serialization_failure, deadlock_detected, lock_not_available
+_SQLSTATE_LOCKED = frozenset(["40001", "40P01", "55P03"])
 _SQLSTATE_UNAVAILABLE = frozenset(
     [
         "25006",  # read_only_sql_transaction: a standby, or default_transaction_read_only
@@ -63,16 +62,16 @@ _MYSQL_UNAVAILABLE = frozenset(
         *(1040, 1203, 1226),  # too many connections
         *(1044, 1045, 1049, 1129, 1130, 1142, 1143, 1698),  # access, database being restored, host blocked
         *(1053, 1077, 1079, 1080, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 4031),  # shutdown, connection
-        *(1047, 1412),  # a node of a cluster that is not ready, a definition that has just changed
+        *(1047, 1412),  # cluster node not ready, definition just changed
         *(1054, 1146),  # unknown column, no such table: before or during a migration
         *(1290, 1792, 1836, 3100, 3101),  # read-only server or transaction, replication refuses the commit
-        *range(2000, 2062),  # of the client: connection refused, gone away, lost during query
+        *range(2000, 2062),  # client errors: connection refused, server gone, connection lost during query
     ]
 )
 
 
 def classify_outage(error: BaseException) -> Outage | None:
-    """Return why a database error is temporary, or None if it is the statement's own, or no database error.
+    """Return why a database error is temporary; None if it is due to the statement, or no database error.
 
     Reads SQLSTATE (psycopg, psycopg2), SQLite's result codes and MySQL's error numbers, also through `raise ... from`.
     """
@@ -80,8 +79,8 @@ def classify_outage(error: BaseException) -> Outage | None:
         return Outage.LOCKED
     if not isinstance(error, (DatabaseError, InterfaceError)):
         return None
-    for one in _causes(error):
-        found, is_known = _by_code(one)
+    for cause in _causes(error):
+        found, is_known = _by_code(cause)
         if is_known:
             return found
     if isinstance(error, OperationalError) and _mentions_lock(error):
@@ -90,22 +89,22 @@ def classify_outage(error: BaseException) -> Outage | None:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether a database error is temporary: the caller may try again, and a server answers 503."""
+    """Whether a database error is temporary: the caller may try again, and a server responds with 503."""
     return classify_outage(error) is not None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error and what it was raised from: Django wraps the driver's error, which has the code."""
+    """Yield the error and its causes: Django wraps the driver's error, which has the code."""
     seen: set[int] = set()
-    one: BaseException | None = error
-    while one is not None and id(one) not in seen:
-        seen.add(id(one))
-        yield one
-        one = one.__cause__
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__
 
 
 def _by_code(error: BaseException) -> tuple[Outage | None, bool]:
-    """Return the class of the driver's code, and whether there is one that is known."""
+    """Return the classification of the driver's error code, and whether there is a known code."""
     sqlstate = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
     if isinstance(sqlstate, str):
         return _by_sqlstate(sqlstate, str(error)), True

@@ -1,7 +1,7 @@
-"""The wire shapes, once: Python queries, REST, websocket and the terminal all speak them.
+"""Schemas of the wire format, shared by Python queries, REST, websockets and the terminal.
 
 Metadata is readable in Python (`item.metadata`), but serialized as an empty object unless
-`AGENTEXEC["EXPOSE_METADATA"]` is set: it may name tenants and users.
+`AGENTEXEC["EXPOSE_METADATA"]` is set, since it may name tenants and users.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .public_errors import public_error, public_message_of
 
 
 class Schema(BaseModel):
-    """A shape that can be read straight from a model instance."""
+    """A schema that can be validated directly from a model instance."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -42,20 +42,20 @@ class ActivityLogSchema(Schema):
     attempt: int
     traceback: str = ""
     public_message: str | None = None
-    """What users who may not monitor read instead of `message`; None: the same."""
+    """The message for users without the monitor permission; None: the same."""
     actor: str | None = None
-    """Who caused it: the primary key of a user, or a terminal; None for code."""
+    """The primary key of the user who caused it, or a terminal; None for code."""
     created_at: datetime
 
     @model_validator(mode="after")
-    def _closed_by_default(self) -> Self:
-        if self.public_message is None and self.traceback:  # of a release that stored no public text
+    def _fill_in_public_text(self) -> Self:
+        if self.public_message is None and self.traceback:  # written by a release without public texts
             self.public_message = public_message_of(self.traceback)
         return self
 
 
 class ActivityListItemSchema(Schema):
-    """What a list shows of an activity."""
+    """An activity in a list."""
 
     agent_id: UUID
     agent_type: str
@@ -74,7 +74,7 @@ class ActivityListItemSchema(Schema):
     attempt: int = 0
     error: str = ""
     public_error: str = ""
-    """What users who may not monitor read instead of `error`."""
+    """The error for users without the monitor permission."""
     enqueued_by: str | None = None
     """The primary key of the user who enqueued it; None for code."""
     usage: dict[str, int] = Field(default_factory=dict)
@@ -87,7 +87,7 @@ class ActivityListItemSchema(Schema):
         return value or ""
 
     @model_validator(mode="after")
-    def _closed_by_default(self) -> Self:
+    def _fill_in_public_text(self) -> Self:
         self.public_error = public_error(self.error, self.public_error)
         return self
 
@@ -98,7 +98,7 @@ class ActivityListItemSchema(Schema):
     @computed_field  # type: ignore[prop-decorator]  # pydantic's documented form
     @property
     def elapsed_time_seconds(self) -> int:
-        """Whole seconds from the start to the end, or to the latest message."""
+        """Whole seconds from the start to the end or, while it runs, to the latest message."""
         until = self.finished_at or self.latest_log_timestamp
         return int((until - self.started_at).total_seconds()) if until and self.started_at else 0
 
@@ -108,7 +108,7 @@ class ActivityListSchema(Schema):
 
     items: list[ActivityListItemSchema]
     total: int
-    """How many there are; with `total_is_bounded`, at least so many."""
+    """The number of activities; with `total_is_bounded`, a lower bound."""
     total_is_bounded: bool = False
     page: int
     page_size: int
@@ -116,12 +116,12 @@ class ActivityListSchema(Schema):
     @computed_field  # type: ignore[prop-decorator]  # pydantic's documented form
     @property
     def total_pages(self) -> int:
-        """Pages in all, at this page size."""
+        """The number of pages at this page size."""
         return -(-self.total // self.page_size)
 
 
 class ActivityDetailSchema(ActivityListItemSchema):
-    """All of an activity that may leave the server, with its log from first to last."""
+    """An activity with everything that may leave the server, and its log in chronological order."""
 
     context: dict[str, Any] = Field(default_factory=dict)
     result: Any = None
@@ -132,9 +132,9 @@ class ActivityDetailSchema(ActivityListItemSchema):
     crashes: int = 0
     logs: list[ActivityLogSchema] = Field(default_factory=list)
     has_more_logs: bool = False
-    """Whether the log goes on after these lines: a request or message has some hundred of them at most."""
+    """Whether there are more lines after these: a response or message has at most a few hundred lines."""
     has_earlier_logs: bool = False
-    """Whether there are lines before these: of a long log, REST gives the last ones unless asked for others."""
+    """Whether there are lines before these: by default REST returns the end of a long log."""
 
     @field_validator("logs", mode="before")
     @classmethod
@@ -144,6 +144,6 @@ class ActivityDetailSchema(ActivityListItemSchema):
 
 
 class ActivityCountSchema(Schema):
-    """How many activities are active."""
+    """The number of active activities."""
 
     count: int

@@ -1,8 +1,8 @@
 """The package's signals. Every signal about activities is sent after the commit, never before.
 
-In web processes and commands, receivers run in the thread that made the change. In worker processes, a thread of its
-own runs them, one after the other and in the order of the commits, so that a slow receiver stops neither the worker
-nor its writes. An exception of a receiver is logged and stops nothing. See docs/signals.md.
+In web processes and commands, receivers run in the thread that made the change. In worker processes, a separate thread
+runs them one after the other, in the order of the commits, so that a slow receiver delays neither the worker nor its
+writes. An exception of a receiver is logged and has no other effect. See docs/signals.md.
 """
 
 from __future__ import annotations
@@ -17,33 +17,35 @@ from django.dispatch import Signal
 
 logger = logging.getLogger(__name__)
 
-SLOW_RECEIVER = 1.0  # seconds of one call after which a receiver is named in the log
-WARN_EACH = 60.0  # seconds between two warnings about the same receiver
+SLOW_RECEIVER = 1.0  # seconds; a longer call of a receiver is logged with its name
+WARN_INTERVAL = 60.0  # seconds between two warnings about the same receiver
 
 
 class WatchedSignal(Signal):
-    """A signal that warns of receivers that take long, by name."""
+    """A signal that logs the names of slow receivers."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
         self.running: tuple[str, float] | None = None
-        """The receiver whose call is under way, and since when (`time.monotonic`)."""
+        """The receiver that is being called, and the start of the call (`time.monotonic`)."""
         self._warned: dict[str, float] = {}
 
     def _live_receivers(self, sender: Any) -> Any:
         receivers, async_receivers = super()._live_receivers(sender)
-        return [self._timed(one) for one in receivers], [self._atimed(one) for one in async_receivers]
+        return [self._timed(receiver) for receiver in receivers], [
+            self._atimed(receiver) for receiver in async_receivers
+        ]
 
     def receiver_names(self, sender: object) -> list[str]:
-        """Return the names of the receivers that a signal of this sender has."""
+        """Return the names of the receivers that are connected for this sender."""
         receivers, async_receivers = super()._live_receivers(sender)
-        return [_name_of(one) for one in (*receivers, *async_receivers)]
+        return [_name_of(receiver) for receiver in (*receivers, *async_receivers)]
 
     def warn(self, receiver: str, seconds: float, state: str) -> None:
-        """Log that a receiver `state` (took, has been running for) so many seconds, once a minute."""
+        """Log the duration of a receiver's call, at most once a minute; `state` is "took" or "has been running for"."""
         now = time.monotonic()
-        if now - self._warned.get(receiver, -WARN_EACH) >= WARN_EACH:
+        if now - self._warned.get(receiver, -WARN_INTERVAL) >= WARN_INTERVAL:
             self._warned[receiver] = now
             logger.warning(
                 "The receiver %s of %s %s %.1f s. Receivers run one after the other: enqueue a task for slow work.",
@@ -97,9 +99,9 @@ def _name_of(receiver: object) -> str:
 activity_changed = WatchedSignal("activity_changed")
 """One committed change of one activity.
 
-Arguments: `activity`, the row as it was committed; `log`, the `ActivityLog` line of the change, or None where the
-change wrote none; and `operation`, what was done (see `activity.operations`), or None for a new row. Do not save the
-row; columns that the change did not touch may be deferred, and cost a query when they are read.
+Arguments: `activity`, the row as committed; `log`, the `ActivityLog` line of the change, or None if the change wrote
+none; and `operation`, the change (see `activity.transitions`), or None for a new row. Do not save the row. Fields that
+the change did not need may be deferred, and cost a query when they are read.
 """
 
 activities_changed = WatchedSignal("activities_changed")
@@ -112,10 +114,10 @@ A retried activity may end several times.
 """
 
 changes_committed = Signal()
-"""Internal: as `activities_changed`, but always in the thread that committed. Receivers take microseconds."""
+"""Internal: as `activities_changed`, but sent in the thread that committed. Receivers must return in microseconds."""
 
 text_streamed = Signal()
-"""Text of runs was added to their streams. Argument: `agent_ids`. Sent several times a second while runs stream."""
+"""Text was appended to streams. Argument: `agent_ids`. Sent several times a second while activities stream."""
 
 worker_started = Signal()
 """A worker process is about to claim its first activity. Argument: `worker`, its name."""

@@ -1,13 +1,13 @@
-"""The life of an activity, and the only writer of its rows.
+"""The public functions for activities, and the only writer of their rows.
 
     from django_agentexec import activity
 
     activity.update(agent_id, "Reading page 3 of 10", percentage=30)
     await activity.aupdate(agent_id, "Reading page 4 of 10", percentage=40)
 
-Each verb has a sync and an `a...` form, but for `stream`, which never waits. Inside a handler the write carries
-the attempt's fence and joins the worker's group commit; anywhere else it is one transaction (or part of
-the caller's).
+Each function `x` has an async version `ax`, except `stream` and `retract_stream`, which never wait. Inside a handler a
+write carries the attempt's fence and joins the worker's group commit; anywhere else it is one transaction, or part of
+the caller's transaction.
 """
 
 from .actor import acting_as
@@ -28,7 +28,7 @@ from .commands import (
     retry,
     update,
 )
-from .pruning import prune
+from .pruning import aprune, prune
 from .queries import acount_active, adetail, alist, count_active, detail, list
 from .streams import aflush_stream, flush_stream, retract_stream, stream
 
@@ -50,6 +50,7 @@ __all__ = [
     "aerror",
     "aflush_stream",
     "alist",
+    "aprune",
     "aretry",
     "aupdate",
     "cancel",

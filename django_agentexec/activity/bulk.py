@@ -1,10 +1,8 @@
-"""Cancel and retry for many activities at once, in batches; for the admin, the terminal and `cancel_pending`."""
+"""Cancel and retry for many activities at once, in batches."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -14,20 +12,23 @@ from django.db import transaction
 from ..dispatch.push import push_on_commit, stop_on_commit
 from ..exceptions import ActivityNotFound
 from ..models import Activity, ActivityQuerySet
+from ..querysets import BulkOutcome, register_bulk_actions
 from ..validation import validate_metadata
 from .store import apply_to_unlocked, database
 from .transitions import Cancel, Operation, Retry
 
-BATCH = 500  # rows that are locked together: some 50 ms
+__all__ = [
+    "BulkOutcome",
+    "acancel_many",
+    "acancel_pending",
+    "aretry_many",
+    "cancel_many",
+    "cancel_pending",
+    "install",
+    "retry_many",
+]
 
-
-@dataclass(frozen=True)
-class BulkOutcome:
-    """What became of a bulk change."""
-
-    done: list[UUID] = field(default_factory=list)
-    refused: Counter[str] = field(default_factory=Counter)
-    """How many were refused, by reason."""
+ROWS_PER_TRANSACTION = 500  # locked together for about 50 ms
 
 
 def cancel_many(activities: ActivityQuerySet, message: str | None = None) -> BulkOutcome:
@@ -35,15 +36,42 @@ def cancel_many(activities: ActivityQuerySet, message: str | None = None) -> Bul
     return _change(activities, lambda agent_id: Cancel(agent_id=agent_id, message=message), stop_on_commit)
 
 
+async def acancel_many(activities: ActivityQuerySet, message: str | None = None) -> BulkOutcome:
+    """Async version of `cancel_many`."""
+    return await sync_to_async(cancel_many)(activities, message)
+
+
 def retry_many(activities: ActivityQuerySet) -> BulkOutcome:
-    """Queue all of `activities` that are in error or canceled once more, each as `retry` does."""
-    return _change(activities, lambda agent_id: Retry(agent_id=agent_id), lambda rows: push_on_commit(rows, again=True))
+    """Queue all of `activities` that are retryable again, each as `retry` does; one transaction per 500."""
+    return _change(
+        activities, lambda agent_id: Retry(agent_id=agent_id), lambda rows: push_on_commit(rows, requeue_running=True)
+    )
+
+
+async def aretry_many(activities: ActivityQuerySet) -> BulkOutcome:
+    """Async version of `retry_many`."""
+    return await sync_to_async(retry_many)(activities)
 
 
 def cancel_pending(*, metadata_filter: Mapping[str, Any] | None = None) -> int:
-    """Cancel everything that is queued or running (and has this metadata); return how many were canceled."""
+    """Cancel all queued and running activities (with this metadata); return the number of canceled activities."""
     wanted = Activity.objects.using(database()).active().for_metadata(**validate_metadata(metadata_filter))
     return len(cancel_many(wanted).done)
+
+
+async def acancel_pending(*, metadata_filter: Mapping[str, Any] | None = None) -> int:
+    """Async version of `cancel_pending`."""
+    return await sync_to_async(cancel_pending)(metadata_filter=metadata_filter)
+
+
+def install() -> None:
+    """Provide `ActivityQuerySet.cancel` and `retry`; called when the app is ready."""
+    register_bulk_actions(_BulkActions())
+
+
+class _BulkActions:
+    cancel_many = staticmethod(cancel_many)
+    retry_many = staticmethod(retry_many)
 
 
 def _change(
@@ -67,14 +95,9 @@ def _change(
 
 
 def _batches(activities: ActivityQuerySet) -> Iterator[Sequence[UUID]]:
-    """Yield the ids in order. By the last id, not by offset: what is changed may drop out of the question."""
+    """Yield the ids in order, by the last id instead of an offset: a changed row may no longer match the query."""
     wanted = activities.order_by("agent_id").values_list("agent_id", flat=True)
     after = UUID(int=0)
-    while ids := list(wanted.filter(agent_id__gt=after)[:BATCH]):
+    while ids := list(wanted.filter(agent_id__gt=after)[:ROWS_PER_TRANSACTION]):
         yield ids
         after = ids[-1]
-
-
-acancel_pending = sync_to_async(cancel_pending)
-acancel_many = sync_to_async(cancel_many)
-aretry_many = sync_to_async(retry_many)

@@ -1,7 +1,7 @@
-"""The verbs of an activity's life, each in a sync and an `a...` form.
+"""Functions that create and change single activities, each with an async version.
 
-An attempt's own writes go through its worker's recorder, under its fence; everyone else's are applied at
-once, in the caller's transaction if there is one.
+Writes of a running attempt go through its worker's committer, under its fence. All other writes are applied at once,
+in the caller's transaction if there is one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ..validation import (
     validate_percentage,
     validate_usage,
 )
-from .contexts import Context, prepared
+from .contexts import Context, prepare_context
 from .current import current_attempt, write_and_wait
 from .rerun import reset_steps
 from .store import apply_one, database, insert
@@ -45,13 +45,13 @@ def create(
     metadata: Mapping[str, Any] | None = None,
     agent_id: UUID | None = None,
 ) -> UUID:
-    """Record a run that you drive yourself, outside of any queue, and return its id.
+    """Create an activity that your code drives itself, outside of any queue, and return its id.
 
-    It is `queued` until the first `update`, and ends with your `complete`, `error` or `cancel`. To have a
-    task run by the workers, use `enqueue` instead. Raises `InvalidOption` for what cannot be stored.
+    It is `queued` until the first `update`, and ends with a call of `complete`, `error` or `cancel`. To have a task
+    executed by the workers, use `enqueue` instead. Raises `InvalidOption` for values that cannot be stored.
     """
     if not 1 <= len(agent_type) <= MAX_NAME or not is_storable(agent_type):
-        raise InvalidOption(f"An agent type has 1 to {MAX_NAME} characters, but this is {agent_type!r}.")
+        raise InvalidOption(f"The agent type {agent_type!r} is invalid: give 1 to {MAX_NAME} characters without NUL.")
     try:
         content = json_result(context or {})
     except ResultError as error:
@@ -68,79 +68,116 @@ def create(
     return activity.agent_id
 
 
+async def acreate(
+    agent_type: str,
+    message: str | None = None,
+    *,
+    context: BaseModel | Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    agent_id: UUID | None = None,
+) -> UUID:
+    """Async version of `create`."""
+    return await sync_to_async(create)(agent_type, message, context=context, metadata=metadata, agent_id=agent_id)
+
+
 def update(agent_id: UUID, message: str, percentage: float | None = None) -> None:
     """Log `message`, and set the progress if a percentage (0 to 100) is given; it may be lower than before.
 
-    Raises `InvalidOption` for an impossible percentage, a message that is empty, no text, or longer than
+    Raises `InvalidOption` for a percentage out of range and for a message that is empty, no text, or longer than
     `MAX_MESSAGE_LENGTH`, `InvalidTransition` if the activity has ended or waits in a queue, `StaleAttempt` if the
-    calling attempt does not own it any more, `ActivityNotFound`.
+    calling attempt no longer owns it, `ActivityNotFound`.
     """
     _write(_progress(agent_id, message, percentage))
 
 
 async def aupdate(agent_id: UUID, message: str, percentage: float | None = None) -> None:
-    """Do what `update` does; returns when the change is committed."""
+    """Async version of `update`; returns when the change is committed."""
     await _awrite(_progress(agent_id, message, percentage))
 
 
 def add_usage(agent_id: UUID, usage: Mapping[str, int]) -> None:
-    """Add token counts, such as `{"input_tokens": 120, "output_tokens": 80}`, to what the activity has."""
+    """Add token counts, such as `{"input_tokens": 120, "output_tokens": 80}`, to the activity's usage."""
     _write(_usage(agent_id, usage))
 
 
 async def aadd_usage(agent_id: UUID, usage: Mapping[str, int]) -> None:
-    """Do what `add_usage` does."""
+    """Async version of `add_usage`."""
     await _awrite(_usage(agent_id, usage))
 
 
 def complete(agent_id: UUID, message: str | None = None, *, result: Any = None) -> None:
-    """End the activity as `complete`; a worker that runs it is told to stop.
+    """End the activity as `complete`, and stop its handler if a worker runs it.
 
-    `result` may be what JSON holds, or a Pydantic model; anything else raises `ResultError`.
+    `result` is a JSON value or a Pydantic model; anything else raises `ResultError`.
     """
-    _end(Complete(agent_id=validate_id(agent_id), message=_optional(message), result=json_result(result)))
+    _end(Complete(agent_id=validate_id(agent_id), message=_optional_message(message), result=json_result(result)))
+
+
+async def acomplete(agent_id: UUID, message: str | None = None, *, result: Any = None) -> None:
+    """Async version of `complete`."""
+    await sync_to_async(complete)(agent_id, message, result=result)
 
 
 def error(agent_id: UUID, message: str, *, traceback: str = "") -> None:
-    """End the activity as `error`; `message` says why, to everybody. A worker that runs it is told to stop."""
-    # Cut instead of refused: an activity must not stay active because of its error's length.
+    """End the activity as `error`, and stop its handler if a worker runs it.
+
+    `message` is the reason, visible to all users who may view the activity.
+    """
+    # Truncated instead of refused: an activity must not stay active because of its error's length.
     text = str(message)[: conf.MAX_MESSAGE_LENGTH]
     _end(Fail(agent_id=validate_id(agent_id), error=text, public_error=text, traceback=traceback))
 
 
-def cancel(agent_id: UUID, message: str | None = None) -> None:
-    """End the activity as `canceled`, at once and for good; a running handler is stopped.
+async def aerror(agent_id: UUID, message: str, *, traceback: str = "") -> None:
+    """Async version of `error`."""
+    await sync_to_async(error)(agent_id, message, traceback=traceback)
 
-    Raises `InvalidTransition` if it has ended already, `ActivityNotFound`.
+
+def cancel(agent_id: UUID, message: str | None = None) -> None:
+    """End the activity as `canceled`, at once and permanently, and stop its handler if a worker runs it.
+
+    Raises `InvalidTransition` if it has already ended, `ActivityNotFound`.
     """
-    _end(Cancel(agent_id=validate_id(agent_id), message=_optional(message)))
+    _end(Cancel(agent_id=validate_id(agent_id), message=_optional_message(message)))
+
+
+async def acancel(agent_id: UUID, message: str | None = None) -> None:
+    """Async version of `cancel`."""
+    await sync_to_async(cancel)(agent_id, message)
 
 
 def retry(
     agent_id: UUID, *, from_step: str | None = None, from_scratch: bool = False, context: Context | None = None
 ) -> None:
-    """Queue an activity in `error` or `canceled` once more, under the same id.
+    """Queue an activity in `error` or `canceled` again, under the same id.
 
-    Finished steps of a pipeline and finished children are kept; failed and canceled children, those that were given
-    up on included, are run again when it spawns them. `from_step` repeats a pipeline from that step on, with new
-    children, `from_scratch` all of it; these two take a `complete` one, too. `context` takes the place of the stored
-    one: a corrected model, or its values as a dictionary, for example of an activity that was enqueued before a deploy
-    changed the model.
+    Finished steps of a pipeline and finished children are kept. Failed and canceled children, including permanently
+    failed children, run again when the activity spawns them. `from_step` repeats a pipeline from that step, with new
+    children, `from_scratch` repeats all of it; both also accept a `complete` activity. `context` replaces the stored
+    context: a corrected model or its values as a dictionary, for example if a deploy has changed the model since the
+    activity was enqueued.
 
     Raises `InvalidTransition` in any other state, and for a child whose parent has failed or was canceled (retry the
-    parent), `InvalidOption` for a step that has not run, `InvalidContext` for a context that does not fit the task,
+    parent), `InvalidOption` for a step that has not started, `InvalidContext` for a context that does not fit the task,
     `UnknownTask`, `ActivityNotFound`.
     """
     if from_step is not None and from_scratch:
-        raise InvalidOption("Give from_step or from_scratch, not both.")
-    agent_id, is_chosen = validate_id(agent_id), from_scratch or from_step is not None
-    stored, lock_key = (None, None) if context is None else prepared(agent_id, context)
-    kind = Rerun if is_chosen else Retry
+        raise InvalidOption("Give either from_step or from_scratch, not both.")
+    agent_id, is_rerun = validate_id(agent_id), from_scratch or from_step is not None
+    stored, lock_key = (None, None) if context is None else prepare_context(agent_id, context)
+    operation_class = Rerun if is_rerun else Retry
     with transaction.atomic(using=database()):
-        row = apply_one(kind(agent_id=agent_id, context=stored, lock_key=lock_key))
-        if is_chosen:
+        row = apply_one(operation_class(agent_id=agent_id, context=stored, lock_key=lock_key))
+        if is_rerun:
             reset_steps(agent_id, from_step)
-        push_on_commit([row], again=True)
+        push_on_commit([row], requeue_running=True)
+
+
+async def aretry(
+    agent_id: UUID, *, from_step: str | None = None, from_scratch: bool = False, context: Context | None = None
+) -> None:
+    """Async version of `retry`."""
+    await sync_to_async(retry)(agent_id, from_step=from_step, from_scratch=from_scratch, context=context)
 
 
 def _progress(agent_id: UUID, message: str, percentage: float | None) -> Progress:
@@ -153,7 +190,7 @@ def _progress(agent_id: UUID, message: str, percentage: float | None) -> Progres
     )
 
 
-def _optional(message: str | None) -> str | None:
+def _optional_message(message: str | None) -> str | None:
     return None if message is None else checked_message(message)
 
 
@@ -186,10 +223,3 @@ async def _awrite(operation: OwnedOperation) -> None:
 def _end(operation: Operation) -> None:
     with transaction.atomic(using=database()):
         stop_on_commit([apply_one(operation)])
-
-
-acreate = sync_to_async(create)
-acomplete = sync_to_async(complete)
-aerror = sync_to_async(error)
-acancel = sync_to_async(cancel)
-aretry = sync_to_async(retry)

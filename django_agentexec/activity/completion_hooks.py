@@ -1,7 +1,7 @@
-"""What follows from the end of an activity that has ties: who else must hear of it, after the commit.
+"""Hooks that run after the commit of an activity's end: for its parent, its children and its trackers.
 
-The writer calls `follow_up`, the reconciler `heal`; the modules that know what to do register themselves by
-`hear`. What a crash cuts off between an end and its follow-up is healed within `RECONCILE_INTERVAL`.
+The writer of an end calls `run_hooks`, the reconciler `repair_missed`. The packages that provide hooks register them
+with `register_hook`. If a process dies between an end and its hooks, they run within `RECONCILE_INTERVAL`.
 """
 
 from __future__ import annotations
@@ -16,45 +16,47 @@ from ..models import Activity, HookFlag
 
 logger = logging.getLogger(__name__)
 
-OnEnd = Callable[[Sequence[Activity]], None]
-Heal = Callable[[], None]
+Hook = Callable[[Sequence[Activity]], None]
+Repair = Callable[[], None]
 
-_hooks: dict[HookFlag, tuple[OnEnd, Heal]] = {}
+_hooks: dict[HookFlag, tuple[Hook, Repair]] = {}
 
 
-def register_hook(tie: HookFlag, on_end: OnEnd, repair_missed: Heal) -> None:
-    """Have `on_end` called with ended activities that have this tie, and `heal` to find those it was not called for.
+def register_hook(flag: HookFlag, hook: Hook, repair_missed: Repair) -> None:
+    """Call `hook` with ended activities that have this flag; `repair_missed` finds ends without a call of the hook.
 
-    Both must bear to be called twice for the same end. The rows are as they were committed; `agent_id`,
-    `status` and `ties` are loaded.
+    Both must be idempotent: they may be called twice for the same end. The rows are as committed, with `agent_id`,
+    `status` and `hook_flags` loaded.
     """
-    _hooks[tie] = on_end, repair_missed
+    _hooks[flag] = hook, repair_missed
 
 
 def run_hooks(activities: Sequence[Activity]) -> None:
-    """Tell of ended activities. One that fails must not keep the others from hearing."""
-    for tie, (on_end, _) in _hooks.items():
-        tied = [activity for activity in activities if activity.hook_flags & tie]
-        if not tied:
+    """Run the hooks of ended activities. An error of a hook is logged and does not prevent the other hooks."""
+    for flag, (hook, _) in _hooks.items():
+        flagged = [activity for activity in activities if activity.hook_flags & flag]
+        if not flagged:
             continue
         try:
-            on_end(tied)
+            hook(flagged)
         except ActivityLocked as error:
-            logger.warning("%s The reconciler of a pool passes the end of its children on.", error)
+            logger.warning("%s The reconciler of a pool runs the hooks of its children later.", error)
         except Exception:
             logger.exception(
-                "The end of %d activities was not passed on; the reconciler of a pool will do it.", len(tied)
+                "Could not run the %s hook for the end of %d activities; the reconciler of a pool runs it later.",
+                flag.name,
+                len(flagged),
             )
 
 
 def repair_missed() -> None:
-    """Find ends whose follow-up did not happen, and do it now."""
-    for _, heal_one in _hooks.values():
+    """Run the hooks of ends for which they did not run."""
+    for flag, (_, repair) in _hooks.items():
         try:
-            heal_one()
+            repair()
         except ActivityLocked as error:
-            logger.warning("%s Ends are passed on to it later.", error)
+            logger.warning("%s Its hooks run later.", error)
         except (DatabaseError, InterfaceError):
             raise
-        except Exception:  # it must not keep the others, nor the reconciler, from their work
-            logger.exception("Ends that were not passed on could not be passed on now, either.")
+        except Exception:  # neither the other hooks nor the reconciler may fail because of it
+            logger.exception("Could not run missed %s hooks; the reconciler of a pool tries again.", flag.name)

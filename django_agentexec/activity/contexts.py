@@ -1,4 +1,4 @@
-"""How a corrected context becomes what a row stores: by a function that the tasks, a layer above, register."""
+"""Conversion of a corrected context to its stored form, by a function that `tasks`, a layer above, registers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .store import database
 
 Context = BaseModel | Mapping[str, Any]
 Prepare = Callable[[str, Context, Mapping[str, Any]], tuple[dict[str, Any], str]]
-"""Returns the stored form of a context of the task of this name, and the lock key that it gives with this metadata."""
+"""Returns the stored form of a context for the task of this name, and the lock key for it and this metadata."""
 
 _prepare: list[Prepare] = []
 
 
 def register_prepare(prepare: Prepare) -> None:
-    """Let `prepare` turn contexts into what rows store."""
+    """Set the function that converts contexts to their stored form."""
     _prepare[:] = [prepare]
 
 
-def prepared(agent_id: UUID, context: Context) -> tuple[dict[str, Any], str]:
+def prepare_context(agent_id: UUID, context: Context) -> tuple[dict[str, Any], str]:
     """Return the stored form of a context for this activity's task, and its lock key; one query.
 
     Raises `ActivityNotFound`, `UnknownTask` and `InvalidContext`.
@@ -35,5 +35,5 @@ def prepared(agent_id: UUID, context: Context) -> tuple[dict[str, Any], str]:
     if row is None:
         raise ActivityNotFound(agent_id)
     if not _prepare:
-        raise AgentExecError("No task is known yet: call django.setup() before you retry with another context.")
+        raise AgentExecError("No task is registered: call django.setup() before retry(context=...).")
     return _prepare[0](row.agent_type, context, row.metadata)

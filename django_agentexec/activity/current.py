@@ -1,6 +1,6 @@
-"""The attempt that the present code belongs to, so that its writes carry the fence and join the group commit.
+"""The current attempt: writes inside a handler carry its fence and join the worker's group commit.
 
-Set by the worker around a handler; a context variable, so it follows tasks and threads the handler starts.
+The worker sets it around a handler. It is a context variable, so tasks and threads of the handler inherit it.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from .transitions import Operation
 
 
 class OwningAttempt(Protocol):
-    """What a running attempt offers to the code inside it."""
+    """The interface of a running attempt to the code inside it."""
 
     @property
     def agent_id(self) -> UUID:
-        """The activity it runs."""
+        """The id of its activity."""
 
     @property
     def fence(self) -> int:
-        """The fence that its writes carry."""
+        """The fence of its writes."""
 
     @property
     def number(self) -> int:
-        """Which attempt of the activity it is, from 1."""
+        """The number of the attempt, from 1."""
 
     @property
     def enqueued_by(self) -> str | None:
@@ -42,34 +42,34 @@ class OwningAttempt(Protocol):
 
     @property
     def canceled(self) -> bool:
-        """Whether it is to stop."""
+        """Whether it has to stop."""
 
     @property
     def lost(self) -> Future[None]:
-        """Ends when the activity has to be taken for somebody else's."""
+        """Done as soon as another worker may own the activity."""
 
     def write(self, operation: Operation) -> Future[Activity]:
-        """Hand in a write; the future ends when it is committed, or raises why it was refused."""
+        """Queue a write; the future returns the committed row, or raises the reason of a refusal."""
 
     def add_completion_check(self, check: Callable[[], None]) -> None:
-        """Call `check` when the handler has returned; what it raises is the outcome instead of the result."""
+        """Call `check` when the handler has returned; an exception of `check` replaces the result."""
 
     def adapt(self, operation: Operation) -> Operation:
-        """Return the write as it is handed in, for those that go another way."""
+        """Return the write as `write` would queue it, for a caller that applies it directly."""
 
 
 _current: ContextVar[OwningAttempt | None] = ContextVar("agentexec_attempt", default=None)
 
 
 def current_attempt(agent_id: UUID | None = None) -> OwningAttempt | None:
-    """Return the attempt that the caller belongs to, if there is one (and if it runs `agent_id`)."""
+    """Return the attempt of the calling code, or None; with `agent_id`, only if it executes that activity."""
     attempt = _current.get()
     return attempt if attempt and agent_id in (None, attempt.agent_id) else None
 
 
 @contextmanager
 def running(attempt: OwningAttempt) -> Iterator[None]:
-    """Make `attempt` the current one inside the block."""
+    """Make `attempt` the current attempt inside the block."""
     token = _current.set(attempt)
     try:
         yield
@@ -77,21 +77,21 @@ def running(attempt: OwningAttempt) -> Iterator[None]:
         _current.reset(token)
 
 
-@async_unsafe("This write would block the event loop until it is committed; await its a... form instead.")
+@async_unsafe("This write would block the event loop until it is committed; await its async version (a...) instead.")
 def write_and_wait(attempt: OwningAttempt, operation: Operation) -> Activity:
-    """Write as `attempt`, and return the committed row; for sync code.
+    """Write as `attempt`, wait for the commit, and return the row; for sync code.
 
-    Raises why it was refused, and `StaleAttempt` as soon as the activity is lost: while neither database nor queue
-    can be reached, another worker may begin it before this one hears of its write. Whether that happens is then for
-    its fence to say.
+    Raises the reason of a refusal, and `StaleAttempt` as soon as the activity is lost: while neither the database nor
+    the queue is reachable, another worker may start the activity before this write is decided. The fence then decides
+    whether the write takes place.
     """
     connection = connections[database()]
     if connection.vendor == "sqlite" and connection.in_atomic_block:
-        # The worker's writer would wait for the caller's transaction, and the caller for the writer.
+        # The worker's committer would wait for the caller's transaction, and the caller for the committer.
         return apply_one(attempt.adapt(operation))
     written = attempt.write(operation)
-    either: tuple[Future[Any], ...] = (written, attempt.lost)
-    wait(either, return_when=FIRST_COMPLETED)
+    written_or_lost: tuple[Future[Any], ...] = (written, attempt.lost)
+    wait(written_or_lost, return_when=FIRST_COMPLETED)
     if not written.done():
-        raise StaleAttempt(f"Activity {attempt.agent_id} may belong to another worker by now; its lease has run out.")
+        raise StaleAttempt(f"Activity {attempt.agent_id} may belong to another worker: its lease has expired.")
     return written.result()

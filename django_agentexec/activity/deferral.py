@@ -1,8 +1,8 @@
-"""Deferral: an attempt that must wait for a time gives up its slot, its lease and its lock, and resumes when it is due.
+"""Deferral: an attempt that waits until a time releases its slot, lease and lock, and resumes when it is due.
 
     running -> queued, with a due time          (Defer)
 
-It is the same attempt afterwards: nothing is charged.
+It resumes as the same attempt, without using up a retry.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from .transitions import OwnedOperation
 
 
 class Deferred(BaseException):
-    """Raised by the package to leave a handler for `delay` seconds. Not an `Exception`, so that no handler keeps it."""
+    """Raised to leave a handler for `delay` seconds; no `Exception`, so that handlers do not catch it."""
 
     def __init__(self, delay: float) -> None:
-        super().__init__(f"This attempt resumes in {delay:.1f} s; let it pass.")
+        super().__init__(f"This attempt resumes in {delay:.1f} s; do not catch this exception.")
         self.delay = delay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defer(OwnedOperation):
-    """The attempt resumes in `delay` seconds, in any worker."""
+    """Suspend the attempt for `delay` seconds; any worker resumes it."""
 
     update_fields = ("status", "run_after", "blocking_child_id", "updated_at")
 
@@ -33,6 +33,6 @@ class Defer(OwnedOperation):
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         self.check_owner(activity)
         activity.status, activity.run_after = Status.QUEUED, now + timedelta(seconds=self.delay)
-        activity.blocking_child_id = activity.agent_id  # for nothing but the time: its start resumes the attempt
+        activity.blocking_child_id = activity.agent_id  # marks a start that resumes the attempt
         activity.updated_at = now
-        return None  # what it waits for has been logged
+        return None  # the caller has logged the reason

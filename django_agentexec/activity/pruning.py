@@ -1,28 +1,30 @@
-"""Delete what ended long ago: batch by batch along the primary key, each its own transaction.
+"""Deletion of old finished activities, in batches along the primary key, each batch in its own transaction.
 
-Ids are time-ordered, so the oldest rows are at the beginning of the key: no other index is needed, and what is
-younger is not read. Called by `prune_activities`, and by whoever wants it on a schedule.
+Ids are ordered by time, so the oldest rows are at the beginning of the key: no other index is needed, and newer rows
+are not read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 from django.utils import timezone
 
-from ..bulk_sql.locks import can_skip_locked
+from ..bulk_sql import can_skip_locked
 from ..exceptions import InvalidOption
 from ..ids import first_id
 from ..models import Activity, ActivityQuerySet
 from .store import database
 
 BATCH_SIZE = 1_000
-MAX_BATCH_SIZE = 10_000  # rows and their logs that one transaction deletes
+MAX_BATCH_SIZE = 10_000  # activities deleted in the same transaction, with their logs
 _LAST = UUID(int=(1 << 128) - 1)
-# Ids and ends come from the clocks of several machines.
+# Ids and end times come from the clocks of several machines.
 _CLOCK_MARGIN = timedelta(hours=1)
 
 
@@ -33,21 +35,22 @@ def prune(
     activities: ActivityQuerySet | None = None,
     dry_run: bool = False,
 ) -> Iterator[int]:
-    """Delete activities that ended more than `older_than` ago, with their logs; yield the number of each batch.
+    """Delete activities that ended more than `older_than` ago, with their logs; yield the number in each batch.
 
-    `activities` narrows them down. Never takes one that is queued or running, however old. Children of a deleted
-    activity stay, without a parent. `dry_run` counts and deletes nothing. The work is done while you iterate;
-    stop when you like. Raises `InvalidOption` at the first step for an impossible age or batch size.
+    `activities` restricts the deletion to these activities. Queued and running activities are never deleted. Children
+    of a deleted activity stay, without a parent. With `dry_run` nothing is deleted, only counted. Each batch is deleted
+    when the iterator is advanced; the caller may stop at any time. The first step raises `InvalidOption` for an age or
+    batch size out of range.
     """
     if not 1 <= batch_size <= MAX_BATCH_SIZE:
-        raise InvalidOption(f"A batch size of {batch_size!r} is impossible; give 1 to {MAX_BATCH_SIZE:,}.")
+        raise InvalidOption(f"The batch size {batch_size!r} is out of range: give 1 to {MAX_BATCH_SIZE:,}.")
     if older_than < timedelta(0):
-        raise InvalidOption(f"An age of {older_than} lies in the future.")
+        raise InvalidOption(f"The age {older_than} is negative: give 0 or more.")
     try:
         cutoff = timezone.now() - older_than
         ranges = _ranges(cutoff)
     except (OverflowError, ValueError) as error:
-        raise InvalidOption(f"An age of {older_than} reaches back too far.") from error
+        raise InvalidOption(f"The age {older_than} is too large: it reaches before the first date.") from error
     wanted = Activity.objects.all() if activities is None else activities
     wanted = wanted.using(database()).finished().filter(finished_at__lt=cutoff)
     for first, last in ranges:
@@ -56,17 +59,30 @@ def prune(
             yield batch.count() if dry_run else _delete(batch)
 
 
-def _ranges(cutoff: datetime) -> list[tuple[UUID, UUID]]:
-    """Return the keys that can belong to old rows: those made before, and those that tell of no time.
+async def aprune(
+    older_than: timedelta,
+    *,
+    batch_size: int = BATCH_SIZE,
+    activities: ActivityQuerySet | None = None,
+    dry_run: bool = False,
+) -> AsyncIterator[int]:
+    """Async version of `prune`: an asynchronous generator."""
+    batches = prune(older_than, batch_size=batch_size, activities=activities, dry_run=dry_run)
+    while (number := await sync_to_async(partial(next, batches, None))()) is not None:
+        yield number
 
-    `activity.create` takes any id, such as a random one; a clock has made none beyond tomorrow.
+
+def _ranges(cutoff: datetime) -> list[tuple[UUID, UUID]]:
+    """Return the ranges of ids that old rows can have: ids generated before `cutoff`, and ids without a time.
+
+    `activity.create` accepts any id, such as a random UUID; ids beyond tomorrow come from no clock.
     """
     tomorrow = timezone.now() + timedelta(days=1)
     return [(UUID(int=0), first_id(cutoff + _CLOCK_MARGIN)), (first_id(tomorrow), _LAST)]
 
 
 def _batches(first: UUID, last: UUID, size: int) -> Iterator[tuple[UUID, UUID]]:
-    """Yield ranges of `size` rows each, whatever their state, so that no statement looks at more."""
+    """Yield ranges of `size` rows each, of any status, so that no statement reads more rows."""
     keys = Activity.objects.using(database()).order_by("agent_id").values_list("agent_id", flat=True)
     while ids := list(keys.filter(agent_id__gt=first, agent_id__lte=last)[:size]):
         yield first, ids[-1]
@@ -74,14 +90,14 @@ def _batches(first: UUID, last: UUID, size: int) -> Iterator[tuple[UUID, UUID]]:
 
 
 def _delete(batch: ActivityQuerySet) -> int:
-    """Delete the rows with all that belongs to them, as the models say; return how many activities there were."""
+    """Delete the rows with everything that the models delete with them; return the number of activities."""
     using = database()
     with transaction.atomic(using=using):
         locked = batch.order_by("agent_id").values_list("agent_id", flat=True)
         if connections[using].features.has_select_for_update:
-            # Nobody retries one between the look and the delete. What others have locked is left to the next time.
+            # No activity can be retried before the delete. Rows that others have locked stay until the next prune.
             locked = locked.select_for_update(skip_locked=can_skip_locked(using))
         ids = list(locked)
-        # Only keys are read: contexts and results can be megabytes each.
+        # Reads only the keys: contexts and results can be megabytes each.
         Activity.objects.using(using).filter(agent_id__in=ids).only("agent_id").delete()
     return len(ids)

@@ -1,4 +1,4 @@
-"""Questions about activities that answer in the wire's shapes (`django_agentexec.schemas`)."""
+"""Queries that return activities as the schemas of the wire format (`django_agentexec.schemas`)."""
 
 from __future__ import annotations
 
@@ -23,17 +23,24 @@ def list(page: int = 1, page_size: int = 50, metadata_filter: Mapping[str, Any] 
     """Return one page (from 1) of activities, active ones first, then the newest.
 
     `total` is counted up to `AGENTEXEC["COUNT_LIMIT"]`. Raises `InvalidOption` for a page below 1 or a page
-    size outside of 1 to 1,000. Two queries.
+    size outside 1 to 1,000. Two queries.
     """
     if not 1 <= page <= MAX_PAGE:
-        raise InvalidOption(f"There is no page {page!r}; give 1 to {MAX_PAGE:,}.")
+        raise InvalidOption(f"The page {page!r} is out of range: give 1 to {MAX_PAGE:,}.")
     if not 1 <= page_size <= MAX_PAGE_SIZE:
-        raise InvalidOption(f"A page size of {page_size!r} is impossible; give 1 to {MAX_PAGE_SIZE}.")
+        raise InvalidOption(f"The page size {page_size!r} is out of range: give 1 to {MAX_PAGE_SIZE}.")
     return page_of(_filtered(metadata_filter).active_first(), page, page_size)
 
 
+async def alist(
+    page: int = 1, page_size: int = 50, metadata_filter: Mapping[str, Any] | None = None
+) -> ActivityListSchema:
+    """Async version of `list`."""
+    return await sync_to_async(list)(page, page_size, metadata_filter)
+
+
 def page_of(wanted: ActivityQuerySet, page: int, page_size: int) -> ActivityListSchema:
-    """Return one page of `wanted`, in its own order. Two queries."""
+    """Return one page of `wanted`, in the order of the QuerySet. Two queries."""
     first = (page - 1) * page_size
     rows = wanted.without_payloads()[first : first + page_size]
     items: builtins.list[ActivityListItemSchema] = [ActivityListItemSchema.model_validate(row) for row in rows]
@@ -48,9 +55,9 @@ def page_of(wanted: ActivityQuerySet, page: int, page_size: int) -> ActivityList
 
 
 def detail(agent_id: UUID, metadata_filter: Mapping[str, Any] | None = None) -> ActivityDetailSchema:
-    """Return an activity with its whole log. Two queries.
+    """Return an activity with its complete log. Two queries.
 
-    Raises `ActivityNotFound` if there is none, or none with this metadata.
+    Raises `ActivityNotFound` if no activity has this id and this metadata.
     """
     activity = _filtered(metadata_filter).prefetch_related("logs").filter(agent_id=validate_id(agent_id)).first()
     if activity is None:
@@ -58,15 +65,20 @@ def detail(agent_id: UUID, metadata_filter: Mapping[str, Any] | None = None) -> 
     return ActivityDetailSchema.model_validate(activity)
 
 
+async def adetail(agent_id: UUID, metadata_filter: Mapping[str, Any] | None = None) -> ActivityDetailSchema:
+    """Async version of `detail`."""
+    return await sync_to_async(detail)(agent_id, metadata_filter)
+
+
 def count_active(metadata_filter: Mapping[str, Any] | None = None) -> int:
-    """Return how many activities are queued or running. One query."""
+    """Return the number of queued and running activities. One query."""
     return _filtered(metadata_filter).active().count()
+
+
+async def acount_active(metadata_filter: Mapping[str, Any] | None = None) -> int:
+    """Async version of `count_active`."""
+    return await sync_to_async(count_active)(metadata_filter)
 
 
 def _filtered(metadata_filter: Mapping[str, Any] | None) -> ActivityQuerySet:
     return Activity.objects.all().for_metadata(**validate_metadata(metadata_filter))
-
-
-alist = sync_to_async(list)
-adetail = sync_to_async(detail)
-acount_active = sync_to_async(count_active)

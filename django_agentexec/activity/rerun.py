@@ -1,4 +1,4 @@
-"""Retry with a choice: of a pipeline from one of its steps on, of anything from scratch. Called by `activity.retry`."""
+"""Retry of a pipeline from a step, or of any activity from scratch, for `activity.retry`."""
 
 from __future__ import annotations
 
@@ -13,32 +13,34 @@ from ..models import Activity, HookFlag, StepRun
 from .store import apply, database
 from .transitions import Cancel
 
-ALL_FLAGS = 0x7FFF  # the column's width
+ALL_FLAGS = 0x7FFF  # the largest value of the column
 
 
 def reset_steps(agent_id: UUID, from_step: str | None) -> None:
-    """Forget the checkpoints from this step on (None: all), so that they run again with children of their own.
+    """Delete the checkpoints from this step (None: all), so that these steps run again and spawn new children.
 
-    What they had spawned stays as history, belongs to no step any more, and is canceled if it still runs. In the
-    caller's transaction, which holds the activity's lock. Raises `InvalidOption` for a step that has not run.
+    Their earlier children stay as history, detached from the steps; active children are canceled. Runs in the caller's
+    transaction, which holds the activity's lock. Raises `InvalidOption` for a step that has not started.
     """
     steps = StepRun.objects.using(database()).filter(activity_id=agent_id)
     names = None
     if from_step is not None:
         positions = dict(steps.values_list("name", "position"))
         if from_step not in positions:
-            known = ", ".join(positions) or "none"
-            raise InvalidOption(f"Activity {agent_id} has no step {from_step!r} that has run; there are: {known}.")
+            started = ", ".join(positions) or "none"
+            raise InvalidOption(
+                f"Activity {agent_id} has no step {from_step!r} that has started; started steps: {started}."
+            )
         steps = steps.filter(position__gte=positions[from_step])
-        names = [name for name, at in positions.items() if at >= positions[from_step]]
+        names = [name for name, position in positions.items() if position >= positions[from_step]]
     detach_children(agent_id, names)
     steps.delete()
 
 
 def detach_children(agent_id: UUID, steps: Sequence[str] | None) -> None:
-    """Let the children of these steps (None: all children) be nobody's: a new try spawns its own. Cancels active ones.
+    """Detach the children of these steps (None: all children), and cancel active children; a new try spawns others.
 
-    In the caller's transaction, which holds the parent's lock.
+    Runs in the caller's transaction, which holds the parent's lock.
     """
     children = Activity.objects.using(database()).spawned_by(agent_id)
     if steps is not None:
@@ -57,6 +59,6 @@ def detach_children(agent_id: UUID, steps: Sequence[str] | None) -> None:
 def _of_steps(names: Sequence[str]) -> Q:
     wanted = Q(pk__in=[])
     for name in names:
-        # The two forms of a key: numbered, or given.
+        # A spawn key is numbered ("step#1") or named ("step/name").
         wanted |= Q(spawn_key__startswith=f"{name}#") | Q(spawn_key__startswith=f"{name}/")
     return wanted

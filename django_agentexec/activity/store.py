@@ -1,7 +1,7 @@
-"""Writes operations to the rows: many at once, in one transaction, with a constant number of queries.
+"""Writes of operations and new rows: any number in one transaction, with a constant number of queries.
 
-Called by `commands` for a single change and by the worker's recorder for a batch. Whatever is refused
-is refused alone; the rest of the batch is written.
+`commands` writes single operations, the worker's committer writes batches. A refused operation does not affect the
+rest of its batch.
 """
 
 from __future__ import annotations
@@ -17,28 +17,24 @@ from uuid import UUID
 from django.db import DatabaseError, InterfaceError, OperationalError, connections, router, transaction
 from django.utils import timezone
 
+from ..bulk_sql import LockWait, can_skip_locked, lock_rows, needs_no_transaction, write
 from ..bulk_sql.fields import Insert, Update
-from ..bulk_sql.generic import lock_rows, needs_no_transaction, write
-from ..bulk_sql.locks import Waits, can_skip_locked
 from ..conf import conf
 from ..exceptions import ActivityLocked, ActivityNotFound, InvalidTransition
 from ..models import FINISHED, Activity, ActivityLog
 from ..outages import Outage, classify_outage
 from ..signals import changes_committed
 from ..validation import storable_text
-from .announcements import announce, has_receivers
+from .change_signals import Change, has_receivers, send_change_signals
 from .completion_hooks import run_hooks
 from .transitions import Operation, line_of
 
-Applied = Activity | InvalidTransition | ActivityNotFound | ActivityLocked
-"""What became of an operation: the row as it was committed, or why it was not written."""
+ApplyResult = Activity | InvalidTransition | ActivityNotFound | ActivityLocked
+"""The result of an operation: the row as committed, or the reason why nothing was written."""
 
-TABLE_LOCK_TIMEOUT = 2.0  # seconds that a batch which skips locked rows waits for other locks, such as of a migration
+TABLE_LOCK_TIMEOUT = 2.0  # seconds that a batch which skips locked rows waits for table locks, as of a migration
 
-Change = tuple[Activity, ActivityLog | None, Operation | None]
-"""A changed row, the log line of the change, and the operation (None: the row is new)."""
-
-# All that operations read; what they only write needs no reading. Fewer columns are less time per row.
+# The columns that operations read. Columns that they only write are not loaded, which saves time per row.
 READ_FIELDS = (
     "agent_id", "agent_type", "status", "percentage", "queue", "lock_key", "priority", "attempt", "retries",
     "max_retries", "crashes", "fence", "started_at", "hook_flags", "blocking_child_id",
@@ -51,49 +47,50 @@ def database() -> str:
 
 
 class CommitOutcomeUnknown(OperationalError):
-    """The database did not answer a commit: what it holds may have happened or not.
+    """A commit without an answer from the database: the transaction may have been committed or not.
 
-    Whoever tries again gives it to `apply`, which finds out, and can be sure: as long as the commit may still arrive,
-    its transaction has the rows locked.
+    Pass it to the next `apply` of the same operations, which finds out: as long as the commit may still take place,
+    its transaction holds the locks of the rows.
     """
 
-    def __init__(self, error: Exception, applied: list[Applied], changes: list[Change], now: datetime) -> None:
+    def __init__(self, error: Exception, results: list[ApplyResult], changes: list[Change], now: datetime) -> None:
         super().__init__(*error.args)
-        self.applied = applied
+        self.results = results
         self.changes = changes
         self.now = now
 
-    def has_arrived(self, using: str) -> bool:
-        """Whether the changes are there. To be asked with their rows locked."""
+    def was_committed(self, using: str) -> bool:
+        """Whether the transaction was committed; the caller holds the locks of its rows."""
         ids = [activity.agent_id for activity, _, _ in self.changes]
         lines = ActivityLog.objects.using(using).filter(activity_id__in=ids, created_at=self.now)
         rows = Activity.objects.using(using).filter(agent_id__in=ids, updated_at=self.now)
         return lines.exists() or rows.exists()
 
 
-class AfterCommit(threading.local):
-    """What follows the commits of the current thread. A thread that must not wait for it hands it to others."""
+class CommitCallbacks(threading.local):
+    """Functions that run after a commit of the current thread; a worker's committer sets other functions."""
 
     def __init__(self) -> None:
-        self.announce: Callable[[Sequence[Change]], object] = announce
+        self.send_signals: Callable[[Sequence[Change]], object] = send_change_signals
         """Send the public signals of these changes."""
         self.run_hooks: Callable[[Sequence[Activity]], object] = run_hooks
-        """Do what follows from the ends of these activities."""
+        """Run the completion hooks of these ended activities."""
 
 
-after_commit = AfterCommit()
+commit_callbacks = CommitCallbacks()
 
 
 def apply(
     operations: Sequence[Operation], unknown_outcome: CommitOutcomeUnknown | None = None, *, skip_locked: bool = False
-) -> list[Applied]:
+) -> list[ApplyResult]:
     """Write `operations` in order, in one transaction: a SELECT, an UPDATE for all, an INSERT for all logs.
 
-    On PostgreSQL the last two are one statement. `undecided` is how the last try of the same operations ended: what
-    has happened does not happen again. With `skip_locked`, operations whose rows another transaction has locked have
-    `ActivityLocked` as their outcome, and the others are written.
+    On PostgreSQL the UPDATE and the INSERT are one statement. `unknown_outcome` is the exception of the last try of
+    the same operations; if its transaction was committed, nothing is written again. With `skip_locked`, the result of
+    operations whose rows are locked by another transaction is `ActivityLocked`, and the others are written.
 
-    Raises `Undecided` if the commit fails, `ActivityLocked` with nothing written if locks are held for too long.
+    Raises `CommitOutcomeUnknown` if the commit fails, and `ActivityLocked`, with nothing written, if a wait for a lock
+    exceeds `LOCK_TIMEOUT`.
     """
     using = database()
     changes: list[Change] = []
@@ -103,26 +100,26 @@ def apply(
         with transaction.atomic(using=using):
             rows, locked = _lock(operations, using, skip_locked)
             now = timezone.now()
-            if unknown_outcome is not None and _has_arrived(unknown_outcome, locked, using):
-                _tell_on_commit(unknown_outcome.changes, using)
-                return unknown_outcome.applied
-            applied = [
-                locked.get(operation.agent_id) or _apply_one(operation, rows, now, changes, columns)
+            if unknown_outcome is not None and _was_committed(unknown_outcome, locked, using):
+                _publish_on_commit(unknown_outcome.changes, using)
+                return unknown_outcome.results
+            results = [
+                locked.get(operation.agent_id) or _apply_to_row(operation, rows, now, changes, columns)
                 for operation in operations
             ]
             if changes:
-                write([*_updates(changes, columns), *_lines(changes)], using)
-                _tell_on_commit(changes, using)
+                write([*_updates(changes, columns), *_log_inserts(changes)], using)
+                _publish_on_commit(changes, using)
             is_complete = True
     except (DatabaseError, InterfaceError) as error:
         if is_complete and changes and classify_outage(error) is not None:
-            raise CommitOutcomeUnknown(error, applied, changes, now) from error
+            raise CommitOutcomeUnknown(error, results, changes, now) from error
         raise
-    return applied
+    return results
 
 
-def apply_to_unlocked(operations: Sequence[Operation]) -> list[Applied]:
-    """Write `operations`; those whose rows stay locked for `LOCK_TIMEOUT` have `ActivityLocked` as their outcome."""
+def apply_to_unlocked(operations: Sequence[Operation]) -> list[ApplyResult]:
+    """Write `operations`; the result is `ActivityLocked` for rows that stay locked for `LOCK_TIMEOUT`."""
     try:
         return apply(operations)
     except ActivityLocked:
@@ -132,21 +129,21 @@ def apply_to_unlocked(operations: Sequence[Operation]) -> list[Applied]:
 
 
 def apply_one(operation: Operation) -> Activity:
-    """Write one operation, and return the row; raise why it was refused."""
-    (applied,) = apply([operation])
-    if isinstance(applied, Exception):
-        raise applied
-    return applied
+    """Write an operation and return the row, or raise the reason of its refusal."""
+    (result,) = apply([operation])
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def insert(
     activities: Sequence[Activity],
     message: str,
-    follow: Callable[[Sequence[Activity]], None] | None = None,
+    on_insert: Callable[[Sequence[Activity]], None] | None = None,
 ) -> None:
-    """Insert new rows, each with its first log line; `follow` registers what is to be done after their commit.
+    """Insert new rows, each with its first log line; `on_insert` runs in the transaction, for on-commit callbacks.
 
-    In a savepoint of the caller's transaction, if there is one: it survives an error.
+    In a caller's transaction it uses a savepoint, so that the transaction survives an error.
     """
     using = database()
     changes: list[Change] = []
@@ -154,30 +151,30 @@ def insert(
     for activity in activities:
         activity.latest_log_message, activity.latest_log_timestamp = message, activity.created_at
         changes.append((activity, line_of(activity), None))
-    update_fields = [Insert(Activity, activities), *_lines(changes)]
+    writes = [Insert(Activity, activities), *_log_inserts(changes)]
     with _transaction_for_insert(using):
-        write(update_fields, using)
-        if follow is not None:
-            follow(activities)
-        _announce_on_commit(changes, using)
+        write(writes, using)
+        if on_insert is not None:
+            on_insert(activities)
+        _send_signals_on_commit(changes, using)
 
 
 def _transaction_for_insert(using: str) -> AbstractContextManager[None]:
     connection = connections[using]
     if connection.in_atomic_block or not connection.get_autocommit() or not needs_no_transaction(using):
         return transaction.atomic(using=using)
-    return nullcontext()  # one statement commits itself, which saves two round trips
+    return nullcontext()  # a single statement commits itself, which saves two round trips
 
 
 def _lock(
     operations: Sequence[Operation], using: str, skip_locked: bool
 ) -> tuple[dict[UUID, Activity], dict[UUID, ActivityLocked]]:
-    """Return the operations' rows, locked, with the columns that they read, and what is known of the skipped ones."""
+    """Return the locked rows of the operations, with the columns that they read, and the errors of skipped rows."""
     ids = list({operation.agent_id for operation in operations})
     names = {*READ_FIELDS, *(name for operation in operations for name in operation.read_fields)}
     seconds = TABLE_LOCK_TIMEOUT if skip_locked else conf.LOCK_TIMEOUT
     try:
-        found = lock_rows(Activity, ids, sorted(names), using, waits=Waits(seconds, skips_locked=skip_locked))
+        found = lock_rows(Activity, ids, sorted(names), using, wait=LockWait(seconds, skips_locked=skip_locked))
     except DatabaseError as error:
         if classify_outage(error) is Outage.LOCKED:
             raise ActivityLocked(ids, seconds) from error
@@ -192,24 +189,24 @@ def _lock(
     }
 
 
-def _has_arrived(unknown_outcome: CommitOutcomeUnknown, locked: Mapping[UUID, ActivityLocked], using: str) -> bool:
-    """Whether the changes of an unanswered commit are there.
+def _was_committed(unknown_outcome: CommitOutcomeUnknown, locked: Mapping[UUID, ActivityLocked], using: str) -> bool:
+    """Whether the transaction of an unanswered commit was committed.
 
-    Its transaction had locked all their rows, so it is over as soon as one of them is free.
+    It had locked all its rows, so it has ended as soon as any of these rows is unlocked.
     """
     ids = {activity.agent_id for activity, _, _ in unknown_outcome.changes}
     if ids <= locked.keys():
         raise ActivityLocked(ids)
-    return unknown_outcome.has_arrived(using)
+    return unknown_outcome.was_committed(using)
 
 
-def _apply_one(
+def _apply_to_row(
     operation: Operation,
     rows: dict[UUID, Activity],
     now: datetime,
     changes: list[Change],
     columns: dict[UUID, set[str]],
-) -> Applied:
+) -> ApplyResult:
     activity = rows.get(operation.agent_id)
     if activity is None:
         return ActivityNotFound(operation.agent_id)
@@ -219,14 +216,14 @@ def _apply_one(
     except InvalidTransition as refusal:
         return refusal
     changes.append((activity, line, operation))
-    # What it may change, and neither read nor changed this time, is not loaded.
+    # Fields of `update_fields` that the operation neither read nor set are not loaded, and stay unchanged.
     columns[activity.agent_id].update(filter(activity.__dict__.__contains__, operation.update_fields))
     operation.save_related(activity, now)
     return activity
 
 
 def _updates(changes: list[Change], columns: Mapping[UUID, set[str]]) -> Iterator[Update]:
-    """Yield the changed columns: one update per set of them, of which a batch has a handful."""
+    """Yield one update per set of changed columns; a batch has a handful of sets."""
     rows = {activity.agent_id: activity for activity, _, _ in changes}
     by_columns: dict[tuple[str, ...], list[Activity]] = defaultdict(list)
     for agent_id, changed_names in columns.items():
@@ -235,27 +232,27 @@ def _updates(changes: list[Change], columns: Mapping[UUID, set[str]]) -> Iterato
         yield Update(Activity, changed, names)
 
 
-def _lines(changes: list[Change]) -> Iterator[Insert]:
+def _log_inserts(changes: list[Change]) -> Iterator[Insert]:
     lines = [line for _, line, _ in changes if line]
     if lines:
         yield Insert(ActivityLog, lines)
 
 
-def _tell_on_commit(changes: list[Change], using: str) -> None:
-    """Tell of the changes, and of the ends among them, once they are committed."""
-    _announce_on_commit(changes, using)
+def _publish_on_commit(changes: list[Change], using: str) -> None:
+    """Send the signals of the changes, and run the hooks of ended activities, after the commit."""
+    _send_signals_on_commit(changes, using)
     ended = [activity for activity, _, _ in changes if activity.hook_flags and activity.status in FINISHED]
     if ended:
-        # Robust: what it cannot do now, the reconciler does.
-        transaction.on_commit(partial(after_commit.run_hooks, ended), using=using, robust=True)
+        # Robust: the reconciler runs hooks that fail here.
+        transaction.on_commit(partial(commit_callbacks.run_hooks, ended), using=using, robust=True)
 
 
-def _announce_on_commit(changes: list[Change], using: str) -> None:
-    """Tell of the changes once they are committed."""
-    transaction.on_commit(partial(_announce, changes), using=using, robust=True)
+def _send_signals_on_commit(changes: list[Change], using: str) -> None:
+    """Send the signals of the changes after the commit."""
+    transaction.on_commit(partial(_send_signals, changes), using=using, robust=True)
 
 
-def _announce(changes: list[Change]) -> None:
+def _send_signals(changes: list[Change]) -> None:
     changes_committed.send_robust(Activity, changes=changes)
     if has_receivers():
-        after_commit.announce(changes)
+        commit_callbacks.send_signals(changes)

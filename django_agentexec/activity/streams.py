@@ -1,10 +1,10 @@
-"""Streamed text on its way to the followers: collected for a moment, then put into the queue's live store.
+"""Streaming of text to live followers: collected for a moment, then appended to the queue's live store.
 
     activity.stream(agent_id, "The lease ends")
     activity.stream(agent_id, " in March.")
 
-Text is for the eyes of those who follow live, and the result is the row's: text that cannot be kept is dropped, and its
-followers are notified of the gap. One daemon thread per process writes all streams, 20 times a second at most.
+Streamed text is for display only; the result is in the row. Text that cannot be stored is dropped, and its followers
+are notified of the gap. One daemon thread per process writes all streams, at most 20 times a second.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
-from django.dispatch import receiver
 
 from ..background import BatchingThread
 from ..exceptions import AgentExecError
@@ -33,23 +32,23 @@ logger = logging.getLogger(__name__)
 throttled = ThrottledLogger(logger)
 
 INTERVAL = 0.05  # seconds between two writes
-RETRY_INTERVAL = 1.0  # seconds between two tries of a retraction that the store does not take
+RETRY_INTERVAL = 1.0  # seconds between two tries of a retraction while the store is unavailable
 MAX_PIECE = 8_000  # characters of one entry of the store; longer text is split
 MAX_WRITE = 1_000_000  # characters of one write to the store, so that it answers in time
-MAX_WAITING = 10_000_000  # characters of one activity that wait to be written; what exceeds them is a gap
+MAX_WAITING = 10_000_000  # characters of one activity that wait to be written; text beyond them is dropped
 MAX_STREAMS = 10_000  # streams whose length is remembered
-FLUSH_TIMEOUT = 2.0  # seconds that the end of a worker waits for the last text
+FLUSH_TIMEOUT = 2.0  # seconds that a stopping worker waits for the last text
 
 Stream = tuple[UUID, int]
-"""An activity's text of one fence."""
+"""The text of an activity under one fence."""
 
 
 def stream(agent_id: UUID, text: str, *, label: str = "") -> None:
-    """Show `text` to those who follow the activity live, after what was shown before. Never waits, never fails.
+    """Append `text` to the stream that live followers of the activity see. Never waits and never fails.
 
-    For a model's answer as it comes, in pieces of any size, in sync and async code alike. It is kept
-    for `STREAM_TTL` seconds, at most `STREAM_MAX_ENTRIES` pieces of about 50 ms each, and not in the row. `label` names
-    the writer where several write at once.
+    Use it for a model's answer as it arrives, in pieces of any size, in sync and async code. The text is kept for
+    `STREAM_TTL` seconds, at most `STREAM_MAX_ENTRIES` pieces of about 50 ms each, and not in the row. `label` names the
+    writer if several writers stream at the same time.
     """
     agent_id = validate_id(agent_id)
     attempt = current_attempt(agent_id)
@@ -59,9 +58,9 @@ def stream(agent_id: UUID, text: str, *, label: str = "") -> None:
 
 
 def retract_stream(agent_id: UUID) -> None:
-    """Take back all text that the activity (inside of a handler: this attempt) has shown. Never waits, never fails.
+    """Retract all text that the activity (inside a handler: this attempt) has streamed. Never waits and never fails.
 
-    Followers are told to remove it, and later ones do not get it.
+    Current followers are notified to remove it, and later followers do not receive it.
     """
     agent_id = validate_id(agent_id)
     attempt = current_attempt(agent_id)
@@ -70,41 +69,46 @@ def retract_stream(agent_id: UUID) -> None:
 
 
 def stream_text(agent_id: UUID, text: str, attempt: int, fence: int = 0, label: str = "") -> None:
-    """Do what `stream` does, as this attempt."""
+    """Append `text` to the stream of this attempt."""
     if text:
         _writer.add(agent_id, _Text(fence, attempt, label, [storable_text(text)]))
 
 
 def retract_text(agent_id: UUID, attempt: int, fence: int = 0) -> None:
-    """Do what `retract_stream` does, as this attempt."""
+    """Retract the text of this attempt."""
     _writer.retract(agent_id, _Text(fence, attempt, retracts=True))
 
 
 def flush_stream(timeout: float = FLUSH_TIMEOUT) -> bool:
-    """Wait until all text streamed so far can be read; False if that takes longer than `timeout` seconds."""
+    """Wait until all text streamed so far is readable; return False after `timeout` seconds."""
     return _writer.flush(timeout)
 
 
+async def aflush_stream(timeout: float = FLUSH_TIMEOUT) -> bool:  # noqa: ASYNC109  # as sync
+    """Async version of `flush_stream`."""
+    return await sync_to_async(flush_stream, thread_sensitive=False)(timeout)
+
+
 def is_streaming(agent_id: UUID) -> bool:
-    """Return whether text of the activity waits to be written."""
+    """Whether text of the activity waits to be written."""
     return _writer.holds(agent_id)
 
 
 @dataclass
 class _Text:
-    """Text of one writer that waits."""
+    """Text of one writer that waits to be written."""
 
     fence: int
     attempt: int
     label: str = ""
     parts: list[str] = field(default_factory=list)
     lost: int = 0
-    """Characters after it that were dropped."""
+    """Number of characters after it that were dropped."""
     retracts: bool = False
 
     @property
     def source(self) -> tuple[int, int, str, bool]:
-        """What tells texts apart that are not to be joined."""
+        """The identity of the writer; texts of different writers are not joined."""
         return self.fence, self.attempt, self.label, self.retracts
 
 
@@ -113,7 +117,7 @@ class _StreamWriter(BatchingThread):
 
     def _reset(self) -> None:
         super()._reset()
-        self._name = secrets.token_hex(4)  # of this process, in which all offsets are counted
+        self._name = secrets.token_hex(4)  # of this process; offsets are counted per process
         self._waiting: dict[UUID, list[_Text]] = {}
         self._sizes: dict[UUID, int] = {}
         self._offsets: OrderedDict[Stream, int] = OrderedDict()
@@ -124,18 +128,18 @@ class _StreamWriter(BatchingThread):
 
     def add(self, agent_id: UUID, text: _Text) -> None:
         with self._lock:
-            waiting = self._waiting.setdefault(agent_id, [])
+            texts = self._waiting.setdefault(agent_id, [])
             size = self._sizes.get(agent_id, 0)
-            taken = text.parts[0][: max(0, MAX_WAITING - size)]
-            lost = len(text.parts[0]) - len(taken)
-            self._sizes[agent_id] = size + len(taken)
-            # Writers that alternate within a moment are collected one by one.
-            known = next((each for each in reversed(waiting) if each.source == text.source), None)
-            if known is None or (known.lost and taken):
-                known = _Text(text.fence, text.attempt, text.label)
-                waiting.append(known)
-            known.parts.append(taken)
-            known.lost += lost
+            accepted = text.parts[0][: max(0, MAX_WAITING - size)]
+            lost = len(text.parts[0]) - len(accepted)
+            self._sizes[agent_id] = size + len(accepted)
+            # Writers that alternate within the interval are collected separately.
+            collected = next((each for each in reversed(texts) if each.source == text.source), None)
+            if collected is None or (collected.lost and accepted):
+                collected = _Text(text.fence, text.attempt, text.label)
+                texts.append(collected)
+            collected.parts.append(accepted)
+            collected.lost += lost
             self._wake()
 
     def retract(self, agent_id: UUID, text: _Text) -> None:
@@ -149,12 +153,12 @@ class _StreamWriter(BatchingThread):
             return agent_id in self._waiting or self._begun > self._done
 
     def flush(self, seconds: float) -> bool:
-        """Write what was added so far without a pause; what is added meanwhile is not waited for."""
+        """Write all text added so far without a pause; does not wait for text that is added meanwhile."""
         self._flush_requested.set()
         try:
             with self._written:
-                awaited_ids = self._begun + bool(self._waiting)
-                return self._written.wait_for(lambda: self._done >= awaited_ids, seconds)
+                target = self._begun + bool(self._waiting)
+                return self._written.wait_for(lambda: self._done >= target, seconds)
         finally:
             self._flush_requested.clear()
 
@@ -173,14 +177,14 @@ class _StreamWriter(BatchingThread):
                 self._written.notify_all()
 
     def _write(self, waiting: dict[UUID, list[_Text]]) -> None:
-        texts = [(agent_id, text) for agent_id, them in waiting.items() for text in them]
-        chunks = [chunk for agent_id, text in texts for chunk in self._pieces(agent_id, text)]
+        pending = [(agent_id, text) for agent_id, texts in waiting.items() for text in texts]
+        chunks = [chunk for agent_id, text in pending for chunk in self._pieces(agent_id, text)]
         batches = list(_batches([*self._unmarked.values(), *chunks]))
         while batches:
             try:
                 get_queue().live.append(batches[0])
             except (AgentExecError, ImproperlyConfigured) as error:
-                throttled.warn("Streamed text is dropped.", error)
+                throttled.warn("Dropped streamed text.", error)
                 self._is_failing = True
                 self._mark_gaps([chunk for batch in batches for chunk in batch])
                 return
@@ -189,7 +193,7 @@ class _StreamWriter(BatchingThread):
         self._unmarked = {}
 
     def _pieces(self, agent_id: UUID, text: _Text) -> Iterator[Chunk]:
-        """Yield the text as entries of the store, each with its place in the whole."""
+        """Yield the text as entries of the store, each with its offset in the stream."""
         offset = self._offsets.pop((agent_id, text.fence), 0)
 
         def piece(content: str = "") -> Chunk:
@@ -218,7 +222,7 @@ class _StreamWriter(BatchingThread):
             self._offsets.popitem(last=False)
 
     def _mark_gaps(self, lost: list[Chunk]) -> None:
-        """Remember what to tell followers as soon as the store answers: where text is missing, what is retracted."""
+        """Store the gaps and retractions to report to followers as soon as the store is available."""
         unmarked: dict[Stream, Chunk] = {}
         for chunk in lost:
             stream = (chunk.agent_id, chunk.fence)
@@ -236,7 +240,7 @@ class _StreamWriter(BatchingThread):
         self._unmarked = dict(list(unmarked.items())[-MAX_STREAMS:])
         if any(chunk.retracts for chunk in self._unmarked.values()):
             with self._lock:
-                self._wake()  # text that is to go must not stay because nothing follows it
+                self._wake()  # a retraction is repeated even if no more text follows
 
 
 def _batches(chunks: list[Chunk]) -> Iterator[list[Chunk]]:
@@ -255,9 +259,10 @@ def _batches(chunks: list[Chunk]) -> Iterator[list[Chunk]]:
 _writer = _StreamWriter()
 
 
-@receiver(worker_stopped, dispatch_uid="agentexec.streams.stopped")
+def install() -> None:
+    """Write the last text when a worker stops; called when the app is ready."""
+    worker_stopped.connect(_flush, dispatch_uid="agentexec.streams.stopped")
+
+
 def _flush(**signal: object) -> None:
     _writer.flush(FLUSH_TIMEOUT)
-
-
-aflush_stream = sync_to_async(flush_stream, thread_sensitive=False)

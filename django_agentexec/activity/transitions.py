@@ -1,14 +1,14 @@
-"""The state machine: every change an activity's row can go through, as a value with an `apply`.
+"""The state machine of an activity: every change of its row is a value with an `apply` method.
 
     queued -> running -> complete | error | canceled        (Start, Complete, Fail, Cancel)
     running -> queued                                        (Fail with a retry left, Release)
     queued -> canceled, error | canceled -> queued           (Cancel, Retry)
 
-`apply` changes a locked row in memory and returns its log line; what the machine does not allow raises
-`InvalidTransition`, and an outdated fence `StaleAttempt`. Nothing here touches a database, so every rule
-can be read and tested by itself; the few operations that need more than their row say so in two hooks.
+`apply` changes a locked row in memory and returns its log line. A transition that is not allowed raises
+`InvalidTransition`, and an outdated fence `StaleAttempt`. `apply` does not access the database, so every rule can be
+tested by itself; the few operations that need more than their row override `prefetch` or `save_related`.
 
-An activity that waits for others is parked: it stays running, without a worker (`parking`).
+`suspension` and `deferral` define the transitions of activities that wait.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
-from ..bulk_sql.generic import build_row
+from ..bulk_sql import build_row
 from ..conf import conf
 from ..exceptions import InvalidTransition, StaleAttempt
-from ..models import FAILED, Activity, ActivityLog, HookFlag, Status
+from ..models import FAILED_OR_CANCELED, FINISHED, Activity, ActivityLog, HookFlag, Status
 from ..public_errors import public_error
 from ..validation import storable_text
 from .actor import actor_name
 
-SHORT_DELAY = 10.0  # seconds; what waits for less is due before anybody has read when
+SHORT_DELAY = 10.0  # seconds; a message about a shorter delay omits the time at which it ends
 
-# What every operation with a log line changes.
+# The fields that every operation with a log line changes.
 LOGGED = ("latest_log_message", "latest_log_timestamp", "updated_at")
 
 
@@ -40,26 +40,26 @@ class Operation(ABC):
 
     agent_id: UUID
     update_fields: ClassVar[tuple[str, ...]]
-    """The columns that `apply` may change."""
+    """The fields that `apply` may change."""
     read_fields: ClassVar[tuple[str, ...]] = ()
-    """Columns that `apply`, or who asked for it, reads beyond the usual ones."""
+    """Fields that `apply` or its caller reads in addition to `store.READ_FIELDS`."""
 
     @abstractmethod
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
-        """Change `activity` in memory; return the log line of the change, if it has one."""
+        """Change `activity` in memory; return the log line of the change, or None."""
 
-    def prefetch(self, activity: Activity) -> None:  # noqa: B027  # most need nothing
-        """Note on the locked row what `apply` must know from elsewhere; a query for rare operations only."""
+    def prefetch(self, activity: Activity) -> None:  # noqa: B027  # optional hook
+        """Read what `apply` needs from other rows, and set it on the locked row; costs a query in rare operations."""
 
-    def save_related(self, activity: Activity, now: datetime) -> None:  # noqa: B027  # most write their row alone
-        """Write what belongs to the change, after `apply` and in its transaction."""
+    def save_related(self, activity: Activity, now: datetime) -> None:  # noqa: B027  # optional hook
+        """Write other rows that belong to the change, after `apply` and in the same transaction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start(Operation):
-    """A worker begins an attempt under `fence`. Beginning over a running one is the recovery of a crash.
+    """Start an attempt under `fence`. Starting a running activity is the recovery of a crash.
 
-    After a wait for others it is no new attempt: the one that was parked goes on.
+    After a suspension or deferral it resumes the same attempt instead of starting another.
     """
 
     update_fields: ClassVar[tuple[str, ...]] = (
@@ -83,48 +83,46 @@ class Start(Operation):
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         if self.fence < activity.fence:
-            raise StaleAttempt(f"Activity {self.agent_id} has been claimed anew (fence {activity.fence}).")
+            raise StaleAttempt(f"Activity {self.agent_id} has been claimed again (fence {activity.fence}).")
         if not activity.is_active:
             raise InvalidTransition(f"Activity {self.agent_id} is {activity.status}; it cannot start.")
         if activity.is_suspended:
-            raise InvalidTransition(f"Activity {self.agent_id} waits for others; they will wake it.")
+            raise InvalidTransition(f"Activity {self.agent_id} is suspended; the end of its children resumes it.")
         if activity.status == Status.RUNNING and activity.fence == self.fence:
-            return None  # the same write again, after a commit whose answer was lost
-        goes_on = activity.blocking_child_id is not None
-        if activity.status == Status.QUEUED and not goes_on:
+            return None  # repeated after a commit without an answer
+        resumes = activity.blocking_child_id is not None
+        if activity.status == Status.QUEUED and not resumes:
             activity.attempt += 1
-            activity.waited = _waited(activity, now)
+            activity.waited = _seconds_in_queue(activity, now)
         activity.status = Status.RUNNING
         activity.fence, activity.worker = self.fence, self.worker
         activity.crashes = max(activity.crashes, self.crashes)
-        activity.percentage = activity.percentage if goes_on else 0
+        activity.percentage = activity.percentage if resumes else 0
         activity.started_at = activity.started_at or now
         activity.run_after = activity.blocking_child_id = None
-        return log(activity, conf.ACTIVITY_MESSAGE_RESUMED if goes_on else conf.ACTIVITY_MESSAGE_STARTED, now)
+        return log(activity, conf.ACTIVITY_MESSAGE_RESUMED if resumes else conf.ACTIVITY_MESSAGE_STARTED, now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnedOperation(Operation):
-    """A change by the running attempt (`fence`), or by somebody outside of any attempt (None)."""
+    """A change by the running attempt (`fence`), or by code outside any attempt (None)."""
 
     fence: int | None = None
 
     def check_owner(self, activity: Activity) -> None:
-        """Raise unless the activity runs, and runs under this fence."""
-        is_its_own = activity.status == Status.RUNNING and activity.fence == self.fence and not activity.is_suspended
-        if self.fence is not None and not is_its_own:
-            raise StaleAttempt(
-                f"Activity {self.agent_id} is {activity.status} and does not belong to this attempt any more."
-            )
+        """Raise `StaleAttempt` or `InvalidTransition` unless the activity is running under this fence."""
+        is_owner = activity.status == Status.RUNNING and activity.fence == self.fence and not activity.is_suspended
+        if self.fence is not None and not is_owner:
+            raise StaleAttempt(f"Activity {self.agent_id} is {activity.status} and no longer belongs to this attempt.")
         if not activity.is_active:
-            raise InvalidTransition(f"Activity {self.agent_id} is {activity.status}; its life is over.")
+            raise InvalidTransition(f"Activity {self.agent_id} is {activity.status}; it has ended.")
         if activity.status == Status.QUEUED and activity.queue:
             raise InvalidTransition(f"Activity {self.agent_id} waits in queue {activity.queue!r}; no worker runs it.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress(OwnedOperation):
-    """A message, with or without a percentage. Starts an activity that is not queued but driven by hand."""
+    """Log a message, with or without a percentage. Starts an activity that its creator drives, outside a queue."""
 
     update_fields = (*LOGGED, "status", "percentage", "attempt", "started_at")
 
@@ -142,7 +140,7 @@ class Progress(OwnedOperation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddUsage(OwnedOperation):
-    """Add to the token usage. Also after a cancel, since canceled tokens are paid for, too."""
+    """Add to the token usage, also after a cancel: the tokens of a canceled run are billed, too."""
 
     update_fields = ("usage", "updated_at")
     read_fields = ("usage",)
@@ -151,7 +149,7 @@ class AddUsage(OwnedOperation):
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         if self.fence is not None and activity.fence != self.fence:
-            raise StaleAttempt(f"Activity {self.agent_id} has been claimed anew (fence {activity.fence}).")
+            raise StaleAttempt(f"Activity {self.agent_id} has been claimed again (fence {activity.fence}).")
         total: dict[str, int] = dict(activity.usage or {})
         for name, count in self.usage.items():
             total[name] = total.get(name, 0) + count
@@ -161,7 +159,7 @@ class AddUsage(OwnedOperation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complete(OwnedOperation):
-    """The attempt succeeded. `result` is JSON."""
+    """End an attempt that succeeded. `result` is JSON."""
 
     update_fields = (*LOGGED, "status", "percentage", "result", "error", "public_error", "traceback", "finished_at")
 
@@ -170,7 +168,7 @@ class Complete(OwnedOperation):
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         if activity.status == Status.COMPLETE and self.fence is not None and activity.fence == self.fence:
-            return None  # the same write again, after a commit whose answer was lost
+            return None  # repeated after a commit without an answer
         self.check_owner(activity)
         activity.status, activity.percentage = Status.COMPLETE, 100
         activity.result, activity.error, activity.traceback = self.result, "", ""
@@ -181,7 +179,7 @@ class Complete(OwnedOperation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fail(OwnedOperation):
-    """The attempt failed. With `retry_delay` (seconds) and a retry left it is queued again."""
+    """End an attempt that failed. With `retry_delay` (seconds) and a retry left, the activity is queued again."""
 
     update_fields = (
         *(*LOGGED, "status", "error", "public_error", "traceback", "retries", "run_after", "finished_at"),
@@ -190,10 +188,10 @@ class Fail(OwnedOperation):
 
     error: str
     public_error: str | None = None
-    """What everybody may read of it; None: its class. The end of `error`."""
+    """The error for users without the monitor permission, the end of `error`; None: its class."""
     traceback: str = ""
     retry_delay: float | None = None
-    """None if another try would fail as well, so that the parent's retries do not run it again, either."""
+    """None if another attempt would fail as well; then retries of the parent do not run the activity again, either."""
     message: str | None = None
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
@@ -214,7 +212,7 @@ class Fail(OwnedOperation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveUp(Start):
-    """A worker ends an activity that it has claimed instead of starting it: too many deaths, or ended leases."""
+    """End a claimed activity instead of starting it, after too many crashes or expired leases."""
 
     update_fields: ClassVar[tuple[str, ...]] = (
         *Start.update_fields,
@@ -232,15 +230,15 @@ class GiveUp(Start):
         # it and not started it yet; the queue counts these, too.
         most = activity.crashes + (activity.status == Status.RUNNING)
         started = Start.apply(self, activity, now)
-        died = min(self.crashes, most) - activity.discounted_crashes
-        if died < conf.MAX_CRASHES and self.expired_leases < conf.MAX_EXPIRED_LEASES:
-            return started  # it has got further after some of them
+        crashes = min(self.crashes, most) - activity.discounted_crashes
+        if crashes < conf.MAX_CRASHES and self.expired_leases < conf.MAX_EXPIRED_LEASES:
+            return started  # it has made progress after some of the crashes
         activity.status, activity.finished_at, activity.is_final = Status.ERROR, now, True
-        if died >= conf.MAX_CRASHES:
-            activity.error = f"The worker process died {died} times while running this activity."
+        if crashes >= conf.MAX_CRASHES:
+            activity.error = f"The worker process died {crashes} times while running this activity."
         else:
             activity.error = (
-                f"The lease of this activity ended {self.expired_leases} times: its worker died with its pool, or "
+                f"The lease of this activity expired {self.expired_leases} times: its worker died with its pool, or "
                 "could not reach the queue."
             )
         activity.public_error = activity.error
@@ -249,7 +247,7 @@ class GiveUp(Start):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release(OwnedOperation):
-    """The attempt was cut short by a shutdown; it is not charged."""
+    """Queue an attempt that a shutdown interrupts again, without using up a retry."""
 
     update_fields = (*LOGGED, "status", "attempt")
 
@@ -263,13 +261,13 @@ class Release(OwnedOperation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel(Operation):
-    """Somebody wants it stopped. Final at once: a running attempt's later writes are refused."""
+    """Cancel the activity at once; later writes of a running attempt are refused."""
 
     update_fields = (*LOGGED, "status", "finished_at", "is_final")
 
     message: str | None = None
     is_final: bool = True
-    """False where its parent has ended: it runs again when that one does."""
+    """False if it is canceled because its parent has ended: it runs again when its parent does."""
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         if not activity.is_active:
@@ -282,7 +280,7 @@ class Cancel(Operation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry(Operation):
-    """Somebody wants it run once more, with all its automatic retries; id and history stay."""
+    """Queue the activity again, with all its automatic retries, under the same id and with its history."""
 
     update_fields: ClassVar[tuple[str, ...]] = (
         *(*LOGGED, "status", "percentage", "retries", "crashes", "started_at", "finished_at", "run_after"),
@@ -290,33 +288,36 @@ class Retry(Operation):
     )
 
     context: Mapping[str, Any] | None = None
-    """A corrected context as JSON, in place of the stored one, with its `lock_key`."""
+    """A corrected context as JSON, replacing the stored context, with its `lock_key`."""
     lock_key: str | None = None
 
-    repeatable: ClassVar[tuple[Status, ...]] = (Status.ERROR, Status.CANCELED)
+    accepted_statuses: ClassVar[tuple[Status, ...]] = FAILED_OR_CANCELED
 
     by_parent: bool = False
-    """Whether its parent runs again, and has spawned it again; otherwise a person retries it."""
+    """Whether its parent runs again and has spawned it again; otherwise a user or code retries it."""
 
     def prefetch(self, activity: Activity) -> None:
-        if not self.by_parent and activity.hook_flags & HookFlag.CHILD and activity.status in self.repeatable:
+        if not self.by_parent and activity.hook_flags & HookFlag.CHILD and activity.status in self.accepted_statuses:
             parents = Activity.objects.using(activity._state.db).filter(children__agent_id=activity.agent_id)
-            activity.ended_parent = parents.filter(status__in=FAILED).values_list("agent_id", flat=True).first()
+            activity.ended_parent = (
+                parents.filter(status__in=FAILED_OR_CANCELED).values_list("agent_id", flat=True).first()
+            )
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
-        if activity.status not in self.repeatable:
+        if activity.status not in self.accepted_statuses:
             raise InvalidTransition(
                 f"Activity {self.agent_id} is {activity.status}; only error and canceled can be retried.",
                 f"still {activity.status}" if activity.is_active else f"already {activity.status}",
             )
         if not activity.queue:
             raise InvalidTransition(
-                f"Activity {self.agent_id} was never queued; run it again by hand.", "never queued, driven by hand"
+                f"Activity {self.agent_id} was never queued; its creator drives it.",
+                "never queued, driven by its creator",
             )
         if activity.ended_parent is not None:
             raise InvalidTransition(
                 f"Activity {self.agent_id} is a child of {activity.ended_parent}, which has failed or was canceled, so "
-                "nothing would use its result. Retry the parent: it runs its failed children again.",
+                "nothing would use its result. Retry the parent, which runs its failed children again.",
                 "its parent has failed or was canceled; retry the parent",
             )
         activity.status, activity.percentage = Status.QUEUED, 0
@@ -328,19 +329,18 @@ class Retry(Operation):
         return log(activity, conf.ACTIVITY_MESSAGE_REQUEUED, now)
 
     def save_related(self, activity: Activity, now: datetime) -> None:
-        if (
-            not self.by_parent and activity.hook_flags & HookFlag.PARENT
-        ):  # a person has decided that they are worth another try
+        # A retry by a person or code also applies to permanently failed children.
+        if not self.by_parent and activity.hook_flags & HookFlag.PARENT:
             children = Activity.objects.using(activity._state.db).spawned_by(activity.agent_id)
             children.filter(is_final=True).update(is_final=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rerun(Retry):
-    """Somebody wants some of it done again, even if it succeeded; its result is forgotten."""
+    """Run a finished activity again, also after success, and delete its result."""
 
     update_fields: ClassVar[tuple[str, ...]] = (*Retry.update_fields, "result")
-    repeatable: ClassVar[tuple[Status, ...]] = (*Retry.repeatable, Status.COMPLETE)
+    accepted_statuses: ClassVar[tuple[Status, ...]] = FINISHED
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         line = Retry.apply(self, activity, now)
@@ -348,8 +348,8 @@ class Rerun(Retry):
         return line
 
 
-def _waited(activity: Activity, now: datetime) -> float:
-    """Return the seconds since a queued activity could have started; its newest line is that of its queueing."""
+def _seconds_in_queue(activity: Activity, now: datetime) -> float:
+    """Return the seconds since a queued activity could have started; its newest log line is that of the enqueue."""
     since = max(filter(None, (activity.latest_log_timestamp, activity.run_after)), default=now)
     return max(0.0, (now - since).total_seconds())
 
@@ -357,22 +357,22 @@ def _waited(activity: Activity, now: datetime) -> float:
 def log(
     activity: Activity, message: str, now: datetime, *, public_message: str | None = None, traceback: str = ""
 ) -> ActivityLog:
-    """Note the row's newest message, and return the history's line of it."""
+    """Set the row's newest message, and return its log line."""
     activity.latest_log_message = storable_text(message)
     activity.latest_log_timestamp = activity.updated_at = now
     return line_of(activity, storable_text(traceback), public_message)
 
 
 class Failure(Protocol):
-    """An error, and what of it everybody may read."""
+    """An error and its public part."""
 
     @property
     def error(self) -> str:
-        """Its text, one line."""
+        """Its text in one line."""
 
     @property
     def public_error(self) -> str | None:
-        """The part for everybody; None: its class."""
+        """The text for users without the monitor permission; None: its class."""
 
 
 def log_error(
@@ -384,18 +384,18 @@ def log_error(
     *,
     traceback: str = "",
 ) -> ActivityLog:
-    """Note an error and the message about it, both in a form for everybody, too; return the history's line."""
+    """Set an error and the message about it, each also in its public form; return the log line."""
     error, public = storable_text(failure.error), failure.public_error
     activity.error, activity.public_error = error, None if public is None else storable_text(public)
     shown = public_error(error, activity.public_error)
-    text, public_text = (fill(template, **values, error=one) for one in (error, shown))
+    text, public_text = (fill(template, **values, error=each) for each in (error, shown))
     if error not in text:
-        text = public_text  # a template that cuts or quotes it: what is left of it could not be found and hidden
+        text = public_text  # the template truncates or quotes the error, so redaction could not find the rest of it
     return log(activity, text, now, public_message=storable_text(public_text), traceback=traceback)
 
 
 def line_of(activity: Activity, traceback: str = "", public_message: str | None = None) -> ActivityLog:
-    """Return the history's line of a row's newest message."""
+    """Return the log line of a row's newest message."""
     return build_row(
         ActivityLog,
         {
@@ -414,18 +414,18 @@ def line_of(activity: Activity, traceback: str = "", public_message: str | None 
 
 
 def delay_text(seconds: float, now: datetime) -> str:
-    """Return a delay for people, from some seconds on with the time at which it ends."""
+    """Return a delay as text, with the time at which it ends if it is not short."""
     text = f"{seconds:.1f} s"
     if seconds < SHORT_DELAY:
         return text
     due = now + timedelta(seconds=seconds)
-    if due.tzinfo is None:  # USE_TZ is off: the project's own time
+    if due.tzinfo is None:  # USE_TZ is off: local time of the project
         return f"{text}, at {due:%Y-%m-%d %H:%M:%S}"
     return f"{text}, at {due.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def fill(template: str, **values: object) -> str:
-    """Fill a message of the settings, whose braces a user may have got wrong: then it stays as it is."""
+    """Fill in a message template of the settings; a template with invalid placeholders is returned unchanged."""
     try:
         return template.format(**values)
     except (LookupError, ValueError, AttributeError, TypeError):

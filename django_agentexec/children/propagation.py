@@ -17,12 +17,11 @@ from ..activity.completion_hooks import register_hook
 from ..activity.store import apply, apply_to_unlocked, database
 from ..activity.suspension import Resume
 from ..activity.transitions import Cancel
-from ..bulk_sql.generic import lock_rows
-from ..bulk_sql.locks import Waits
+from ..bulk_sql import LockWait, lock_rows
 from ..conf import conf
 from ..dispatch.push import push_on_commit, stop_on_commit
 from ..exceptions import ActivityLocked
-from ..models import FAILED, Activity, HookFlag, Status
+from ..models import FAILED_OR_CANCELED, Activity, HookFlag, Status
 
 BATCH = 500  # rows that are locked together
 FIRST_PAUSE, MAX_PAUSE = 0.005, 0.2  # seconds between two looks at parents whose rows are locked
@@ -49,7 +48,11 @@ def _wake_unlocked(parents: Sequence[UUID], ended: set[UUID]) -> list[UUID]:
     using = database()
     with transaction.atomic(using=using):
         rows = lock_rows(
-            Activity, parents, ("status", "blocking_child_id"), using, waits=Waits(conf.LOCK_TIMEOUT, skips_locked=True)
+            Activity,
+            parents,
+            ("status", "blocking_child_id"),
+            using,
+            wait=LockWait(conf.LOCK_TIMEOUT, skips_locked=True),
         )
         left = list(set(parents) - {row.agent_id for row in rows})
         if left:
@@ -63,7 +66,7 @@ def _wake_unlocked(parents: Sequence[UUID], ended: set[UUID]) -> list[UUID]:
             if isinstance(row, Activity) and row.status == Status.QUEUED
         ]
         # Again: the worker that parked it may not have acknowledged yet. It rejoins its line where it stood.
-        push_on_commit(woken, again=True, keep_place=True)
+        push_on_commit(woken, requeue_running=True, by_creation_time=True)
     return left
 
 
@@ -80,8 +83,8 @@ def _cancel_some_children(parents: Sequence[UUID]) -> int:
     using = database()
     with transaction.atomic(using=using):
         # Under their lock: a parent that is retried in this moment keeps its children.
-        rows = lock_rows(Activity, parents, ("status",), using, waits=Waits(conf.LOCK_TIMEOUT))
-        failed = [row.agent_id for row in rows if row.status in FAILED]
+        rows = lock_rows(Activity, parents, ("status",), using, wait=LockWait(conf.LOCK_TIMEOUT))
+        failed = [row.agent_id for row in rows if row.status in FAILED_OR_CANCELED]
         active = Activity.objects.using(using).active().filter(parent_id__in=failed, spawn_key__isnull=False)
         ids = active.values_list("agent_id", flat=True)[:BATCH]
         operations = [Cancel(agent_id=agent_id, message=CANCELED_WITH_PARENT, is_final=False) for agent_id in ids]
@@ -101,7 +104,7 @@ def _child_ended(children: Sequence[Activity]) -> None:
 
 
 def _parent_ended(parents: Sequence[Activity]) -> None:
-    failed = [parent.agent_id for parent in parents if parent.status in FAILED]
+    failed = [parent.agent_id for parent in parents if parent.status in FAILED_OR_CANCELED]
     if failed:
         cancel_children(failed)
 
@@ -114,7 +117,11 @@ def _wake_the_forgotten() -> None:
 
 
 def _cancel_the_orphaned() -> None:
-    orphaned = Activity.objects.using(database()).active().filter(spawn_key__isnull=False, parent__status__in=FAILED)
+    orphaned = (
+        Activity.objects.using(database())
+        .active()
+        .filter(spawn_key__isnull=False, parent__status__in=FAILED_OR_CANCELED)
+    )
     if parents := list(orphaned.values_list("parent_id", flat=True).distinct()):
         cancel_children([parent for parent in parents if parent])
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from ..activity.completion_hooks import register_hook
 from ..activity.current import current_attempt
 from ..activity.store import database, insert
-from ..bulk_sql.locks import limit_waits
+from ..bulk_sql import limit_lock_wait
 from ..conf import conf
 from ..dispatch.push import push_on_commit
 from ..exceptions import ActivityNotFound, InvalidOption, InvalidTransition
@@ -274,7 +274,7 @@ def _count_out(agent_ids: Iterable[UUID]) -> None:
 
 @_in_transaction
 def _count_out_of(tracker_id: int, members: QuerySet[TrackerMember]) -> None:
-    limit_waits(database(), conf.LOCK_TIMEOUT)
+    limit_lock_wait(database(), conf.LOCK_TIMEOUT)
     rows = TrackerState.objects.using(database()).filter(pk=tracker_id)
     if _lock(rows):  # otherwise it was deleted meanwhile
         members.update(is_done=True)

@@ -1,1 +1,1 @@
-"""From rows to the queue: `push` after a commit, `outbox` during an outage."""
+"""Transfer of rows to the queue: `push` after a commit, `outbox` after an outage."""

@@ -1,13 +1,12 @@
-"""Messages that the queue could not be given, kept by the process that had them, to go before its next ones.
+"""Outbox of messages that could not be sent while the queue was unavailable; sent before later messages.
 
-Without this, what is enqueued when the queue is back would overtake, within its lock key, what was enqueued while it
-was away and still waits for the reconciler, which finds whatever a process takes with it when it ends. What has ended
-meanwhile does no harm: a worker that claims it finds that out in its row.
+Without it, activities enqueued after an outage would overtake, within their lock key, activities that were enqueued
+during the outage and wait for the reconciler. The reconciler also finds the messages of processes that have ended.
+Messages of activities that have ended meanwhile are harmless: the worker that claims them reads it in the row.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -16,61 +15,65 @@ from weakref import WeakKeyDictionary
 
 from ..conf import conf
 from ..exceptions import QueueUnavailable
+from ..forks import reset_after_fork
 from ..queues import Message, Queue
 
-MAX_KEPT = 10_000  # messages of one queue name: some megabytes; what comes then waits for the reconciler
+MAX_UNSENT = 10_000  # messages of one queue name, some megabytes; the reconciler sends further activities
 
-_KeptMessages = list[tuple[float, Message]]  # with the monotonic time at which it was handed in
+_UnsentMessages = list[tuple[float, Message]]
+"""Messages, each with the monotonic time at which it was to be sent."""
 
 
-class _Backlog:
-    """What one queue backend could not be given."""
+class _Outbox:
+    """The unsent messages of one queue backend."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.kept: dict[str, _KeptMessages] = {}
+        self.unsent: dict[str, _UnsentMessages] = {}
 
-    def keep(self, queue: str, messages: Sequence[Message]) -> None:
-        kept = self.kept.setdefault(queue, [])
-        # A wish to run once more is for whoever runs it now: later, it would repeat a run of its own.
-        messages = [replace(message, again=False) for message in messages[: max(0, MAX_KEPT - len(kept))]]
-        kept += [(time.monotonic(), message) for message in messages]
-
-
-_backlogs: WeakKeyDictionary[Queue, _Backlog] = WeakKeyDictionary()
+    def add(self, queue: str, messages: Sequence[Message]) -> None:
+        unsent = self.unsent.setdefault(queue, [])
+        # `again` refers to the run in progress at this moment; later, it would repeat another run.
+        messages = [replace(message, again=False) for message in messages[: max(0, MAX_UNSENT - len(unsent))]]
+        unsent += [(time.monotonic(), message) for message in messages]
 
 
-def send_or_keep(backend: Queue, queue: str, messages: Sequence[Message]) -> int:
-    """Give `messages` to the queue, after those that it could not be given before; return how many it did not have.
+_outboxes: WeakKeyDictionary[Queue, _Outbox] = WeakKeyDictionary()
 
-    Raises `QueueUnavailable`, having kept them.
+
+def send_or_store(backend: Queue, queue: str, messages: Sequence[Message]) -> int:
+    """Send `messages` after the unsent messages of the queue; return the number of messages new to the queue.
+
+    Raises `QueueUnavailable` after storing them for the next call.
     """
-    mine = _backlogs.get(backend)
-    if mine is None or not mine.kept.get(queue):
+    outbox = _outboxes.get(backend)
+    if outbox is None or not outbox.unsent.get(queue):
         try:
             return backend.enqueue(queue, messages)
         except QueueUnavailable:
-            _backlogs.setdefault(backend, _Backlog()).keep(queue, messages)
+            _outboxes.setdefault(backend, _Outbox()).add(queue, messages)
             raise
-    # One thread at a time, so that nobody overtakes what another one is about to deliver.
-    if not mine.lock.acquire(timeout=conf.REDIS_TIMEOUT):
-        mine.keep(queue, messages)
-        raise QueueUnavailable("The queue's Redis has kept others waiting.")
+    # One thread at a time, so that no message overtakes the messages that another thread is sending.
+    if not outbox.lock.acquire(timeout=conf.REDIS_TIMEOUT):
+        outbox.add(queue, messages)
+        raise QueueUnavailable("Another thread is still waiting for the queue's Redis.")
     try:
-        kept = list(mine.kept[queue])
-        added = backend.enqueue(queue, [*(_aged(message, since) for since, message in kept), *messages])
-        del mine.kept[queue][: len(kept)]
+        unsent = list(outbox.unsent[queue])
+        added = backend.enqueue(queue, [*(_with_rest_of_delay(message, since) for since, message in unsent), *messages])
+        del outbox.unsent[queue][: len(unsent)]
         return added
     except QueueUnavailable:
-        mine.keep(queue, messages)
+        outbox.add(queue, messages)
         raise
     finally:
-        mine.lock.release()
+        outbox.lock.release()
 
 
-def _aged(message: Message, since: float) -> Message:
-    """Return the message with what is left of its delay."""
+def _with_rest_of_delay(message: Message, since: float) -> Message:
+    """Return the message with the remaining part of its delay."""
     return replace(message, delay=max(0.0, message.delay + since - time.monotonic())) if message.delay else message
 
 
-os.register_at_fork(after_in_child=_backlogs.clear)
+def install() -> None:
+    """Clear the outboxes in forked processes, since the parent sends its messages; called when the app is ready."""
+    reset_after_fork(_outboxes.clear)

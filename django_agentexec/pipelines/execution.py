@@ -25,7 +25,7 @@ from ..activity.suspension import Suspended
 from ..activity.transitions import Operation, Progress
 from ..exceptions import SpawnMismatch, StaleAttempt
 from ..models import StepRun, StepState
-from ..public_errors import text_for_everybody
+from ..public_errors import public_text_of
 from ..tasks.attempt import Attempt
 from ..threads import call
 from ..validation import one_line
@@ -155,7 +155,7 @@ class StepExecution:
         return self.pipeline.task.retry_policy.delay(error, retry, self.step.options.backoff)
 
     def _failed(self, error: Exception, delay: float | None) -> FailStep:
-        shown = text_for_everybody(error, exposes_errors=self.pipeline.task.exposes_errors)
+        shown = public_text_of(error, exposes_errors=self.pipeline.task.exposes_errors)
         text = one_line(error)
         return FailStep(**self._common(), title=self.step.title, error=text, public_error=shown, delay=delay)
 

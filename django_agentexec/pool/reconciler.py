@@ -68,7 +68,7 @@ def reconcile(*, settling: timedelta = SETTLING, on_batch: Callable[[], None] = 
         missing = [i for queue, wanted in by_queue.items() for i in get_queue().missing(queue, wanted)]
         if missing:
             # Read again: some may have ended between the first query and the reply of the queue.
-            pushed += push(candidates.filter(agent_id__in=missing).defer("context", "result"), keep_place=True)
+            pushed += push(candidates.filter(agent_id__in=missing).defer("context", "result"), by_creation_time=True)
         after = max(ids)
     return pushed
 

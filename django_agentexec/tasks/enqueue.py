@@ -19,7 +19,7 @@ from ..activity.actor import acting_user_id
 from ..activity.contexts import Context, register_prepare
 from ..activity.current import current_attempt
 from ..activity.store import database, insert
-from ..bulk_sql.generic import clone_row
+from ..bulk_sql import clone_row
 from ..conf import conf
 from ..dispatch.push import push_on_commit
 from ..exceptions import InvalidContext, InvalidOption

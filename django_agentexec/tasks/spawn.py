@@ -15,11 +15,11 @@ from pydantic import BaseModel
 
 from ..activity.store import apply, database, insert
 from ..activity.transitions import Retry
-from ..bulk_sql.generic import lock_rows
+from ..bulk_sql import lock_rows
 from ..conf import conf
 from ..dispatch.push import push_on_commit
 from ..exceptions import InvalidOption, SpawnMismatch, StaleAttempt
-from ..models import FAILED, Activity, HookFlag, Status
+from ..models import FAILED_OR_CANCELED, Activity, HookFlag, Status
 from ..serialization.comparison import Comparison
 from ..validation import is_storable
 from .definition import BulkOptions, TaskDefinition
@@ -243,12 +243,12 @@ def _bring_back(attempt: Attempt, found: list[Activity], using: str) -> bool:
     failed = [
         row.agent_id
         for row in found
-        if row.status in FAILED and not row.is_final and row.spawn_generation < _try(attempt)
+        if row.status in FAILED_OR_CANCELED and not row.is_final and row.spawn_generation < _try(attempt)
     ]
     if failed:
         applied = apply([Retry(agent_id=agent_id, by_parent=True) for agent_id in failed])
         Activity.objects.using(using).filter(agent_id__in=failed).update(spawn_generation=_try(attempt))
-        push_on_commit([row for row in applied if isinstance(row, Activity)], again=True)
+        push_on_commit([row for row in applied if isinstance(row, Activity)], requeue_running=True)
     if waiting := [row for row in found if row.status == Status.QUEUED]:
-        push_on_commit(waiting, keep_place=True)
+        push_on_commit(waiting, by_creation_time=True)
     return bool(failed) and attempt._pass.loosen()

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 
 from django.db import close_old_connections, connections
 
-from ..activity.announcements import Announced, announce
+from ..activity.change_signals import Change, send_change_signals
 from ..activity.completion_hooks import run_hooks
 from ..background import start_daemon_thread
 from ..models import Activity
-from ..signals import WARN_EACH, activities_changed, activity_changed, activity_ended
+from ..signals import WARN_INTERVAL, activities_changed, activity_changed, activity_ended
 
 logger = logging.getLogger(__name__)
 
@@ -93,12 +93,12 @@ class SignalSender(_Thread):
 
     def __init__(self) -> None:
         super().__init__()
-        self._waiting: deque[Announced] = deque()
+        self._waiting: deque[Sequence[Change]] = deque()
         self._count = 0
         self._dropped = 0
-        self._last_warning = -WARN_EACH
+        self._last_warning = -WARN_INTERVAL
 
-    def send(self, changes: Announced) -> None:
+    def send(self, changes: Sequence[Change]) -> None:
         """Queue the signals of one commit; never blocks."""
         with self._changed:
             if self._count and self._count + len(changes) > MAX_WAITING_CHANGES:
@@ -116,7 +116,7 @@ class SignalSender(_Thread):
         with self._changed:
             changes = self._waiting.popleft()
         try:
-            announce(changes)
+            send_change_signals(changes)
         finally:
             with self._changed:
                 self._count -= len(changes)
@@ -126,7 +126,7 @@ class SignalSender(_Thread):
         for signal in SIGNALS:
             if (running := signal.running) is not None and now - running[1] >= STUCK_RECEIVER:
                 signal.warn(running[0], now - running[1], "has been running for")
-        if self._dropped and now - self._last_warning >= WARN_EACH:
+        if self._dropped and now - self._last_warning >= WARN_INTERVAL:
             self._last_warning = now
             dropped, self._dropped = self._dropped, 0
             receivers = {name for signal in SIGNALS for name in signal.receiver_names(Activity)}

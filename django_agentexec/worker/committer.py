@@ -26,10 +26,10 @@ from uuid import UUID
 
 from django.db import DatabaseError, InterfaceError, connections
 
-from ..activity.store import CommitOutcomeUnknown, after_commit, database
+from ..activity.store import CommitOutcomeUnknown, commit_callbacks, database
 from ..activity.store import apply as apply_operations
 from ..activity.transitions import Operation
-from ..bulk_sql.locks import can_skip_locked
+from ..bulk_sql import can_skip_locked
 from ..exceptions import ActivityLocked, StaleAttempt
 from ..models import Activity
 from ..outages import Outage, classify_outage
@@ -124,8 +124,8 @@ class Committer:
             self._reject_remaining()
 
     def _run(self) -> None:
-        after_commit.announce = self._signals.send
-        after_commit.run_hooks = self._hooks.add
+        commit_callbacks.send_signals = self._signals.send
+        commit_callbacks.run_hooks = self._hooks.add
         try:
             while batch := self._next_batch():
                 self._write(batch)

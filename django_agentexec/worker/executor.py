@@ -28,7 +28,7 @@ from ..activity.transitions import Complete, Fail, OwnedOperation, Release
 from ..conf import conf
 from ..exceptions import ResultError, SpawnMismatch, StaleAttempt
 from ..models import Activity, HookFlag
-from ..public_errors import text_for_everybody
+from ..public_errors import public_text_of
 from ..queues import Claim
 from ..tasks.attempt import Attempt, Write
 from ..tasks.definition import TaskDefinition
@@ -266,7 +266,7 @@ class Execution:
             agent_id=self.activity.agent_id,
             fence=self.claim.fence,
             error=one_line(error),
-            public_error=text_for_everybody(error, exposes_errors=definition is not None and definition.exposes_errors),
+            public_error=public_text_of(error, exposes_errors=definition is not None and definition.exposes_errors),
             traceback="".join(traceback.format_exception(error))[-MAX_TRACEBACK:],
             retry_delay=retry_delay,
         )

@@ -20,7 +20,7 @@ LASTING = ("workers",)  # old entries are ignored by readers
 QUIET_PLACES = ("pending", "ready", "suspects", "leased", "delayed")
 FENCED = re.compile(r"^fence=(\d+) (.*)$")
 CRASHED = "The worker process died"
-LAPSED = "The lease of this activity ended"
+LAPSED = "The lease of this activity expired"
 
 Findings = Iterator[str]
 Judge = Callable[[History], Findings]

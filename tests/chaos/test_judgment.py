@@ -192,7 +192,7 @@ def test_a_process_that_died_before_the_end_was_in_the_row_is_a_crash() -> None:
     assert findings(FITS, past(unwritten, *others, rows=[LOST])) == []
 
 
-LAPSED = replace(LOST, crashes=0, error="The lease of this activity ended 5 times: its worker died with its pool.")
+LAPSED = replace(LOST, crashes=0, error="The lease of this activity expired 5 times: its worker died with its pool.")
 
 
 def test_who_was_given_up_for_its_leases_had_as_many_starts_cut_off() -> None:

@@ -75,7 +75,7 @@ async def test_every_verb_has_an_async_form() -> None:
     assert await activity.acancel_pending() == 1
 
 
-def test_what_waits_in_a_queue_makes_no_progress() -> None:
+def test_progress_of_a_queued_activity_is_refused() -> None:
     handle = shout.enqueue(Text())
 
     with pytest.raises(InvalidTransition, match="waits in queue 'default'"):
@@ -94,7 +94,7 @@ def test_an_impossible_percentage_writes_nothing(running: UUID, percentage: Any)
 def test_progress_after_the_end_is_refused(running: UUID, end: Callable[[UUID], None]) -> None:
     end(running)
 
-    with pytest.raises(InvalidTransition, match="its life is over"):
+    with pytest.raises(InvalidTransition, match="it has ended"):
         activity.update(running, "still here")
 
 
@@ -138,7 +138,7 @@ async def test_a_sync_verb_in_async_code_is_refused() -> None:
 # The end
 
 
-def test_completion_takes_what_json_or_pydantic_holds(running: UUID) -> None:
+def test_complete_accepts_json_values_and_pydantic_models(running: UUID) -> None:
     class Found(BaseModel):
         id: UUID
 
@@ -253,7 +253,7 @@ def test_a_retry_that_is_rolled_back_pushes_nothing() -> None:
 # All that is pending
 
 
-def test_cancel_pending_takes_what_is_active_and_has_the_metadata() -> None:
+def test_cancel_pending_cancels_active_activities_with_the_metadata() -> None:
     mine = [shout.enqueue(Text(), metadata={"org": "a"}).agent_id for _ in range(3)]
     start(mine[0])
     activity.complete(mine[0])
@@ -267,7 +267,7 @@ def test_cancel_pending_takes_what_is_active_and_has_the_metadata() -> None:
 
 
 def test_cancel_pending_goes_through_all_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_agentexec.activity.bulk.BATCH", 4)
+    monkeypatch.setattr("django_agentexec.activity.bulk.ROWS_PER_TRANSACTION", 4)
     shout.enqueue_many([Text()] * 10)
 
     assert activity.cancel_pending() == 10
@@ -328,7 +328,7 @@ def mixed(first: UUID, second: UUID, gone: UUID) -> list[Operation]:
     ]
 
 
-def test_what_is_refused_is_refused_alone() -> None:
+def test_a_refused_operation_does_not_affect_the_rest_of_its_batch() -> None:
     first, second, gone = shout.enqueue(Text()).agent_id, shout.enqueue(Text()).agent_id, uuid4()
     start(first)
     start(second)
@@ -395,7 +395,7 @@ def test_of_two_that_end_one_activity_at_once_exactly_one_wins(running: UUID) ->
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite lets one transaction write at a time")
-def test_a_write_does_not_wait_for_whoever_refers_to_the_row(running: UUID) -> None:
+def test_a_write_does_not_wait_for_transactions_that_refer_to_the_row(running: UUID) -> None:
     """A handler in a transaction of its own inserts rows that point to its activity, and reports progress."""
     written = threading.Event()
 

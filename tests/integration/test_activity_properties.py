@@ -275,7 +275,7 @@ class Processes(RuleBasedStateMachine):
             assert lines == life.lines
 
 
-def test_rows_live_by_the_rules_whoever_writes() -> None:
+def test_rows_keep_their_invariants_for_every_writer() -> None:
     run_state_machine_as_test(
         Processes,
         settings=settings(

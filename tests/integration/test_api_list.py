@@ -54,7 +54,7 @@ def test_a_page_has_the_documented_shape() -> None:
     assert item["latest_log_timestamp"].endswith("Z")
 
 
-def test_active_ones_come_first_then_the_newest() -> None:
+def test_active_activities_come_first_then_the_newest() -> None:
     finished, old, new = run_of(), run_of(), run_of()
     activity.cancel(UUID(finished))
 

@@ -291,7 +291,9 @@ def test_production_refuses_it(folder: Path) -> None:
     assert not folder.exists()
 
 
-def test_without_the_wheel_it_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_wheel_the_error_names_the_package_to_install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
     with (
@@ -410,7 +412,7 @@ def test_a_lock_that_cannot_be_opened_is_an_error_that_names_the_folder(folder: 
     (folder / name).mkdir(mode=0o700, parents=True)
     folder.chmod(0o700)
 
-    with embedded_in(folder, DEBUG=True), pytest.raises(EmbeddedServerError, match=f"cannot be used.*{name}"):
+    with embedded_in(folder, DEBUG=True), pytest.raises(EmbeddedServerError, match=f"Cannot use the folder.*{name}"):
         embedded.ensure_server()
 
 

@@ -120,7 +120,7 @@ def test_an_unreachable_queue_keeps_the_row_and_says_so(caplog: pytest.LogCaptur
         handle = shout.enqueue(Text())
 
     assert row(handle.agent_id).status == Status.QUEUED
-    assert "the reconciler of a pool will pass it on" in caplog.text
+    assert "the reconciler of a pool pushes it" in caplog.text
 
 
 def test_a_queue_that_refuses_the_message_does_not_fail_the_committed_enqueue(

@@ -122,7 +122,7 @@ def test_a_long_lock_is_logged_with_its_activity_and_so_is_its_end(
     assert "is no longer locked" in caplog.text
 
 
-def test_what_is_locked_at_the_end_is_handed_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_activities_locked_at_shutdown_are_released(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Committer()
     recorder.start()
     blocked = running()
@@ -182,7 +182,7 @@ def test_a_command_waits_for_a_limited_time_and_names_the_activity(command: Any)
 def test_drivers_that_send_one_statement_at_a_time_have_the_same_limits(
     recorder: Committer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("django_agentexec.bulk_sql.locks._takes_several_statements", lambda connection: False)
+    monkeypatch.setattr("django_agentexec.bulk_sql.postgres._accepts_several_statements", lambda connection: False)
     blocked, free = running(), running()
 
     with short_wait(), locked_rows(blocked):
@@ -240,7 +240,7 @@ def test_a_command_leaves_the_limits_of_the_callers_transaction_as_they_were() -
     assert limit() == "0"
 
 
-def test_many_are_canceled_but_for_the_locked_one() -> None:
+def test_a_bulk_cancel_skips_a_locked_activity() -> None:
     blocked, *others = [running() for _ in range(3)]
 
     with short_wait(), locked_rows(blocked):

@@ -55,7 +55,7 @@ def test_the_last_child_wakes_its_parent_once() -> None:
         states.append(row(attempt.agent_id).status)
 
     assert states == [Status.RUNNING, Status.RUNNING, Status.QUEUED]
-    assert messages(attempt.agent_id).count("What it waited for has ended.") == 1
+    assert messages(attempt.agent_id).count("All child activities have finished.") == 1
     assert claimed_ids().count(attempt.agent_id) == 1
 
 
@@ -94,7 +94,7 @@ def test_nobody_starts_a_parked_parent() -> None:
     attempt = running_parent()
     park(attempt, attempt.spawn("research", Company(name="Acme")).agent_id)
 
-    with pytest.raises(InvalidTransition, match="waits for others"):
+    with pytest.raises(InvalidTransition, match="is suspended"):
         start(attempt.agent_id, fence=5)
 
 

@@ -117,7 +117,7 @@ def test_a_failed_try_of_a_step_is_noted_in_both_forms() -> None:
 
 
 @pytest.mark.parametrize(("name", "public"), [("tells", "The file is empty."), ("exposes", "RuntimeError: The file")])
-def test_what_is_meant_for_users_reaches_them(name: str, public: str) -> None:
+def test_texts_written_for_users_are_public(name: str, public: str) -> None:
     run = failed(name, "The file is empty.")
 
     with override_settings(AGENTEXEC={"POLICY": POLICY}):
@@ -128,7 +128,7 @@ def test_what_is_meant_for_users_reaches_them(name: str, public: str) -> None:
     assert "Traceback" not in json.dumps(shown)
 
 
-def test_who_may_monitor_reads_the_whole_text_and_what_others_read() -> None:
+def test_the_monitor_permission_shows_the_whole_text_and_the_public_text() -> None:
     run = failed("leaks")
 
     shown = client(admin()).get(f"/agents/activities/{run}/").json()
@@ -138,7 +138,7 @@ def test_who_may_monitor_reads_the_whole_text_and_what_others_read() -> None:
     assert SECRET in client(admin()).get(f"/agents/activities/{run}/result/").json()["detail"]
 
 
-def test_the_message_of_a_run_that_ends_by_hand_is_for_everybody() -> None:
+def test_the_message_of_activity_error_is_public() -> None:
     run = activity.create("import", metadata=TENANT)
     activity.error(run, "The file is empty.")
 
@@ -185,7 +185,7 @@ def test_after_success_nothing_is_left_of_an_error() -> None:
     assert (row(run).error, row(run).public_error) == ("", None)
 
 
-def test_a_search_does_not_find_what_the_caller_may_not_read() -> None:
+def test_a_search_does_not_find_texts_that_the_caller_may_not_read() -> None:
     failed("leaks")
     failed("tells", "The file is empty.")
 
@@ -247,7 +247,7 @@ def test_the_neutral_sentence_is_a_setting() -> None:
     )
 
 
-def test_what_steers_a_terminal_is_escaped_where_it_is_stored() -> None:
+def test_terminal_control_sequences_are_escaped_before_they_are_stored() -> None:
     run = failed("leaks", "\x1b[2J\x1b]0;owned\x07\nERROR forged line\u202e")
 
     assert row(run).error == r"RuntimeError: \x1b[2J\x1b]0;owned\x07 ERROR forged line\u202e"

@@ -52,7 +52,7 @@ def claimed_in_turn(number: int) -> list[Any]:
     return found
 
 
-def test_what_could_not_be_pushed_goes_before_what_comes_later() -> None:
+def test_unsent_messages_are_sent_before_later_messages() -> None:
     with outage():
         first, second = enqueue(1), enqueue(2)
     third = enqueue(3)
@@ -87,7 +87,7 @@ def test_a_wish_to_run_once_more_is_not_made_later() -> None:
     agent_id = enqueue(1)
     get_queue().cancel("default", [agent_id])
     with outage(), pytest.raises(QueueUnavailable):
-        push(Activity.objects.filter(pk=agent_id), again=True)
+        push(Activity.objects.filter(pk=agent_id), requeue_running=True)
     push(Activity.objects.filter(pk=agent_id))  # as the reconciler does
     (claimed,) = get_queue().ack_and_claim("default", "w", limit=1).claimed
 
@@ -98,7 +98,7 @@ def test_a_wish_to_run_once_more_is_not_made_later() -> None:
     assert agent_id not in claimed_ids()
 
 
-def test_what_is_delayed_waits_for_the_rest_of_its_delay_only() -> None:
+def test_an_unsent_message_keeps_only_the_rest_of_its_delay() -> None:
     with outage():
         enqueue(1, delay=60)
     enqueue(2)
@@ -133,7 +133,7 @@ def test_while_one_thread_waits_for_the_queue_the_others_do_not_overtake_it() ->
 
 
 def test_no_more_is_kept_than_a_process_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "MAX_KEPT", 1)
+    monkeypatch.setattr(outbox, "MAX_UNSENT", 1)
     with outage():
         first, _ = enqueue(1), enqueue(2)
     third = enqueue(3)

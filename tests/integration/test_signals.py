@@ -1,4 +1,4 @@
-"""`activity_changed`: once per committed change, after the commit, and harmless whatever a receiver does."""
+"""`activity_changed`: sent once per committed change, after the commit; errors of receivers have no effect."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.testapp.agents import Text, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-Heard = list[tuple[str, str | None]]
+Received = list[tuple[str, str | None]]
 
 
 @pytest.fixture
-def heard() -> Iterator[Heard]:
-    """Status and message of what was announced."""
-    changes: Heard = []
+def received() -> Iterator[Received]:
+    """Status and message of each signal."""
+    changes: Received = []
 
     def receive(activity: Activity, log: Any, **_: Any) -> None:
         assert not connection.in_atomic_block
@@ -39,13 +39,13 @@ def heard() -> Iterator[Heard]:
     activity_changed.disconnect(receive)
 
 
-def test_every_change_is_announced_once(heard: Heard) -> None:
+def test_every_change_sends_a_single_signal(received: Received) -> None:
     agent_id = shout.enqueue(Text()).agent_id
     start(agent_id)
     activity.update(agent_id, "Half", 50)
     activity.complete(agent_id)
 
-    assert heard == [
+    assert received == [
         ("queued", "Waiting to start."),
         ("running", "Task started."),
         ("running", "Half"),
@@ -53,41 +53,43 @@ def test_every_change_is_announced_once(heard: Heard) -> None:
     ]
 
 
-def test_usage_is_announced_without_a_line(heard: Heard) -> None:
+def test_usage_sends_a_signal_without_a_log_line(received: Received) -> None:
     agent_id = activity.create("import")
     activity.add_usage(agent_id, {"requests": 1})
 
-    assert heard[-1] == ("queued", None)
+    assert received[-1] == ("queued", None)
 
 
-def test_nothing_is_announced_before_the_commit(heard: Heard) -> None:
+def test_no_signal_is_sent_before_the_commit(received: Received) -> None:
     with transaction.atomic():
         agent_id = shout.enqueue(Text()).agent_id
         activity.cancel(agent_id)
-        before = list(heard)
+        before = list(received)
 
     assert before == []
-    assert [status for status, _ in heard] == ["queued", "canceled"]
+    assert [status for status, _ in received] == ["queued", "canceled"]
 
 
-def test_a_rollback_is_not_announced(heard: Heard) -> None:
+def test_a_rollback_sends_no_signal(received: Received) -> None:
     with transaction.atomic():
         shout.enqueue(Text())
         transaction.set_rollback(True)
 
-    assert heard == []
+    assert received == []
 
 
-def test_a_refusal_is_not_announced(heard: Heard) -> None:
+def test_a_refusal_sends_no_signal(received: Received) -> None:
     agent_id = activity.create("import")
     activity.cancel(agent_id)
-    heard.clear()
+    received.clear()
 
     assert activity.cancel_pending() == 0
-    assert heard == []
+    assert received == []
 
 
-def test_a_receiver_that_fails_stops_nothing(heard: Heard, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_of_a_receiver_is_logged_and_has_no_other_effect(
+    received: Received, caplog: pytest.LogCaptureFixture
+) -> None:
     def broken(**_: Any) -> None:
         raise ZeroDivisionError("a receiver's own")
 
@@ -99,11 +101,11 @@ def test_a_receiver_that_fails_stops_nothing(heard: Heard, caplog: pytest.LogCap
 
     assert row(agent_id).status == "queued"
     assert claimed_ids() == [agent_id]
-    assert heard == [("queued", "Waiting to start.")]
+    assert received == [("queued", "Waiting to start.")]
     assert "a receiver's own" in caplog.text
 
 
-def test_an_end_is_announced_with_its_metadata() -> None:
+def test_an_end_sends_a_signal_with_its_metadata() -> None:
     ended: list[dict[str, Any]] = []
 
     def receive(sender: Any, signal: Any, **arguments: Any) -> None:
@@ -200,12 +202,12 @@ def test_a_slow_receiver_does_not_stop_the_worker(worker: InWorker, signal: Any)
     assert threads == {"agentexec-signals"}
 
 
-def test_a_worker_sends_signals_in_the_order_of_the_changes(worker: InWorker, heard: Heard) -> None:
+def test_a_worker_sends_signals_in_the_order_of_the_changes(worker: InWorker, received: Received) -> None:
     for number in range(50):
         worker.progress(str(number))
     worker.recorder.stop(10)
 
-    assert [message for _, message in heard] == [str(number) for number in range(50)]
+    assert [message for _, message in received] == [str(number) for number in range(50)]
 
 
 @pytest.mark.parametrize("kind", ["function", "method", "async", "object"])

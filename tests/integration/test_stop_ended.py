@@ -59,11 +59,11 @@ def scripts_run() -> int:
     return int(stats.get("cmdstat_evalsha", {"calls": 0})["calls"])
 
 
-def test_a_cancel_that_redis_was_not_there_to_hear_is_passed_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cancel_during_an_outage_of_redis_is_passed_on_later(caplog: pytest.LogCaptureFixture) -> None:
     claimed = run_one()
     cancel_in_vain(claimed.agent_id)
     let_time_pass()
-    assert "the reconciler of a pool will pass it on" in caplog.text
+    assert "the reconciler of a pool pushes it" in caplog.text
     assert not told_to_stop(claimed)
 
     assert stop_ended(QUEUE) == 1
@@ -71,7 +71,7 @@ def test_a_cancel_that_redis_was_not_there_to_hear_is_passed_on(caplog: pytest.L
     assert told_to_stop(claimed)
 
 
-def test_an_end_from_outside_that_redis_was_not_there_to_hear_is_passed_on() -> None:
+def test_an_end_from_outside_during_an_outage_of_redis_is_passed_on_later() -> None:
     claimed = run_one()
     with override_settings(CACHES=UNREACHABLE):
         activity.complete(claimed.agent_id, "Done by hand.")
@@ -120,7 +120,7 @@ def test_tokens_that_are_counted_after_the_cancel_do_not_hide_it() -> None:
     assert stop_ended(QUEUE) == 1
 
 
-def test_what_runs_goes_on() -> None:
+def test_running_activities_continue() -> None:
     claimed = run_one()
     let_time_pass()
 
@@ -129,7 +129,7 @@ def test_what_runs_goes_on() -> None:
     assert not told_to_stop(claimed)
 
 
-def test_what_has_ended_a_moment_ago_is_left_to_its_acknowledgment() -> None:
+def test_an_activity_that_has_just_ended_is_left_to_its_acknowledgment() -> None:
     claimed = run_one()
     apply_one(Complete(agent_id=claimed.agent_id, fence=claimed.fence))
 
@@ -138,7 +138,7 @@ def test_what_has_ended_a_moment_ago_is_left_to_its_acknowledgment() -> None:
     assert not told_to_stop(claimed)
 
 
-def test_what_is_retried_and_claimed_while_its_end_is_looked_at_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_activity_retried_and_claimed_while_its_end_is_examined_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     old = run_one()
     cancel_in_vain(old.agent_id)
     let_time_pass()
@@ -169,7 +169,7 @@ def test_an_idle_queue_costs_a_round_trip_and_no_query(django_assert_num_queries
 
 
 @pytest.mark.parametrize(("running", "queries"), [(1, 1), (3, 1), (4, 2)])
-def test_what_runs_costs_one_query_per_batch(
+def test_running_activities_cost_one_query_per_batch(
     running: int, queries: int, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
 ) -> None:
     monkeypatch.setattr(reconciler, "MAX_BATCH", 3)

@@ -95,7 +95,7 @@ async def test_long_text_arrives_whole(size: int) -> None:
 
 
 @override_settings(AGENTEXEC={"STREAM_MAX_ENTRIES": 3, "QUEUE_BACKEND": "django_agentexec.queues.memory.MemoryQueue"})
-async def test_a_late_follower_is_notified_of_what_was_trimmed_and_gets_the_stored_text() -> None:
+async def test_a_late_follower_is_notified_of_trimmed_text_and_receives_the_stored_text() -> None:
     agent_id = await activity.acreate("answer")
     for number in range(10):
         activity.stream(agent_id, f"{number} ")
@@ -182,7 +182,7 @@ async def test_a_store_that_cannot_be_read_does_not_keep_the_end_from_followers(
     assert shown(seen) == "one two"
 
 
-async def test_what_an_attempt_after_a_crash_writes_again_is_there_once() -> None:
+async def test_text_that_an_attempt_writes_again_after_a_crash_appears_once() -> None:
     agent_id = await activity.acreate("answer")
     streams.stream_text(agent_id, "one two", 1, FENCE)
     await activity.aflush_stream()

@@ -29,7 +29,7 @@ def test_the_same_is_said_once(throttled: ThrottledLogger, caplog: pytest.LogCap
 def test_and_again_after_a_while(
     throttled: ThrottledLogger, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ThrottledLogger, "EACH", 0.0)
+    monkeypatch.setattr(ThrottledLogger, "INTERVAL", 0.0)
     for _ in range(2):
         throttled.warn("No store.", OSError("refused"))
 
@@ -49,4 +49,4 @@ def test_text_that_cannot_be_kept_is_complained_of_once(
             streams.stream_text(uuid7(), text, 1)
             assert streams.flush_stream(10)
 
-    assert caplog.messages == ["Streamed text is dropped. (QueueUnavailable: No answer.)"]
+    assert caplog.messages == ["Dropped streamed text. (QueueUnavailable: No answer.)"]

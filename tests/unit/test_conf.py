@@ -11,9 +11,11 @@ from django.core import mail
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
-from django.utils.translation import gettext_lazy
+from django.utils.translation import get_language, gettext_lazy
+from django.utils.translation import override as translation_override
 
 from django_agentexec import checks
+from django_agentexec import conf as conf_module
 from django_agentexec.conf import conf, unknown_settings
 from django_agentexec.queues import get_queue
 from django_agentexec.tasks.registry import registry
@@ -263,3 +265,17 @@ def test_a_rate_that_is_none_is_refused(rate: str) -> None:
 def test_a_rate_is_a_number_and_a_period(rate: str) -> None:
     with override_settings(AGENTEXEC={"API_CHANGE_RATE": rate}):
         assert "agentexec.E011" not in [message.id for message in run_checks(tags=["agentexec"])]
+
+
+@override_settings(LANGUAGE_CODE="de")
+def test_default_messages_are_stored_in_the_language_of_the_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue = {"Task started.": "Aufgabe gestartet."}
+    monkeypatch.setattr("django_agentexec.conf.gettext", lambda text: f"{get_language()}: {catalogue[text]}")
+    monkeypatch.setattr("django_agentexec.conf._translated", conf_module._translated.__wrapped__)
+    with translation_override("fr"):  # the language of a request
+        assert conf.ACTIVITY_MESSAGE_STARTED == "de: Aufgabe gestartet."
+
+
+@override_settings(AGENTEXEC={"ACTIVITY_MESSAGE_STARTED": "Started."})
+def test_a_message_of_the_project_is_not_translated() -> None:
+    assert conf.ACTIVITY_MESSAGE_STARTED == "Started."

@@ -187,7 +187,7 @@ def test_giving_up_for_ended_leases_says_so_and_charges_no_crash() -> None:
     replace(GIVE_UP, crashes=0, expired_leases=5).apply(row, NOW)
 
     assert (row.status, row.crashes) == (ERROR, 0)
-    assert row.error.startswith("The lease of this activity ended 5 times")
+    assert row.error.startswith("The lease of this activity expired 5 times")
 
 
 def test_neither_the_deaths_nor_the_ended_leases_are_too_many_by_their_sum() -> None:
@@ -226,7 +226,7 @@ def test_a_retry_gives_all_automatic_retries_back_and_keeps_the_attempts() -> No
     assert (row.started_at, row.finished_at, row.run_after) == (None, None, None)
 
 
-def test_what_was_never_queued_cannot_be_retried() -> None:
+def test_an_activity_that_was_never_queued_cannot_be_retried() -> None:
     with pytest.raises(InvalidTransition, match="never queued"):
         RETRY.apply(activity(ERROR, queue=""), NOW)
 
@@ -310,7 +310,7 @@ def suspended(**fields: Any) -> Activity:
 
 
 @pytest.mark.parametrize("operation", [*OWNED[:-1], START, GIVE_UP], ids=lambda operation: type(operation).__name__)
-def test_neither_the_attempt_that_parked_nor_a_worker_changes_a_parked_activity(operation: Operation) -> None:
+def test_neither_the_suspended_attempt_nor_a_worker_changes_a_suspended_activity(operation: Operation) -> None:
     row = suspended()
 
     with pytest.raises(InvalidTransition):
@@ -320,7 +320,7 @@ def test_neither_the_attempt_that_parked_nor_a_worker_changes_a_parked_activity(
 
 
 @pytest.mark.parametrize("operation", [CANCEL, Complete(agent_id=ID), Fail(agent_id=ID, error="no")], ids=repr)
-def test_somebody_outside_may_end_a_parked_activity(operation: Operation) -> None:
+def test_code_outside_the_attempt_may_end_a_suspended_activity(operation: Operation) -> None:
     row = suspended()
 
     operation.apply(row, NOW)
@@ -328,7 +328,7 @@ def test_somebody_outside_may_end_a_parked_activity(operation: Operation) -> Non
     assert not row.is_suspended
 
 
-def test_a_retry_forgets_what_was_waited_for() -> None:
+def test_a_retry_clears_the_awaited_children() -> None:
     row = suspended()
     CANCEL.apply(row, NOW)
 
@@ -344,7 +344,7 @@ def test_a_start_after_a_wait_is_the_same_attempt() -> None:
 
     assert (row.status, row.attempt, row.percentage, row.blocking_child_id) == (RUNNING, 2, 40, None)
     assert line is not None
-    assert line.message == "Task goes on."
+    assert line.message == "Task resumed."
 
 
 def test_crashes_that_were_forgiven_do_not_end_it() -> None:

@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Announced = Sequence[tuple[Activity, ActivityLog | None, "Operation | None"]]
-"""Changed rows, each with the log line of its change and the operation (None: the row is new)."""
+Change = tuple[Activity, ActivityLog | None, "Operation | None"]
+"""A changed row, the log line of the change, and the operation (None: the row is new)."""
 
 
 def has_receivers() -> bool:
-    """Whether anybody receives the public signals of changes."""
+    """Whether the public signals of changes have receivers."""
     signals = (activity_changed, activities_changed, activity_ended)
     return any(signal.receivers and signal.has_listeners(Activity) for signal in signals)
 
 
-def announce(changes: Announced) -> None:
+def send_change_signals(changes: Sequence[Change]) -> None:
     """Send the public signals of the changes of one commit, in order. Exceptions of receivers are logged."""
     activities_changed.send_robust(Activity, changes=list(changes))
     metadata = _metadata_of_ended(changes) if activity_ended.has_listeners(Activity) else {}
@@ -43,11 +43,11 @@ def announce(changes: Announced) -> None:
 
 
 def _is_end(activity: Activity, line: ActivityLog | None) -> bool:
-    # Tokens are counted after a cancel, too, without a line.
+    # Usage is added after a cancel, too, without a log line.
     return line is not None and line.status in FINISHED and activity.status in FINISHED
 
 
-def _metadata_of_ended(changes: Announced) -> dict[UUID, dict[str, Any]]:
+def _metadata_of_ended(changes: Sequence[Change]) -> dict[UUID, dict[str, Any]]:
     ended = [activity.agent_id for activity, line, _ in changes if _is_end(activity, line)]
     if not ended:
         return {}
@@ -56,5 +56,5 @@ def _metadata_of_ended(changes: Announced) -> dict[UUID, dict[str, Any]]:
     try:
         return dict(rows.values_list("agent_id", "metadata"))
     except (DatabaseError, InterfaceError):
-        logger.exception("activity_ended was not sent for %d activities: their metadata cannot be read.", len(ended))
+        logger.exception("Could not send activity_ended for %d activities: their metadata cannot be read.", len(ended))
         return {}
