@@ -16,8 +16,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_agentexec.models import Activity
-from django_agentexec.schedules.forms import example_of, schema_of
 from django_agentexec.schedules.firing import fire
+from django_agentexec.schedules.forms import example_of, schema_of
 from django_agentexec.schedules.models import AgentSchedule, Origin, ScheduleRun
 from django_agentexec.tasks import registry
 from tests.schedules import NOON, SECOND, crontab, interval, make_schedule

@@ -155,10 +155,9 @@ def test_complete_is_deprecated_and_right_as_a_condition_and_as_a_method(tracker
         tracker.incr(*members)
 
     with pytest.warns(DeprecationWarning, match=r"use Tracker\.is_complete") as warned:
-        as_condition = bool(tracker.complete)
-        as_method = tracker.complete()
+        found = [bool(tracker.complete), tracker.complete()]
 
-    assert as_condition is as_method is tracker.is_complete is (not members)
+    assert found == [tracker.is_complete] * 2 == [not members] * 2
     assert {warning.filename for warning in warned} == {__file__}
 
 
