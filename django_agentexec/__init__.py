@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         UserFacingError,
     )
     from .models import Priority, Status
-    from .pipelines import Pipeline, achain, achord, agroup, chain, chord, group, mermaid, step
+    from .pipelines import Pipeline, achain, achord, agroup, amermaid, chain, chord, group, mermaid, step
     from .results import agather, aget_result, gather, get_result
     from .runners.base import BaseAgentRunner
     from .runners.openai import OpenAIRunner
@@ -73,6 +73,7 @@ if TYPE_CHECKING:
         "agather",
         "aget_result",
         "agroup",
+        "amermaid",
         "chain",
         "chord",
         "enqueue",
@@ -107,7 +108,7 @@ _HOMES = {
         "UserFacingError",
     ],
     "models": ["Priority", "Status"],
-    "pipelines": ["Pipeline", "achain", "achord", "agroup", "chain", "chord", "group", "mermaid", "step"],
+    "pipelines": ["Pipeline", "achain", "achord", "agroup", "amermaid", "chain", "chord", "group", "mermaid", "step"],
     "results": ["agather", "aget_result", "gather", "get_result"],
     "runners.base": ["BaseAgentRunner"],
     "runners.openai": ["OpenAIRunner"],

@@ -1,4 +1,4 @@
-"""The package's own tasks, found by the registry as those of any installed app."""
+"""Tasks of the package: the registry imports this module like the `agents` modules of other installed apps."""
 
 from .pipelines import canvas
 

@@ -47,7 +47,7 @@ def make_schedule(now: datetime = NOON, **fields: Any) -> AgentSchedule:
 def scheduler(clock: Clock, holder: str = "one", **options: Any) -> Scheduler:
     """Return a scheduler that has taken over the code's schedules already."""
     made = Scheduler(holder, clock, **options)
-    made._knows_the_code = True
+    made._has_synced_code = True
     return made
 
 

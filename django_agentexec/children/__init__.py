@@ -1,1 +1,1 @@
-"""Parents and children: `propagation` of ends, and `tracker` for batches."""
+"""Parents and children: propagation of ends, and trackers for batches."""

@@ -1,7 +1,7 @@
-"""Parents and children: the end of a child wakes its parent, the failure or cancel of a parent cancels its children.
+"""Propagation of ends: a child's end resumes its parent; a parent's failure or cancellation cancels its children.
 
-Registered with `ends`; each change is a transaction of its own, under the parent's lock, after the commit of
-the end that led to it.
+Implemented as completion hooks. Each change is a separate transaction under the parent's lock, after the commit of
+the end that caused it.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from ..exceptions import ActivityLocked
 from ..models import FAILED_OR_CANCELED, Activity, HookFlag, Status
 
 BATCH = 500  # rows that are locked together
-FIRST_PAUSE, MAX_PAUSE = 0.005, 0.2  # seconds between two looks at parents whose rows are locked
+MIN_PAUSE, MAX_PAUSE = 0.005, 0.2  # seconds between two tries to lock the rows of parents
 CANCELED_WITH_PARENT = "Canceled, since its parent has ended."
 
 
-def wake(parents: Iterable[UUID], ended: Iterable[UUID] = ()) -> None:
-    """Queue those parked activities again whose awaited children have all ended.
+def resume_parents(parents: Iterable[UUID], ended: Iterable[UUID] = ()) -> None:
+    """Queue suspended activities whose awaited children have all ended.
 
-    With `ended`, parents that wait for another one in the first place are left as they are. Raises `ActivityLocked`
-    for parents whose rows stay locked, after all others were woken.
+    With `ended`, parents whose `blocking_child_id` is not among these ids are skipped. Raises `ActivityLocked` for
+    parents whose rows stay locked, after all other parents have been resumed.
     """
     ended, waiting = set(ended), list(parents)
-    deadline, pause = time.monotonic() + conf.LOCK_TIMEOUT, FIRST_PAUSE
-    while waiting := _wake_unlocked(waiting, ended):
+    deadline, pause = time.monotonic() + conf.LOCK_TIMEOUT, MIN_PAUSE
+    while waiting := _resume_unlocked(waiting, ended):
         if time.monotonic() >= deadline:
             raise ActivityLocked(waiting, conf.LOCK_TIMEOUT)
         time.sleep(pause)
         pause = min(2 * pause, MAX_PAUSE)
 
 
-def _wake_unlocked(parents: Sequence[UUID], ended: set[UUID]) -> list[UUID]:
-    """Do so for parents whose rows nobody else has locked; return the others."""
+def _resume_unlocked(parents: Sequence[UUID], ended: set[UUID]) -> list[UUID]:
+    """Resume the parents whose rows are not locked by other transactions; return the ids of the others."""
     using = database()
     with transaction.atomic(using=using):
         rows = lock_rows(
@@ -54,26 +54,26 @@ def _wake_unlocked(parents: Sequence[UUID], ended: set[UUID]) -> list[UUID]:
             using,
             wait=LockWait(conf.LOCK_TIMEOUT, skips_locked=True),
         )
-        left = list(set(parents) - {row.agent_id for row in rows})
-        if left:
-            left = list(Activity.objects.using(using).filter(agent_id__in=left).values_list("agent_id", flat=True))
-        concerned = [row for row in rows if row.is_suspended and (not ended or row.blocking_child_id in ended)]
-        if not concerned:
-            return left
-        woken = [
+        locked = list(set(parents) - {row.agent_id for row in rows})
+        if locked:  # or deleted
+            locked = list(Activity.objects.using(using).filter(agent_id__in=locked).values_list("agent_id", flat=True))
+        candidates = [row for row in rows if row.is_suspended and (not ended or row.blocking_child_id in ended)]
+        if not candidates:
+            return locked
+        resumed = [
             row
-            for row in apply([Resume(agent_id=row.agent_id) for row in concerned])
+            for row in apply([Resume(agent_id=row.agent_id) for row in candidates])
             if isinstance(row, Activity) and row.status == Status.QUEUED
         ]
-        # Again: the worker that parked it may not have acknowledged yet. It rejoins its line where it stood.
-        push_on_commit(woken, requeue_running=True, by_creation_time=True)
-    return left
+        # Requeued even if it runs: the worker that suspended it may not have acknowledged yet. It keeps its place.
+        push_on_commit(resumed, requeue_running=True, by_creation_time=True)
+    return locked
 
 
 def cancel_children(parents: Sequence[UUID]) -> None:
-    """Cancel the active children that failed or canceled activities have spawned; their own children follow.
+    """Cancel the active children of failed or canceled activities; grandchildren follow when the children end.
 
-    Those whose rows stay locked are left to the reconciler.
+    The reconciler cancels children whose rows stay locked.
     """
     while _cancel_some_children(parents) == BATCH:
         pass
@@ -82,7 +82,7 @@ def cancel_children(parents: Sequence[UUID]) -> None:
 def _cancel_some_children(parents: Sequence[UUID]) -> int:
     using = database()
     with transaction.atomic(using=using):
-        # Under their lock: a parent that is retried in this moment keeps its children.
+        # Under the parents' locks: a parent that is retried at this moment keeps its children.
         rows = lock_rows(Activity, parents, ("status",), using, wait=LockWait(conf.LOCK_TIMEOUT))
         failed = [row.agent_id for row in rows if row.status in FAILED_OR_CANCELED]
         active = Activity.objects.using(using).active().filter(parent_id__in=failed, spawn_key__isnull=False)
@@ -97,10 +97,10 @@ def _cancel_some_children(parents: Sequence[UUID]) -> int:
 
 def _child_ended(children: Sequence[Activity]) -> None:
     ended = [child.agent_id for child in children]
-    of = Activity.objects.using(database()).filter(agent_id__in=ended, parent__isnull=False)
-    parents = set(of.values_list("parent_id", flat=True))
+    spawned = Activity.objects.using(database()).filter(agent_id__in=ended, parent__isnull=False)
+    parents = set(spawned.values_list("parent_id", flat=True))
     if parents:
-        wake([parent for parent in parents if parent], ended)
+        resume_parents([parent for parent in parents if parent], ended)
 
 
 def _parent_ended(parents: Sequence[Activity]) -> None:
@@ -109,24 +109,21 @@ def _parent_ended(parents: Sequence[Activity]) -> None:
         cancel_children(failed)
 
 
-def _wake_the_forgotten() -> None:
+def _resume_missed_parents() -> None:
     still_active = Activity.objects.active().filter(agent_id=OuterRef("blocking_child_id"))
-    forgotten = Activity.objects.using(database()).suspended().exclude(Exists(still_active))
-    if parents := list(forgotten.values_list("agent_id", flat=True)):
-        wake(parents)
+    missed = Activity.objects.using(database()).suspended().exclude(Exists(still_active))
+    if parents := list(missed.values_list("agent_id", flat=True)):
+        resume_parents(parents)
 
 
-def _cancel_the_orphaned() -> None:
-    orphaned = (
-        Activity.objects.using(database())
-        .active()
-        .filter(spawn_key__isnull=False, parent__status__in=FAILED_OR_CANCELED)
-    )
-    if parents := list(orphaned.values_list("parent_id", flat=True).distinct()):
+def _cancel_orphans() -> None:
+    active = Activity.objects.using(database()).active()
+    orphans = active.filter(spawn_key__isnull=False, parent__status__in=FAILED_OR_CANCELED)
+    if parents := list(orphans.values_list("parent_id", flat=True).distinct()):
         cancel_children([parent for parent in parents if parent])
 
 
 def install() -> None:
-    """Register the hooks; called when the app is ready."""
-    register_hook(HookFlag.CHILD, _child_ended, _wake_the_forgotten)
-    register_hook(HookFlag.PARENT, _parent_ended, _cancel_the_orphaned)
+    """Register the completion hooks; called when the app is ready."""
+    register_hook(HookFlag.CHILD, _child_ended, _resume_missed_parents)
+    register_hook(HookFlag.PARENT, _parent_ended, _cancel_orphans)

@@ -1,13 +1,14 @@
-"""`Tracker`: counts the members of a batch that is not known beforehand, and enqueues a task when all are done.
+"""`Tracker`: a batch whose members are added while it runs, and a task that is enqueued when all members are done.
 
-Counting is by member, in the database: what is counted in or out twice, by a task that was delivered again or
-an activity that was retried, counts once.
+Members are stored by name in the database. A member that is added or marked as done twice, by a redelivered task or
+a retried activity, counts once.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -33,11 +34,11 @@ from ..validation import is_storable, validate_id, validate_metadata
 
 logger = logging.getLogger(__name__)
 
-MAX_NAME = 200  # characters; the column's size
-MAX_MEMBER = 255
-MAX_TRIES = 5  # of a transaction; the second one reads what is committed, so the others are for deadlocks
+MAX_NAME_LENGTH = 200  # characters; the size of the column
+MAX_MEMBER_LENGTH = 255
+MAX_TRIES = 5  # of a transaction; serialization failures succeed at the second try, the rest is for deadlocks
 CONFLICTS = {"40001", "40P01"}  # SQLSTATE of a serialization failure and of a deadlock
-MYSQL_CONFLICTS = {1020, 1205, 1213}  # a record has changed, a lock was waited for too long, a deadlock
+MYSQL_CONFLICTS = {1020, 1205, 1213}  # record changed, lock wait timeout, deadlock
 
 
 P = ParamSpec("P")
@@ -45,12 +46,12 @@ R = TypeVar("R")
 
 
 def _in_transaction(function: Callable[P, R]) -> Callable[P, R]:
-    """Run `function` in a transaction, or in the caller's.
+    """Run `function` in a new transaction, or in the caller's transaction.
 
-    A transaction of its own that other users of the tracker have got in the way of is run again. Above READ COMMITTED
-    they do so by any change, and a snapshot from before the tracker's lock does not show who was counted out
-    meanwhile; so the next try reads what is committed. A caller's transaction gets the database's error, as for any
-    other conflict at its level.
+    A new transaction is retried after a conflict with another user of the tracker. Above READ COMMITTED every
+    concurrent change is a conflict, and a snapshot taken before the tracker's lock does not contain members that were
+    marked as done meanwhile; therefore the next try uses READ COMMITTED. In the caller's transaction the database's
+    error is raised, like for any other conflict at its isolation level.
     """
 
     @wraps(function)
@@ -73,49 +74,64 @@ def _in_transaction(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _is_conflict(error: OperationalError) -> bool:
-    """Whether the database has undone the transaction because of another one."""
+    """Whether the database rolled back the transaction because of a concurrent transaction."""
     state = getattr(error.__cause__, "sqlstate", None) or getattr(error.__cause__, "pgcode", None)
     return state in CONFLICTS or (bool(error.args) and error.args[0] in MYSQL_CONFLICTS)
 
 
+class _DeprecatedComplete:
+    """`Tracker.complete`: callable as in earlier releases, and usable as a condition as in agentexec."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+
+    def __call__(self) -> bool:
+        warnings.warn("Tracker.complete() is deprecated; use Tracker.is_complete.", DeprecationWarning, stacklevel=2)
+        return self._tracker.is_complete
+
+    def __bool__(self) -> bool:
+        warnings.warn("Tracker.complete is deprecated; use Tracker.is_complete.", DeprecationWarning, stacklevel=2)
+        return self._tracker.is_complete
+
+
 class Tracker:
-    """The members of one batch: counted in by `incr` or `add`, counted out by `decr` or their activity's end::
+    """The members of one batch, added by `incr` or `add` and marked as done by `decr` or the end of an activity::
 
         tracker = Tracker("research", batch_id)
         for company in found:
             tracker.add(attempt.spawn(research, company))
         tracker.on_complete(summarize, SummaryContext(batch_id=batch_id))
 
-    A tracker is made by its first use, and is the same wherever its name and batch are the same. Every verb has an
-    `a...` form, takes part in the caller's transaction, and raises `InvalidOption` for impossible names.
+    The first use creates the tracker; trackers with the same name and batch are the same tracker. Every method has an
+    `a...` twin and takes part in the caller's transaction. Raises `InvalidOption` for invalid names.
     """
 
     def __init__(self, name: str, batch_id: str | UUID) -> None:
-        self.name = _checked(name, "name", MAX_NAME)
-        self.batch_id = _checked(str(batch_id), "batch_id", MAX_NAME)
+        self.name = _validated(name, "name", MAX_NAME_LENGTH)
+        self.batch_id = _validated(str(batch_id), "batch_id", MAX_NAME_LENGTH)
 
     def __repr__(self) -> str:
         return f"Tracker({self.name!r}, {self.batch_id!r})"
 
     @_in_transaction
     def incr(self, *members: str | UUID) -> int:
-        """Count members in (without any: the running activity); return how many are not done.
+        """Add members (by default the running activity) and return the number of members that are not done.
 
-        Who was counted in before, or out already, is not counted again. Raises `InvalidTransition` for a new member
-        after `on_complete` has fired.
+        Members that were added before or are already done do not count again. Raises `InvalidTransition` for a new
+        member after the task of `on_complete` was enqueued.
         """
-        names = _members(members)
+        names = _member_names(members)
         state = self._locked()
         self._insert(state, dict.fromkeys(names), is_done=False)
-        return _open(state)
+        return _count_open(state)
 
     @_in_transaction
     def decr(self, *members: str | UUID) -> int:
-        """Count members out (without any: the running activity); return how many are not done yet.
+        """Mark members (by default the running activity) as done and return the number of members that are not done.
 
-        Who was not counted in is counted out for good, too: its `incr` may come later.
+        Unknown members are stored as done, so a later `incr` of them has no effect.
         """
-        names = _members(members)
+        names = _member_names(members)
         state = self._locked()
         self._insert(state, dict.fromkeys(names), is_done=True)
         state.members.filter(member__in=names).update(is_done=True)
@@ -123,15 +139,15 @@ class Tracker:
 
     @_in_transaction
     def add(self, *activities: ActivityHandle | UUID) -> int:
-        """Count activities in, and out again when they end, however they end; return how many are not done.
+        """Add activities, which are done when they end with any status; return the number of members not done.
 
-        Raises `ActivityNotFound`, and what `incr` raises.
+        Raises `ActivityNotFound` and the exceptions of `incr`.
         """
-        ids = [one.agent_id if isinstance(one, ActivityHandle) else validate_id(one) for one in activities]
+        ids = [each.agent_id if isinstance(each, ActivityHandle) else validate_id(each) for each in activities]
         state = self._locked()
         self._insert(state, {str(agent_id): agent_id for agent_id in ids}, is_done=False)
         rows = Activity.objects.using(database()).filter(agent_id__in=ids)
-        # The update waits for an end that is under way; what the rows say afterwards is the truth.
+        # The update waits for a concurrent end of the activity, so the statuses read after it are final.
         if rows.update(hook_flags=F("hook_flags").bitor(HookFlag.TRACKED)) < len(set(ids)):
             raise ActivityNotFound(next(iter(set(ids) - set(rows.values_list("agent_id", flat=True)))))
         ended = rows.filter(status__in=FINISHED).values_list("agent_id", flat=True)
@@ -139,12 +155,18 @@ class Tracker:
         return _fire_if_done(state)
 
     def count(self) -> int:
-        """Return how many members are not done."""
-        return self._left().count()
+        """Return the number of members that are not done."""
+        return self._open_members().count()
 
-    def complete(self) -> bool:
-        """Whether no member is left that is not done."""
-        return not self._left().exists()
+    @property
+    def is_complete(self) -> bool:
+        """Whether all members are done. In async code, use `await tracker.ais_complete()`."""
+        return not self._open_members().exists()
+
+    @property
+    def complete(self) -> _DeprecatedComplete:
+        """Deprecated: use `is_complete`."""
+        return _DeprecatedComplete(self)
 
     @_in_transaction
     def on_complete(
@@ -154,38 +176,40 @@ class Tracker:
         *,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        """Enqueue `task` with `context` when every member is done: exactly once, and at once if that is so already.
+        """Enqueue `task` with `context` exactly once, when all members are done; immediately if they are done now.
 
-        Call it when all members are counted in. It may be called again, by a task that was delivered again: the
-        first call counts. `metadata` is the running activity's unless said. Raises what `enqueue` raises, and
-        `InvalidOption` if another task is to be enqueued already.
+        Call it after all members were added. Further calls, for example by a redelivered task, have no effect.
+        `metadata` defaults to the metadata of the running activity. Raises the exceptions of `enqueue`, and
+        `InvalidOption` if an earlier call set another task.
         """
         definition = definition_of(task)
-        (row,) = new_rows(definition, [context], metadata=metadata)  # checks everything
+        (row,) = new_rows(definition, [context], metadata=metadata)  # validates all arguments
         attempt, using = current_attempt(), database()
         state = self._locked()
         if state.task and state.task != definition.name:
-            raise InvalidOption(f"{self!r} has {state.task!r} to enqueue already, not {definition.name!r}.")
+            raise InvalidOption(
+                f"{self!r} already has the task {state.task!r}; it cannot be changed to {definition.name!r}."
+            )
         if not state.task:
             state.task, state.context = definition.name, row.context
             state.parent_id = attempt.agent_id if attempt else None
             state.metadata = validate_metadata(metadata)
             if metadata is None and attempt:
-                mine = Activity.objects.using(using).filter(agent_id=attempt.agent_id)
-                state.metadata = mine.values_list("metadata", flat=True).first() or {}
+                rows = Activity.objects.using(using).filter(agent_id=attempt.agent_id)
+                state.metadata = rows.values_list("metadata", flat=True).first() or {}
             state.save(using=using)
         _fire_if_done(state)
 
     def delete(self) -> None:
-        """Forget the members, and what was to be enqueued."""
+        """Delete the members and the task to enqueue."""
         TrackerState.objects.using(database()).filter(name=self.name, batch_id=self.batch_id).delete()
 
-    def _left(self) -> QuerySet[TrackerMember]:
+    def _open_members(self) -> QuerySet[TrackerMember]:
         rows = TrackerMember.objects.using(database())
         return rows.filter(tracker__name=self.name, tracker__batch_id=self.batch_id, is_done=False)
 
     def _locked(self) -> TrackerState:
-        """Return the tracker's row, locked until the end of the transaction; it is inserted by its first use."""
+        """Return the tracker's row, locked until the end of the transaction. Insert it if it does not exist."""
         rows = TrackerState.objects.using(database()).filter(name=self.name, batch_id=self.batch_id)
         if not _lock(rows):
             new = TrackerState(name=self.name, batch_id=self.batch_id)
@@ -197,33 +221,67 @@ class Tracker:
         known = set(state.members.filter(member__in=members).values_list("member", flat=True))
         new = [name for name in members if name not in known]
         if new and state.fired and not is_done:
-            raise InvalidTransition(f"{self!r} is complete and has enqueued {state.task!r}; {new[0]!r} came too late.")
+            raise InvalidTransition(
+                f"{self!r} is complete and has enqueued {state.task!r}; member {new[0]!r} cannot be added."
+            )
         TrackerMember.objects.using(database()).bulk_create(
             TrackerMember(tracker=state, member=name, activity_id=members[name], is_done=is_done) for name in new
         )
 
-    aincr = sync_to_async(incr)
-    adecr = sync_to_async(decr)
-    aadd = sync_to_async(add)
-    acount = sync_to_async(count)
-    acomplete = sync_to_async(complete)
-    aon_complete = sync_to_async(on_complete)
-    adelete = sync_to_async(delete)
+    async def aincr(self, *members: str | UUID) -> int:
+        """Async version of `incr`."""
+        return await sync_to_async(self.incr)(*members)
+
+    async def adecr(self, *members: str | UUID) -> int:
+        """Async version of `decr`."""
+        return await sync_to_async(self.decr)(*members)
+
+    async def aadd(self, *activities: ActivityHandle | UUID) -> int:
+        """Async version of `add`."""
+        return await sync_to_async(self.add)(*activities)
+
+    async def acount(self) -> int:
+        """Async version of `count`."""
+        return await sync_to_async(self.count)()
+
+    async def ais_complete(self) -> bool:
+        """Async version of `is_complete`."""
+        return not await self._open_members().aexists()
+
+    async def acomplete(self) -> bool:
+        """Deprecated: use `ais_complete`."""
+        warnings.warn("Tracker.acomplete() is deprecated; use ais_complete().", DeprecationWarning, stacklevel=2)
+        return await self.ais_complete()
+
+    async def aon_complete(
+        self,
+        task: str | TaskDefinition[..., Any],
+        context: BaseModel,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Async version of `on_complete`."""
+        await sync_to_async(self.on_complete)(task, context, metadata=metadata)
+
+    async def adelete(self) -> None:
+        """Async version of `delete`."""
+        await sync_to_async(self.delete)()
 
 
 def _lock(rows: QuerySet[TrackerState]) -> bool:
-    """Lock the tracker; return whether there is one.
+    """Lock the tracker's row and return whether it exists.
 
-    By an update, which changes nothing: a transaction above READ COMMITTED that has waited for the lock of a mere
-    select would go on with what it saw before, and two that count out the last members would both leave it open.
+    Uses an update that changes nothing instead of `SELECT ... FOR UPDATE`: above READ COMMITTED, a transaction that
+    waited for a select lock would continue with its old snapshot, and two transactions that mark the last members as
+    done would both see an open member.
     """
     return bool(rows.update(fired=F("fired")))
 
 
 def _fire_if_done(state: TrackerState) -> int:
-    """Enqueue what the (locked) tracker has to enqueue, if it is time; return how many members are not done."""
-    left = _open(state)
-    if left == 0 and state.task and state.fired is None:
+    """Enqueue the task of a (locked) tracker if all members are done; return the number of members not done."""
+    open_count = _count_open(state)
+    if open_count == 0 and state.task and state.fired is None:
         definition = definition_of(state.task)
         context = definition.load_context(json.dumps(state.context))
         (row,) = new_rows(definition, [context], metadata=state.metadata)
@@ -231,65 +289,67 @@ def _fire_if_done(state: TrackerState) -> int:
         insert([row], conf.ACTIVITY_MESSAGE_CREATE, push_on_commit)
         state.fired = row.agent_id
         state.save(using=database(), update_fields=["fired"])
-    return left
+    return open_count
 
 
-def _open(state: TrackerState) -> int:
+def _count_open(state: TrackerState) -> int:
     return state.members.filter(is_done=False).count()
 
 
-def _members(members: Sequence[str | UUID]) -> list[str]:
+def _member_names(members: Sequence[str | UUID]) -> list[str]:
     if not members:
         attempt = current_attempt()
         if attempt is None:
-            raise InvalidOption("Outside of a handler there is no running activity to count: name the member.")
+            raise InvalidOption("Outside of a handler there is no running activity to count. Name the member.")
         return [str(attempt.agent_id)]
-    return list(dict.fromkeys(_checked(str(member), "member", MAX_MEMBER) for member in members))
+    return list(dict.fromkeys(_validated(str(member), "member", MAX_MEMBER_LENGTH) for member in members))
 
 
-def _checked(value: str, what: str, most: int) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= most or not is_storable(value):
-        raise InvalidOption(f"A tracker's {what} has 1 to {most} characters, but this is {value!r:.100}.")
+def _validated(value: str, field: str, max_length: int) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= max_length or not is_storable(value):
+        raise InvalidOption(f"The {field} of a tracker has 1 to {max_length} characters, but this is {value!r:.100}.")
     return value
 
 
-def _ended(activities: Sequence[Activity]) -> None:
-    _count_out(activity.agent_id for activity in activities)
+def _mark_ended(activities: Sequence[Activity]) -> None:
+    _mark_done(activity.agent_id for activity in activities)
 
 
-def _count_out(agent_ids: Iterable[UUID]) -> None:
-    """Count ended activities out of every tracker, one transaction each."""
+def _mark_done(agent_ids: Iterable[UUID]) -> None:
+    """Mark ended activities as done in all trackers, one transaction per tracker."""
     using, ids = database(), list(agent_ids)
     members = TrackerMember.objects.using(using).filter(activity_id__in=ids, is_done=False)
     for tracker_id in members.order_by("tracker_id").values_list("tracker_id", flat=True).distinct():
         try:
-            _count_out_of(tracker_id, members.filter(tracker_id=tracker_id))
+            _mark_done_in(tracker_id, members.filter(tracker_id=tracker_id))
         except OperationalError as error:
             if classify_outage(error) is not Outage.LOCKED:
                 raise
-            logger.warning("Tracker %s is locked by another transaction; ends are counted later.", tracker_id)
-        except (LookupError, ValueError):  # its task is gone, or takes another context by now
-            logger.exception("Tracker %s cannot enqueue its task; it is tried again.", tracker_id)
+            logger.warning(
+                "Tracker %s is locked by another transaction; its members are marked as done later.", tracker_id
+            )
+        except (LookupError, ValueError):  # its task is not registered any more, or its context type has changed
+            logger.exception("Tracker %s cannot enqueue its task; the reconciler retries it.", tracker_id)
 
 
 @_in_transaction
-def _count_out_of(tracker_id: int, members: QuerySet[TrackerMember]) -> None:
+def _mark_done_in(tracker_id: int, members: QuerySet[TrackerMember]) -> None:
     limit_lock_wait(database(), conf.LOCK_TIMEOUT)
     rows = TrackerState.objects.using(database()).filter(pk=tracker_id)
-    if _lock(rows):  # otherwise it was deleted meanwhile
+    if _lock(rows):  # it may have been deleted meanwhile
         members.update(is_done=True)
         _fire_if_done(rows.get())
 
 
-def _count_out_the_forgotten() -> None:
+def _mark_missed_ends() -> None:
     using = database()
     active = Activity.objects.active().filter(agent_id=OuterRef("activity_id"))
     members = TrackerMember.objects.using(using).filter(is_done=False, activity_id__isnull=False)
-    forgotten = members.exclude(Exists(active)).values_list("activity_id", flat=True)
-    if ids := [agent_id for agent_id in forgotten if agent_id]:
-        _count_out(ids)
+    missed = members.exclude(Exists(active)).values_list("activity_id", flat=True)
+    if ids := [agent_id for agent_id in missed if agent_id]:
+        _mark_done(ids)
 
 
 def install() -> None:
-    """Register the hooks; called when the app is ready."""
-    register_hook(HookFlag.TRACKED, _ended, _count_out_the_forgotten)
+    """Register the completion hook; called when the app is ready."""
+    register_hook(HookFlag.TRACKED, _mark_ended, _mark_missed_ends)

@@ -1,8 +1,8 @@
-"""Pipelines: steps with typed flow, each finished one kept, resumed after the last of them."""
+"""Pipelines: tasks made of typed steps, with a checkpoint after each step."""
 
 from .canvas import achain, achord, agroup, chain, chord, group
-from .diagram import mermaid
+from .diagram import amermaid, mermaid
 from .pipeline import Pipeline
 from .steps import step
 
-__all__ = ["Pipeline", "achain", "achord", "agroup", "chain", "chord", "group", "mermaid", "step"]
+__all__ = ["Pipeline", "achain", "achord", "agroup", "amermaid", "chain", "chord", "group", "mermaid", "step"]

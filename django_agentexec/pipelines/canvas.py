@@ -1,7 +1,7 @@
-"""`group`, `chain` and `chord`, as people know them from Celery: activities that spawn, gather and return.
+"""`group`, `chain` and `chord`, modeled on Celery's canvas: activities that spawn and gather their calls.
 
-Each is a task of its own whose children are the calls, so that it can be watched, canceled and retried as
-any other; while its children run it has no slot.
+Each is a task whose children are the calls, so it can be followed, canceled and retried like any other task. It
+occupies no slot while its children run.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ Call = tuple[Task, BaseModel]
 """A task and its context."""
 
 RESULTS = "results"
-"""The field of a chord's callback's context that gets the results."""
+"""The field of the callback's context that receives the results of a chord."""
 
 
 class StoredCall(BaseModel):
-    """A call as JSON."""
+    """A call in JSON form."""
 
     task: str
     context: dict[str, Any]
 
 
 class GroupContext(BaseModel):
-    """The calls of a group."""
+    """The context of a group."""
 
     calls: list[StoredCall]
 
 
 class ChainContext(BaseModel):
-    """A chain's first call, and the tasks that follow."""
+    """The context of a chain: the first call and the names of the following tasks."""
 
     first: StoredCall
     then: list[str]
 
 
 class ChordContext(GroupContext):
-    """The calls of a chord, its callback, and fields of the callback's context."""
+    """The context of a chord: the calls, the callback and further fields of the callback's context."""
 
     callback: str
     fields: dict[str, Any]
@@ -62,7 +62,7 @@ class ChordContext(GroupContext):
 
 @dataclass(frozen=True, eq=False)
 class Returned:
-    """A result, with the task that knows its type. Equal to the result itself, as which it is loaded."""
+    """A result with the name of the task that defines its type. Equal to the loaded result."""
 
     task: str
     value: Any
@@ -70,14 +70,14 @@ class Returned:
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Returned):
             return self.task == other.task and self.value == other.value
-        # What it leaves out was decided when it was stored, by its own task.
+        # Excluded fields were handled when the child's task stored the result.
         return RESULT_COMPARISON.first_difference(self.value, other) is None
 
-    __hash__ = None  # type: ignore[assignment]  # as of any class with an equality of its own
+    __hash__ = None  # type: ignore[assignment]  # unhashable, like any class that defines only __eq__
 
 
 def _read(value: Any) -> Any:
-    """Return a stored result in its type; what a handler returns stays as it is."""
+    """Return a stored result in its type, and a result returned by a handler unchanged."""
     return value if isinstance(value, Returned) else registry.get(value["task"]).load_result(value["result"])
 
 
@@ -87,33 +87,33 @@ def _write(returned: Returned) -> dict[str, Any]:
 
 
 Typed = Annotated[Any, PlainValidator(_read), PlainSerializer(_write)]
-"""A result that is stored with its task's name, and read back in its task's type."""
+"""A result that is stored with the name of its task and loaded in the result type of that task."""
 
 
 def group(*calls: Call, **options: Unpack[EnqueueOptions]) -> ActivityHandle:
-    """Run calls in parallel: `group((research, acme), (research, globex))`. The result is theirs, in order.
+    """Run calls in parallel: `group((research, acme), (research, globex))`. The result is the list of their results.
 
-    It fails with the first of them (in order) that fails, when all have ended. Options as for `enqueue`. Raises
-    what `enqueue` raises for any call, with nothing written.
+    If calls fail, the group fails after all calls have ended, with the error of the first failed call in order. Takes
+    the options of `enqueue`. Raises the exceptions of `enqueue` for every call before anything is written.
     """
     if not calls:
-        raise InvalidOption("A group needs one call at least: group((task, context), ...).")
+        raise InvalidOption("A group needs at least one call: group((task, context), ...).")
     return enqueue("agentexec.group", GroupContext(calls=[_stored(call) for call in calls]), **options)
 
 
 def chain(first: Call, *then: Task, **options: Unpack[EnqueueOptions]) -> ActivityHandle:
-    """Run tasks one after the other: `chain((research, acme), summarize, publish)`. The result is the last one's.
+    """Run tasks one after the other: `chain((research, acme), summarize, publish)`. Returns the last task's result.
 
-    Each result is the context of the next task. Raises `InvalidOption` where the types do not fit, and what
-    `enqueue` raises, with nothing written.
+    Each result is the context of the next task. Raises `InvalidOption` if the types do not match, and the exceptions
+    of `enqueue`, before anything is written.
     """
     definitions = [definition_of(first[0]), *map(definition_of, then)]
-    for one, following in pairwise(definitions):
-        produced = get_type_hints(one.handler, include_extras=True).get("return", Any)
+    for definition, following in pairwise(definitions):
+        produced = get_type_hints(definition.handler, include_extras=True).get("return", Any)
         if not fits(produced, following.context_type):
             raise InvalidOption(
-                f"Task {one.name!r} returns {type_name(produced)}, but the next one in the chain, {following.name!r}, "
-                f"takes {following.context_type.__name__}."
+                f"Task {definition.name!r} returns {type_name(produced)}, but the next task of the chain, "
+                f"{following.name!r}, takes {following.context_type.__name__}."
             )
     context = ChainContext(first=_stored(first), then=[definition.name for definition in definitions[1:]])
     return enqueue("agentexec.chain", context, **options)
@@ -126,49 +126,65 @@ def chord(
     fields: Mapping[str, Any] | None = None,
     **options: Unpack[EnqueueOptions],
 ) -> ActivityHandle:
-    """Run calls in parallel, then `callback` with their results. The result is the callback's.
+    """Run calls in parallel, then `callback` with their results. The result is that of the callback.
 
-    The callback's context is a model with a field `results`, a list; `fields` gives its other fields. Raises as
-    `group` does, and `InvalidOption` if the callback has no such field.
+    The callback's context is a model with a list field `results`; `fields` contains the values of its other fields.
+    Raises the exceptions of `group`, and `InvalidOption` if the callback's context has no field `results`.
     """
     definition = definition_of(callback)
     if RESULTS not in definition.context_type.model_fields:
         raise InvalidOption(
-            f"Task {definition.name!r} takes a {definition.context_type.__name__}, but the callback of a chord gets "
-            f"the results in a field {RESULTS!r}: give its context one, a list."
+            f"Task {definition.name!r} takes a {definition.context_type.__name__}, but the callback of a chord "
+            f"receives the results in a field {RESULTS!r}. Add a list field of this name to the context."
         )
-    given = _stored_fields(definition, dict(fields or {}))
-    context = ChordContext(calls=[_stored(call) for call in calls], callback=definition.name, fields=given)
+    stored_fields = _stored_fields(definition, dict(fields or {}))
+    context = ChordContext(calls=[_stored(call) for call in calls], callback=definition.name, fields=stored_fields)
     return enqueue("agentexec.chord", context, **options)
 
 
-agroup = sync_to_async(group)
-achain = sync_to_async(chain)
-achord = sync_to_async(chord)
+async def agroup(*calls: Call, **options: Unpack[EnqueueOptions]) -> ActivityHandle:
+    """Async version of `group`."""
+    return await sync_to_async(group)(*calls, **options)
+
+
+async def achain(first: Call, *then: Task, **options: Unpack[EnqueueOptions]) -> ActivityHandle:
+    """Async version of `chain`."""
+    return await sync_to_async(chain)(first, *then, **options)
+
+
+async def achord(
+    calls: Sequence[Call],
+    callback: Task,
+    *,
+    fields: Mapping[str, Any] | None = None,
+    **options: Unpack[EnqueueOptions],
+) -> ActivityHandle:
+    """Async version of `chord`."""
+    return await sync_to_async(chord)(calls, callback, fields=fields, **options)
 
 
 @task("agentexec.group", max_retries=0)
 async def run_group(agent_id: UUID, context: GroupContext, attempt: Attempt) -> list[Typed]:
-    """Run a group."""
+    """Spawn the calls of a group and return their results."""
     return await _results(context.calls, attempt)
 
 
 @task("agentexec.chain", max_retries=0)
 async def run_chain(agent_id: UUID, context: ChainContext, attempt: Attempt) -> Typed:
-    """Run a chain."""
+    """Spawn the tasks of a chain one after the other and return the last result."""
     definition = registry.get(context.first.task)
     value: Any = definition.load_context(json.dumps(context.first.context))
     for number, name in enumerate([context.first.task, *context.then]):
         definition = registry.get(name)
         if not isinstance(value, definition.context_type):
-            value = definition.load_context(json.dumps(value))  # of a task without a return annotation
+            value = definition.load_context(json.dumps(value))  # the previous task has no return annotation
         (value,) = await attempt.agather(attempt.aspawn(definition, value, key=f"{number}"))
     return Returned(definition.name, value)
 
 
 @task("agentexec.chord", max_retries=0)
 async def run_chord(agent_id: UUID, context: ChordContext, attempt: Attempt) -> Typed:
-    """Run a chord."""
+    """Spawn the calls of a chord, then its callback, and return the result of the callback."""
     results = [_write(returned)["result"] for returned in await _results(context.calls, attempt)]
     definition = registry.get(context.callback)
     arguments = definition.load_context(json.dumps({**context.fields, RESULTS: results}))
@@ -178,7 +194,7 @@ async def run_chord(agent_id: UUID, context: ChordContext, attempt: Attempt) -> 
 
 async def _results(calls: Sequence[StoredCall], attempt: Attempt) -> list[Returned]:
     if not calls:
-        return []  # a gather of nothing would be one of all children
+        return []  # without arguments, `agather` returns the results of all children
     by_task: dict[str, list[int]] = {}
     for number, call in enumerate(calls):
         by_task.setdefault(call.task, []).append(number)
@@ -193,23 +209,23 @@ async def _results(calls: Sequence[StoredCall], attempt: Attempt) -> list[Return
 
 
 def _stored_fields(definition: TaskDefinition[..., Any], fields: dict[str, Any]) -> dict[str, Any]:
-    """Return fields of a callback's context as JSON; raise `InvalidOption` if it would load other values."""
+    """Return fields of a callback's context as JSON. Raises `InvalidOption` if they would load as other values."""
     content: dict[str, Any] = json_result(fields)
     try:
         expected = definition.context_type.model_validate({**fields, RESULTS: []}, by_alias=True, by_name=True)
         loaded = definition.load_context(json.dumps({**content, RESULTS: []}))
-    except Exception:  # noqa: BLE001  # such as results that must not be empty: told when the callback is spawned
+    except Exception:  # noqa: BLE001  # such as results that must not be empty; raised when the callback is spawned
         return content
     if difference := Comparison().first_difference(expected, loaded):
         raise InvalidOption(
-            f"The fields of a chord's callback {definition.name!r} would reach it with another value at {difference}."
+            f"The fields of the chord's callback {definition.name!r} change when stored as JSON, at {difference}."
         )
     return content
 
 
 def _stored(call: Call) -> StoredCall:
     if not (isinstance(call, tuple) and len(call) == 2):
-        raise InvalidContext(f"A call is a task and its context, such as (research, context), not {call!r:.100}.")
+        raise InvalidContext(f"A call is a tuple (task, context) such as (research, context), not {call!r:.100}.")
     definition = definition_of(call[0])
-    (row,) = new_rows(definition, [call[1]])  # checks the context as `enqueue` does
+    (row,) = new_rows(definition, [call[1]])  # validates the context as `enqueue` does
     return StoredCall(task=definition.name, context=row.context)

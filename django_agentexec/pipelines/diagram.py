@@ -1,10 +1,12 @@
-"""A pipeline as a diagram, in Mermaid's language, with each step's state and time; for the admin's detail page."""
+"""Mermaid diagrams of pipelines, with the state and duration of each step."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
+
+from asgiref.sync import sync_to_async
 
 from ..exceptions import ActivityNotFound, UnknownTask
 from ..models import Activity, StepRun
@@ -19,12 +21,12 @@ STATES = {
     "complete": "fill:#dcfce7,stroke:#16a34a,color:#14532d",
     "error": "fill:#fee2e2,stroke:#dc2626,color:#7f1d1d",
 }
-"""The states a step is shown in, with their colours."""
+"""The displayed states of a step with their Mermaid styles."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepView:
-    """A step as it is shown. `seconds` is None before it has begun and while it runs."""
+    """A step for display. `seconds` is None until the step has ended."""
 
     name: str
     title: str
@@ -35,27 +37,35 @@ class StepView:
 
 
 def steps_of(activity: Activity | UUID) -> list[StepView]:
-    """Return the steps of a pipeline's activity in their order, or [] for any other task. Two queries at most.
+    """Return the steps of a pipeline's activity in order, or [] for other tasks. Makes at most two queries.
 
     Raises `ActivityNotFound`.
     """
     row = activity if isinstance(activity, Activity) else _row(activity)
     runs = {run.name: run for run in row.steps.defer("result")}
     declared = _declared(row.agent_type)
-    gone = [run for run in runs.values() if run.name not in {step.name for step in declared}]
+    undeclared = [run for run in runs.values() if run.name not in {step.name for step in declared}]
     return [
         *(_view(row, step.name, step.title, runs.get(step.name)) for step in declared),
-        *(_view(row, run.name, run.name, run) for run in gone),
+        *(_view(row, run.name, run.name, run) for run in undeclared),
     ]
 
 
 def mermaid(activity: Activity | UUID) -> str:
-    """Return a flowchart of the pipeline's steps with their states and times, or "" for any other task."""
+    """Return a Mermaid flowchart of the pipeline's steps with states and durations, or "" for other tasks.
+
+    Raises `ActivityNotFound`.
+    """
     return mermaid_of(steps_of(activity))
 
 
+async def amermaid(activity: Activity | UUID) -> str:
+    """Async version of `mermaid`."""
+    return await sync_to_async(mermaid)(activity)
+
+
 def mermaid_of(views: Sequence[StepView]) -> str:
-    """Return a flowchart of these steps, or "" if there are none."""
+    """Return a Mermaid flowchart of steps, or "" for an empty sequence."""
     if not views:
         return ""
     lines = ["flowchart LR"]
@@ -88,7 +98,7 @@ def _view(row: Activity, name: str, title: str, run: StepRun | None) -> StepView
         return StepView(name, title, "pending", None, 0, "")
     state = str(run.state)
     if state == "running":
-        # Its own end is never written when the activity is canceled, times out or dies under it.
+        # The end of the step is not written if the activity is canceled, times out or crashes.
         state = "waiting" if row.is_suspended else "running" if row.is_active else "error"
     seconds = (run.finished_at - run.started_at).total_seconds() if run.finished_at else None
     return StepView(name, title, state, seconds, run.tries, run.error)
@@ -104,7 +114,7 @@ def _state_text(view: StepView) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return text that ends no label: Mermaid has its own form of entities."""
+    """Escape text for a Mermaid label, in Mermaid's own entity syntax."""
     for character, code in (("#", "#35;"), ('"', "#quot;"), ("<", "#lt;"), (">", "#gt;"), ("`", "#96;")):
         text = text.replace(character, code)
     return " ".join(text.split())

@@ -1,7 +1,7 @@
-"""Runs a pipeline's steps inside an attempt: from the last checkpoint on, each step with its own tries.
+"""Execution of a pipeline's steps in a worker: resumed after the last checkpoint, with retries per step.
 
-The handler of every pipeline's task is `run_steps`. What it writes goes through the attempt, hence under its
-fence: one that has lost its activity can finish no step.
+Checkpoints are written through the attempt and therefore under its fence: an attempt that has lost its activity
+cannot finish a step.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import logging
 from collections.abc import Awaitable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from asgiref.sync import sync_to_async
 from pydantic import BaseModel
@@ -27,65 +27,72 @@ from ..exceptions import SpawnMismatch, StaleAttempt
 from ..models import StepRun, StepState
 from ..public_errors import public_text_of
 from ..tasks.attempt import Attempt
+from ..tasks.definition import TaskDefinition
 from ..threads import call
 from ..validation import one_line
 from .operations import BeginStep, FailStep, FinishStep
 from .steps import Step
 
-if TYPE_CHECKING:
-    from .pipeline import Pipeline
-
 logger = logging.getLogger(__name__)
 
-MAX_WAIT_IN_SLOT = 5.0  # seconds; a step whose next try is later than that gives its slot to others
+MAX_WAIT_IN_SLOT = 5.0  # seconds; for a longer wait until the next try, the activity returns to the queue
 
-FIRST_DIGEST = "context"  # of the first step's input, which never changes in an activity's life
+CONTEXT_DIGEST = "context"  # the input digest of the first step; the context of an activity never changes
 
 
-async def run_steps(pipeline: type[Pipeline], context: BaseModel, attempt: Attempt) -> Any:
-    """Run those steps that have not finished with the same input, and return the last one's result."""
-    from .inline import InlineAttempt, run_all
+class PipelineClass(Protocol):
+    """The attributes of a `Pipeline` subclass that are needed to run its steps."""
 
-    if isinstance(attempt, InlineAttempt):
-        return await run_all(pipeline, context, attempt)
-    kept = {run.name: run for run in await sync_to_async(_load)(attempt)}
+    @property
+    def task(self) -> TaskDefinition[..., Any]: ...
+
+    @property
+    def steps(self) -> tuple[Step, ...]: ...
+
+    def for_step(self, context: BaseModel, attempt: Attempt) -> object:
+        """Return the instance on which one step runs."""
+
+
+async def run_steps(pipeline: PipelineClass, context: BaseModel, attempt: Attempt) -> Any:
+    """Run the steps that have no checkpoint for the same input, and return the result of the last step."""
+    checkpoints = {run.name: run for run in await sync_to_async(_load_step_runs)(attempt)}
     arguments: tuple[Any, ...] = (context,)
-    value, digest = None, FIRST_DIGEST
+    value, digest = None, CONTEXT_DIGEST
     for step in pipeline.steps:
-        run = kept.get(step.name)
+        run = checkpoints.get(step.name)
         if run is None or run.state != StepState.COMPLETE or run.input_digest != digest:
             execution = StepExecution(pipeline, context, attempt, step, arguments, digest, run)
             run = await execution.run()
         value, digest = step.loaded(run.result, run.result_type), run.result_digest
-        arguments = step.unpacked(value)
+        arguments = step.as_arguments(value)
     return value
 
 
-def _load(attempt: Attempt) -> list[StepRun]:
+def _load_step_runs(attempt: Attempt) -> list[StepRun]:
     return list(StepRun.objects.using(database()).filter(activity_id=attempt.agent_id))
 
 
 @dataclass
 class StepExecution:
-    """A step until it has finished, or has failed too often."""
+    """The tries of one step within an attempt."""
 
-    pipeline: type[Pipeline]
+    pipeline: PipelineClass
     context: BaseModel
     attempt: Attempt
     step: Step
     arguments: tuple[Any, ...]
     input_digest: str
-    before: StepRun | None
-    """What an earlier attempt, or this one before a crash or a wait, has left of it."""
+    previous: StepRun | None
+    """The row of the step, written by an earlier attempt or by this attempt before a crash or suspension."""
 
     async def run(self) -> StepRun:
-        """Run the step, and return its checkpoint once it is committed.
+        """Run the step and return its checkpoint after the commit.
 
-        Raises the last try's error, and `Deferred` if the next try is not due soon.
+        Raises the error of the last try, and `Deferred` if the next try is due later than `MAX_WAIT_IN_SLOT`.
         """
-        tries, retries, goes_on = self._so_far()
+        tries, retries, is_resumed = self._next_try()
         while True:
-            await self._write(self._begin(tries, retries, goes_on))
+            await self._write(self._begin(tries, retries, is_resumed))
             try:
                 result = self.step.stored(await self._call(tries))
             except StaleAttempt:
@@ -100,21 +107,21 @@ class StepExecution:
             if delay > MAX_WAIT_IN_SLOT:
                 raise Deferred(delay)
             await asyncio.sleep(delay)
-            tries, retries, goes_on = tries + 1, retries + 1, False
+            tries, retries, is_resumed = tries + 1, retries + 1, False
 
-    def _so_far(self) -> tuple[int, int, bool]:
-        """Return the number of this try, the retries used in this attempt, and whether a begun try goes on."""
-        before = self.before
-        if before is None:
+    def _next_try(self) -> tuple[int, int, bool]:
+        """Return the number of the try, the retries used in this attempt, and whether an unfinished try is resumed."""
+        previous = self.previous
+        if previous is None:
             return 1, 0, False
-        if before.attempt != self.attempt.number or before.input_digest != self.input_digest:
-            return before.tries + 1, 0, False
-        match before.state:
+        if previous.attempt != self.attempt.number or previous.input_digest != self.input_digest:
+            return previous.tries + 1, 0, False
+        match previous.state:
             case StepState.RUNNING:
-                return before.tries, before.retries, True
-            case StepState.ERROR:  # a crash or a deferral while it waited for its next try
-                return before.tries + 1, before.retries + 1, False
-        return before.tries + 1, 0, False
+                return previous.tries, previous.retries, True
+            case StepState.ERROR:  # a crash or a deferral before the next try
+                return previous.tries + 1, previous.retries + 1, False
+        return previous.tries + 1, 0, False
 
     def _common(self) -> dict[str, Any]:
         return {
@@ -125,7 +132,7 @@ class StepExecution:
             "count": len(self.pipeline.steps),
         }
 
-    def _begin(self, tries: int, retries: int, goes_on: bool) -> BeginStep:
+    def _begin(self, tries: int, retries: int, is_resumed: bool) -> BeginStep:
         return BeginStep(
             **self._common(),
             title=self.step.title,
@@ -133,8 +140,8 @@ class StepExecution:
             tries=tries,
             retries=retries,
             attempt=self.attempt.number,
-            goes_on=goes_on,
-            new_input=self.before is not None and self.before.input_digest != self.input_digest,
+            is_resumed=is_resumed,
+            has_new_input=self.previous is not None and self.previous.input_digest != self.input_digest,
         )
 
     async def _finish(self, result: Any) -> StepRun:
@@ -145,12 +152,12 @@ class StepExecution:
         return StepRun(result=result, result_type=self.step.result_type, result_digest=digest)
 
     async def _write(self, operation: Operation) -> None:
-        # Shielded: a checkpoint that was handed in is worth having even if the attempt is being stopped.
+        # Shielded: a queued checkpoint is committed even if the attempt is being stopped.
         await asyncio.shield(asyncio.wrap_future(self.attempt.write(operation)))
 
     def _delay(self, error: Exception, retry: int) -> float | None:
-        """Return the seconds until the next try, or None if there is none."""
-        if retry > self.step.options.retries or self.attempt.canceled:
+        """Return the seconds until the next try, or None for no further try."""
+        if retry > self.step.options.max_retries or self.attempt.canceled:
             return None
         return self.pipeline.task.retry_policy.delay(error, retry, self.step.options.backoff)
 
@@ -172,16 +179,16 @@ class StepExecution:
                     raise self._caught(suspended) from error
                 raise
             if suspended := attempt.suspension:
-                raise self._caught(suspended)  # otherwise the checkpoint would be made of the wait's exception
+                raise self._caught(suspended)  # otherwise the checkpoint would contain a result without the children's
             await attempt.afinish()
         attempt.check_completion()
         return value
 
     def _caught(self, suspended: Suspended) -> Suspended:
-        """Return the wait that the step has caught, with a warning."""
+        """Log a warning about the `Suspended` that the step has caught, and return it."""
         logger.warning(
-            "Step %r of %s %s caught a wait for its children; what it returned or raised is discarded, and it runs "
-            "again when they have ended. Let the exception of `gather` pass.",
+            "Step %r of %s %s caught the exception by which `gather` suspends it. Its outcome is discarded, and "
+            "the step runs again when its children have finished. Do not catch BaseException around `gather`.",
             self.step.name,
             self.pipeline.task.name,
             self.attempt.agent_id,
@@ -191,9 +198,9 @@ class StepExecution:
 
 
 def step_attempt(whole: Attempt, step: Step, count: int, tries: int) -> Attempt:
-    """Return the attempt that a step sees: its progress is the step's share, its children are the step's."""
+    """Return the attempt of one step: its progress is scaled to the step's share, its children belong to the step."""
 
-    def share(operation: Operation) -> Operation:
+    def scale(operation: Operation) -> Operation:
         if isinstance(operation, Progress) and operation.percentage is not None:
             return replace(operation, percentage=(100 * step.position + operation.percentage) // count)
         return operation
@@ -202,10 +209,10 @@ def step_attempt(whole: Attempt, step: Step, count: int, tries: int) -> Attempt:
         whole.agent_id,
         whole.number,
         whole.fence,
-        write=lambda operation: whole.write(share(operation)),
+        write=lambda operation: whole.write(scale(operation)),
         scope=step.name,
         tries=tries,
-        adapt=share,
+        adapt=scale,
         outer=whole,
         is_parent=whole.is_parent,
         metadata=whole.metadata,
@@ -214,15 +221,15 @@ def step_attempt(whole: Attempt, step: Step, count: int, tries: int) -> Attempt:
 
 
 async def call_step(step: Step, method: Any, arguments: tuple[Any, ...], attempt: Attempt) -> Any:
-    """Call a step's method within its time limit; raises `TimeoutError` with the step's name."""
+    """Call the method of a step within its time limit. Raises `TimeoutError` with the step's name."""
     limit = step.options.timeout
     late = TimeoutError(f"Step {step.name!r} took longer than {limit} s.")
     if step.is_async:
         attempt.enter()
-        return await _in_time(method(*arguments), limit, late)
-    # A thread cannot be stopped: whatever happens, the step is over when it has given in.
-    running_step = asyncio.ensure_future(sync_to_async(_entered)(attempt, method, *arguments))
-    running_step.add_done_callback(lambda done: done.cancelled() or done.exception())  # somebody may not wait for it
+        return await _await_in_time(method(*arguments), limit, late)
+    # A thread cannot be stopped, so the step always lasts until its thread returns.
+    running_step = asyncio.ensure_future(sync_to_async(_enter_and_call)(attempt, method, *arguments))
+    running_step.add_done_callback(lambda done: done.cancelled() or done.exception())  # retrieved, if not awaited
     try:
         await asyncio.wait({running_step}, timeout=limit)
     finally:
@@ -233,16 +240,16 @@ async def call_step(step: Step, method: Any, arguments: tuple[Any, ...], attempt
     value = running_step.result()
     if not in_time:
         raise late
-    # A sync decorator around an `async def` returns what is still to be awaited.
-    return await _in_time(value, limit, late) if inspect.isawaitable(value) else value
+    # A sync decorator around an `async def` returns an awaitable.
+    return await _await_in_time(value, limit, late) if inspect.isawaitable(value) else value
 
 
-def _entered(attempt: Attempt, method: Any, *arguments: Any) -> Any:
+def _enter_and_call(attempt: Attempt, method: Any, *arguments: Any) -> Any:
     attempt.enter()
     return call(method, *arguments)
 
 
-async def _in_time(value: Awaitable[Any], limit: float | None, late: TimeoutError) -> Any:
+async def _await_in_time(value: Awaitable[Any], limit: float | None, late: TimeoutError) -> Any:
     try:
         async with asyncio.timeout(limit) as clock:
             return await value

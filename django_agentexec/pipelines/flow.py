@@ -1,4 +1,4 @@
-"""The types that flow from step to step: whether one fits the next, and how people call them."""
+"""Types of step results and parameters: compatibility checks and display names."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 
 NoneType = type(None)
-MAX_SEARCHED = 1_000  # items of which each is looked for among all others
+MAX_UNORDERED_ITEMS = 1_000  # longer lists are not compared pair by pair
 
 
 def fits(produced: Any, wanted: Any) -> bool:
-    """Whether a value of one annotated type can be given where another is expected."""
+    """Whether a value of the annotated type `produced` is accepted where `wanted` is expected."""
     produced, wanted = _bare(produced), _bare(wanted)
     if produced == wanted or wanted in (Any, object) or produced is Any:
         return True
@@ -38,7 +38,7 @@ def fits(produced: Any, wanted: Any) -> bool:
 
 
 def tuple_parts(annotation: Any) -> tuple[Any, ...] | None:
-    """Return the types of a tuple of fixed length, which is unpacked, or None for anything else."""
+    """Return the item types of a tuple of fixed length (which is unpacked into parameters), or None."""
     annotation = _bare(annotation)
     if get_origin(annotation) is not tuple:
         return None
@@ -53,7 +53,7 @@ def is_model(annotation: Any) -> bool:
 
 
 def type_name(annotation: Any) -> str:
-    """Return a type as its code has it, without modules."""
+    """Return a type as it is written in code, without module names."""
     if annotation is NoneType:
         return "None"
     if isinstance(annotation, type) and not get_args(annotation):
@@ -62,9 +62,9 @@ def type_name(annotation: Any) -> str:
 
 
 def covers(new: Any, stored: Any) -> bool:
-    """Whether JSON holds all that another JSON holds: it may have more keys, and lost none.
+    """Whether the JSON value `new` contains all data of `stored`; objects may have additional keys.
 
-    A list may have another order: it may have been a set, whose order differs in each process.
+    The order of lists is ignored, because a list may represent a set, whose order differs between processes.
     """
     if isinstance(stored, dict):
         return isinstance(new, dict) and all(key in new and covers(new[key], stored[key]) for key in stored)
@@ -78,7 +78,7 @@ def covers(new: Any, stored: Any) -> bool:
 def _covers_in_any_order(new: list[Any], stored: list[Any]) -> bool:
     if Counter(map(_canonical, new)) == Counter(map(_canonical, stored)):
         return True
-    left = list(new) if len(new) <= MAX_SEARCHED else []
+    left = list(new) if len(new) <= MAX_UNORDERED_ITEMS else []
     for item in stored:
         match = next((number for number, other in enumerate(left) if covers(other, item)), None)
         if match is None:

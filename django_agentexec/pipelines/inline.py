@@ -1,4 +1,4 @@
-"""Runs a pipeline here and now, without queue and database: what `Pipeline.run` does for tests."""
+"""Execution of a pipeline in this process, without queue and database: used by `Pipeline.run` and `make_attempt`."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ from ..tasks.definition import BulkOptions, TaskDefinition
 from ..tasks.enqueue import ActivityHandle, definition_of
 from ..threads import call
 from ..validation import one_line
-from .execution import call_step
+from .execution import PipelineClass, call_step
 
 if TYPE_CHECKING:
     from ..tasks.spawn import Key
-    from .pipeline import Pipeline
 
 
 class InlineAttempt(Attempt):
-    """An attempt whose progress is checked and goes nowhere, and whose children run where they are spawned."""
+    """An attempt that validates and discards progress, and runs children where they are spawned."""
 
     def __init__(
         self,
@@ -41,30 +40,30 @@ class InlineAttempt(Attempt):
         enqueued_by: str | None = None,
     ) -> None:
         super().__init__(
-            agent_id or uuid7(), number, fence, _unwritten, metadata=dict(metadata or {}), enqueued_by=enqueued_by
+            agent_id or uuid7(), number, fence, _discard, metadata=dict(metadata or {}), enqueued_by=enqueued_by
         )
         self._results: dict[UUID, Any]
         object.__setattr__(self, "_results", {})  # the dataclass is frozen
-        self._first: int
+        self._first_child: int
         self.begin_step()
 
     def begin_step(self) -> None:
-        """Let the children that were spawned so far belong to the steps before."""
-        object.__setattr__(self, "_first", len(self._results))
+        """Exclude the children spawned so far from a `gather()` of all children."""
+        object.__setattr__(self, "_first_child", len(self._results))
 
-    def _children(self) -> list[UUID]:
-        return list(self._results)[self._first :]
+    def _children_of_step(self) -> list[UUID]:
+        return list(self._results)[self._first_child :]
 
-    @async_unsafe("In a worker this write would block the event loop; await `aprogress` instead.")
+    @async_unsafe("In a worker this call would block the event loop; await `aprogress` instead.")
     def progress(self, message: str, percentage: float | None = None) -> None:
-        # Not through `write`, which inside a transaction on SQLite is passed by.
+        # Not through `write`, which is bypassed inside a transaction on SQLite.
         self._progress(message, percentage)
 
     def stream(self, text: str, *, label: str = "") -> None:
-        """Show nothing."""
+        """Ignore the text."""
 
     def retract_stream(self) -> None:
-        """Take back nothing."""
+        """Do nothing: no text was published."""
 
     def spawn_many(
         self,
@@ -109,14 +108,14 @@ class InlineAttempt(Attempt):
         **options: Unpack[BulkOptions],
     ) -> tuple[Any, ...]:
         if isinstance(contexts, AsyncIterable):
-            listed = [one async for one in contexts]
+            listed = [context async for context in contexts]
         else:
             listed = await sync_to_async(lambda: list(contexts))()
         children = await self.aspawn_many(task, listed, **options)
         return tuple(self._result(child, return_exceptions) for child in children)
 
     def gather(self, *children: ActivityHandle | UUID, return_exceptions: bool = False) -> tuple[Any, ...]:
-        return tuple(self._result(child, return_exceptions) for child in children or self._children())
+        return tuple(self._result(child, return_exceptions) for child in children or self._children_of_step())
 
     async def agather(
         self, *children: ActivityHandle | UUID | Awaitable[ActivityHandle], return_exceptions: bool = False
@@ -136,7 +135,7 @@ class InlineAttempt(Attempt):
                 value = await call_handler(definition, arguments)
             attempt.check_completion()
             self._results[attempt.agent_id] = value
-        except Exception as error:  # noqa: BLE001  # for whoever gathers it
+        except Exception as error:  # noqa: BLE001  # raised by `gather`
             failed = TaskFailed(attempt.agent_id, one_line(error), 1)
             failed.__cause__ = error
             self._results[attempt.agent_id] = failed
@@ -152,23 +151,11 @@ class InlineAttempt(Attempt):
         return result
 
 
-def run_inline(pipeline: type[Pipeline], context: BaseModel) -> Any:
-    """Return the pipeline's result; raises what a step raises."""
-    return async_to_sync(arun_inline)(pipeline, context)
+async def run_steps_inline(pipeline: PipelineClass, context: BaseModel, attempt: InlineAttempt) -> Any:
+    """Run each step once and return the result of the last step.
 
-
-async def arun_inline(pipeline: type[Pipeline], context: BaseModel) -> Any:
-    """Do what `run_inline` does, in async code."""
-    expected = pipeline.task.context_type
-    if not isinstance(context, expected):
-        raise InvalidContext(
-            f"Pipeline {pipeline.__name__} takes a {expected.__name__}, not a {type(context).__name__}."
-        )
-    return await run_all(pipeline, context, InlineAttempt())
-
-
-async def run_all(pipeline: type[Pipeline], context: BaseModel, attempt: InlineAttempt) -> Any:
-    """Run every step once. Results pass through JSON as in a worker, so that what is lost there is lost here."""
+    Results are converted to JSON and back as in a worker, so that a value that does not survive there fails here too.
+    """
     arguments: tuple[Any, ...] = (context,)
     value = None
     for step in pipeline.steps:
@@ -178,7 +165,7 @@ async def run_all(pipeline: type[Pipeline], context: BaseModel, attempt: InlineA
             value = await call_step(step, method, arguments, attempt)
         attempt.check_completion()
         value = step.loaded(step.stored(value), step.result_type)
-        arguments = step.unpacked(value)
+        arguments = step.as_arguments(value)
     return value
 
 
@@ -190,7 +177,7 @@ async def call_handler(definition: TaskDefinition[..., Any], arguments: tuple[An
     return await value if inspect.isawaitable(value) else value
 
 
-def _unwritten(operation: Operation) -> Future[Activity]:
+def _discard(operation: Operation) -> Future[Activity]:
     future: Future[Activity] = Future()
     future.set_result(Activity(agent_id=operation.agent_id))
     return future

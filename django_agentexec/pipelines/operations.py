@@ -1,4 +1,4 @@
-"""The changes that a pipeline's steps make: the activity's row and the step's, in one transaction, under one fence."""
+"""Database operations of steps: each writes the activity and the step in one transaction, under the fence."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ..validation import storable_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepOperation(OwnedOperation):
-    """A change of one step."""
+    """A write of one step."""
 
     name: str
     position: int
     """From 0."""
     count: int
-    """The pipeline's steps."""
+    """The number of steps in the pipeline."""
 
     def _write_step(self, activity: Activity, **values: Any) -> None:
         rows = StepRun.objects.using(activity._state.db)
@@ -32,7 +32,7 @@ class StepOperation(OwnedOperation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeginStep(StepOperation):
-    """A try of a step begins, or goes on after a crash or a wait."""
+    """The start of a try, or its resumption after a crash or suspension."""
 
     update_fields = (*LOGGED, "percentage")
 
@@ -41,9 +41,9 @@ class BeginStep(StepOperation):
     tries: int
     retries: int
     attempt: int
-    goes_on: bool
-    new_input: bool
-    """Whether it ran before, with another input: then its children of that time are not today's."""
+    is_resumed: bool
+    has_new_input: bool
+    """Whether the step ran before with another input; its previous children are then detached."""
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         self.check_owner(activity)
@@ -52,9 +52,9 @@ class BeginStep(StepOperation):
         return log(activity, text, now)
 
     def save_related(self, activity: Activity, now: datetime) -> None:
-        if self.new_input:
+        if self.has_new_input:
             detach_children(self.agent_id, [self.name])
-        started = {} if self.goes_on else {"started_at": now, "finished_at": None, "result": None, "result_digest": ""}
+        values: dict[str, Any] = {"started_at": now, "finished_at": None, "result": None, "result_digest": ""}
         self._write_step(
             activity,
             state=StepState.RUNNING,
@@ -62,13 +62,13 @@ class BeginStep(StepOperation):
             tries=self.tries,
             retries=self.retries,
             attempt=self.attempt,
-            **started,
+            **({} if self.is_resumed else values),
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishStep(StepOperation):
-    """A step has its result: the checkpoint. Crashes up to here do not count against the activity any more."""
+    """The checkpoint: the result of a finished step. Earlier crashes no longer count against the activity."""
 
     update_fields = ("percentage", "updated_at", "discounted_crashes")
 
@@ -96,7 +96,7 @@ class FinishStep(StepOperation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailStep(StepOperation):
-    """A try of a step has failed; `delay` (seconds) is until the next one, or None if there is none."""
+    """The failure of a try. `delay` is the number of seconds until the next try, or None for no further try."""
 
     update_fields = (*LOGGED, "error", "public_error")
     read_fields = LOGGED
@@ -110,7 +110,7 @@ class FailStep(StepOperation):
         self.check_owner(activity)
         if self.delay is None:
             activity.updated_at = now
-            return None  # the activity's own line tells
+            return None  # the failure of the activity is logged instead
         values = {"step": self.title, "delay": delay_text(self.delay, now)}
         return log_error(activity, conf.ACTIVITY_MESSAGE_STEP_RETRY, values, self, now)
 

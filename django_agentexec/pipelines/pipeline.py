@@ -1,17 +1,20 @@
-"""`Pipeline`: a class whose steps become one task. The flow of types is checked when the class is made."""
+"""`Pipeline`: the base class whose subclasses become tasks. The types between steps are checked at class creation."""
 
 from __future__ import annotations
 
+import asyncio
 import re
+import warnings
 from collections.abc import AsyncIterable, Awaitable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, Unpack, cast
 from uuid import UUID
 
+from asgiref.sync import async_to_sync
 from pydantic import BaseModel
 
 from ..backoff import Delay
-from ..exceptions import AgentExecError, TaskDefinitionError
+from ..exceptions import AgentExecError, InvalidContext, TaskDefinitionError
 from ..ids import uuid7
 from ..models import Priority
 from ..tasks.attempt import Attempt
@@ -19,7 +22,9 @@ from ..tasks.authorization import Authorize
 from ..tasks.definition import BulkOptions, EnqueueOptions, TaskDefinition
 from ..tasks.enqueue import ActivityHandle
 from ..tasks.registry import task
+from .execution import run_steps
 from .flow import fits, is_model, tuple_parts, type_name
+from .inline import InlineAttempt, run_steps_inline
 from .steps import MARK, Step, read_step
 
 if TYPE_CHECKING:
@@ -29,11 +34,12 @@ if TYPE_CHECKING:
 
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
-MAY_BE_STEPS = {"map"}  # methods that came later than pipelines: a step of this name hides it
+HIDEABLE_METHODS = {"agather", "amap", "aspawn", "aspawn_many", "map"}
+"""Methods that were added after the first release of `Pipeline`; a step of the same name hides them."""
 
 
 class TaskOptions(TypedDict, total=False):
-    """The options of `@task` that a pipeline's class may have."""
+    """The options of `@task` that a pipeline class accepts as keywords."""
 
     queue: str | None
     lock_key: str | None
@@ -49,33 +55,33 @@ class TaskOptions(TypedDict, total=False):
 
 
 class Pipeline:
-    """Derive from it, and mark methods with `@step`; the class registers itself as a task.
+    """Base class of pipelines. A subclass marks its methods with `@step` and is registered as a task.
 
         class ResearchPipeline(Pipeline, max_retries=2):      # task "research_pipeline"
             @step(0, "parallel research")
             async def gather_data(self, context: InputContext) -> tuple[BrandResult, MarketResult]: ...
 
-            @step(1, "analysis", retries=3, timeout=120)
+            @step(1, "analysis", max_retries=3, timeout=120)
             async def analyze(self, brand: BrandResult, market: MarketResult) -> FinalReport: ...
 
-    Keywords of the class: `name`, the options of `@task`, and `abstract=True` for a base that is no task itself.
-    The first step takes the context; each step's result is the next one's parameter, a tuple of fixed length its
-    parameters; the last one returns a model. Raises `TaskDefinitionError`, naming steps and types, where they do
-    not fit.
+    Class keywords: `name`, the options of `@task`, and `abstract=True` for a base class that is not a task.
+    The first step takes the context. The result of a step is the parameter of the next step; a tuple of fixed
+    length is unpacked into its parameters. The last step returns a Pydantic model. Raises `TaskDefinitionError`,
+    naming the steps and types, if they do not fit.
 
-    Each step runs on an instance of its own: what one is to know of another must be its parameter.
+    Each step runs on a separate instance: pass values between steps as results, not as attributes.
     """
 
     task: ClassVar[TaskDefinition[..., Any]]
     """The task that workers run."""
     steps: ClassVar[tuple[Step, ...]] = ()
-    """The steps, in their order."""
+    """The steps in the order in which they run."""
 
     def __init__(self, agent_id: UUID | None = None, context: BaseModel | None = None, attempt: Attempt | None = None):
         self.agent_id = agent_id or uuid7()
-        """The activity."""
+        """The id of the activity."""
         self.context = context
-        """The pipeline's input."""
+        """The input of the pipeline."""
         self._attempt = attempt
 
     def __init_subclass__(cls, *, name: str | None = None, abstract: bool = False, **options: Unpack[TaskOptions]):
@@ -84,21 +90,21 @@ class Pipeline:
         if abstract:
             return
         _check_flow(cls.__qualname__, cls.steps)
-        cls.task = task(name or _WORD_START.sub("_", cls.__name__).lower(), **options)(_handler(cls))
+        cls.task = task(name or _WORD_START.sub("_", cls.__name__).lower(), **options)(_make_handler(cls))
 
     @property
     def attempt(self) -> Attempt:
-        """The running attempt: its `progress` counts within the step, and it spawns and gathers for sync steps."""
+        """The current attempt. Progress that it reports counts within the step."""
         if self._attempt is None:
             raise AgentExecError(
                 f"This {type(self).__name__} does not run. Call {type(self).__name__}.run(context) to run all steps, "
-                "or give it an attempt: django_agentexec.testing.make_attempt()."
+                "or pass an attempt: django_agentexec.testing.make_attempt()."
             )
         return self._attempt
 
     # For steps
 
-    async def spawn(
+    def spawn(
         self,
         task: str | TaskDefinition[..., Any],
         context: BaseModel,
@@ -106,10 +112,23 @@ class Pipeline:
         key: str | None = None,
         **options: Unpack[BulkOptions],
     ) -> ActivityHandle:
-        """Have a worker run `task` as a child of this step, once; see `Attempt.spawn`, which is for sync steps."""
+        """Enqueue `task` once as a child of this step. For sync steps; see `Attempt.spawn`."""
+        if _is_awaited("spawn"):
+            return cast(ActivityHandle, self.aspawn(task, context, key=key, **options))
+        return self.attempt.spawn(task, context, key=key, **options)
+
+    async def aspawn(
+        self,
+        task: str | TaskDefinition[..., Any],
+        context: BaseModel,
+        *,
+        key: str | None = None,
+        **options: Unpack[BulkOptions],
+    ) -> ActivityHandle:
+        """Async version of `spawn`."""
         return await self.attempt.aspawn(task, context, key=key, **options)
 
-    async def spawn_many(
+    def spawn_many(
         self,
         task: str | TaskDefinition[..., Any],
         contexts: Sequence[BaseModel],
@@ -117,21 +136,59 @@ class Pipeline:
         keys: Sequence[str] | None = None,
         **options: Unpack[BulkOptions],
     ) -> list[ActivityHandle]:
-        """Do what `spawn` does, once per context and in one transaction."""
+        """Enqueue `task` once per context, in one transaction, as children of this step."""
+        if _is_awaited("spawn_many"):
+            return cast(list[ActivityHandle], self.aspawn_many(task, contexts, keys=keys, **options))
+        return self.attempt.spawn_many(task, contexts, keys=keys, **options)
+
+    async def aspawn_many(
+        self,
+        task: str | TaskDefinition[..., Any],
+        contexts: Sequence[BaseModel],
+        *,
+        keys: Sequence[str] | None = None,
+        **options: Unpack[BulkOptions],
+    ) -> list[ActivityHandle]:
+        """Async version of `spawn_many`."""
         return await self.attempt.aspawn_many(task, contexts, keys=keys, **options)
 
-    async def gather(
+    def gather(self, *children: ActivityHandle | UUID, return_exceptions: bool = False) -> tuple[Any, ...]:
+        """Return the results of children; without arguments, of all children of this step. See `Attempt.gather`.
+
+        The pipeline occupies no slot while children are active.
+        """
+        if _is_awaited("gather"):
+            return cast(tuple[Any, ...], self.agather(*children, return_exceptions=return_exceptions))
+        return self.attempt.gather(*children, return_exceptions=return_exceptions)
+
+    async def agather(
         self, *children: ActivityHandle | UUID | Awaitable[ActivityHandle], return_exceptions: bool = False
     ) -> tuple[Any, ...]:
-        """Return the results of children (without arguments: of all the step's); meanwhile the pipeline has no slot.
+        """Async version of `gather`. Accepts calls of `aspawn` that are not awaited yet.
 
-        See `Attempt.gather`.
-
-        Takes calls of `spawn` as they are: `await self.gather(self.spawn(a, x), self.spawn(b, y))`.
+        Example: `await self.agather(self.aspawn(a, x), self.aspawn(b, y))`.
         """
         return await self.attempt.agather(*children, return_exceptions=return_exceptions)
 
-    async def map(
+    def map(
+        self,
+        task: str | TaskDefinition[..., Any],
+        contexts: Iterable[BaseModel],
+        *,
+        key: Key = None,
+        return_exceptions: bool = False,
+        **options: Unpack[BulkOptions],
+    ) -> tuple[Any, ...]:
+        """Run `task` once per context in workers and return the results in order. See `Attempt.map`.
+
+        In a pipeline with a step of this name, use `self.attempt.map`.
+        """
+        if _is_awaited("map"):
+            call = self.amap(task, contexts, key=key, return_exceptions=return_exceptions, **options)
+            return cast(tuple[Any, ...], call)
+        return self.attempt.map(task, contexts, key=key, return_exceptions=return_exceptions, **options)
+
+    async def amap(
         self,
         task: str | TaskDefinition[..., Any],
         contexts: Iterable[BaseModel] | AsyncIterable[BaseModel],
@@ -140,46 +197,58 @@ class Pipeline:
         return_exceptions: bool = False,
         **options: Unpack[BulkOptions],
     ) -> tuple[Any, ...]:
-        """Have workers run `task` once per context, and return the results in order; see `Attempt.map`.
-
-        A pipeline that has a step of this name uses `self.attempt.amap`.
-        """
+        """Async version of `map`. `contexts` may be an asynchronous iterable."""
         return await self.attempt.amap(task, contexts, key=key, return_exceptions=return_exceptions, **options)
 
     # For callers
 
     @classmethod
     def enqueue(cls, context: BaseModel, **options: Unpack[EnqueueOptions]) -> ActivityHandle:
-        """Have a worker run the pipeline; see `django_agentexec.enqueue`."""
+        """Enqueue the pipeline; see `django_agentexec.enqueue`."""
         return cls.task.enqueue(context, **options)
 
     @classmethod
     async def aenqueue(cls, context: BaseModel, **options: Unpack[EnqueueOptions]) -> ActivityHandle:
-        """Do what `enqueue` does, in async code."""
+        """Async version of `enqueue`."""
         return await cls.task.aenqueue(context, **options)
 
     @classmethod
     def run(cls, context: BaseModel) -> Any:
-        """Run all steps here and now, and return the last one's result; for tests.
+        """Run all steps in this process and return the result of the last step; for tests.
 
-        Neither queue nor database is used: children run inline, nothing is kept, and nothing is tried again.
-        Raises what a step raises.
+        Uses neither the queue nor the database: children run inline, no checkpoint is stored, and nothing is
+        retried. Raises the exception of a failing step.
         """
-        from .inline import run_inline
-
-        return run_inline(cls, context)
+        return async_to_sync(cls.arun)(context)
 
     @classmethod
     async def arun(cls, context: BaseModel) -> Any:
-        """Do what `run` does, in async code."""
-        from .inline import arun_inline
-
-        return await arun_inline(cls, context)
+        """Async version of `run`."""
+        expected = cls.task.context_type
+        if not isinstance(context, expected):
+            raise InvalidContext(
+                f"Pipeline {cls.__name__} takes a {expected.__name__}, not a {type(context).__name__}."
+            )
+        return await run_steps_inline(cls, context, InlineAttempt())
 
     @classmethod
     def for_step(cls, context: BaseModel, attempt: Attempt) -> Self:
-        """Return the instance on which one step runs."""
+        """Return a new instance, on which one step runs."""
         return cls(attempt.agent_id, context, attempt)
+
+
+def _is_awaited(name: str) -> bool:
+    """Whether a sync method is called in an event loop, as async steps did before the `a...` methods existed."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    warnings.warn(
+        f"In an async step, `await self.{name}(...)` is deprecated; use `await self.a{name}(...)`.",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    return True
 
 
 def _read_steps(cls: type[Pipeline]) -> Iterator[Step]:
@@ -190,12 +259,13 @@ def _read_steps(cls: type[Pipeline]) -> Iterator[Step]:
         if getattr(first, MARK).order == getattr(second, MARK).order:
             raise TaskDefinitionError(
                 f"Pipeline {cls.__qualname__}: steps {first.__name__!r} and {second.__name__!r} have the same order "
-                f"{getattr(first, MARK).order}; give each its own."
+                f"{getattr(first, MARK).order}. Give each step a different number."
             )
     for position, method in enumerate(marked):
-        if hasattr(Pipeline, method.__name__) and method.__name__ not in MAY_BE_STEPS:
+        if hasattr(Pipeline, method.__name__) and method.__name__ not in HIDEABLE_METHODS:
             raise TaskDefinitionError(
-                f"Pipeline {cls.__qualname__}: a step cannot be called {method.__name__!r}, which every pipeline has."
+                f"Pipeline {cls.__qualname__}: a step cannot be called {method.__name__!r}, because `Pipeline` has an "
+                "attribute of this name."
             )
         yield read_step(cls.__qualname__, method, getattr(method, MARK), position)
 
@@ -203,7 +273,7 @@ def _read_steps(cls: type[Pipeline]) -> Iterator[Step]:
 def _check_flow(owner: str, steps: Sequence[Step]) -> None:
     if not steps:
         raise TaskDefinitionError(
-            f"Pipeline {owner} has no step: mark its methods with @step(0, ...), or say abstract=True."
+            f"Pipeline {owner} has no step. Mark its methods with @step(0, ...), or pass abstract=True."
         )
     first, last = steps[0], steps[-1]
     if len(first.parameters) != 1 or not is_model(first.parameters[0]):
@@ -228,16 +298,20 @@ def _check_pair(owner: str, step: Step, following: Step) -> None:
     if len(produced) == len(wanted) and all(fits(*pair) for pair in zip(produced, wanted, strict=True)):
         return
     raise TaskDefinitionError(
-        f"Pipeline {owner}: step {step.name!r} returns {type_name(step.result)}, but the next one, {following.name!r}, "
-        f"takes ({', '.join(map(type_name, wanted))})."
+        f"Pipeline {owner}: step {step.name!r} returns {type_name(step.result)}, but the next step, "
+        f"{following.name!r}, takes ({', '.join(map(type_name, wanted))})."
     )
 
 
-def _handler(cls: type[Pipeline]) -> Any:
-    from .execution import run_steps
+def _make_handler(cls: type[Pipeline]) -> Any:
+    """Return the function that is registered as the pipeline's task."""
 
     async def handler(agent_id: UUID, context: BaseModel, attempt: Attempt) -> BaseModel:
-        result: BaseModel = await run_steps(cls, context, attempt)
+        result: BaseModel
+        if isinstance(attempt, InlineAttempt):
+            result = await run_steps_inline(cls, context, attempt)
+        else:
+            result = await run_steps(cls, context, attempt)
         return result
 
     handler.__module__, handler.__qualname__, handler.__doc__ = cls.__module__, cls.__qualname__, cls.__doc__
@@ -247,5 +321,5 @@ def _handler(cls: type[Pipeline]) -> Any:
         "attempt": Attempt,
         "return": cls.steps[-1].result,
     }
-    handler.pipeline = cls  # type: ignore[attr-defined]  # how the diagram finds the steps
+    handler.pipeline = cls  # type: ignore[attr-defined]  # the diagram finds the steps by it
     return handler

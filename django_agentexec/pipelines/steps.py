@@ -1,13 +1,15 @@
-"""`@step`, which marks a method, and `Step`, what a pipeline knows of it."""
+"""`@step`, which marks a method as a step, and `Step`, its description with resolved types."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter
@@ -24,48 +26,60 @@ from .flow import covers, tuple_parts, type_name
 F = TypeVar("F", bound=Callable[..., Any])
 
 MARK = "_agentexec_step"
-# The next step gets it: nothing may be changed on the way, except what has no type.
+# Results must reach the next step unchanged, except values without a declared type.
 _RESULTS = Comparison(untyped_as_json=True, cleaned_text=True)
 
 
 @dataclass(frozen=True, slots=True)
 class StepOptions:
-    """What `@step` was given."""
+    """The arguments of `@step`."""
 
     order: float
     description: str
-    retries: int
+    max_retries: int
     backoff: Delay
     timeout: float | None
 
 
 def step(
-    order: float, description: str = "", *, retries: int = 0, backoff: Delay | None = None, timeout: float | None = None
+    order: float,
+    description: str = "",
+    *,
+    max_retries: int = 0,
+    backoff: Delay | None = None,
+    timeout: float | timedelta | None = None,
+    retries: int | None = None,
 ) -> Callable[[F], F]:
     """Mark a method, sync or async, as a step of its pipeline.
 
-    - `order`: steps run from the lowest to the highest; each number once.
-    - `description`: what the log and the diagram call it; the method's name unless said.
-    - `retries`: tries after a failed one, inside the activity's attempt; then the activity's own retries follow.
+    - `order`: steps run from the lowest to the highest number; each number may occur once.
+    - `description`: the name of the step in the log and the diagram; by default the method's name.
+    - `max_retries`: retries after a failed try, within one attempt of the activity. When they are used up, the
+      attempt fails and the retries of the task follow.
     - `backoff`: seconds before retry n, as for tasks.
-    - `timeout`: seconds for one try.
+    - `timeout`: time limit of one try, in seconds or as a timedelta.
+    - `retries`: deprecated alias of `max_retries`.
 
-    Raises `TaskDefinitionError` for impossible values.
+    Raises `TaskDefinitionError` for invalid values.
     """
 
-    def refuse(name: str, value: object, expected: str) -> TaskDefinitionError:
+    def invalid(name: str, value: object, expected: str) -> TaskDefinitionError:
         return TaskDefinitionError(f"@step({order!r}, {description!r}): {name}={value!r} must be {expected}.")
 
+    if retries is not None:
+        warnings.warn("@step(retries=...) is deprecated; use max_retries.", DeprecationWarning, stacklevel=2)
+        max_retries = retries
     if isinstance(order, bool) or not isinstance(order, (int, float)) or not math.isfinite(order):
-        raise TaskDefinitionError(f"A step needs its place: @step(0, 'research'), not @step({order!r}).")
-    if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= MAX_COUNT:
-        raise refuse("retries", retries, f"a whole number from 0 to {MAX_COUNT:,}")
-    is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-    if timeout is not None and not (is_number and 0 < timeout <= MAX_SECONDS):
-        raise refuse("timeout", timeout, f"positive seconds, at most {MAX_SECONDS:,}")
+        raise TaskDefinitionError(f"@step needs an order: @step(0, 'research'), not @step({order!r}).")
+    if isinstance(max_retries, bool) or not isinstance(max_retries, int) or not 0 <= max_retries <= MAX_COUNT:
+        raise invalid("max_retries", max_retries, f"a whole number from 0 to {MAX_COUNT:,}")
+    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if seconds is not None and not (is_number and 0 < seconds <= MAX_SECONDS):
+        raise invalid("timeout", timeout, f"positive seconds or a timedelta, at most {MAX_SECONDS:,} s")
     if backoff is not None and not callable(backoff):
-        raise refuse("backoff", backoff, "a function of the retry's number and the exception")
-    options = StepOptions(order, description, retries, backoff or Backoff(), timeout)
+        raise invalid("backoff", backoff, "a function of the retry number and the exception")
+    options = StepOptions(order, description, max_retries, backoff or Backoff(), seconds)
 
     def mark(method: F) -> F:
         setattr(method, MARK, options)
@@ -76,12 +90,12 @@ def step(
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step of a pipeline, with its types read."""
+    """A step of a pipeline with its resolved types."""
 
     name: str
     options: StepOptions
     position: int
-    """Its place among the steps, from 0."""
+    """The index of the step, from 0."""
     is_async: bool
     parameters: tuple[Any, ...]
     """The annotated types of its parameters."""
@@ -91,24 +105,25 @@ class Step:
 
     @property
     def title(self) -> str:
-        """What people read."""
+        """The name of the step for people."""
         return self.options.description or self.name
 
     @property
     def result_type(self) -> str:
-        """The result's type, for people."""
+        """The name of the result's type."""
         return type_name(self.result)[:500]
 
-    def unpacked(self, value: Any) -> tuple[Any, ...]:
-        """Return a result as the arguments of the next step."""
+    def as_arguments(self, value: Any) -> tuple[Any, ...]:
+        """Return the arguments of the next step for a result of this step."""
         if tuple_parts(self.result) is not None:
             return tuple(value)
         return () if self.result is type(None) else (value,)
 
     def stored(self, value: Any) -> Any:
-        """Return a result as JSON values, from which `loaded` makes it again.
+        """Return a result as JSON values that `loaded` converts back.
 
-        Raises `ResultError` if it is not what the step declares, does not load with the same values, or is too large.
+        Raises `ResultError` if the result does not match the declared type, would load with other values, or is too
+        large.
         """
         try:
             checked = self.adapter.validate_python(value)
@@ -116,7 +131,7 @@ class Step:
                 dump_with(self.adapter), self._load, _RESULTS, prefers_inputs=True, plain_form="changed"
             ).form_of(checked)
             content = json.loads(text)
-        except Exception as error:  # a model's own validators may raise anything
+        except Exception as error:  # validators of a model may raise anything
             reason = "cannot be stored" if isinstance(error, NotStorable) else f"does not fit {self.result_type}"
             raise ResultError(
                 f"Step {self.name!r} returned {type(value).__name__}, which {reason}: {described(error)}"
@@ -129,17 +144,17 @@ class Step:
         return content
 
     def loaded(self, stored: Any, stored_type: str) -> Any:
-        """Return a stored result in the declared type. Raises `PipelineChanged` if it does not fit any more."""
+        """Return a stored result in the declared type. Raises `PipelineChanged` if the type no longer matches."""
         try:
             value = self._load(json.dumps(stored))
-            reason = "" if any(covers(form, stored) for form in self._forms(value)) else "some is lost"
+            reason = "" if any(covers(form, stored) for form in self._forms(value)) else "data would be lost"
         except Exception as error:  # noqa: BLE001  # as above
             reason = str(error)
         if reason:
             raise PipelineChanged(
-                f"Step {self.name!r} has finished with a {stored_type}, but is declared to return {self.result_type} "
-                f"by now, which does not hold it ({reason}). Repeat it with activity.retry(agent_id, "
-                f"from_step={self.name!r}), or change the type back."
+                f"Step {self.name!r} has a stored result of type {stored_type}, but now declares {self.result_type}, "
+                f"which cannot represent it ({reason}). Run the step again with activity.retry(agent_id, "
+                f"from_step={self.name!r}), or restore the type."
             )
         return value
 
@@ -147,7 +162,7 @@ class Step:
         return self.adapter.validate_json(text, by_alias=True, by_name=True)
 
     def _forms(self, value: Any) -> Iterator[Any]:
-        """Return the forms in which a loaded result may have been stored, today's first."""
+        """Yield the JSON forms in which a loaded result may have been stored, the current form first."""
         dump = dump_with(self.adapter)
         dumps: list[Callable[[], str]] = [
             lambda: dump(value, True),
@@ -155,18 +170,18 @@ class Step:
             lambda: dump(value, False),
         ]
         for write in dumps:
-            with suppress(Exception):  # a model's own serializers may raise anything
+            with suppress(Exception):  # serializers of a model may raise anything
                 yield json.loads(write())
 
 
 def read_step(owner: str, method: Callable[..., Any], options: StepOptions, position: int) -> Step:
-    """Return the step that a marked method is; raise `TaskDefinitionError` if it cannot be one."""
+    """Return the `Step` for a marked method. Raises `TaskDefinitionError` for an unsuitable method."""
     place = f"Step {method.__name__!r} of pipeline {owner}"
     if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
-        raise TaskDefinitionError(f"{place} must return its result, and yield nothing.")
+        raise TaskDefinitionError(f"{place} must return its result; generators are not supported.")
     try:
         hints = get_type_hints(method, include_extras=True)
-    except Exception as error:  # an annotation is an expression, and may raise anything
+    except Exception as error:  # annotations are evaluated and may raise anything
         raise TaskDefinitionError(
             f"{place}: an annotation cannot be resolved: {error}. Import the type at the top of the module."
         ) from error
@@ -177,7 +192,7 @@ def read_step(owner: str, method: Callable[..., Any], options: StepOptions, posi
         missing = " and ".join([*map(repr, unknown), *(["its result"] if "return" not in hints else [])])
         problem = f"{missing} must be annotated" if missing else f"{', '.join(map(repr, wrong))} must be positional"
         raise TaskDefinitionError(
-            f"{place}: {problem}: one step's result is the next one's parameters, by their types."
+            f"{place}: {problem}. The result of a step is passed to the parameters of the next step by type."
         )
     try:
         adapter = TypeAdapter(hints["return"])

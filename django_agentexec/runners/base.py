@@ -1,7 +1,7 @@
-"""What every runner has, whatever framework drives its agent.
+"""`BaseAgentRunner`, the framework-independent base class of runners.
 
-`OpenAIRunner` builds on it; a project subclasses it for another framework. A runner belongs to one
-activity: make one inside the handler, with the `agent_id` that the handler was given.
+`OpenAIRunner` derives from it; projects derive from it for other frameworks. A runner belongs to one activity: create
+it inside the handler, with the `agent_id` passed to the handler.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing_extensions import TypeVar
 from django_agentexec import activity
 
 ReportStatus = Callable[[str, int], Awaitable[str]]
-# What the framework wants to be handed as the tool; a plain async function unless a runner says otherwise.
+# The framework's type of tools; by default a plain async function.
 ReportTool = TypeVar("ReportTool", default=ReportStatus)
 
 REPORT_STATUS_PROMPT = (
@@ -33,7 +33,7 @@ WRAP_UP_PROMPT = (
 
 @dataclass(frozen=True)
 class Prompts:
-    """Sentences for the agent: `report_status` for its instructions, `wrap_up` for when its turns run out."""
+    """Prompts for the agent: `report_status` for its instructions, `wrap_up` for the recovery after its last turn."""
 
     report_status: str = REPORT_STATUS_PROMPT
     wrap_up: str = WRAP_UP_PROMPT
@@ -41,15 +41,15 @@ class Prompts:
 
 @dataclass(frozen=True)
 class Tools(Generic[ReportTool]):
-    """The tools of one activity, ready to be handed to an agent of the runner's framework."""
+    """The tools of one activity, in the type of the runner's framework."""
 
     report_status: ReportTool
 
 
 class BaseAgentRunner(ABC, Generic[ReportTool]):
-    """Runs an agent on behalf of the activity `agent_id`.
+    """Base class of runners, which run an agent for the activity `agent_id`.
 
-    A subclass writes `run`, and `report_status_tool` where its framework has its own type for tools:
+    A subclass implements `run`, and overrides `report_status_tool` if its framework has a type for tools:
 
         class PlainRunner(BaseAgentRunner):
             async def run(self, question: str) -> str:
@@ -58,7 +58,7 @@ class BaseAgentRunner(ABC, Generic[ReportTool]):
                 await self.add_usage({"requests": 1, "input_tokens": answer.tokens})
                 return answer.text
 
-    `report_status_prompt` and `wrap_up_prompt` replace the sentences of `prompts`.
+    `report_status_prompt` and `wrap_up_prompt` replace the default `prompts`.
     """
 
     def __init__(
@@ -77,20 +77,20 @@ class BaseAgentRunner(ABC, Generic[ReportTool]):
 
     @abstractmethod
     async def run(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the agent to its end and return its result. Arguments and result are the subclass's own."""
+        """Run the agent to its end and return its result. The subclass defines arguments and result."""
 
     async def log(self, message: str, percentage: int | None = None) -> None:
-        """Write a line into the activity's log; without a `percentage` (0 to 100) progress stays as it is.
+        """Write a line to the activity's log. Without a `percentage` (0 to 100) the progress does not change.
 
-        Raises a ValueError for another percentage, `StaleAttempt` if this attempt no longer owns the
-        activity, and `InvalidTransition` if the activity has ended: stop working then.
+        Raises ValueError for another percentage, `StaleAttempt` if this attempt no longer owns the activity, and
+        `InvalidTransition` if the activity has ended. Stop working after the last two.
         """
         await activity.aupdate(self.agent_id, message, percentage)
 
     def stream(self, text: str, label: str = "") -> None:
-        """Show `text`, a piece of the model's answer, to those who follow the activity live. Never waits.
+        """Publish `text`, a part of the model's answer, to clients that follow the activity. Does not block.
 
-        `label` names the agent that wrote it, for handlers in which several write at once.
+        `label` is the name of the writing agent, for handlers in which several agents write at once.
         """
         if label:
             activity.stream(self.agent_id, text, label=label)
@@ -98,26 +98,26 @@ class BaseAgentRunner(ABC, Generic[ReportTool]):
             activity.stream(self.agent_id, text)
 
     def retract_stream(self) -> None:
-        """Take back all text that this attempt has shown, for example because a guardrail rejects it."""
+        """Retract all text that this attempt has published, for example after a guardrail has rejected it."""
         activity.retract_stream(self.agent_id)
 
     async def flush_stream(self) -> None:
-        """Wait, 2 seconds at most, until all streamed text can be read: before the activity's end is told."""
+        """Wait at most 2 seconds until all streamed text is readable, so that it precedes the end of the activity."""
         await activity.aflush_stream()
 
     async def add_usage(self, usage: Mapping[str, int]) -> None:
-        """Add token counts to the activity's.
+        """Add token counts to the usage of the activity.
 
-        Keys: `requests`, `input_tokens`, `cached_tokens` (part of the input), `output_tokens`,
-        `reasoning_tokens` (part of the output), `total_tokens`; absent ones count as zero.
+        Keys: `requests`, `input_tokens`, `cached_tokens` (part of the input), `output_tokens`, `reasoning_tokens`
+        (part of the output), `total_tokens`. Missing keys count as zero.
         """
         await activity.aadd_usage(self.agent_id, usage)
 
     async def report_status(self, message: str, percentage: int) -> str:
-        """Write the agent's own progress report into the log, and return what the model is told about it.
+        """Write the agent's progress report to the log, and return the tool output for the model.
 
-        What the model can put right (a percentage that is none, an unusable message) comes back as text
-        that begins with `Error:`. Everything else, such as `StaleAttempt`, is raised.
+        For errors that the model can correct (an invalid percentage or message) the output begins with `Error:`.
+        Other exceptions, such as `StaleAttempt`, are raised.
         """
         if isinstance(percentage, bool) or not isinstance(percentage, int) or not 0 <= percentage <= 100:
             return (
@@ -131,5 +131,5 @@ class BaseAgentRunner(ABC, Generic[ReportTool]):
         return "The status was saved."
 
     def report_status_tool(self) -> ReportTool:
-        """Return `report_status` as the framework wants its tools: here as it is, a plain async function."""
+        """Return `report_status` in the framework's type of tools; by default a plain async function."""
         return cast(ReportTool, self.report_status)

@@ -1,6 +1,6 @@
-"""Schedules: tasks that are enqueued by the clock. An app of its own, `django_agentexec.schedules`.
+"""Schedules: tasks that are enqueued at given times. A separate Django app, `django_agentexec.schedules`.
 
-The public names are loaded on first use, since Django imports this package before its models can be.
+The public names are loaded on first use, because Django imports this package before models can be imported.
 """
 
 from __future__ import annotations

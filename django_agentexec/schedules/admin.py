@@ -1,7 +1,7 @@
-"""The admin of schedules: the next runs, run now, enable and disable, and what became of each due time.
+"""The admin of schedules: next runs, run now, enable and disable, and the history of runs.
 
-Who may add or change a schedule can have any registered task run with any context: give these permissions to
-people who may. To run one now takes a permission of its own, `run_agentschedule`.
+A user with the permission to add or change schedules can run any registered task with any context. Running a schedule
+immediately requires the permission `run_agentschedule`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
 from ..exceptions import AgentExecError, ScheduleError
 from ..models import Activity
 from .firing import run_now
 from .forms import AgentScheduleForm
-from .models import TIMERS, AgentSchedule, Origin, ScheduleRun
+from .models import AgentSchedule, Origin, ScheduleRun
+from .timing import TIMERS
 
-UPCOMING = 5
+UPCOMING_RUNS = 5
 
 if TYPE_CHECKING:
     _ScheduleAdmin = admin.ModelAdmin[AgentSchedule]
@@ -39,7 +42,7 @@ else:
 
 @admin.register(AgentSchedule)
 class AgentScheduleAdmin(_ScheduleAdmin):
-    """Schedules, as their operator sees them."""
+    """The admin of schedules."""
 
     form = AgentScheduleForm
     list_display = ("name", "task", "times", "state", "next_run_at", "last_run_at", "total_run_count", "origin")
@@ -50,121 +53,132 @@ class AgentScheduleAdmin(_ScheduleAdmin):
     readonly_fields = ("state", "upcoming_runs", "last_run_at", "total_run_count", "runs_link", "declared")
     fieldsets = (
         (None, {"fields": ("name", "description", "enabled", "state", "declared")}),
-        ("What", {"fields": ("task", "context", "metadata", "priority", "queue")}),
+        (gettext_lazy("Task"), {"fields": ("task", "context", "metadata", "priority", "queue")}),
         (
-            "When",
+            gettext_lazy("Due times"),
             {
                 "fields": (*TIMERS, "timezone", "start_at", "expires_at", "repeat", "misfire"),
-                "description": "Choose one of crontab, interval, clocked and solar.",
+                "description": gettext_lazy("Choose one of crontab, interval, clocked and solar."),
             },
         ),
-        ("Runs", {"fields": ("upcoming_runs", "last_run_at", "total_run_count", "runs_link")}),
+        (gettext_lazy("Runs"), {"fields": ("upcoming_runs", "last_run_at", "total_run_count", "runs_link")}),
     )
 
     def has_run_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may run schedules now."""
+        """Whether the user may run schedules immediately."""
         return request.user.has_perm(f"{self.opts.app_label}.run_{self.opts.model_name}")
 
     def get_deleted_objects(
         self, objs: QuerySet[AgentSchedule] | Sequence[AgentSchedule], request: HttpRequest
     ) -> tuple[list[Any], dict[str, int], set[str], list[str]]:
-        """Let a schedule's history go with it: nobody has a permission to delete runs alone."""
+        """Allow to delete the runs of a schedule with it, although no permission to delete runs exists."""
         objects, counts, needed, protected = super().get_deleted_objects(objs, request)
         return objects, counts, needed - {str(ScheduleRun._meta.verbose_name)}, protected
 
-    # What is shown
+    # Columns and read-only fields
 
-    @admin.display(description="due")
+    @admin.display(description=gettext_lazy("due"))
     def times(self, schedule: AgentSchedule) -> str:
-        """When it is due, in words."""
+        """Return a description of the timer."""
         return str(schedule.timer)
 
-    @admin.display(description="state")
+    @admin.display(description=gettext_lazy("state"))
     def state(self, schedule: AgentSchedule) -> str:
-        """How it stands; an error is told in full."""
+        """Return the state of the schedule, with the full text of an error."""
         if schedule.last_error:
-            return f"error: {schedule.last_error}"
+            return _("error: %(error)s") % {"error": schedule.last_error}
         if not schedule.enabled:
-            return "disabled"
+            return _("disabled")
         if schedule._state.adding:
-            return "new"
-        return "active" if schedule.next_run_at else "over: no due time is left"
+            return _("new")
+        return _("active") if schedule.next_run_at else _("over: no due time is left")
 
-    @admin.display(description="next runs")
+    @admin.display(description=gettext_lazy("next runs"))
     def upcoming_runs(self, schedule: AgentSchedule) -> str:
-        """The next five due times, in the schedule's time zone."""
+        """Return the next five due times in the time zone of the schedule."""
         if schedule._state.adding:
-            return "shown once it is saved"
+            return _("available after saving")
         try:
-            times = schedule.upcoming(UPCOMING)
+            times = schedule.upcoming(UPCOMING_RUNS)
         except ScheduleError as error:
             return str(error)
         if not times:
-            return "none"
+            return _("none")
         return format_html_join(
             SafeString("<br>"), "{} {}", ((date_format(t, "D, d M Y H:i:s"), t.tzname()) for t in times)
         )
 
-    @admin.display(description="history")
+    @admin.display(description=gettext_lazy("history"))
     def runs_link(self, schedule: AgentSchedule) -> str:
-        """A link to what became of its due times."""
+        """Return a link to the history of the schedule."""
         if schedule._state.adding:
-            return "none"
+            return _("none")
         opts = ScheduleRun._meta
         url = reverse(f"{self.admin_site.name}:{opts.app_label}_{opts.model_name}_changelist")
-        return format_html('<a href="{}?schedule__id__exact={}">Runs and their activities</a>', url, schedule.pk)
+        label = _("Runs and their activities")
+        return format_html('<a href="{}?schedule__id__exact={}">{}</a>', url, schedule.pk, label)
 
-    @admin.display(description="made in")
+    @admin.display(description=gettext_lazy("defined in"))
     def declared(self, schedule: AgentSchedule) -> str:
-        """Where it comes from, and how long edits last."""
+        """Return the origin of the schedule, and how long edits are kept."""
         if schedule.origin == Origin.ADMIN:
-            return "the admin"
+            return _("the admin")
         if not schedule.digest:
-            return "the code, which has it no more"
-        return "the code: what you edit here lasts until its definition in the code changes"
+            return _("the code, but it was removed there")
+        return _("the code; edits are kept until its definition in the code changes")
 
-    # What can be done
+    # Actions
 
-    @admin.action(description="Run selected schedules now", permissions=["run"])
+    @admin.action(description=gettext_lazy("Run selected schedules now"), permissions=["run"])
     def run_selected_now(self, request: HttpRequest, queryset: QuerySet[AgentSchedule]) -> None:
-        """Enqueue the task of each, besides its due times."""
+        """Enqueue the tasks of the schedules, independent of their due times."""
         for schedule in queryset:
             try:
                 handle = run_now(schedule)
             except AgentExecError as error:
-                self.message_user(request, f"Schedule {schedule} cannot run: {error}", messages.ERROR)
+                text = _("Schedule %(schedule)s cannot run: %(error)s") % {"schedule": schedule, "error": error}
+                self.message_user(request, text, messages.ERROR)
                 continue
-            self.log_change(request, schedule, f"Run by hand: activity {handle.agent_id}.")
+            entry = _("Run by hand: activity %(agent_id)s.") % {"agent_id": handle.agent_id}
+            self.log_change(request, schedule, entry)
             link = _activity_link(handle.agent_id, self.admin_site)
-            self.message_user(request, format_html("Schedule {} runs now: activity {}.", schedule, link))
+            text = format_html(
+                _("Schedule {schedule} runs now: activity {activity}."), schedule=schedule, activity=link
+            )
+            self.message_user(request, text)
 
-    @admin.action(description="Enable selected schedules", permissions=["change"])
+    @admin.action(description=gettext_lazy("Enable selected schedules"), permissions=["change"])
     def enable_selected(self, request: HttpRequest, queryset: QuerySet[AgentSchedule]) -> None:
-        """Have each run from its next due time on."""
-        self._switch(request, queryset, enabled=True)
+        """Enable the schedules from their next due times."""
+        self._set_enabled(request, queryset, enabled=True)
 
-    @admin.action(description="Disable selected schedules", permissions=["change"])
+    @admin.action(description=gettext_lazy("Disable selected schedules"), permissions=["change"])
     def disable_selected(self, request: HttpRequest, queryset: QuerySet[AgentSchedule]) -> None:
-        """Have none of them run any more."""
-        self._switch(request, queryset, enabled=False)
+        """Disable the schedules."""
+        self._set_enabled(request, queryset, enabled=False)
 
-    def _switch(self, request: HttpRequest, queryset: QuerySet[AgentSchedule], *, enabled: bool) -> None:
-        switched = 0
+    def _set_enabled(self, request: HttpRequest, queryset: QuerySet[AgentSchedule], *, enabled: bool) -> None:
+        changed = 0
         for schedule in queryset.filter(enabled=not enabled):
             schedule.enabled = enabled
             try:
                 schedule.save()
             except ScheduleError as error:
-                self.message_user(request, f"Schedule {schedule} cannot be switched: {error}", messages.ERROR)
+                text = _("Schedule %(schedule)s cannot be changed: %(error)s") % {"schedule": schedule, "error": error}
+                self.message_user(request, text, messages.ERROR)
                 continue
-            self.log_change(request, schedule, "Enabled." if enabled else "Disabled.")
-            switched += 1
-        self.message_user(request, f"{switched} {'enabled' if enabled else 'disabled'}.")
+            self.log_change(request, schedule, _("Enabled.") if enabled else _("Disabled."))
+            changed += 1
+        if enabled:
+            text = ngettext("%(count)d schedule was enabled.", "%(count)d schedules were enabled.", changed)
+        else:
+            text = ngettext("%(count)d schedule was disabled.", "%(count)d schedules were disabled.", changed)
+        self.message_user(request, text % {"count": changed})
 
 
 @admin.register(ScheduleRun)
 class ScheduleRunAdmin(_RunAdmin):
-    """What became of each due time; only to look at."""
+    """The read-only admin of the history of schedules."""
 
     list_display = ("due_at", "schedule", "kind", "activity_link", "status", "delay", "error")
     list_display_links = None
@@ -174,36 +188,36 @@ class ScheduleRunAdmin(_RunAdmin):
     show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ScheduleRun]:
-        """Leave out what a list does not show of an activity."""
+        """Load only the columns of the list."""
         return super().get_queryset(request).only(
             "due_at", "kind", "error", "created_at", "schedule__name", "activity__status"
         )  # fmt: skip
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Runs are written by the scheduler."""
+        """Return False: only the scheduler writes runs."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: ScheduleRun | None = None) -> bool:
-        """What was is not changed."""
+        """Return False: the history is read-only."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: ScheduleRun | None = None) -> bool:
-        """The history is cut by the scheduler, and goes with its schedule."""
+        """Return False: the scheduler prunes the history, and it is deleted with its schedule."""
         return False
 
-    @admin.display(description="activity")
+    @admin.display(description=gettext_lazy("activity"))
     def activity_link(self, run: ScheduleRun) -> str:
-        """A link to the activity."""
+        """Return a link to the activity."""
         return _activity_link(run.activity_id, self.admin_site) if run.activity_id else "-"
 
-    @admin.display(description="status")
+    @admin.display(description=gettext_lazy("status"))
     def status(self, run: ScheduleRun) -> str:
-        """How the activity stands."""
-        return run.activity.status if run.activity else "-"
+        """Return the status of the activity."""
+        return str(run.activity.get_status_display()) if run.activity else "-"
 
-    @admin.display(description="late by")
+    @admin.display(description=gettext_lazy("late by"))
     def delay(self, run: ScheduleRun) -> str:
-        """The time from its due time to its enqueue."""
+        """Return the delay of the enqueue after the due time."""
         return f"{(run.created_at - run.due_at).total_seconds():.1f} s"
 
 

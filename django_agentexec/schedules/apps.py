@@ -1,4 +1,4 @@
-"""The app: gives every pool a scheduler."""
+"""The Django app of schedules, which adds a scheduler to every pool."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from django.apps import AppConfig, apps
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -16,20 +17,20 @@ class SchedulesConfig(AppConfig):
 
     name = "django_agentexec.schedules"
     label = "agentexec_schedules"
-    verbose_name = "Agent schedules"
+    verbose_name = _("Agent schedules")
     default_auto_field = "django.db.models.BigAutoField"
 
     def import_models(self) -> None:
-        """Import the models, which point at django-celery-beat's."""
+        """Import the models, which have foreign keys to models of django-celery-beat."""
         if not apps.is_installed("django_celery_beat"):
             raise ImproperlyConfigured(
-                "'django_agentexec.schedules' needs 'django_celery_beat' in INSTALLED_APPS, too "
+                "'django_agentexec.schedules' also needs 'django_celery_beat' in INSTALLED_APPS "
                 "(pip install 'django-agentexec[beat]')."
             )
         super().import_models()
 
     def ready(self) -> None:
-        """Register the checks and the pool's duty."""
+        """Register the system checks and the scheduler as a service of pools."""
         from ..pool.services import register_service
         from . import checks
 
@@ -38,7 +39,7 @@ class SchedulesConfig(AppConfig):
 
 
 def _make_scheduler(holder: str) -> Scheduler:
-    """Import the scheduler in pools only."""
+    """Return a scheduler. Imported here, because only pools need it."""
     from .scheduler import Scheduler
 
     return Scheduler(holder)

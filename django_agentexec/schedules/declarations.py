@@ -1,6 +1,6 @@
-"""Schedules in code: `@schedule` on a handler, `add_schedule` anywhere in an `agents` module.
+"""Schedules declared in code: `@schedule` on a handler, or `add_schedule` in an `agents` module.
 
-They are kept here, checked, until a scheduler starts and `sync` makes them rows.
+Declarations are validated and stored in this module; when a scheduler starts, `sync` writes them to the database.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ from ..tasks import TaskDefinition, registry, task
 from ..tasks.contexts import stored_context
 from ..tasks.options import validate_priority, validate_queue
 from ..validation import MAX_COUNT, is_storable, is_storable_moment, validate_metadata
+from .crontabs import default_zone, zone_named
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 APP = "django_agentexec.schedules"
-MAX_NAME = 200  # characters; the column's size
+MAX_NAME_LENGTH = 200  # characters; the size of the column
 CRON_FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 PERIODS = {"days": 86_400, "hours": 3_600, "minutes": 60, "seconds": 1}
 
 
 @dataclass(frozen=True, slots=True)
 class Solar:
-    """A time given by the sun, such as `Solar("sunset", 52.52, 13.40)`: event, latitude, longitude (degrees)."""
+    """A solar event, such as `Solar("sunset", 52.52, 13.40)`: event, latitude and longitude in degrees."""
 
     event: str
     latitude: float
@@ -49,7 +50,7 @@ When = str | timedelta | int | float | datetime | Solar
 
 
 class ScheduleOptions(TypedDict, total=False):
-    """What `schedule` and `add_schedule` take besides the name and the times."""
+    """The optional arguments of `schedule` and `add_schedule`."""
 
     context: BaseModel | None
     timezone: str
@@ -65,7 +66,7 @@ class ScheduleOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Declaration:
-    """A schedule as the code has it; raises `ScheduleError` or `InvalidOption` for what cannot work."""
+    """A schedule declared in code. Raises `ScheduleError` or `InvalidOption` for invalid values."""
 
     name: str
     task: str | TaskDefinition[..., Any]
@@ -81,16 +82,16 @@ class Declaration:
     metadata: Mapping[str, Any] | None = None
     description: str = ""
     timer: str = field(init=False)
-    """The kind of django-celery-beat's schedule: `crontab`, `interval`, `clocked` or `solar`."""
+    """The kind of timer: `crontab`, `interval`, `clocked` or `solar`."""
     timer_fields: dict[str, Any] = field(init=False)
-    """The fields of its row."""
+    """The field values of the timer's row."""
 
     def __post_init__(self) -> None:
         if not apps.is_installed(APP):
             raise ScheduleError(f"Schedules need 'django_celery_beat' and {APP!r} in INSTALLED_APPS.")
-        if not isinstance(self.name, str) or not 1 <= len(self.name) <= MAX_NAME or not is_storable(self.name):
+        if not isinstance(self.name, str) or not 1 <= len(self.name) <= MAX_NAME_LENGTH or not is_storable(self.name):
             raise ScheduleError(
-                f"A schedule's name has 1 to {MAX_NAME} characters, without NUL and halves of surrogate pairs, but "
+                f"The name of a schedule has 1 to {MAX_NAME_LENGTH} characters, without NUL and lone surrogates, but "
                 f"this is {self.name!r:.300}."
             )
         timer, fields = self._timer()
@@ -101,14 +102,14 @@ class Declaration:
             self.stored_context()
 
     def stored_context(self) -> dict[str, Any]:
-        """Return the context as JSON. Raises `ScheduleError` if it is not the task's, `UnknownTask`."""
+        """Return the context as JSON. Raises `UnknownTask`, and `ScheduleError` for a context of another type."""
         definition = registry.get(self.task) if isinstance(self.task, str) else self.task
         try:
             context = definition.context_type() if self.context is None else self.context
         except PydanticError as error:
-            raise self._error(f"a {definition.context_type.__name__} is needed: context=...") from error
+            raise self._error(f"the task needs a {definition.context_type.__name__}; pass it as context") from error
         try:
-            # In one order in every process: the digest must not change with it.
+            # In the same order in every process, because the digest depends on it.
             content: dict[str, Any] = in_one_order(context, stored_context(definition, context))
         except InvalidContext as error:
             raise self._error(str(error).removesuffix(".")) from error
@@ -116,7 +117,7 @@ class Declaration:
 
     @property
     def identity(self) -> tuple[str, str, dict[str, Any]]:
-        """What two declarations of one name must share to be the same one, imported twice."""
+        """The values that are equal if a declaration is imported twice, as opposed to a name conflict."""
         return self.task_name, self.timer, self.timer_fields
 
     @property
@@ -125,7 +126,7 @@ class Declaration:
         return self.task if isinstance(self.task, str) else self.task.name
 
     def columns(self) -> dict[str, Any]:
-        """Return the schedule's own columns, without those of its timer. Raises as `stored_context` does."""
+        """Return the columns of the schedule without its timer. Raises the exceptions of `stored_context`."""
         return {
             "task": self.task_name,
             "context": self.stored_context(),
@@ -137,7 +138,7 @@ class Declaration:
         }
 
     def digest(self) -> str:
-        """Return what changes whenever the definition does."""
+        """Return a digest that changes whenever the declaration changes."""
         content = [self.columns(), self.timer, self.timer_fields]
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -158,36 +159,34 @@ class Declaration:
         parts = dict(zip(CRON_FIELDS, text.split(), strict=False))
         try:
             if len(text.split()) != len(CRON_FIELDS):
-                raise ValueError("minute, hour, day of month, month and day of week are five fields")
+                raise ValueError("a crontab has five fields: minute, hour, day of month, month and day of week")
             crontab(**parts)
         except (ValueError, ParseException) as error:
-            raise self._error(f"{text!r} is no crontab: {' '.join(str(error).split())}") from error
+            raise self._error(f"{text!r} is not a valid crontab: {' '.join(str(error).split())}") from error
         return parts
 
     def _zone(self) -> object:
-        from .timing import default_zone, zone_named
-
         return zone_named(self.timezone) if self.timezone else default_zone()
 
     def _interval(self, when: object) -> dict[str, Any]:
         seconds = when.total_seconds() if isinstance(when, timedelta) else when
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 1 <= seconds < 10**9:
             raise self._error(
-                f"{when!r} is no time: give a crontab such as '*/5 * * * *', an interval (a timedelta, or seconds "
-                "from 1), a datetime, or Solar(...)"
+                f"{when!r} is not a valid time; use a crontab such as '*/5 * * * *', an interval (a timedelta, or "
+                "seconds from 1), a datetime, or Solar(...)"
             )
         for period, length in PERIODS.items():
             if seconds % length == 0:
                 return {"every": int(seconds // length), "period": period}
         microseconds = round(seconds * 1_000_000)
         if microseconds > MAX_COUNT:
-            raise self._error(f"{when!r} has fractions of a second, which an interval above 35 minutes cannot have")
+            raise self._error(f"{when!r} has fractions of a second, which are only supported up to 35 minutes")
         return {"every": microseconds, "period": "microseconds"}
 
     def _degrees(self, value: float) -> Decimal:
-        """Return a coordinate as its column has it: without the digits that a float adds."""
+        """Return a coordinate with the precision of its column."""
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not -180 <= value <= 180:
-            raise self._error(f"{value!r} is no coordinate; give degrees from -180 to 180")
+            raise self._error(f"{value!r} is not a coordinate; use degrees from -180 to 180")
         return Decimal(str(round(value, 6)))
 
     def _check_options(self) -> None:
@@ -196,7 +195,7 @@ class Declaration:
         if self.repeat is not None and (isinstance(self.repeat, bool) or not isinstance(self.repeat, int)):
             raise self._error(f"repeat={self.repeat!r} must be a number of runs")
         if self.repeat is not None and not 1 <= self.repeat <= MAX_COUNT:
-            raise self._error(f"repeat={self.repeat!r} must be from 1 to {MAX_COUNT:,} runs; leave it out for no limit")
+            raise self._error(f"repeat={self.repeat!r} must be from 1 to {MAX_COUNT:,} runs; omit it for no limit")
         if not isinstance(self.description, str) or not is_storable(self.description):
             raise self._error(f"description={self.description!r:.80} must be text, without NUL")
         for name in ("start_at", "expires_at", "when"):
@@ -204,9 +203,11 @@ class Declaration:
             if isinstance(moment, datetime) and timezone.is_naive(moment) and settings.USE_TZ:
                 raise self._error(f"{name}={moment!r} has no time zone")
             if isinstance(moment, datetime) and not is_storable_moment(moment):
-                raise self._error(f"{name}={moment!r} is at the edge of the calendar; use years from 2 to 9998")
+                raise self._error(
+                    f"{name}={moment!r} is too close to the limits of the calendar; use years from 2 to 9998"
+                )
         if self.start_at and self.expires_at and self.start_at >= self.expires_at:
-            raise self._error("it expires before it starts")
+            raise self._error("expires_at must be later than start_at")
         if self.priority is not None:
             validate_priority(self.priority)
         if self.queue:
@@ -221,47 +222,48 @@ _declarations: dict[str, Declaration] = {}
 
 
 def declared() -> list[Declaration]:
-    """Return every schedule in the code of installed apps. Imports their `agents` modules."""
+    """Return the schedules declared in installed apps. Imports their `agents` modules."""
     registry.discover()
     return list(_declarations.values())
 
 
 def forget(name: str) -> None:
-    """Take a schedule back; for tests."""
+    """Remove a declaration; for tests."""
     _declarations.pop(name, None)
 
 
 def add_schedule(
     name: str, task: str | TaskDefinition[..., Any], when: When, **options: Unpack[ScheduleOptions]
 ) -> None:
-    """Have `task` enqueued at certain times. Call it where an `agents` module is imported.
+    """Enqueue `task` at given times. Call this function at the import of an `agents` module.
 
-    - `when`: a crontab of five fields, an interval (a timedelta, or seconds from 1), a datetime (once), or
+    - `when`: a crontab with five fields, an interval (a timedelta, or seconds from 1), a datetime (once), or
       `Solar`.
-    - `context`: the task's input; may be left out if the context's type needs no values.
-    - `timezone`: of the crontab (`AGENTEXEC["SCHEDULER_TIMEZONE"]` unless said).
-    - `repeat`: the number of runs in all; no limit unless said.
-    - `start_at`, `expires_at`: aware datetimes; due from the first on, and before the second.
-    - `misfire`: what becomes of runs that were missed, `"skip"` or `"catch_up"`: one run for all of them.
-    - `priority`, `queue`, `metadata`: of the activities, instead of the task's own.
+    - `context`: the input of the task; optional if the context type has no required fields.
+    - `timezone`: the time zone of the crontab, by default `AGENTEXEC["SCHEDULER_TIMEZONE"]`.
+    - `repeat`: the total number of runs, by default unlimited.
+    - `start_at`, `expires_at`: aware datetimes; the schedule is due from the first and before the second.
+    - `misfire`: the handling of missed runs: `"skip"`, or `"catch_up"` for one run in place of all of them.
+    - `priority`, `queue`, `metadata`: override the values of the task.
+    - `description`: shown in the admin.
 
-    Raises `ScheduleError` or `InvalidOption` for what cannot work.
+    Raises `ScheduleError` or `InvalidOption` for invalid values.
     """
     declaration = Declaration(name=name, task=task, when=when, **options)
     known = _declarations.get(name)
-    # A module that is imported once more declares the same again.
+    # A module that is imported again repeats its declarations.
     if known is not None and known.identity != declaration.identity:
-        raise ScheduleError(f"Two schedules are called {name!r}. Rename one of them.")
+        raise ScheduleError(f"Two schedules have the name {name!r}. Rename one of them.")
     _declarations[name] = declaration
 
 
 def schedule(
     name: str, when: When, **options: Unpack[ScheduleOptions]
 ) -> Callable[[Callable[P, R]], TaskDefinition[P, R]]:
-    """Have the decorated task enqueued at certain times; see `add_schedule` for the options.
+    """Enqueue the decorated task at given times; see `add_schedule` for the options.
 
-    On a plain function it registers the task, too, under the same name. Put it above `@task` for a task with
-    options or another name, and above another `@schedule` for more than one.
+    A plain function is also registered as a task with the same name. Place `@schedule` above `@task` for a task with
+    options or another name, and above another `@schedule` for several schedules.
     """
 
     def register(handler: Callable[P, R]) -> TaskDefinition[P, R]:

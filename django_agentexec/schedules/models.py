@@ -1,7 +1,7 @@
-"""AgentSchedule and ScheduleRun: when a task is due, and what became of each due time.
+"""`AgentSchedule`, the due times of a task, and `ScheduleRun`, the outcome of each due time.
 
-The due times are those of django-celery-beat's models, but a schedule is no `PeriodicTask`: a Celery beat in the
-same project does not know it.
+Due times come from the models of django-celery-beat. A schedule is not a `PeriodicTask`, so a Celery beat of the same
+project does not run it.
 """
 
 from __future__ import annotations
@@ -16,38 +16,40 @@ from zoneinfo import ZoneInfo
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from ..exceptions import ScheduleError
 from ..models import Activity, Priority
-from .timing import RESOLUTION, Timer, as_stored, as_utc, default_zone, describe, next_due, zone_named, zone_of
+from .crontabs import default_zone, zone_named
+from .timing import RESOLUTION, TIMERS, Timer, as_stored, as_utc, describe, next_due, zone_of
+from .validation import validate_schedule
 
-TIMERS = ("crontab", "interval", "clocked", "solar")
 PLANNED = ("next_run_at", "timing")
-# Written at each run, by `firing`: whoever edits a schedule meanwhile must not write them back.
-KEPT_BY_SCHEDULER = (*PLANNED, "last_run_at", "total_run_count", "last_error")
+# Written at each run; a concurrent edit of the schedule must not overwrite them.
+SCHEDULER_FIELDS = (*PLANNED, "last_run_at", "total_run_count", "last_error")
 
 
 class Origin(models.TextChoices):
-    """Who made a schedule."""
+    """The place where a schedule was created."""
 
-    ADMIN = "admin", "admin"
-    CODE = "code", "code"
+    ADMIN = "admin", _("admin")
+    CODE = "code", _("code")
 
 
 class Misfire(models.TextChoices):
-    """What becomes of due times that were missed, because no scheduler ran."""
+    """The handling of due times that were missed because no scheduler was running."""
 
-    SKIP = "skip", "skip them"
-    CATCH_UP = "catch_up", "run once for all of them"
+    SKIP = "skip", _("skip them")
+    CATCH_UP = "catch_up", _("run once for all of them")
 
 
 class RunKind(models.TextChoices):
-    """Why a run was, or was not, started."""
+    """The reason why a run was started or skipped."""
 
-    DUE = "due", "due"
-    CATCH_UP = "catch_up", "missed, caught up"
-    SKIPPED = "skipped", "missed, skipped"
-    MANUAL = "manual", "by hand"
+    DUE = "due", _("due")
+    CATCH_UP = "catch_up", _("missed, caught up")
+    SKIPPED = "skipped", _("missed, skipped")
+    MANUAL = "manual", _("by hand")
 
 
 def _exactly_one_timer() -> Q:
@@ -57,58 +59,82 @@ def _exactly_one_timer() -> Q:
 class AgentSchedule(models.Model):
     """A task that is enqueued with the same context at each due time."""
 
-    name = models.CharField(max_length=200, unique=True)
-    task = models.CharField(max_length=200, help_text="Name of a registered task.")
-    context = models.JSONField(default=dict, blank=True, help_text="The task's input, as JSON.")
-    metadata = models.JSONField(default=dict, blank=True, help_text="Metadata of each activity, a JSON object.")
-    priority = models.PositiveSmallIntegerField(
-        choices=Priority.choices, null=True, blank=True, help_text="Empty: the task's own."
+    name = models.CharField(_("name"), max_length=200, unique=True)
+    task = models.CharField(_("task"), max_length=200, help_text=_("Name of a registered task."))
+    context = models.JSONField(_("context"), default=dict, blank=True, help_text=_("The task's input, as JSON."))
+    metadata = models.JSONField(
+        _("metadata"), default=dict, blank=True, help_text=_("Metadata of each activity, a JSON object.")
     )
-    queue = models.CharField(max_length=100, blank=True, default="", help_text="Empty: the task's own.")
+    priority = models.PositiveSmallIntegerField(
+        _("priority"), choices=Priority.choices, null=True, blank=True, help_text=_("Empty: the task's priority.")
+    )
+    queue = models.CharField(
+        _("queue"), max_length=100, blank=True, default="", help_text=_("Empty: the task's queue.")
+    )
 
-    crontab = models.ForeignKey("django_celery_beat.CrontabSchedule", models.PROTECT, null=True, blank=True)
-    interval = models.ForeignKey("django_celery_beat.IntervalSchedule", models.PROTECT, null=True, blank=True)
-    clocked = models.ForeignKey("django_celery_beat.ClockedSchedule", models.PROTECT, null=True, blank=True)
-    solar = models.ForeignKey("django_celery_beat.SolarSchedule", models.PROTECT, null=True, blank=True)
+    crontab = models.ForeignKey(
+        "django_celery_beat.CrontabSchedule", models.PROTECT, null=True, blank=True, verbose_name=_("crontab")
+    )
+    interval = models.ForeignKey(
+        "django_celery_beat.IntervalSchedule", models.PROTECT, null=True, blank=True, verbose_name=_("interval")
+    )
+    clocked = models.ForeignKey(
+        "django_celery_beat.ClockedSchedule", models.PROTECT, null=True, blank=True, verbose_name=_("clocked")
+    )
+    solar = models.ForeignKey(
+        "django_celery_beat.SolarSchedule", models.PROTECT, null=True, blank=True, verbose_name=_("solar")
+    )
     timezone = models.CharField(
-        "time zone", max_length=63, blank=True, default="", help_text="Of the crontab. Empty: the crontab's own."
+        _("time zone"),
+        max_length=63,
+        blank=True,
+        default="",
+        help_text=_("Applies to the crontab. Empty: the time zone of the crontab."),
     )
     start_at = models.DateTimeField(
-        "start", null=True, blank=True, help_text="Not due before. Intervals are counted from here."
+        _("start"), null=True, blank=True, help_text=_("Not due before this time. Intervals are counted from it.")
     )
-    expires_at = models.DateTimeField("expiry", null=True, blank=True, help_text="Not due from this time on.")
+    expires_at = models.DateTimeField(_("expiry"), null=True, blank=True, help_text=_("Not due at or after this time."))
     repeat = models.PositiveIntegerField(
-        "repeat limit", null=True, blank=True, help_text="Runs in all, those by hand apart. Empty: no limit."
+        _("repeat limit"),
+        null=True,
+        blank=True,
+        help_text=_("Total number of runs, without runs by hand. Empty: no limit."),
     )
-    misfire = models.CharField("missed runs", max_length=10, choices=Misfire.choices, default=Misfire.SKIP)
-    enabled = models.BooleanField(default=True)
-    description = models.TextField(blank=True, default="")
+    misfire = models.CharField(_("missed runs"), max_length=10, choices=Misfire.choices, default=Misfire.SKIP)
+    enabled = models.BooleanField(_("enabled"), default=True)
+    description = models.TextField(_("description"), blank=True, default="")
 
-    origin = models.CharField(max_length=10, choices=Origin.choices, default=Origin.ADMIN, editable=False)
+    origin = models.CharField(_("origin"), max_length=10, choices=Origin.choices, default=Origin.ADMIN, editable=False)
     digest = models.CharField(
-        max_length=64, blank=True, default="", editable=False,
-        help_text="Of the definition in the code that was taken over last; empty: it is not in the code.",
-    )  # fmt: skip
-
-    next_run_at = models.DateTimeField("next run", null=True, blank=True, editable=False)
-    timing = models.CharField(
-        max_length=64, blank=True, default="", editable=False, help_text="Digest of what `next_run_at` was made of."
+        max_length=64,
+        blank=True,
+        default="",
+        editable=False,
+        help_text="Digest of the definition in code that was applied last; empty: the schedule is not in the code.",
     )
-    last_run_at = models.DateTimeField("last run", null=True, blank=True, editable=False)
-    total_run_count = models.PositiveIntegerField("runs", default=0, editable=False)
-    last_error = models.TextField(blank=True, default="", editable=False)
 
-    _is_planned = False  # and not saved yet
+    next_run_at = models.DateTimeField(_("next run"), null=True, blank=True, editable=False)
+    timing = models.CharField(
+        max_length=64, blank=True, default="", editable=False, help_text="Digest of the inputs of `next_run_at`."
+    )
+    last_run_at = models.DateTimeField(_("last run"), null=True, blank=True, editable=False)
+    total_run_count = models.PositiveIntegerField(_("runs"), default=0, editable=False)
+    last_error = models.TextField(_("last error"), blank=True, default="", editable=False)
+
+    _is_planned = False  # True between `plan` and the next save
 
     class Meta:
         db_table = "agentexec_schedule"
+        verbose_name = _("agent schedule")
+        verbose_name_plural = _("agent schedules")
         ordering = ["name"]
         permissions = [("run_agentschedule", "Can run agent schedule now")]
         constraints = [
             models.CheckConstraint(
                 condition=_exactly_one_timer(),
                 name="agentexec_schedule_one_timer",
-                violation_error_message=f"Choose when it is due: one of {', '.join(TIMERS)}.",
+                violation_error_message=_("Choose when it is due: one of crontab, interval, clocked, solar."),
             )
         ]
         indexes = [
@@ -119,45 +145,43 @@ class AgentSchedule(models.Model):
         return self.name
 
     def save(self, *args: object, update_fields: Iterable[str] | None = None, **options: object) -> None:
-        """Save, with a new next run if the timing has changed. Raises `ScheduleError` for a timer without due times.
+        """Save the schedule and plan its next run if the timing has changed.
 
-        Unless `update_fields` names them, the columns that a scheduler keeps are left as the database has them:
-        it may have run the schedule since this object was read.
+        Columns that the scheduler writes are only saved if `update_fields` names them, because the scheduler may have
+        run the schedule since this object was loaded. Raises `ScheduleError` for a timer that is never due.
         """
         if update_fields is None:
             if self.timing != self.fingerprint():
                 self.plan(timezone.now())
             if not self._state.adding:
-                kept = KEPT_BY_SCHEDULER[len(PLANNED) :] if self._is_planned else KEPT_BY_SCHEDULER
+                skipped = SCHEDULER_FIELDS[len(PLANNED) :] if self._is_planned else SCHEDULER_FIELDS
                 names = (field.name for field in self._meta.concrete_fields if not field.primary_key)
-                update_fields = [name for name in names if name not in kept]
-        super().save(*args, update_fields=update_fields, **options)  # type: ignore[arg-type]  # passed on as they came
+                update_fields = [name for name in names if name not in skipped]
+        super().save(*args, update_fields=update_fields, **options)  # type: ignore[arg-type]  # passed on unchanged
         self._is_planned = False
 
     def clean(self) -> None:
-        """Raise `ValidationError` by field, for all that would fail when the schedule is due."""
-        from .validation import check_schedule
-
-        check_schedule(self)
+        """Raise `ValidationError` by field for everything that would fail at a due time."""
+        validate_schedule(self)
 
     @property
     def timer(self) -> Timer:
-        """The one of the four schedules that is set. Raises `ScheduleError` if there is none."""
+        """The timer that is set, one of the four kinds. Raises `ScheduleError` if none is set."""
         for name in TIMERS:
             timer: Timer | None = getattr(self, name)
             if timer is not None:
                 return timer
-        raise ScheduleError(f"Schedule {self.name!r} is never due: give it one of {', '.join(TIMERS)}.")
+        raise ScheduleError(f"Schedule {self.name!r} is never due. Set one of {', '.join(TIMERS)}.")
 
     @property
     def zone(self) -> ZoneInfo:
-        """The time zone in which it is due, and shown. Raises `ScheduleError` for an unknown one."""
+        """The time zone of the due times, also for display. Raises `ScheduleError` for an unknown time zone."""
         if self.timezone:
             return zone_named(self.timezone)
         return zone_of(self.crontab) if self.crontab else default_zone()
 
     def fingerprint(self) -> str:
-        """Return a digest of all that the due times depend on; empty while it is not enabled."""
+        """Return a digest of everything that determines the due times; empty if the schedule is disabled."""
         if not self.enabled:
             return ""
         timing = describe(self.timer, zone_named(self.timezone) if self.timezone else None)
@@ -165,15 +189,15 @@ class AgentSchedule(models.Model):
         return hashlib.sha256(f"{timing} {limits}".encode()).hexdigest()
 
     def plan(self, now: datetime) -> None:
-        """Set the next run to the first due time after `now`, whatever was missed. Raises `ScheduleError`."""
+        """Set the next run to the first due time after `now`, ignoring missed due times. Raises `ScheduleError`."""
         self._is_planned = True
         self.timing = self.fingerprint()
         self.next_run_at = as_stored(self.due_after(as_utc(now))) if self.enabled else None
 
     def due_after(self, moment: datetime, *, anchor: datetime | None = None) -> datetime | None:
-        """Return the first due time after `moment` (both aware), or None if there is none any more.
+        """Return the first due time after `moment` (both aware), or None if no due time is left.
 
-        `anchor` is a due time to count an interval from: the start unless given, or else `moment`. Raises
+        `anchor` is the due time from which an interval is counted; by default the start, otherwise `moment`. Raises
         `ScheduleError`.
         """
         if self.repeat is not None and self.total_run_count >= self.repeat:
@@ -186,7 +210,7 @@ class AgentSchedule(models.Model):
         return None if due and self.expires_at and due >= as_utc(self.expires_at) else due
 
     def upcoming(self, count: int = 5) -> list[datetime]:
-        """Return the next due times, in the schedule's zone. Raises `ScheduleError`."""
+        """Return the next due times in the time zone of the schedule. Raises `ScheduleError`."""
         if self.repeat is not None:
             count = min(count, self.repeat - self.total_run_count)
         times: list[datetime] = []
@@ -198,17 +222,21 @@ class AgentSchedule(models.Model):
 
 
 class ScheduleRun(models.Model):
-    """What became of one due time. There is at most one for each, so that no two pools can run it."""
+    """The outcome of one due time. A unique constraint prevents two pools from running the same due time."""
 
-    schedule = models.ForeignKey(AgentSchedule, models.CASCADE, related_name="runs")
-    due_at = models.DateTimeField()
-    kind = models.CharField(max_length=10, choices=RunKind.choices, default=RunKind.DUE)
-    activity = models.ForeignKey(Activity, models.SET_NULL, null=True, related_name="schedule_runs")
-    error = models.TextField(blank=True, default="", help_text="Why it could not be enqueued.")
-    created_at = models.DateTimeField(default=timezone.now)
+    schedule = models.ForeignKey(AgentSchedule, models.CASCADE, related_name="runs", verbose_name=_("agent schedule"))
+    due_at = models.DateTimeField(_("due at"))
+    kind = models.CharField(_("kind"), max_length=10, choices=RunKind.choices, default=RunKind.DUE)
+    activity = models.ForeignKey(
+        Activity, models.SET_NULL, null=True, related_name="schedule_runs", verbose_name=_("activity")
+    )
+    error = models.TextField(_("error"), blank=True, default="", help_text=_("Why the task could not be enqueued."))
+    created_at = models.DateTimeField(_("created at"), default=timezone.now)
 
     class Meta:
         db_table = "agentexec_schedule_run"
+        verbose_name = _("schedule run")
+        verbose_name_plural = _("schedule runs")
         default_permissions = ("view",)
         ordering = ["-due_at"]
         constraints = [models.UniqueConstraint(fields=["schedule", "due_at"], name="agentexec_schedule_run_once")]

@@ -1,4 +1,4 @@
-"""Keeps next runs true to what rows say now. Called by the scheduler that leads, at each interval."""
+"""Planning of next runs after edits that bypass `AgentSchedule.save`. Called periodically by the leading scheduler."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ from django.db.models import QuerySet
 
 from ..activity.store import database
 from ..exceptions import ScheduleError
-from .models import KEPT_BY_SCHEDULER, TIMERS, AgentSchedule
+from .models import SCHEDULER_FIELDS, AgentSchedule
+from .timing import TIMERS
 
 logger = logging.getLogger(__name__)
 
 
 def refresh(now: datetime) -> None:
-    """Plan anew what was edited past `AgentSchedule.save`: a shared crontab, a bulk update, SQL.
+    """Plan schedules again whose timing changed without `AgentSchedule.save`: by a shared crontab, bulk update or SQL.
 
-    Two queries, and two for each schedule that has changed.
+    Makes two queries, and two more per changed schedule.
     """
     rows = AgentSchedule.objects.using(database())
     rows.filter(enabled=False, next_run_at__isnull=False).update(next_run_at=None, timing="")
     enabled = rows.filter(enabled=True).select_related(*TIMERS).defer("context", "metadata")
     try:
         schedules = list(enabled)
-    except (DataError, ValueError, OverflowError):  # PostgreSQL takes dates that Python cannot read
+    except (DataError, ValueError, OverflowError):  # PostgreSQL stores dates that Python cannot represent
         schedules = list(_readable(enabled))
     for schedule in schedules:
         try:
             if _is_outdated(schedule):
                 replan(schedule.pk, now)
         except (OperationalError, InterfaceError):
-            raise  # the database is unavailable for all of them
-        except Exception:  # of one schedule, which must not stop the others
+            raise  # the database is unavailable for all schedules
+        except Exception:  # an error of one schedule must not stop the others
             logger.exception("Schedule %s cannot be planned.", schedule)
 
 
@@ -43,29 +44,29 @@ def _readable(schedules: QuerySet[AgentSchedule]) -> Iterator[AgentSchedule]:
         try:
             yield from schedules.filter(pk=pk)
         except (DataError, ValueError, OverflowError) as error:
-            logger.error("Schedule %s cannot be read, and does not run: %s", pk, error)
+            logger.error("Schedule %s cannot be read and does not run: %s", pk, error)
 
 
 def replan(schedule_id: int, now: datetime) -> None:
-    """Set a schedule's next run from now on; what is wrong with it is noted on it."""
+    """Plan the next run of a schedule from now on. Stores an error in `last_error`."""
     with transaction.atomic(using=database()):
         schedule = AgentSchedule.objects.using(database()).select_for_update().filter(pk=schedule_id).first()
         if schedule is None or not schedule.enabled:
             return
-        before = [getattr(schedule, name) for name in KEPT_BY_SCHEDULER]
+        before = [getattr(schedule, name) for name in SCHEDULER_FIELDS]
         try:
             schedule.plan(now)
             schedule.last_error = "" if schedule.next_run_at else schedule.last_error
         except ScheduleError as error:
             schedule.next_run_at, schedule.last_error = None, str(error)
-        if before != [getattr(schedule, name) for name in KEPT_BY_SCHEDULER]:
+        if before != [getattr(schedule, name) for name in SCHEDULER_FIELDS]:
             logger.info("Schedule %s: next run %s. %s", schedule, schedule.next_run_at, schedule.last_error)
-            schedule.save(update_fields=KEPT_BY_SCHEDULER)
+            schedule.save(update_fields=SCHEDULER_FIELDS)
 
 
 def _is_outdated(schedule: AgentSchedule) -> bool:
     if schedule.next_run_at is None and schedule.last_error:
-        return True  # what was missing, such as a package, may be there now
+        return True  # the cause, such as a missing package, may be resolved
     try:
         return schedule.timing != schedule.fingerprint()
     except ScheduleError:

@@ -1,7 +1,8 @@
-"""The scheduler: a duty of every pool. It sleeps until the next due time, and runs what is due.
+"""The scheduler: a service of every pool that sleeps until the next due time and runs due schedules.
 
-One of all schedulers leads and is exactly on time; the others look a moment later, and so take over from one that
-died without waiting for its lead to end. That saves work and decides nothing: `firing` makes each run unique.
+One scheduler leads and runs schedules exactly on time. The others check slightly later, so they take over from a
+leader that died without waiting for its leadership to expire. Leadership only saves work: `firing` makes each run
+unique.
 """
 
 from __future__ import annotations
@@ -21,24 +22,23 @@ from ..conf import conf
 from ..exceptions import QueueUnavailable
 from ..queues import get_queue
 from ..tasks import TaskDefinition, registry
-from .firing import fire
-from .history import prune
+from .firing import fire, prune_runs
 from .models import AgentSchedule
 from .planning import refresh
-from .sync import take_over_declarations
+from .sync import sync_declarations
 from .timing import as_stored, as_utc
 
 logger = logging.getLogger(__name__)
 
-BATCH = 100  # schedules that are read at once
-STANDBY = timedelta(seconds=0.5)  # head start of the scheduler that leads
-FOREIGN = timedelta(seconds=5)  # that a task which the code here does not know is left to others
-PRUNE_EVERY = timedelta(minutes=10)
-PAUSE_WHILE_BUSY = 0.1  # seconds until another look at what another scheduler has locked
+BATCH_SIZE = 100  # schedules per query
+STANDBY_DELAY = timedelta(seconds=0.5)  # of schedulers that do not lead
+UNKNOWN_TASK_DELAY = timedelta(seconds=5)  # for other pools to run tasks that are not registered in this process
+PRUNE_INTERVAL = timedelta(minutes=10)
+LOCKED_PAUSE = 0.1  # seconds until schedules that another scheduler has locked are checked again
 
 
 class Scheduler(PoolService):
-    """Runs `AgentSchedule`s. `clock` returns the present time; tests give their own, and their own tasks."""
+    """The service that runs `AgentSchedule`s. `clock` returns the current time; tests replace it and `tasks`."""
 
     def __init__(
         self,
@@ -49,61 +49,61 @@ class Scheduler(PoolService):
         super().__init__(holder)
         self._clock = clock
         self._tasks = tasks
-        self._knows_the_code = False
+        self._has_synced_code = False
         self._refreshed = self._pruned = datetime.min.replace(tzinfo=as_utc(clock()).tzinfo)
 
     def step(self) -> float:
-        """Run what is due, and return the seconds until the next due time, or until a change is to be noticed."""
-        if not self._knows_the_code:
-            take_over_declarations(self._now())
-            self._knows_the_code = True
+        """Run due schedules and return the seconds until the next due time, at most `SCHEDULER_INTERVAL`."""
+        if not self._has_synced_code:
+            sync_declarations(self._now())
+            self._has_synced_code = True
         leads = self._leads()
         if leads:
-            self._keep_house()
-        return self._run_due(timedelta() if leads else STANDBY)
+            self._run_maintenance()
+        return self._run_due(timedelta() if leads else STANDBY_DELAY)
 
-    def _keep_house(self) -> None:
+    def _run_maintenance(self) -> None:
         now = self._now()
         if _has_passed(timedelta(seconds=conf.SCHEDULER_INTERVAL), self._refreshed, now):
             refresh(now)
             self._refreshed = now
-        if _has_passed(PRUNE_EVERY, self._pruned, now):
-            prune()
+        if _has_passed(PRUNE_INTERVAL, self._pruned, now):
+            prune_runs()
             self._pruned = now
 
     def _run_due(self, delay: timedelta) -> float:
-        """Run what was due `delay` ago, and return the seconds until it pays to look again."""
+        """Run schedules that were due `delay` ago, and return the seconds until the next check."""
         started = self._now()
-        passed_by: set[int] = set()  # that another scheduler has locked, or that the database refused
+        skipped: set[int] = set()  # locked by another scheduler, or failed
         pause = 0.0
-        while ids := self._due(self._now() - delay, passed_by):
+        while ids := self._due(self._now() - delay, skipped):
             for schedule_id in ids:
                 if self.stopping or self._now() - started > timedelta(seconds=conf.SCHEDULER_INTERVAL):
                     return 0.0
                 try:
                     if fire(schedule_id, self._now()):
                         continue
-                    pause = pause or PAUSE_WHILE_BUSY
+                    pause = pause or LOCKED_PAUSE
                 except (DatabaseError, InterfaceError) as error:
-                    logger.warning("Schedule %s has to wait: %s", schedule_id, error)
+                    logger.warning("Schedule %s is postponed: %s", schedule_id, error)
                     pause = FIRST_PAUSE
-                except Exception:  # of one schedule, which must not stop the others
-                    logger.exception("Schedule %s cannot run, and is tried again later.", schedule_id)
+                except Exception:  # an error of one schedule must not stop the others
+                    logger.exception("Schedule %s cannot run and is retried later.", schedule_id)
                     pause = FIRST_PAUSE
-                passed_by.add(schedule_id)
+                skipped.add(schedule_id)
         return pause or self._seconds_to_next(delay)
 
-    def _due(self, moment: datetime, passed_by: Collection[int]) -> list[int]:
-        """Return schedules that are due at `moment`, the longest due one first."""
-        mine = self._own_tasks() | Q(next_run_at__lte=as_stored(moment - FOREIGN))
-        rows = self._rows().filter(mine, next_run_at__lte=as_stored(moment)).exclude(pk__in=passed_by)
-        return list(rows.order_by("next_run_at").values_list("pk", flat=True)[:BATCH])
+    def _due(self, moment: datetime, skipped: Collection[int]) -> list[int]:
+        """Return the ids of schedules that are due at `moment`, the earliest due time first."""
+        eligible = self._own_tasks() | Q(next_run_at__lte=as_stored(moment - UNKNOWN_TASK_DELAY))
+        rows = self._rows().filter(eligible, next_run_at__lte=as_stored(moment)).exclude(pk__in=skipped)
+        return list(rows.order_by("next_run_at").values_list("pk", flat=True)[:BATCH_SIZE])
 
     def _seconds_to_next(self, delay: timedelta) -> float:
         own = self._own_tasks()
         first = self._rows().aggregate(own=Min("next_run_at", filter=own), other=Min("next_run_at", filter=~own))
         times = [as_utc(first["own"]) + delay] if first["own"] else []
-        times += [as_utc(first["other"]) + delay + FOREIGN] if first["other"] else []
+        times += [as_utc(first["other"]) + delay + UNKNOWN_TASK_DELAY] if first["other"] else []
         seconds = [(time - self._now()).total_seconds() for time in times]
         return min([*seconds, conf.SCHEDULER_INTERVAL])
 
@@ -111,11 +111,11 @@ class Scheduler(PoolService):
         return AgentSchedule.objects.using(database()).filter(enabled=True, next_run_at__isnull=False)
 
     def _own_tasks(self) -> Q:
-        """Those that this pool's code knows; during a deploy another pool's code may know others."""
+        """Match schedules whose tasks are registered here; during a deploy, other pools may have other tasks."""
         return Q(task__in=[definition.name for definition in self._tasks])
 
     def _leads(self) -> bool:
-        """Whether this scheduler is the one that works ahead; all of them do while the queue is away."""
+        """Whether this scheduler leads. Every scheduler leads while the queue is unavailable."""
         try:
             return get_queue().try_acquire_leadership("scheduler", self.holder, 2 * conf.SCHEDULER_INTERVAL)
         except QueueUnavailable:
@@ -126,5 +126,5 @@ class Scheduler(PoolService):
 
 
 def _has_passed(period: timedelta, since: datetime, now: datetime) -> bool:
-    """Whether it is time again; also if the clock was put back, which must not mean a long wait."""
+    """Whether `period` has passed since `since`. Also true if the clock was put back, to avoid a long wait."""
     return not timedelta() <= now - since < period

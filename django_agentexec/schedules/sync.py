@@ -1,8 +1,8 @@
-"""Takes the schedules in the code over into rows. Called by each scheduler when it starts.
+"""Synchronization of schedules declared in code with database rows. Called by each scheduler at its start.
 
-The rule: a definition in the code is taken over when it is new or has changed since it was taken over last; until
-then, whatever an operator edits stays. Being enabled is the operator's matter: the code turns on what is new or
-has come back, and off what has vanished, and nothing else.
+A declaration is applied if it is new or has changed since it was last applied; otherwise edits in the admin are kept.
+Operators decide whether a schedule is enabled: the code only enables new and restored schedules and disables removed
+schedules.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from django_celery_beat.models import ClockedSchedule, CrontabSchedule, Interval
 from ..activity.store import database
 from ..exceptions import AgentExecError, ScheduleError
 from .declarations import Declaration, declared
-from .models import TIMERS, AgentSchedule, Origin
+from .models import AgentSchedule, Origin
+from .timing import TIMERS
 
 logger = logging.getLogger(__name__)
 
@@ -30,39 +31,39 @@ _MODELS: dict[str, type[models.Model]] = {
 }
 
 
-def take_over_declarations(now: datetime) -> None:
-    """Create, update and disable rows; one declaration that cannot work leaves the others alone."""
+def sync_declarations(now: datetime) -> None:
+    """Create, update and disable rows. An invalid declaration is logged and does not affect the others."""
     declarations = declared()
     for declaration in declarations:
         try:
-            _take_over_once_more(declaration, now)
+            _apply_with_retry(declaration, now)
         except (OperationalError, InterfaceError):
-            raise  # the database is away, or busy: all of them wait
-        except Exception as error:  # a context's own code may raise anything
-            known = isinstance(error, AgentExecError)
-            logger.error("Schedule %r of the code is left out: %s", declaration.name, error, exc_info=not known)
-    _disable_vanished([declaration.name for declaration in declarations])
+            raise  # the database is unavailable or locked for all of them
+        except Exception as error:  # code of a context may raise anything
+            is_known = isinstance(error, AgentExecError)
+            logger.error("Schedule %r in the code is ignored: %s", declaration.name, error, exc_info=not is_known)
+    _disable_removed([declaration.name for declaration in declarations])
 
 
-def _take_over_once_more(declaration: Declaration, now: datetime) -> None:
+def _apply_with_retry(declaration: Declaration, now: datetime) -> None:
     try:
-        _take_over(declaration, now)
-    except IntegrityError:  # another pool, started at the same time, has made the row
-        _take_over(declaration, now)
+        _apply(declaration, now)
+    except IntegrityError:  # another pool has created the row at the same time
+        _apply(declaration, now)
 
 
-def _take_over(declaration: Declaration, now: datetime) -> None:
+def _apply(declaration: Declaration, now: datetime) -> None:
     digest = declaration.digest()
     with transaction.atomic(using=database()):
         row = AgentSchedule.objects.using(database()).select_for_update().filter(name=declaration.name).first()
         if row is None:
             row = AgentSchedule(name=declaration.name, origin=Origin.CODE)
         elif row.origin != Origin.CODE:
-            raise ScheduleError("a schedule of this name was made in the admin; rename or delete one of them")
+            raise ScheduleError("a schedule with this name was created in the admin; rename or delete one of them")
         elif row.digest == digest:
             return
         elif not row.digest:
-            row.enabled = True  # it had vanished
+            row.enabled = True  # it was removed from the code and is back
         timer = _timer_row(declaration)
         for name in TIMERS:
             setattr(row, name, timer if name == declaration.timer else None)
@@ -70,11 +71,11 @@ def _take_over(declaration: Declaration, now: datetime) -> None:
             setattr(row, name, value)
         row.plan(now)
         row.save(using=database())
-    logger.info("Schedule %s was taken over from the code.", row)
+    logger.info("Schedule %s was updated from the code.", row)
 
 
 def _timer_row(declaration: Declaration) -> models.Model:
-    """Return the row of django-celery-beat with these times, made if there is none."""
+    """Return the django-celery-beat row with these times, or create it."""
     manager: Any = _MODELS[declaration.timer]._default_manager.using(database())
     found: models.Model | None = manager.filter(**declaration.timer_fields).first()
     if found is None:
@@ -85,9 +86,9 @@ def _timer_row(declaration: Declaration) -> models.Model:
     return found
 
 
-def _disable_vanished(names: Sequence[str]) -> None:
+def _disable_removed(names: Sequence[str]) -> None:
     rows = AgentSchedule.objects.using(database()).filter(origin=Origin.CODE).exclude(digest="")
-    vanished = rows.exclude(name__in=names)
-    for row in vanished:
-        logger.warning("Schedule %s is disabled: it has vanished from the code.", row)
-    vanished.update(enabled=False, digest="", next_run_at=None, timing="")
+    removed = rows.exclude(name__in=names)
+    for row in removed:
+        logger.warning("Schedule %s is disabled, because it was removed from the code.", row)
+    removed.update(enabled=False, digest="", next_run_at=None, timing="")

@@ -1,35 +1,36 @@
-"""Due times of django-celery-beat's four kinds of schedule: the first one after any moment. Called by the model.
+"""Due times of the four schedule models of django-celery-beat.
 
-All moments in here are aware and in UTC; `as_utc` and `as_stored` translate from and to what rows hold.
+All moments in this module are aware and in UTC; `as_utc` and `as_stored` convert from and to the values of rows.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias, overload
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from celery.exceptions import ImproperlyConfigured as CeleryImproperlyConfigured
 from django.conf import settings
 from django.utils import timezone
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, SolarSchedule
 
-from ..conf import conf
 from ..exceptions import ScheduleError
 from ..validation import is_storable_moment
-from .crontabs import next_in_zone
+from .crontabs import next_in_zone, zone_named
 
 Timer: TypeAlias = CrontabSchedule | IntervalSchedule | ClockedSchedule | SolarSchedule
 
+TIMERS = ("crontab", "interval", "clocked", "solar")
+"""The foreign keys of `AgentSchedule` to these models; exactly one of them is set."""
 MIN_INTERVAL = timedelta(seconds=1)
 RESOLUTION = timedelta(microseconds=1)
 
 
 def next_due(timer: Timer, moment: datetime, *, anchor: datetime, zone: ZoneInfo | None = None) -> datetime | None:
-    """Return the first due time after `moment`, or None if there is none any more.
+    """Return the first due time after `moment`, or None if no due time is left.
 
-    `anchor` is a due time that intervals are counted from. `zone` replaces a crontab's own. Raises
-    `ScheduleError`, with the cause, for what has no due times.
+    `anchor` is the due time from which intervals are counted. `zone` replaces the time zone of a crontab. Raises
+    `ScheduleError`, with the cause, for a timer that is never due.
     """
     try:
         due = _next(timer, moment, anchor, zone)
@@ -38,7 +39,7 @@ def next_due(timer: Timer, moment: datetime, *, anchor: datetime, zone: ZoneInfo
         raise ScheduleError("Solar schedules need the package ephem: pip install ephem.") from error
     except ScheduleError:
         raise
-    except Exception as error:  # Celery's parser has errors of many kinds
+    except Exception as error:  # Celery's parser raises various exceptions
         raise ScheduleError(f"{timer} is never due: {' '.join(str(error).split())}") from error
 
 
@@ -54,7 +55,7 @@ def _next(timer: Timer, moment: datetime, anchor: datetime, zone: ZoneInfo | Non
 
 
 def describe(timer: Timer, zone: ZoneInfo | None) -> str:
-    """Return all that a timer's due times depend on, as text to compare."""
+    """Return a text that changes whenever the due times of the timer change."""
     if isinstance(timer, CrontabSchedule):
         fields = (timer.minute, timer.hour, timer.day_of_month, timer.month_of_year, timer.day_of_week)
         return f"crontab {' '.join(fields)} {zone or timer.timezone}"
@@ -65,31 +66,18 @@ def describe(timer: Timer, zone: ZoneInfo | None) -> str:
     return f"solar {timer.event} {float(timer.latitude)} {float(timer.longitude)}"
 
 
-def zone_named(name: str) -> ZoneInfo:
-    """Return a time zone by its name, such as "Europe/Berlin". Raises `ScheduleError`."""
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ScheduleError(f"There is no time zone {name!r}; write it as in 'Europe/Berlin'.") from error
-
-
-def default_zone() -> ZoneInfo:
-    """Return the zone of schedules that name none. Raises `ScheduleError`."""
-    return zone_named(conf.SCHEDULER_TIMEZONE)
-
-
 def zone_of(timer: CrontabSchedule) -> ZoneInfo:
-    """Return a crontab's own zone."""
+    """Return the time zone of a crontab."""
     return zone_named(str(timer.timezone))
 
 
 def as_utc(moment: datetime) -> datetime:
-    """Return a row's time (naive and local where USE_TZ is off) in UTC.
+    """Return a time of a row (naive and local if USE_TZ is off) in UTC.
 
-    Raises `ScheduleError` at the edge of the calendar, where not every zone has a date for it.
+    Raises `ScheduleError` at the limits of the calendar, where some time zones have no date.
     """
     if not is_storable_moment(moment):
-        raise ScheduleError(f"{moment} is at the edge of the calendar; use years from 2 to 9998")
+        raise ScheduleError(f"{moment} is too close to the limits of the calendar; use years from 2 to 9998")
     if timezone.is_naive(moment):
         moment = timezone.make_aware(moment, timezone.get_default_timezone())
     return moment.astimezone(UTC)
@@ -102,7 +90,7 @@ def as_stored(moment: None) -> None: ...
 @overload
 def as_stored(moment: datetime | None) -> datetime | None: ...
 def as_stored(moment: datetime | None) -> datetime | None:
-    """Return a moment as rows hold it."""
+    """Return a moment in the form in which rows store it."""
     if moment is None or settings.USE_TZ:
         return moment
     return timezone.make_naive(moment, timezone.get_default_timezone())
@@ -111,12 +99,12 @@ def as_stored(moment: datetime | None) -> datetime | None:
 def _every(timer: IntervalSchedule) -> timedelta:
     every: timedelta = timer.schedule.run_every
     if every < MIN_INTERVAL:
-        raise ScheduleError(f"An interval of {every.total_seconds():g} s is too short; the shortest is 1 second.")
+        raise ScheduleError(f"An interval of {every.total_seconds():g} s is too short; the minimum is 1 second.")
     return every
 
 
 def _next_of_interval(every: timedelta, moment: datetime, anchor: datetime) -> datetime:
-    """Count real time from the anchor, so that late runs and changes of the clock shift nothing."""
+    """Count elapsed time from the anchor, so that late runs and clock changes do not shift due times."""
     return anchor + every * max(0, (moment - anchor) // every + 1)
 
 

@@ -1,4 +1,4 @@
-"""Checks of a schedule before it is saved: everything that would fail at its due time, told by field."""
+"""Validation of a schedule before it is saved: reports by field everything that would fail at a due time."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import json
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.text import get_text_list
+from django.utils.translation import gettext_lazy as _
 from pydantic import BaseModel
 from pydantic import ValidationError as PydanticError
 
@@ -17,14 +20,16 @@ from ..exceptions import AgentExecError, InvalidContext, ScheduleError, UnknownT
 from ..tasks import TaskDefinition, registry
 from ..tasks.options import validate_queue
 from ..validation import one_line, validate_metadata
-from .models import TIMERS, AgentSchedule
-from .timing import as_utc
+from .timing import TIMERS, as_utc
 
-Problems = dict[str, list[str]]
+if TYPE_CHECKING:
+    from .models import AgentSchedule
+
+Problems: TypeAlias = "dict[str, list[str | Promise]]"
 
 
-def check_schedule(schedule: AgentSchedule) -> None:
-    """Raise `ValidationError` with what is wrong, by field."""
+def validate_schedule(schedule: AgentSchedule) -> None:
+    """Raise `ValidationError` with all problems by field."""
     problems: Problems = {}
     _check_task(schedule, problems)
     _check("metadata", problems, lambda: validate_metadata(_as_object(schedule.metadata)))
@@ -37,7 +42,7 @@ def check_schedule(schedule: AgentSchedule) -> None:
 
 
 def load_context(definition: TaskDefinition[..., Any], content: object) -> BaseModel:
-    """Return a stored context in its task's type. Raises `InvalidContext`, naming each field that is wrong."""
+    """Return a stored context in the type of its task. Raises `InvalidContext`, naming each invalid field."""
     try:
         context = definition.load_context(json.dumps(content))
         definition.lock_key(context)
@@ -45,13 +50,13 @@ def load_context(definition: TaskDefinition[..., Any], content: object) -> BaseM
         raise InvalidContext("; ".join(context_problems(error))) from error
     except InvalidContext:
         raise
-    except Exception as error:  # a context's own validators may raise anything
+    except Exception as error:  # validators of a context may raise anything
         raise InvalidContext(one_line(error)) from error
     return context
 
 
 def context_problems(error: PydanticError) -> list[str]:
-    """Return one line for each field of a context that is wrong."""
+    """Return one line per invalid field of a context."""
     return [
         f"{'.'.join(str(part) for part in problem['loc']) or 'context'}: {problem['msg']}"
         for problem in error.errors(include_url=False, include_input=False, include_context=False)
@@ -60,7 +65,7 @@ def context_problems(error: PydanticError) -> list[str]:
 
 def _check_task(schedule: AgentSchedule, problems: Problems) -> None:
     if not schedule.task:
-        return  # told by the field itself
+        return  # reported by the field itself
     try:
         definition = registry.get(schedule.task)
     except UnknownTask as error:
@@ -70,24 +75,25 @@ def _check_task(schedule: AgentSchedule, problems: Problems) -> None:
         load_context(definition, schedule.context)
     except InvalidContext as error:
         cause = error.__cause__
-        problems["context"] = context_problems(cause) if isinstance(cause, PydanticError) else [str(error)]
+        lines = context_problems(cause) if isinstance(cause, PydanticError) else [str(error)]
+        problems["context"] = list(lines)
 
 
 def _check_timers(schedule: AgentSchedule, problems: Problems) -> bool:
     try:
         chosen = [name for name in TIMERS if getattr(schedule, name)]
     except ObjectDoesNotExist:
-        return False  # told by the field itself
+        return False  # reported by the field itself
     if len(chosen) == 1:
         return True
-    for name in chosen:  # that there is one, the constraint tells
-        problems[name] = [f"Choose one only; there are {' and '.join(chosen)}."]
+    for name in chosen:  # the check constraint reports that none is set
+        problems[name] = [_("Choose only one: %(timers)s.") % {"timers": get_text_list(chosen)}]
     return False
 
 
 def _check_times(schedule: AgentSchedule, problems: Problems) -> None:
     if schedule.timezone and not schedule.crontab:
-        problems["timezone"] = ["Only a crontab has a time zone; leave it empty."]
+        problems["timezone"] = [_("Only crontabs have a time zone. Leave this field empty.")]
         return
     if not _check("timezone", problems, lambda: schedule.zone):
         return
@@ -96,7 +102,7 @@ def _check_times(schedule: AgentSchedule, problems: Problems) -> None:
         if moment and not _check(name, problems, partial(as_utc, moment)):
             return
     if schedule.start_at and schedule.expires_at and schedule.start_at >= schedule.expires_at:
-        problems["expires_at"] = ["It expires before it starts."]
+        problems["expires_at"] = [_("The expiry must be later than the start.")]
         return
     timer = next(name for name in TIMERS if getattr(schedule, name))
     try:
@@ -105,7 +111,9 @@ def _check_times(schedule: AgentSchedule, problems: Problems) -> None:
         problems[timer] = [str(error)]
         return
     if due is None and schedule.enabled and not schedule.total_run_count:
-        problems[timer] = ["It would never be due: that is over, or outside of start and expiry."]
+        problems[timer] = [
+            _("The schedule would never be due: its due times are in the past, or outside of start and expiry.")
+        ]
 
 
 def _check(field: str, problems: Problems, check: Callable[[], object]) -> bool:
@@ -119,5 +127,5 @@ def _check(field: str, problems: Problems, check: Callable[[], object]) -> bool:
 
 def _as_object(metadata: object) -> dict[str, Any]:
     if not isinstance(metadata, dict):
-        raise ScheduleError(f"Metadata is a JSON object such as {{}}, not {json.dumps(metadata)[:80]}.")
+        raise ScheduleError(f"Metadata must be a JSON object such as {{}}, not {json.dumps(metadata)[:80]}.")
     return metadata

@@ -84,7 +84,7 @@ def read_openings() -> str:
 class PortfolioPipeline(Pipeline):
     """Discover, research each in parallel, compare."""
 
-    @step(0, "find companies", retries=2)
+    @step(0, "find companies", max_retries=2)
     async def discover(self, context: PortfolioContext) -> CheckedCandidates:
         """Have a scout look through the library."""
         agent = Agent("Scout", instructions=SCOUT, tools=[read_openings], output_type=Candidates, model=build_model())
@@ -95,12 +95,12 @@ class PortfolioPipeline(Pipeline):
     @step(1, "research each")
     async def research(self, candidates: CheckedCandidates) -> Briefs:
         """Have an analyst read about each company; what is known of an earlier try is not read again."""
-        found = await self.gather(
-            *(self.spawn("research_company", company, key=company.document) for company in candidates.companies)
+        found = await self.agather(
+            *(self.aspawn("research_company", company, key=company.document) for company in candidates.companies)
         )
         return Briefs(briefs=list(found), notes=candidates.notes)
 
-    @step(2, "compare", retries=2)
+    @step(2, "compare", max_retries=2)
     async def compare(self, found: Briefs) -> CheckedReport:
         """Have an editor compare what was found."""
         agent = Agent("Editor", instructions=EDITOR, output_type=PortfolioReport, model=build_model())

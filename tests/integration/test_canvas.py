@@ -156,16 +156,20 @@ def test_a_cancel_takes_the_calls_along() -> None:
 
 
 REFUSED: list[tuple[Any, type[AgentExecError], str]] = [
-    (lambda: group(), InvalidOption, "needs one call at least"),
+    (lambda: group(), InvalidOption, "needs at least one call"),
     (lambda: group(("nobody", Name(name="a"))), UnknownTask, "nobody"),
     (lambda: group(("research", Text())), InvalidContext, "takes a Name"),
-    (lambda: group("research"), InvalidContext, "A call is a task and its context"),  # type: ignore[arg-type]
+    (lambda: group("research"), InvalidContext, "A call is a tuple"),  # type: ignore[arg-type]
     (
         lambda: chain(("research", Name(name="a")), "summarize"),
         InvalidOption,
-        "Task 'research' returns Brief, but the next one in the chain, 'summarize', takes Summary",
+        "Task 'research' returns Brief, but the next task of the chain, 'summarize', takes Summary",
     ),
-    (lambda: chord([("research", Name(name="a"))], "expand"), InvalidOption, "gets the results in a field 'results'"),
+    (
+        lambda: chord([("research", Name(name="a"))], "expand"),
+        InvalidOption,
+        "receives the results in a field 'results'",
+    ),
 ]
 
 

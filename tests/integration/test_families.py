@@ -227,9 +227,9 @@ async def top(agent_id: UUID, context: Companies, attempt: Attempt) -> None:
 
 def test_a_step_is_not_tried_again_for_a_child_that_was_given_up_on() -> None:
     class Steps(Pipeline, max_retries=2, name="steps"):
-        @step(0, retries=2, backoff=lambda retry, error: 0.0)
+        @step(0, max_retries=2, backoff=lambda retry, error: 0.0)
         async def only(self, context: Companies) -> Brief:
-            await self.gather(self.spawn("hopeless", Company(name="Acme")))
+            await self.agather(self.aspawn("hopeless", Company(name="Acme")))
             return Brief(about="")
 
     hopeless_parent()

@@ -62,7 +62,7 @@ def test_a_handler_that_ignores_them_fails_at_once(as_text: bool) -> None:
 
     assert (row.status, row.result, row.attempt) == (Status.ERROR, None, 1)
     assert row.error.startswith(
-        "UnhandledInterruption: Agent Clerk waits for the approval of delete_file, but the handler has returned"
+        "UnhandledInterruption: Agent Clerk needs an approval of delete_file, but the handler has returned"
     )
     assert "result.to_state()" in row.error
     assert DELETED == []

@@ -89,7 +89,7 @@ class Steps(Pipeline, abstract=True):
 
 
 class SyncSteps(Pipeline, abstract=True):
-    @step(0, retries=2, backoff=lambda retry, error: 0.0)
+    @step(0, max_retries=2, backoff=lambda retry, error: 0.0)
     def first(self, context: Companies) -> Answers:
         return Answers(names=many_with_keys(self.agent_id, context, self.attempt))
 
@@ -193,8 +193,8 @@ def test_a_step_that_returns_without_its_children_has_no_checkpoint() -> None:
         @step(0)
         async def first(self, context: Companies) -> Answers:
             found = companies()
-            children = [await self.spawn("research", company) for company in found]
-            return Answers(names=[one.about for one in await self.gather(*children)] if found else [])
+            children = [await self.aspawn("research", company) for company in found]
+            return Answers(names=[one.about for one in await self.agather(*children)] if found else [])
 
     mismatch(run_steps(Early, ["a", "b"], []))
 
@@ -227,8 +227,8 @@ def test_all_children_of_a_step_are_its_own() -> None:
     class Two(Pipeline, abstract=True):
         @step(0)
         async def first(self, context: Companies) -> Answers:
-            await self.spawn("research", Company(name="a"))
-            return Answers(names=[one.about for one in await self.gather()])
+            await self.aspawn("research", Company(name="a"))
+            return Answers(names=[one.about for one in await self.agather()])
 
         @step(1)
         def second(self, before: Answers) -> Answers:
@@ -318,7 +318,7 @@ def test_a_pipeline_has_map_unless_a_step_is_called_so() -> None:
     class Mapping(Pipeline, abstract=True):
         @step(0)
         async def first(self, context: Companies) -> Answers:
-            return Answers(names=list(await self.map("answer", [Company(name=name) for name in UNANSWERED])))
+            return Answers(names=list(await self.amap("answer", [Company(name=name) for name in UNANSWERED])))
 
     class StepOfThatName(Pipeline, abstract=True):
         @step(0)

@@ -16,7 +16,7 @@ import pytest
 from django.test import TestCase
 from pydantic import BaseModel
 
-from django_agentexec import Pipeline, TaskFailed, activity, get_result, mermaid, step, task
+from django_agentexec import Pipeline, TaskFailed, activity, amermaid, get_result, mermaid, step, task
 from django_agentexec.activity.deferral import Defer
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Operation, Start
@@ -331,7 +331,7 @@ def test_a_changed_type_is_kept_or_refused_by_what_it_can_hold(model: type[BaseM
         assert stored.status == Status.COMPLETE
     else:
         assert (stored.status, stored.retries) == (Status.ERROR, 0)
-        assert f"Step 'analyze' has finished with a Note, but is declared to return {model.__name__}" in stored.error
+        assert f"Step 'analyze' has a stored result of type Note, but now declares {model.__name__}" in stored.error
 
 
 # Retry from a step
@@ -387,7 +387,7 @@ def flaky(retries: int, delay: float) -> type[Pipeline]:
     """Define a pipeline of one step with retries of its own."""
 
     class Flaky(Pipeline, max_retries=0):
-        @step(0, retries=retries, backoff=lambda retry, error: delay)
+        @step(0, max_retries=retries, backoff=lambda retry, error: delay)
         async def only(self, context: Input) -> Report:
             ran("only")
             return Report(text=context.company)
@@ -429,7 +429,7 @@ def test_a_step_that_has_to_wait_gives_up_its_slot_and_resumes_the_attempt(
             ran("first")
             return Report(text=context.company)
 
-        @step(1, retries=1)
+        @step(1, max_retries=1)
         async def second(self, report: Report) -> Report:
             RUNS.append("second")
             if RUNS.count("second") == 1:
@@ -471,7 +471,7 @@ def test_a_step_that_fails_too_often_fails_the_attempt() -> None:
 
 def test_what_the_pipeline_gives_up_on_is_not_tried_again() -> None:
     class Flaky(Pipeline, give_up_on=[ValueError]):
-        @step(0, retries=5)
+        @step(0, max_retries=5)
         async def only(self, context: Input) -> Report:
             ran("only")
             return Report(text=context.company)
@@ -507,7 +507,7 @@ def test_a_step_has_a_time_limit(is_async: bool) -> None:
 
 def test_a_result_of_another_type_is_an_error_at_once() -> None:
     class Wrong(Pipeline):
-        @step(0, retries=3)
+        @step(0, max_retries=3)
         def only(self, context: Input) -> Report:
             ran("only")
             return Note(text="x")  # type: ignore[return-value]  # the mistake
@@ -533,14 +533,14 @@ def define_with_children() -> type[Pipeline]:
         @step(0)
         async def first(self, context: Input) -> Note:
             ran("first")
-            found = await self.gather(*(self.spawn("summarize", Note(text=text)) for text in "ab"))
+            found = await self.agather(*(self.aspawn("summarize", Note(text=text)) for text in "ab"))
             return Note(text="".join(one.text for one in found))
 
-        @step(1, retries=1, backoff=lambda retry, error: 0.0)
+        @step(1, max_retries=1, backoff=lambda retry, error: 0.0)
         def second(self, note: Note) -> Report:
             ran("second")
-            children = self.attempt.spawn_many("summarize", [Note(text=text) for text in "cd"])
-            return Report(text=note.text + "".join(one.text for one in self.attempt.gather(*children)))
+            children = self.spawn_many("summarize", [Note(text=text) for text in "cd"])
+            return Report(text=note.text + "".join(one.text for one in self.gather(*children)))
 
     return Fanned
 
@@ -679,6 +679,12 @@ def test_a_plain_task_has_no_diagram() -> None:
     from tests.testapp.agents import Text, shout
 
     assert mermaid(shout.enqueue(Text()).agent_id) == ""
+
+
+async def test_a_diagram_is_available_in_async_code() -> None:
+    run = await define().aenqueue(Input())
+
+    assert (await amermaid(run.agent_id)).startswith("flowchart LR")
 
 
 def test_a_step_whose_input_has_changed_gets_children_of_its_own() -> None:

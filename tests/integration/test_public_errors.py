@@ -56,7 +56,7 @@ def tasks() -> Iterator[None]:
         raise RuntimeError(TEXTS[-1])
 
     class LeakingPipeline(Pipeline, name="leaking_pipeline", max_retries=0):
-        @step(0, retries=1, backoff=lambda number, error: 0.0)
+        @step(0, max_retries=1, backoff=lambda number, error: 0.0)
         async def read(self, context: Text) -> Text:
             raise RuntimeError(TEXTS[-1])
 

@@ -19,7 +19,7 @@ from django_agentexec.models import Priority
 from django_agentexec.schedules import Solar, add_schedule, schedule, sync
 from django_agentexec.schedules.declarations import Declaration, declared, forget
 from django_agentexec.schedules.models import AgentSchedule
-from django_agentexec.schedules.sync import take_over_declarations
+from django_agentexec.schedules.sync import sync_declarations
 from django_agentexec.tasks import registry
 from tests.schedules import HOUR, MINUTE, NOON, SECOND, Clock, make_schedule, scheduler, started
 from tests.testapp.agents import Text, Work, shout, work
@@ -38,9 +38,9 @@ def clean_declarations() -> Iterator[None]:
         registry.unregister(name)
 
 
-def take_over() -> AgentSchedule:
+def synced() -> AgentSchedule:
     """Let a scheduler start, and return the schedule `s`."""
-    take_over_declarations(NOON)
+    sync_declarations(NOON)
     return AgentSchedule.objects.get(name="s")
 
 
@@ -59,7 +59,7 @@ def test_it_makes_a_task_and_its_schedule_of_a_handler() -> None:
     def refresh_cache(agent_id: UUID, context: Refresh) -> str:
         return context.scope
 
-    row = take_over()
+    row = synced()
 
     assert isinstance(refresh_cache, TaskDefinition)
     assert registry.get("s") is refresh_cache
@@ -74,7 +74,7 @@ def test_above_a_task_it_adds_schedules_only() -> None:
     @task("refresh_cache", max_retries=7)
     async def refresh_cache(agent_id: UUID, context: Refresh) -> None: ...
 
-    take_over()
+    synced()
 
     assert registry.get("refresh_cache").max_retries == 7
     assert set(AgentSchedule.objects.values_list("name", "task")) == {
@@ -96,7 +96,7 @@ def test_above_a_task_it_adds_schedules_only() -> None:
 def test_it_takes_intervals_dates_and_the_sun(when: Any, kind: str, expected: str) -> None:
     add_schedule("s", shout, when)
 
-    assert str(getattr(take_over(), kind)) == expected
+    assert str(getattr(synced(), kind)) == expected
 
 
 def test_options_reach_the_row() -> None:
@@ -116,7 +116,7 @@ def test_options_reach_the_row() -> None:
         description="Why.",
     )
 
-    row = take_over()
+    row = synced()
 
     assert row.next_run_at == start
     assert (row.misfire, row.priority, row.queue, row.metadata) == ("catch_up", 1, "slow", {"org": 7})
@@ -127,34 +127,34 @@ def test_a_crontab_is_in_the_time_zone_of_the_settings(settings: Any) -> None:
     settings.AGENTEXEC = {"SCHEDULER_TIMEZONE": "Europe/Berlin"}
     add_schedule("s", shout, "0 14 * * *")
 
-    assert take_over().next_run_at == NOON + HOUR
+    assert synced().next_run_at == NOON + HOUR
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"when": "* * *"}, "five fields"),
-        ({"when": "61 * * * *"}, "is no crontab"),
-        ({"when": 0.5}, "is no time"),
-        ({"when": None}, "is no time"),
-        ({"when": timedelta(seconds=-1)}, "is no time"),
+        ({"when": "61 * * * *"}, "is not a valid crontab"),
+        ({"when": 0.5}, "is not a valid time"),
+        ({"when": None}, "is not a valid time"),
+        ({"when": timedelta(seconds=-1)}, "is not a valid time"),
         ({"when": datetime(2030, 1, 1)}, "has no time zone"),
         ({"start_at": datetime(2030, 1, 1)}, "has no time zone"),
         ({"when": 60, "timezone": "UTC"}, "only crontabs"),
-        ({"timezone": "Mars"}, "no time zone 'Mars'"),
+        ({"timezone": "Mars"}, "Time zone 'Mars' does not exist"),
         ({"repeat": 0}, "from 1 to"),
         ({"repeat": 10**10}, "from 1 to"),
-        ({"name": "half \ud83d"}, "name has 1 to 200 characters"),
-        ({"name": "a\x00"}, "name has 1 to 200 characters"),
+        ({"name": "half \ud83d"}, "name of a schedule has 1 to 200 characters"),
+        ({"name": "a\x00"}, "name of a schedule has 1 to 200 characters"),
         ({"description": "a\x00"}, "must be text"),
-        ({"when": datetime.max.replace(tzinfo=UTC)}, "edge of the calendar"),
-        ({"start_at": datetime.min.replace(tzinfo=UTC)}, "edge of the calendar"),
+        ({"when": datetime.max.replace(tzinfo=UTC)}, "limits of the calendar"),
+        ({"start_at": datetime.min.replace(tzinfo=UTC)}, "limits of the calendar"),
         ({"when": 5_000.5}, "fractions of a second"),
-        ({"when": Solar("sunset", float("nan"), 1)}, "no coordinate"),
+        ({"when": Solar("sunset", float("nan"), 1)}, "not a coordinate"),
         ({"misfire": "later"}, "'skip' or 'catch_up'"),
         ({"context": Refresh()}, "takes a Text, not Refresh"),
-        ({"task": work}, "a Work is needed"),
-        ({"start_at": NOON, "expires_at": NOON}, "before it starts"),
+        ({"task": work}, "the task needs a Work"),
+        ({"start_at": NOON, "expires_at": NOON}, "must be later than start_at"),
         ({"priority": 5}, "Priority 5 is unknown"),
         ({"queue": "a b"}, "is no queue name"),
         ({"metadata": {"a": {1}}}, "cannot be stored"),
@@ -175,7 +175,7 @@ def test_two_schedules_of_one_name_are_refused() -> None:
     add_schedule("s", shout, "0 * * * *")
     add_schedule("s", shout, "0 * * * *")  # the same module, imported once more
 
-    with pytest.raises(ScheduleError, match="Two schedules are called 's'"):
+    with pytest.raises(ScheduleError, match="Two schedules have the name 's'"):
         add_schedule("s", shout, "1 * * * *")
 
 
@@ -187,22 +187,22 @@ def test_without_the_app_a_schedule_is_refused() -> None:
 
 def test_an_unchanged_definition_leaves_an_operators_edits_alone() -> None:
     add_schedule("s", shout, "0 * * * *", context=Text(text="code"))
-    take_over()
+    synced()
     AgentSchedule.objects.update(context={"text": "operator"}, enabled=False)
 
-    row = take_over()
+    row = synced()
 
     assert (row.context, row.enabled) == ({"text": "operator"}, False)
 
 
 def test_a_changed_definition_replaces_an_operators_edits() -> None:
     add_schedule("s", shout, "0 * * * *", context=Text(text="code"))
-    row = take_over()
+    row = synced()
     row.context, row.queue = {"text": "operator"}, "elsewhere"
     row.save()
     declare_again(when="30 * * * *", context=Text(text="new code"))
 
-    row = take_over()
+    row = synced()
 
     assert (row.context, row.queue) == ({"text": "new code"}, "")
     assert row.next_run_at == NOON + 30 * MINUTE
@@ -210,11 +210,11 @@ def test_a_changed_definition_replaces_an_operators_edits() -> None:
 
 def test_a_changed_definition_turns_nothing_on_that_an_operator_turned_off() -> None:
     add_schedule("s", shout, "0 * * * *")
-    take_over()
+    synced()
     AgentSchedule.objects.update(enabled=False)
     declare_again(when="30 * * * *")
 
-    row = take_over()
+    row = synced()
 
     assert (row.enabled, row.next_run_at) == (False, None)
     assert str(row.crontab).startswith("30 ")
@@ -222,33 +222,33 @@ def test_a_changed_definition_turns_nothing_on_that_an_operator_turned_off() -> 
 
 def test_a_change_of_kind_leaves_one_kind_of_times() -> None:
     add_schedule("s", shout, "0 * * * *")
-    take_over()
+    synced()
     declare_again(when=60)
 
-    row = take_over()
+    row = synced()
 
     assert (row.crontab, str(row.interval)) == (None, "every minute")
 
 
 def test_a_run_count_survives_a_changed_definition() -> None:
     add_schedule("s", shout, "0 * * * *", repeat=3)
-    take_over()
+    synced()
     AgentSchedule.objects.update(total_run_count=2)
     declare_again(when="30 * * * *", repeat=3)
 
-    assert take_over().total_run_count == 2
+    assert synced().total_run_count == 2
 
 
 def test_what_vanishes_from_the_code_is_disabled_and_comes_back_with_it() -> None:
     add_schedule("s", shout, "0 * * * *")
-    take_over()
+    synced()
 
     forget("s")
-    gone = take_over()
+    gone = synced()
     assert (gone.enabled, gone.next_run_at) == (False, None)
 
     declare_again()
-    back = take_over()
+    back = synced()
     assert (back.enabled, back.next_run_at) == (True, NOON + HOUR)
 
 
@@ -257,26 +257,26 @@ def test_what_was_made_in_the_admin_is_neither_taken_over_nor_disabled(caplog: p
     make_schedule(name="other")
     add_schedule("s", shout, "0 * * * *")
 
-    row = take_over()
+    row = synced()
 
     assert (row.context, row.origin) == ({"text": "admin"}, "admin")
     assert AgentSchedule.objects.get(name="other").enabled
-    assert "made in the admin" in caplog.text
+    assert "created in the admin" in caplog.text
 
 
 def test_a_declaration_that_cannot_work_leaves_the_others_alone(caplog: pytest.LogCaptureFixture) -> None:
     add_schedule("bad", "shoot", "0 * * * *")
     add_schedule("s", shout, "0 * * * *")
 
-    assert take_over().enabled
+    assert synced().enabled
 
-    assert "'bad' of the code is left out: There is no task 'shoot'" in caplog.text
-    assert [record.levelno for record in caplog.records if "left out" in record.message] == [logging.ERROR]
+    assert "'bad' in the code is ignored: There is no task 'shoot'" in caplog.text
+    assert [record.levelno for record in caplog.records if "is ignored" in record.message] == [logging.ERROR]
 
 
 def test_a_row_that_another_pool_makes_meanwhile_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     add_schedule("s", shout, "0 * * * *")
-    take_over_for_good, attempts = sync._take_over, []
+    take_over_for_good, attempts = sync._apply, []
 
     def race(declaration: Declaration, now: datetime) -> None:
         attempts.append(declaration.name)
@@ -284,15 +284,15 @@ def test_a_row_that_another_pool_makes_meanwhile_is_no_error(monkeypatch: pytest
             raise IntegrityError("the name is taken")
         take_over_for_good(declaration, now)
 
-    monkeypatch.setattr(sync, "_take_over", race)
+    monkeypatch.setattr(sync, "_apply", race)
 
-    assert take_over().enabled
+    assert synced().enabled
 
 
 def test_schedules_share_the_rows_of_their_times() -> None:
     add_schedule("s", shout, "0 * * * *")
     add_schedule("t", shout, "0 * * * *")
-    row = take_over()
+    row = synced()
 
     assert AgentSchedule.objects.get(name="t").crontab == row.crontab
 
@@ -301,7 +301,7 @@ def test_a_starting_scheduler_takes_the_code_over_and_runs_it() -> None:
     add_schedule("s", shout, 10, context=Text(text="from code"))
     clock = Clock(NOON)
     one = scheduler(clock)
-    one._knows_the_code = False
+    one._has_synced_code = False
 
     one.step()
     clock.now = NOON + 10 * SECOND

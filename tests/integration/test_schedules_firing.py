@@ -17,8 +17,7 @@ from django_agentexec.models import Activity
 from django_agentexec.queues import get_queue
 from django_agentexec.schedules import firing
 from django_agentexec.schedules import scheduler as scheduler_module
-from django_agentexec.schedules.firing import fire, run_now
-from django_agentexec.schedules.history import prune
+from django_agentexec.schedules.firing import fire, prune_runs, run_now
 from django_agentexec.schedules.models import AgentSchedule, Misfire, ScheduleRun
 from tests.rows import claimed_ids
 from tests.schedules import (
@@ -372,7 +371,7 @@ def test_the_history_is_bounded(settings: object) -> None:
         one.refresh_from_db()
         fire(one.pk, one.next_run_at)
 
-    assert prune() == 1
+    assert prune_runs() == 1
 
     assert [time for time, _ in runs(schedule)] == ["12:00:20", "12:00:30"]
     assert len(runs(other)) == 1

@@ -135,12 +135,12 @@ def test_a_step_that_catches_a_wait_has_no_checkpoint_of_it(is_async: bool, capl
     class Catching(Pipeline, max_retries=0, name="catches"):
         if is_async:
 
-            @step(0, retries=2, backoff=lambda retry, error: 0.0)
+            @step(0, max_retries=2, backoff=lambda retry, error: 0.0)
             async def only(self, context: Companies) -> Found:
                 return Found(text=await gathered_with_exceptions(self.agent_id, context, self.attempt))
         else:
 
-            @step(0, retries=2, backoff=lambda retry, error: 0.0)
+            @step(0, max_retries=2, backoff=lambda retry, error: 0.0)
             def only(self, context: Companies) -> Found:
                 try:
                     names = [Company(name=name) for name in context.names]

@@ -1,4 +1,4 @@
-"""What users test their own tasks with, inside a TestCase's transaction."""
+"""The testing helpers, inside the transaction of a TestCase and without one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from django_agentexec.models import Activity, Status
 from django_agentexec.queues import get_queue
 from django_agentexec.queues.memory import MemoryQueue
 from django_agentexec.tasks import TaskDefinition, registry
-from django_agentexec.testing import adrain, drain, make_attempt, memory_queue
+from django_agentexec.testing import aassert_enqueued, adrain, assert_enqueued, drain, make_attempt, memory_queue
 from tests.rows import messages, row
 from tests.testapp.agents import Text, fail, report, shout
 
@@ -199,6 +199,40 @@ class InsideATestCase(TestCase):
     async def test_drain_in_an_async_test_names_its_async_form(self) -> None:
         with self.assertRaisesMessage(RuntimeError, "await adrain()"):
             drain()
+
+    def test_an_enqueued_task_is_found_by_its_context(self) -> None:
+        shout.enqueue(Text(text="a"))
+        second = shout.enqueue(Text(text="b"), queue="slow")
+        drain()
+
+        assert assert_enqueued(shout).agent_id == second.agent_id
+        assert assert_enqueued("shout", text="b").queue == "slow"
+
+    def test_a_missing_enqueue_names_what_was_enqueued(self) -> None:
+        with self.assertRaisesMessage(AssertionError, "shout(text='b') was not enqueued. Nothing was enqueued."):
+            assert_enqueued(shout, text="b")
+        shout.enqueue(Text(text="a"))
+        report.enqueue(Text(text="b"))
+
+        expected = "shout(text='b') was not enqueued. These activities exist:\n- shout(text='a'"
+        with self.assertRaisesMessage(AssertionError, expected):
+            assert_enqueued(shout, text="b")
+
+    def test_a_long_list_of_activities_is_shortened(self) -> None:
+        for number in range(12):
+            shout.enqueue(Text(text=str(number)))
+
+        with self.assertRaisesMessage(AssertionError, "The latest 10 of 12 activities are:\n- shout(text='2'"):
+            assert_enqueued(shout, text="b")
+
+    def test_a_misspelt_field_is_no_missing_enqueue(self) -> None:
+        with self.assertRaisesMessage(TypeError, "Text, the context of 'shout', has no 'txet'"):
+            assert_enqueued(shout, txet="b")
+
+    async def test_an_enqueued_task_is_found_in_async_code(self) -> None:
+        await shout.aenqueue(Text(text="a"))
+
+        assert (await aassert_enqueued(shout, text="a")).agent_type == "shout"
 
     def test_nothing_of_the_test_before_is_left(self) -> None:
         assert (Activity.objects.count(), drain()) == (0, 0)

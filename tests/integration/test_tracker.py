@@ -1,4 +1,4 @@
-"""Trackers: counting by member, and a task that is enqueued exactly once when all are done."""
+"""Trackers: members by name, and a task that is enqueued exactly once when all members are done."""
 
 from __future__ import annotations
 
@@ -73,15 +73,15 @@ def finish(agent_id: UUID) -> None:
 # Counting
 
 
-def test_members_are_counted_in_and_out(tracker: Tracker) -> None:
+def test_members_are_added_and_marked_as_done(tracker: Tracker) -> None:
     assert tracker.incr("a", "b") == 2
-    assert (tracker.count(), tracker.complete()) == (2, False)
+    assert (tracker.count(), tracker.is_complete) == (2, False)
     assert tracker.decr("a") == 1
     assert tracker.decr("b") == 0
-    assert (tracker.count(), tracker.complete()) == (0, True)
+    assert (tracker.count(), tracker.is_complete) == (0, True)
 
 
-def test_a_member_counts_once_however_often_it_is_counted(tracker: Tracker) -> None:
+def test_a_member_that_is_added_twice_counts_once(tracker: Tracker) -> None:
     tracker.incr("a", "a")
     tracker.incr("a", "b")
     tracker.decr("a")
@@ -90,14 +90,14 @@ def test_a_member_counts_once_however_often_it_is_counted(tracker: Tracker) -> N
     assert tracker.count() == 1
 
 
-def test_who_is_out_is_not_counted_in_again(tracker: Tracker) -> None:
+def test_a_done_member_is_not_added_again(tracker: Tracker) -> None:
     tracker.incr("a")
     tracker.decr("a")
 
     assert tracker.incr("a") == 0
 
 
-def test_out_may_come_before_in(tracker: Tracker) -> None:
+def test_a_member_may_be_done_before_it_is_added(tracker: Tracker) -> None:
     tracker.decr("a")
 
     assert tracker.incr("a", "b") == 1
@@ -113,21 +113,21 @@ def test_within_a_handler_the_member_is_the_running_activity(tracker: Tracker) -
 
 
 def test_outside_of_a_handler_the_member_must_be_named(tracker: Tracker) -> None:
-    with pytest.raises(InvalidOption, match="name the member"):
+    with pytest.raises(InvalidOption, match="Name the member"):
         tracker.incr()
 
 
-def test_trackers_of_other_names_and_batches_are_others(tracker: Tracker) -> None:
+def test_name_and_batch_identify_a_tracker(tracker: Tracker) -> None:
     tracker.incr("a")
 
     assert Tracker("research", "batch-2").count() == Tracker("review", "batch-1").count() == 0
     assert Tracker("research", "batch-1").count() == 1
 
 
-async def test_every_verb_has_an_async_form(tracker: Tracker) -> None:
+async def test_every_method_has_an_async_twin(tracker: Tracker) -> None:
     assert await tracker.aincr("a", "b") == 2
     assert await tracker.adecr("a") == 1
-    assert (await tracker.acount(), await tracker.acomplete()) == (1, False)
+    assert (await tracker.acount(), await tracker.ais_complete()) == (1, False)
     await tracker.aon_complete("total", Batch())
     handle = await shout.aenqueue(Text())
     assert await tracker.aadd(handle) == 2
@@ -149,10 +149,27 @@ def test_impossible_names_are_refused(name: str, batch_id: str) -> None:
         Tracker(name, batch_id)
 
 
-# Firing
+@pytest.mark.parametrize("members", [[], ["a"]], ids=["complete", "open"])
+def test_complete_is_deprecated_and_right_as_a_condition_and_as_a_method(tracker: Tracker, members: list[str]) -> None:
+    if members:
+        tracker.incr(*members)
+
+    with pytest.warns(DeprecationWarning, match=r"use Tracker\.is_complete") as warned:
+        found = [bool(tracker.complete), tracker.complete()]
+
+    assert found == [tracker.is_complete] * 2 == [not members] * 2
+    assert {warning.filename for warning in warned} == {__file__}
 
 
-def test_the_last_one_out_enqueues_the_task_once(tracker: Tracker) -> None:
+async def test_acomplete_is_deprecated(tracker: Tracker) -> None:
+    with pytest.warns(DeprecationWarning, match="use ais_complete"):
+        assert await tracker.acomplete()
+
+
+# The task at the end
+
+
+def test_the_last_member_enqueues_the_task_once(tracker: Tracker) -> None:
     tracker.incr("a", "b")
     tracker.on_complete("total", Batch(batch="x"), metadata={"org": 1})
     tracker.decr("a")
@@ -166,7 +183,7 @@ def test_the_last_one_out_enqueues_the_task_once(tracker: Tracker) -> None:
     assert claimed_ids() == [stored.agent_id]
 
 
-def test_nothing_is_enqueued_while_members_are_still_counted_in(tracker: Tracker) -> None:
+def test_nothing_is_enqueued_before_on_complete_is_called(tracker: Tracker) -> None:
     tracker.incr("a")
     tracker.decr("a")
     tracker.incr("b")
@@ -178,7 +195,7 @@ def test_nothing_is_enqueued_while_members_are_still_counted_in(tracker: Tracker
     assert totals() == 1
 
 
-def test_a_batch_of_nothing_is_complete_at_once(tracker: Tracker) -> None:
+def test_an_empty_batch_is_complete_immediately(tracker: Tracker) -> None:
     tracker.on_complete("total", Batch())
 
     assert totals() == 1
@@ -198,7 +215,7 @@ def test_another_task_is_refused(tracker: Tracker) -> None:
     tracker.incr("a")
     tracker.on_complete("total", Batch())
 
-    with pytest.raises(InvalidOption, match="has 'total' to enqueue already, not 'shout'"):
+    with pytest.raises(InvalidOption, match="already has the task 'total'; it cannot be changed to 'shout'"):
         tracker.on_complete(shout, Text())
 
 
@@ -208,7 +225,7 @@ def test_a_new_member_after_the_end_is_refused(tracker: Tracker) -> None:
     tracker.on_complete("total", Batch())
 
     tracker.incr("a")  # again: fine
-    with pytest.raises(InvalidTransition, match="'late' came too late"):
+    with pytest.raises(InvalidTransition, match="member 'late' cannot be added"):
         tracker.incr("late")
 
 
@@ -217,7 +234,7 @@ def test_a_new_member_after_the_end_is_refused(tracker: Tracker) -> None:
     [("nobody", Batch(), UnknownTask), ("total", Keyed(key="a"), InvalidContext)],
     ids=["task", "context"],
 )
-def test_what_could_not_be_enqueued_is_refused_at_once(
+def test_an_invalid_task_or_context_is_refused_immediately(
     tracker: Tracker, name: str, context: BaseModel, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
@@ -227,7 +244,7 @@ def test_what_could_not_be_enqueued_is_refused_at_once(
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite lets one transaction write at a time")
-def test_two_that_end_together_enqueue_it_once(tracker: Tracker) -> None:
+def test_concurrent_ends_enqueue_the_task_once(tracker: Tracker) -> None:
     for round_number in range(10):
         batch = Tracker("race", str(round_number))
         batch.incr("a", "b")
@@ -252,7 +269,7 @@ def test_two_that_end_together_enqueue_it_once(tracker: Tracker) -> None:
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite lets one transaction write at a time")
 @pytest.mark.parametrize("batch", ["1", "2", "3", "4", "5"])
-def test_under_repeatable_read_all_are_counted_and_the_last_one_enqueues_the_task(batch: str) -> None:
+def test_under_repeatable_read_all_members_count_and_the_last_enqueues_the_task(batch: str) -> None:
     members = [f"page {number}" for number in range(12)]
     failed: list[Exception] = []
 
@@ -311,7 +328,7 @@ def test_a_callers_transaction_with_an_old_snapshot_gets_the_databases_error(tra
 # Activities
 
 
-def test_an_activity_is_counted_out_by_its_end_however_it_ends(tracker: Tracker) -> None:
+def test_an_activity_is_done_when_it_ends_with_any_status(tracker: Tracker) -> None:
     handles = [shout.enqueue(Text(text=str(n))) for n in range(3)]
     tracker.add(*handles)
     tracker.on_complete("total", Batch())
@@ -325,7 +342,7 @@ def test_an_activity_is_counted_out_by_its_end_however_it_ends(tracker: Tracker)
     assert (tracker.count(), totals()) == (0, 1)
 
 
-def test_an_activity_that_has_ended_already_is_not_waited_for(tracker: Tracker) -> None:
+def test_an_ended_activity_is_added_as_done(tracker: Tracker) -> None:
     handle = shout.enqueue(Text())
     finish(handle.agent_id)
 
@@ -350,7 +367,7 @@ def test_an_unknown_activity_is_refused(tracker: Tracker) -> None:
     assert not TrackerMember.objects.exists()
 
 
-def test_the_reconciler_counts_out_whom_nobody_counted_out(tracker: Tracker) -> None:
+def test_the_reconciler_marks_missed_ends(tracker: Tracker) -> None:
     kept, deleted = shout.enqueue(Text()), shout.enqueue(Text())
     tracker.add(kept, deleted)
     tracker.on_complete("total", Batch())
@@ -362,7 +379,7 @@ def test_the_reconciler_counts_out_whom_nobody_counted_out(tracker: Tracker) -> 
     assert totals() == 1
 
 
-def test_a_task_that_is_gone_does_not_stop_the_reconciler(tracker: Tracker, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unregistered_task_does_not_stop_the_reconciler(tracker: Tracker, caplog: pytest.LogCaptureFixture) -> None:
     handle = shout.enqueue(Text())
     tracker.add(handle)
     tracker.on_complete("total", Batch())
@@ -390,7 +407,7 @@ def test_a_handler_fans_out_and_the_total_runs_once() -> None:
     assert (aggregate.parent_id, aggregate.metadata) == (parent.agent_id, {"org": 1})
 
 
-def test_a_handler_that_is_delivered_again_fires_nothing_twice() -> None:
+def test_a_redelivered_handler_enqueues_nothing_twice() -> None:
     context = Batch(batch="x", names=["a", "b"])
     parent = registry.get("find").enqueue(context)
     start(parent.agent_id)

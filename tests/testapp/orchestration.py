@@ -83,7 +83,7 @@ class FivePipeline(Pipeline, max_retries=0, name="five_steps"):
             Work(journal=state.journal, name=f"{full}-{number}", seconds=state.seconds)
             for number in range(state.children)
         ]
-        found = await self.gather(*(self.spawn("work", context) for context in contexts))
+        found = await self.agather(*(self.aspawn("work", context) for context in contexts))
         await asyncio.to_thread(note, state.journal, "end", full, self.agent_id)
         await asyncio.to_thread(die_at, f"{name}:end")
         return state.model_copy(update={"done": [*state.done, name, *found]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from typing import Annotated, Any, Literal, Optional, Union
 
 import pytest
@@ -85,7 +86,7 @@ def test_a_base_class_is_no_task() -> None:
 
 
 REFUSED: list[tuple[list[Callable[..., Any]], str]] = [
-    ([], "has no step: mark its methods"),
+    ([], "has no step. Mark its methods"),
     ([method("first", Report)], "its first step 'first' takes nothing"),
     ([method("first", Report, context=str)], "its first step 'first' takes str"),
     ([method("first", Report, a=Input, b=Input)], "its first step 'first' takes Input, Input"),
@@ -93,19 +94,19 @@ REFUSED: list[tuple[list[Callable[..., Any]], str]] = [
     ([method("first", str, context=Input)], "its last step 'first' returns str"),
     (
         [method("first", str, context=Input), LAST],
-        r"step 'first' returns str, but the next one, 'last', takes \(Brand\)",
+        r"step 'first' returns str, but the next step, 'last', takes \(Brand\)",
     ),
     (
         [method("first", tuple[Brand, Report], context=Input), LAST],
-        r"step 'first' returns tuple\[Brand, Report\], but the next one, 'last', takes \(Brand\)",
+        r"step 'first' returns tuple\[Brand, Report\], but the next step, 'last', takes \(Brand\)",
     ),
     (
         [method("first", tuple[Report, Brand], context=Input), method("last", Report, brand=Brand, report=Report)],
-        r"returns tuple\[Report, Brand\], but the next one, 'last', takes \(Brand, Report\)",
+        r"returns tuple\[Report, Brand\], but the next step, 'last', takes \(Brand, Report\)",
     ),
-    ([method("first", None, context=Input), LAST], r"step 'first' returns None, but the next one"),
+    ([method("first", None, context=Input), LAST], r"step 'first' returns None, but the next step"),
     ([method("run", Report, context=Input)], "a step cannot be called 'run'"),
-    ([method("first", Callable, context=Input), LAST], "returns .*Callable, which cannot be stored|but the next one"),
+    ([method("first", Callable, context=Input), LAST], "returns .*Callable, which cannot be stored|but the next step"),
 ]
 
 
@@ -115,7 +116,7 @@ def test_a_wrong_flow_is_refused_when_the_class_is_made(methods: list[Callable[.
         pipeline(*methods)
 
 
-def test_each_step_has_a_place_of_its_own() -> None:
+def test_each_step_needs_a_different_order() -> None:
     with pytest.raises(TaskDefinitionError, match="steps 'first' and 'last' have the same order 0"):
         type("Tested", (Pipeline,), {"first": step(0)(FIRST), "last": step(0)(LAST)})
 
@@ -132,19 +133,20 @@ def test_a_generator_is_no_step() -> None:
     def parts(self: Pipeline, context: Input) -> Iterator[Report]:
         yield Report(text="")
 
-    with pytest.raises(TaskDefinitionError, match="must return its result, and yield nothing"):
+    with pytest.raises(TaskDefinitionError, match="must return its result; generators are not supported"):
         pipeline(parts)
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"retries": -1},
-        {"retries": True},
-        {"retries": 10**10},
+        {"max_retries": -1},
+        {"max_retries": True},
+        {"max_retries": 10**10},
         {"timeout": 1e300},
         {"timeout": 0},
         {"timeout": "1"},
+        {"timeout": timedelta()},
         {"backoff": 5},
     ],
     ids=str,
@@ -154,7 +156,7 @@ def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
         step(0, "x", **options)
 
 
-def test_a_step_without_a_place_is_told_how() -> None:
+def test_a_step_without_an_order_is_refused() -> None:
     with pytest.raises(TaskDefinitionError, match=r"@step\(0, 'research'\), not @step"):
         step(LAST)  # type: ignore[arg-type]  # the mistake
 
@@ -227,3 +229,22 @@ def test_types_read_as_in_the_code() -> None:
 )
 def test_what_holds_what(new: Any, stored: Any, held: bool) -> None:
     assert covers(new, stored) is held
+
+
+def test_the_time_limit_of_a_step_may_be_a_timedelta() -> None:
+    class Limited(Pipeline, abstract=True):
+        @step(0, timeout=timedelta(minutes=2))
+        def only(self, context: Input) -> Report: ...
+
+    assert Limited.steps[0].options.timeout == 120.0
+
+
+def test_retries_of_a_step_is_a_deprecated_alias() -> None:
+    with pytest.warns(DeprecationWarning, match="use max_retries") as warned:
+
+        class Retried(Pipeline, abstract=True):
+            @step(0, retries=2)
+            def only(self, context: Input) -> Report: ...
+
+    assert Retried.steps[0].options.max_retries == 2
+    assert warned[0].filename == __file__

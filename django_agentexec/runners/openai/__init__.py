@@ -1,4 +1,4 @@
-"""The runner for the OpenAI Agents SDK. No other part of this package imports `agents`."""
+"""The runner for the OpenAI Agents SDK. Only this package imports the SDK's package `agents`."""
 
 from __future__ import annotations
 

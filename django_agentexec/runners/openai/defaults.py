@@ -1,4 +1,4 @@
-"""Defaults of a run: a trace that names the activity, token counts, and no retries inside the client."""
+"""Default configuration of a run: a trace named after the agent, token counts, and no client retries."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ UNNAMED_WORKFLOW = RunConfig.workflow_name  # the dataclass's default, a class a
 def with_defaults(
     config: RunConfig | dict[str, Any] | None, agent: Agent[Any], agent_id: UUID
 ) -> RunConfig | dict[str, Any]:
-    """Return `config` (left as it is) with a trace name, group and metadata, usage in streams, and no client retries.
+    """Return a copy of `config` with trace name, group and metadata, usage in streams, and no client retries.
 
-    A `RunConfig` gives a `RunConfig`, anything else a dictionary: the SDK closes the model provider
-    after the run only if it has made it itself, that is, if it was not handed a whole `RunConfig`.
+    Returns a `RunConfig` for a `RunConfig`, otherwise a dictionary: the SDK closes the model provider after the run
+    only if it has created the provider, that is, if it did not receive a `RunConfig` object.
     """
     if isinstance(config, RunConfig):
         return replace(config, **_changes(config, agent, agent_id))
-    given = dict(config or {})
-    return {**given, **_changes(RunConfig(**given), agent, agent_id)}
+    options = dict(config or {})
+    return {**options, **_changes(RunConfig(**options), agent, agent_id)}
 
 
 def _changes(config: RunConfig, agent: Agent[Any], agent_id: UUID) -> dict[str, Any]:
@@ -31,14 +31,14 @@ def _changes(config: RunConfig, agent: Agent[Any], agent_id: UUID) -> dict[str, 
         "workflow_name": agent.name if unnamed else config.workflow_name,
         "group_id": config.group_id or str(agent_id),
         "trace_metadata": {"agent_id": str(agent_id), **(config.trace_metadata or {})},
-        "model_settings": _without_client_retries(_counting(config.model_settings, agent), config, agent),
+        "model_settings": _without_client_retries(_with_usage(config.model_settings, agent), config, agent),
     }
 
 
-def _counting(settings: ModelSettings | None, agent: Agent[Any]) -> ModelSettings | None:
-    """Ask for usage in streams, which chat-completions servers leave out unless asked.
+def _with_usage(settings: ModelSettings | None, agent: Agent[Any]) -> ModelSettings | None:
+    """Request usage in streams, which chat-completions servers omit by default.
 
-    The SDK asks only api.openai.com. A starting agent that says yes or no itself is left alone.
+    The SDK only requests it from api.openai.com. The setting of the starting agent, if any, has precedence.
     """
     if agent.model_settings.include_usage is not None:
         return settings
@@ -48,20 +48,20 @@ def _counting(settings: ModelSettings | None, agent: Agent[Any]) -> ModelSetting
 def _without_client_retries(
     settings: ModelSettings | None, config: RunConfig, agent: Agent[Any]
 ) -> ModelSettings | None:
-    """Switch off the retries of the client that the SDK makes for a model's name: the task retries, without a slot.
+    """Disable retries of the client that the SDK creates for a model name; the task retries without keeping a slot.
 
-    Three tries of a client in each of four attempts would be twelve calls. Left alone are models that the project has
-    made with a client of its own, and runs in which the config or an agent says how to retry.
+    Three tries of a client in each of four attempts would be twelve calls. Models that the project creates with its
+    clients, and runs whose config or agents have retry settings, are not changed.
     """
     model = agent.model if config.model is None else config.model
-    is_said = settings is not None and settings.retry is not None
-    if is_said or not (model is None or isinstance(model, str)) or _sets_retries(agent, set()):
+    has_setting = settings is not None and settings.retry is not None
+    if has_setting or not (model is None or isinstance(model, str)) or _sets_retries(agent, set()):
         return settings
     return (settings or ModelSettings()).resolve(ModelSettings(retry=ModelRetrySettings(max_retries=0)))
 
 
 def _sets_retries(agent: Agent[Any], seen: set[int]) -> bool:
-    """Return whether this agent, or one that it can hand over to, has retry settings."""
+    """Whether this agent, or an agent that it can hand off to, has retry settings."""
     if id(agent) in seen:
         return False
     seen.add(id(agent))

@@ -1,4 +1,4 @@
-"""What is heard of a run while it goes on: its steps, in the activity's log, and the user's own hooks."""
+"""Hooks of a run: log lines for agents, handoffs and tool calls, combined with the hooks of the caller."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from agents.lifecycle import RunHooksBase
 Log = Callable[[str], Awaitable[None]]
 
 
-class StepHooks(RunHooks[Any]):
-    """Writes a run's steps into the log, as far as `level` (a value of the setting `RUNNER_LOG`) goes.
+class LoggingHooks(RunHooks[Any]):
+    """Hooks that log a run with the detail of `level`, a value of the setting `RUNNER_LOG`.
 
-    Calls of a tool named `silent_tool` are left out: that tool writes its own line. `check` is called
-    before each request to a model, and stops the run by raising.
+    Calls of the tool named `silent_tool` are not logged, because the tool logs a line. `check` is called before each
+    request to a model and stops the run by raising an exception.
     """
 
     def __init__(self, log: Log, level: str, silent_tool: str, check: Callable[[], None]) -> None:
@@ -55,11 +55,11 @@ class StepHooks(RunHooks[Any]):
 
 
 class JoinedHooks(RunHooks[Any]):
-    """Several hooks as one, called in their order. The SDK takes a single object."""
+    """Several hooks combined in one object, called in order. The SDK accepts a single object."""
 
     def __init__(self, *hooks: RunHooksBase[Any, Any]) -> None:
         for each in hooks:
-            # The SDK checks the object that it is handed; inside this one it would not look.
+            # The SDK validates the type of the hooks object, but not the hooks inside this object.
             if not isinstance(each, RunHooksBase):
                 raise TypeError(
                     f"hooks is a {type(each).__name__}, but must be an agents.RunHooks; "

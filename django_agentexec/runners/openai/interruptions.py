@@ -1,4 +1,4 @@
-"""Interruptions of a run: tool calls that wait for an approval, and whether the handler has seen them."""
+"""Interruptions of a run (tool calls that need an approval), and the check that the handler has read them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django_agentexec.exceptions import UnhandledInterruption
 
 
 class ObservedInterruptions(list[ToolApprovalItem]):
-    """The interruptions of a result; knows whether somebody has looked at them. `result.to_state()` does, too."""
+    """The interruptions of a result. `was_read` is set by any access, including `result.to_state()`."""
 
     was_read = False
 
@@ -18,17 +18,17 @@ class ObservedInterruptions(list[ToolApprovalItem]):
         self.was_read = True
         return super().__len__()
 
-    def __iter__(self):  # type: ignore[no-untyped-def]  # as a list's
+    def __iter__(self):  # type: ignore[no-untyped-def]  # like list
         self.was_read = True
         return super().__iter__()
 
-    def __getitem__(self, place):  # type: ignore[no-untyped-def]  # as a list's
+    def __getitem__(self, place):  # type: ignore[no-untyped-def]  # like list
         self.was_read = True
         return super().__getitem__(place)
 
 
 def expect_decision(result: RunResultStreaming, attempt: OwningAttempt) -> None:
-    """Let `attempt` fail if its handler returns without having read the interruptions of `result`."""
+    """Make `attempt` fail if its handler returns without having read the interruptions of `result`."""
     if not result.interruptions:
         return
     agent = result.last_agent.name
@@ -39,7 +39,7 @@ def expect_decision(result: RunResultStreaming, attempt: OwningAttempt) -> None:
     def check() -> None:
         if not observed.was_read:
             raise UnhandledInterruption(
-                f"Agent {agent} waits for the approval of {tools}, but the handler has returned without a decision. "
+                f"Agent {agent} needs an approval of {tools}, but the handler has returned without a decision. "
                 "Read result.interruptions, approve or reject them on result.to_state(), and run the agent with that "
                 "state."
             )

@@ -1,4 +1,4 @@
-"""Runs an agent of the OpenAI Agents SDK on behalf of an activity; made by task handlers."""
+"""`OpenAIRunner`, which runs agents of the OpenAI Agents SDK for an activity."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from django_agentexec.runners.base import BaseAgentRunner
 
 from .defaults import with_defaults
 from .guardrails import Tripwire, name_guardrail
-from .hooks import JoinedHooks, StepHooks
+from .hooks import JoinedHooks, LoggingHooks
 from .interruptions import expect_decision
 from .text import TextStream
 from .tracing import configure_tracing
@@ -45,20 +45,19 @@ logger = logging.getLogger(__name__)
 Forwarder = Callable[[StreamEvent], Awaitable[None] | None]
 Input = str | list[TResponseInputItem]
 
-# How long a canceled run may take to clear up; its tokens are then counted as they stand.
-SETTLE_SECONDS = 2.0
+CANCEL_TIMEOUT = 2.0  # seconds; a canceled run that takes longer is abandoned
 REPORT_STATUS = "report_status"
 
 
 class OpenAIRunner(BaseAgentRunner[FunctionTool]):
-    """Runs agents of the OpenAI Agents SDK (0.24 or later) for the activity `agent_id`.
+    """Runner for agents of the OpenAI Agents SDK (0.24 or later).
 
-    A run's steps go into the activity's log (as far as the setting `RUNNER_LOG` says), its token counts
-    onto the activity, after each model call. With `max_turns_recovery`, a run that has used up its turns
-    is told `wrap_up_prompt` and goes on for at most `recovery_turns` more, at least 1. `tools.report_status`
-    lets the agent report its own progress; `prompts.report_status` tells it to. With `stream`, the text that
-    the model writes is shown to those who follow the activity live, as it comes, with a `label`: by default the
-    agent's name. It is taken back if an input or output guardrail trips after that.
+    Logs the run in the activity's log, with the detail of the setting `RUNNER_LOG`, and saves token counts after each
+    model call. With `max_turns_recovery`, a run that has used up its turns receives `wrap_up_prompt` and continues for
+    at most `recovery_turns` turns. The tool `tools.report_status` lets the agent report progress; include
+    `prompts.report_status` in its instructions. With `stream`, the text of the model is published to clients that
+    follow the activity, with a `label` (by default the agent's name), and retracted if an input or output guardrail
+    trips afterwards.
 
     Raises `InvalidOption` for `recovery_turns` below 1.
     """
@@ -89,14 +88,14 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         input: Input | RunState[TContext],
         **options: Unpack[RunOptions[TContext]],
     ) -> RunResultStreaming:
-        """Run `agent` on `input` to its end; like `Runner.run`, with the same `options`, by keyword.
+        """Run `agent` on `input` to its end, like `Runner.run` and with the same keyword `options`.
 
-        The result has what a `RunResult` has (`final_output`, `new_items`, `to_input_list()`,
-        `interruptions`, `last_agent`, `to_state()`, ...) but is the SDK's `RunResultStreaming`, complete:
-        a run is streamed inside, since the SDK gives no data about a plain run that fails.
+        Returns a completed `RunResultStreaming` of the SDK, which has the attributes of a `RunResult`
+        (`final_output`, `new_items`, `to_input_list()`, `interruptions`, `last_agent`, `to_state()`, ...). The run is
+        streamed internally, because the SDK provides no data about a plain run that fails.
 
-        Raises what the SDK raises (`MaxTurnsExceeded`, a guardrail's tripwire, ...), and `StaleAttempt` or
-        `InvalidTransition` as soon as the activity is found to be lost or ended.
+        Raises the exceptions of the SDK (`MaxTurnsExceeded`, tripwires of guardrails, ...), and `StaleAttempt` or
+        `InvalidTransition` when the activity is lost or has ended.
         """
         return await self.run_streamed(agent, input, **options)
 
@@ -108,17 +107,18 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         forwarder: Forwarder | None = None,
         **options: Unpack[RunOptions[TContext]],
     ) -> RunResultStreaming:
-        """Run `agent` to its end and hand each of the SDK's stream events to `forwarder` on the way.
+        """Run `agent` to its end and call `forwarder` with each stream event of the SDK.
 
-        `forwarder` is a function or coroutine function of one event. It is waited for, in the event
-        loop: a plain function must not block. What it raises cancels the run and is raised here. Otherwise as
-        `run`; after a recovery the result is that of the last leg, whose `input` holds the legs before it.
+        `forwarder` is a function or coroutine function with one parameter. It is called in the event loop, and the
+        run continues when it has finished: a plain function must not block. Its exceptions cancel the run and are
+        raised. Otherwise the same as `run`. After a recovery, the result is that of the recovery run, whose `input`
+        contains the conversation before it.
         """
         configure_tracing()
         options["run_config"] = with_defaults(options.get("run_config"), agent, self.agent_id)
-        steps = StepHooks(self.log, conf.RUNNER_LOG, REPORT_STATUS, self._stop_if_ended)
+        logging_hooks = LoggingHooks(self.log, conf.RUNNER_LOG, REPORT_STATUS, self._stop_if_ended)
         hooks = options.get("hooks")
-        options["hooks"] = JoinedHooks(steps) if hooks is None else JoinedHooks(steps, hooks)
+        options["hooks"] = JoinedHooks(logging_hooks) if hooks is None else JoinedHooks(logging_hooks, hooks)
         result = Runner.run_streamed(agent, input, **options)
         usage = UsageRecorder(result.context_wrapper, self._add_usage)
         try:
@@ -135,7 +135,7 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         return result
 
     async def log(self, message: str, percentage: int | None = None) -> None:
-        """As in the base class; remembers the activity's end, which the SDK would hide from the caller."""
+        """Log as in the base class, and store an `InvalidTransition`, which the SDK would wrap."""
         try:
             await super().log(message, percentage)
         except InvalidTransition as error:
@@ -146,7 +146,7 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         """Return `report_status` as a tool of the SDK."""
 
         async def report_status(message: str, percentage: int) -> str:
-            """Tell the user what you are doing, and how much of the whole work is done.
+            """Report to the user what you are doing, and how much of the whole work is done.
 
             Args:
                 message: One short sentence about the step you are about to take.
@@ -162,7 +162,7 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         forwarder: Forwarder | None,
         options: RunOptions[TContext],
     ) -> RunResultStreaming:
-        """Return `result`, or that of the recovery, once it is complete."""
+        """Wait until `result` is complete and return it, or the result of the recovery."""
         try:
             try:
                 await self._forward(result, forwarder)
@@ -173,19 +173,19 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
                 await self._forward(result, forwarder)
         except Exception as error:
             if self._ended is not None:
-                # The SDK wraps what a tool or hook raises into an error of its own.
+                # The SDK wraps exceptions of tools and hooks in other exceptions.
                 raise self._ended from None
             if isinstance(error, Tripwire):
                 name_guardrail(error)
             if isinstance(error, (InputGuardrailTripwireTriggered, OutputGuardrailTripwireTriggered)):
-                await self._take_back_text()
+                await self._retract_text()
             raise
         return result
 
-    async def _take_back_text(self) -> None:
-        """Take back what was shown before a guardrail had judged it."""
-        if self._text is not None and self._text.has_shown:
-            self._text.has_shown = False
+    async def _retract_text(self) -> None:
+        """Retract text that was published before a guardrail rejected it."""
+        if self._text is not None and self._text.has_published:
+            self._text.has_published = False
             self.retract_stream()
             await self.flush_stream()
 
@@ -195,31 +195,31 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         try:
             async for event in stream:
                 if self._text is not None:
-                    self._text.hear(event)
+                    self._text.handle(event)
                 if forwarder is not None:
                     outcome = forwarder(event)
                     if inspect.isawaitable(outcome):
                         await outcome
         except BaseException:
-            # Before the stream is closed, which would wait for the run to go on to its last turn.
+            # Before closing the stream, which would wait until the run has finished its last turn.
             await _stop(result)
             await stream.aclose()
             raise
-        self._stop_if_ended()  # once more, since the last turn may have ended without asking the model
+        self._stop_if_ended()  # again, because the last turn may have ended without a request to the model
 
     def _stop_if_ended(self) -> None:
-        # An agent that is used as a tool tells its model of errors of its tools, and goes on. So this is
-        # asked before each request to the model, which would only cost money now.
+        # An agent that is used as a tool passes errors of its tools to its model and continues. This check before each
+        # request to a model prevents requests whose results would be discarded.
         self._ended = self._ended or self._refused
         if self._ended is not None:
             raise self._ended
 
     async def _recover(self, result: RunResultStreaming, options: RunOptions[TContext]) -> RunResultStreaming:
-        """Start the leg in which the agent that ran last wraps up."""
+        """Start the recovery run, in which the last agent wraps up."""
         if conf.RUNNER_LOG != "none":
             await self.log("All turns are used; wrapping up.")
         options["max_turns"] = self.recovery_turns
-        # The same wrapper carries approvals, and sums up the usage.
+        # The same wrapper contains approvals and accumulates the usage.
         options["context"] = cast(TContext, result.context_wrapper)
         if options.get("previous_response_id") or options.get("auto_previous_response_id"):
             options["previous_response_id"] = result.last_response_id
@@ -231,31 +231,31 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         try:
             await self.add_usage(usage)
         except InvalidTransition as error:
-            self._refused = error  # the next request to a model is not made
+            self._refused = error  # prevents the next request to a model
             raise
 
     async def _save_usage_of_failed(self, usage: UsageRecorder) -> None:
-        """Save what was used up to a failure or cancellation, which the caller goes on to raise."""
+        """Save the usage up to a failure or cancellation, which the caller raises afterwards."""
         try:
             await usage.finish()
         except Exception:
             logger.warning(
-                "The token usage of a failed run could not be saved.",
+                "Could not save the token usage of a failed run.",
                 exc_info=True,
                 extra={"agent_id": str(self.agent_id)},
             )
 
 
 async def _stop(result: RunResultStreaming) -> None:
-    """Cancel what still runs of `result`, and give it `SETTLE_SECONDS` to clear up."""
+    """Cancel the run of `result` and wait at most `CANCEL_TIMEOUT` seconds for its end."""
     task = result.run_loop_task
     if task is not None and not task.done():
         result.cancel()
-        await asyncio.wait([task], timeout=SETTLE_SECONDS)
+        await asyncio.wait([task], timeout=CANCEL_TIMEOUT)
 
 
 def _explain_arguments(context: RunContextWrapper[Any], error: Exception) -> str:
-    """Tell the model about arguments that do not fit; raise again whatever is not its fault."""
+    """Return an error text for invalid arguments of the model; raise other errors again."""
     if isinstance(error, ModelBehaviorError):
         return (
             "Error: report_status takes message, a text, and percentage, an integer from 0 to 100. "
@@ -265,21 +265,21 @@ def _explain_arguments(context: RunContextWrapper[Any], error: Exception) -> str
 
 
 def _is_out_of_turns(result: RunResultStreaming) -> bool:
-    # An agent used as a tool may also run out of its turns, which is not this run's end to recover from.
+    # An agent used as a tool may also run out of turns; only this run's limit starts a recovery.
     return result.max_turns is not None and result.current_turn > result.max_turns
 
 
 def _unsaved_conversation(result: RunResultStreaming, options: RunOptions[Any]) -> list[TResponseInputItem]:
-    """Return what the model has to be sent for it to know the whole conversation of `result`."""
+    """Return the input items that the model needs to know the whole conversation of `result`."""
     if options.get("session") is not None:
-        return []  # the SDK has saved each turn into the session, and reads it from there
+        return []  # the SDK stores each turn in the session and reads it from there
     if options.get("conversation_id") or options.get("previous_response_id"):
-        # The server holds all but the answers to the last turn's calls, which go with the next turn.
+        # The server stores everything except the outputs of the last turn's calls, which the next turn sends.
         answers: list[TResponseInputItem] = []
         for item in reversed(result.new_items):
             if item.type not in ("tool_call_output_item", "handoff_output_item"):
                 break
             answers.insert(0, item.to_input_item())
         return answers
-    # "normalized" is what the next turn would have been sent, also after a handoff that filters.
+    # "normalized" is the input of the next turn, also after a handoff with an input filter.
     return result.to_input_list(mode="normalized")

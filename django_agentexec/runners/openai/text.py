@@ -1,4 +1,4 @@
-"""The text that a model writes, taken out of the SDK's stream events for those who follow the activity live."""
+"""The text of a model, extracted from the SDK's stream events for clients that follow the activity."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ _writers: WeakKeyDictionary[OwningAttempt, dict[str, list[TextStream]]] = WeakKe
 
 
 class TextStream:
-    """Hands each piece of text to `show` with a label, and an empty line between the model's messages.
+    """Publishes text by `publish` with a label, and separates messages of the model by an empty line.
 
-    The label is `label`, or inside of an attempt the name of the agent that writes; a second runner whose agent has the
-    same name gets a number.
+    The label is `label`, or within an attempt the name of the writing agent. A number is appended for a second runner
+    with an agent of the same name.
     """
 
-    def __init__(self, agent_id: UUID, show: Callable[[str, str], None], label: str | None = None) -> None:
-        self.has_shown = False
-        """Whether there is text to be taken back."""
+    def __init__(self, agent_id: UUID, publish: Callable[[str, str], None], label: str | None = None) -> None:
+        self.has_published = False
+        """Whether text was published that can be retracted."""
         self._agent_id = agent_id
-        self._show = show
-        self._given = label
+        self._publish = publish
+        self._fixed_label = label
         self._label = label or ""
         self._is_new_message = False
 
-    def hear(self, event: StreamEvent) -> None:
-        """Show the text of this event, if it has any; reasoning and calls of tools have none."""
-        if isinstance(event, AgentUpdatedStreamEvent) and self._given is None:
+    def handle(self, event: StreamEvent) -> None:
+        """Publish the text of an event. Reasoning and tool calls have no text."""
+        if isinstance(event, AgentUpdatedStreamEvent) and self._fixed_label is None:
             self._label = self._label_of(event.new_agent.name)
         if not isinstance(event, RawResponsesStreamEvent):
             return
         if isinstance(event.data, ResponseOutputItemAddedEvent):
-            self._is_new_message = self.has_shown
+            self._is_new_message = self.has_published
         elif isinstance(event.data, ResponseTextDeltaEvent) and event.data.delta:
-            self._show((BETWEEN_MESSAGES if self._is_new_message else "") + event.data.delta, self._label)
-            self.has_shown, self._is_new_message = True, False
+            self._publish((BETWEEN_MESSAGES if self._is_new_message else "") + event.data.delta, self._label)
+            self.has_published, self._is_new_message = True, False
 
     def _label_of(self, name: str) -> str:
         attempt = current_attempt(self._agent_id)

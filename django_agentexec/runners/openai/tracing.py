@@ -1,7 +1,7 @@
-"""Traces leave the process only if a key is set, and are sent out before a worker stops.
+"""Export of traces: only if a key is configured, and flushed before a worker stops.
 
-The SDK by itself exports every trace, prompts included, to whoever `OPENAI_API_KEY` belongs to, and that
-variable is set wherever OpenAI's models are used. Here the setting `TRACING_API_KEY` decides alone.
+By default the SDK exports every trace, including prompts, to the owner of `OPENAI_API_KEY`, and that variable is set
+wherever OpenAI's models are used. In this package only the setting `TRACING_API_KEY` enables the export.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from django_agentexec.signals import worker_started, worker_stopped
 
 logger = logging.getLogger(__name__)
 
-# What the SDK itself allows for its last export at the end of a process. A worker's process does not
-# come that far: multiprocessing ends its children without calling exit handlers.
-FLUSH_SECONDS = 5.0
+# The limit of the SDK for its last export at the exit of a process. Worker processes do not run exit handlers,
+# because multiprocessing ends its children without them.
+FLUSH_TIMEOUT = 5.0  # seconds
 
 
 @receiver(worker_started, dispatch_uid="agentexec.tracing.configure")
 def configure_tracing(**signal: Any) -> None:
-    """Give the SDK's exporter its key, or take the exporter out if there is none.
+    """Pass the key to the SDK's exporter, or remove the exporter if no key is configured.
 
-    Processors that the project has added, and a trace provider of its own, are left alone. Called when
-    a worker starts, and before each run, because a run need not be inside of a worker.
+    Processors and trace providers of the project are not changed. Called when a worker starts and before each run,
+    because runs also occur outside of workers.
     """
     if conf.TRACING_API_KEY:
         set_tracing_export_api_key(conf.TRACING_API_KEY)
@@ -42,7 +42,7 @@ def configure_tracing(**signal: Any) -> None:
     processors = _processors(provider)
     if processors is None:
         logger.warning(
-            "This version of the agents SDK hides its trace processors: tracing is switched off, "
+            "This version of the agents SDK hides its trace processors. Tracing is disabled, "
             "because AGENTEXEC['TRACING_API_KEY'] is not set."
         )
         set_tracing_disabled(True)
@@ -52,16 +52,16 @@ def configure_tracing(**signal: Any) -> None:
 
 @receiver(worker_stopped, dispatch_uid="agentexec.tracing.flush")
 def flush_tracing(**signal: Any) -> None:
-    """Send out what the trace processors still hold, and wait for it `FLUSH_SECONDS` at most."""
-    # Flushing has no limit of its own: one batch may be tried three times for a minute each.
+    """Flush the trace processors and wait at most `FLUSH_TIMEOUT` seconds."""
+    # Flushing has no time limit: a batch may be tried three times for a minute each.
     thread = threading.Thread(target=flush_traces, name="agentexec-flush-traces", daemon=True)
     thread.start()
-    thread.join(FLUSH_SECONDS)
+    thread.join(FLUSH_TIMEOUT)
     if thread.is_alive():
-        logger.warning("Traces could not be exported within %s seconds; the rest is dropped.", FLUSH_SECONDS)
+        logger.warning("Could not export all traces within %s seconds; the rest is dropped.", FLUSH_TIMEOUT)
 
 
 def _processors(provider: DefaultTraceProvider) -> tuple[TracingProcessor, ...] | None:
-    # The SDK can replace all processors, but not name them: they have to be looked up.
+    # The SDK has a function to replace all processors, but no function to list them.
     found = getattr(getattr(provider, "_multi_processor", None), "_processors", None)
     return found if isinstance(found, tuple) else None

@@ -1,7 +1,7 @@
-"""Token counts of a run, written after each model call: visible while it runs, and kept if it is killed or canceled.
+"""Token counts of a run, saved after each model call: visible during the run, and kept if it is killed or canceled.
 
-Nested agents (tools, handoffs) add to the same counts as the run that calls them, so one observer sees every call. At
-most one write of a run is under way; calls that end meanwhile share the next one.
+Nested agents (tools, handoffs) add to the counts of the calling run, so one observer sees every call. At most one
+write of a run is in progress; the counts of calls that end meanwhile are saved together by the next write.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Add = Callable[[dict[str, int]], Awaitable[None]]
 
 
 class ObservedUsage(Usage):
-    """A `Usage` that calls `on_add` after each addition. Its copies are plain."""
+    """A `Usage` that calls `on_add` after each addition. Copies of it are plain `Usage` objects."""
 
     def __init__(self, usage: Usage, on_add: Callable[[], None]) -> None:
         super().__init__(**_values(usage))
@@ -33,32 +33,32 @@ class ObservedUsage(Usage):
 
 
 class UsageRecorder:
-    """Writes what a run adds to the usage of `wrapper`, by `add`, in the event loop that it is made in."""
+    """Saves additions to the usage of `wrapper` by calling `add` in the event loop in which it was created."""
 
     def __init__(self, wrapper: RunContextWrapper[Any], add: Add) -> None:
         self._wrapper = wrapper
-        # A resumed state, or a context wrapper that was used before, comes with tokens of earlier runs.
+        # A resumed state or a reused context wrapper contains tokens of earlier runs.
         self._saved = _counts(wrapper.usage)
-        self._usage = wrapper.usage = ObservedUsage(wrapper.usage, self._note)
+        self._usage = wrapper.usage = ObservedUsage(wrapper.usage, self._schedule_save)
         self._add = add
         self._loop = asyncio.get_running_loop()
         self._saving: asyncio.Task[None] | None = None
 
     async def finish(self) -> None:
-        """Write what is left. Raises what the write raises."""
+        """Save the remaining counts. Raises the exceptions of `add`."""
         if self._wrapper.usage is self._usage:
             self._wrapper.usage = _plain(_values(self._usage))
         if self._saving is not None:
             await asyncio.wait({self._saving})
         await self._save()
 
-    def _note(self) -> None:
-        # In another thread, such as a tool that runs an agent by itself: the next call or the end writes it.
+    def _schedule_save(self) -> None:
+        # Counts from another thread, such as a tool that runs an agent, are saved by the next call or at the end.
         if _running_loop() is self._loop and (self._saving is None or self._saving.done()):
             self._saving = self._loop.create_task(self._save_quietly())
 
     async def _save_quietly(self) -> None:
-        with suppress(Exception):  # tried again with the next call; the last try raises
+        with suppress(Exception):  # retried after the next call; `finish` raises
             await self._save()
 
     async def _save(self) -> None:

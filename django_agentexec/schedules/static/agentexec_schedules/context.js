@@ -1,5 +1,5 @@
-// Beside the editor of a schedule's context: what the chosen task takes. An editor that nothing was written into
-// gets the task's example to start from.
+// Shows the JSON schema and an example of the selected task beside the editor of a schedule's context. Inserts the
+// example into an editor that was not edited yet.
 "use strict";
 
 document.addEventListener("DOMContentLoaded", () => {
