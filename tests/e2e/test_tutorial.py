@@ -85,3 +85,19 @@ def test_the_files_and_commands_of_the_page_work_from_an_empty_folder(tmp_path: 
     assert "OK" in printed["python manage.py test"]
     listed = json.loads(project.run("python manage.py agents list --json"))
     assert [(item["agent_type"], item["status"]) for item in listed["items"]] == [("triage_ticket", "complete")]
+
+
+def test_the_agent_of_the_page_runs_in_a_pool(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    for command in commands():
+        if "enqueue" in command:
+            break
+        project.run(command)
+        if command.endswith("startapp desk"):
+            write_files(tmp_path)
+
+    agent_id = project.run("python manage.py agents enqueue draft_answer '{\"ticket_id\": 2}'").strip()
+    project.run("python manage.py runagentworkers --burst")
+
+    assert "Thank you" in project.run(f"python manage.py agents result {agent_id}")
+    assert "Searching." in project.run(f"python manage.py agents show {agent_id}")
