@@ -1,7 +1,9 @@
-"""Every Python block of README and documentation compiles, imports names that exist, and uses defined names.
+"""The Python blocks of README and documentation are complete: they compile, import and run.
 
-The blocks of a page are read in order, as if they were one module. Not defined in the page may be the names of
-`GIVEN`, which stand for objects of the reader's project.
+The blocks of a page are read in order, as if they were one module. The names in `GIVEN` stand for objects of the
+reader's project and may be used without a definition. Definitions (imports, classes, functions with their decorators,
+instances of classes) are executed; statements that would enqueue or wait are compiled only. The tutorial has a test of
+its project, `tests/e2e/test_tutorial.py`.
 """
 
 from __future__ import annotations
@@ -12,9 +14,13 @@ import importlib
 import re
 import symtable
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from django_agentexec.tasks import registry
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -83,3 +89,81 @@ def test_python_blocks_are_complete(page: Path) -> None:
         undefined = sorted({*undefined_names(source, known)})
         problems += [f"block {number}: {problem}" for problem in [*undefined, *broken_imports(source)]]
     assert problems == []
+
+
+def is_definition(statement: ast.stmt, namespace: dict[str, Any]) -> bool:
+    """Whether a statement defines something and does nothing else."""
+    if isinstance(statement, ast.Import | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return True
+    if isinstance(statement, ast.ImportFrom):
+        return not statement.level and (statement.module or "").split(".")[0] not in PROJECTS
+    if not isinstance(statement, ast.Assign):
+        return False
+    calls = [node.func for node in ast.walk(statement.value) if isinstance(node, ast.Call)]
+    return all(isinstance(call, ast.Name) and isinstance(namespace.get(call.id), type) for call in calls)
+
+
+def execute(page: Path) -> dict[str, Any]:
+    """Execute the definitions of a page, and return its namespace."""
+    namespace: dict[str, Any] = {"__name__": f"docs_{page.stem}"}
+    for block in blocks(page):
+        if block.startswith(("# settings.py", "# myproject/asgi.py")):
+            continue
+        for statement in ast.parse(as_module(block)).body:
+            if is_definition(statement, namespace):
+                exec(compile(ast.Module([statement], []), str(page), "exec"), namespace)
+    return namespace
+
+
+@pytest.fixture
+def own_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Begin without tasks and schedules, whose names the pages may use, and restore them after the test."""
+    if find_spec("django_celery_beat"):
+        from django_agentexec.schedules import declarations
+
+        monkeypatch.setattr(declarations, "_declarations", {})
+    before = list(registry)
+    for task in before:
+        registry.unregister(task.name)
+    yield
+    for task in registry.known():
+        registry.unregister(task.name)
+    for task in before:
+        registry.register(task)
+
+
+RUNNABLE = [page for page in PAGES if page.name not in {"tutorial.md", "admin.md"}]  # the latter registers an admin
+
+
+@pytest.mark.usefixtures("own_tasks")
+@pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.name)
+def test_definitions_of_a_page_run(page: Path) -> None:
+    if page.name == "schedules.md":
+        pytest.importorskip("django_celery_beat")
+    execute(page)
+
+
+@pytest.mark.usefixtures("own_tasks", "db")
+@pytest.mark.parametrize("page", ["README.md", "docs/testing.md"])
+def test_the_tests_of_a_page_pass(page: str) -> None:
+    namespace = execute(ROOT / page)
+    tests = [value for name, value in namespace.items() if name.startswith("test_")]
+    assert tests
+    for test in tests:
+        test(*(None for _ in range(test.__code__.co_argcount)))
+
+
+@pytest.mark.usefixtures("own_tasks")
+def test_the_pipeline_of_the_readme_returns_its_report() -> None:
+    namespace = execute(ROOT / "README.md")
+    namespace["asyncio"] = _Impatient
+    report = namespace["ResearchPipeline"].run(namespace["Company"](name="Acme"))
+    assert report.text == "Acme was founded in 1947."
+
+
+class _Impatient:
+    """`asyncio` whose `sleep` returns at once."""
+
+    @staticmethod
+    async def sleep(seconds: float) -> None:
+        return None
