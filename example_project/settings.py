@@ -1,10 +1,10 @@
 """Settings of the example project. The environment may set:
 
-- `DEBUG` (1 unless set to 0; then `SECRET_KEY` and `ALLOWED_HOSTS` are needed)
+- `DEBUG` (default 1; with 0, `SECRET_KEY` and `ALLOWED_HOSTS` are required)
 - `REDIS_URL`: a Redis or Valkey server to use instead of the embedded one
 - `DATABASE_URL`: a PostgreSQL database to use instead of SQLite, as in `postgresql://user:password@host:5432/name`
-- `DATA_DIR`: the folder of the database, the uploads and the embedded server, the project's own unless set
-- `GUESTS`: 1 lets anybody in as a guest who may start runs; with DEBUG they are
+- `DATA_DIR`: the folder of the database, the uploads and the embedded server; by default the project's folder
+- `GUESTS`: 1 permits visitors to sign in as guests and start runs; always permitted with DEBUG
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ DATABASES: dict[str, dict[str, Any]] = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": DATA_DIR / "db.sqlite3",
         "OPTIONS": {
-            # Web and workers write at the same time: readers must not block (WAL), and a transaction that
-            # will write takes its turn at the start, where SQLite waits, not in the middle, where it fails.
+            # Web and workers write at the same time: readers must not block (WAL), and a transaction takes the write
+            # lock at its start, where SQLite waits for it, and not later, where it fails.
             "transaction_mode": "IMMEDIATE",
             "timeout": 20,
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
@@ -105,7 +105,7 @@ AGENTEXEC = {
     "EMBEDDED": DEBUG and not REDIS_URL,
     "EMBEDDED_DIR": DATA_DIR / ".agentexec",
     "POLICY": "example_project.documents.policy.VisitorPolicy",
-    # It holds the visitor's own name and the document's title, which the list of runs shows.
+    # Metadata has the visitor's name and the document's title, which the list of runs shows.
     "EXPOSE_METADATA": True,
 }
 # Changes reach the websockets of every server process through Redis's Pub/Sub.
@@ -126,5 +126,5 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
-MEDIA_ROOT = DATA_DIR / "uploads"  # no URL leads there: agents read them, browsers do not
+MEDIA_ROOT = DATA_DIR / "uploads"  # only agents read them; no URL serves them
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

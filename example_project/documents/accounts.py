@@ -1,4 +1,4 @@
-"""The example's users: the demo's own, who may see everything, and guests, who see what they started."""
+"""The example's users: the demo's user, who may see every activity, and guests, who see their own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GUEST = "guest-"
 
 
 def make_demo_user() -> str:
-    """Make the demo's user, a superuser, with a new password, and return that."""
+    """Create the demo's user, a superuser, or reset its password; return the password."""
     user, _ = User.objects.get_or_create(username=DEMO)
     user.is_staff = user.is_superuser = user.is_active = True
     password = secrets.token_urlsafe(12)
@@ -21,5 +21,5 @@ def make_demo_user() -> str:
 
 
 def make_guest() -> User:
-    """Make a user without a password: who has the session is the guest, and nobody can sign in as them again."""
+    """Create a user without a password: the guest is signed in by the session only, and cannot sign in again."""
     return User.objects.create_user(GUEST + secrets.token_hex(6))

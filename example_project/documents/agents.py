@@ -1,4 +1,4 @@
-"""The app's tasks. django-agentexec finds this module by its name."""
+"""The app's tasks. django-agentexec imports this module by its name."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .verification import checked_brief, checked_review
 
 __all__ = ["PortfolioPipeline", "research_company", "review_contract"]
 
-MAX_TURNS = 40  # a turn for each page and search, and some to spare
+MAX_TURNS = 40  # a turn for each page and search, and a margin
 
 
 @task("research_company", lock_key="company:{company}", api=True, give_up_on=[DocumentNotFound])
 async def research_company(agent_id: UUID, context: ResearchContext) -> CheckedBrief:
-    """Read a company's report and return what one should know about the company, with quotes and figures checked."""
+    """Read a company's report and return the main facts about the company, with quotes and figures verified."""
     shelf = await Shelf.of(agent_id)
-    document = shelf.get(context.document)  # a wrong name ends here, before it costs tokens
+    document = shelf.get(context.document)  # a wrong name fails here, before it costs tokens
     runner = OpenAIRunner(agent_id, max_turns_recovery=True)
     agent = company_analyst(build_model(), runner.tools.report_status, runner.prompts.report_status)
     request = f"Company: {context.company}\nDocument: {context.document}"
@@ -34,7 +34,7 @@ async def research_company(agent_id: UUID, context: ResearchContext) -> CheckedB
 
 @task("review_contract", lock_key="document:{document}", api=True, give_up_on=[DocumentNotFound])
 async def review_contract(agent_id: UUID, context: ContractContext) -> CheckedReview:
-    """Read a contract and return its parties, dates, sums and risky clauses, with quotes checked."""
+    """Read a contract and return its parties, dates, sums and risky clauses, with quotes verified."""
     shelf = await Shelf.of(agent_id)
     document = shelf.get(context.document)
     runner = OpenAIRunner(agent_id, max_turns_recovery=True)

@@ -6,6 +6,6 @@ from django.apps import AppConfig
 
 
 class DocumentsConfig(AppConfig):
-    """Its `agents` module is found by django-agentexec because it is called so."""
+    """Configuration of the app. django-agentexec imports its module `agents` by that name."""
 
     name = "example_project.documents"

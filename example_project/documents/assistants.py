@@ -1,4 +1,4 @@
-"""The two agents: who they are, what they can do, and what they must return."""
+"""The two agents: instructions, tools and output types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the library's documents are: reports of companies, or contracts."""
+"""The kinds of the library's documents: reports of companies, and contracts."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ CONTRACTS = (
 
 
 def kind_of(document: str) -> Kind | None:
-    """Return what a document is, or None for an uploaded one, of which only its owner knows."""
+    """Return the kind of a document, or None for an uploaded document, whose kind only its owner can choose."""
     if document in REPORTS:
         return "report"
     return "contract" if document in CONTRACTS else None
 
 
 def label(document: Document) -> str:
-    """Return what people call a document: a report by its company, another one by its title."""
+    """Return the display name of a document: the company of a report, the title of any other document."""
     return REPORTS.get(document.name, document.title)

@@ -16,7 +16,7 @@ KINDS = [("contract", "Review it as a contract"), ("report", "Research the compa
 
 
 class StartForm(forms.Form):
-    """A document of the visitor's shelf, or a new one, and what to do with it."""
+    """Form with a document of the visitor's shelf or an upload, and the task to run."""
 
     document = forms.ChoiceField(required=False)
     upload = forms.FileField(
@@ -32,7 +32,7 @@ class StartForm(forms.Form):
         field.choices = [("", ""), *((document.name, document.title) for document in shelf.documents())]
 
     def clean(self) -> dict[str, Any]:
-        """Find or store the document, and settle what it is."""
+        """Find or store the document, and determine its kind."""
         cleaned = super().clean() or {}
         if self.errors:
             return cleaned

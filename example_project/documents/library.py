@@ -1,4 +1,4 @@
-"""The documents that the agents work on, as files. Knows nothing of agents."""
+"""The documents that the agents read, as files. This module does not depend on agents."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class DocumentNotFound(LookupError):
 
 @dataclass(frozen=True)
 class Passage:
-    """A paragraph, and the page it stands on (from 1)."""
+    """A paragraph and its page (from 1)."""
 
     page: int
     text: str
@@ -44,7 +44,7 @@ class Document:
         return self.pages[number - 1]
 
     def search(self, query: str, limit: int = 5) -> list[Passage]:
-        """Return up to `limit` paragraphs that hold most of the words of `query`, the best first."""
+        """Return up to `limit` paragraphs with the most words of `query`, best match first."""
         words = {word.lower()[:6] for word in re.findall(r"\w{3,}", query)}
         found = []
         for number, page in enumerate(self.pages, 1):
@@ -56,11 +56,11 @@ class Document:
         return [passage for _, passage in found[:limit]]
 
     def contains(self, quote: str) -> bool:
-        """Whether `quote` stands in the document word for word; spaces and emphasis do not matter."""
+        """Whether the document contains `quote` word for word; spaces and emphasis are ignored."""
         return bool(quote.strip()) and _plain(quote) in _plain(self.text)
 
     def prints(self, figure: str) -> bool:
-        """Whether `figure` stands in the document as a number of its own: `1.2` is not in `21.25`."""
+        """Whether the document contains `figure` as a separate number: `1.2` is not in `21.25`."""
         pattern = rf"(?<![\d.,]){re.escape(_plain(figure))}(?![\d]|[.,]\d)"
         return bool(figure.strip()) and re.search(pattern, _plain(self.text)) is not None
 
@@ -89,7 +89,7 @@ def read_document(path: Path) -> Document:
 
 
 def _paginate(text: str) -> list[str]:
-    """Split at paragraphs, never leaving a heading alone at the foot of a page."""
+    """Split at paragraphs, without a heading alone at the foot of a page."""
     pages: list[list[str]] = [[]]
     for paragraph in re.split(r"\n\s*\n", text):
         size = sum(map(len, pages[-1]))

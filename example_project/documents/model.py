@@ -1,9 +1,9 @@
-"""Which model the agents use: OpenAI's, that of a compatible server, or the offline one. By environment:
+"""Choice of the agents' model: OpenAI's, a compatible server's, or the offline model. From the environment:
 
 - nothing set: the offline model, which needs no network
 - `OPENAI_API_KEY`: OpenAI; `AGENTEXEC_DEMO_MODEL` names the model, else it is the SDK's default
-- `OPENAI_BASE_URL` and `AGENTEXEC_DEMO_MODEL`: any server that speaks OpenAI's protocol
-- `OPENAI_API`: `responses` or `chat` (the default with `OPENAI_BASE_URL`, since every server has it)
+- `OPENAI_BASE_URL` and `AGENTEXEC_DEMO_MODEL`: any server with OpenAI's protocol
+- `OPENAI_API`: `responses` or `chat` (the default with `OPENAI_BASE_URL`, since every server supports it)
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Literal
 
 from django.core.exceptions import ImproperlyConfigured
 
-if TYPE_CHECKING:  # the SDK takes a second to import, and to describe the choice it is not needed
+if TYPE_CHECKING:  # importing the SDK takes a second, and describing the choice does not need it
     from agents import Model
 
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """What the environment asks for. `name` is empty for the SDK's default."""
+    """The model that the environment selects. `name` is empty for the SDK's default."""
 
     kind: Literal["offline", "responses", "chat"]
     name: str = ""
@@ -54,7 +54,7 @@ def model_choice() -> ModelChoice:
 
 @cache
 def build_model() -> Model:
-    """Return the chosen model, one for each process, so that its connections are shared."""
+    """Return the chosen model, one per process, so that its connections are shared."""
     choice = model_choice()
     if choice.kind == "offline":
         from .offline import OfflineModel

@@ -1,4 +1,4 @@
-"""Who may see what in the example: visitors their own runs, permitted staff all of them."""
+"""The example's policy: visitors see their own runs, permitted staff see all runs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class VisitorPolicy(TenantPolicy):
-    """Every user is a tenant of their own. REST, websocket, admin and this app's pages all ask it."""
+    """Policy with every user as a separate tenant, for REST, websockets, admin and the pages of this app."""
 
     keys = [OWNER_KEY]
 
     def tenant(self, user: User) -> Mapping[str, str]:
-        """Return whose runs `user` sees."""
+        """Return the metadata of the runs that `user` sees."""
         return {OWNER_KEY: user.get_username()}

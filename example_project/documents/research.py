@@ -1,7 +1,7 @@
 """Several agents on one question: a scout finds the companies, one agent researches each, an editor compares them.
 
-A pipeline, so that what has been found and paid for is kept whatever happens, and so that the researches run
-in parallel, as activities of their own, while the pipeline itself waits without a slot.
+A pipeline keeps paid results after a failure, and runs the researches in parallel, as child activities, while it
+waits without a slot.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .model import build_model
 from .schemas import CheckedBrief, ResearchContext, reservations
 from .verification import unused_tools
 
-OPENING = 240  # characters of a document that tell what it is
+OPENING = 240  # characters that suffice to recognize a document
 
 SCOUT = """
 You are given the openings of all documents. Find those that report on a company's business, and name each company.
@@ -30,7 +30,7 @@ and whose least, and name the gravest risk of each. Do not use anything that is 
 
 
 class PortfolioContext(BaseModel):
-    """What to compare."""
+    """The companies to compare."""
 
     subject: str = "all companies of the library"
 
@@ -42,20 +42,20 @@ class Candidates(BaseModel):
 
 
 class CheckedCandidates(Candidates):
-    """The same, and whether the scout has looked."""
+    """Candidates, with notes on whether the scout has read the documents."""
 
     notes: list[str] = Field(default_factory=list)
 
 
 class Briefs(BaseModel):
-    """What the analysts have found."""
+    """The briefs of the analysts."""
 
     briefs: list[CheckedBrief]
     notes: list[str] = Field(default_factory=list)
 
 
 class CompanyLine(BaseModel):
-    """A company in comparison."""
+    """One company of the comparison."""
 
     company: str
     revenue_change: str = Field(description="As printed, or empty.")
@@ -70,23 +70,23 @@ class PortfolioReport(BaseModel):
 
 
 class CheckedReport(PortfolioReport):
-    """A comparison that was compared with what it rests on."""
+    """A comparison that was verified against the briefs."""
 
-    notes: list[str] = Field(default_factory=list, description="What a reader should know about the answer.")
+    notes: list[str] = Field(default_factory=list, description="Reservations about the answer.")
 
 
 @function_tool
 def read_openings() -> str:
-    """Return the name and the opening of every document, each in a paragraph of its own."""
+    """Return the name and the opening of every document, in separate paragraphs."""
     return "\n\n".join(f"{document.name}: {' '.join(document.text[:OPENING].split())}" for document in all_documents())
 
 
 class PortfolioPipeline(Pipeline):
-    """Discover, research each in parallel, compare."""
+    """Pipeline that finds companies, researches each in parallel, and compares them."""
 
-    @step(0, "find companies", max_retries=2)
+    @step(0, "find companies", retries=2)
     async def discover(self, context: PortfolioContext) -> CheckedCandidates:
-        """Have a scout look through the library."""
+        """Let a scout read the library."""
         agent = Agent("Scout", instructions=SCOUT, tools=[read_openings], output_type=Candidates, model=build_model())
         result = await OpenAIRunner(self.agent_id).run(agent, f"Subject: {context.subject}")
         found = result.final_output_as(Candidates, raise_if_incorrect_type=True)
@@ -94,15 +94,15 @@ class PortfolioPipeline(Pipeline):
 
     @step(1, "research each")
     async def research(self, candidates: CheckedCandidates) -> Briefs:
-        """Have an analyst read about each company; what is known of an earlier try is not read again."""
+        """Let an analyst research each company; results of an earlier try are kept."""
         found = await self.agather(
-            *(self.aspawn("research_company", company, key=company.document) for company in candidates.companies)
+            *(self.spawn("research_company", company, key=company.document) for company in candidates.companies)
         )
         return Briefs(briefs=list(found), notes=candidates.notes)
 
-    @step(2, "compare", max_retries=2)
+    @step(2, "compare", retries=2)
     async def compare(self, found: Briefs) -> CheckedReport:
-        """Have an editor compare what was found."""
+        """Let an editor compare the briefs."""
         agent = Agent("Editor", instructions=EDITOR, output_type=PortfolioReport, model=build_model())
         result = await OpenAIRunner(self.agent_id).run(agent, found.model_dump_json())
         report = result.final_output_as(PortfolioReport, raise_if_incorrect_type=True)
@@ -110,7 +110,7 @@ class PortfolioPipeline(Pipeline):
 
 
 def _reservations(report: PortfolioReport, briefs: list[CheckedBrief]) -> list[str]:
-    """Return what in the comparison does not rest on the briefs, and what the briefs themselves could not verify."""
+    """Return statements of the comparison without a basis in the briefs, and the reservations of the briefs."""
     changes = {brief.company: {figure.change for figure in brief.figures} for brief in briefs}
     notes = []
     for line in report.companies:

@@ -1,4 +1,4 @@
-"""What the agents are asked for, and what they answer."""
+"""Contexts and results of the agents."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Severity = Literal["low", "medium", "high"]
 
 
 class ResearchContext(BaseModel):
-    """A company to research, and the document of the library that tells about it."""
+    """A company to research, and the document about it."""
 
     company: str
     document: str
@@ -39,7 +39,7 @@ class CompanyRisk(BaseModel):
 
 
 class CompanyBrief(BaseModel):
-    """What one should know about a company after reading its report."""
+    """The main facts about a company in its report."""
 
     company: str
     period: str
@@ -52,14 +52,14 @@ class CompanyBrief(BaseModel):
 
 
 class Party(BaseModel):
-    """Who signs a contract, and as what."""
+    """A party of a contract, and its role."""
 
     name: str
     role: str
 
 
 class KeyDate(BaseModel):
-    """A date on which something begins, ends or is due."""
+    """A date on which a period begins or ends, or an obligation is due."""
 
     date: str = Field(description="ISO 8601, for example 2028-03-31.")
     meaning: str
@@ -75,7 +75,7 @@ class Amount(BaseModel):
 
 
 class RiskyClause(BaseModel):
-    """A clause that whoever signs should think about."""
+    """A clause to consider before signing."""
 
     kind: str
     severity: Severity
@@ -85,7 +85,7 @@ class RiskyClause(BaseModel):
 
 
 class ContractReview(BaseModel):
-    """What one should know before signing a contract."""
+    """The main facts to consider before signing a contract."""
 
     title: str
     headline: str = Field(description="One sentence for somebody in a hurry.")
@@ -96,10 +96,10 @@ class ContractReview(BaseModel):
 
 
 class Checked(BaseModel):
-    """What was found out about an answer by comparing it with its document."""
+    """The result of comparing an answer with its document."""
 
     unverified_quotes: list[str] = Field(default_factory=list, description="Quotes that are not in the document.")
-    notes: list[str] = Field(default_factory=list, description="What else a reader should know about the answer.")
+    notes: list[str] = Field(default_factory=list, description="Further reservations about the answer.")
 
 
 class CheckedBrief(CompanyBrief, Checked):
@@ -115,7 +115,7 @@ class CheckedReview(ContractReview, Checked):
 
 
 def reservations(result: object) -> list[str]:
-    """Return what a reader of a stored result should know before relying on it, in sentences."""
+    """Return the reservations about a stored result, as sentences."""
     if not isinstance(result, dict):
         return []
     found = [str(note) for note in result.get("notes") or ()]

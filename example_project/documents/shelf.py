@@ -1,4 +1,4 @@
-"""The documents that one visitor, and the agents that work for them, may read: the library and their uploads."""
+"""The documents that a visitor and the visitor's agents may read: the library and the visitor's uploads."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from django_agentexec.models import Activity
 from .library import Document, DocumentNotFound, all_documents, read_document
 
 OWNER_KEY = "visitor"
-"""The metadata that tells whose an activity is. The policy stamps it, so nobody can claim another's."""
+"""The metadata key of an activity's owner. The policy stamps it, so no request can set it."""
 
 
 class Uploads(FileSystemStorage):
-    """A visitor's folder. A document never takes the name of one of the library."""
+    """Storage of a visitor's folder. An upload never gets the name of a document of the library."""
 
     def exists(self, name: str) -> bool:
         """Whether the name is taken."""
@@ -29,31 +29,31 @@ class Uploads(FileSystemStorage):
 
 @dataclass(frozen=True)
 class Shelf:
-    """What `owner`, a user name, may read. Without an owner it is the library alone."""
+    """The documents that `owner`, a user name, may read. Without an owner, the library only."""
 
     owner: str = ""
 
     @classmethod
     async def of(cls, agent_id: UUID) -> Shelf:
-        """Return the shelf of whom an activity belongs to."""
+        """Return the shelf of the owner of an activity."""
         activity = await Activity.objects.only("metadata").aget(pk=agent_id)
         return cls(str(activity.metadata.get(OWNER_KEY, "")))
 
     @property
     def uploads(self) -> Uploads:
-        """The owner's own documents. The folder's name tells nothing, and needs no escaping."""
+        """The owner's uploads. The folder's name is a digest: it reveals nothing and needs no escaping."""
         digest = hashlib.sha256(self.owner.encode()).hexdigest()[:32]
         return Uploads(location=Path(settings.MEDIA_ROOT) / digest)
 
     def uploaded(self) -> list[Document]:
-        """Return the owner's own documents, by name."""
+        """Return the owner's uploaded documents, by name."""
         folder = Path(self.uploads.location)
         if not self.owner or not folder.is_dir():
             return []
         return [read_document(path) for path in sorted(folder.iterdir()) if path.is_file()]
 
     def documents(self) -> list[Document]:
-        """Return all there is to read."""
+        """Return all documents of the shelf."""
         return [*self.uploaded(), *all_documents()]
 
     def get(self, name: str) -> Document:

@@ -1,4 +1,4 @@
-"""Starts runs on documents, and takes uploads in. Called by the pages and the demo."""
+"""Functions that start runs on documents and store uploads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .research import PortfolioContext
 from .schemas import ContractContext, ResearchContext
 from .shelf import OWNER_KEY, Shelf
 
-MAX_BYTES = 64_000  # some 25 pages: what an agent gets through in its turns
+MAX_BYTES = 64_000  # about 25 pages: as many as an agent can read in its turns
 MAX_DOCUMENTS = 20  # of one visitor
 MAX_NAME = 80  # characters
 SUFFIXES = (".md", ".txt")
@@ -25,8 +25,8 @@ _NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f]")
 
 
 def start(owner: str, document: Document, kind: Kind) -> ActivityHandle:
-    """Have an agent work on `document` for the user called `owner`."""
-    # Whose it is, and what lists show of it.
+    """Enqueue a task on `document` for the user with the name `owner`."""
+    # The owner, and the title that lists show.
     tags = {OWNER_KEY: owner, "title": label(document)}
     if kind == "contract":
         return enqueue("review_contract", ContractContext(document=document.name), metadata=tags)
@@ -35,13 +35,13 @@ def start(owner: str, document: Document, kind: Kind) -> ActivityHandle:
 
 
 def compare_companies(owner: str) -> ActivityHandle:
-    """Have several agents compare the library's companies for the user called `owner`."""
-    # Without a title of its own: the runs that it spawns take its metadata over, and are about a document each.
+    """Enqueue the comparison of the library's companies for the user with the name `owner`."""
+    # No title: its children inherit the metadata, and each of them is about one document.
     return enqueue("portfolio_pipeline", PortfolioContext(), metadata={OWNER_KEY: owner})
 
 
 def store(shelf: Shelf, file: UploadedFile[bytes]) -> Document:
-    """Put an uploaded file on the shelf. Raises Django's `ValidationError` for what is no short text."""
+    """Store an uploaded file on the shelf. Raises Django's `ValidationError` if it is not a short text."""
     name = get_valid_filename(str(file.name or "document"))
     stem, dot, suffix = name.rpartition(".")
     if f"{dot}{suffix}".lower() not in SUFFIXES or not stem.strip("._-"):
@@ -56,7 +56,7 @@ def store(shelf: Shelf, file: UploadedFile[bytes]) -> Document:
 
 
 def _checked(name: str, content: bytes) -> str:
-    """Return the text of a file: what it is, is told by its content, not by what the browser says."""
+    """Return the text of a file. The content is checked, not the type that the browser sends."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:

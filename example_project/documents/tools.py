@@ -1,4 +1,4 @@
-"""The tools with which an agent reads the documents on its visitor's shelf, which is the run's context."""
+"""The agent's tools to read the documents on the visitor's shelf, which is the context of the run."""
 
 from __future__ import annotations
 

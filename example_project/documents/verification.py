@@ -1,4 +1,4 @@
-"""Compares what an agent claims with its document and with the tools it has used: models invent things."""
+"""Verification of an agent's claims against its document and its tool calls, since models invent facts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TOLERANCE = 0.15  # of a change that the model has rounded, in percent or point
 
 
 def checked_brief(brief: CompanyBrief, document: Document, items: Sequence[RunItem]) -> CheckedBrief:
-    """Return a brief with what in it does not stand in the document; the pages are counted, not believed."""
+    """Return a brief with the claims that the document does not contain; pages are counted from the tool calls."""
     claims = brief.model_dump() | {"pages_read": len(_pages_read(items))}
     return CheckedBrief(
         **claims,
@@ -28,7 +28,7 @@ def checked_brief(brief: CompanyBrief, document: Document, items: Sequence[RunIt
 
 
 def checked_review(review: ContractReview, document: Document, items: Sequence[RunItem]) -> CheckedReview:
-    """Return a review with the quotes that do not stand in the contract."""
+    """Return a review with the quotes that the contract does not contain."""
     quotes = [
         *(date.quote for date in review.dates),
         *(amount.quote for amount in review.amounts),
@@ -42,7 +42,7 @@ def checked_review(review: ContractReview, document: Document, items: Sequence[R
 
 
 def unused_tools(items: Iterable[RunItem], tools: Sequence[Tool]) -> list[str]:
-    """Return a sentence if a run has called none of `tools`, so that its answer cannot rest on them."""
+    """Return a sentence if a run has called none of `tools`, so that its answer has no basis in them."""
     names = {tool.name for tool in tools}
     if any(name in names for name, _ in _invoker(items)):
         return []
@@ -85,7 +85,7 @@ def _pages_read(items: Iterable[RunItem]) -> set[tuple[str, str]]:
 
 
 def _invoker(items: Iterable[RunItem]) -> list[tuple[str, dict[str, object]]]:
-    """Return the names and arguments of a run's tool calls; arguments that are no JSON object are left out."""
+    """Return the names and arguments of a run's tool calls; arguments that are not a JSON object are skipped."""
     calls = []
     for item in items:
         if isinstance(item, ToolCallItem):

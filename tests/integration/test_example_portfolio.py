@@ -41,7 +41,7 @@ def test_companies_are_found_researched_in_parallel_and_compared(monkeypatch: py
 
 def test_the_demo_s_timeout_ends_with_the_summary() -> None:
     out = StringIO()
-    with memory_queue(), pytest.raises(TimeoutError, match="--timeout allows more"):
+    with memory_queue(), pytest.raises(TimeoutError, match="--timeout sets a longer limit"):
         Command(stdout=out)._run(0.0, [])
 
     _, summary = out.getvalue().split("\ndocument ")

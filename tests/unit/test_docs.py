@@ -1,46 +1,117 @@
-"""The documentation keeps up with the code."""
+"""The documentation matches the code."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import pytest
+
+import django_agentexec
 from django_agentexec.conf import conf
 
 ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+REPOSITORY = "https://github.com/django-agentexec/django-agentexec/"
+RAW = "https://raw.githubusercontent.com/django-agentexec/django-agentexec/main/"
+WIDTH = 100  # characters
+FIRST_SCREEN = 30  # lines
+GENERATED = re.compile(r"<!-- (\w+) -->.*?<!-- end of .*?-->", re.DOTALL)
+NOT_WRAPPED = {"admin.md", "api.md", "settings.md", "terminal.md"}
 
 
 def settings_table() -> str:
-    """Return the table of docs/settings.md as the code has it."""
+    """Return the table of docs/settings.md for the settings of the code."""
     rows = [f"| `{s.name}` | `{s.default!r}` | {s.help} |" for s in conf]
     return "\n".join(["| setting | default | meaning |", "|---|---|---|", *rows])
 
 
+def targets(page: Path) -> list[str]:
+    """Return the targets of a page's links and pictures, without anchors."""
+    text = page.read_text()
+    inline = re.findall(r"\]\(([^)#\s]+)", text)
+    return inline + re.findall(r"^\[[\w-]+\]: ([^#\s]+)", text, re.MULTILINE)
+
+
+def local_path(page: Path, target: str) -> Path | None:
+    """Return the file of this repository to which a link leads, None for other sites."""
+    for prefix in (f"{REPOSITORY}blob/main/", f"{REPOSITORY}tree/main/", RAW):
+        if target.startswith(prefix):
+            return ROOT / target.removeprefix(prefix)
+    return None if target.startswith("http") else page.parent / target
+
+
 def test_every_setting_is_documented() -> None:
-    assert settings_table() in (ROOT / "docs" / "settings.md").read_text()
+    assert settings_table() in (DOCS / "settings.md").read_text()
 
 
-def test_no_link_is_broken() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_link_is_broken(page: Path) -> None:
+    paths = {target: local_path(page, target) for target in targets(page)}
+    assert [target for target, path in paths.items() if path and not path.exists()] == []
+
+
+def test_links_of_the_readme_work_on_a_package_index() -> None:
+    page = ROOT / "README.md"
+    text = page.read_text()
+    defined = set(re.findall(r"^\[([\w-]+)\]: ", text, re.MULTILINE))
+    used = set(re.findall(r"\]\[([\w-]+)\]", text))
+    assert [target for target in targets(page) if not target.startswith("https://")] == []
+    assert used == defined
+
+
+def test_the_first_screen_of_the_readme_has_the_installation() -> None:
+    first = "\n".join((ROOT / "README.md").read_text().splitlines()[:FIRST_SCREEN])
+    assert "runagentworkers" in first
+    assert "pip install" in first
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_lines_are_wrapped(page: Path) -> None:
+    if page.name in NOT_WRAPPED:
+        pytest.skip("has long tables in its prose")
+    lines = GENERATED.sub("", page.read_text()).splitlines()
+    long = [line for line in lines if len(line) > WIDTH and not line.startswith(("|", "[", "http"))]
+    assert long == []
+
+
+def test_every_system_check_is_documented() -> None:
+    page = (DOCS / "checks.md").read_text()
+    code = "\n".join(path.read_text() for path in (ROOT / "django_agentexec").rglob("*.py"))
+    ids = set(re.findall(r'id="(agentexec\.[EW]\d{3})"', code))
+    assert ids
+    assert set(re.findall(r"^\| `(agentexec\.[EW]\d{3})`", page, re.MULTILINE)) == ids
+
+
+def test_every_public_name_is_documented() -> None:
+    page = (DOCS / "public-api.md").read_text()
+    names = {name for names in django_agentexec._HOMES.values() for name in names}
+    table = page[page.index("## Names") : page.index("## Stability")]
+    assert {name for name in names if f"`{name}`" not in table} == set()
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    index = (DOCS / "index.md").read_text()
+    pages = {str(page.relative_to(DOCS).with_suffix("")) for page in DOCS.rglob("*.md")} - {"index"}
+    assert [page for page in sorted(pages) if f"\n{page}\n" not in index] == []
 
 
 def test_every_guarantee_names_tests_that_exist() -> None:
-    page = (ROOT / "docs" / "guarantees.md").read_text()
+    page = (DOCS / "guarantees.md").read_text()
     tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     judgment = (ROOT / "tests" / "chaos" / "judgment.py").read_text()
     judges = re.findall(r"^def ([a-z]\w+)\(history: History\) -> Findings", judgment, re.MULTILINE)
-    promises = page[: page.index("## Under which configuration")]
+    guarantees = page[: page.index("## Required configuration")]
 
-    named = set(re.findall(r"`(test_\w+)`", promises))
+    named = set(re.findall(r"`(test_\w+)`", guarantees))
     assert [name for name in sorted(named) if f"def {name}(" not in tests] == []
     assert judges
-    assert [judge for judge in judges if f"`{judge}`" not in promises] == []
+    assert [judge for judge in judges if f"`{judge}`" not in guarantees] == []
 
 
 def test_every_attack_names_tests_that_exist() -> None:
-    page = (ROOT / "docs" / "security.md").read_text()
+    page = (DOCS / "security.md").read_text()
     table = page[page.index("## Attacks that are covered") :]
     files = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
 

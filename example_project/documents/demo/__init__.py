@@ -1,1 +1,1 @@
-"""What `manage.py demo` is made of: the work it enqueues, its child processes, and its screen."""
+"""Parts of `manage.py demo`: its activities, its child processes, and its screen."""

@@ -19,7 +19,7 @@ LOG_TAIL_LINES = 15
 
 
 class ChildDied(Exception):
-    """A child process ended by itself; the message holds the end of its log."""
+    """A child process ended by itself; the message has the end of its log."""
 
 
 class Child:
@@ -36,20 +36,20 @@ class Child:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
-                # Not in the terminal's foreground group: Ctrl-C is for the demo, which then stops its
+                # Not in the terminal's foreground group: Ctrl-C interrupts the demo, which then stops its
                 # children one after the other.
                 start_new_session=True,
             )
 
     def check(self) -> None:
-        """Raise `ChildDied` if it no longer runs."""
+        """Raise `ChildDied` if the process has ended."""
         if (code := self.process.poll()) is not None:
             lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
             tail = "\n".join(lines[-LOG_TAIL_LINES:])
             raise ChildDied(f"The {self.name} ended with code {code}. The end of {self.log_path}:\n{tail}")
 
     def stop(self) -> None:
-        """Ask it to end, wait, and kill it if it does not."""
+        """Terminate the process, wait, and kill it if it does not end."""
         if self.process.poll() is not None:
             return
         self.process.send_signal(signal.SIGTERM)

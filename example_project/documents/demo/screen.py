@@ -1,4 +1,4 @@
-"""What the demo shows: live progress (a table on a terminal, else a line for each change), and a summary."""
+"""The demo's output: live progress (a table on a terminal, else a line for each change), and a summary."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLORS = {Status.COMPLETE: 32, Status.ERROR: 31, Status.CANCELED: 33, Status.RUN
 
 
 class Screen:
-    """Writes to `out`. `subjects` says, by activity, which document it is about."""
+    """Screen that writes to `out`. `subjects` has the document of each activity."""
 
     def __init__(self, out: OutputWrapper, subjects: Mapping[UUID, str]) -> None:
         self.out = out
@@ -27,7 +27,7 @@ class Screen:
         self._height = 0
 
     def show(self, activities: Sequence[Activity]) -> None:
-        """Bring the display up to date."""
+        """Update the display."""
         if self.is_terminal:
             self._redraw(activities)
         else:
@@ -59,7 +59,7 @@ class Screen:
                 self.out.write(f"{self.subjects[activity.agent_id]:<{SUBJECT_WIDTH}} {state}\n")
 
     def summarize(self, activities: Sequence[Activity]) -> None:
-        """Print a table of how everything ended, and what was found."""
+        """Print a table of the final states and the results."""
         self.out.write(f"\n{'document':<{SUBJECT_WIDTH}} {'status':<9} {'seconds':>7} {'tokens':>7}\n")
         for activity in activities:
             subject = self.subjects[activity.agent_id]

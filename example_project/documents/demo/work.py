@@ -1,4 +1,4 @@
-"""The work of the demo: a research for each report, and a review for each contract."""
+"""The demo's activities: a research for each report, and a review for each contract."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from example_project.documents.start import compare_companies, start
 
 
 def enqueue_all(owner: str) -> dict[UUID, str]:
-    """Enqueue everything for the user called `owner`; return the document of each activity, by its id."""
+    """Enqueue all activities for the user with the name `owner`; return the document of each, by its id."""
     shelf = Shelf(owner)
     started = {compare_companies(owner).agent_id: "all companies, compared"}
     started |= {start(owner, shelf.get(name), "report").agent_id: name for name in REPORTS}

@@ -1,4 +1,4 @@
-"""What has been said and done so far, as the planners want to see it."""
+"""The conversation so far, in the form that the planners need."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from pydantic import BaseModel
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A call of a tool: asked for, or (with its output) done."""
+    """A call of a tool: requested, or (with its output) finished."""
 
     name: str
     arguments: Mapping[str, Any]
     output: str = ""
 
 
-Turn = list[ToolCall] | BaseModel  # what to do next: call tools, or answer
+Turn = list[ToolCall] | BaseModel  # the next turn: tool calls, or an answer
 
 
 class Planner(Protocol):
-    """Decides about the next turn. `offline.research` and `offline.review` are such modules."""
+    """Interface that returns the next turn; the modules `offline.research` and `offline.review` implement it."""
 
     def next_turn(self, conversation: Conversation) -> Turn: ...
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """The user's request, the tool calls so far, and whether it is time to come to an end."""
+    """The user's request, the tool calls so far, and whether the answer is due."""
 
     request: str
     calls: list[ToolCall]
@@ -51,17 +51,17 @@ class Conversation:
             if item.get("type") == "function_call" and item["call_id"] in outputs
         ]
         messages = [_text(item.get("content", "")) for item in items if item.get("role") == "user"]
-        # A user who speaks again after tools were called asks for the answer, whatever is missing.
+        # A second message of the user after tool calls requests the answer, even if it is incomplete.
         is_urged = bool(calls) and items[-1].get("role") == "user"
         return cls(messages[0] if messages else "", calls, must_answer=is_urged)
 
     def asked(self, field: str) -> str:
-        """Return what the request says after `field:`, or an empty string."""
+        """Return the text after `field:` in the request, or an empty string."""
         found = re.search(rf"^{field}:\s*(.+)$", self.request, re.MULTILINE)
         return found[1].strip() if found else ""
 
     def outputs(self, tool: str) -> list[str]:
-        """Return what `tool` has returned, call by call."""
+        """Return the outputs of `tool`, call by call."""
         return [call.output for call in self.calls if call.name == tool]
 
     def pages(self) -> dict[int, str]:

@@ -23,12 +23,12 @@ PLANNERS: dict[str, Planner] = {
     "Candidates": portfolio.Scout(),
     "PortfolioReport": portfolio.Editor(),
 }
-PAUSE = (0.6, 1.4)  # seconds a turn takes at least and at most, so that there is something to watch
+PAUSE = (0.6, 1.4)  # seconds a turn takes at least and at most, so that progress is visible
 CHARACTERS_PER_TOKEN = 4
 
 
 class OfflineModel(Model):
-    """Plays a language model by rules. The same conversation always gets the same turn.
+    """Language model by rules. The same conversation always gets the same turn.
 
     `pause` is the least and the largest number of seconds a turn takes. It can produce the output types
     of `PLANNERS` only; for others it raises `ModelBehaviorError`.
@@ -46,8 +46,8 @@ class OfflineModel(Model):
         return self._one_turn().stream_response(*args, **kwargs)
 
     def _one_turn(self) -> ScriptedModel:
-        # The SDK's scripted model knows how a turn looks as a response and as a stream of events;
-        # its script is this one turn, which is written when the conversation is known.
+        # The SDK's scripted model returns a turn as a response and as a stream of events. The script is one
+        # turn, which depends on the conversation.
         return ScriptedModel([ModelStep.respond(self._respond)])
 
     async def _respond(self, call: ModelCall) -> ModelStep:
@@ -78,7 +78,7 @@ def _items(turn: Turn, seed: int) -> list[TResponseOutputItem]:
 
 
 def _usage(asked: str, turn: Turn) -> Usage:
-    """Return about what a real model would have counted. All but the latest outputs count as cached."""
+    """Return an estimate of a real model's token counts. All but the latest outputs count as cached."""
     answer = turn.model_dump_json() if isinstance(turn, BaseModel) else repr(turn)
     input_tokens = len(asked) // CHARACTERS_PER_TOKEN
     output_tokens = len(answer) // CHARACTERS_PER_TOKEN

@@ -1,4 +1,4 @@
-"""How the offline model finds companies, and how it compares what was found out about them."""
+"""Rules by which the offline model finds companies and compares their briefs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REVENUE = ("Revenue", "Lease revenue")
 
 
 class Scout:
-    """Plays the scout: reads the openings, then names what reports on a company."""
+    """Planner of the scout: reads the openings, then names the companies of the reports."""
 
     def next_turn(self, conversation: Conversation) -> Turn:
         """Return the call, or the companies."""
@@ -32,7 +32,7 @@ class Scout:
 
 
 class Editor:
-    """Plays the editor."""
+    """Planner of the editor."""
 
     def next_turn(self, conversation: Conversation) -> Turn:
         """Return the comparison."""

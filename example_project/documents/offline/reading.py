@@ -1,4 +1,4 @@
-"""How both planners read a document: find it, page by page, then search. And how they take text apart."""
+"""Rules by which both planners read a document (find it, page by page, then search) and split its text."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def report(message: str, percentage: int) -> ToolCall:
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A paragraph and the heading it stands under. `clause` is its number in a contract, else empty."""
+    """A paragraph and its heading. `clause` is its number in a contract, else empty."""
 
     heading: str
     clause: str
@@ -66,7 +66,7 @@ class Paragraph:
 
 
 def paragraphs(conversation: Conversation) -> Iterator[Paragraph]:
-    """Yield the paragraphs of all pages read, leaving out headings and tables."""
+    """Yield the paragraphs of all pages read, without headings and tables."""
     heading = ""
     pages = conversation.pages()
     for number in sorted(pages):

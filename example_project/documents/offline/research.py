@@ -1,4 +1,4 @@
-"""How the offline model researches a company: tables, named risks, and the outlook."""
+"""Rules by which the offline model researches a company: tables, named risks, and the outlook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the offline model reviews a contract: parties, dates, sums, and clauses that match known risks."""
+"""Rules by which the offline model reviews a contract: parties, dates, sums, and clauses with known risks."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _headline(risky: list[RiskyClause]) -> str:
 
 
 def _parties(text: str) -> list[Party]:
-    """Find the name before each defined role: the first one after the role before it."""
+    """Find the name before each defined role: the first name after the previous role."""
     parties: dict[str, Party] = {}
     start = 0
     for role in DEFINED_ROLE.finditer(text):

@@ -1,4 +1,4 @@
-"""The risks in contracts that the offline model knows, each with the words that betray it."""
+"""The risks in contracts that the offline model detects, each with its patterns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SEVERITIES: list[Severity] = ["high", "medium", "low"]
 
 @dataclass(frozen=True)
 class Risk:
-    """A kind of clause, why it is a risk to whoever pays, and the pattern that finds it in a sentence."""
+    """A kind of clause, the reason why it is a risk for the paying party, and the pattern of its sentence."""
 
     kind: str
     severity: Severity
@@ -62,7 +62,7 @@ RISKS = (
     Risk(
         "rights in data",
         "high",
-        "The other side may use the data for purposes of its own.",
+        "The other side may use the data for its purposes.",
         r"perpetual and irrevocable licence|publish industry benchmarks",
     ),
     Risk(

@@ -1,4 +1,4 @@
-"""Shows a stored result as text."""
+"""Template filters that show a stored result as text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ register = template.Library()
 
 @register.filter
 def as_json(value: object) -> str:
-    """Return JSON for people."""
+    """Return readable JSON."""
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""The way in: with a password, as a guest, or by the link that the demo prints."""
+"""Sign-in: with a password, as a guest, or by the link that the demo prints."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ..accounts import DEMO, make_guest
 
 
 class Welcome(LoginView):
-    """Asks for user and password, and offers to come in as a guest."""
+    """Page that requests user and password, and offers to sign in as a guest."""
 
     template_name = "documents/welcome.html"
     redirect_authenticated_user = True
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        """Say whether guests are let in."""
+        """Add whether guests are permitted."""
         return super().get_context_data(guests=has_guests(), **kwargs)
 
 
 class EnterAsGuest(View):
-    """Makes a guest, who sees what they started and nothing else."""
+    """View that creates a guest, who sees only their own runs."""
 
     def post(self, request: HttpRequest) -> HttpResponse:
         """Sign the guest in."""
@@ -38,13 +38,13 @@ class EnterAsGuest(View):
 
 
 def has_guests() -> bool:
-    """Whether anybody may come in: only where the settings say so."""
+    """Whether the settings permit guests."""
     return bool(getattr(settings, "GUESTS", False))
 
 
 @sensitive_variables("password")
 def enter(request: HttpRequest, password: str) -> HttpResponseRedirect:
-    """Sign the demo's user in: the link holds the password, and is known to who started the demo."""
+    """Sign in the demo's user: the link, which the demo prints, has the password."""
     user = authenticate(request, username=DEMO, password=password) if settings.DEBUG else None
     if user is None:
         return redirect("documents:welcome")

@@ -1,4 +1,4 @@
-"""All runs, and one of them, as far as the policy lets the visitor see them."""
+"""The pages of all runs and of one run, within the visitor's permissions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PAGE_SIZE = 50
 
 
 def visible(request: HttpRequest) -> ActivityQuerySet:
-    """Return what the visitor may know of, with what the runs of the example's tasks have in common."""
+    """Return the activities that the visitor may see, with the common columns of the example's tasks."""
     activities = get_policy().visible(request.user, Activity.objects.all())
     shown: ActivityQuerySet = activities.annotate(
         title=KT("metadata__title"), document=KT("context__document"), headline=KT("result__headline")
@@ -42,7 +42,7 @@ def visible(request: HttpRequest) -> ActivityQuerySet:
 
 
 class Runs(LoginRequiredMixin, WithForm, ActivityList):
-    """The form that starts a run, and the runs, active ones first."""
+    """Page with the form that starts a run, and the runs, active runs first."""
 
     template_name = "documents/runs.html"
     context_object_name = "runs"
@@ -54,11 +54,11 @@ class Runs(LoginRequiredMixin, WithForm, ActivityList):
         return visible(self.request).without_payloads().active_first()
 
     def get_form_kwargs(self) -> dict[str, Any]:
-        """Give the form the visitor's documents."""
+        """Add the visitor's documents to the form."""
         return {**super().get_form_kwargs(), "shelf": Shelf(self.request.user.get_username())}
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        """Add the documents, and which model the agents use."""
+        """Add the documents, and the model of the agents."""
         shelf = Shelf(self.request.user.get_username())
         return super().get_context_data(
             model=model_choice(),
@@ -72,7 +72,7 @@ class Runs(LoginRequiredMixin, WithForm, ActivityList):
         )
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Start a run, and go to its page."""
+        """Start a run, and redirect to its page."""
         if not get_policy().may(request.user, Permission.ENQUEUE):
             return HttpResponse("You may not start runs.", status=403)
         form = self.get_form()
@@ -84,18 +84,18 @@ class Runs(LoginRequiredMixin, WithForm, ActivityList):
 
 
 class Run(LoginRequiredMixin, ActivityDetail):
-    """One run: where it stands, its log, and its result."""
+    """Page of one run: progress, log and result."""
 
     template_name = "documents/run.html"
     context_object_name = "run"
     pk_url_kwarg = "agent_id"
 
     def get_queryset(self) -> ActivityQuerySet:
-        """Return what the visitor may see: another's run does not exist for them."""
+        """Return the visible runs: the run of another visitor is a 404."""
         return visible(self.request)
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        """Add the log, and what the visitor may do."""
+        """Add the log, and the visitor's permissions."""
         run, policy = self.object, get_policy()
         logs = list(run.logs.all())
         return super().get_context_data(
@@ -113,6 +113,6 @@ def _labelled(documents: Iterable[Document]) -> list[tuple[str, Document]]:
 
 
 class Result(Run):
-    """The result alone: the page fetches it when the run is complete."""
+    """The result only: the page fetches it when the run is complete."""
 
     template_name = "documents/result.html"

@@ -1,4 +1,4 @@
-"""Cancel and retry, for browsers without JavaScript or without a websocket: the buttons' own forms."""
+"""Cancel and retry, for browsers without JavaScript or without a websocket: the forms of the buttons."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VERBS: dict[str, tuple[Permission, Callable[[UUID], None]]] = {
 @login_required
 @require_POST
 def steer(request: HttpRequest, agent_id: UUID, verb: str) -> HttpResponseRedirect:
-    """Cancel or retry a run, and go back to its page."""
+    """Cancel or retry a run, and redirect to its page."""
     run = get_object_or_404(visible(request), pk=agent_id)
     permission, change = VERBS[verb]
     if not get_policy().may(request.user, permission, run):

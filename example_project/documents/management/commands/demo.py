@@ -1,4 +1,4 @@
-"""`manage.py demo`: everything at once, to be watched: server, pool, agents, and what they find."""
+"""`manage.py demo`: starts a server and a pool, runs the agents, and shows their results."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from example_project.documents.demo.work import enqueue_all
 from example_project.documents.model import ModelChoice, model_choice
 
 DEFAULT_PORT = 8000
-REFRESH_INTERVAL = 0.2  # seconds between two looks at the database
+REFRESH_INTERVAL = 0.2  # seconds between two queries
 
 
 class Command(BaseCommand):
-    """Runs the example's agents over the documents of its library."""
+    """Command that runs the example's agents on the documents of the library."""
 
-    help = "Start a server and a pool, run the agents over the example documents, and show what they find."
+    help = "Start a server and a pool, run the agents on the example documents, and show their results."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the options."""
@@ -40,7 +40,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--port",
             type=int,
-            help=f"Port of the web server; {DEFAULT_PORT} or the next free one unless given.",
+            help=f"Port of the web server; {DEFAULT_PORT} or the next free port by default.",
         )
         parser.add_argument(
             "--timeout", type=float, default=600.0, help="Seconds the activities may take together (600)."
@@ -66,7 +66,7 @@ class Command(BaseCommand):
             self.stdout.write("\nStopped.")
 
     def _start(self, port: int, stack: ExitStack) -> Sequence[Callable[[], None]]:
-        """Migrate, and start all processes; return functions that raise if one of them has died."""
+        """Migrate, and start all processes; return functions that raise if a process has died."""
         call_command("migrate", verbosity=0, interactive=False)
         if conf.EMBEDDED:
             self.stdout.write(f"Embedded Valkey: {ensure_server()}")
@@ -85,7 +85,7 @@ class Command(BaseCommand):
         self.stdout.write(f"The admin is at {site}{reverse('admin:index')} (user {DEMO}, password {password})\n")
 
     def _run(self, timeout: float, checks: Sequence[Callable[[], None]]) -> list[Activity]:
-        """Enqueue the work and show its progress until all has ended; return the activities."""
+        """Enqueue the activities and show their progress until all have ended; return them."""
         subjects = enqueue_all(DEMO)
         screen = Screen(self.stdout, subjects)
         deadline = time.monotonic() + timeout
@@ -98,15 +98,15 @@ class Command(BaseCommand):
                 check()
             if time.monotonic() > deadline:
                 screen.summarize(activities)
-                raise TimeoutError(f"Not everything ended within {timeout:.0f} s; --timeout allows more.")
+                raise TimeoutError(f"Not all activities ended within {timeout:.0f} s; --timeout sets a longer limit.")
             time.sleep(REFRESH_INTERVAL)
         screen.summarize(activities)
         return activities
 
     def _stay(self, port: int, checks: Sequence[Callable[[], None]]) -> None:
         self.stdout.write(
-            f"\nServer and pool stay up at http://{HOST}:{port}/ until Ctrl-C. Start a run of your own there, "
-            "cancel it, run it again."
+            f"\nServer and pool keep running at http://{HOST}:{port}/ until Ctrl-C. Start a run there, cancel it, "
+            "run it again."
         )
         while True:
             for check in checks:

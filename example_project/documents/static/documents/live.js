@@ -1,20 +1,20 @@
-// Follows activities over a websocket, resumes after what was seen, and polls while there is no socket.
+// Follows activities over a websocket, resumes after the last received position, and polls while there is no socket.
 // Used by run.js and runs.js.
 
-const FIRST_DELAY = 250; // milliseconds before the first try to connect again; doubled with each further one
-const LONGEST_DELAY = 8000;
+const FIRST_DELAY = 250; // milliseconds before the first try to connect again; doubled with each further try
+const MAX_DELAY = 8000;
 const TRIES_BEFORE_POLLING = 2;
 const POLL_INTERVAL = 1500;
-const SILENCE = 45000; // the server pings every 20 s: a connection that is silent for longer is dead
-const FINAL_CODES = { 4401: "You are not signed in any more.", 4403: "You may not follow this.", 4404: "This run is gone." };
+const SILENCE = 45000; // the server pings every 20 s: a connection that is silent for longer is broken
+const FINAL_CODES = { 4401: "You are signed out.", 4403: "You have no permission to follow this run.", 4404: "This run was deleted." };
 
 export class Live {
   /**
    * @param path of the websocket
-   * @param pollUrl of the REST page to ask while there is no websocket
-   * @param onMessage called with each message of the server, and with what a poll returns as {type: "poll", body}
+   * @param pollUrl of the REST page to poll while there is no websocket
+   * @param onMessage called with each message of the server, and with the answer of a poll as {type: "poll", body}
    * @param onState called with "live", "waiting", "polling" or "ended", and a text to show
-   * @param resume returns the query that tells the server what was seen, such as "after=17"
+   * @param resume returns the query with the last received position, such as "after=17"
    */
   constructor({ path, pollUrl, onMessage, onState, resume = () => "" }) {
     Object.assign(this, { path, pollUrl, onMessage, onState, resume });
@@ -38,7 +38,7 @@ export class Live {
     this.#watchSilence();
   }
 
-  /** Ask for something, such as {cancel: id}; resolves when it is done, rejects with the server's reason. */
+  /** Send a command, such as {cancel: id}; resolves when it is done, rejects with the server's reason. */
   ask(what) {
     if (this.socket?.readyState !== WebSocket.OPEN) return Promise.reject(new Error("not connected"));
     const request = ++this.request;
@@ -74,7 +74,7 @@ export class Live {
       return;
     }
     this.failures += 1;
-    const delay = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** (this.failures - 1)) * (0.75 + Math.random() / 2);
+    const delay = Math.min(MAX_DELAY, FIRST_DELAY * 2 ** (this.failures - 1)) * (0.75 + Math.random() / 2);
     this.again = setTimeout(() => this.connect(), delay);
     if (this.failures >= TRIES_BEFORE_POLLING) this.#startPolling();
     else this.onState("waiting", "Connecting again");
@@ -103,12 +103,12 @@ export class Live {
   }
 
   async #poll() {
-    if (document.hidden) return; // nobody looks
+    if (document.hidden) return; // the page is not visible
     try {
       const response = await fetch(this.pollUrl, { headers: { Accept: "application/json" } });
       if (!response.ok) throw new Error(response.statusText);
       const body = await response.json();
-      if (!this.polling) return; // the socket is back, and knows better
+      if (!this.polling) return; // the socket is connected again, and its messages are newer
       this.onMessage({ type: "poll", body });
       this.onState("polling", "Looking every few seconds");
     } catch {

@@ -1,15 +1,15 @@
-// The page of one run: moves the bar, appends the log, offers what can be done, and fetches the result in the end.
+// The page of one run: moves the bar, appends the log, shows the permitted actions, and fetches the result at the end.
 
 import { Live, connectionShower, showProgress, showStatus } from "./live.js";
 
 const page = document.getElementById("run");
 const part = (name) => page.querySelector(`[data-part="${name}"]`);
 const ACTIVE = ["queued", "running"];
-const MOST_STREAMED = 4000; // characters of streamed text that are kept on the page
+const MAX_STREAMED = 4000; // characters of streamed text that are kept on the page
 
 let lastLogId = Number(page.dataset.lastLogId);
 let lastStreamId = "";
-let fence = null; // of the text that is shown; another one begins it again
+let fence = null; // of the shown text; under another fence the text starts again
 let label = "";
 let state = { status: page.dataset.status, started_at: page.dataset.startedAt, finished_at: page.dataset.finishedAt };
 let attempt = Number(page.dataset.attempt);
@@ -62,13 +62,13 @@ function append(logs) {
   }
 }
 
-/** Show what the model writes while it writes; null clears it. */
+/** Show the streamed text of the model; null clears it. */
 function stream(message) {
   const text = part("stream");
   if (message) {
     lastStreamId = message.stream_id ?? lastStreamId; // only the last part of a long piece has one
-    if (!ACTIVE.includes(state.status)) return; // a replay of what has become a result
-    text.textContent = streamed(text.textContent, message).slice(-MOST_STREAMED);
+    if (!ACTIVE.includes(state.status)) return; // a replay of text that is in the result
+    text.textContent = streamed(text.textContent, message).slice(-MAX_STREAMED);
     text.scrollTop = text.scrollHeight;
   } else {
     text.textContent = "";
@@ -76,7 +76,7 @@ function stream(message) {
   part("streaming").hidden = !text.textContent;
 }
 
-/** Return the text that is to be shown after `message`. */
+/** Return the text to show after `message`. */
 function streamed(shown, message) {
   if (message.type === "retract") return "";
   if (message.type === "gap") return `${shown} [\u2026] `;
@@ -109,7 +109,7 @@ async function ended(status) {
 
 for (const form of page.querySelectorAll("form[data-verb]")) {
   form.addEventListener("submit", async (event) => {
-    if (!live.isOpen) return; // the form itself does it, and comes back to this page
+    if (!live.isOpen) return; // the form is submitted, and redirects to this page
     event.preventDefault();
     const button = form.querySelector("button");
     button.disabled = true;

@@ -1,4 +1,4 @@
-// The list of runs: keeps each row up to date, and adds new ones at the top.
+// The list of runs: keeps each row up to date, and adds new rows at the top.
 
 import { Live, connectionShower, showProgress, showStatus } from "./live.js";
 
@@ -21,7 +21,7 @@ new Live({
 
 function update(activity) {
   const row = document.getElementById(`run-${activity.agent_id}`) ?? added(activity);
-  // What had ended when the page was made shows its result's headline, which lists do not send.
+  // Rows that had ended at page load show the headline of their result, which lists do not send.
   if (!row || (row.className === activity.status && FINISHED.includes(activity.status))) return;
   row.className = activity.status;
   showStatus(row.querySelector("[data-status]"), activity.status);
@@ -31,7 +31,7 @@ function update(activity) {
 }
 
 function added(activity) {
-  // Ids are time-ordered. What is older than all on the page belongs to another page.
+  // Ids are time-ordered. An activity that is older than all rows belongs to another page.
   if (!isFirstPage || `run-${activity.agent_id}` < newest) return null;
   newest = `run-${activity.agent_id}`;
   const row = document.getElementById("run-row").content.firstElementChild.cloneNode(true);
@@ -46,7 +46,7 @@ function added(activity) {
   return row;
 }
 
-// One choice of two: who picks a document does not upload one, and the other way round.
+// Either a document is picked or a file is uploaded: each choice clears the other.
 const upload = document.getElementById("id_upload");
 const kind = document.getElementById("kind");
 for (const choice of document.querySelectorAll('input[name="document"]')) {
