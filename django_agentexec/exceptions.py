@@ -105,6 +105,14 @@ class QueueMisconfigured(QueueUnavailable):
     """The queue's server answers, and cannot be used as it is configured; the message says what to change."""
 
 
+class ResultTimeout(AgentExecError, TimeoutError):
+    """The awaited activity has not ended within the time limit; it continues to run."""
+
+    def __init__(self, message: str, agent_id: UUID | None = None) -> None:
+        super().__init__(message)
+        self.agent_id = agent_id
+
+
 class TaskFailed(AgentExecError):
     """The awaited activity ended in `error`."""
 

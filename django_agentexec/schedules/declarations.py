@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, Unpack
 
 from celery.schedules import ParseException, crontab
 from django.apps import apps
@@ -22,13 +22,10 @@ from pydantic import ValidationError as PydanticError
 
 from ..exceptions import InvalidContext, ScheduleError
 from ..serialization.roundtrip import in_one_order
-from ..tasks import TaskDefinition, registry, task
-from ..tasks.contexts import stored_context
+from ..tasks import AnyTask, Task, registry, task
+from ..tasks.decorator import TaskDecorator
 from ..tasks.options import validate_priority, validate_queue
 from ..validation import MAX_COUNT, is_storable, is_storable_moment, validate_metadata
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 APP = "django_agentexec.schedules"
 MAX_NAME = 200  # characters; the column's size
@@ -68,7 +65,7 @@ class Declaration:
     """A schedule as the code has it; raises `ScheduleError` or `InvalidOption` for what cannot work."""
 
     name: str
-    task: str | TaskDefinition[..., Any]
+    task: str | AnyTask
     when: When
     context: BaseModel | None = None
     timezone: str = ""
@@ -97,7 +94,7 @@ class Declaration:
         object.__setattr__(self, "timer", timer)
         object.__setattr__(self, "timer_fields", fields)
         self._check_options()
-        if isinstance(self.task, TaskDefinition):
+        if isinstance(self.task, Task):
             self.stored_context()
 
     def stored_context(self) -> dict[str, Any]:
@@ -109,7 +106,7 @@ class Declaration:
             raise self._error(f"a {definition.context_type.__name__} is needed: context=...") from error
         try:
             # In one order in every process: the digest must not change with it.
-            content: dict[str, Any] = in_one_order(context, stored_context(definition, context))
+            content: dict[str, Any] = in_one_order(context, definition.store_context(context))
         except InvalidContext as error:
             raise self._error(str(error).removesuffix(".")) from error
         return content
@@ -231,9 +228,7 @@ def forget(name: str) -> None:
     _declarations.pop(name, None)
 
 
-def add_schedule(
-    name: str, task: str | TaskDefinition[..., Any], when: When, **options: Unpack[ScheduleOptions]
-) -> None:
+def add_schedule(name: str, task: str | AnyTask, when: When, **options: Unpack[ScheduleOptions]) -> None:
     """Have `task` enqueued at certain times. Call it where an `agents` module is imported.
 
     - `when`: a crontab of five fields, an interval (a timedelta, or seconds from 1), a datetime (once), or
@@ -255,18 +250,16 @@ def add_schedule(
     _declarations[name] = declaration
 
 
-def schedule(
-    name: str, when: When, **options: Unpack[ScheduleOptions]
-) -> Callable[[Callable[P, R]], TaskDefinition[P, R]]:
+def schedule(name: str, when: When, **options: Unpack[ScheduleOptions]) -> TaskDecorator:
     """Have the decorated task enqueued at certain times; see `add_schedule` for the options.
 
     On a plain function it registers the task, too, under the same name. Put it above `@task` for a task with
     options or another name, and above another `@schedule` for more than one.
     """
 
-    def register(handler: Callable[P, R]) -> TaskDefinition[P, R]:
-        definition = handler if isinstance(handler, TaskDefinition) else task(name)(handler)
+    def register(handler: Callable[..., Any]) -> AnyTask:
+        definition: AnyTask = handler if isinstance(handler, Task) else task(name)(handler)
         add_schedule(name, definition, when, **options)
         return definition
 
-    return register
+    return register  # type: ignore[return-value]  # the overloads relate the types

@@ -39,7 +39,7 @@ def check_schedule(schedule: AgentSchedule) -> None:
 def load_context(definition: TaskDefinition[..., Any], content: object) -> BaseModel:
     """Return a stored context in its task's type. Raises `InvalidContext`, naming each field that is wrong."""
     try:
-        context = definition.load_context(json.dumps(content))
+        context: BaseModel = definition.load_context(json.dumps(content))
         definition.lock_key(context)
     except PydanticError as error:
         raise InvalidContext("; ".join(context_problems(error))) from error

@@ -20,12 +20,14 @@ from ..activity.suspension import Suspended
 from ..activity.transitions import Operation, Progress
 from ..models import Activity
 from ..validation import checked_message, validate_percentage
+from .gathering import gather, load
+from .options import BulkOptions
 from .passes import Pass
+from .run import Run
+from .spawn import Key, map_name, map_places, place, recorded_map, spawn_all
 
 if TYPE_CHECKING:
-    from .definition import BulkOptions, TaskDefinition
-    from .enqueue import ActivityHandle
-    from .spawn import Key
+    from .definition import AnyTask
 
 Write = Callable[[Operation], "Future[Activity]"]
 
@@ -125,8 +127,6 @@ class Attempt:
 
     def finish(self) -> None:
         """Raise `SpawnMismatch` if the handler, or step, has returned without spawning children that it has."""
-        from .gathering import load
-
         if self.suspension is None and (self.is_parent or self._pass.is_loaded):
             load(self)
             self._pass.finish(self.agent_id)
@@ -196,12 +196,12 @@ class Attempt:
 
     def spawn(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         context: BaseModel,
         *,
         key: str | None = None,
         **options: Unpack[BulkOptions],
-    ) -> ActivityHandle:
+    ) -> Run[Any]:
         """Have a worker run `task` as a child of this activity; return the child it has, if it was spawned before.
 
         A child is known by its `key`, unique among its parent's children, or by the task's name and the number of
@@ -217,47 +217,43 @@ class Attempt:
 
     async def aspawn(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         context: BaseModel,
         *,
         key: str | None = None,
         **options: Unpack[BulkOptions],
-    ) -> ActivityHandle:
+    ) -> Run[Any]:
         """Do what `spawn` does, in an async handler."""
         return (await self.aspawn_many(task, [context], keys=None if key is None else [key], **options))[0]
 
     def spawn_many(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         contexts: Sequence[BaseModel],
         *,
         keys: Sequence[str] | None = None,
         **options: Unpack[BulkOptions],
-    ) -> list[ActivityHandle]:
+    ) -> list[Run[Any]]:
         """Do what `spawn` does, once per context and in one transaction."""
-        from .spawn import place, spawn_all
-
         places = [place(self, task, c, k) for c, k in _pairs(contexts, keys)]
         return spawn_all(self, places, in_order=self._pass.is_in_order(), **options)
 
     async def aspawn_many(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         contexts: Sequence[BaseModel],
         *,
         keys: Sequence[str] | None = None,
         **options: Unpack[BulkOptions],
-    ) -> list[ActivityHandle]:
+    ) -> list[Run[Any]]:
         """Do what `spawn_many` does, in an async handler."""
-        from .spawn import place, spawn_all
-
         # Numbered here, in the order of the calls, before anything is awaited.
         places = [place(self, task, c, k) for c, k in _pairs(contexts, keys)]
         return await sync_to_async(spawn_all)(self, places, in_order=self._pass.is_in_order(), **options)
 
     def map(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         contexts: Iterable[BaseModel],
         *,
         key: Key = None,
@@ -274,9 +270,6 @@ class Attempt:
         one of its fields; by default they are numbers. Takes the options of `spawn_many`. Raises what `spawn` and
         `gather` raise.
         """
-        from .gathering import gather
-        from .spawn import map_name, map_places, recorded_map, spawn_all
-
         name, in_order = map_name(self, task), self._pass.is_in_order()
         children = recorded_map(self, name, in_order=in_order)
         if children is None:
@@ -286,7 +279,7 @@ class Attempt:
 
     async def amap(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         contexts: Iterable[BaseModel] | AsyncIterable[BaseModel],
         *,
         key: Key = None,
@@ -294,9 +287,6 @@ class Attempt:
         **options: Unpack[BulkOptions],
     ) -> tuple[Any, ...]:
         """Async version of `map`. `contexts` may be an asynchronous iterable; others are read in a thread."""
-        from .gathering import gather
-        from .spawn import map_name, map_places, recorded_map, spawn_all
-
         name, in_order = map_name(self, task), self._pass.is_in_order()
         children = await sync_to_async(recorded_map)(self, name, in_order=in_order)
         if children is None:
@@ -305,7 +295,7 @@ class Attempt:
             children = await sync_to_async(spawn_all)(self, places, in_order=in_order, map_name=name, **options)
         return await sync_to_async(gather)(self, children, return_exceptions, in_order=in_order)
 
-    def gather(self, *children: ActivityHandle | UUID, return_exceptions: bool = False) -> tuple[Any, ...]:
+    def gather(self, *children: Run[Any] | UUID, return_exceptions: bool = False) -> tuple[Any, ...]:
         """Return the results of spawned children, in order; without arguments, of all children that exist.
 
         While one of them has not ended, this does not return: the activity gives up its slot and its lock, and is
@@ -318,16 +308,12 @@ class Attempt:
         has not spawned the children that earlier ones had spawned before. Inside a transaction of the handler's,
         Django's `TransactionManagementError`.
         """
-        from .gathering import gather
-
         return gather(self, children or None, return_exceptions, in_order=self._pass.is_in_order())
 
     async def agather(
-        self, *children: ActivityHandle | UUID | Awaitable[ActivityHandle], return_exceptions: bool = False
+        self, *children: Run[Any] | UUID | Awaitable[Run[Any]], return_exceptions: bool = False
     ) -> tuple[Any, ...]:
         """Async version of `gather`. Takes calls of `aspawn` that are not awaited yet, too."""
-        from .gathering import gather
-
         # One after the other, so that they are numbered in this order each time.
         handles = [await child if isinstance(child, Awaitable) else child for child in children]
         in_order = self._pass.is_in_order()

@@ -58,8 +58,8 @@ def test_a_wait_is_one_attempt_and_charges_no_retry() -> None:
         "Waiting to start.",
         "Task started.",
         "Waiting for 2 activities.",
-        "What it waited for has ended.",
-        "Task goes on.",
+        "All child activities have finished.",
+        "Task resumed.",
         "Task completed successfully.",
     ]
 

@@ -55,7 +55,7 @@ def test_the_last_child_wakes_its_parent_once() -> None:
         states.append(row(attempt.agent_id).status)
 
     assert states == [Status.RUNNING, Status.RUNNING, Status.QUEUED]
-    assert messages(attempt.agent_id).count("What it waited for has ended.") == 1
+    assert messages(attempt.agent_id).count("All child activities have finished.") == 1
     assert claimed_ids().count(attempt.agent_id) == 1
 
 

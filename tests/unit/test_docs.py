@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from django.utils.functional import Promise
+
 from django_agentexec.conf import conf
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -12,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def settings_table() -> str:
     """Return the table of docs/settings.md as the code has it."""
-    rows = [f"| `{s.name}` | `{s.default!r}` | {s.help} |" for s in conf]
+    defaults = {s: str(s.default) if isinstance(s.default, Promise) else s.default for s in conf}
+    rows = [f"| `{s.name}` | `{default!r}` | {s.help} |" for s, default in defaults.items()]
     return "\n".join(["| setting | default | meaning |", "|---|---|---|", *rows])
 
 

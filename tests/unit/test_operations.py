@@ -334,7 +334,7 @@ def test_a_start_after_a_wait_is_the_same_attempt() -> None:
 
     assert (row.status, row.attempt, row.percentage, row.blocking_child_id) == (RUNNING, 2, 40, None)
     assert line is not None
-    assert line.message == "Task goes on."
+    assert line.message == "Task resumed."
 
 
 def test_crashes_that_were_forgiven_do_not_end_it() -> None:
