@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import TYPE_CHECKING, ClassVar
 from uuid import UUID
 
 from django.db import models
@@ -170,6 +171,15 @@ class ActivityQuerySet(models.QuerySet["Activity"]):
         return bool(connections[self.db].features.supports_json_field_contains)
 
 
+if TYPE_CHECKING:
+
+    class ActivityManager(ActivityQuerySet, models.Manager["Activity"]):  # type: ignore[misc]
+        """The manager of activities, with the methods of `ActivityQuerySet`."""
+
+else:
+    ActivityManager = models.Manager.from_queryset(ActivityQuerySet, class_name="ActivityManager")
+
+
 _ACTIVE_FIRST = Case(
     When(status__in=[Status.QUEUED, Status.RUNNING], then=Value(0)),
     default=Value(1),
@@ -177,7 +187,7 @@ _ACTIVE_FIRST = Case(
 )
 
 
-class Activity(models.Model):
+class Activity(models.Model):  # type: ignore[django-manager-missing]  # a limit of the mypy plugin
     """One run of a task: what it is, and where it stands now.
 
     The row carries all that is needed to run it again, and its present state, so that neither a list
@@ -263,7 +273,7 @@ class Activity(models.Model):
     DB_DEFAULT_FIELDS = frozenset({"blocking_child_id", "awaited_ids", "discounted_crashes", "fan_out", "is_final"})
     """Columns that a new row leaves to the database: most activities never use them."""
 
-    objects = ActivityQuerySet.as_manager()
+    objects: ClassVar[ActivityManager] = ActivityManager()
 
     class Meta:
         db_table = "agentexec_activity"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Generic
+from typing import Any, Generic, TypeAlias
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -120,6 +120,9 @@ class Run(Generic[T]):
 
 ActivityHandle = Run
 """The name of `Run` in earlier releases."""
+
+Child: TypeAlias = Run[T] | Awaitable[Run[T]]
+"""A child to gather: its handle, or the call of `aspawn` that returns it."""
 
 
 def awaited_id(task: object) -> UUID:

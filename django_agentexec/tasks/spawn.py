@@ -35,7 +35,9 @@ MAX_SPAWN_KEY = 255  # characters; the column's size
 MAX_KEYS = 500  # in one query; for more, all children are looked at
 
 Key = Callable[[Any], str] | str | None
-"""How a map makes the keys of its children from their contexts: a function, or the name of a field."""
+"""How a map creates the keys of its children from their contexts: a function, or the name of a field."""
+
+Keys = Sequence[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,12 @@ def place(attempt: Attempt, task: str | AnyTask, context: BaseModel, key: str | 
         attempt._spawned[definition.name] += 1
         return Place(definition, context, _checked(full), is_numbered=True)
     return Place(definition, context, _checked(f"{attempt.scope}/{key}", key), is_numbered=False)
+
+
+def places_of(attempt: Attempt, task: str | AnyTask, contexts: Sequence[BaseModel], keys: Keys) -> list[Place]:
+    """Return the places of several children; see `place`."""
+    all_keys = [None] * len(contexts) if keys is None else keys
+    return [place(attempt, task, context, key) for context, key in zip(contexts, all_keys, strict=True)]
 
 
 def map_name(attempt: Attempt, task: str | AnyTask) -> str:
