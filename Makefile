@@ -52,6 +52,8 @@ lint: $(VENV)/.installed
 
 types: $(VENV)/.installed
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/typing/mypy.ini
+	$(BIN)/pyright --pythonpath $(BIN)/python --project tests/typing
 
 docs: $(VENV)/.installed  ## build the documentation site into dist/docs; a warning is an error
 	PYTHONPATH=. $(BIN)/python -m sphinx -q -W --keep-going -b html docs dist/docs

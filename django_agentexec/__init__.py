@@ -1,11 +1,12 @@
-"""django-agentexec: run AI agents in Django, in the background.
+"""Background execution of AI agents in Django.
 
-The public names, loaded on first use: neither importing nor inspecting this package loads models or the agents SDK.
+The public names are loaded on first use: neither importing nor inspecting this package loads models or the agents SDK.
 """
 
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,22 @@ if TYPE_CHECKING:
         ActivityLocked,
         ActivityNotFound,
         AgentExecError,
+        ContextTooLarge,
+        EmbeddedServerError,
         InvalidContext,
+        InvalidOption,
         InvalidTransition,
         NotAuthorized,
         PipelineChanged,
+        QueueMisconfigured,
+        QueueUnavailable,
+        ResultError,
+        ResultTimeout,
+        ScheduleError,
         SpawnMismatch,
         StaleAttempt,
         TaskCanceled,
+        TaskDefinitionError,
         TaskFailed,
         UnhandledInterruption,
         UnknownTask,
@@ -35,7 +45,19 @@ if TYPE_CHECKING:
     from .runners.base import BaseAgentRunner
     from .runners.openai import OpenAIRunner
     from .signals import activities_changed, activity_changed, activity_ended
-    from .tasks import ActivityHandle, Attempt, TaskDefinition, aenqueue, aenqueue_many, enqueue, enqueue_many, task
+    from .tasks import (
+        ActivityHandle,
+        Attempt,
+        EnqueueOptions,
+        Run,
+        Task,
+        TaskDefinition,
+        aenqueue,
+        aenqueue_many,
+        enqueue,
+        enqueue_many,
+        task,
+    )
 
     __all__ = [
         "ActivityHandle",
@@ -45,18 +67,30 @@ if TYPE_CHECKING:
         "Attempt",
         "Backoff",
         "BaseAgentRunner",
+        "ContextTooLarge",
+        "EmbeddedServerError",
+        "EnqueueOptions",
         "InvalidContext",
+        "InvalidOption",
         "InvalidTransition",
         "NotAuthorized",
         "OpenAIRunner",
         "Pipeline",
         "PipelineChanged",
         "Priority",
+        "QueueMisconfigured",
+        "QueueUnavailable",
+        "ResultError",
+        "ResultTimeout",
+        "Run",
+        "ScheduleError",
         "SpawnMismatch",
         "StaleAttempt",
         "Status",
+        "Task",
         "TaskCanceled",
         "TaskDefinition",
+        "TaskDefinitionError",
         "TaskFailed",
         "Tracker",
         "UnhandledInterruption",
@@ -95,13 +129,22 @@ _HOMES = {
         "ActivityLocked",
         "ActivityNotFound",
         "AgentExecError",
+        "ContextTooLarge",
+        "EmbeddedServerError",
         "InvalidContext",
+        "InvalidOption",
         "InvalidTransition",
         "NotAuthorized",
         "PipelineChanged",
+        "QueueMisconfigured",
+        "QueueUnavailable",
+        "ResultError",
+        "ResultTimeout",
+        "ScheduleError",
         "SpawnMismatch",
         "StaleAttempt",
         "TaskCanceled",
+        "TaskDefinitionError",
         "TaskFailed",
         "UnhandledInterruption",
         "UnknownTask",
@@ -116,7 +159,9 @@ _HOMES = {
     "tasks": [
         "ActivityHandle",
         "Attempt",
-        "TaskDefinition",
+        "EnqueueOptions",
+        "Run",
+        "Task",
         "aenqueue",
         "aenqueue_many",
         "enqueue",
@@ -126,11 +171,17 @@ _HOMES = {
     "children.tracker": ["Tracker"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+_DEPRECATED = {"TaskDefinition": "Task"}
 
 
 def __getattr__(name: str) -> Any:
     if name == "__all__":
         return _loaded()
+    if name in _DEPRECATED:
+        replacement = _DEPRECATED[name]
+        message = f"django_agentexec.{name} is deprecated and will be removed in version 0.4: use {replacement}."
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        name = replacement
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -145,7 +196,7 @@ def __dir__() -> list[str]:
 def _loaded() -> list[str]:
     """Return the public names whose modules are loaded.
 
-    `dir`, `import *`, `inspect.getmembers`, autospecs and freezegun read each name they find here. A name that is not
+    `dir`, `import *`, `inspect.getmembers`, autospecs and freezegun read each of these names. A name that is not
     loaded would import its module at that moment: the agents SDK under a frozen clock, or an extra that is missing.
     """
     loaded = {name: sys.modules.get(f"{__name__}.{home}") for name, home in _HOME_OF.items()}

@@ -16,15 +16,16 @@ class AgentExecConfig(AppConfig):
 
     def ready(self) -> None:
         """Register checks, hooks, receivers and counters. No module of the package registers anything on import."""
-        from . import checks, embedded, forks, log_text, queues, router_checks
-        from .activity import bulk, streams
+        from . import checks, conf, embedded, forks, log_text, queues, router_checks
+        from .activity import bulk, streams, waiting
         from .children import propagation, tracker
         from .dispatch import outbox
         from .monitoring import metrics
-        from .tasks.enqueue import install as install_tasks
 
-        parts = (forks, log_text, checks, router_checks, embedded, queues, outbox, bulk, streams, propagation, tracker)
+        parts = (
+            *(conf, forks, log_text, checks, router_checks, embedded, queues),
+            *(outbox, bulk, streams, waiting, propagation, tracker),
+        )
         for part in parts:
             part.install()
-        install_tasks()
         metrics.connect()

@@ -132,7 +132,7 @@ def check_task_queues(app_configs: Sequence[AppConfig] | None, **kwargs: Any) ->
     `manage.py check` imports every `agents` module for it. Other commands look at the tasks that are imported anyway:
     an agents SDK takes more than a second, which `migrate` and cron jobs should not spend.
     """
-    from .tasks.queue_names import undeclared_queue_problem
+    from .tasks.options import undeclared_queue_problem
     from .tasks.registry import registry
 
     if _impossible_values() or not conf.QUEUES or not all(isinstance(name, str) for name in conf.QUEUES):

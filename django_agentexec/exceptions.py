@@ -1,4 +1,4 @@
-"""Every error that a user of this package can meet. All derive from `AgentExecError`."""
+"""The exceptions of this package. All derive from `AgentExecError`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from uuid import UUID
 
 
 class AgentExecError(Exception):
-    """Base of every error of this package."""
+    """The base class of all exceptions of this package."""
 
 
 class TaskDefinitionError(AgentExecError):
-    """A task is declared wrongly; raised at registration."""
+    """The declaration of a task is invalid; raised at registration."""
 
 
 class UnknownTask(AgentExecError, LookupError):
@@ -26,7 +26,7 @@ class UnknownTask(AgentExecError, LookupError):
         elif names:
             hint = f"Registered are: {', '.join(names)}."
         else:
-            hint = "No task is registered: is its app in INSTALLED_APPS, with an agents.py?"
+            hint = "No task is registered: is its app in INSTALLED_APPS, with a module agents.py or tasks.py?"
         super().__init__(f"There is no task {name!r}. {hint}")
         self.name = name
 
@@ -44,7 +44,7 @@ class SpawnMismatch(AgentExecError):
 
 
 class PipelineChanged(AgentExecError):
-    """The result of a finished step does not fit the pipeline's code any more; the message says what to do."""
+    """The result of a finished step no longer fits the code of the pipeline; the message names the remedy."""
 
 
 class InvalidOption(AgentExecError, ValueError):
@@ -98,11 +98,19 @@ class ActivityLocked(AgentExecError):
 
 
 class QueueUnavailable(AgentExecError):
-    """The queue's server does not answer, or refuses. What was enqueued is safe in the database."""
+    """The server of the queue is unavailable, or refuses commands. Enqueued activities are safe in the database."""
 
 
 class QueueMisconfigured(QueueUnavailable):
-    """The queue's server answers, and cannot be used as it is configured; the message says what to change."""
+    """The server of the queue has an unsuitable configuration; the message says how to change it."""
+
+
+class ResultTimeout(AgentExecError, TimeoutError):
+    """The awaited activity has not ended within the time limit; it continues to run."""
+
+    def __init__(self, message: str, agent_id: UUID | None = None) -> None:
+        super().__init__(message)
+        self.agent_id = agent_id
 
 
 class TaskFailed(AgentExecError):
@@ -115,8 +123,8 @@ class TaskFailed(AgentExecError):
         self.attempts = attempts
         self.traceback = traceback
         self.is_final = is_final
-        """Whether its task has given up on it, as opposed to having used up its retries: a retry of who waits for it
-        would fail as well."""
+        """Whether no retry can fix the error, not even one of a waiting activity, as opposed to retries
+        that are used up."""
 
 
 class TaskCanceled(AgentExecError):
@@ -139,11 +147,11 @@ class UserFacingError(AgentExecError):
 
 
 class ResultError(AgentExecError):
-    """A handler returned what its task does not declare, or what cannot be stored."""
+    """The result of a handler does not match its declared type, or cannot be stored."""
 
 
 class UnhandledInterruption(AgentExecError):
-    """A handler returned although a run of its agent waits for approvals that it has not looked at."""
+    """A handler returned although a run of its agent waits for approvals that the handler has not processed."""
 
 
 class ScheduleError(AgentExecError, ValueError):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, ClassVar
 from uuid import UUID
 
 from django.db import models
@@ -32,6 +33,15 @@ __all__ = [
     "TrackerState",
 ]
 
+if TYPE_CHECKING:
+
+    class ActivityManager(ActivityQuerySet, models.Manager["Activity"]):  # type: ignore[misc]
+        """The manager of activities, with the methods of `ActivityQuerySet`."""
+
+else:
+    ActivityManager = models.Manager.from_queryset(ActivityQuerySet, class_name="ActivityManager")
+
+
 _ACTIVE_FIRST = Case(
     When(status__in=[Status.QUEUED, Status.RUNNING], then=Value(0)),
     default=Value(1),
@@ -39,7 +49,7 @@ _ACTIVE_FIRST = Case(
 )
 
 
-class Activity(models.Model):
+class Activity(models.Model):  # type: ignore[django-manager-missing]  # a limit of the mypy plugin
     """One execution of a task: its input, its present state and its result.
 
     The row holds everything that is needed to execute the task again and its present state, so that neither a list
@@ -151,7 +161,7 @@ class Activity(models.Model):
     DB_DEFAULT_FIELDS = frozenset({"blocking_child_id", "awaited_ids", "discounted_crashes", "fan_out", "is_final"})
     """Fields that an INSERT leaves to the database's defaults: most activities never use them."""
 
-    objects = ActivityQuerySet.as_manager()
+    objects: ClassVar[ActivityManager] = ActivityManager()
 
     class Meta:
         db_table = "agentexec_activity"

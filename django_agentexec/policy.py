@@ -213,7 +213,7 @@ class _Nobody:
 def get_policy() -> Policy:
     """Return the policy of the settings. Raises `ImproperlyConfigured` if it is none."""
     try:
-        made = import_string(conf.POLICY)()
+        made = (import_string(conf.POLICY) if isinstance(conf.POLICY, str) else conf.POLICY)()
     except (ImportError, TypeError) as error:
         raise ImproperlyConfigured(f"AGENTEXEC['POLICY'] is {conf.POLICY!r}, which cannot be used: {error}") from error
     if not isinstance(made, Policy):

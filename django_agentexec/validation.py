@@ -7,10 +7,11 @@ hold anything. Called by the operations, the verbs and enqueue.
 from __future__ import annotations
 
 import json
+import math
 import re
 import reprlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -143,6 +144,23 @@ def validate_percentage(value: float | None) -> int | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 100:
         raise InvalidOption(f"A percentage of {value!r} is impossible; give a number from 0 to 100.")
     return int(value)
+
+
+def validate_timeout(timeout: float | timedelta | None) -> float:
+    """Return a time limit in seconds, infinite for None; raise `InvalidOption` for a negative or other value."""
+    if timeout is None:
+        return math.inf
+    seconds = as_seconds(timeout)
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds >= 0:
+        raise InvalidOption(
+            f"timeout={timeout!r} is impossible; give seconds from 0, a timedelta, or None to wait without a limit."
+        )
+    return float(seconds)
+
+
+def as_seconds(duration: float | timedelta) -> float:
+    """Return a duration in seconds; what is not a timedelta is returned unchanged."""
+    return duration.total_seconds() if isinstance(duration, timedelta) else duration
 
 
 def json_result(value: Any) -> Any:

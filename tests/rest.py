@@ -13,7 +13,7 @@ from rest_framework.test import APIClient
 
 from django_agentexec import task
 from django_agentexec.policy import TenantPolicy
-from django_agentexec.tasks import TaskDefinition
+from django_agentexec.tasks import AnyTask
 from django_agentexec.tasks.registry import registry
 
 POLICY = f"{__name__}.OrganizationPolicy"
@@ -50,7 +50,7 @@ class Order(BaseModel):
 
 
 @contextmanager
-def outside_task(name: str = "read_title", **options: Any) -> Iterator[TaskDefinition[..., Any]]:
+def outside_task(name: str = "read_title", **options: Any) -> Iterator[AnyTask]:
     """Register a task that may be enqueued from outside, as long as the block lasts."""
 
     @task(name, **{"api": True, **options})

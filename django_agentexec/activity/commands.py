@@ -17,9 +17,10 @@ from pydantic import BaseModel
 
 from ..conf import conf
 from ..dispatch.push import push_on_commit, stop_on_commit
-from ..exceptions import InvalidOption, ResultError
+from ..exceptions import ActivityNotFound, InvalidOption, ResultError
 from ..ids import uuid7
 from ..models import Activity
+from ..registry import registry
 from ..validation import (
     MAX_NAME,
     checked_message,
@@ -30,7 +31,6 @@ from ..validation import (
     validate_percentage,
     validate_usage,
 )
-from .contexts import Context, prepare_context
 from .current import current_attempt, write_and_wait
 from .rerun import reset_steps
 from .store import apply_one, database, insert
@@ -147,7 +147,11 @@ async def acancel(agent_id: UUID, message: str | None = None) -> None:
 
 
 def retry(
-    agent_id: UUID, *, from_step: str | None = None, from_scratch: bool = False, context: Context | None = None
+    agent_id: UUID,
+    *,
+    from_step: str | None = None,
+    from_scratch: bool = False,
+    context: BaseModel | Mapping[str, Any] | None = None,
 ) -> None:
     """Queue an activity in `error` or `canceled` again, under the same id.
 
@@ -164,7 +168,7 @@ def retry(
     if from_step is not None and from_scratch:
         raise InvalidOption("Give either from_step or from_scratch, not both.")
     agent_id, is_rerun = validate_id(agent_id), from_scratch or from_step is not None
-    stored, lock_key = (None, None) if context is None else prepare_context(agent_id, context)
+    stored, lock_key = (None, None) if context is None else _prepared(agent_id, context)
     operation_class = Rerun if is_rerun else Retry
     with transaction.atomic(using=database()):
         row = apply_one(operation_class(agent_id=agent_id, context=stored, lock_key=lock_key))
@@ -174,10 +178,24 @@ def retry(
 
 
 async def aretry(
-    agent_id: UUID, *, from_step: str | None = None, from_scratch: bool = False, context: Context | None = None
+    agent_id: UUID,
+    *,
+    from_step: str | None = None,
+    from_scratch: bool = False,
+    context: BaseModel | Mapping[str, Any] | None = None,
 ) -> None:
     """Async version of `retry`."""
     await sync_to_async(retry)(agent_id, from_step=from_step, from_scratch=from_scratch, context=context)
+
+
+def _prepared(agent_id: UUID, context: BaseModel | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return what the row stores of a corrected context: its JSON and its lock key. One query."""
+    rows = Activity.objects.using(database()).filter(agent_id=agent_id)
+    row = rows.only("agent_id", "agent_type", "metadata").first()
+    if row is None:
+        raise ActivityNotFound(agent_id)
+    task = registry.get(row.agent_type)
+    return task.prepare(context if isinstance(context, BaseModel) else task.parse_context(context), row.metadata)
 
 
 def _progress(agent_id: UUID, message: str, percentage: float | None) -> Progress:

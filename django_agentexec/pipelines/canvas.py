@@ -19,8 +19,9 @@ from pydantic import BaseModel, PlainSerializer, PlainValidator
 from ..exceptions import InvalidContext, InvalidOption
 from ..serialization.comparison import Comparison
 from ..tasks.attempt import Attempt
-from ..tasks.definition import RESULT_COMPARISON, EnqueueOptions, TaskDefinition
+from ..tasks.definition import RESULT_COMPARISON, TaskDefinition
 from ..tasks.enqueue import ActivityHandle, definition_of, enqueue, new_rows
+from ..tasks.options import EnqueueOptions
 from ..tasks.registry import registry, task
 from ..validation import json_result
 from .flow import fits, type_name

@@ -18,8 +18,9 @@ from ..exceptions import ActivityNotFound, InvalidContext, TaskFailed
 from ..ids import uuid7
 from ..models import Activity
 from ..tasks.attempt import Attempt
-from ..tasks.definition import BulkOptions, TaskDefinition
+from ..tasks.definition import TaskDefinition
 from ..tasks.enqueue import ActivityHandle, definition_of
+from ..tasks.options import BulkOptions
 from ..threads import call
 from ..validation import one_line
 from .execution import PipelineClass, call_step

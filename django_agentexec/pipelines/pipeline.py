@@ -19,8 +19,9 @@ from ..ids import uuid7
 from ..models import Priority
 from ..tasks.attempt import Attempt
 from ..tasks.authorization import Authorize
-from ..tasks.definition import BulkOptions, EnqueueOptions, TaskDefinition
+from ..tasks.definition import TaskDefinition
 from ..tasks.enqueue import ActivityHandle
+from ..tasks.options import BulkOptions, EnqueueOptions
 from ..tasks.registry import task
 from .execution import run_steps
 from .flow import fits, is_model, tuple_parts, type_name

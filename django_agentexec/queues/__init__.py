@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from importlib import import_module
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
 
 from ..conf import conf
 from .base import (
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 
-_backends: dict[str, Queue] = {}
+_backends: dict[str | type, Queue] = {}
 # Concurrent first calls must return the same object: activities enqueued in a second in-memory queue would be lost.
 _creation_lock = threading.RLock()
 
@@ -70,10 +70,9 @@ def get_queue() -> Queue:
     return backend
 
 
-def _create_queue(path: str) -> Queue:
-    module_name, _, class_name = path.rpartition(".")
+def _create_queue(path: str | type) -> Queue:
     try:
-        backend = getattr(import_module(module_name), class_name)
+        backend = import_string(path) if isinstance(path, str) else path
     except (ImportError, AttributeError, ValueError) as error:
         raise ImproperlyConfigured(f"AGENTEXEC['QUEUE_BACKEND'] = {path!r} cannot be imported: {error}") from error
     if not (isinstance(backend, type) and issubclass(backend, Queue)):

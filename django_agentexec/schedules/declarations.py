@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, Unpack
 
 from celery.schedules import ParseException, crontab
 from django.apps import apps
@@ -22,14 +22,11 @@ from pydantic import ValidationError as PydanticError
 
 from ..exceptions import InvalidContext, ScheduleError
 from ..serialization.roundtrip import in_one_order
-from ..tasks import TaskDefinition, registry, task
-from ..tasks.contexts import stored_context
+from ..tasks import AnyTask, Task, registry, task
+from ..tasks.decorator import TaskDecorator
 from ..tasks.options import validate_priority, validate_queue
 from ..validation import MAX_COUNT, is_storable, is_storable_moment, validate_metadata
 from .crontabs import default_zone, zone_named
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 APP = "django_agentexec.schedules"
 MAX_NAME_LENGTH = 200  # characters; the size of the column
@@ -69,7 +66,7 @@ class Declaration:
     """A schedule declared in code. Raises `ScheduleError` or `InvalidOption` for invalid values."""
 
     name: str
-    task: str | TaskDefinition[..., Any]
+    task: str | AnyTask
     when: When
     context: BaseModel | None = None
     timezone: str = ""
@@ -98,7 +95,7 @@ class Declaration:
         object.__setattr__(self, "timer", timer)
         object.__setattr__(self, "timer_fields", fields)
         self._check_options()
-        if isinstance(self.task, TaskDefinition):
+        if isinstance(self.task, Task):
             self.stored_context()
 
     def stored_context(self) -> dict[str, Any]:
@@ -110,7 +107,7 @@ class Declaration:
             raise self._error(f"the task needs a {definition.context_type.__name__}; pass it as context") from error
         try:
             # In the same order in every process, because the digest depends on it.
-            content: dict[str, Any] = in_one_order(context, stored_context(definition, context))
+            content: dict[str, Any] = in_one_order(context, definition.store_context(context))
         except InvalidContext as error:
             raise self._error(str(error).removesuffix(".")) from error
         return content
@@ -232,9 +229,7 @@ def forget(name: str) -> None:
     _declarations.pop(name, None)
 
 
-def add_schedule(
-    name: str, task: str | TaskDefinition[..., Any], when: When, **options: Unpack[ScheduleOptions]
-) -> None:
+def add_schedule(name: str, task: str | AnyTask, when: When, **options: Unpack[ScheduleOptions]) -> None:
     """Enqueue `task` at given times. Call this function at the import of an `agents` module.
 
     - `when`: a crontab with five fields, an interval (a timedelta, or seconds from 1), a datetime (once), or
@@ -257,18 +252,16 @@ def add_schedule(
     _declarations[name] = declaration
 
 
-def schedule(
-    name: str, when: When, **options: Unpack[ScheduleOptions]
-) -> Callable[[Callable[P, R]], TaskDefinition[P, R]]:
+def schedule(name: str, when: When, **options: Unpack[ScheduleOptions]) -> TaskDecorator:
     """Enqueue the decorated task at given times; see `add_schedule` for the options.
 
     A plain function is also registered as a task with the same name. Place `@schedule` above `@task` for a task with
     options or another name, and above another `@schedule` for several schedules.
     """
 
-    def register(handler: Callable[P, R]) -> TaskDefinition[P, R]:
-        definition = handler if isinstance(handler, TaskDefinition) else task(name)(handler)
+    def register(handler: Callable[..., Any]) -> AnyTask:
+        definition: AnyTask = handler if isinstance(handler, Task) else task(name)(handler)
         add_schedule(name, definition, when, **options)
         return definition
 
-    return register
+    return register  # type: ignore[return-value]  # the overloads relate the types

@@ -44,7 +44,7 @@ def validate_schedule(schedule: AgentSchedule) -> None:
 def load_context(definition: TaskDefinition[..., Any], content: object) -> BaseModel:
     """Return a stored context in the type of its task. Raises `InvalidContext`, naming each invalid field."""
     try:
-        context = definition.load_context(json.dumps(content))
+        context: BaseModel = definition.load_context(json.dumps(content))
         definition.lock_key(context)
     except PydanticError as error:
         raise InvalidContext("; ".join(context_problems(error))) from error

@@ -1,4 +1,4 @@
-"""What a handler may know of its attempt, and do by it: the optional third parameter of a task's function."""
+"""`Attempt`: the optional third parameter of a task's function."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -20,12 +20,20 @@ from ..activity.suspension import Suspended
 from ..activity.transitions import Operation, Progress
 from ..models import Activity
 from ..validation import checked_message, validate_percentage
+from .gathering import gather, load
+from .options import BulkOptions
 from .passes import Pass
+from .run import Child, Run
+from .spawn import Key, map_name, map_places, places_of, recorded_map, spawn_all
 
 if TYPE_CHECKING:
-    from .definition import BulkOptions, TaskDefinition
-    from .enqueue import ActivityHandle
-    from .spawn import Key
+    from .definition import AnyTask, Task
+
+C = TypeVar("C", bound=BaseModel)
+T = TypeVar("T")
+T1 = TypeVar("T1")
+T2 = TypeVar("T2")
+T3 = TypeVar("T3")
 
 Write = Callable[[Operation], "Future[Activity]"]
 
@@ -35,7 +43,7 @@ def _as_it_is(operation: Operation) -> Operation:
 
 
 def _uncancelable() -> Future[None]:
-    """Return a future that who waits for it cannot cancel."""
+    """Return a future that its waiters cannot cancel."""
     future: Future[None] = Future()
     future.set_running_or_notify_cancel()
     return future
@@ -45,28 +53,28 @@ def _uncancelable() -> Future[None]:
 class Attempt:
     """One execution of an activity.
 
-    A handler asks for it by a third parameter: `def handler(agent_id, context, attempt)`. In a unit test,
-    `django_agentexec.testing.make_attempt()` gives one.
+    A handler receives it as its third parameter: `def handler(agent_id, context, attempt)`. In a unit test,
+    `django_agentexec.testing.make_attempt()` creates one.
     """
 
     agent_id: UUID
     number: int
     """1 for the first attempt of the activity. A crash of the process, or a wait for children, does not add one."""
     fence: int
-    """Grows with every claim. Give it to a store that can refuse writes with an older one."""
+    """Grows with every claim. A store that supports fencing can reject writes with an older fence."""
     write: Write = field(repr=False)
     scope: str = ""
-    """What the names of its children begin with: the step, in a pipeline."""
+    """The prefix of its children's keys: in a pipeline, the step."""
     tries: int = 0
-    """Counts the tries of a step; 0 where the attempt itself is the try."""
+    """The number of the step's try; 0 outside of steps."""
     adapt: Callable[[Operation], Operation] = field(default=_as_it_is, repr=False)
-    """What `write` does to an operation before it hands it in: a step's progress is a share of the whole."""
+    """Changes each operation before it is written: the progress of a step is a share of the pipeline's."""
     outer: Attempt | None = field(default=None, repr=False)
-    """The attempt that this one is a part of."""
+    """The enclosing attempt: in a step, the pipeline's."""
     is_parent: bool = True
-    """False if it is known that the activity had no children when this attempt began."""
+    """False if the activity had no children when this attempt began."""
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """The activity's metadata, such as the tenant that it was stamped with; to be read only."""
+    """The activity's metadata, such as its tenant; read-only."""
     enqueued_by: str | None = None
     """The primary key, as text, of the user who enqueued it over REST, or under `activity.acting_as`; None for code.
     Children take their parent's."""
@@ -83,50 +91,48 @@ class Attempt:
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every attempt of this activity: for services that refuse to do a thing twice."""
+        """A key that all attempts of this activity share, for services that deduplicate requests."""
         return str(self.agent_id)
 
     @property
     def canceled(self) -> bool:
-        """Whether to stop now: canceled, timed out, lease lost or worker shutting down.
+        """Whether the handler must stop: canceled, timed out, lease lost or worker shutting down.
 
-        Async handlers get a `CancelledError` as well; sync ones must look here from time to time.
+        Async handlers also get a `CancelledError`; sync handlers must check this property regularly.
         """
         return self._canceled.is_set() or (self.outer is not None and self.outer.canceled)
 
     @property
     def lost(self) -> Future[None]:
-        """Ends when the activity has to be taken for another worker's; a sync write that waits then ends, too."""
+        """A future that ends when another worker may own the activity; a waiting sync write then ends, too."""
         return self._lost if self.outer is None else self.outer.lost
 
     @property
     def root(self) -> Attempt:
-        """The attempt of the activity: itself, or the one that this is a part of."""
+        """The outermost attempt: the activity's."""
         return self if self.outer is None else self.outer.root
 
     @property
     def suspension(self) -> Suspended | None:
-        """The wait for children that a `gather` has begun, of all that it has begun; None without one.
+        """The suspension that a `gather` has requested; None without one.
 
-        From then on the handler's outcome does not count, even if it has caught the exception that ends it.
+        It overrides the handler's outcome, even if the handler has caught the exception.
         """
         root = self.root
         return Suspended(list(root._awaited), root._fan_out) if root._awaited else None
 
     def suspend(self, awaited_ids: Sequence[UUID]) -> Suspended:
-        """Record that the handler waits for these children, and return the exception that ends it."""
+        """Record that the handler waits for these children, and return the exception that suspends it."""
         self.root._awaited.update(dict.fromkeys(awaited_ids))
         self.root._fan_out[self.scope] = self._pass.entry()
         return Suspended(awaited_ids)
 
     def enter(self) -> None:
-        """Note that the handler, or step, begins in the calling task or thread; called by what runs it."""
+        """Record that the handler, or step, begins in the calling task or thread."""
         self._pass.enter()
 
     def finish(self) -> None:
-        """Raise `SpawnMismatch` if the handler, or step, has returned without spawning children that it has."""
-        from .gathering import load
-
+        """Raise `SpawnMismatch` if the handler, or step, has returned without spawning its existing children."""
         if self.suspension is None and (self.is_parent or self._pass.is_loaded):
             load(self)
             self._pass.finish(self.agent_id)
@@ -147,7 +153,7 @@ class Attempt:
     def add_completion_check(self, check: Callable[[], None]) -> None:
         """Call `check` when the handler (in a pipeline: the step) has returned.
 
-        What it raises is the outcome instead of the result. For runners, whose runs may leave something undecided.
+        An exception of the check replaces the result. Runners use it for runs that wait for approvals.
         """
         self._completion_checks.append(check)
 
@@ -157,30 +163,30 @@ class Attempt:
             check()
 
     def progress(self, message: str, percentage: float | None = None) -> None:
-        """Log `message`, with a percentage of 0 to 100; returns when it is committed.
+        """Log `message`, with a percentage of 0 to 100; return when it is committed.
 
-        The percentage may be lower than before: what an agent estimates may turn out to be more work.
+        The percentage may be lower than before, since an estimate may change.
 
-        Raises `InvalidOption` for another percentage, or a message that is empty, no text, or longer than
+        Raises `InvalidOption` for another percentage, or a message that is empty, not text, or longer than
         `MAX_MESSAGE_LENGTH`, and `StaleAttempt` if this attempt has lost its activity.
         """
         write_and_wait(self, self._progress(message, percentage))
 
     async def aprogress(self, message: str, percentage: float | None = None) -> None:
-        """Do what `progress` does, in an async handler."""
+        """Async version of `progress`."""
         await asyncio.wrap_future(self.write(self._progress(message, percentage)))
 
     def stream(self, text: str, *, label: str = "") -> None:
-        """Show `text` to those who follow the activity live, after what was shown before. Never waits.
+        """Append `text` to the live stream of the activity. Never waits.
 
-        For a model's answer as it comes, in pieces of any size. Kept for `STREAM_TTL` seconds, not in the row.
-        `label` names the writer where several write at once.
+        Used for the answer of a model, in chunks of any size. The stream is kept for `STREAM_TTL` seconds, not in the
+        row. `label` names the writer if several write at the same time.
         """
         if not self.canceled:
             stream_text(self.agent_id, text, self.number, self.fence, label)
 
     def retract_stream(self) -> None:
-        """Take back all text that this attempt has shown: followers remove it, later ones do not get it."""
+        """Remove all text of this attempt from the live stream, also for clients that already show it."""
         if not self.canceled:
             retract_text(self.agent_id, self.number, self.fence)
 
@@ -194,20 +200,29 @@ class Attempt:
 
     # Children
 
+    @overload
+    def spawn(
+        self, task: Task[C, ..., Any, T], context: C, *, key: str | None = None, **options: Unpack[BulkOptions]
+    ) -> Run[T]: ...
+    @overload
+    def spawn(
+        self, task: str, context: BaseModel, *, key: str | None = None, **options: Unpack[BulkOptions]
+    ) -> Run[Any]: ...
     def spawn(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         context: BaseModel,
         *,
         key: str | None = None,
         **options: Unpack[BulkOptions],
-    ) -> ActivityHandle:
-        """Have a worker run `task` as a child of this activity; return the child it has, if it was spawned before.
+    ) -> Run[Any]:
+        """Enqueue `task` as a child of this activity; return the existing child if it was spawned before.
 
-        A child is known by its `key`, unique among its parent's children, or by the task's name and the number of
-        the call. So a handler that runs again, after a crash, a retry or a wait, finds its children. One whose retries
-        were used up in an earlier try is queued again; one that was given up on or canceled is only queued again when
-        a person retries the parent. Takes the options of `enqueue_many`; by default its `metadata` is the parent's.
+        A child is identified by its `key`, unique among its parent's children, or by the task's name and the number of
+        the call, so a handler that runs again, after a crash, a retry or a wait, finds its children. A child that used
+        up its retries in an earlier try is queued again; a child with a final error, or a canceled one, is queued again
+        only when a person retries the parent. Takes the options of `enqueue_many`; by default a child has the
+        `metadata` of its parent.
 
         Raises what `enqueue` raises, `SpawnMismatch` if the child of this place has another task or (without a
         `key`) another context, or if this run of the handler spawns other children than earlier ones did before the
@@ -215,68 +230,105 @@ class Attempt:
         """
         return self.spawn_many(task, [context], keys=None if key is None else [key], **options)[0]
 
+    @overload
+    async def aspawn(
+        self, task: Task[C, ..., Any, T], context: C, *, key: str | None = None, **options: Unpack[BulkOptions]
+    ) -> Run[T]: ...
+    @overload
+    async def aspawn(
+        self, task: str, context: BaseModel, *, key: str | None = None, **options: Unpack[BulkOptions]
+    ) -> Run[Any]: ...
     async def aspawn(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         context: BaseModel,
         *,
         key: str | None = None,
         **options: Unpack[BulkOptions],
-    ) -> ActivityHandle:
-        """Do what `spawn` does, in an async handler."""
+    ) -> Run[Any]:
+        """Async version of `spawn`."""
         return (await self.aspawn_many(task, [context], keys=None if key is None else [key], **options))[0]
 
+    @overload
     def spawn_many(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: Task[C, ..., Any, T],
+        contexts: Sequence[C],
+        *,
+        keys: Sequence[str] | None = None,
+        **options: Unpack[BulkOptions],
+    ) -> list[Run[T]]: ...
+    @overload
+    def spawn_many(
+        self,
+        task: str,
         contexts: Sequence[BaseModel],
         *,
         keys: Sequence[str] | None = None,
         **options: Unpack[BulkOptions],
-    ) -> list[ActivityHandle]:
-        """Do what `spawn` does, once per context and in one transaction."""
-        from .spawn import place, spawn_all
-
-        places = [place(self, task, c, k) for c, k in _pairs(contexts, keys)]
+    ) -> list[Run[Any]]: ...
+    def spawn_many(
+        self,
+        task: str | AnyTask,
+        contexts: Sequence[BaseModel],
+        *,
+        keys: Sequence[str] | None = None,
+        **options: Unpack[BulkOptions],
+    ) -> list[Run[Any]]:
+        """Spawn one child per context, in one transaction. See `spawn`."""
+        places = places_of(self, task, contexts, keys)
         return spawn_all(self, places, in_order=self._pass.is_in_order(), **options)
 
+    @overload
     async def aspawn_many(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: Task[C, ..., Any, T],
+        contexts: Sequence[C],
+        *,
+        keys: Sequence[str] | None = None,
+        **options: Unpack[BulkOptions],
+    ) -> list[Run[T]]: ...
+    @overload
+    async def aspawn_many(
+        self,
+        task: str,
         contexts: Sequence[BaseModel],
         *,
         keys: Sequence[str] | None = None,
         **options: Unpack[BulkOptions],
-    ) -> list[ActivityHandle]:
-        """Do what `spawn_many` does, in an async handler."""
-        from .spawn import place, spawn_all
-
+    ) -> list[Run[Any]]: ...
+    async def aspawn_many(
+        self,
+        task: str | AnyTask,
+        contexts: Sequence[BaseModel],
+        *,
+        keys: Sequence[str] | None = None,
+        **options: Unpack[BulkOptions],
+    ) -> list[Run[Any]]:
+        """Async version of `spawn_many`."""
         # Numbered here, in the order of the calls, before anything is awaited.
-        places = [place(self, task, c, k) for c, k in _pairs(contexts, keys)]
+        places = places_of(self, task, contexts, keys)
         return await sync_to_async(spawn_all)(self, places, in_order=self._pass.is_in_order(), **options)
 
     def map(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         contexts: Iterable[BaseModel],
         *,
         key: Key = None,
         return_exceptions: bool = False,
         **options: Unpack[BulkOptions],
     ) -> tuple[Any, ...]:
-        """Have workers run `task` once per context, and return the results in order, as `gather` does.
+        """Spawn `task` once per context, and return the results in order, as `gather` does.
 
-        The first run of the handler records the list: later ones spawn nothing, do not look at `contexts`, and gather
-        what was recorded. So the contexts may come from a query that the children change. A map is known by the
-        task and the number of the call.
+        The first run of the handler records the list; later runs spawn nothing, ignore `contexts`, and gather the
+        recorded children. The contexts may therefore come from a query whose result the children change. A map is
+        identified by the task and the number of the call.
 
-        `key` makes the keys of the children, for people who look at them: a function of the context, or the name of
-        one of its fields; by default they are numbers. Takes the options of `spawn_many`. Raises what `spawn` and
+        `key` creates readable keys of the children: a function of the context, or the name of one of its fields; by
+        default keys are numbers. Takes the options of `spawn_many`. Raises what `spawn` and
         `gather` raise.
         """
-        from .gathering import gather
-        from .spawn import map_name, map_places, recorded_map, spawn_all
-
         name, in_order = map_name(self, task), self._pass.is_in_order()
         children = recorded_map(self, name, in_order=in_order)
         if children is None:
@@ -286,7 +338,7 @@ class Attempt:
 
     async def amap(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         contexts: Iterable[BaseModel] | AsyncIterable[BaseModel],
         *,
         key: Key = None,
@@ -294,9 +346,6 @@ class Attempt:
         **options: Unpack[BulkOptions],
     ) -> tuple[Any, ...]:
         """Async version of `map`. `contexts` may be an asynchronous iterable; others are read in a thread."""
-        from .gathering import gather
-        from .spawn import map_name, map_places, recorded_map, spawn_all
-
         name, in_order = map_name(self, task), self._pass.is_in_order()
         children = await sync_to_async(recorded_map)(self, name, in_order=in_order)
         if children is None:
@@ -305,11 +354,21 @@ class Attempt:
             children = await sync_to_async(spawn_all)(self, places, in_order=in_order, map_name=name, **options)
         return await sync_to_async(gather)(self, children, return_exceptions, in_order=in_order)
 
-    def gather(self, *children: ActivityHandle | UUID, return_exceptions: bool = False) -> tuple[Any, ...]:
+    @overload
+    def gather(self, child1: Run[T1], /) -> tuple[T1]: ...
+    @overload
+    def gather(self, child1: Run[T1], child2: Run[T2], /) -> tuple[T1, T2]: ...
+    @overload
+    def gather(self, child1: Run[T1], child2: Run[T2], child3: Run[T3], /) -> tuple[T1, T2, T3]: ...
+    @overload
+    def gather(self, *children: Run[T]) -> tuple[T, ...]: ...
+    @overload
+    def gather(self, *children: Run[Any] | UUID, return_exceptions: bool = False) -> tuple[Any, ...]: ...
+    def gather(self, *children: Run[Any] | UUID, return_exceptions: bool = False) -> tuple[Any, ...]:
         """Return the results of spawned children, in order; without arguments, of all children that exist.
 
         While one of them has not ended, this does not return: the activity gives up its slot and its lock, and is
-        woken when the last of them has ended. Then its handler (in a pipeline: the step) runs again from its
+        resumed when the last of them has ended. Then its handler (in a pipeline: the step) runs again from its
         beginning, where `spawn` finds the same children, and `gather` returns. All children are those of the handler
         (or step) that were spawned before this call, in this run or an earlier one.
 
@@ -318,21 +377,27 @@ class Attempt:
         has not spawned the children that earlier ones had spawned before. Inside a transaction of the handler's,
         Django's `TransactionManagementError`.
         """
-        from .gathering import gather
-
         return gather(self, children or None, return_exceptions, in_order=self._pass.is_in_order())
 
+    @overload
+    async def agather(self, child1: Child[T1], /) -> tuple[T1]: ...
+    @overload
+    async def agather(self, child1: Child[T1], child2: Child[T2], /) -> tuple[T1, T2]: ...
+    @overload
     async def agather(
-        self, *children: ActivityHandle | UUID | Awaitable[ActivityHandle], return_exceptions: bool = False
-    ) -> tuple[Any, ...]:
-        """Async version of `gather`. Takes calls of `aspawn` that are not awaited yet, too."""
-        from .gathering import gather
-
-        # One after the other, so that they are numbered in this order each time.
+        self,
+        child1: Run[T1] | Awaitable[Run[T1]],
+        child2: Run[T2] | Awaitable[Run[T2]],
+        child3: Run[T3] | Awaitable[Run[T3]],
+        /,
+    ) -> tuple[T1, T2, T3]: ...
+    @overload
+    async def agather(self, *children: Child[T]) -> tuple[T, ...]: ...
+    @overload
+    async def agather(self, *children: Child[Any] | UUID, return_exceptions: bool = False) -> tuple[Any, ...]: ...
+    async def agather(self, *children: Child[Any] | UUID, return_exceptions: bool = False) -> tuple[Any, ...]:
+        """Async version of `gather`. Also takes calls of `aspawn` that are not awaited yet."""
+        # Sequentially, so that they get the same numbers each time.
         handles = [await child if isinstance(child, Awaitable) else child for child in children]
         in_order = self._pass.is_in_order()
         return await sync_to_async(gather)(self, handles or None, return_exceptions, in_order=in_order)
-
-
-def _pairs(contexts: Sequence[BaseModel], keys: Sequence[str] | None) -> list[tuple[BaseModel, str | None]]:
-    return list(zip(contexts, [None] * len(contexts) if keys is None else keys, strict=True))

@@ -13,12 +13,14 @@ from django.core.exceptions import PermissionDenied
 from pydantic import BaseModel
 
 from ..exceptions import NotAuthorized, TaskDefinitionError, UnknownTask, UserFacingError
+from ..models import Activity
+from ..registry import registry
 from ..validation import one_line
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from .definition import TaskDefinition
+    from .definition import AnyTask
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +45,7 @@ def check_authorize(name: str, authorize: object) -> None:
         return  # a builtin that does not tell its parameters
 
 
-def check_authorized(
-    definition: TaskDefinition[..., Any], user: Any, context: BaseModel, metadata: Mapping[str, Any]
-) -> None:
+def check_authorized(definition: AnyTask, user: Any, context: BaseModel, metadata: Mapping[str, Any]) -> None:
     """Raise `NotAuthorized` unless the task's `authorize` returns a true value; not for async code."""
     if definition.authorize is None:
         return
@@ -75,9 +75,6 @@ def check_retry_authorized(user: Any, agent_id: UUID) -> None:
 
     One query. Lets a task pass that is not registered here: it has no `authorize` to ask.
     """
-    from ..models import Activity
-    from .registry import registry
-
     row = Activity.objects.filter(agent_id=agent_id).only("agent_id", "agent_type", "metadata").first()
     if row is None:
         return  # gone meanwhile; the retry tells
@@ -101,5 +98,5 @@ async def _awaited(answer: Awaitable[Any]) -> Any:
     return await answer
 
 
-def _refusal(definition: TaskDefinition[..., Any]) -> str:
+def _refusal(definition: AnyTask) -> str:
     return f"You may not run task {definition.name!r} with this context."

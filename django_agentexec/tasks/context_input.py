@@ -14,21 +14,21 @@ from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import InitErrorDetails
 
 if TYPE_CHECKING:
-    from .definition import TaskDefinition
+    from .definition import AnyTask
 
 _UNKNOWN = "extra_forbidden"
 _VALUES = ("default", "const", "enum", "examples")  # keywords of a JSON schema that hold values, not schemas
 Location = tuple[int | str, ...]
 
 
-def read_context(definition: TaskDefinition[..., Any], text: str | bytes, *, strict: bool = False) -> BaseModel:
+def read_context(task: AnyTask, text: str | bytes, *, strict: bool = False) -> BaseModel:
     """Return the context of a task from JSON. Raises pydantic's `ValidationError`, also for unknown fields.
 
     A model with `extra="allow"` takes any field. With `strict`, "5" is no number, and only aliases name fields, as the
     published schema says; without it names do, too.
     """
     by_name = None if strict else True
-    model = definition.context_type
+    model: type[BaseModel] = task.context_type
     context = model.model_validate_json(text, strict=strict or None, by_alias=True, by_name=by_name)
     try:
         # The first validation says what the context is; this one is for its complaints about unknown fields only.

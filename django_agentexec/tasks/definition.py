@@ -1,70 +1,80 @@
-"""`TaskDefinition`: a registered function with its options. Calling it calls the function."""
+"""`Task`: a registered function with its options. Calling it calls the function."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, Unpack, cast
+from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from pydantic import BaseModel
 
 from ..backoff import Backoff, Delay
 from ..conf import conf
-from ..exceptions import InvalidContext, ResultError, TaskDefinitionError
+from ..exceptions import ContextTooLarge, InvalidContext, ResultError, TaskDefinitionError
 from ..models import Priority
-from ..serialization.comparison import DECLARED, Comparison
+from ..serialization.comparison import DECLARED, Cause, Comparison
 from ..serialization.roundtrip import NotStorable, Store, described, dump_with
-from ..validation import MAX_COUNT, MAX_NAME, MAX_SECONDS, is_storable
+from ..validation import MAX_COUNT, MAX_NAME, MAX_SECONDS, as_seconds, contains_nul, is_storable
 from .authorization import Authorize, check_authorize
+from .context_input import read_context
+from .enqueue import enqueue, enqueue_many
 from .lock_keys import check_lock_key, evaluate_lock_key
+from .options import (
+    BulkOptions,
+    EnqueueOptions,
+    PriorityOption,
+    validate_priority,
+    validate_queue,
+)
 from .retry import MAX_DELAY as MAX_DELAY
 from .retry import RetryPolicy
+from .run import Run
 from .signature import read_signature
 
-if TYPE_CHECKING:
-    from .enqueue import ActivityHandle
-
+C = TypeVar("C", bound=BaseModel)
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
+
+ExceptionTypes: TypeAlias = type[BaseException] | Sequence[type[BaseException]]
 
 MAX_LOCK_KEY = 500  # characters; the column's size
-# The work is done: what a type declares to be left out of JSON, or does not declare at all, is no reason to lose it.
+# A result exists already: what its type declares to be left out of JSON, or does not declare, is no reason to lose it.
 RESULT_COMPARISON = Comparison(accepted=DECLARED, untyped_as_json=True, cleaned_text=True)
+CONTEXT_COMPARISON = Comparison()
+
+_REMEDIES: dict[Cause, str] = {
+    "secret": "Pass a reference to the secret and read it in the handler; a row is no place for it.",
+    "excluded": "Take the exclusion away, or leave the value out.",
+    "subclass": "Annotate the task, or the field, with the class that has the field.",
+    "serializer": "Let its validator read what its serializer writes.",
+    "value": "Annotate the field with the type that it holds, and give it values that JSON can hold.",
+}
 
 
-class BulkOptions(TypedDict, total=False):
-    """Options of an enqueue that many activities can share."""
+class Task(Generic[C, P, R, T]):
+    """A function that workers can run, registered by `@task`.
 
-    priority: int | None
-    metadata: Mapping[str, Any] | None
-    delay: float | timedelta | None
-    run_after: datetime | None
-    queue: str | None
-
-
-class EnqueueOptions(BulkOptions, total=False):
-    """Options of a single enqueue."""
-
-    idempotency_key: str | None
-
-
-class TaskDefinition(Generic[P, R]):
-    """A function that workers can run. Made by `@task`; see there for the options."""
+    `C` is the type of its context, `P` its further parameters (such as the attempt), `R` what a call returns, and `T`
+    the type of its result: `R`, or what an async function returns when it is awaited.
+    """
 
     def __init__(
         self,
         name: str,
-        handler: Callable[P, R],
+        handler: Callable[Concatenate[UUID, C, P], R],
         *,
         queue: str | None = None,
         lock_key: str | None = None,
         max_retries: int | None = None,
         backoff: Delay | None = None,
-        retry_on: Sequence[type[BaseException]] | type[BaseException] | None = None,
-        give_up_on: Sequence[type[BaseException]] | type[BaseException] = (),
-        timeout: float | None = None,
-        priority: Priority | int = Priority.NORMAL,
+        retry_on: ExceptionTypes | None = None,
+        give_up_on: ExceptionTypes = (),
+        timeout: float | timedelta | None = None,
+        priority: PriorityOption = Priority.NORMAL,
         api: bool = False,
         authorize: Authorize | None = None,
         expose_errors: bool = False,
@@ -82,15 +92,13 @@ class TaskDefinition(Generic[P, R]):
         self.exposes_errors = expose_errors
         self._queue = queue
         self._max_retries = max_retries
-        self._timeout = timeout
+        self._timeout = None if timeout is None else as_seconds(timeout)
         self._priority = priority
         self.__doc__ = handler.__doc__
         self.__wrapped__ = handler
         self._check()
 
     def _check(self) -> None:
-        from .options import validate_priority, validate_queue
-
         if not (1 <= len(self.name) <= MAX_NAME and self.name.isprintable()):
             raise TaskDefinitionError(
                 f"A task's name has 1 to {MAX_NAME} printable characters, but this is {self.name!r}."
@@ -118,21 +126,34 @@ class TaskDefinition(Generic[P, R]):
         check_lock_key(self.name, self.lock_key_template, self.context_type)
         check_authorize(self.name, self.authorize)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the function itself, here and now: that is how to unit-test it."""
-        return self.handler(*args, **kwargs)
+    if TYPE_CHECKING:
+
+        def __call__(self, agent_id: UUID, context: C, *args: P.args, **kwargs: P.kwargs) -> R:
+            """Call the function itself, in the caller's thread: the way to unit-test it."""
+
+    else:
+
+        def __call__(self, *args, **kwargs):
+            """Call the function itself, in the caller's thread: the way to unit-test it."""
+            return self.handler(*args, **kwargs)
+
+        def __class_getitem__(cls, parameters):
+            # TaskDefinition, the name of earlier releases, had two parameters: P and R.
+            if isinstance(parameters, tuple) and len(parameters) == 2:
+                parameters = (Any, *parameters, Any)
+            return super().__class_getitem__(parameters)
 
     def __repr__(self) -> str:
         return f"<task {self.name!r}: {self.handler.__module__}.{self.handler.__qualname__}>"
 
     @property
-    def context_type(self) -> type[BaseModel]:
+    def context_type(self) -> type[C]:
         """The model of the task's input."""
-        return self.signature.context_type
+        return self.signature.context_type  # type: ignore[return-value]  # read from the annotation of C
 
     @property
     def queue(self) -> str:
-        """The queue it goes to unless an enqueue says otherwise."""
+        """The queue of its activities, unless an enqueue names another one."""
         return self._queue or conf.QUEUES[0]
 
     @property
@@ -145,31 +166,32 @@ class TaskDefinition(Generic[P, R]):
         """Seconds per attempt, or None for no limit."""
         return self._timeout or conf.TIMEOUT or None
 
-    def enqueue(self, context: BaseModel, **options: Unpack[EnqueueOptions]) -> ActivityHandle:
-        """Have a worker run this task; see `django_agentexec.enqueue`."""
-        from .enqueue import enqueue
-
+    def enqueue(self, context: C, **options: Unpack[EnqueueOptions]) -> Run[T]:
+        """Enqueue this task; see `django_agentexec.enqueue`."""
         return enqueue(self, context, **options)
 
-    async def aenqueue(self, context: BaseModel, **options: Unpack[EnqueueOptions]) -> ActivityHandle:
-        """Do what `enqueue` does, in async code."""
-        from .enqueue import aenqueue
+    async def aenqueue(self, context: C, **options: Unpack[EnqueueOptions]) -> Run[T]:
+        """Async version of `enqueue`."""
+        return await sync_to_async(self.enqueue)(context, **options)
 
-        return await aenqueue(self, context, **options)
-
-    def enqueue_many(self, contexts: Sequence[BaseModel], **options: Unpack[BulkOptions]) -> list[ActivityHandle]:
-        """Have workers run this task once per context; see `django_agentexec.enqueue_many`."""
-        from .enqueue import enqueue_many
-
+    def enqueue_many(self, contexts: Sequence[C], **options: Unpack[BulkOptions]) -> list[Run[T]]:
+        """Enqueue this task once per context; see `django_agentexec.enqueue_many`."""
         return enqueue_many(self, contexts, **options)
 
-    async def aenqueue_many(
-        self, contexts: Sequence[BaseModel], **options: Unpack[BulkOptions]
-    ) -> list[ActivityHandle]:
-        """Do what `enqueue_many` does, in async code."""
-        from .enqueue import aenqueue_many
+    async def aenqueue_many(self, contexts: Sequence[C], **options: Unpack[BulkOptions]) -> list[Run[T]]:
+        """Async version of `enqueue_many`."""
+        return await sync_to_async(self.enqueue_many)(contexts, **options)
 
-        return await aenqueue_many(self, contexts, **options)
+    def prepare(self, context: BaseModel, metadata: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+        """Return what a row stores of a context: its JSON and its lock key. Raises `InvalidContext`."""
+        return self.store_context(context), self.lock_key(context, metadata) if self.lock_key_template else ""
+
+    def parse_context(self, values: Mapping[str, Any]) -> C:
+        """Return the context of these values. Raises `InvalidContext`, also for unknown fields."""
+        try:
+            return cast("C", read_context(self, json.dumps(values)))
+        except Exception as error:  # a model's own validators may raise anything
+            raise InvalidContext(f"The context does not fit task {self.name!r}: {error}") from error
 
     def lock_key(self, context: BaseModel, metadata: Mapping[str, Any] | None = None) -> str:
         """Return the lock key of this context (and metadata), or "" if the task has none. Raises `InvalidContext`."""
@@ -179,7 +201,7 @@ class TaskDefinition(Generic[P, R]):
             key = evaluate_lock_key(self.lock_key_template, context, metadata or {})
         except Exception as error:  # a field's own __format__ may raise anything
             raise InvalidContext(
-                f"Task {self.name!r}: the lock key {self.lock_key_template!r} cannot be made of this "
+                f"Task {self.name!r}: the lock key {self.lock_key_template!r} cannot be evaluated for this "
                 f"{type(context).__name__}: {error}."
             ) from error
         if not 1 <= len(key) <= MAX_LOCK_KEY or not is_storable(key):
@@ -189,17 +211,55 @@ class TaskDefinition(Generic[P, R]):
             )
         return key
 
-    def load_context(self, text: str | bytes) -> BaseModel:
+    def store_context(self, context: BaseModel) -> dict[str, Any]:
+        """Return a context as JSON values, from which a worker loads the same context.
+
+        Raises `InvalidContext`, with the path of the first difference, if a worker would load another context or none,
+        and `ContextTooLarge`.
+        """
+        if not isinstance(context, self.context_type):
+            raise InvalidContext(
+                f"Task {self.name!r} takes a {self.context_type.__name__}, not "
+                f"{type(context).__name__} {str(context)[:80]!r}."
+            )
+        text = self._context_form(context)
+        size = len(text.encode())
+        if size > conf.MAX_CONTEXT_BYTES:
+            raise ContextTooLarge(
+                f"The context of task {self.name!r} has {size:,} bytes of JSON; the limit "
+                f"AGENTEXEC['MAX_CONTEXT_BYTES'] is {conf.MAX_CONTEXT_BYTES:,}. Store it and pass a reference."
+            )
+        if contains_nul(text):
+            raise InvalidContext(f"The context of task {self.name!r} holds a NUL character, which is not storable.")
+        try:
+            content: dict[str, Any] = json.loads(text)
+        except (ValueError, RecursionError) as error:  # such as a number of 5,000 digits
+            raise InvalidContext(f"The context of task {self.name!r} cannot be stored as JSON: {error}") from error
+        return content
+
+    def _context_form(self, context: BaseModel) -> str:
+        try:
+            return Store(_dump_context, self.load_context, CONTEXT_COMPARISON).form_of(context)
+        except NotStorable as error:
+            if error.difference is None:
+                reason = "does not survive as JSON, so no worker could read it"
+                raise InvalidContext(f"The context of task {self.name!r} {reason}: {error}") from error
+            raise InvalidContext(
+                f"The context of task {self.name!r} would reach the handler with another value at {error}. "
+                f"{_REMEDIES[error.difference.cause]}"
+            ) from error
+
+    def load_context(self, text: str | bytes) -> C:
         """Return a context from its JSON. Raises pydantic's `ValidationError`."""
         # As JSON, since a strict model takes ids and dates as text from there only; by name, as it was dumped.
         return self.context_type.model_validate_json(text, by_alias=True, by_name=True)
 
     def store_result(self, value: Any) -> bytes:
-        """Return a handler's result as JSON from which `load_result` makes it again.
+        """Return a handler's result as JSON from which `load_result` creates it again.
 
-        Raises `ResultError` if it is not what the task declares, or cannot be loaded with the same values. A
-        difference that its own type declares (a secret, an excluded field) is no error, nor are objects that come back
-        as JSON where no type is declared.
+        Raises `ResultError` if the result does not match the declared type, or would be loaded with other values. A
+        difference that the type declares (a secret, an excluded field) is no error, nor are objects that are loaded
+        as JSON because no type is declared.
         """
         result = self.signature.result
         try:
@@ -215,10 +275,10 @@ class TaskDefinition(Generic[P, R]):
             ) from error
         return text.encode()
 
-    def load_result(self, value: Any) -> R:
+    def load_result(self, value: Any) -> T:
         """Return a stored result in the declared type. Raises `ResultError` if it does not fit any more."""
         try:
-            result: R = self._load_result(json.dumps(value))
+            result: T = self._load_result(json.dumps(value))
         except Exception as error:  # as above
             raise ResultError(f"The stored result of task {self.name!r} does not fit its type: {error}") from error
         return result
@@ -229,6 +289,19 @@ class TaskDefinition(Generic[P, R]):
     def retry_delay(self, error: BaseException, retry: int) -> float | None:
         """Return the seconds to wait before retry number `retry` (from 1), or None to give up."""
         return self.retry_policy.delay(error, retry)
+
+
+AnyTask: TypeAlias = Task[Any, ..., Any, Any]
+"""A task whose types do not matter."""
+
+if TYPE_CHECKING:
+    TaskDefinition: TypeAlias = Task[Any, P, R, Any]
+else:
+    TaskDefinition = Task  # the name of earlier releases
+
+
+def _dump_context(context: BaseModel, inputs_only: bool) -> str:
+    return context.model_dump_json(by_alias=False, round_trip=inputs_only)
 
 
 def _is_number(value: object, *kinds: type) -> bool:

@@ -13,9 +13,8 @@ from django.db.transaction import TransactionManagementError
 from ..activity.store import database
 from ..exceptions import ActivityNotFound, InvalidOption, TaskCanceled, TaskFailed
 from ..models import Activity
-from .enqueue import ActivityHandle
 from .outcome import outcome
-from .waits import awaited_id
+from .run import Run, awaited_id
 
 if TYPE_CHECKING:
     from .attempt import Attempt
@@ -25,7 +24,7 @@ BATCH = 500  # rows per query
 
 def gather(
     attempt: Attempt,
-    children: Sequence[ActivityHandle | UUID] | None,
+    children: Sequence[Run[Any] | UUID] | None,
     return_exceptions: bool,
     *,
     in_order: bool = True,

@@ -1,36 +1,117 @@
-"""Checks of the options that tasks and enqueues take. Each returns the value in its final form."""
+"""The options of tasks and enqueues: their types, and the checks that return each value in its final form."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from django.conf import settings
 from django.utils import timezone
 
+from ..conf import conf
 from ..exceptions import InvalidOption
 from ..models import Priority
-from ..validation import EARLIEST, LATEST, QUEUE_NAME, is_storable, is_storable_moment
+from ..queues import get_queue
+from ..validation import (
+    EARLIEST,
+    LATEST,
+    QUEUE_NAME,
+    as_seconds,
+    is_storable,
+    is_storable_moment,
+    validate_metadata,
+)
+
+if TYPE_CHECKING:
+    from .definition import AnyTask
+
+logger = logging.getLogger(__name__)
 
 MAX_IDEMPOTENCY_KEY = 255  # characters; the column's size
+MAX_WARNINGS = 1_000  # remembered queue names, since names may come from outside
+_warned: set[str] = set()
+
+PriorityName = Literal["high", "normal", "low"]
+PriorityOption = Priority | int | PriorityName
 
 
-def check_names(verb: str, options: Mapping[str, object], known: type) -> None:
-    """Raise `TypeError` for an option that `known` (a TypedDict) does not have, with the closest that it has."""
-    names = [*known.__annotations__]
+class BulkOptions(TypedDict, total=False):
+    """Options of an enqueue that many activities can share."""
+
+    priority: PriorityOption | None
+    metadata: Mapping[str, Any] | None
+    delay: float | timedelta | None
+    run_after: datetime | None
+    queue: str | None
+
+
+class EnqueueOptions(BulkOptions, total=False):
+    """Options of a single enqueue."""
+
+    idempotency_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowOptions:
+    """The validated options of an enqueue, as the rows of its activities hold them."""
+
+    priority: Priority
+    metadata: dict[str, Any]
+    run_after: datetime | None
+    queue: str
+    idempotency_key: str | None
+
+    @classmethod
+    def read(cls, task: AnyTask, options: EnqueueOptions | BulkOptions) -> RowOptions:
+        """Return validated options, with the task's defaults. Raises `InvalidOption`."""
+        priority, queue = options.get("priority"), options.get("queue")
+        checked = cls(
+            priority=task.priority if priority is None else validate_priority(priority),
+            metadata=validate_metadata(options.get("metadata")),
+            run_after=due_time(options.get("delay"), options.get("run_after")),
+            queue=task.queue if queue is None else validate_queue(queue),
+            idempotency_key=validate_idempotency_key(options.get("idempotency_key")),  # type: ignore[arg-type]  # of a union of TypedDicts
+        )
+        checked._check_backend(task)
+        if checked.queue not in conf.QUEUES:
+            warn_of_undeclared_queue(task.name, checked.queue)
+        return checked
+
+    def _check_backend(self, task: AnyTask) -> None:
+        """Raise `InvalidOption` for an option that the configured queue backend does not support."""
+        backend = get_queue()
+        for is_used, is_supported, feature in (
+            (self.run_after, backend.supports_delay, "delays"),
+            (self.priority != Priority.NORMAL, backend.supports_priority, "priorities"),
+            (task.lock_key_template, backend.supports_partitions, "lock keys"),
+        ):
+            if is_used and not is_supported:
+                raise InvalidOption(
+                    f"Task {task.name!r}: the queue backend {type(backend).__name__} does not support {feature}."
+                )
+
+
+def check_names(function: str, options: Mapping[str, object], known: type) -> None:
+    """Raise `TypeError` for an option that `known` (a TypedDict) does not have, with the closest known name."""
+    names = known.__annotations__
     for name in options:
         if name not in names:
             close = difflib.get_close_matches(name, names, 1)
             hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(names)}."
-            raise TypeError(f"{verb}() has no option {name!r}. {hint}")
+            raise TypeError(f"{function}() has no option {name!r}. {hint}")
 
 
-def validate_priority(value: int) -> Priority:
-    """Return a `Priority`; raise `InvalidOption` for another number."""
-    if isinstance(value, bool) or value not in Priority.values:
+def validate_priority(value: PriorityOption) -> Priority:
+    """Return a `Priority` from itself, its number or its name in lower case; raise `InvalidOption` otherwise."""
+    if isinstance(value, str) and value.islower() and value.upper() in Priority.names:
+        return Priority[value.upper()]
+    if isinstance(value, (bool, str)) or value not in Priority.values:
         names = ", ".join(f"Priority.{p.name}" for p in Priority)
-        raise InvalidOption(f"Priority {value!r} is unknown; there are {names}.")
+        raise InvalidOption(f"Priority {value!r} is unknown; there are {names}, and their names in lower case.")
     return Priority(value)
 
 
@@ -58,14 +139,14 @@ def due_time(delay: float | timedelta | None, run_after: datetime | None) -> dat
         return _stored_time(run_after)
     if delay is None:
         return None
-    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    seconds = as_seconds(delay)
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 10**9:
         raise InvalidOption(f"delay={delay!r} must be seconds (or a timedelta), not negative.")
     return timezone.now() + timedelta(seconds=seconds) if seconds else None
 
 
 def _stored_time(moment: datetime) -> datetime:
-    """Return `moment` as the project's rows hold it: aware, or local and naive where USE_TZ is off."""
+    """Return `moment` as the project's rows hold it: aware, or local and naive if USE_TZ is off."""
     if not isinstance(moment, datetime):
         raise InvalidOption(f"run_after={moment!r} must be an aware datetime.")
     if not is_storable_moment(moment):
@@ -78,3 +159,28 @@ def _stored_time(moment: datetime) -> datetime:
     if timezone.is_naive(moment):
         raise InvalidOption(f"run_after={moment!r} has no time zone; use django.utils.timezone.now() + ...")
     return moment
+
+
+def undeclared_queue_problem(name: str, known: Collection[str] = ()) -> str:
+    """Return why activities in queue `name` may never run, with the closest known name; "" if it is declared.
+
+    `AGENTEXEC["QUEUES"]` declares queues. `known` are further names of which `name` may be a misspelling.
+    """
+    declared = conf.QUEUES
+    if name in declared:
+        return ""
+    close = difflib.get_close_matches(name, [*declared, *known], 1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return (
+        f"queue {name!r} is not in AGENTEXEC['QUEUES'] ({', '.join(declared)}), so only a pool that names it "
+        f"(runagentworkers --queues {name}) runs its activities.{hint}"
+    )
+
+
+def warn_of_undeclared_queue(task: str, name: str) -> None:
+    """Log once per process and name that an enqueue uses an undeclared queue."""
+    if name in _warned:
+        return
+    if len(_warned) < MAX_WARNINGS:
+        _warned.add(name)
+    logger.warning("Task %r: %s", task, undeclared_queue_problem(name), extra={"task": task, "queue": name})

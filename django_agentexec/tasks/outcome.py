@@ -1,4 +1,4 @@
-"""From an ended row to what its caller gets: the typed result, or an exception. Used by `results` and `gather`."""
+"""The outcome of an ended activity: its typed result, or an exception."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from ..exceptions import TaskCanceled, TaskFailed, UnknownTask
 from ..models import Activity, Status
-from .registry import registry
+from ..registry import registry
 
 
 def outcome(activity: Activity) -> Any:
@@ -16,7 +16,7 @@ def outcome(activity: Activity) -> Any:
             try:
                 definition = registry.get(activity.agent_type)
             except UnknownTask:
-                return activity.result  # as JSON, since nobody knows its type any more
+                return activity.result  # as JSON, since its type is not known here
             return definition.load_result(activity.result)
         case Status.CANCELED:
             raise TaskCanceled(activity.agent_id)

@@ -20,35 +20,40 @@ from ..conf import conf
 from ..dispatch.push import push_on_commit
 from ..exceptions import InvalidOption, SpawnMismatch, StaleAttempt
 from ..models import FAILED_OR_CANCELED, Activity, HookFlag, Status
+from ..registry import get_task
 from ..serialization.comparison import Comparison
 from ..validation import is_storable
-from .definition import BulkOptions, TaskDefinition
-from .enqueue import ActivityHandle, definition_of, handle_of, new_rows
+from .enqueue import handle_of, new_rows
+from .options import BulkOptions
+from .run import Run
 
 if TYPE_CHECKING:
     from .attempt import Attempt
+    from .definition import AnyTask
 
 MAX_SPAWN_KEY = 255  # characters; the column's size
 MAX_KEYS = 500  # in one query; for more, all children are looked at
 
 Key = Callable[[Any], str] | str | None
-"""How a map makes the keys of its children from their contexts: a function, or the name of a field."""
+"""How a map creates the keys of its children from their contexts: a function, or the name of a field."""
+
+Keys = Sequence[str] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """What a child is known by, and what it is to do."""
 
-    definition: TaskDefinition[..., Any]
+    definition: AnyTask
     context: BaseModel
     key: str
     is_numbered: bool
     """Whether the key is a number that the call got, so that the context must tell whether it is the same child."""
 
 
-def place(attempt: Attempt, task: str | TaskDefinition[..., Any], context: BaseModel, key: str | None) -> Place:
+def place(attempt: Attempt, task: str | AnyTask, context: BaseModel, key: str | None) -> Place:
     """Return the place of a child; numbers it, without a `key`. Raises `UnknownTask`, `InvalidOption`."""
-    definition = definition_of(task)
+    definition = get_task(task)
     if key is None:
         full = f"{attempt.scope}#{definition.name}:{attempt._spawned[definition.name]}"
         attempt._spawned[definition.name] += 1
@@ -56,19 +61,25 @@ def place(attempt: Attempt, task: str | TaskDefinition[..., Any], context: BaseM
     return Place(definition, context, _checked(f"{attempt.scope}/{key}", key), is_numbered=False)
 
 
-def map_name(attempt: Attempt, task: str | TaskDefinition[..., Any]) -> str:
+def places_of(attempt: Attempt, task: str | AnyTask, contexts: Sequence[BaseModel], keys: Keys) -> list[Place]:
+    """Return the places of several children; see `place`."""
+    all_keys = [None] * len(contexts) if keys is None else keys
+    return [place(attempt, task, context, key) for context, key in zip(contexts, all_keys, strict=True)]
+
+
+def map_name(attempt: Attempt, task: str | AnyTask) -> str:
     """Return what a call of `Attempt.map` is known by: the task and the number of the call. Raises `UnknownTask`."""
-    name = definition_of(task).name
+    name = get_task(task).name
     number = attempt._pass.map_numbers[name]
     attempt._pass.map_numbers[name] += 1
     return f"{name}*{number}"
 
 
 def map_places(
-    attempt: Attempt, task: str | TaskDefinition[..., Any], contexts: Iterable[BaseModel], key: Key, name: str
+    attempt: Attempt, task: str | AnyTask, contexts: Iterable[BaseModel], key: Key, name: str
 ) -> list[Place]:
     """Return the places of the children of a map. Raises `InvalidOption`."""
-    definition = definition_of(task)
+    definition = get_task(task)
     key_of = attrgetter(key) if isinstance(key, str) else key
     places = []
     for number, context in enumerate(contexts):
@@ -96,7 +107,7 @@ def spawn_all(
     in_order: bool = True,
     map_name: str | None = None,
     **options: Unpack[BulkOptions],
-) -> list[ActivityHandle]:
+) -> list[Run[Any]]:
     """Return the children at these places, new or found, in one transaction. See `Attempt.spawn`.
 
     `in_order` tells whether the handler itself has called. With `map_name`, these are all children of that map.
@@ -135,7 +146,7 @@ def spawn_all(
     ]
 
 
-def recorded_map(attempt: Attempt, name: str, *, in_order: bool = True) -> list[ActivityHandle] | None:
+def recorded_map(attempt: Attempt, name: str, *, in_order: bool = True) -> list[Run[Any]] | None:
     """Return the children of a map that an earlier pass has recorded; None if none has.
 
     Raises `SpawnMismatch` if some of them were deleted, `StaleAttempt` if this attempt has lost its activity.

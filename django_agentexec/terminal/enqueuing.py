@@ -15,7 +15,7 @@ from ..models import Priority
 from ..tasks import TaskDefinition, enqueue, registry
 from ..tasks.authorization import check_authorized
 from ..tasks.context_input import read_context
-from ..tasks.definition import EnqueueOptions
+from ..tasks.options import EnqueueOptions
 from .command import OK, Output
 from .durations import seconds
 from .outcome import WAIT, answer

@@ -43,7 +43,7 @@ def entry(text: str) -> tuple[str, Any]:
 
 def selected(options: dict[str, Any]) -> ActivityQuerySet:
     """Return the activities that the filters let through."""
-    activities = Activity.objects.using(database())
+    activities: ActivityQuerySet = Activity.objects.using(database())
     if options["status"]:
         activities = activities.filter(status__in=options["status"])
     if options["type"]:

@@ -35,7 +35,7 @@ class Producer:
     """A sequence of enqueues, drawn from a seed."""
 
     def __init__(self, number: int, seed: int, specials: int) -> None:
-        from django_agentexec import TaskDefinition
+        from django_agentexec.tasks import AnyTask
         from tests.chaos import agents
 
         self.number = number
@@ -44,7 +44,7 @@ class Producer:
         self.sequences = [0] * KEYS
         self.recent: deque[str] = deque(maxlen=KEPT)
         self.agents = agents
-        self.tasks: dict[str, TaskDefinition[..., object]] = {
+        self.tasks: dict[str, AnyTask] = {
             name: getattr(agents, name)
             for name in (
                 *("plain", "keyed", "keyed_sync", "keyed_flaky", "flaky", "failing"),

@@ -13,7 +13,7 @@ from django_agentexec.activity.suspension import Suspend
 from django_agentexec.activity.transitions import Complete
 from django_agentexec.models import Activity
 from django_agentexec.queues import Claim
-from django_agentexec.tasks import TaskDefinition, registry
+from django_agentexec.tasks import AnyTask, registry
 from tests.rows import claim, row, start
 
 RUNS: list[str] = []
@@ -53,7 +53,7 @@ def sync_discover(agent_id: UUID, context: Companies, attempt: Attempt) -> list[
     return [brief.about for brief in attempt.gather(*runs)]
 
 
-def defined(name: str) -> TaskDefinition[..., Any]:
+def defined(name: str) -> AnyTask:
     return registry.get(name)
 
 

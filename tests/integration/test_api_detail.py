@@ -17,11 +17,11 @@ from django.urls import resolve
 from django_agentexec import activity
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Fail
+from django_agentexec.activity.waiting import _notifications
 from django_agentexec.api import waiting
 from django_agentexec.ids import uuid7
 from django_agentexec.live.reading import MAX_LINES
 from django_agentexec.models import Activity, ActivityLog
-from django_agentexec.results import _notifications
 from tests.pools import until
 from tests.rest import POLICY, admin, client, member, staff
 from tests.rows import start

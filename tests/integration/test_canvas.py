@@ -13,7 +13,7 @@ from pydantic import BaseModel, SecretStr
 from django_agentexec import TaskFailed, activity, chain, chord, get_result, group, task
 from django_agentexec.exceptions import AgentExecError, InvalidContext, InvalidOption, UnknownTask
 from django_agentexec.models import Activity, Status
-from django_agentexec.tasks import TaskDefinition, registry
+from django_agentexec.tasks import AnyTask, registry
 from django_agentexec.testing import drain, memory_queue
 from tests.rows import row
 from tests.testapp.agents import Text, shout
@@ -67,7 +67,7 @@ def tasks() -> Iterator[None]:
         registry.unregister(name)
 
 
-def get(name: str) -> TaskDefinition[..., Any]:
+def get(name: str) -> AnyTask:
     return registry.get(name)
 
 

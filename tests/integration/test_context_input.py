@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, m
 
 from django_agentexec import task
 from django_agentexec.models import Activity
-from django_agentexec.tasks import TaskDefinition, registry
+from django_agentexec.tasks import AnyTask, registry
 from django_agentexec.tasks.context_input import closed_schema, read_context
 from tests.commands import call
 from tests.rest import admin, client
@@ -70,7 +70,7 @@ class Open(BaseModel):
 
 
 @pytest.fixture
-def read() -> Iterator[TaskDefinition[..., Any]]:
+def read() -> Iterator[AnyTask]:
     @task("read_outer", api=True)
     def read_outer(agent_id: UUID, context: Outer) -> None:
         return None
@@ -80,7 +80,7 @@ def read() -> Iterator[TaskDefinition[..., Any]]:
 
 
 @pytest.fixture
-def opened() -> Iterator[TaskDefinition[..., Any]]:
+def opened() -> Iterator[AnyTask]:
     @task("read_open", api=True)
     def read_open(agent_id: UUID, context: Open) -> None:
         return None
@@ -104,9 +104,7 @@ UNKNOWN: list[tuple[dict[str, Any], Any]] = [
 
 
 @pytest.mark.parametrize(("body", "places"), UNKNOWN)
-def test_an_unknown_field_is_refused_with_its_place(
-    body: dict[str, Any], places: set[str], read: TaskDefinition[..., Any]
-) -> None:
+def test_an_unknown_field_is_refused_with_its_place(body: dict[str, Any], places: set[str], read: AnyTask) -> None:
     answer = client(admin()).post("/agents/tasks/read_outer/", body, format="json")
 
     assert answer.status_code == 400
@@ -127,11 +125,11 @@ def test_an_unknown_field_is_refused_with_its_place(
         {"old_name": 1},
     ],
 )
-def test_what_the_model_takes_is_accepted(body: dict[str, Any], read: TaskDefinition[..., Any]) -> None:
+def test_what_the_model_takes_is_accepted(body: dict[str, Any], read: AnyTask) -> None:
     assert client(admin()).post("/agents/tasks/read_outer/", body, format="json").status_code == 202
 
 
-def test_a_model_that_allows_any_field_keeps_them_and_its_parts_do_not(opened: TaskDefinition[..., Any]) -> None:
+def test_a_model_that_allows_any_field_keeps_them_and_its_parts_do_not(opened: AnyTask) -> None:
     who = client(admin())
 
     assert who.post("/agents/tasks/read_open/", {"x": 1}, format="json").status_code == 202
@@ -140,12 +138,12 @@ def test_a_model_that_allows_any_field_keeps_them_and_its_parts_do_not(opened: T
     assert (refused.status_code, list(refused.json())) == (400, ["inner"])
 
 
-def test_other_errors_come_first(read: TaskDefinition[..., Any]) -> None:
+def test_other_errors_come_first(read: AnyTask) -> None:
     with pytest.raises(ValidationError, match="valid integer"):
         read_context(read, '{"inner": {"size": "a", "x": 1}}')
 
 
-def test_the_published_schema_says_so(read: TaskDefinition[..., Any], opened: TaskDefinition[..., Any]) -> None:
+def test_the_published_schema_says_so(read: AnyTask, opened: AnyTask) -> None:
     tasks = {one["name"]: one["context"] for one in client(admin()).get("/agents/tasks/").json()}
     document = client(admin()).get("/agents/schema/").json()["components"]["schemas"]
 

@@ -15,11 +15,12 @@ from django.test import override_settings
 from django.utils import timezone
 from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
-from django_agentexec import Priority, TaskDefinition, aenqueue, enqueue, enqueue_many
+from django_agentexec import Priority, Task, aenqueue, enqueue, enqueue_many
 from django_agentexec.exceptions import AgentExecError, ContextTooLarge, InvalidContext, InvalidOption, UnknownTask
 from django_agentexec.models import Activity, ActivityLog, Status
 from django_agentexec.queues import get_queue
 from django_agentexec.queues.memory import MemoryQueue
+from django_agentexec.tasks import AnyTask
 from tests.rows import claimed_ids, messages, row
 from tests.testapp.agents import Keyed, Text, keyed, report, shout
 
@@ -267,11 +268,11 @@ class Explosive(BaseModel):
         raise KeyError(value)
 
 
-def definition(context_type: type[BaseModel]) -> TaskDefinition[..., Any]:
+def definition(context_type: type[BaseModel]) -> AnyTask:
     def handler(agent_id: UUID, context: Any) -> None: ...
 
     handler.__annotations__["context"] = context_type
-    return TaskDefinition("local", handler)
+    return Task("local", handler)
 
 
 BAD: list[tuple[Any, Any, dict[str, Any], type[AgentExecError]]] = [

@@ -32,16 +32,16 @@ from django_agentexec import (
     aget_result,
     gather,
     get_result,
-    results,
     task,
 )
+from django_agentexec.activity import waiting
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Complete, Fail
+from django_agentexec.activity.waiting import watching
 from django_agentexec.exceptions import InvalidOption, ResultError
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Outcome, get_queue
-from django_agentexec.results import watching
-from django_agentexec.tasks import ActivityHandle, TaskDefinition, registry
+from django_agentexec.tasks import ActivityHandle, AnyTask, registry
 from tests.pools import until
 from tests.rows import claim, row, start
 from tests.servers import Valkey
@@ -55,8 +55,8 @@ UNREACHABLE = {"agentexec": {"BACKEND": "django_redis.cache.RedisCache", "LOCATI
 @pytest.fixture(autouse=True)
 def only_notifications(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whoever is not woken waits until the test has failed; nobody listens on after it."""
-    monkeypatch.setattr(results, "RECHECK", 60.0)
-    monkeypatch.setattr(results, "LISTEN_SLICE", 0.05)
+    monkeypatch.setattr(waiting, "RECHECK", 60.0)
+    monkeypatch.setattr(waiting, "LISTEN_SLICE", 0.05)
     yield
     until(is_quiet, "the end of the listening thread")
 
@@ -65,7 +65,7 @@ def is_quiet() -> bool:
     return "agentexec-results" not in {thread.name for thread in threading.enumerate()}
 
 
-def completed(definition: TaskDefinition[..., Any], value: Any) -> ActivityHandle:
+def completed(definition: AnyTask, value: Any) -> ActivityHandle:
     """Enqueue, and end as a worker would with what its handler returned."""
     handle = definition.enqueue(Text())
     start(handle.agent_id)
@@ -88,7 +88,7 @@ class Meanwhile:
 
     def _run(self) -> None:
         try:
-            until(lambda: self._agent_id in results._notifications._callbacks, "a waiter")
+            until(lambda: self._agent_id in waiting._notifications._callbacks, "a waiter")
             self._function()
         finally:
             connections.close_all()
@@ -134,11 +134,11 @@ def test_nobody_listens_after_the_last_waiter() -> None:
         get_result(shout.enqueue(Text()), timeout=0.01)
 
     until(is_quiet, "the end of the listening thread")
-    assert not results._notifications._callbacks
+    assert not waiting._notifications._callbacks
 
 
 def test_an_unreachable_queue_leaves_the_row_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "RECHECK", 0.01)
+    monkeypatch.setattr(waiting, "RECHECK", 0.01)
     handle = shout.enqueue(Text())
 
     with (
@@ -174,14 +174,14 @@ def test_a_failure_tells_error_attempts_and_traceback() -> None:
 def test_a_timeout_leaves_the_activity_alone() -> None:
     handle = shout.enqueue(Text())
 
-    with pytest.raises(TimeoutError, match=r"not ended within 0\.01 s; it goes on"):
+    with pytest.raises(TimeoutError, match=r"not ended within 0\.01 s; it continues to run"):
         get_result(handle, timeout=0.01)
 
     assert row(handle.agent_id).status == "queued"
 
 
 async def test_an_async_timeout() -> None:
-    with pytest.raises(TimeoutError, match="it goes on"):
+    with pytest.raises(TimeoutError, match="it continues to run"):
         await aget_result(await shout.aenqueue(Text()), timeout=0.01)
 
 
@@ -215,8 +215,8 @@ CASES: list[tuple[Any, Any]] = [
 
 
 @pytest.fixture
-def typed() -> Iterator[Callable[[Any], TaskDefinition[..., Any]]]:
-    def make(result_type: Any) -> TaskDefinition[..., Any]:
+def typed() -> Iterator[Callable[[Any], AnyTask]]:
+    def make(result_type: Any) -> AnyTask:
         def handler(agent_id: UUID, context: Text): ...  # type: ignore[no-untyped-def]  # annotated below
 
         handler.__annotations__["return"] = result_type
@@ -273,7 +273,7 @@ async def test_agather_raises_for_the_first_in_order_and_leaves_nobody_waiting()
     with pytest.raises(TaskFailed):
         await agather(failed, canceled, await shout.aenqueue(Text()))
 
-    assert not results._notifications._callbacks
+    assert not waiting._notifications._callbacks
 
 
 def _fail(agent_id: UUID) -> None:
@@ -289,7 +289,7 @@ def test_a_waiter_whose_loop_is_gone_does_not_deafen_the_others() -> None:
     event = asyncio.Event()
 
     def wake() -> None:
-        results._wake(loop, event)
+        waiting._wake(loop, event)
 
     with watching(handle.agent_id, wake), Meanwhile(handle.agent_id, lambda: end_as_a_worker(handle.agent_id)):
         assert get_result(handle, timeout=20) == "X"
@@ -298,7 +298,7 @@ def test_a_waiter_whose_loop_is_gone_does_not_deafen_the_others() -> None:
 def test_a_connection_that_is_cut_under_a_waiter_leaves_the_row_to_look_at(
     monkeypatch: pytest.MonkeyPatch, valkey: Valkey
 ) -> None:
-    monkeypatch.setattr(results, "RECHECK", 0.01)
+    monkeypatch.setattr(waiting, "RECHECK", 0.01)
     handle = shout.enqueue(Text())
 
     def cut_and_cancel() -> None:
@@ -313,9 +313,9 @@ def test_a_connection_that_is_cut_under_a_waiter_leaves_the_row_to_look_at(
 def test_a_waiter_hears_of_the_end_after_the_connection_was_cut(
     monkeypatch: pytest.MonkeyPatch, valkey: Valkey
 ) -> None:
-    handle, look = shout.enqueue(Text()), results._finished
-    monkeypatch.setattr(results, "RETRY_PAUSE", 0.01)
-    monkeypatch.setattr(results, "_finished", lambda agent_id: looked.append(agent_id) or look(agent_id))
+    handle, look = shout.enqueue(Text()), waiting._finished
+    monkeypatch.setattr(waiting, "RETRY_PAUSE", 0.01)
+    monkeypatch.setattr(waiting, "_finished", lambda agent_id: looked.append(agent_id) or look(agent_id))
     looked: list[UUID] = []
 
     def cut_and_end() -> None:
@@ -348,7 +348,7 @@ def test_who_was_canceled_before_the_wait_began_leaves_nothing_behind() -> None:
 
     wish.__enter__()
 
-    assert not results._notifications._callbacks
+    assert not waiting._notifications._callbacks
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

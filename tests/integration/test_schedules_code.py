@@ -13,7 +13,7 @@ from django.db import IntegrityError
 from django.test import override_settings
 from pydantic import BaseModel, SecretStr
 
-from django_agentexec import TaskDefinition, task
+from django_agentexec import Task, task
 from django_agentexec.exceptions import AgentExecError, InvalidOption, ScheduleError
 from django_agentexec.models import Priority
 from django_agentexec.schedules import Solar, add_schedule, schedule, sync
@@ -61,7 +61,7 @@ def test_it_makes_a_task_and_its_schedule_of_a_handler() -> None:
 
     row = synced()
 
-    assert isinstance(refresh_cache, TaskDefinition)
+    assert isinstance(refresh_cache, Task)
     assert registry.get("s") is refresh_cache
     assert (row.task, row.context, row.repeat, row.origin) == ("s", {"scope": "users"}, 3, "code")
     assert str(row.crontab) == "*/5 * * * * (m/h/dM/MY/d) UTC"

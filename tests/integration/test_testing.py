@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -20,12 +19,12 @@ from django_agentexec.exceptions import InvalidOption
 from django_agentexec.models import Activity, Status
 from django_agentexec.queues import get_queue
 from django_agentexec.queues.memory import MemoryQueue
-from django_agentexec.tasks import TaskDefinition, registry
+from django_agentexec.tasks import AnyTask, registry
 from django_agentexec.testing import aassert_enqueued, adrain, assert_enqueued, drain, make_attempt, memory_queue
 from tests.rows import messages, row
 from tests.testapp.agents import Text, fail, report, shout
 
-LOCAL: list[TaskDefinition[..., Any]] = []
+LOCAL: list[AnyTask] = []
 
 
 class Name(BaseModel):

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from django_agentexec import Backoff, StaleAttempt, TaskDefinition
+from django_agentexec import Backoff, StaleAttempt, Task
 from django_agentexec.backoff import MAX_RETRY_AFTER, retry_after
 from django_agentexec.exceptions import ResultError
 from django_agentexec.tasks.definition import MAX_DELAY
@@ -81,7 +81,7 @@ def test_an_error_without_a_response_asks_for_nothing() -> None:
 
 
 def test_the_longer_of_backoff_and_wish_counts() -> None:
-    definition = TaskDefinition("t", handler, backoff=lambda retry, error: 10.0)
+    definition = Task("t", handler, backoff=lambda retry, error: 10.0)
 
     assert definition.retry_delay(ProviderError({"retry-after": "30"}), 1) == 30.0
     assert definition.retry_delay(ProviderError({"retry-after": "3"}), 1) == 10.0
@@ -89,16 +89,16 @@ def test_the_longer_of_backoff_and_wish_counts() -> None:
 
 @pytest.mark.parametrize("error", [ResultError("no"), StaleAttempt("no")])
 def test_what_a_repetition_cannot_heal_is_not_repeated(error: Exception) -> None:
-    assert TaskDefinition("t", handler).retry_delay(error, 1) is None
+    assert Task("t", handler).retry_delay(error, 1) is None
 
 
 @pytest.mark.parametrize("said", [float("nan"), -5.0])
 def test_a_backoff_below_zero_is_zero(said: float) -> None:
-    assert TaskDefinition("t", handler, backoff=lambda retry, error: said).retry_delay(ValueError(), 1) == 0.0
+    assert Task("t", handler, backoff=lambda retry, error: said).retry_delay(ValueError(), 1) == 0.0
 
 
 def test_a_backoff_of_years_is_cut() -> None:
-    definition = TaskDefinition("t", handler, backoff=lambda retry, error: float("inf"))
+    definition = Task("t", handler, backoff=lambda retry, error: float("inf"))
 
     assert definition.retry_delay(ValueError(), 1) == MAX_DELAY
 
@@ -110,7 +110,7 @@ def test_a_broken_backoff_is_logged_and_the_default_is_used(said: Any, caplog: p
             raise said
         return said  # type: ignore[no-any-return]  # what is wrong with it
 
-    delay = TaskDefinition("t", handler, backoff=broken).retry_delay(ValueError(), 1)
+    delay = Task("t", handler, backoff=broken).retry_delay(ValueError(), 1)
 
     assert delay is not None
     assert 0 <= delay <= 1

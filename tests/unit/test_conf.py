@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,18 @@ def test_a_setting_that_is_absent_has_its_default() -> None:
     assert (conf.CONCURRENCY, conf.QUEUES, conf.LEASE) == (50, ["default"], 15.0)
 
 
+class Anything:
+    """Stands for a class of the project."""
+
+
 @pytest.mark.parametrize(
     ("name", "given", "read"),
     [
         ("CONCURRENCY", 7, 7),
         ("LEASE", 3, 3.0),
+        ("LEASE", timedelta(minutes=1), 60.0),
         ("QUEUES", ("a", "b"), ["a", "b"]),
+        ("POLICY", Anything, Anything),
         ("EMBEDDED_DIR", Path("/srv"), "/srv"),
         ("ACTIVITY_MESSAGE_CREATE", gettext_lazy("Waiting"), "Waiting"),
         ("START_METHOD", "spawn", "spawn"),

@@ -77,10 +77,17 @@ def test_a_missing_sdk_is_named_with_the_command_that_installs_it() -> None:
     )
 
 
+def test_a_deprecated_name_warns_and_names_its_replacement() -> None:
+    with pytest.warns(DeprecationWarning, match="TaskDefinition is deprecated .* use Task"):
+        assert django_agentexec.TaskDefinition is django_agentexec.Task
+
+
 def test_type_checkers_see_every_name_that_can_be_imported() -> None:
     tree = ast.parse(Path(django_agentexec.__file__).read_text(encoding="utf-8"))
     assigned = [
         node for node in ast.walk(tree) if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
     ]
 
-    assert [sorted(ast.literal_eval(node.value)) for node in assigned] == [sorted(django_agentexec._HOME_OF)]
+    assert [sorted(ast.literal_eval(node.value)) for node in assigned] == [
+        sorted({*django_agentexec._HOME_OF, "TaskDefinition"})
+    ]

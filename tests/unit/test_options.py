@@ -17,8 +17,8 @@ from django_agentexec.tasks.options import due_time, validate_idempotency_key, v
 NEW_YEAR = datetime(2027, 1, 1, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("value", [Priority.HIGH, 1])
-def test_a_priority_may_be_its_number(value: int) -> None:
+@pytest.mark.parametrize("value", [Priority.HIGH, 1, "high"])
+def test_a_priority_may_be_its_number_or_name(value: Any) -> None:
     assert validate_priority(value) is Priority.HIGH
 
 

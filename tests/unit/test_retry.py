@@ -30,7 +30,7 @@ from django.db import OperationalError
 from pydantic import BaseModel
 from redis.exceptions import AuthenticationError
 
-from django_agentexec import TaskDefinition, TaskFailed
+from django_agentexec import Task, TaskFailed
 from django_agentexec.runners.openai import OpenAIRunner
 from django_agentexec.tasks.retry import FINAL_NAMES, is_transient
 from tests.activity_recorder import record_activity
@@ -143,20 +143,20 @@ def name(error: BaseException) -> str:
 
 @pytest.mark.parametrize("error", PERMANENT, ids=name)
 def test_what_a_repetition_cannot_fix_is_final(error: BaseException) -> None:
-    assert TaskDefinition("t", handler).retry_delay(error, 1) is None
+    assert Task("t", handler).retry_delay(error, 1) is None
 
 
 @pytest.mark.parametrize("error", TRANSIENT, ids=name)
 def test_what_may_pass_is_retried(error: BaseException) -> None:
-    assert TaskDefinition("t", handler).retry_delay(error, 1) is not None
+    assert Task("t", handler).retry_delay(error, 1) is not None
 
 
 def test_the_task_decides_before_the_default() -> None:
     quota, connection = answered(429, "insufficient_quota", kind=openai.RateLimitError), ConnectionError()
 
-    eager = TaskDefinition("t", handler, retry_on=[openai.RateLimitError, TypeError], give_up_on=[ImproperlyConfigured])
-    everything = TaskDefinition("t", handler, retry_on=Exception)
-    picky = TaskDefinition("t", handler, give_up_on=ConnectionError)
+    eager = Task("t", handler, retry_on=[openai.RateLimitError, TypeError], give_up_on=[ImproperlyConfigured])
+    everything = Task("t", handler, retry_on=Exception)
+    picky = Task("t", handler, give_up_on=ConnectionError)
 
     assert eager.retry_delay(quota, 1) is not None
     assert eager.retry_delay(TypeError(), 1) is not None
@@ -176,17 +176,17 @@ def wrapped(cause: Exception) -> UserError:
 
 def test_the_error_of_a_tool_is_judged_by_itself() -> None:
     busy = answered(429, None, {"retry-after": "90"}, kind=openai.RateLimitError)
-    default = TaskDefinition("t", handler, backoff=lambda retry, error: 1.0)
+    default = Task("t", handler, backoff=lambda retry, error: 1.0)
 
     assert default.retry_delay(wrapped(busy), 1) == 90.0
     assert default.retry_delay(wrapped(ConnectionError()), 1) == 1.0
     assert default.retry_delay(wrapped(TypeError()), 1) is None
-    assert TaskDefinition("t", handler, retry_on=ConnectionError).retry_delay(wrapped(ConnectionError()), 1) is not None
-    assert TaskDefinition("t", handler, give_up_on=ConnectionError).retry_delay(wrapped(ConnectionError()), 1) is None
+    assert Task("t", handler, retry_on=ConnectionError).retry_delay(wrapped(ConnectionError()), 1) is not None
+    assert Task("t", handler, give_up_on=ConnectionError).retry_delay(wrapped(ConnectionError()), 1) is None
 
 
 def test_a_provider_without_a_response_object_names_its_wait() -> None:
-    definition = TaskDefinition("t", handler, backoff=lambda retry, error: 1.0)
+    definition = Task("t", handler, backoff=lambda retry, error: 1.0)
 
     assert definition.retry_delay(AiohttpLike(429, {"Retry-After": "30"}), 1) == 30.0
 

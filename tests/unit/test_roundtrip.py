@@ -29,8 +29,7 @@ from django_agentexec.exceptions import PipelineChanged, ResultError
 from django_agentexec.pipelines.steps import Step, StepOptions, read_step
 from django_agentexec.serialization.unknown_fields import unknown_fields
 from django_agentexec.tasks import registry
-from django_agentexec.tasks.contexts import stored_context
-from django_agentexec.tasks.definition import TaskDefinition
+from django_agentexec.tasks.definition import AnyTask, Task
 
 LONE_SURROGATE = json.loads('"half \\ud83d"')
 DEEP: list[Any] = []
@@ -134,11 +133,11 @@ class Part:
     amounts: set[int]
 
 
-def define(result: Any, context: type[BaseModel] = Bill) -> TaskDefinition[..., Any]:
+def define(result: Any, context: type[BaseModel] = Bill) -> AnyTask:
     def handler(agent_id: UUID, context: Any) -> Any: ...
 
     handler.__annotations__ |= {"context": context, "return": result}
-    return TaskDefinition("local", handler)
+    return Task("local", handler)
 
 
 def step_of(result: Any) -> Step:
@@ -283,7 +282,7 @@ class Loose(BaseModel):
 
 
 def test_a_strict_context_with_a_computed_field_is_stored() -> None:
-    assert stored_context(define(Any, Bill), Bill(price=4)) == {"price": 4}
+    assert define(Any, Bill).store_context(Bill(price=4)) == {"price": 4}
 
 
 CHANGED: list[tuple[type[BaseModel], BaseModel, str]] = [
@@ -306,7 +305,7 @@ def test_a_context_that_would_change_on_the_way_is_refused(
     kind: type[BaseModel], context: BaseModel, text: str
 ) -> None:
     with pytest.raises(InvalidContext, match=text) as refusal:
-        stored_context(define(Any, kind), context)
+        define(Any, kind).store_context(context)
 
     assert "open sesame" not in str(refusal.value)
     assert "4111111111111111" not in str(refusal.value)
@@ -321,7 +320,7 @@ class Fine(BaseModel):
 
 
 def test_a_context_with_all_that_json_holds_is_stored() -> None:
-    assert stored_context(define(Any, Fine), Fine())["places"] == [1.0, 2.5]
+    assert define(Any, Fine).store_context(Fine())["places"] == [1.0, 2.5]
 
 
 class Inner(BaseModel):

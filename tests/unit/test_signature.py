@@ -10,8 +10,9 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, Field, RootModel, computed_field
 
-from django_agentexec import Attempt, Priority, TaskDefinition, task
+from django_agentexec import Attempt, Priority, Task, task
 from django_agentexec.exceptions import InvalidContext, TaskDefinitionError, UnknownTask
+from django_agentexec.tasks import AnyTask
 from django_agentexec.tasks.registry import Registry, registry
 from django_agentexec.tasks.signature import read_signature
 
@@ -48,8 +49,8 @@ class Context(BaseModel):
 Numbers = RootModel[list[int]]
 
 
-def define(handler: Callable[..., Any], **options: Any) -> TaskDefinition[..., Any]:
-    return TaskDefinition("t", handler, **options)
+def define(handler: Callable[..., Any], **options: Any) -> AnyTask:
+    return Task("t", handler, **options)
 
 
 def plain(agent_id: UUID, context: Text) -> str:
@@ -160,7 +161,7 @@ BAD_OPTIONS: list[dict[str, Any]] = [
     {"timeout": "10"},
     {"timeout": float("nan")},
     {"timeout": float("inf")},
-    {"timeout": datetime.timedelta(seconds=5)},
+    {"timeout": datetime.timedelta(seconds=-5)},
     {"priority": 2},
     {"priority": True},
     {"priority": "HIGH"},
@@ -183,7 +184,7 @@ def test_an_impossible_option_is_refused(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ["", "x" * 201, "a\x00", "a\nb", "\ud800"], ids=ascii)
 def test_an_impossible_name_is_refused(name: str) -> None:
     with pytest.raises(TaskDefinitionError, match="1 to 200 printable characters"):
-        TaskDefinition(name, plain)
+        Task(name, plain)
 
 
 def test_a_decorator_without_its_name_is_refused() -> None:
@@ -299,3 +300,7 @@ def test_the_agents_modules_of_installed_apps_are_found() -> None:
 def test_an_unknown_task_names_the_closest() -> None:
     with pytest.raises(UnknownTask, match=r"no task 'shuot'. Did you mean 'shout'"):
         registry.get("shuot")
+
+
+def test_a_time_limit_may_be_a_timedelta() -> None:
+    assert define(plain, timeout=datetime.timedelta(minutes=2)).timeout == 120.0

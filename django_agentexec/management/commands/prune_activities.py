@@ -8,7 +8,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db.models import ProtectedError, RestrictedError
 
 from django_agentexec.activity.pruning import BATCH_SIZE, prune
-from django_agentexec.models import FINISHED, Activity
+from django_agentexec.models import FINISHED, Activity, ActivityQuerySet
 from django_agentexec.terminal.command import FAILED, OK, Output, TerminalCommand
 from django_agentexec.terminal.durations import duration, positive
 
@@ -49,7 +49,7 @@ class Command(TerminalCommand):
 
     def run(self, out: Output, options: dict[str, Any]) -> int:
         """Delete, and tell how many."""
-        wanted = Activity.objects.all()
+        wanted: ActivityQuerySet = Activity.objects.all()
         if options["status"]:
             wanted = wanted.filter(status__in=options["status"])
         if options["type"]:

@@ -31,7 +31,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
-from ...conf import conf
+from ...conf import conf, dotted_path
 from ...exceptions import QueueMisconfigured, QueueUnavailable
 
 ALIAS = "agentexec"
@@ -121,7 +121,7 @@ def _client_from_django(cache: RedisCache) -> Redis:
 
 def cache_backend_error() -> str:
     """Return the reason why the settings name no Redis for the queue, or "" if they do. Opens no connection."""
-    if conf.EMBEDDED or not conf.QUEUE_BACKEND.endswith(".RedisQueue"):
+    if conf.EMBEDDED or not dotted_path(conf.QUEUE_BACKEND).endswith(".RedisQueue"):
         return ""
     try:
         _configured_client()
@@ -135,7 +135,7 @@ def cluster_error() -> str:
 
     Waits for the server for at most two seconds, since every management command runs the system checks.
     """
-    if conf.EMBEDDED or not conf.QUEUE_BACKEND.endswith(".RedisQueue"):
+    if conf.EMBEDDED or not dotted_path(conf.QUEUE_BACKEND).endswith(".RedisQueue"):
         return ""
     client = make_client(timeout=CHECK_TIMEOUT)
     client.connection_pool.connection_kwargs["socket_connect_timeout"] = CHECK_TIMEOUT

@@ -1,0 +1,214 @@
+"""Tasks, results, pipelines and errors of a project, as type checkers see them.
+
+Each `type: ignore` marks a mistake that a type checker must report: an unnecessary one is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, assert_type
+from uuid import UUID
+
+from pydantic import BaseModel
+
+import django_agentexec as agentexec
+from django_agentexec import (
+    Attempt,
+    Backoff,
+    BaseAgentRunner,
+    EnqueueOptions,
+    OpenAIRunner,
+    Pipeline,
+    Priority,
+    Run,
+    Status,
+    Task,
+    Tracker,
+    activities_changed,
+    activity,
+    activity_changed,
+    activity_ended,
+    aenqueue,
+    aenqueue_many,
+    agather,
+    aget_result,
+    enqueue,
+    enqueue_many,
+    gather,
+    get_result,
+    mermaid,
+    step,
+    task,
+)
+from django_agentexec.models import Activity, ActivityQuerySet
+
+
+class Company(BaseModel):
+    name: str
+
+
+class Other(BaseModel):
+    number: int
+
+
+class Report(BaseModel):
+    text: str
+
+
+def may_research(user: Any, context: Company, metadata: Mapping[str, Any]) -> bool:
+    return bool(user.is_active)
+
+
+@task(
+    "research",
+    timeout=timedelta(minutes=5),
+    priority="high",
+    retry_on=ConnectionError,
+    give_up_on=[ValueError, TypeError],
+    backoff=Backoff(base=2),
+    authorize=may_research,
+)
+async def research(agent_id: UUID, context: Company, attempt: Attempt) -> Report:
+    await attempt.aprogress("Reading", 10)
+    child = await attempt.aspawn(count, Other(number=1))
+    assert_type(child, Run[int])
+    return Report(text=context.name)
+
+
+@task("count")
+def count(agent_id: UUID, context: Other) -> int:
+    return context.number
+
+
+async def call_directly(agent_id: UUID, attempt: Attempt) -> None:
+    assert_type(await research(agent_id, Company(name="a"), attempt), Report)
+    assert_type(count(agent_id, Other(number=1)), int)
+    count(agent_id, Company(name="a"))  # type: ignore[arg-type]
+
+
+def enqueue_them() -> None:
+    run = research.enqueue(Company(name="a"), priority="high", delay=timedelta(minutes=1), metadata={"tenant": 1})
+    assert_type(run, Run[Report])
+    assert_type(run.result(timeout=timedelta(seconds=3)), Report)
+    assert_type(run.status, Status)
+    assert_type(run.created, bool)
+    assert_type(run.task, str)
+    assert_type(get_result(run), Report)
+    assert_type(get_result(run.agent_id, None), Any)
+    assert_type(gather(run, count.enqueue(Other(number=1))), tuple[Report, int])
+    assert_type(gather(*count.enqueue_many([Other(number=1)])), tuple[int, ...])
+    assert_type(enqueue(research, Company(name="a")), Run[Report])
+    assert_type(enqueue("research", Company(name="a")), Run[Any])
+    assert_type(enqueue_many(count, [Other(number=1)]), list[Run[int]])
+    assert_type(count.load_result(3), int)
+    assert_type(research.load_result({"text": ""}), Report)
+    run.refresh()
+    run.cancel("No longer needed")
+    run.retry(from_scratch=True)
+    assert_type(run.status_url, str)
+    assert_type(run.detail().agent_id, UUID)
+    research.enqueue(Other(number=1))  # type: ignore[arg-type]
+    enqueue(research, Other(number=1))  # type: ignore[misc]
+    research.enqueue(Company(name="a"), priority="urgent")  # type: ignore[arg-type]
+
+
+async def enqueue_in_async_code() -> None:
+    run = await research.aenqueue(Company(name="a"))
+    assert_type(await run.aresult(), Report)
+    assert_type(await aget_result(run), Report)
+    assert_type(await agather(run, await count.aenqueue(Other(number=1))), tuple[Report, int])
+    assert_type(await aenqueue(count, Other(number=1)), Run[int])
+    assert_type(await aenqueue_many(count, [Other(number=1)]), list[Run[int]])
+    assert_type(await count.aenqueue_many([Other(number=1)]), list[Run[int]])
+    await run.arefresh()
+    await run.acancel()
+    await run.aretry()
+    assert_type((await run.adetail()).agent_id, UUID)
+
+
+def options_of_all() -> EnqueueOptions:
+    return {"priority": Priority.HIGH, "queue": "slow", "idempotency_key": "1", "delay": 3.0}
+
+
+def rename(handler: Task[Company, ..., Any, Report]) -> Run[Report]:
+    return handler.enqueue(Company(name="b"), **options_of_all())
+
+
+def parallel(attempt: Attempt) -> int:
+    children = attempt.spawn_many(count, [Other(number=1), Other(number=2)])
+    assert_type(children, list[Run[int]])
+    one, other = attempt.gather(attempt.spawn(count, Other(number=3)), attempt.spawn(research, Company(name="a")))
+    assert_type((one, other), tuple[int, Report])
+    attempt.spawn(count, Company(name="a"))  # type: ignore[misc]
+    return sum(attempt.map(count, [Other(number=1)]))
+
+
+class Study(Pipeline, max_retries=2):
+    @step(0, "research")
+    async def find(self, context: Company) -> Report:
+        return Report(text=context.name)
+
+
+def pipelines(runner: BaseAgentRunner, openai: OpenAIRunner) -> None:
+    run = Study.enqueue(Company(name="a"))
+    agentexec.group((research, Company(name="a")), (count, Other(number=1)))
+    agentexec.chain((research, Company(name="a")))
+    agentexec.chord([(research, Company(name="a"))], count)
+    assert_type(mermaid(run.agent_id), str)
+    assert isinstance(openai, type(runner))
+
+
+async def pipelines_in_async_code() -> None:
+    await agentexec.agroup((research, Company(name="a")))
+    await agentexec.achain((research, Company(name="a")))
+    await agentexec.achord([(research, Company(name="a"))], count)
+
+
+def track(tracker: Tracker) -> None:
+    tracker.add(research.enqueue(Company(name="a")))
+
+
+def rows() -> None:
+    assert_type(Activity.objects.active(), ActivityQuerySet)
+    assert_type(Activity.objects.active().first(), Activity | None)
+    Activity.objects.create(agent_type="research")
+
+
+def receive(**kwargs: object) -> None:
+    activity.cancel(UUID(int=1))
+
+
+for signal in (activities_changed, activity_changed, activity_ended):
+    signal.connect(receive)
+
+
+def errors(run: agentexec.ActivityHandle[Report]) -> None:
+    try:
+        run.result(timeout=1)
+    except agentexec.ResultTimeout as error:
+        print(error.agent_id)
+    except (agentexec.TaskFailed, agentexec.TaskCanceled, agentexec.ActivityNotFound) as error:
+        print(error.agent_id)
+    except (
+        agentexec.ActivityLocked,
+        agentexec.AgentExecError,
+        agentexec.ContextTooLarge,
+        agentexec.EmbeddedServerError,
+        agentexec.InvalidContext,
+        agentexec.InvalidOption,
+        agentexec.InvalidTransition,
+        agentexec.NotAuthorized,
+        agentexec.PipelineChanged,
+        agentexec.QueueMisconfigured,
+        agentexec.QueueUnavailable,
+        agentexec.ResultError,
+        agentexec.ScheduleError,
+        agentexec.SpawnMismatch,
+        agentexec.StaleAttempt,
+        agentexec.TaskDefinitionError,
+        agentexec.UnhandledInterruption,
+        agentexec.UnknownTask,
+        agentexec.UserFacingError,
+    ):
+        raise
