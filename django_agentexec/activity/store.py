@@ -27,7 +27,8 @@ from ..signals import changes_committed
 from ..validation import storable_text
 from .change_signals import Change, has_receivers, send_change_signals
 from .completion_hooks import run_hooks
-from .transitions import Operation, line_of
+from .log_lines import line_of
+from .transitions import Operation
 
 ApplyResult = Activity | InvalidTransition | ActivityNotFound | ActivityLocked
 """The result of an operation: the row as committed, or the reason why nothing was written."""

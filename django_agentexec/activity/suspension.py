@@ -19,7 +19,8 @@ from django.utils.translation import ngettext
 from ..conf import conf, in_site_language
 from ..exceptions import InvalidTransition
 from ..models import ACTIVE, Activity, ActivityLog, Status
-from .transitions import LOGGED, Operation, OwnedOperation, fill, log
+from .log_lines import LOGGED, fill, log
+from .transitions import Operation, OwnedOperation
 
 
 class Suspended(BaseException):

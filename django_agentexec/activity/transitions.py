@@ -16,22 +16,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, Protocol
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
 from uuid import UUID
 
-from ..bulk_sql import build_row
 from ..conf import conf
 from ..exceptions import InvalidTransition, StaleAttempt
 from ..models import FAILED_OR_CANCELED, FINISHED, Activity, ActivityLog, HookFlag, Status
-from ..public_errors import public_error
 from ..validation import storable_text
-from .actor import actor_name
-
-SHORT_DELAY = 10.0  # seconds; a message about a shorter delay omits the time at which it ends
-
-# The fields that every operation with a log line changes.
-LOGGED = ("latest_log_message", "latest_log_timestamp", "updated_at")
+from .log_lines import LOGGED, delay_text, fill, log, log_error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -352,81 +345,3 @@ def _seconds_in_queue(activity: Activity, now: datetime) -> float:
     """Return the seconds since a queued activity could have started; its newest log line is that of the enqueue."""
     since = max(filter(None, (activity.latest_log_timestamp, activity.run_after)), default=now)
     return max(0.0, (now - since).total_seconds())
-
-
-def log(
-    activity: Activity, message: str, now: datetime, *, public_message: str | None = None, traceback: str = ""
-) -> ActivityLog:
-    """Set the row's newest message, and return its log line."""
-    activity.latest_log_message = storable_text(message)
-    activity.latest_log_timestamp = activity.updated_at = now
-    return line_of(activity, storable_text(traceback), public_message)
-
-
-class Failure(Protocol):
-    """An error and its public part."""
-
-    @property
-    def error(self) -> str:
-        """Its text in one line."""
-
-    @property
-    def public_error(self) -> str | None:
-        """The text for users without the monitor permission; None: its class."""
-
-
-def log_error(
-    activity: Activity,
-    template: str,
-    values: Mapping[str, object],
-    failure: Failure,
-    now: datetime,
-    *,
-    traceback: str = "",
-) -> ActivityLog:
-    """Set an error and the message about it, each also in its public form; return the log line."""
-    error, public = storable_text(failure.error), failure.public_error
-    activity.error, activity.public_error = error, None if public is None else storable_text(public)
-    shown = public_error(error, activity.public_error)
-    text, public_text = (fill(template, **values, error=each) for each in (error, shown))
-    if error not in text:
-        text = public_text  # the template truncates or quotes the error, so redaction could not find the rest of it
-    return log(activity, text, now, public_message=storable_text(public_text), traceback=traceback)
-
-
-def line_of(activity: Activity, traceback: str = "", public_message: str | None = None) -> ActivityLog:
-    """Return the log line of a row's newest message."""
-    return build_row(
-        ActivityLog,
-        {
-            "id": None,
-            "activity_id": activity.agent_id,
-            "message": activity.latest_log_message,
-            "status": activity.status,
-            "percentage": activity.percentage,
-            "attempt": activity.attempt,
-            "traceback": traceback,
-            "public_message": public_message,
-            "actor": actor_name(),
-            "created_at": activity.latest_log_timestamp,
-        },
-    )
-
-
-def delay_text(seconds: float, now: datetime) -> str:
-    """Return a delay as text, with the time at which it ends if it is not short."""
-    text = f"{seconds:.1f} s"
-    if seconds < SHORT_DELAY:
-        return text
-    due = now + timedelta(seconds=seconds)
-    if due.tzinfo is None:  # USE_TZ is off: local time of the project
-        return f"{text}, at {due:%Y-%m-%d %H:%M:%S}"
-    return f"{text}, at {due.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def fill(template: str, **values: object) -> str:
-    """Fill in a message template of the settings; a template with invalid placeholders is returned unchanged."""
-    try:
-        return template.format(**values)
-    except (LookupError, ValueError, AttributeError, TypeError):
-        return template

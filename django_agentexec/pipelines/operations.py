@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ..activity.log_lines import LOGGED, delay_text, fill, log, log_error
 from ..activity.rerun import detach_children
-from ..activity.transitions import LOGGED, OwnedOperation, delay_text, fill, log, log_error
+from ..activity.transitions import OwnedOperation
 from ..conf import conf
 from ..models import Activity, ActivityLog, StepRun, StepState
 from ..validation import storable_text
