@@ -22,7 +22,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from ..conf import conf
-from ..live.limits import UserLimit, holder_of, live_connections
+from ..live.connections import UserLimit, holder_of, live_connections
 from ..models import FINISHED, Activity, ActivityLog
 from ..results import watching
 from ..throttled_logging import ThrottledLogger
