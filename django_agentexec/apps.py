@@ -16,11 +16,12 @@ class AgentExecConfig(AppConfig):
     def ready(self) -> None:
         """Register checks, hooks and counters. Nothing in the package registers itself on import."""
         from . import checks, log_text, router_checks
+        from .activity import streams
         from .children import propagation, tracker
         from .monitoring import metrics
         from .tasks.enqueue import install as install_tasks
 
-        for part in (checks, router_checks, propagation, tracker):
+        for part in (checks, router_checks, propagation, tracker, streams):
             part.install()
         install_tasks()
         metrics.connect()

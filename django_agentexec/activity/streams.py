@@ -1,10 +1,10 @@
-"""Streamed text on its way to the followers: collected for a moment, then put into the queue's live store.
+"""Streamed text of activities: buffered briefly, then written to the live store of the queue.
 
     activity.stream(agent_id, "The lease ends")
     activity.stream(agent_id, " in March.")
 
-Text is for the eyes of those who follow live, and the result is the row's: text that cannot be kept is dropped, and its
-followers are notified of the gap. One daemon thread per process writes all streams, 20 times a second at most.
+Streamed text is for live clients; the result is stored in the row. Text that cannot be stored is dropped, and clients
+are notified of the gap. One daemon thread per process writes all streams, at most 20 times a second.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
-from django.dispatch import receiver
 
 from ..background import BatchingThread
 from ..exceptions import AgentExecError
@@ -33,10 +32,10 @@ logger = logging.getLogger(__name__)
 throttled = ThrottledLogger(logger)
 
 INTERVAL = 0.05  # seconds between two writes
-RETRY_INTERVAL = 1.0  # seconds between two tries of a retraction that the store does not take
+RETRY_INTERVAL = 1.0  # seconds between two attempts to store a retraction
 MAX_PIECE = 8_000  # characters of one entry of the store; longer text is split
-MAX_WRITE = 1_000_000  # characters of one write to the store, so that it answers in time
-MAX_WAITING = 10_000_000  # characters of one activity that wait to be written; what exceeds them is a gap
+MAX_WRITE = 1_000_000  # characters of one write to the store, so that it returns in time
+MAX_WAITING = 10_000_000  # characters of one activity that wait to be written; text above this is dropped
 MAX_STREAMS = 10_000  # streams whose length is remembered
 FLUSH_TIMEOUT = 2.0  # seconds that the end of a worker waits for the last text
 
@@ -45,11 +44,11 @@ Stream = tuple[UUID, int]
 
 
 def stream(agent_id: UUID, text: str, *, label: str = "") -> None:
-    """Show `text` to those who follow the activity live, after what was shown before. Never waits, never fails.
+    """Append `text` to the streamed text that live clients of the activity see. Never blocks, never fails.
 
-    For a model's answer as it comes, in pieces of any size, in sync and async code alike. It is kept
-    for `STREAM_TTL` seconds, at most `STREAM_MAX_ENTRIES` pieces of about 50 ms each, and not in the row. `label` names
-    the writer where several write at once.
+    For a model's answer as it arrives, in pieces of any size, in sync and async code. The text is kept for `STREAM_TTL`
+    seconds, at most `STREAM_MAX_ENTRIES` pieces of about 50 ms each, and not in the row. `label` names the writer if
+    several write at the same time.
     """
     agent_id = validate_id(agent_id)
     attempt = current_attempt(agent_id)
@@ -59,9 +58,9 @@ def stream(agent_id: UUID, text: str, *, label: str = "") -> None:
 
 
 def retract_stream(agent_id: UUID) -> None:
-    """Take back all text that the activity (inside of a handler: this attempt) has shown. Never waits, never fails.
+    """Retract all streamed text of the activity (inside a handler: of this attempt). Never blocks, never fails.
 
-    Followers are told to remove it, and later ones do not get it.
+    Live clients are notified to remove the text, and later clients do not receive it.
     """
     agent_id = validate_id(agent_id)
     attempt = current_attempt(agent_id)
@@ -70,18 +69,18 @@ def retract_stream(agent_id: UUID) -> None:
 
 
 def stream_text(agent_id: UUID, text: str, attempt: int, fence: int = 0, label: str = "") -> None:
-    """Do what `stream` does, as this attempt."""
+    """Stream `text` as this attempt."""
     if text:
         _writer.add(agent_id, _Text(fence, attempt, label, [storable_text(text)]))
 
 
 def retract_text(agent_id: UUID, attempt: int, fence: int = 0) -> None:
-    """Do what `retract_stream` does, as this attempt."""
+    """Retract the streamed text as this attempt."""
     _writer.retract(agent_id, _Text(fence, attempt, retracts=True))
 
 
 def flush_stream(timeout: float = FLUSH_TIMEOUT) -> bool:
-    """Wait until all text streamed so far can be read; False if that takes longer than `timeout` seconds."""
+    """Wait until all text streamed so far is stored; return False if that takes longer than `timeout` seconds."""
     return _writer.flush(timeout)
 
 
@@ -92,19 +91,19 @@ def is_streaming(agent_id: UUID) -> bool:
 
 @dataclass
 class _Text:
-    """Text of one writer that waits."""
+    """Waiting text of one writer."""
 
     fence: int
     attempt: int
     label: str = ""
     parts: list[str] = field(default_factory=list)
     lost: int = 0
-    """Characters after it that were dropped."""
+    """Characters after this text that were dropped."""
     retracts: bool = False
 
     @property
     def source(self) -> tuple[int, int, str, bool]:
-        """What tells texts apart that are not to be joined."""
+        """The origin of the text: only texts of the same origin are joined."""
         return self.fence, self.attempt, self.label, self.retracts
 
 
@@ -113,11 +112,11 @@ class _StreamWriter(BatchingThread):
 
     def _begin(self) -> None:
         super()._begin()
-        self._name = secrets.token_hex(4)  # of this process, in which all offsets are counted
+        self._name = secrets.token_hex(4)  # of this process; offsets are counted per writer
         self._waiting: dict[UUID, list[_Text]] = {}
         self._sizes: dict[UUID, int] = {}
         self._offsets: OrderedDict[Stream, int] = OrderedDict()
-        self._unmarked: dict[Stream, Chunk] = {}
+        self._pending_gaps: dict[Stream, Chunk] = {}
         self._is_failing = False
         self._written = threading.Condition(self._lock)
         self._begun = self._done = 0
@@ -129,7 +128,7 @@ class _StreamWriter(BatchingThread):
             taken = text.parts[0][: max(0, MAX_WAITING - size)]
             lost = len(text.parts[0]) - len(taken)
             self._sizes[agent_id] = size + len(taken)
-            # Writers that alternate within a moment are collected one by one.
+            # The pieces of writers that alternate between two writes are grouped by writer.
             known = next((each for each in reversed(waiting) if each.source == text.source), None)
             if known is None or (known.lost and taken):
                 known = _Text(text.fence, text.attempt, text.label)
@@ -149,12 +148,12 @@ class _StreamWriter(BatchingThread):
             return agent_id in self._waiting or self._begun > self._done
 
     def flush(self, seconds: float) -> bool:
-        """Write what was added so far without a pause; what is added meanwhile is not waited for."""
+        """Write the text added so far without a pause; later text is not awaited."""
         self._hurry.set()
         try:
             with self._written:
-                awaited_ids = self._begun + bool(self._waiting)
-                return self._written.wait_for(lambda: self._done >= awaited_ids, seconds)
+                target = self._begun + bool(self._waiting)
+                return self._written.wait_for(lambda: self._done >= target, seconds)
         finally:
             self._hurry.clear()
 
@@ -175,21 +174,21 @@ class _StreamWriter(BatchingThread):
     def _write(self, waiting: dict[UUID, list[_Text]]) -> None:
         texts = [(agent_id, text) for agent_id, them in waiting.items() for text in them]
         chunks = [chunk for agent_id, text in texts for chunk in self._pieces(agent_id, text)]
-        batches = list(_batches([*self._unmarked.values(), *chunks]))
+        batches = list(_batches([*self._pending_gaps.values(), *chunks]))
         while batches:
             try:
                 get_queue().live.append(batches[0])
             except (AgentExecError, ImproperlyConfigured) as error:
-                throttled.warn("Streamed text is dropped.", error)
+                throttled.warn("Dropped streamed text that could not be stored.", error)
                 self._is_failing = True
                 self._mark_gaps([chunk for batch in batches for chunk in batch])
                 return
             text_streamed.send_robust(None, agent_ids={chunk.agent_id for chunk in batches.pop(0)})
         self._is_failing = False
-        self._unmarked = {}
+        self._pending_gaps = {}
 
     def _pieces(self, agent_id: UUID, text: _Text) -> Iterator[Chunk]:
-        """Yield the text as entries of the store, each with its place in the whole."""
+        """Yield the text as entries of the store, each with its offset."""
         offset = self._offsets.pop((agent_id, text.fence), 0)
 
         def piece(content: str = "") -> Chunk:
@@ -218,7 +217,7 @@ class _StreamWriter(BatchingThread):
             self._offsets.popitem(last=False)
 
     def _mark_gaps(self, lost: list[Chunk]) -> None:
-        """Remember what to tell followers as soon as the store answers: where text is missing, what is retracted."""
+        """Remember gaps and retractions, to store them as soon as the store is available."""
         unmarked: dict[Stream, Chunk] = {}
         for chunk in lost:
             stream = (chunk.agent_id, chunk.fence)
@@ -233,10 +232,10 @@ class _StreamWriter(BatchingThread):
                 writer=chunk.writer,
                 retracts=retracts,
             )
-        self._unmarked = dict(list(unmarked.items())[-MAX_STREAMS:])
-        if any(chunk.retracts for chunk in self._unmarked.values()):
+        self._pending_gaps = dict(list(unmarked.items())[-MAX_STREAMS:])
+        if any(chunk.retracts for chunk in self._pending_gaps.values()):
             with self._lock:
-                self._wake()  # text that is to go must not stay because nothing follows it
+                self._wake()  # a retraction must not depend on further text
 
 
 def _batches(chunks: list[Chunk]) -> Iterator[list[Chunk]]:
@@ -255,9 +254,15 @@ def _batches(chunks: list[Chunk]) -> Iterator[list[Chunk]]:
 _writer = _StreamWriter()
 
 
-@receiver(worker_stopped, dispatch_uid="agentexec.streams.stopped")
+async def aflush_stream(timeout: float = FLUSH_TIMEOUT) -> bool:  # noqa: ASYNC109  # as in `flush_stream`
+    """Async version of `flush_stream`."""
+    return await sync_to_async(flush_stream, thread_sensitive=False)(timeout)
+
+
+def install() -> None:
+    """Flush the text at the end of a worker; called when the app is ready."""
+    worker_stopped.connect(_flush, dispatch_uid="agentexec.streams.stopped")
+
+
 def _flush(**signal: object) -> None:
     _writer.flush(FLUSH_TIMEOUT)
-
-
-aflush_stream = sync_to_async(flush_stream, thread_sensitive=False)

@@ -50,7 +50,7 @@ class UserLimit:
 
 
 class ConnectionSlot:
-    """A holder's slot within a limit. Several cleanup paths may release it; the first one has an effect."""
+    """A holder's slot within a limit. Several cleanup paths may release it; only the first call has an effect."""
 
     def __init__(self, limit: UserLimit, holder: Hashable) -> None:
         self._limit = limit

@@ -248,7 +248,7 @@ def activity_deleted(agent_id: UUID) -> Failure:
 
 def not_found_text(agent_id: UUID) -> str:
     """Return the text of errors about an activity that does not exist, or that the user may not see."""
-    return _("There is no activity %(agent_id)s.") % {"agent_id": agent_id}
+    return _("There is no activity %(id)s.") % {"id": agent_id}
 
 
 def is_final(message: Message) -> bool:

@@ -26,7 +26,7 @@ from ..conf import conf
 from ..dispatch.push import push
 from ..exceptions import QueueUnavailable
 from ..models import Activity
-from ..monitoring import note_round
+from ..monitoring import record_reconciliation
 from ..queues import get_queue
 
 logger = logging.getLogger(__name__)
@@ -147,10 +147,10 @@ class Reconciler:
                     logger.warning("%d running activities had ended; their workers are told to stop.", stopped)
         except (QueueUnavailable, DatabaseError, InterfaceError) as error:
             logger.warning("Database and queue could not be compared: %s", error)
-            note_round(error)
+            record_reconciliation(error)
         except Exception as error:  # without this thread, what the queue loses would stay lost
             logger.exception("Database and queue could not be compared.")
-            note_round(error)
+            record_reconciliation(error)
         finally:
             connections.close_all()
 
@@ -189,6 +189,6 @@ class Reconciler:
         return get_queue().try_acquire_leadership(duty, self._holder, 1.5 * conf.RECONCILE_INTERVAL)
 
     def _report(self, pushed: int) -> None:
-        note_round()
+        record_reconciliation()
         if pushed:
             logger.warning("%d activities were missing in the queue; they are back.", pushed)

@@ -49,4 +49,4 @@ def test_text_that_cannot_be_kept_is_complained_of_once(
             streams.stream_text(uuid7(), text, 1)
             assert streams.flush_stream(10)
 
-    assert caplog.messages == ["Streamed text is dropped. (QueueUnavailable: No answer.)"]
+    assert caplog.messages == ["Dropped streamed text that could not be stored. (QueueUnavailable: No answer.)"]
