@@ -1,4 +1,4 @@
-"""Many websocket clients in this process, and a server process, for the figure `websocket_fanout`."""
+"""Many websocket clients in this process and one server process, for the benchmark `websocket_fanout`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from benchmarks.pools import until
 from django_agentexec import activity
 
-AT_ONCE = 25  # simultaneous handshakes
+MAX_HANDSHAKES = 25  # concurrent handshakes
 
 
 def fanout(clients: int, changes: int) -> tuple[list[float], int]:
-    """Return the milliseconds until each client received each change, and the number of all messages."""
+    """Return the delays of all changes at all clients, in milliseconds, and the total number of messages."""
     agent_id = activity.create("fanout")
     with _server() as port:
         return asyncio.run(_measure(port, agent_id, session_cookie(), clients, changes))
@@ -38,7 +38,7 @@ async def _measure(port: int, agent_id: UUID, cookie: str, clients: int, changes
     called: dict[str, float] = {}
     waits: list[float] = []
     counts: list[int] = []
-    limit = asyncio.Semaphore(AT_ONCE)
+    limit = asyncio.Semaphore(MAX_HANDSHAKES)
 
     async def listen(connection: ClientConnection, is_ready: asyncio.Event) -> None:
         seen = 0
@@ -83,7 +83,7 @@ def _check(arrived: int, expected: int) -> None:
 
 @contextmanager
 def _server() -> Iterator[int]:
-    """Run uvicorn with one process; yields its port."""
+    """Run uvicorn with one process, and yield its port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     process = subprocess.Popen(

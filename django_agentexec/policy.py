@@ -1,7 +1,7 @@
-"""Who may see and do what. REST, websocket, SSE and the admin all ask the one policy of the settings.
+"""Access policies: which activities a user may see, and what they may do. REST, websockets, SSE and the admin use them.
 
-Closed unless opened: `StaffPolicy`, the default, lets only staff with the model permissions in. Projects
-with tenants derive from `TenantPolicy` and name their class in `AGENTEXEC["POLICY"]`.
+Access is denied by default: `StaffPolicy`, the default policy, permits only staff with the model permissions. Projects
+with tenants derive from `TenantPolicy` and set their class as `AGENTEXEC["POLICY"]`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     User = AbstractBaseUser | AnonymousUser
 
 EVERYTHING = "all"
-"""The audience of those who see every activity."""
+"""The audience of users who see every activity."""
 
 
 class Permission(StrEnum):
-    """What one may be allowed to do; the values are the model permissions' codenames in the app `agentexec`."""
+    """Permissions; the values are the codenames of the model permissions in the app `agentexec`."""
 
     VIEW = "view_activity"
     CANCEL = "cancel_activity"
@@ -41,26 +41,26 @@ class Permission(StrEnum):
 
 
 class Policy:
-    """Lets nobody in. Derive from it, and open what you need; each surface asks these six questions.
+    """The base policy, which denies everything. Subclasses permit what a project needs.
 
-    A surface first looks an activity up among the `visible` ones (what is not visible does not exist), then
-    asks whether the user `may` do what they want.
+    The REST API, websockets, SSE and the admin first look up an activity in `visible` (an invisible activity does not
+    exist for the user), then check with `may` whether the user has the permission.
     """
 
     def visible(self, user: User, activities: ActivityQuerySet) -> ActivityQuerySet:
-        """Return those of `activities` that `user` may know of."""
+        """Return the activities among `activities` that exist for `user`."""
         return activities.none()
 
     def may(self, user: User, permission: Permission, activity: Activity | None = None) -> bool:
-        """Whether `user` has the permission, for this (visible) activity or, without one, at all."""
+        """Whether `user` has the permission: for this (visible) activity or, without an activity, in general."""
         return False
 
     def may_monitor(self, user: User) -> bool:
-        """Whether `user` may see workers, queues, health in detail and metrics, which are everybody's."""
+        """Whether `user` may see workers, queues, health details and metrics, which belong to no tenant."""
         return False
 
     def stamp(self, user: User) -> Mapping[str, Any]:
-        """Return metadata that an activity gets when `user` enqueues it from outside; it wins over theirs."""
+        """Return metadata for activities that `user` enqueues; it takes precedence over the metadata of the request."""
         return {}
 
     def audience(self, user: User) -> str:
@@ -68,15 +68,15 @@ class Policy:
         return ""
 
     def audiences(self, activity: Activity) -> Iterable[str]:
-        """Return the names of the feeds that are told of a change of `activity`."""
+        """Return the names of the feeds that are notified of changes of `activity`."""
         return []
 
 
 class StaffPolicy(Policy):
-    """Staff with the permissions of the model (superusers have all); nobody else."""
+    """A policy for staff with the permissions of the model (superusers have all of them), and for no other user."""
 
     def visible(self, user: User, activities: ActivityQuerySet) -> ActivityQuerySet:
-        """Return all for those who may view, else none."""
+        """Return all activities if `user` may view them, else none."""
         return activities if self.may(user, Permission.VIEW) else activities.none()
 
     def may(self, user: User, permission: Permission, activity: Activity | None = None) -> bool:
@@ -88,18 +88,18 @@ class StaffPolicy(Policy):
         return self.may(user, Permission.VIEW)
 
     def audience(self, user: User) -> str:
-        """Return the feed of everything, for those who may view."""
+        """Return the feed of all activities if `user` may view them."""
         return EVERYTHING if self.may(user, Permission.VIEW) else ""
 
     def audiences(self, activity: Activity) -> Iterable[str]:
-        """Return the feed of everything."""
+        """Return the feed of all activities."""
         return [EVERYTHING]
 
 
 class TenantPolicy(StaffPolicy):
-    """Staff as in `StaffPolicy`; other users see, and steer, the activities with their tenant's metadata.
+    """A policy for tenants: users see and control the activities with their tenant's metadata.
 
-    Derive from it and write `tenant`:
+    Staff have the same permissions as in `StaffPolicy`. Derive from it and implement `tenant`:
 
         class OrganizationPolicy(TenantPolicy):
             keys = ["organization_id"]
@@ -109,7 +109,7 @@ class TenantPolicy(StaffPolicy):
     """
 
     keys: ClassVar[list[str]] = []
-    """The metadata keys that make a tenant."""
+    """The metadata keys that identify a tenant."""
     permissions: ClassVar[frozenset[Permission]] = frozenset(Permission)
     """What users may do within their tenant."""
 
@@ -118,14 +118,14 @@ class TenantPolicy(StaffPolicy):
         raise NotImplementedError
 
     def visible(self, user: User, activities: ActivityQuerySet) -> ActivityQuerySet:
-        """Return all for permitted staff, else the tenant's."""
+        """Return all activities for permitted staff, else the tenant's activities."""
         if self._sees_all_tenants(user, Permission.VIEW):
             return activities
         tenant = self._tenant(user)
         return activities.for_same_metadata(**tenant) if tenant else activities.none()
 
     def may(self, user: User, permission: Permission, activity: Activity | None = None) -> bool:
-        """Whether `user` is permitted staff, or belongs to a tenant (the activity's) and it is one of `permissions`."""
+        """Whether `user` is permitted staff, or has one of `permissions` and belongs to a tenant (the activity's)."""
         if self._sees_all_tenants(user, permission):
             return True
         tenant = self._tenant(user)
@@ -142,18 +142,18 @@ class TenantPolicy(StaffPolicy):
         return self._tenant(user) or {}
 
     def audience(self, user: User) -> str:
-        """Return the feed of everything for permitted staff, else the tenant's."""
+        """Return the feed of all activities for permitted staff, else the tenant's feed."""
         if self._sees_all_tenants(user, Permission.VIEW):
             return EVERYTHING
         tenant = _text_forms(self._tenant(user) or {}, self.keys)
         return _feed(tenant) if tenant else ""
 
     def audiences(self, activity: Activity) -> Iterable[str]:
-        """Return the feed of everything and, if the activity belongs to one, its tenant's."""
+        """Return the feed of all activities and, if the activity belongs to a tenant, the tenant's feed."""
         tenant = _text_forms(activity.metadata, self.keys)
         if not tenant:
             return [EVERYTHING]
-        # Followers of the release before 0.2 know a feed by the values themselves, not by their texts.
+        # Subscribers of releases before 0.2 name a feed by the values themselves, not by their texts.
         former = _feed({key: activity.metadata[key] for key in self.keys})
         return list(dict.fromkeys([EVERYTHING, _feed(tenant), former]))
 
@@ -168,15 +168,15 @@ class TenantPolicy(StaffPolicy):
         given = self.tenant(user) or {}
         tenant = {key: str(value) if isinstance(value, UUID) else value for key, value in given.items()}
         if not tenant or None in tenant.values():
-            return None  # nobody's activities must not become those of a user without a tenant
+            return None  # activities without a tenant must not be visible to users without a tenant
         if not self.keys or set(tenant) != set(self.keys):
             raise ImproperlyConfigured(
-                f"{type(self).__name__}.tenant() gave {sorted(tenant)}, but `keys` says {sorted(self.keys)}."
+                f"{type(self).__name__}.tenant() returned the keys {sorted(tenant)}; `keys` has {sorted(self.keys)}."
             )
         if _text_forms(tenant, self.keys) is None:
             raise ImproperlyConfigured(
-                f"{type(self).__name__}.tenant() gave {tenant!r}; a tenant is text, a UUID or a number "
-                "below 2**63. Return str(value), and write the same text into the metadata."
+                f"{type(self).__name__}.tenant() returned {tenant!r}; the values must be text, UUIDs or numbers "
+                "below 2**63. Return str(value), and store the same text in the metadata."
             )
         return tenant
 
@@ -189,16 +189,16 @@ def is_permitted_staff(user: User, permission: Permission) -> bool:
 
 
 def nobody() -> User:
-    """Return who is not signed in: Django's `AnonymousUser`, or a stand-in for it in a project without that app."""
+    """Return Django's `AnonymousUser`, or a substitute in a project without `django.contrib.auth`."""
     if apps.is_installed("django.contrib.auth"):
         from django.contrib.auth.models import AnonymousUser
 
         return AnonymousUser()
-    return cast("User", _Nobody())
+    return cast("User", _Anonymous())
 
 
-class _Nobody:
-    """As much of `AnonymousUser` as a policy asks for."""
+class _Anonymous:
+    """The attributes of `AnonymousUser` that a policy uses."""
 
     pk = id = None
     username = ""
@@ -211,14 +211,16 @@ class _Nobody:
 
 
 def get_policy() -> Policy:
-    """Return the policy of the settings. Raises `ImproperlyConfigured` if it is none."""
+    """Return the policy of the settings. Raises `ImproperlyConfigured` if it is not a `Policy`."""
     try:
-        made = (import_string(conf.POLICY) if isinstance(conf.POLICY, str) else conf.POLICY)()
+        policy = (import_string(conf.POLICY) if isinstance(conf.POLICY, str) else conf.POLICY)()
     except (ImportError, TypeError) as error:
         raise ImproperlyConfigured(f"AGENTEXEC['POLICY'] is {conf.POLICY!r}, which cannot be used: {error}") from error
-    if not isinstance(made, Policy):
-        raise ImproperlyConfigured(f"AGENTEXEC['POLICY'] is {conf.POLICY!r}, which is no {Policy.__module__}.Policy.")
-    return made
+    if not isinstance(policy, Policy):
+        raise ImproperlyConfigured(
+            f"AGENTEXEC['POLICY'] is {conf.POLICY!r}, which is not a subclass of {Policy.__module__}.Policy."
+        )
+    return policy
 
 
 def _text_forms(metadata: Mapping[str, Any], keys: Iterable[str]) -> dict[str, str] | None:
@@ -233,6 +235,6 @@ def _text_forms(metadata: Mapping[str, Any], keys: Iterable[str]) -> dict[str, s
 
 
 def _feed(tenant: Mapping[str, Any]) -> str:
-    """Return a feed's name: short, and made of characters that every channel layer allows."""
+    """Return the name of a feed: short, with characters that every channel layer allows."""
     text = json.dumps(sorted(tenant.items()))
     return "tenant-" + hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,9 +1,9 @@
-"""Streaming of text to live followers: collected for a moment, then appended to the queue's live store.
+"""Streamed text of activities: buffered briefly, then written to the live store of the queue.
 
     activity.stream(agent_id, "The lease ends")
     activity.stream(agent_id, " in March.")
 
-Streamed text is for display only; the result is in the row. Text that cannot be stored is dropped, and its followers
+Streamed text is for live clients; the result is stored in the row. Text that cannot be stored is dropped, and clients
 are notified of the gap. One daemon thread per process writes all streams, at most 20 times a second.
 """
 
@@ -32,10 +32,10 @@ logger = logging.getLogger(__name__)
 throttled = ThrottledLogger(logger)
 
 INTERVAL = 0.05  # seconds between two writes
-RETRY_INTERVAL = 1.0  # seconds between two tries of a retraction while the store is unavailable
+RETRY_INTERVAL = 1.0  # seconds between two attempts to store a retraction
 MAX_PIECE = 8_000  # characters of one entry of the store; longer text is split
-MAX_WRITE = 1_000_000  # characters of one write to the store, so that it answers in time
-MAX_WAITING = 10_000_000  # characters of one activity that wait to be written; text beyond them is dropped
+MAX_WRITE = 1_000_000  # characters of one write to the store, so that it returns in time
+MAX_WAITING = 10_000_000  # characters of one activity that wait to be written; text above this is dropped
 MAX_STREAMS = 10_000  # streams whose length is remembered
 FLUSH_TIMEOUT = 2.0  # seconds that a stopping worker waits for the last text
 
@@ -44,11 +44,11 @@ Stream = tuple[UUID, int]
 
 
 def stream(agent_id: UUID, text: str, *, label: str = "") -> None:
-    """Append `text` to the stream that live followers of the activity see. Never waits and never fails.
+    """Append `text` to the streamed text that live clients of the activity see. Never blocks, never fails.
 
-    Use it for a model's answer as it arrives, in pieces of any size, in sync and async code. The text is kept for
-    `STREAM_TTL` seconds, at most `STREAM_MAX_ENTRIES` pieces of about 50 ms each, and not in the row. `label` names the
-    writer if several writers stream at the same time.
+    For a model's answer as it arrives, in pieces of any size, in sync and async code. The text is kept for `STREAM_TTL`
+    seconds, at most `STREAM_MAX_ENTRIES` pieces of about 50 ms each, and not in the row. `label` names the writer if
+    several write at the same time.
     """
     agent_id = validate_id(agent_id)
     attempt = current_attempt(agent_id)
@@ -58,9 +58,9 @@ def stream(agent_id: UUID, text: str, *, label: str = "") -> None:
 
 
 def retract_stream(agent_id: UUID) -> None:
-    """Retract all text that the activity (inside a handler: this attempt) has streamed. Never waits and never fails.
+    """Retract all streamed text of the activity (inside a handler: of this attempt). Never blocks, never fails.
 
-    Current followers are notified to remove it, and later followers do not receive it.
+    Live clients are notified to remove the text, and later clients do not receive it.
     """
     agent_id = validate_id(agent_id)
     attempt = current_attempt(agent_id)
@@ -69,18 +69,18 @@ def retract_stream(agent_id: UUID) -> None:
 
 
 def stream_text(agent_id: UUID, text: str, attempt: int, fence: int = 0, label: str = "") -> None:
-    """Append `text` to the stream of this attempt."""
+    """Stream `text` as this attempt."""
     if text:
         _writer.add(agent_id, _Text(fence, attempt, label, [storable_text(text)]))
 
 
 def retract_text(agent_id: UUID, attempt: int, fence: int = 0) -> None:
-    """Retract the text of this attempt."""
+    """Retract the streamed text as this attempt."""
     _writer.retract(agent_id, _Text(fence, attempt, retracts=True))
 
 
 def flush_stream(timeout: float = FLUSH_TIMEOUT) -> bool:
-    """Wait until all text streamed so far is readable; return False after `timeout` seconds."""
+    """Wait until all text streamed so far is stored; return False if that takes longer than `timeout` seconds."""
     return _writer.flush(timeout)
 
 
@@ -96,19 +96,19 @@ def is_streaming(agent_id: UUID) -> bool:
 
 @dataclass
 class _Text:
-    """Text of one writer that waits to be written."""
+    """Waiting text of one writer."""
 
     fence: int
     attempt: int
     label: str = ""
     parts: list[str] = field(default_factory=list)
     lost: int = 0
-    """Number of characters after it that were dropped."""
+    """Characters after this text that were dropped."""
     retracts: bool = False
 
     @property
     def source(self) -> tuple[int, int, str, bool]:
-        """The identity of the writer; texts of different writers are not joined."""
+        """The origin of the text: only texts of the same origin are joined."""
         return self.fence, self.attempt, self.label, self.retracts
 
 
@@ -117,11 +117,11 @@ class _StreamWriter(BatchingThread):
 
     def _reset(self) -> None:
         super()._reset()
-        self._name = secrets.token_hex(4)  # of this process; offsets are counted per process
+        self._name = secrets.token_hex(4)  # of this process; offsets are counted per writer
         self._waiting: dict[UUID, list[_Text]] = {}
         self._sizes: dict[UUID, int] = {}
         self._offsets: OrderedDict[Stream, int] = OrderedDict()
-        self._unmarked: dict[Stream, Chunk] = {}
+        self._pending_gaps: dict[Stream, Chunk] = {}
         self._is_failing = False
         self._written = threading.Condition(self._lock)
         self._begun = self._done = 0
@@ -153,7 +153,7 @@ class _StreamWriter(BatchingThread):
             return agent_id in self._waiting or self._begun > self._done
 
     def flush(self, seconds: float) -> bool:
-        """Write all text added so far without a pause; does not wait for text that is added meanwhile."""
+        """Write the text added so far without a pause; later text is not awaited."""
         self._flush_requested.set()
         try:
             with self._written:
@@ -179,7 +179,7 @@ class _StreamWriter(BatchingThread):
     def _write(self, waiting: dict[UUID, list[_Text]]) -> None:
         pending = [(agent_id, text) for agent_id, texts in waiting.items() for text in texts]
         chunks = [chunk for agent_id, text in pending for chunk in self._pieces(agent_id, text)]
-        batches = list(_batches([*self._unmarked.values(), *chunks]))
+        batches = list(_batches([*self._pending_gaps.values(), *chunks]))
         while batches:
             try:
                 get_queue().live.append(batches[0])
@@ -190,7 +190,7 @@ class _StreamWriter(BatchingThread):
                 return
             text_streamed.send_robust(None, agent_ids={chunk.agent_id for chunk in batches.pop(0)})
         self._is_failing = False
-        self._unmarked = {}
+        self._pending_gaps = {}
 
     def _pieces(self, agent_id: UUID, text: _Text) -> Iterator[Chunk]:
         """Yield the text as entries of the store, each with its offset in the stream."""
@@ -237,8 +237,8 @@ class _StreamWriter(BatchingThread):
                 writer=chunk.writer,
                 retracts=retracts,
             )
-        self._unmarked = dict(list(unmarked.items())[-MAX_STREAMS:])
-        if any(chunk.retracts for chunk in self._unmarked.values()):
+        self._pending_gaps = dict(list(unmarked.items())[-MAX_STREAMS:])
+        if any(chunk.retracts for chunk in self._pending_gaps.values()):
             with self._lock:
                 self._wake()  # a retraction is repeated even if no more text follows
 
@@ -260,7 +260,7 @@ _writer = _StreamWriter()
 
 
 def install() -> None:
-    """Write the last text when a worker stops; called when the app is ready."""
+    """Flush the text at the end of a worker; called when the app is ready."""
     worker_stopped.connect(_flush, dispatch_uid="agentexec.streams.stopped")
 
 

@@ -1,6 +1,6 @@
-"""Long-polling: wait for an activity to change, without a database connection.
+"""Long polling: requests that wait for a change of an activity, without a database connection.
 
-However many clients wait in a process, one thread reads for all of them, in one query per interval.
+One thread per process reads for all waiting clients, with one query per interval.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from uuid import UUID
 
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connections
+from django.utils.translation import gettext as _
 from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from ..conf import conf
-from ..live.limits import UserLimit, holder_of, live_connections
+from ..live.connections import UserLimit, holder_of, live_connections
 from ..models import FINISHED, Activity, ActivityLog
 from ..results import watching
 from ..throttled_logging import ThrottledLogger
@@ -30,28 +31,28 @@ from ..throttled_logging import ThrottledLogger
 logger = logging.getLogger(__name__)
 throttled = ThrottledLogger(logger)
 
-LOOK = 0.5  # seconds between two reads for all that is waited for; an end is noticed at once
+POLL_INTERVAL = 0.5  # seconds between two reads for all clients; an end is noticed immediately
 MAX_IDS = 500  # of one query
-RETRY_AFTER = 5  # seconds, for a user who has too many requests that wait
-TURNS = 8  # waiting requests of one process that use the database at once, before and after their wait
-TURN_TIMEOUT = 30.0  # seconds after which a request goes on without a turn
-State = tuple[Any, ...]
+RETRY_AFTER = 5  # seconds, for a user with too many waiting requests
+MAX_READERS = 8  # waiting requests of one process that use the database at the same time, before or after their wait
+TURN_TIMEOUT = 30.0  # seconds after which a request continues without a turn
+RowVersion = tuple[Any, ...]
 
-_turns = threading.BoundedSemaphore(TURNS)
+_turns = threading.BoundedSemaphore(MAX_READERS)
 _waits = UserLimit()
 
 
 @contextmanager
 def one_of_few_waits(request: Request) -> Iterator[None]:
-    """Let a request wait while the block lasts; raise 429 if its user has too many that do.
+    """Count a waiting request within the block; raise 429 if its user has too many of them.
 
-    Under WSGI each of them occupies a thread that serves other users otherwise, so there are fewer than under ASGI.
+    Under WSGI each waiting request occupies a thread, so that the limit is lower than under ASGI.
     """
     holder = holder_of(request.user, BaseThrottle().get_ident(request))
     is_asgi = isinstance(request._request, ASGIRequest)
     limit, most = (live_connections, conf.LIVE_MAX_CONNECTIONS) if is_asgi else (_waits, conf.API_MAX_WAITS)
     if not limit.acquire(holder, most):
-        raise Throttled(RETRY_AFTER, f"{most} requests of yours wait already.")
+        raise Throttled(RETRY_AFTER, _("%(number)d of your requests are waiting already.") % {"number": most})
     try:
         yield
     finally:
@@ -59,7 +60,7 @@ def one_of_few_waits(request: Request) -> Iterator[None]:
 
 
 class Turn:
-    """The turn of a request that waits to use the database: many of them begin, or end their wait, in one moment."""
+    """A turn to use the database for a waiting request, since many of them may start or end at the same time."""
 
     def __init__(self) -> None:
         self._is_held = False
@@ -75,8 +76,8 @@ class Turn:
             _turns.release()
 
     @contextmanager
-    def left(self) -> Iterator[None]:
-        """Let others have the turn while the block lasts."""
+    def released(self) -> Iterator[None]:
+        """Release the turn within the block."""
         self.__exit__()
         try:
             yield
@@ -85,33 +86,33 @@ class Turn:
 
 
 def wait_for_change(agent_id: UUID, seconds: float, after: int | None, turn: Turn) -> None:
-    """Return when the activity's status has changed, or after `seconds`; at once if it is over.
+    """Wait until the activity's status has changed, for at most `seconds`; not at all if the activity has ended.
 
-    With `after`, also as soon as there is a log line with a larger id, and at once if there is one already.
+    With `after`, also return as soon as there is a log line with a larger id.
     """
     before = Activity.objects.filter(agent_id=agent_id).values_list("status", "latest_log_timestamp").first()
     if before is None or before[0] in FINISHED or (after is not None and _has_newer_log(agent_id, after)):
         return
-    # Each log line sets the timestamp, so one row tells of them all.
+    # Each log line sets the timestamp, so that the row shows new lines, too.
     waiter = _Waiter(agent_id, before[:1] if after is None else before)
-    with turn.left(), watching(agent_id, lambda: _watcher.look_now(agent_id)), _watcher.serving(waiter):
+    with turn.released(), watching(agent_id, lambda: _watcher.read_now(agent_id)), _watcher.serving(waiter):
         waiter.changed.wait(seconds)
 
 
 class _Waiter:
-    def __init__(self, agent_id: UUID, before: State) -> None:
+    def __init__(self, agent_id: UUID, before: RowVersion) -> None:
         self.agent_id = agent_id
         self.before = before
         self.changed = threading.Event()
 
-    def compare(self, state: State | None) -> None:
-        """Wake the request if the row is another one than before, or gone."""
-        if state is None or state[: len(self.before)] != self.before:
+    def compare(self, version: RowVersion | None) -> None:
+        """Wake the request if the row has changed or was deleted."""
+        if version is None or version[: len(self.before)] != self.before:
             self.changed.set()
 
 
 class _Watcher:
-    """Reads what is waited for, from one thread that lives while anybody waits."""
+    """A reader for all waiting requests. Its thread runs while there are any."""
 
     def __init__(self) -> None:
         self._lock = threading.Condition()
@@ -121,7 +122,7 @@ class _Watcher:
 
     @contextmanager
     def serving(self, waiter: _Waiter) -> Iterator[None]:
-        """Wake `waiter` at a change while the block lasts."""
+        """Wake `waiter` at a change within the block."""
         with self._lock:
             self._waiters.setdefault(waiter.agent_id, set()).add(waiter)
             if not self._is_running:
@@ -136,14 +137,14 @@ class _Watcher:
                     del self._waiters[waiter.agent_id]
                 self._lock.notify()
 
-    def look_now(self, agent_id: UUID) -> None:
-        """Read this activity at once: it may have ended."""
+    def read_now(self, agent_id: UUID) -> None:
+        """Read this activity immediately, since it may have ended."""
         with self._lock:
             self._urgent.add(agent_id)
             self._lock.notify()
 
     def _run(self) -> None:
-        due = time.monotonic() + LOOK
+        due = time.monotonic() + POLL_INTERVAL
         try:
             while True:
                 with self._lock:
@@ -156,20 +157,20 @@ class _Watcher:
                     wanted = list(self._urgent & self._waiters.keys())
                     self._urgent.clear()
                     if time.monotonic() >= due:
-                        wanted, due = list(self._waiters), time.monotonic() + LOOK
-                self._look(wanted)
+                        wanted, due = list(self._waiters), time.monotonic() + POLL_INTERVAL
+                self._read(wanted)
         finally:
             connections.close_all()
 
-    def _look(self, wanted: list[UUID]) -> None:
-        """Read these activities and wake who waits for a change of them. A failed read counts as no change."""
+    def _read(self, wanted: list[UUID]) -> None:
+        """Read these activities and wake the requests of changed activities. A failed read counts as no change."""
         remaining = iter(wanted)
         while some := list(islice(remaining, MAX_IDS)):
             try:
                 rows = Activity.objects.filter(agent_id__in=some)
                 states = {row[0]: row[1:] for row in rows.values_list("agent_id", "status", "latest_log_timestamp")}
-            except Exception as error:  # noqa: BLE001  # whatever a database raises; the clients' time goes on
-                throttled.warn("What REST clients wait for cannot be read at present.", error)
+            except Exception as error:  # noqa: BLE001  # any error of a database; the clients keep waiting
+                throttled.warn("Could not read the activities that REST clients wait for.", error)
                 _close_connections()
                 continue
             with self._lock:
@@ -179,7 +180,7 @@ class _Watcher:
 
 
 _watcher = _Watcher()
-# A forked process has not the parent's thread, and must leave its locks alone.
+# A forked process lacks the parent's thread, and must not use its locks.
 os.register_at_fork(after_in_child=_watcher.__init__)  # type: ignore[misc]
 
 
@@ -188,7 +189,7 @@ def _has_newer_log(agent_id: UUID, after: int) -> bool:
 
 
 def _close_connections() -> None:
-    """Give this thread's connections back; where a transaction is open around the caller, it stays."""
+    """Close this thread's connections, except those with an open transaction around the caller."""
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:
             connection.close()

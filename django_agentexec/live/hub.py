@@ -1,7 +1,7 @@
-"""Brings changes to the followers of one event loop: hears hints, reads the database, hands out what is new.
+"""Hub of one event loop: receives change notices, reads the database, and distributes the changes to subscriptions.
 
-However many clients follow the same thing, it is read once. A hint that never came (a layer may drop, or be
-away) is made up for by a look at the versions of all that is followed, every few seconds.
+A topic is read once, however many clients follow it. A lost notice (a layer may drop it, or be unavailable) is
+compensated by a poll of the versions of all followed activities, every few seconds.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from .topics import ChangeNotice
 logger = logging.getLogger(__name__)
 throttled = ThrottledLogger(logger)
 
-POLL = 1.0  # seconds between two looks where nothing tells of changes in other processes
-CHECK = 3.0  # the same where a channel layer does, and may lose a hint
-WATCH = 15.0  # seconds that publishers believe that somebody watches, unless told again
-# Seconds after which every publisher knows of a new follower. What changed meanwhile is looked up then.
-SETTLED = 0.8
-STREAM_INTERVAL = 0.05  # seconds between two readings of streamed text
+POLL_INTERVAL = 1.0  # seconds between two polls without notices from other processes
+CHECK_INTERVAL = 3.0  # the same with a channel layer, which may lose a notice
+WATCH_SECONDS = 15.0  # for which publishers consider a topic watched; renewed after half of that
+# Seconds after which every publisher knows a new subscription. Changes up to then are read again at that time.
+PUBLISHER_DELAY = 0.8
+STREAM_INTERVAL = 0.05  # seconds between two reads of streamed text
 
 _lock = threading.Lock()
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
@@ -47,151 +47,151 @@ def current_hub() -> Hub:
         return _hubs[loop]
 
 
-def tell_this_process(hint: ChangeNotice) -> None:
-    """Hand a hint to the followers in this process; callable in any thread."""
+def notify_local_hubs(notice: ChangeNotice) -> None:
+    """Pass a notice to the hubs of this process. Thread-safe."""
     with _lock:
         hubs = list(_hubs.items())
     for loop, hub in hubs:
-        with suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(hub.hear, hint)
+        with suppress(RuntimeError):  # the loop was closed in the meantime
+            loop.call_soon_threadsafe(hub.notify, notice)
 
 
-def topics_of_this_process() -> frozenset[str]:
-    """Return what is followed in this process; callable in any thread."""
+def local_topics() -> frozenset[str]:
+    """Return the topics that are followed in this process. Thread-safe."""
     with _lock:
         hubs = list(_hubs.values())
     return frozenset(topic for hub in hubs for topic in list(hub.topics))
 
 
 class Hub:
-    """Runs while somebody follows."""
+    """The subscriptions of one event loop, and the tasks that update them. Runs while there are subscriptions."""
 
     def __init__(self) -> None:
         self.topics: dict[str, set[Subscription]] = {}
-        self._changed: dict[str, None] = {}  # in order, so that no topic waits behind others that change all the time
+        self._changed: dict[str, None] = {}  # in order of arrival, so that a busy topic does not delay the others
         self._feed_changes: dict[str, dict[UUID, int]] = {}
         self._streamed: set[str] = set()
-        self._wanted = asyncio.Event()
-        self._stream_wanted = asyncio.Event()
+        self._has_changes = asyncio.Event()
+        self._has_streamed = asyncio.Event()
         self._watched_at: dict[str, float] = {}
-        self._link: ChannelLayerSubscriber | None = None
+        self._layer: ChannelLayerSubscriber | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
-    # Who follows what
+    # Subscriptions
 
-    async def join(self, subscription: Subscription) -> None:
-        """Bring changes to `subscription` from now on; read its snapshot after this."""
+    async def subscribe(self, subscription: Subscription) -> None:
+        """Receive the notices for `subscription` from now on; its snapshot must be read after this."""
         topic = subscription.topic
         is_first = topic not in self.topics
-        subscription.on_room = self.look_at
+        subscription.on_drained = self.refresh
         self.topics.setdefault(topic, set()).add(subscription)
         if not self._tasks:
             self._start()
-        if is_first and self._link is not None:
-            await self._link.join(topic)
+        if is_first and self._layer is not None:
+            await self._layer.subscribe(topic)
         now = asyncio.get_running_loop().time()
-        if self._watched_at.get(topic, -WATCH) + WATCH / 2 < now:
+        if self._watched_at.get(topic, -WATCH_SECONDS) + WATCH_SECONDS / 2 < now:
             self._watched_at[topic] = now
             await self._watch([topic])
 
-    def started(self, subscription: Subscription) -> None:
-        """Look once more at what changed while the snapshot was being read, and until publishers know of it."""
+    def activate(self, subscription: Subscription) -> None:
+        """Read the changes since the snapshot: now, and again when all publishers know the subscription."""
         loop = asyncio.get_running_loop()
-        self.look_at(subscription)
-        loop.call_later(SETTLED, self.look_at, subscription)
+        self.refresh(subscription)
+        loop.call_later(PUBLISHER_DELAY, self.refresh, subscription)
 
-    async def leave(self, subscription: Subscription) -> None:
-        """Bring nothing more to `subscription`; the last one to leave stops the hub."""
-        followers = self.topics.get(subscription.topic, set())
-        followers.discard(subscription)
-        if not followers and self.topics.pop(subscription.topic, None) is not None:
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """Remove `subscription`; the hub stops with the last of them."""
+        subscriptions = self.topics.get(subscription.topic, set())
+        subscriptions.discard(subscription)
+        if not subscriptions and self.topics.pop(subscription.topic, None) is not None:
             self._watched_at.pop(subscription.topic, None)
-            if self._link is not None and self.topics:
-                await self._link.leave(subscription.topic)
+            if self._layer is not None and self.topics:
+                await self._layer.unsubscribe(subscription.topic)
         if not self.topics:
             await self._stop()
 
-    # What is to be read
+    # Pending reads
 
-    def hear(self, hint: ChangeNotice) -> None:
-        """Note that something changed; it is read at once, or when the interval since the last reading is over."""
-        if hint.topic not in self.topics:
+    def notify(self, notice: ChangeNotice) -> None:
+        """Schedule a read of the changes: immediately, or at the end of the interval since the last read."""
+        if notice.topic not in self.topics:
             return
-        if hint.streamed:
-            self._streamed.add(hint.topic)
-            self._stream_wanted.set()
-        if not hint.changed:
+        if notice.streamed:
+            self._streamed.add(notice.topic)
+            self._has_streamed.set()
+        if not notice.changed:
             return
-        self._changed[hint.topic] = None
-        changes = self._feed_changes.setdefault(hint.topic, {})
-        for agent_id, log_id in hint.changed.items():
+        self._changed[notice.topic] = None
+        changes = self._feed_changes.setdefault(notice.topic, {})
+        for agent_id, log_id in notice.changed.items():
             changes[agent_id] = max(log_id, changes.get(agent_id, 0))
-        self._wanted.set()
+        self._has_changes.set()
 
-    def look_at(self, subscription: Subscription) -> None:
-        """Read what is new to `subscription`, whether anything is known to have changed or not."""
+    def refresh(self, subscription: Subscription) -> None:
+        """Schedule a read of everything that is new to `subscription`, without a notice."""
         if subscription not in self.topics.get(subscription.topic, ()):
             return
         if isinstance(subscription, FeedSubscription):
             subscription.is_behind = True
-            missed, subscription.missed = subscription.missed, {}
-            self.hear(ChangeNotice(subscription.topic, missed))
+            early, subscription.early_changes = subscription.early_changes, {}
+            self.notify(ChangeNotice(subscription.topic, early))
         else:
             self._streamed.add(subscription.topic)
-            self._stream_wanted.set()
+            self._has_streamed.set()
         self._changed[subscription.topic] = None
-        self._wanted.set()
+        self._has_changes.set()
 
-    # The tasks
+    # Tasks
 
     def _start(self) -> None:
         layer = shared_layer()
-        self._link = ChannelLayerSubscriber(layer, self.hear) if layer is not None else None
+        self._layer = ChannelLayerSubscriber(layer, self.notify) if layer is not None else None
         loop = asyncio.get_running_loop()
-        duties = (self._read_changes, self._read_streams, self._look_after_all)
-        self._tasks = [loop.create_task(self._repeat(duty)) for duty in duties]
+        steps = (self._read_changes, self._read_streams, self._poll)
+        self._tasks = [loop.create_task(self._repeat(step)) for step in steps]
 
     async def _stop(self) -> None:
         tasks, self._tasks = self._tasks, []
-        link, self._link = self._link, None
+        layer, self._layer = self._layer, None
         await end_tasks(tasks)
-        if link is not None:
-            await link.close()
+        if layer is not None:
+            await layer.close()
 
-    async def _repeat(self, duty: Callable[[], Coroutine[None, None, None]]) -> None:
+    async def _repeat(self, step: Callable[[], Coroutine[None, None, None]]) -> None:
         while True:
             try:
-                await duty()
-            except Exception as error:  # noqa: BLE001  # database or queue are away: the followers wait for them
-                throttled.warn("Live followers cannot be told of changes at present.", error)
-                await asyncio.sleep(POLL)
-                for subscription in self._all():
-                    self.look_at(subscription)
+                await step()
+            except Exception as error:  # noqa: BLE001  # the database or queue is unavailable: retry until it is back
+                throttled.warn("Could not update live subscribers; retrying.", error)
+                await asyncio.sleep(POLL_INTERVAL)
+                for subscription in self._subscriptions():
+                    self.refresh(subscription)
 
     async def _read_changes(self) -> None:
-        await self._wanted.wait()
-        self._wanted.clear()
+        await self._has_changes.wait()
+        self._has_changes.clear()
         topics = [topic for topic in self._changed if topic in self.topics][: fanout.MAX_TOPICS]
         self._changed = {topic: None for topic in self._changed if topic not in topics and topic in self.topics}
-        round_ = fanout.ReadBatch()
+        batch = fanout.ReadBatch()
         for topic in topics:
-            round_.add(self.topics[topic], self._take_feed_changes(topic))
-        states = await round_.read()
-        for unfinished in await round_.hand_out(states):
+            batch.add(self.topics[topic], self._take_feed_changes(topic))
+        states = await batch.read()
+        for unfinished in await batch.distribute(states):
             self._changed[unfinished.topic] = None
-        self._read_again_later(round_)
-        await fanout.look_at_feeds(feed for feed in round_.feeds if feed.is_behind)
-        # What goes on changing is read once per interval; only then the client's messages are bounded, too.
+        self._retry_failed(batch)
+        await fanout.compare_feeds(feed for feed in batch.feeds if feed.is_behind)
+        # At most one read per interval, which also limits the number of messages of each client.
         await asyncio.sleep(conf.LIVE_INTERVAL)
         if self._changed:
-            self._wanted.set()
+            self._has_changes.set()
 
-    def _read_again_later(self, round_: fanout.ReadBatch) -> None:
-        """Try once more what could not be read, without delaying what can."""
+    def _retry_failed(self, batch: fanout.ReadBatch) -> None:
+        """Schedule another read of the activities that could not be read, without delaying the others."""
         loop = asyncio.get_running_loop()
-        for agent_id in round_.unread & round_.activities.keys():
-            for each in round_.activities[agent_id]:
-                loop.call_later(POLL, self.look_at, each)
+        for agent_id in batch.failed & batch.activities.keys():
+            for each in batch.activities[agent_id]:
+                loop.call_later(POLL_INTERVAL, self.refresh, each)
 
     def _take_feed_changes(self, topic: str) -> dict[UUID, int]:
         changes = self._feed_changes.pop(topic, {})
@@ -202,48 +202,48 @@ class Hub:
         return {agent_id: log_id for agent_id, log_id in changes.items() if agent_id not in rest}
 
     async def _read_streams(self) -> None:
-        await self._stream_wanted.wait()
-        self._stream_wanted.clear()
+        await self._has_streamed.wait()
+        self._has_streamed.clear()
         topics, self._streamed = self._streamed, set()
-        unfinished, _ = await fanout.hand_out_text(
+        unfinished, _ = await fanout.distribute_text(
             each for topic in topics for each in self.topics.get(topic, ()) if isinstance(each, ActivitySubscription)
         )
         await asyncio.sleep(STREAM_INTERVAL)
         if unfinished:
             self._streamed |= {each.topic for each in unfinished}
-            self._stream_wanted.set()
+            self._has_streamed.set()
 
-    async def _look_after_all(self) -> None:
-        link = self._link
-        await asyncio.sleep(CHECK if link is not None and link.is_up else POLL)
-        if link is not None:
-            await link.rejoin()
+    async def _poll(self) -> None:
+        layer = self._layer
+        await asyncio.sleep(CHECK_INTERVAL if layer is not None and layer.is_complete else POLL_INTERVAL)
+        if layer is not None:
+            await layer.resubscribe()
         await self._watch(self._due_for_watch())
-        followed = {each.agent_id: each.topic for each in self._all() if isinstance(each, ActivitySubscription)}
-        versions = await in_thread(read_versions, followed)
-        for each in self._all():
-            if isinstance(each, FeedSubscription) or versions.get(each.agent_id) != each.seen:
-                self.look_at(each)
+        topics = {each.agent_id: each.topic for each in self._subscriptions() if isinstance(each, ActivitySubscription)}
+        versions = await in_thread(read_versions, topics)
+        for each in self._subscriptions():
+            if isinstance(each, FeedSubscription) or versions.get(each.agent_id) != each.version:
+                self.refresh(each)
             elif each.is_active:
                 self._streamed.add(each.topic)
-                self._stream_wanted.set()
+                self._has_streamed.set()
 
     def _due_for_watch(self) -> list[str]:
         now = asyncio.get_running_loop().time()
-        due = [topic for topic in self.topics if self._watched_at.get(topic, -WATCH) + WATCH / 2 < now]
+        due = [topic for topic in self.topics if self._watched_at.get(topic, -WATCH_SECONDS) + WATCH_SECONDS / 2 < now]
         self._watched_at.update(dict.fromkeys(due, now))
         return due
 
     async def _watch(self, topics: list[str]) -> None:
-        """Let publishers know that these are followed."""
+        """Register these topics as watched, for the publishers of all processes."""
         if not topics:
             return
         try:
-            await in_thread(lambda: get_queue().live.watch(topics, WATCH))
-        except Exception as error:  # noqa: BLE001  # whatever a queue raises: its followers poll meanwhile
-            throttled.warn("Publishers cannot be told what is followed.", error)
+            await in_thread(lambda: get_queue().live.watch(topics, WATCH_SECONDS))
+        except Exception as error:  # noqa: BLE001  # any error of a queue; the hub polls meanwhile
+            throttled.warn("Could not register the followed topics; the database is polled instead.", error)
             for topic in topics:
                 self._watched_at.pop(topic, None)
 
-    def _all(self) -> list[Subscription]:
-        return [subscription for followers in self.topics.values() for subscription in followers]
+    def _subscriptions(self) -> list[Subscription]:
+        return [subscription for subscriptions in self.topics.values() for subscription in subscriptions]

@@ -1,7 +1,8 @@
-"""Live messages within bounds: long texts are cut, large values are left out, and long messages are split.
+"""Wire messages of the live updates: their types, their construction and their limits.
 
-Servers drop websocket messages above their limit, which is 1 MiB for Daphne. Every message that is made here stays far
-below, whatever a row contains. REST returns the full values.
+Websockets, server-sent events and `follow_activity` send these messages; docs/live.md describes them. Servers drop
+websocket messages above their limit, which is 1 MiB for Daphne. Every message stays far below: long texts are cut,
+large values are left out, and long messages are split. REST returns the full values.
 """
 
 from __future__ import annotations
@@ -9,28 +10,281 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict, cast, final, get_args
+from uuid import UUID
 
-from ..models import ACTIVE, Activity, Status
+from django.utils.translation import gettext as _
+
+from ..models import FINISHED, Activity
+from ..queues import Chunk
+from ..redaction import redact_internals
 from ..schemas import ActivityDetailSchema, ActivityListItemSchema
 from ..tasks import ActivityHandle
 
 Json = dict[str, Any]
+Scalar = str | int | float | bool | None
 
 MAX_TEXT = 2_000  # characters of a log line's message, and of an activity's error and latest message
-MAX_TRACEBACK = 10_000  # characters; the end of a traceback says most
+MAX_TRACEBACK = 10_000  # characters, counted from the end, which is the most informative part
 MAX_VALUE = 50_000  # bytes of a context, of a result and of metadata, as JSON
 MAX_LINES_SIZE = 250_000  # bytes of the log lines of one message
 MAX_MESSAGE = 500_000  # bytes of a whole message
-_ESCAPED = 6  # bytes of a character at most, as JSON escapes it
+MAX_DELTA = 50_000  # characters of one message with streamed text
+_ESCAPED = 6  # maximum number of bytes of a character, as JSON escapes it
 _LINE_OVERHEAD = 300  # bytes of a line's other fields
 _TEXTS = ("latest_log_message", "error", "public_error")
 _VALUES: dict[str, Any] = {"metadata": {}, "context": {}, "result": None}
 
 
+# Types
+
+
+@final
+class FeedSnapshot(TypedDict):
+    """The first message on a feed. A long snapshot is split into parts."""
+
+    type: Literal["snapshot"]
+    activities: list[Json]
+    part: NotRequired[int]
+    has_more: NotRequired[bool]
+
+
+@final
+class ActivitySnapshot(TypedDict):
+    """The first message on an activity: its detail, with the log lines after the client's position."""
+
+    type: Literal["snapshot"]
+    activity: Json
+    last_log_id: int
+    has_more: NotRequired[bool]
+
+
+@final
+class ActivityChange(TypedDict):
+    """A change of an activity: its list item and the new log lines."""
+
+    type: Literal["activity"]
+    activity: Json
+    logs: list[Json]
+    last_log_id: int
+    has_more: NotRequired[bool]
+
+
+@final
+class Delta(TypedDict):
+    """A piece of streamed text, to append to the text before it."""
+
+    type: Literal["delta"]
+    agent_id: str
+    stream_id: NotRequired[str]
+    text: str
+    attempt: int
+    fence: int
+    label: NotRequired[str]
+
+
+@final
+class Gap(TypedDict):
+    """A notice that streamed text is missing at this point."""
+
+    type: Literal["gap"]
+    agent_id: str
+    attempt: int
+    fence: int
+    missing: int | None
+
+
+@final
+class StoredText(TypedDict):
+    """A part of the stored text, which replaces the text from `offset` on."""
+
+    type: Literal["text"]
+    agent_id: str
+    attempt: int
+    fence: int
+    text: str
+    offset: int
+    total: int
+
+
+@final
+class Retraction(TypedDict):
+    """A request to remove the text shown so far."""
+
+    type: Literal["retract"]
+    agent_id: str
+    attempt: int
+    fence: int
+    stream_id: str
+
+
+@final
+class Ping(TypedDict):
+    """A sign of life, sent when there is nothing else to send."""
+
+    type: Literal["ping"]
+
+
+@final
+class Done(TypedDict):
+    """The answer to a successful command."""
+
+    type: Literal["done"]
+    request: Scalar
+
+
+@final
+class Failure(TypedDict):
+    """The answer to a failed command (with `request`), or the end of a subscription (with `agent_id`)."""
+
+    type: Literal["error"]
+    code: str
+    message: str
+    request: NotRequired[Scalar]
+    agent_id: NotRequired[str]
+
+
+Message = (
+    FeedSnapshot | ActivitySnapshot | ActivityChange | Delta | Gap | StoredText | Retraction | Ping | Done | Failure
+)
+TYPES: tuple[type, ...] = get_args(Message)
+EVENT_TYPES = ("snapshot", "activity", "delta", "gap", "text", "retract", "error")
+"""Types of server-sent events. A ping is a comment there, and commands exist on websockets only."""
+
+
+# Construction
+
+
+def feed_snapshot(items: Sequence[Json]) -> FeedSnapshot:
+    """Return the snapshot of a feed."""
+    return {"type": "snapshot", "activities": list(items)}
+
+
+def activity_snapshot(detail: Json, last_log_id: int, *, has_more: bool) -> ActivitySnapshot:
+    """Return the snapshot of one activity; `has_more` if further lines follow immediately."""
+    message: ActivitySnapshot = {"type": "snapshot", "activity": detail, "last_log_id": last_log_id}
+    if has_more:
+        message["has_more"] = True
+    return message
+
+
+def activity_change(item: Json, lines: Sequence[Line], last_log_id: int, *, has_more: bool = False) -> ActivityChange:
+    """Return the message of a changed activity; `has_more` if further lines follow immediately."""
+    message: ActivityChange = {
+        "type": "activity",
+        "activity": item,
+        "logs": [line.json for line in lines],
+        "last_log_id": last_log_id,
+    }
+    if has_more:
+        message["has_more"] = True
+    return message
+
+
+def delta(chunk: Chunk) -> Delta:
+    """Return the message of a piece of streamed text."""
+    message: Delta = {
+        "type": "delta",
+        "agent_id": str(chunk.agent_id),
+        "stream_id": chunk.stream_id,
+        "text": chunk.text,
+        "attempt": chunk.attempt,
+        "fence": chunk.fence,
+    }
+    if chunk.label:
+        message["label"] = chunk.label
+    return message
+
+
+def gap(agent_id: UUID, attempt: int, fence: int, missing: int | None) -> Gap:
+    """Return the notice that `missing` characters (None: an unknown number) of streamed text are missing here."""
+    return {"type": "gap", "agent_id": str(agent_id), "attempt": attempt, "fence": fence, "missing": missing}
+
+
+def stored_text(agent_id: UUID, attempt: int, fence: int, whole: str, offset: int) -> StoredText:
+    """Return the part of the stored text that begins at `offset`."""
+    return {
+        "type": "text",
+        "agent_id": str(agent_id),
+        "attempt": attempt,
+        "fence": fence,
+        "text": whole[offset : offset + MAX_DELTA],
+        "offset": offset,
+        "total": len(whole),
+    }
+
+
+def retraction(chunk: Chunk, fence: int) -> Retraction:
+    """Return the request to remove the text shown so far."""
+    return {
+        "type": "retract",
+        "agent_id": str(chunk.agent_id),
+        "attempt": chunk.attempt,
+        "fence": fence,
+        "stream_id": chunk.stream_id,
+    }
+
+
+def ping() -> Ping:
+    """Return a sign of life."""
+    return {"type": "ping"}
+
+
+def done(request: Scalar) -> Done:
+    """Return the answer to a successful command."""
+    return {"type": "done", "request": request}
+
+
+def failure(code: str, message: str, request: Scalar = None) -> Failure:
+    """Return the answer to a failed command."""
+    return {"type": "error", "code": code, "message": message, "request": request}
+
+
+def activity_deleted(agent_id: UUID) -> Failure:
+    """Return the message that a followed activity does not exist any more."""
+    text = not_found_text(agent_id)
+    return {"type": "error", "code": "not_found", "message": text, "agent_id": str(agent_id)}
+
+
+def not_found_text(agent_id: UUID) -> str:
+    """Return the text of errors about an activity that does not exist, or that the user may not see."""
+    return _("There is no activity %(id)s.") % {"id": agent_id}
+
+
+def is_final(message: Message) -> bool:
+    """Whether the message has a final status, after which no further lines follow."""
+    if "activity" not in message:
+        return False
+    return message["activity"]["status"] in FINISHED and not message.get("has_more")
+
+
+# Encoding
+
+
+def redacted(message: Message | Json) -> Message:
+    """Return a message without server internals, for users without the monitor permission."""
+    return cast("Message", redact_internals(cast("Json", message)))
+
+
+def to_frame(message: Message, seq: int) -> str:
+    """Return the text of a websocket frame; `seq` is the number of the message on its connection."""
+    return json.dumps({"type": message["type"], "seq": seq, **message}, separators=(",", ":"))
+
+
+def to_event(message: Message | Json, event_id: object) -> bytes:
+    """Return a server-sent event. A ping is a comment: it keeps the connection open and has no other effect."""
+    if message["type"] == "ping":
+        return b": ping\n\n"
+    data = json.dumps(message, ensure_ascii=False)
+    return f"id: {event_id}\nevent: {message['type']}\ndata: {data}\n\n".encode()
+
+
+# Limits
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A log line: its id, the line as JSON, and how many bytes that has at most."""
+    """A log line: its id, its JSON, and an upper bound of the bytes of that JSON."""
 
     id: int
     json: Json
@@ -38,7 +292,7 @@ class Line:
 
 
 def line(fields: Json) -> Line:
-    """Return a log line of the wire within bounds; `truncated` is set where something was cut."""
+    """Return a log line within the limits; `truncated` is set if a text was cut."""
     message, public, traceback = fields["message"], fields["public_message"] or "", fields["traceback"]
     if max(len(message), len(public)) > MAX_TEXT or len(traceback) > MAX_TRACEBACK:
         message, public, traceback = message[:MAX_TEXT], public[:MAX_TEXT], traceback[-MAX_TRACEBACK:]
@@ -48,42 +302,22 @@ def line(fields: Json) -> Line:
 
 
 def item(row: Activity) -> Json:
-    """Return a list item within bounds; `truncated` names the fields that were cut or left out."""
-    return _within_bounds(ActivityListItemSchema.model_validate(row).model_dump(mode="json"))
+    """Return a list item within the limits; `truncated` names the fields that were cut or left out."""
+    return _limit(ActivityListItemSchema.model_validate(row).model_dump(mode="json"))
 
 
 def detail(row: Activity) -> Json:
-    """Return the detail without its log, within bounds. A large result is replaced by `result_url`."""
+    """Return the detail without its log, within the limits. A large result is replaced by `result_url`."""
     columns = ActivityDetailSchema.model_fields.keys() - {"logs", "has_more_logs", "has_earlier_logs"}
     values = {name: getattr(row, name) for name in columns}
-    found = _within_bounds(ActivityDetailSchema.model_validate(values).model_dump(mode="json"))
+    found = _limit(ActivityDetailSchema.model_validate(values).model_dump(mode="json"))
     if "result" in found.get("truncated", ()):
         found["result_url"] = f"{ActivityHandle(row.agent_id, row.agent_type).status_url.rstrip('/')}/result/"
     return found
 
 
-def as_of(activity: Json, last: Line) -> Json:
-    """Return an ended activity (item or detail) as it was at this line, after which further lines follow.
-
-    A client that stops at a final status has all lines: the status comes with the last of them.
-    """
-    if activity["status"] in ACTIVE:
-        return activity
-    status = last.json["status"]
-    return {
-        **{name: value for name, value in activity.items() if name != "result_url"},
-        **{name: value for name, value in (("result", None), ("traceback", "")) if name in activity},
-        "status": status if status in ACTIVE else Status.QUEUED.value,  # only a retry follows an end
-        "percentage": last.json["percentage"],
-        "latest_log_message": last.json["message"],
-        "latest_log_timestamp": last.json["created_at"],
-        "finished_at": None,
-        "error": "",
-    }
-
-
-def parts(lines: Sequence[Line]) -> list[Sequence[Line]]:
-    """Return the lines in groups of which each fits into a message; one empty group if there are none."""
+def group_lines(lines: Sequence[Line]) -> list[Sequence[Line]]:
+    """Split the lines into groups that each fit into a message; one empty group if there are no lines."""
     groups: list[list[Line]] = [[]]
     size = 0
     for each in lines:
@@ -95,26 +329,26 @@ def parts(lines: Sequence[Line]) -> list[Sequence[Line]]:
     return list(groups)
 
 
-def split(message: Json) -> Iterable[Json]:
-    """Return the messages, one as a rule, as which this one is sent."""
+def split(message: Message) -> Iterable[Message]:
+    """Split a message that is too long; usually the result is the message itself."""
     if message["type"] == "delta":
-        return _split_text(message)
+        return _split_delta(message)
     if "activities" in message:
         return _split_snapshot(message)
     return [message]
 
 
-def _split_text(message: Json) -> Iterator[Json]:
-    """Split a long text. Only its last part has the `stream_id`, so a client that is cut off gets all of it again."""
+def _split_delta(message: Delta) -> Iterator[Delta]:
+    """Split a long text. Only the last part has the `stream_id`: a client that is cut off gets the whole text again."""
     text, most = message["text"], MAX_MESSAGE // _ESCAPED
     beginning = {name: value for name, value in message.items() if name != "stream_id"}
     while len(text) > most:
-        yield {**beginning, "text": text[:most]}
+        yield cast("Delta", {**beginning, "text": text[:most]})
         text = text[most:]
     yield {**message, "text": text}
 
 
-def _split_snapshot(message: Json) -> Iterator[Json]:
+def _split_snapshot(message: FeedSnapshot) -> Iterator[FeedSnapshot]:
     """Split a feed's snapshot: all parts but the last have `has_more`, all but the first their number as `part`."""
     groups: list[list[Json]] = [[]]
     size = 0
@@ -126,13 +360,15 @@ def _split_snapshot(message: Json) -> Iterator[Json]:
         groups[-1].append(each)
         size += more
     for number, group in enumerate(groups, 1):
-        part = {**message, "activities": group}
-        part |= {"part": number} if number > 1 else {}
-        part |= {"has_more": True} if number < len(groups) else {}
+        part: FeedSnapshot = {**message, "activities": group}
+        if number > 1:
+            part["part"] = number
+        if number < len(groups):
+            part["has_more"] = True
         yield part
 
 
-def _within_bounds(fields: Json) -> Json:
+def _limit(fields: Json) -> Json:
     cut: list[str] = []
     for name in _TEXTS:
         if len(fields[name] or "") > MAX_TEXT:
@@ -149,5 +385,5 @@ def _within_bounds(fields: Json) -> Json:
 
 
 def _size(text: str) -> int:
-    """Return the bytes of `text` in JSON, at most."""
+    """Return an upper bound of the bytes of `text` in JSON."""
     return _ESCAPED * len(text) if len(text) < MAX_TEXT // 20 else len(json.dumps(text))

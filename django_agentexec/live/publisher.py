@@ -1,8 +1,8 @@
-"""Announces changes to whoever follows, in any process; connected to the signals by the app `django_agentexec.live`.
+"""Publisher of change notices to the subscribers of all processes; connected by the app `django_agentexec.live`.
 
-The receivers note ids, in microseconds. One daemon thread per process does the rest: it asks who is watching,
-and sends each watched topic at most one hint per interval. It owns an event loop, because connections of a
-channel layer belong to the loop that made them.
+The signal receivers record ids, in microseconds. One daemon thread per process does the rest: it reads which topics are
+watched and sends each of them at most one notice per interval. The thread has its own event loop, because the
+connections of a channel layer belong to the loop that created them.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from ..queues import get_queue
 from ..signals import changes_committed, text_streamed, worker_stopped
 from ..throttled_logging import ThrottledLogger
 from .channel_layer import shared_layer
-from .hub import tell_this_process, topics_of_this_process
-from .topics import ChangeNotice, activity_topic, feed_topic, feeds
+from .hub import local_topics, notify_local_hubs
+from .topics import ChangeNotice, activity_topic, feed_topic, feed_topics
 
 logger = logging.getLogger(__name__)
 throttled = ThrottledLogger(logger)
 
-LOOK_INTERVAL = 0.5  # seconds that the answer to "who is watching?" is believed
-MAX_CHANGES = 10_000  # that wait to be announced; what is dropped, followers find by looking themselves
-MAX_PER_HINT = 500
-SEND_TIMEOUT = 5.0  # seconds for all hints of one interval
-QUIET = 1.0  # seconds without a change after which the thread gives its database connection back
-FLUSH_TIMEOUT = 2.0  # seconds that the end of a process waits for the last hints
+WATCHED_INTERVAL = 0.5  # seconds for which the set of watched topics is cached
+MAX_CHANGES = 10_000  # that wait to be published; the poll of the hubs finds the changes above this number
+MAX_PER_NOTICE = 500
+SEND_TIMEOUT = 5.0  # seconds for all notices of one interval
+IDLE_TIMEOUT = 1.0  # seconds without a change after which the thread closes its database connection
+FLUSH_TIMEOUT = 2.0  # seconds that the end of a process waits for the last notices
 
 
 class Publisher(BatchingThread):
-    """Collects what changed, and announces it from its thread."""
+    """A thread that batches changes and publishes them."""
 
     thread_name = "agentexec-publisher"
 
@@ -49,20 +49,20 @@ class Publisher(BatchingThread):
         self._changed: dict[UUID, int] = {}
         self._streamed: set[UUID] = set()
         self._watched: frozenset[str] = frozenset()
-        self._looked = -LOOK_INTERVAL
+        self._watched_at = -WATCHED_INTERVAL
 
-    def note(self, changes: Iterable[tuple[UUID, int]]) -> None:
-        """Activities changed, each with this log line or (0) without one."""
+    def record(self, changes: Iterable[tuple[UUID, int]]) -> None:
+        """Record changed activities, each with the id of its log line, or 0."""
         with self._lock:
-            changed = self._changed  # another one in each round
+            changed = self._changed  # replaced by each batch
             for agent_id, log_id in changes:
                 known = changed.get(agent_id)
                 if known is not None or len(changed) < MAX_CHANGES:
                     changed[agent_id] = max(log_id, known or 0)
             self._wake()
 
-    def note_text(self, agent_ids: Iterable[UUID]) -> None:
-        """These activities have streamed text."""
+    def record_text(self, agent_ids: Iterable[UUID]) -> None:
+        """Record activities with streamed text."""
         with self._lock:
             self._streamed.update(agent_ids)
             self._wake()
@@ -72,80 +72,80 @@ class Publisher(BatchingThread):
             super()._run()
 
     def _wait(self) -> None:
-        if not self._has_items.wait(QUIET):
+        if not self._has_items.wait(IDLE_TIMEOUT):
             connections.close_all()
             super()._wait()
 
     def _interval(self) -> float:
-        # While nobody watches, there is no hurry to look whether somebody does.
-        return conf.LIVE_INTERVAL if self._watched else LOOK_INTERVAL
+        # Without watched topics, the next check for them is not urgent.
+        return conf.LIVE_INTERVAL if self._watched else WATCHED_INTERVAL
 
     def _process_batch(self) -> None:
         try:
-            self._announce()
-        except Exception as error:  # noqa: BLE001  # database, queue or layer are away: nobody may suffer
-            throttled.warn("Live followers are not told of changes at present; they look themselves.", error)
+            self._publish()
+        except Exception as error:  # noqa: BLE001  # database, queue or layer are unavailable; the caller must not fail
+            throttled.warn("Could not publish changes; live subscribers poll the database instead.", error)
             close_old_connections()
 
-    def _announce(self) -> None:
+    def _publish(self) -> None:
         with self._lock:
             changed, self._changed = self._changed, {}
             streamed, self._streamed = self._streamed, set()
-        watched = self._look()
+        watched = self._read_watched()
         if not watched:
             return
-        hints = [
+        notices = [
             ChangeNotice(topic, {agent_id: changed[agent_id]} if agent_id in changed else {}, agent_id in streamed)
             for agent_id in changed.keys() | streamed
             if (topic := activity_topic(agent_id)) in watched
         ]
-        if changed and feeds(watched):
-            hints += _feed_notices(changed, feeds(watched))
-        if hints:
-            self._runner.run(_send(hints))
+        if changed and (feeds := feed_topics(watched)):
+            notices += _feed_notices(changed, feeds)
+        if notices:
+            self._runner.run(_send(notices))
 
-    def _look(self) -> frozenset[str]:
-        """Return what is watched, as it was half a second ago at worst."""
-        here = topics_of_this_process() if shared_layer() is None else frozenset()
+    def _read_watched(self) -> frozenset[str]:
+        """Return the watched topics, cached for half a second."""
+        local = local_topics() if shared_layer() is None else frozenset()
         now = time.monotonic()
-        # While nobody watched, each round looks: a new follower's first change is late, but not lost.
-        if not self._watched or now - self._looked >= LOOK_INTERVAL:
-            self._looked = now
-            self._watched = get_queue().live.watched() | here
-        return self._watched | here
+        # Without watched topics there is no cache: a new subscriber's first change is late, but not lost.
+        if not self._watched or now - self._watched_at >= WATCHED_INTERVAL:
+            self._watched_at = now
+            self._watched = get_queue().live.watched() | local
+        return self._watched | local
 
 
-async def _send(hints: list[ChangeNotice]) -> None:
+async def _send(notices: list[ChangeNotice]) -> None:
     layer = shared_layer()
     if layer is None:
-        for hint in hints:
-            tell_this_process(hint)
+        for notice in notices:
+            notify_local_hubs(notice)
         return
     async with asyncio.timeout(SEND_TIMEOUT):
-        for hint in hints:
-            await layer.group_send(hint.topic, hint.as_message())
+        for notice in notices:
+            await layer.group_send(notice.topic, notice.as_message())
 
 
 def _feed_notices(changed: Mapping[UUID, int], watched: frozenset[str]) -> list[ChangeNotice]:
-    """Return the hints for feeds: each gets those of the activities that its audience may see."""
+    """Return the notices for feeds: each names the activities that its audience may see."""
     policy = get_policy()
     by_topic: dict[str, dict[UUID, int]] = {}
     ids = list(changed)
-    for start in range(0, len(ids), MAX_PER_HINT):
-        rows = Activity.objects.without_payloads().filter(pk__in=ids[start : start + MAX_PER_HINT])
+    for start in range(0, len(ids), MAX_PER_NOTICE):
+        rows = Activity.objects.without_payloads().filter(pk__in=ids[start : start + MAX_PER_NOTICE])
         for row in rows:
             try:
                 topics = {feed_topic(audience) for audience in policy.audiences(row)}
-            except Exception as error:  # noqa: BLE001  # whatever a project's policy raises for this row
-                throttled.warn("The policy fails to name an activity's audiences.", error)
+            except Exception as error:  # noqa: BLE001  # any error of a project's policy for this row
+                throttled.warn("The policy failed to return the audiences of an activity.", error)
                 continue
             for topic in topics & watched:
                 by_topic.setdefault(topic, {})[row.agent_id] = changed[row.agent_id]
     return [
-        ChangeNotice(topic, dict(entries[start : start + MAX_PER_HINT]))
+        ChangeNotice(topic, dict(entries[start : start + MAX_PER_NOTICE]))
         for topic, found in by_topic.items()
         for entries in [list(found.items())]
-        for start in range(0, len(entries), MAX_PER_HINT)
+        for start in range(0, len(entries), MAX_PER_NOTICE)
     ]
 
 
@@ -153,7 +153,7 @@ publisher = Publisher()
 
 
 def connect() -> None:
-    """Announce every change of this process from now on."""
+    """Publish the changes of this process from now on; called when the app is ready."""
     changes_committed.connect(_on_changes, Activity, dispatch_uid="agentexec.publisher.changed")
     text_streamed.connect(_on_text, dispatch_uid="agentexec.publisher.streamed")
     worker_stopped.connect(_flush, dispatch_uid="agentexec.publisher.stopped")
@@ -161,13 +161,13 @@ def connect() -> None:
 
 
 def _on_changes(changes: Iterable[tuple[Activity, ActivityLog | None, object]], **signal: Any) -> None:
-    publisher.note((activity.agent_id, line.id if line else 0) for activity, line, _ in changes)
+    publisher.record((activity.agent_id, line.id if line else 0) for activity, line, _ in changes)
 
 
 def _on_text(agent_ids: Iterable[UUID], **signal: Any) -> None:
-    publisher.note_text(agent_ids)
+    publisher.record_text(agent_ids)
 
 
 def _flush(**signal: Any) -> None:
-    """Announce what is left; a worker's process does not come as far as `atexit`, so it is told by the signal."""
+    """Publish the remaining changes. A worker process ends without `atexit`, so it sends a signal instead."""
     publisher.flush(FLUSH_TIMEOUT)

@@ -1,23 +1,25 @@
-"""What followers read from the database: snapshots, and what changed since. Sync; the hub calls it in threads.
+"""Database reads for subscribers: snapshots, and changes since a position. Synchronous; called in threads.
 
-All shapes are those of `schemas`, ready for JSON and within the bounds of `wire`.
+The results have the shapes of `schemas`, ready for JSON and within the limits of `messages`. One read serves many
+subscribers; `read_isolated` keeps a failure from affecting more of them than necessary.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db.models import Max, Q
 from django.db.models.functions import Left, Right
 
 from ..exceptions import ActivityNotFound
-from ..models import Activity, ActivityLog, ActivityQuerySet
+from ..models import ACTIVE, Activity, ActivityLog, ActivityQuerySet, Status
 from ..schemas import ActivityDetailSchema, ActivityLogSchema
 from ..throttled_logging import ThrottledLogger
 from . import messages
@@ -26,15 +28,45 @@ from .messages import Json, Line
 logger = logging.getLogger(__name__)
 throttled = ThrottledLogger(logger)
 
-MAX_LINES = 500  # of one message or response; further ones follow in the next
-FEWEST_LINES = 20  # that each of many activities gets from one reading
+MAX_LINES = 500  # log lines of one message or response; further lines follow in the next
+MIN_LINES = 20  # log lines of each activity in a read of many activities
 MAX_IDS = 500  # of one query
 FEED_SIZE = 100
+# Seconds for single reads after a shared read has failed: enough to find the faulty key if the server is available.
+ISOLATION_TIMEOUT = 1.0
+
+K = TypeVar("K")
+V = TypeVar("V")
+R = TypeVar("R")
+
+
+def read_isolated(read: Callable[[Mapping[K, V]], R], wanted: Mapping[K, V]) -> tuple[list[R], set[K]]:
+    """Return the results of `read` for all of `wanted`, and the keys that cannot be read. Never raises.
+
+    If the shared read fails, each key is read alone, for a second; the remaining keys then count as failed.
+    """
+    try:
+        return [read(wanted)], set()
+    except Exception as error:  # noqa: BLE001  # any error of a database or a queue
+        throttled.warn("Could not read updates for live subscribers.", error)
+    found: list[R] = []
+    failed = set(wanted)
+    deadline = time.monotonic() + ISOLATION_TIMEOUT
+    for key, value in wanted.items() if len(wanted) > 1 else ():
+        try:
+            found.append(read({key: value}))
+        except Exception as error:  # noqa: BLE001  # as above
+            throttled.warn("Could not read updates for one live subscriber; the others are updated.", error)
+        else:
+            failed.discard(key)
+        if time.monotonic() > deadline:
+            break
+    return found, failed
 
 
 @dataclass(slots=True)
-class State:
-    """An activity as it was read."""
+class ActivityState:
+    """The state of an activity at the time of a read."""
 
     item: Json
     updated_at: datetime
@@ -42,38 +74,58 @@ class State:
     lines: list[Line] = field(default_factory=list)
     last_log_id: int = 0
     has_more: bool = False
-    """Whether there may be lines after these."""
+    """Whether there may be further lines."""
 
     def hold_back_end(self) -> None:
-        """Show an ended activity as active until its last lines are read, too."""
+        """Show a finished activity as active until its last lines have been read."""
         if self.has_more:
             self.is_active = True
-            self.item = messages.as_of(self.item, self.lines[-1]) if self.lines else self.item
+            self.item = as_of(self.item, self.lines[-1]) if self.lines else self.item
 
 
-def read_activity(agent_id: UUID, after: int | None) -> tuple[Json, State]:
-    """Return the detail with its first lines after the line `after`, and the same as a state. Two queries.
+def as_of(activity: Json, last: Line) -> Json:
+    """Return a finished activity (item or detail) in its state at the line `last`, after which further lines follow.
 
-    With further lines to follow, both show an ended activity as it was at the last of these. Raises `ActivityNotFound`.
+    A client that stops at a final status has all lines: the status comes with the last of them.
+    """
+    if activity["status"] in ACTIVE:
+        return activity
+    status = last.json["status"]
+    return {
+        **{name: value for name, value in activity.items() if name != "result_url"},
+        **{name: value for name, value in (("result", None), ("traceback", "")) if name in activity},
+        "status": status if status in ACTIVE else Status.QUEUED.value,  # only a retry follows an end
+        "percentage": last.json["percentage"],
+        "latest_log_message": last.json["message"],
+        "latest_log_timestamp": last.json["created_at"],
+        "finished_at": None,
+        "error": "",
+    }
+
+
+def read_activity(agent_id: UUID, after: int | None) -> tuple[Json, ActivityState]:
+    """Return the detail with its first lines after the line `after`, and the corresponding state. Two queries.
+
+    If further lines follow, both show a finished activity in its state at the last line. Raises `ActivityNotFound`.
     """
     activity = Activity.objects.filter(pk=agent_id).first()
     if activity is None:
         raise ActivityNotFound(agent_id)
     lines, has_more = _lines_after(agent_id, after or 0)
-    state = State(messages.item(activity), activity.updated_at, activity.is_active, lines, has_more=has_more)
+    state = ActivityState(messages.item(activity), activity.updated_at, activity.is_active, lines, has_more=has_more)
     state.last_log_id = lines[-1].id if lines else after or 0
     state.hold_back_end()
     detail = messages.detail(activity)
-    detail = messages.as_of(detail, lines[-1]) if has_more else detail
+    detail = as_of(detail, lines[-1]) if has_more else detail
     return {**detail, "logs": [line.json for line in lines], "has_more_logs": has_more}, state
 
 
 def read_detail(activity: Activity, after: int | None) -> tuple[Json, list[Line]]:
     """Return the full detail of a row with its first lines after the line `after`, and these lines. One query.
 
-    For REST: nothing is cut.
+    For REST: texts and values have their full length.
     """
-    # After the row, here and below: who is told that an activity has ended has all of its lines.
+    # Lines are read after the row, here and below: a client that receives a final status then has all lines.
     rows = list(activity.logs.filter(id__gt=after or 0).order_by("id")[: MAX_LINES + 1])
     has_more = len(rows) > MAX_LINES
     lines = [Line(row.id, ActivityLogSchema.model_validate(row).model_dump(mode="json"), 0) for row in rows[:MAX_LINES]]
@@ -88,31 +140,31 @@ def _detail_of(activity: Activity) -> Json:
 
 
 def read_latest(activity: Activity) -> Json:
-    """Return the detail of a row with the last lines of its log: many clients look at the newest one. One query."""
+    """Return the detail of a row with the last lines of its log, since many clients use the newest line. One query."""
     newest = ActivityLog.objects.filter(activity_id=activity.agent_id).order_by("-id")[: MAX_LINES + 1]
     found = list(newest)
     lines = [ActivityLogSchema.model_validate(row).model_dump(mode="json") for row in reversed(found[:MAX_LINES])]
     return _detail_of(activity) | {"logs": lines, "has_earlier_logs": len(found) > MAX_LINES}
 
 
-def read_changes(positions: Mapping[UUID, int], items: Mapping[UUID, int]) -> dict[UUID, State]:
-    """Return the state of all these activities that exist. Two queries, plus one where a position is unknown.
+def read_changes(positions: Mapping[UUID, int], items: Mapping[UUID, int]) -> dict[UUID, ActivityState]:
+    """Return the states of the existing activities. Two queries, plus one if the newest line of an item is unknown.
 
-    `positions`: activities whose lines are wanted, after these ids; more lines than a message has cost a query for
-    each. `items`: activities of feeds, each with its newest line as far as known, or 0.
+    `positions`: activities to read with their lines, after these ids; if the lines do not fit into one message, each
+    activity costs a query. `items`: activities of feeds, each with its newest known line, or 0.
     """
     rows = Activity.objects.without_payloads().filter(pk__in={*positions, *items})
-    states = {row.agent_id: State(messages.item(row), row.updated_at, row.is_active) for row in rows}
+    states = {row.agent_id: ActivityState(messages.item(row), row.updated_at, row.is_active) for row in rows}
     for agent_id, (lines, has_more) in _new_lines(positions).items():
-        if agent_id in states:  # else created, or found again, between the two queries
+        if agent_id in states:  # else created between the two queries
             states[agent_id].lines, states[agent_id].has_more = lines, has_more
             states[agent_id].hold_back_end()
     _fill_in_last_ids(states, positions, items)
     return states
 
 
-def read_feed(visible: ActivityQuerySet, seen: Collection[UUID] = ()) -> list[State]:
-    """Return the active activities and the latest finished ones, 100 at most, and what became of those `seen`."""
+def read_feed(visible: ActivityQuerySet, seen: Collection[UUID] = ()) -> list[ActivityState]:
+    """Return the active activities and the latest finished activities, at most 100, and the states of `seen`."""
     rows = list(visible.without_payloads().active_first()[:FEED_SIZE])
     missing = set(seen) - {row.agent_id for row in rows}
     if missing:
@@ -121,7 +173,7 @@ def read_feed(visible: ActivityQuerySet, seen: Collection[UUID] = ()) -> list[St
 
 
 def read_versions(agent_ids: Collection[UUID]) -> dict[UUID, datetime]:
-    """Return when each of these activities was changed last."""
+    """Return `updated_at` of each of these activities."""
     versions: dict[UUID, datetime] = {}
     remaining = iter(agent_ids)
     while some := list(islice(remaining, MAX_IDS)):
@@ -130,7 +182,7 @@ def read_versions(agent_ids: Collection[UUID]) -> dict[UUID, datetime]:
 
 
 def read_stored_texts(agent_ids: Collection[UUID]) -> dict[UUID, str]:
-    """Return the results of these activities that are text: what their streams were for."""
+    """Return the results of these activities that are text: the complete text of their streams."""
     results = Activity.objects.filter(pk__in=agent_ids).values_list("agent_id", "result")
     return {agent_id: result for agent_id, result in results if isinstance(result, str)}
 
@@ -142,10 +194,10 @@ def last_log_ids(agent_ids: Collection[UUID]) -> dict[UUID, int]:
 
 
 def _new_lines(positions: Mapping[UUID, int]) -> dict[UUID, tuple[list[Line], bool]]:
-    """Return the first lines after each position, and whether further ones follow.
+    """Return the first lines after each position, and whether further lines follow.
 
-    One query for all; if that is not enough for all lines, each activity gets its share of a message by a query of its
-    own, so that a follower that is far behind does not delay the others.
+    One query for all; if the lines exceed one message, a separate query for each activity reads its share, so that a
+    subscriber that is far behind does not delay the others.
     """
     if len(positions) == 1:
         return {agent_id: _lines_after(agent_id, position) for agent_id, position in positions.items()}
@@ -163,11 +215,11 @@ def _new_lines(positions: Mapping[UUID, int]) -> dict[UUID, tuple[list[Line], bo
 
 
 def _lines_after(agent_id: UUID, position: int, share: int = 1) -> tuple[list[Line], bool]:
-    """Return the first lines of an activity after a position, and whether further ones follow.
+    """Return the first lines of an activity after a position, and whether further lines follow.
 
-    At most as many as make a message; with a `share`, only that part of it.
+    At most as many lines as fit into a message, divided by `share`.
     """
-    most, largest = max(MAX_LINES // share, min(FEWEST_LINES, MAX_LINES)), messages.MAX_LINES_SIZE // share
+    most, largest = max(MAX_LINES // share, min(MIN_LINES, MAX_LINES)), messages.MAX_LINES_SIZE // share
     found = [line for _, line in _lines(Q(activity_id=agent_id, id__gt=position), most + 1)]
     count, size = 0, 0
     while count < min(most, len(found)) and (count == 0 or size + found[count].size <= largest):
@@ -177,7 +229,7 @@ def _lines_after(agent_id: UUID, position: int, share: int = 1) -> tuple[list[Li
 
 
 def _lines(wanted: Q, most: int) -> list[tuple[UUID, Line]]:
-    """Return the first lines, cut to what a message has of each: a row may hold megabytes."""
+    """Return the first lines, with texts cut by the database to the limits of a message: a row may hold megabytes."""
     rows = ActivityLog.objects.filter(wanted).order_by("id").defer("message", "traceback")
     rows = rows.annotate(
         shown=Left("message", messages.MAX_TEXT + 1),
@@ -192,16 +244,18 @@ def _line_fields(row: Any) -> Json:
     return ActivityLogSchema(**values, message=row.shown, traceback=row.last_calls).model_dump(mode="json")
 
 
-def _states(rows: Iterable[Activity]) -> Iterator[State]:
-    """Yield the states of all rows that can be read: one with impossible values must not hide the others."""
+def _states(rows: Iterable[Activity]) -> Iterator[ActivityState]:
+    """Yield the states of all valid rows: a row with invalid values must not hide the others."""
     for row in rows:
         try:
-            yield State(messages.item(row), row.updated_at, row.is_active)
+            yield ActivityState(messages.item(row), row.updated_at, row.is_active)
         except ValueError as error:
-            throttled.warn("Activities that cannot be read are left out.", ValueError(f"{row.agent_id}: {error}"))
+            throttled.warn("Left out an activity with invalid values.", ValueError(f"{row.agent_id}: {error}"))
 
 
-def _fill_in_last_ids(states: Mapping[UUID, State], positions: Mapping[UUID, int], items: Mapping[UUID, int]) -> None:
+def _fill_in_last_ids(
+    states: Mapping[UUID, ActivityState], positions: Mapping[UUID, int], items: Mapping[UUID, int]
+) -> None:
     unknown = [agent_id for agent_id in states if agent_id not in positions and not items.get(agent_id)]
     looked_up = last_log_ids(unknown) if unknown else {}
     for agent_id, state in states.items():

@@ -1,4 +1,4 @@
-"""The websocket routes, for the `URLRouter` of a project's asgi.py (see docs/live.md)."""
+"""Websocket routes, for the `URLRouter` of a project's asgi.py (see docs/live.md)."""
 
 from __future__ import annotations
 

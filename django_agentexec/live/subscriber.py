@@ -1,13 +1,13 @@
-"""Following activities and feeds: a snapshot, then everything that changes, without gap and without duplicate.
+"""Subscribers of activities and feeds: a snapshot, then all changes, without gaps or duplicates.
 
-`follow_activity` and `follow_feed` serve one client with one thing (server-sent events, tests);
-a websocket follows many things through one `Follower`.
+`follow_activity` and `follow_feed` serve one client with one subscription (server-sent events, tests); a websocket has
+several subscriptions through one `Follower`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -16,28 +16,28 @@ from ..models import Activity
 from ..parsing import MAX_INT64
 from ..policy import get_policy
 from ..queues.live import is_stream_id
+from . import messages
 from .hub import current_hub
-from .limits import read_turn
-from .messages import Json
-from .reading import State, read_activity, read_feed
+from .messages import Message
+from .reading import ActivityState, read_activity, read_feed
 from .send_buffer import SendBuffer
 from .subscriptions import ActivitySubscription, FeedSubscription, Subscription
-from .threads import in_thread
+from .threads import in_thread, read_turn
 
 if TYPE_CHECKING:
     from ..policy import User
 
-PING = 20.0  # seconds without a message after which one says that the line is alive
-ASK_AGAIN = 25.0  # seconds after which a follower's permission is checked again; with the check itself, 30 at most
+PING_INTERVAL = 20.0  # seconds without a message after which a ping is sent
+RECHECK_INTERVAL = 25.0  # seconds between two permission checks; with the check itself, at most 30
 
 Allowed = Callable[[], Awaitable[bool]]
 
 
 class Follower:
-    """All that one client follows, and the messages for it, each as in docs/live.md but without `seq`.
+    """The subscriptions of one client, and the messages for it, as in docs/live.md but without `seq`.
 
-    Belongs to one event loop, and must be closed by `close`. It asks no permission: the caller does. The snapshots of
-    one `holder` (a user) are read few at a time, so that those of others need not wait for all of them.
+    A follower belongs to one event loop and must be closed with `close`. It checks no permission: its caller does. The
+    number of concurrent snapshot reads of one `holder` (a user) is limited, so that they do not delay those of others.
     """
 
     def __init__(self, holder: Hashable = None) -> None:
@@ -53,71 +53,70 @@ class Follower:
         return list(self._activities)
 
     async def follow_activity(self, agent_id: UUID, after: int | None = None, stream_after: str | None = None) -> None:
-        """Follow an activity, its log from the line after `after` on and its text after that position.
+        """Follow an activity: its log after the line `after`, and its text after the position `stream_after`.
 
-        Raises `ActivityNotFound`, and `InvalidOption` for an impossible position. One that is followed already is
-        followed again from there.
+        An activity that is followed already starts again at these positions. Raises `ActivityNotFound`, and
+        `InvalidOption` for an impossible position.
         """
         _check_positions(after, stream_after)
         await self.unfollow(agent_id)
         subscription = ActivitySubscription(self.send_buffer, agent_id, stream_after)
         self._activities[agent_id] = subscription
         try:
-            await self._hub.join(subscription)
+            await self._hub.subscribe(subscription)
             async with read_turn(self._holder):
                 detail, state = await in_thread(read_activity, agent_id, after)
         except BaseException:
             await self.unfollow(agent_id)
             raise
-        message: Json = {"type": "snapshot", "activity": detail, "last_log_id": state.last_log_id}
-        self.send_buffer.put({**message, "has_more": True} if state.has_more else message)
+        self.send_buffer.put(messages.activity_snapshot(detail, state.last_log_id, has_more=state.has_more))
         subscription.start(state)
-        self._hub.started(subscription)
+        self._hub.activate(subscription)
 
     async def follow_feed(self, audience: str, user: User) -> None:
-        """Follow the feed of `audience`, and see in its snapshot what `user` may see."""
+        """Follow the feed of `audience`; its snapshot has the activities that are visible to `user`."""
         await self.unfollow_feed()
         self._feed = subscription = FeedSubscription(self.send_buffer, audience, user, self._activities.__contains__)
-        await self._hub.join(subscription)
+        await self._hub.subscribe(subscription)
         async with read_turn(self._holder):
             states = await in_thread(_read_visible, user)
-        self.send_buffer.put({"type": "snapshot", "activities": [state.item for state in states]})
+        self.send_buffer.put(messages.feed_snapshot([state.item for state in states]))
         subscription.start(states)
-        self._hub.started(subscription)
+        self._hub.activate(subscription)
 
-    def renew(self, user: User) -> None:
-        """Go on as `user`, as just read from the database: what they may see may have changed."""
+    def update_user(self, user: User) -> None:
+        """Read the feed for the reloaded `user` from now on: their permissions may have changed."""
         if self._feed is not None:
             self._feed.user = user
 
     async def unfollow(self, agent_id: UUID) -> bool:
-        """Follow this activity no more; return whether it was followed."""
+        """Stop following this activity; return whether it was followed."""
         subscription = self._activities.pop(agent_id, None)
         if subscription is not None and self._feed is not None:
-            self._feed.forget(agent_id)
-            self._hub.look_at(self._feed)
-        return await self._leave(subscription)
+            self._feed.invalidate(agent_id)
+            self._hub.refresh(self._feed)
+        return await self._unsubscribe(subscription)
 
     async def unfollow_feed(self) -> None:
-        """Follow no feed any more."""
+        """Stop following the feed."""
         subscription, self._feed = self._feed, None
-        await self._leave(subscription)
+        await self._unsubscribe(subscription)
 
-    async def next(self) -> Json:
+    async def next(self) -> Message:
         """Return the next message; a ping if there is none for 20 seconds."""
-        return await self.send_buffer.get(PING) or {"type": "ping"}
+        return await self.send_buffer.get(PING_INTERVAL) or messages.ping()
 
     async def close(self) -> None:
-        """Follow nothing any more."""
+        """Stop following everything."""
         await self.unfollow_feed()
         for agent_id in self.activities:
             await self.unfollow(agent_id)
 
-    async def _leave(self, subscription: Subscription | None) -> bool:
+    async def _unsubscribe(self, subscription: Subscription | None) -> bool:
         if subscription is None:
             return False
-        self.send_buffer.forget(subscription)
-        await self._hub.leave(subscription)
+        self.send_buffer.discard(subscription)
+        await self._hub.unsubscribe(subscription)
         return True
 
 
@@ -128,16 +127,16 @@ async def follow_activity(
     stream_after: str | None = None,
     allowed: Allowed | None = None,
     holder: Hashable = None,
-) -> AsyncIterator[Json]:
+) -> AsyncGenerator[Message, None]:
     """Yield the messages of one activity, without end: `snapshot`, then `activity`, `delta`, `gap`, `text`,
     `retract` and `ping`.
 
     `after`: the id of the last log line that the client has. `stream_after`: the `stream_id` of the last text.
-    `allowed`: called every 30 seconds at most; when it returns False, the iteration ends. It also ends, after an
-    `error` message, when the activity is deleted. `holder`: whose snapshots are read few at a time.
+    `allowed`: called at least every 30 seconds; the iteration ends when it returns False. The iteration also ends, with
+    an `error` message, when the activity is deleted. `holder`: the user whose concurrent snapshot reads are limited.
 
-    Raises `ActivityNotFound` at once if there is none. Asks no permission itself. Use `contextlib.aclosing`, or close
-    it, to stop listening.
+    Raises `ActivityNotFound` before the first message. Checks no permission itself. Use `contextlib.aclosing`, or close
+    the generator, to unsubscribe.
     """
     follower = Follower(holder)
     try:
@@ -148,8 +147,8 @@ async def follow_activity(
         await follower.close()
 
 
-async def follow_feed(audience: str, user: User, *, allowed: Allowed | None = None) -> AsyncIterator[Json]:
-    """Yield the messages of the feed of `audience`, without end, with a snapshot of what `user` may see."""
+async def follow_feed(audience: str, user: User, *, allowed: Allowed | None = None) -> AsyncGenerator[Message, None]:
+    """Yield the messages of the feed of `audience`, without end; the snapshot has what is visible to `user`."""
     follower = Follower()
     try:
         await follower.follow_feed(audience, user)
@@ -159,34 +158,34 @@ async def follow_feed(audience: str, user: User, *, allowed: Allowed | None = No
         await follower.close()
 
 
-async def _messages(follower: Follower, allowed: Allowed | None) -> AsyncIterator[Json]:
+async def _messages(follower: Follower, allowed: Allowed | None) -> AsyncGenerator[Message, None]:
     loop = asyncio.get_running_loop()
-    asked = sent = loop.time()
+    checked_at = sent_at = loop.time()
     while True:
-        now, check_at, ping_at = loop.time(), asked + ASK_AGAIN, sent + PING
+        now, check_at, ping_at = loop.time(), checked_at + RECHECK_INTERVAL, sent_at + PING_INTERVAL
         message = await follower.send_buffer.get(min(ping_at, check_at if check_at > now else ping_at) - now)
         now = loop.time()
         if allowed is not None and check_at <= now:
-            asked = now
+            checked_at = now
             if not await allowed():
                 return
         if message is None:
             if now < ping_at:
                 continue
-            message = {"type": "ping"}
-        sent = now
+            message = messages.ping()
+        sent_at = now
         yield message
         if message["type"] == "error":
             return
 
 
 def _check_positions(after: int | None, stream_after: str | None) -> None:
-    """Refuse what no store can read after: many followers share one reading, which it would break."""
+    """Reject positions that no store can read after: they would break the read that many subscribers share."""
     if after is not None and (isinstance(after, bool) or not isinstance(after, int) or not 0 <= after <= MAX_INT64):
-        raise InvalidOption(f"after={after!r} is not the id of a log line; give a number from 0 to {MAX_INT64}.")
+        raise InvalidOption(f"after={after!r} is not the id of a log line; pass a number from 0 to {MAX_INT64}.")
     if stream_after is not None and not is_stream_id(stream_after):
         raise InvalidOption(f"stream_after={stream_after!r} is not a `stream_id` of a message.")
 
 
-def _read_visible(user: User) -> list[State]:
+def _read_visible(user: User) -> list[ActivityState]:
     return read_feed(get_policy().visible(user, Activity.objects.all()))

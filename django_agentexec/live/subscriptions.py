@@ -1,6 +1,6 @@
-"""What one client follows: an activity or a feed, and how far the client has been told about it.
+"""Subscriptions of one client: an activity with its streamed text, or a feed, and the client's position in it.
 
-The hub offers states that it has read; a subscription takes what is new to its client and drops the rest.
+The hub offers the states that it has read; a subscription accepts what is new to its client and drops the rest.
 """
 
 from __future__ import annotations
@@ -11,106 +11,241 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from ..queues import Chunk
-from .messages import MAX_LINES_SIZE, Json, Line, as_of, parts
-from .reading import MAX_LINES, State
+from ..queues.live import START
+from . import messages
+from .messages import MAX_DELTA, MAX_LINES_SIZE, Gap, Json, Line, Message, Retraction
+from .reading import MAX_LINES, ActivityState, as_of
 from .send_buffer import SendBuffer
-from .text import TextFeed
 from .topics import activity_topic, feed_topic
 
 if TYPE_CHECKING:
     from ..policy import User
 
-OnRoom = Callable[["Subscription"], None]
+OnDrained = Callable[["Subscription"], None]
 MAX_ACTIVITIES = 1_000  # of a feed: those whose state is remembered, and those that wait for a slow client
+MAX_WAITING = 200_000  # characters of streamed text that wait for a slow client; the rest stays in the store
+
+
+class TextFeed:
+    """The streamed text of one activity for one client, after the client's position.
+
+    Pieces carry the fence and the number of characters before them. A jump is therefore noticed wherever text was lost:
+    dropped by its writer, trimmed by the store, or missed by a slow or late client. Under a new fence the text begins
+    again.
+    """
+
+    def __init__(self, agent_id: UUID, stream_after: str | None) -> None:
+        self.agent_id = agent_id
+        self.position = stream_after or START
+        self.must_resume = self.position != START
+        """Whether `resume` must be called first, with the piece at the client's position."""
+        self.has_gap = False
+        """Whether the client lacks text and has not received the stored text instead."""
+        self._fence = 0
+        self._attempt = 0
+        self._offsets: dict[str, int] = {}
+        self._knows_start = not self.must_resume
+        self._waiting: list[Chunk | Gap | Retraction] = []
+        self._size = 0
+        self._stored = ""
+        self._stored_sent = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether further text may wait."""
+        return self._size < MAX_WAITING
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is text to send."""
+        return bool(self._waiting) or self._stored_sent < len(self._stored)
+
+    def resume(self, last: Chunk | None) -> None:
+        """Begin after `last`, the piece at the client's position; None if the store has dropped it."""
+        self.must_resume = False
+        if last is None:
+            self.add_gap(None)
+            return
+        self._fence, self._attempt = last.fence, last.attempt
+        if last.offset >= 0:
+            self._offsets[last.writer] = last.offset + len(last.text)
+
+    def accept(self, chunks: Sequence[Chunk]) -> bool:
+        """Take the pieces after the position; False if some were left because too much text waits."""
+        for chunk in chunks:
+            if stream_key(chunk.stream_id) <= stream_key(self.position):
+                continue
+            if not self.has_room:
+                return False
+            self.position = chunk.stream_id
+            if not 0 < chunk.fence < self._fence:  # else written by a worker that has lost the activity
+                self._accept_chunk(chunk)
+        return True
+
+    def add_gap(self, missing: int | None) -> None:
+        """Notify the client that `missing` characters (None: an unknown number) are missing at this point."""
+        self.has_gap = True
+        self._waiting.append(messages.gap(self.agent_id, self._attempt, self._fence, missing))
+
+    def replace(self, text: str) -> None:
+        """Send the stored text in place of all that the client has."""
+        self.has_gap = False
+        self._drop_waiting()
+        self._stored, self._stored_sent = text, 0
+
+    def take(self) -> list[Message]:
+        """Return a limited number of messages; `is_waiting` is true if there are more."""
+        taken: list[Message] = [
+            messages.delta(each) if isinstance(each, Chunk) else each for each in _joined(self._waiting)
+        ]
+        self._drop_waiting()
+        end = min(len(self._stored), self._stored_sent + MAX_WAITING)
+        for offset in range(self._stored_sent, end, MAX_DELTA):
+            taken.append(messages.stored_text(self.agent_id, self._attempt, self._fence, self._stored, offset))
+        self._stored_sent = end
+        return taken
+
+    def _accept_chunk(self, chunk: Chunk) -> None:
+        if chunk.fence > self._fence and (self._fence or self._knows_start):
+            self._restart()
+        self._fence, self._attempt = max(chunk.fence, self._fence), chunk.attempt
+        if chunk.retracts:
+            self._restart()
+            self._waiting.append(messages.retraction(chunk, self._fence))
+            self._offsets[chunk.writer] = chunk.offset
+            return
+        if chunk.offset >= 0:
+            expected = self._offsets.get(chunk.writer, 0 if self._knows_start else chunk.offset)
+            if chunk.offset > expected:
+                self.add_gap(chunk.offset - expected)
+            self._offsets[chunk.writer] = chunk.offset + len(chunk.text)
+        if chunk.text:
+            self._waiting.append(chunk)
+            self._size += len(chunk.text)
+
+    def _restart(self) -> None:
+        """Drop the text before, which the client will remove."""
+        self._drop_waiting()
+        self._offsets = {}
+        self._knows_start, self.has_gap = True, False
+        self._stored, self._stored_sent = "", 0
+
+    def _drop_waiting(self) -> None:
+        self._waiting, self._size = [], 0
+
+
+def stream_key(stream_id: str) -> tuple[int, int]:
+    """Return the sort key of a position in a stream."""
+    milliseconds, _, number = stream_id.partition("-")
+    return int(milliseconds), int(number)
+
+
+def _joined(waiting: Sequence[Chunk | Gap | Retraction]) -> list[Chunk | Gap | Retraction]:
+    """Join consecutive pieces of the same origin, so that a slow or late client receives few messages."""
+    joined: list[Chunk | Gap | Retraction] = []
+    for each in waiting:
+        last = joined[-1] if joined else None
+        if isinstance(each, Chunk) and isinstance(last, Chunk) and _are_joinable(last, each):
+            text = last.text + each.text
+            joined[-1] = Chunk(each.agent_id, text, each.attempt, each.stream_id, each.fence, label=each.label)
+        else:
+            joined.append(each)
+    return joined
+
+
+def _are_joinable(first: Chunk, second: Chunk) -> bool:
+    is_same = (first.attempt, first.fence, first.label) == (second.attempt, second.fence, second.label)
+    return is_same and len(first.text) + len(second.text) <= MAX_DELTA
 
 
 class ActivitySubscription:
-    """One activity, followed by one client. Not ready before `start`."""
+    """A client's subscription of one activity. Not ready before `start`."""
 
     def __init__(self, send_buffer: SendBuffer, agent_id: UUID, stream_after: str | None = None) -> None:
         self.agent_id = agent_id
         self.topic = activity_topic(agent_id)
         self.text = TextFeed(agent_id, stream_after)
         self.position = 0
-        """The newest line that the client has been told, or is about to be."""
+        """The newest log line that was sent to the client, or waits for it."""
         self.is_ready = False
         self.is_active = True
-        self.seen: datetime | None = None
-        """Version of the row that the client has been told."""
+        self.version: datetime | None = None
+        """`updated_at` of the row that the client knows."""
         self.is_behind = False
-        """Whether something was left in the database because too much waits for the client already."""
-        self.on_room: OnRoom = lambda subscription: None
-        """Called when the client has taken what waited, and something was left."""
+        """Whether changes were left in the database because too much waits for the client already."""
+        self.on_drained: OnDrained = lambda subscription: None
+        """Called when the client has taken what waited and `is_behind` was set."""
         self._send_buffer = send_buffer
         self._item: Json = {}
         self._lines: list[Line] = []
-        self._has_news = False
+        self._has_changed = False
         self._has_more = False
 
-    def start(self, state: State) -> None:
-        """Go on from the snapshot that the client gets."""
-        self.position, self.seen = state.last_log_id, None if state.has_more else state.updated_at
+    def start(self, state: ActivityState) -> None:
+        """Continue from the snapshot that was sent to the client."""
+        self.position, self.version = state.last_log_id, None if state.has_more else state.updated_at
         self._item, self.is_active = state.item, state.is_active
         self.is_ready = True
 
     def has_room(self) -> bool:
-        """Whether it can take news now; else it says so later, by `is_behind`."""
-        has_lines_room = len(self._lines) < MAX_LINES and sum(line.size for line in self._lines) < MAX_LINES_SIZE
-        has_room = has_lines_room and self.text.has_room
+        """Whether changes can be accepted now; sets `is_behind` otherwise."""
+        has_room_for_lines = len(self._lines) < MAX_LINES and sum(line.size for line in self._lines) < MAX_LINES_SIZE
+        has_room = has_room_for_lines and self.text.has_room
         self.is_behind |= not has_room
         return has_room
 
-    def accept(self, state: State) -> None:
-        """Take what is new in `state`, which was read from this subscription's position or an earlier one on."""
+    def accept(self, state: ActivityState) -> None:
+        """Take what is new in `state`, which was read from this subscription's position or an earlier one."""
         lines = [line for line in state.lines if line.id > self.position]
-        if not lines and (state.has_more or state.updated_at == self.seen):
+        if not lines and (state.has_more or state.updated_at == self.version):
             return
         self._lines += lines
         self.position = max(self.position, state.last_log_id if lines else 0)
         self._item, self.is_active = state.item, state.is_active
-        self.seen = None if state.has_more else state.updated_at
-        self._has_news, self._has_more = True, state.has_more
-        self._send_buffer.announce(self)
+        self.version = None if state.has_more else state.updated_at
+        self._has_changed, self._has_more = True, state.has_more
+        self._send_buffer.mark_pending(self)
 
     def accept_text(self, chunks: Sequence[Chunk]) -> bool:
-        """Take the pieces of text after its position; False if some are left, for when there is room."""
+        """Take the pieces of text after the position; False if some were left because too much text waits."""
         is_complete = self.text.accept(chunks)
         self.is_behind |= not is_complete
-        self.announce_text()
+        self.send_text()
         return is_complete
 
-    def announce_text(self) -> None:
-        """Have text sent that waits."""
+    def send_text(self) -> None:
+        """Send the text that waits, if there is any."""
         if self.text.is_waiting:
-            self._send_buffer.announce(self)
+            self._send_buffer.mark_pending(self)
 
-    def vanish(self) -> None:
-        """The activity was deleted: tell the client."""
+    def end_deleted(self) -> None:
+        """Notify the client that the activity was deleted."""
         self.is_ready = False
-        self._send_buffer.put(not_found(self.agent_id))
+        self._send_buffer.put(messages.activity_deleted(self.agent_id))
 
-    def take(self) -> list[Json]:
-        """Return the text before the state: who is told of the end has read everything."""
-        messages = self.text.take()
-        if self.text.is_waiting:  # a long one; its state comes after the rest
-            self._send_buffer.announce(self)
-            return messages
-        if self._has_news:
-            *first, last = parts(self._lines)
-            for part in first:
-                messages.append(activity_message(as_of(self._item, part[-1]), part, part[-1].id, has_more=True))
-            messages.append(activity_message(self._item, last, self.position, has_more=self._has_more))
-        self._lines, self._has_news = [], False
+    def take(self) -> list[Message]:
+        """Return the text before the state, so that a client that receives the final status has all text."""
+        taken = self.text.take()
+        if self.text.is_waiting:  # a long text; the state follows after the rest
+            self._send_buffer.mark_pending(self)
+            return taken
+        if self._has_changed:
+            *first, last = messages.group_lines(self._lines)
+            for group in first:
+                earlier = as_of(self._item, group[-1])
+                taken.append(messages.activity_change(earlier, group, group[-1].id, has_more=True))
+            taken.append(messages.activity_change(self._item, last, self.position, has_more=self._has_more))
+        self._lines, self._has_changed = [], False
         if self.is_behind:
             self.is_behind = False
-            self.on_room(self)
-        return messages
+            self.on_drained(self)
+        return taken
 
 
 class FeedSubscription:
-    """An audience's feed, followed by one client. Not ready before `start`.
+    """A client's subscription of an audience's feed. Not ready before `start`.
 
-    It leaves out activities that the client follows singly, which `is_followed` knows: their state comes with their log
+    Leaves out the activities that the client follows singly, as `is_followed` returns: their state comes with their log
     lines, so that a final status is never sent before the last of them.
     """
 
@@ -126,36 +261,36 @@ class FeedSubscription:
         self.topic = feed_topic(audience)
         self.is_ready = False
         self.is_behind = False
-        self.missed: dict[UUID, int] = {}
-        """What changed before it was ready."""
-        self.on_room: OnRoom = lambda subscription: None
-        """Called when the client has taken what waited, and something was left."""
+        self.early_changes: dict[UUID, int] = {}
+        """Changes before it was ready."""
+        self.on_drained: OnDrained = lambda subscription: None
+        """Called when the client has taken what waited and `is_behind` was set."""
         self._send_buffer = send_buffer
         self._is_followed = is_followed
-        self._seen: dict[UUID, datetime] = {}
+        self._versions: dict[UUID, datetime] = {}
         self._active: dict[UUID, None] = {}
-        self._news: dict[UUID, State] = {}
+        self._changed: dict[UUID, ActivityState] = {}
 
-    def start(self, states: Sequence[State]) -> None:
-        """Go on from the snapshot that the client gets."""
+    def start(self, states: Sequence[ActivityState]) -> None:
+        """Continue from the snapshot that was sent to the client."""
         for state in states:
             self._remember(UUID(state.item["agent_id"]), state)
         self.is_ready = True
 
     @property
     def active(self) -> list[UUID]:
-        """The activities that the client believes to be active."""
+        """The activities that are active as far as the client knows."""
         return list(self._active)
 
-    def has_seen(self, state: State) -> bool:
+    def has_seen(self, state: ActivityState) -> bool:
         """Whether the client knows this state already."""
-        return self._seen.get(UUID(state.item["agent_id"])) == state.updated_at
+        return self._versions.get(UUID(state.item["agent_id"])) == state.updated_at
 
     def has_room(self) -> bool:
-        """Whether it can take news now."""
-        return len(self._news) < MAX_ACTIVITIES
+        """Whether changes can be accepted now."""
+        return len(self._changed) < MAX_ACTIVITIES
 
-    def accept(self, state: State) -> None:
+    def accept(self, state: ActivityState) -> None:
         """Take `state` if it is new."""
         agent_id = UUID(state.item["agent_id"])
         if self.has_seen(state):
@@ -164,47 +299,30 @@ class FeedSubscription:
             self.is_behind = True
             return
         self._remember(agent_id, state)
-        self._news[agent_id] = state
-        self._send_buffer.announce(self)
+        self._changed[agent_id] = state
+        self._send_buffer.mark_pending(self)
 
-    def take(self) -> list[Json]:
+    def take(self) -> list[Message]:
         """Return a message for each changed activity."""
-        states = [state for agent_id, state in self._news.items() if not self._is_followed(agent_id)]
-        self._news = {}
+        states = [state for agent_id, state in self._changed.items() if not self._is_followed(agent_id)]
+        self._changed = {}
         if self.is_behind:
-            self.on_room(self)
-        return [activity_message(state.item, [], state.last_log_id) for state in states]
+            self.on_drained(self)
+        return [messages.activity_change(state.item, [], state.last_log_id) for state in states]
 
-    def forget(self, agent_id: UUID) -> None:
-        """Send this activity's state again at the next comparison: the client follows it singly no more."""
-        self._seen.pop(agent_id, None)
+    def invalidate(self, agent_id: UUID) -> None:
+        """Send this activity's state again at the next comparison: the client no longer follows it singly."""
+        self._versions.pop(agent_id, None)
 
-    def _remember(self, agent_id: UUID, state: State) -> None:
-        self._seen.pop(agent_id, None)
-        self._seen[agent_id] = state.updated_at
+    def _remember(self, agent_id: UUID, state: ActivityState) -> None:
+        self._versions.pop(agent_id, None)
+        self._versions[agent_id] = state.updated_at
         self._active.pop(agent_id, None)
         if state.is_active:
             self._active[agent_id] = None
-        for known in (self._seen, self._active):
+        for known in (self._versions, self._active):
             while len(known) > MAX_ACTIVITIES:
                 del known[next(iter(known))]
 
 
 Subscription = ActivitySubscription | FeedSubscription
-
-
-def activity_message(item: Json, lines: Sequence[Line], last_log_id: int, *, has_more: bool = False) -> Json:
-    """Return the message of a changed activity; `has_more` if further lines follow at once."""
-    message: Json = {
-        "type": "activity",
-        "activity": item,
-        "logs": [line.json for line in lines],
-        "last_log_id": last_log_id,
-    }
-    return {**message, "has_more": True} if has_more else message
-
-
-def not_found(agent_id: object) -> Json:
-    """Return the message that there is no such activity (any more)."""
-    text = f"There is no activity {agent_id}."
-    return {"type": "error", "code": "not_found", "message": text, "agent_id": str(agent_id)}

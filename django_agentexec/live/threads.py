@@ -1,15 +1,18 @@
-"""Blocking work of the event loop's followers, in a few threads of its own.
+"""Threads for the blocking work of live updates, and the limit of reads per user.
 
-Not through `sync_to_async`: outside of a request it has one thread for the whole process, in which
-a slow query of one client would keep all others waiting.
+`sync_to_async` is not used: outside of a request it has one thread for the whole process, in which a slow query of one
+client would delay all others.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+import threading
+from collections.abc import AsyncIterator, Callable, Collection, Hashable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
 from django.db import close_old_connections
 
@@ -18,32 +21,45 @@ from ..threads import CallExecutor
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Connections to the database that one process's followers may hold at once.
-THREADS = 4
-CANCELLATIONS = 3
+MAX_THREADS = 4  # of one process; each may hold a database connection
+MAX_READS_PER_USER = 2  # at the same time; fewer than the threads, so that other users are not delayed
+MAX_CANCELLATIONS = 3
 CANCELLATION_TIMEOUT = 0.5  # seconds
-_executor = CallExecutor(THREADS, thread_name_prefix="agentexec-events")
+
+_executor = CallExecutor(MAX_THREADS, thread_name_prefix="agentexec-live")
+_reads: WeakValueDictionary[Hashable, asyncio.Semaphore] = WeakValueDictionary()
+_lock = threading.Lock()
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return what the blocking `function` returns; database connections are kept as long as `CONN_MAX_AGE` says."""
+    """Call the blocking `function` in a thread. Database connections are kept for `CONN_MAX_AGE` seconds."""
     call = partial(function, *args, **kwargs)
     return await asyncio.get_running_loop().run_in_executor(_executor, _with_fresh_connections, call)
+
+
+@asynccontextmanager
+async def read_turn(holder: Hashable) -> AsyncIterator[None]:
+    """Wait until fewer than `MAX_READS_PER_USER` reads of this holder run; reads of other holders run in between."""
+    key = id(asyncio.get_running_loop()), holder
+    with _lock:
+        semaphore = _reads.setdefault(key, asyncio.Semaphore(MAX_READS_PER_USER))
+    async with semaphore:
+        yield
 
 
 async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
     """Cancel `tasks` and wait for their end.
 
-    More than once, since a channel layer's own clean-up may replace the cancellation by another error.
+    Cancels several times, since the clean-up of a channel layer may replace the cancellation by another error.
     """
     running = {task for task in tasks if not task.done()}
-    for _ in range(CANCELLATIONS):
+    for _ in range(MAX_CANCELLATIONS):
         for task in running:
             task.cancel()
         if running:
             ended, running = await asyncio.wait(running, timeout=CANCELLATION_TIMEOUT)
             for task in ended:
-                task.cancelled() or task.exception()  # looked at, so that nobody complains that it was not
+                task.cancelled() or task.exception()  # retrieved, so that asyncio does not log it
 
 
 def _with_fresh_connections(call: Callable[[], T]) -> T:

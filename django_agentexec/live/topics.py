@@ -1,7 +1,7 @@
-"""Names of what can be followed, and the hints that travel under them.
+"""Topics that can be followed, and the change notices that are sent to them.
 
-A hint says *that* something changed, never what: followers read the database, which is the truth. So a
-channel layer may drop, repeat or reorder hints, and no text of a run passes through it.
+A change notice names the activities that changed, not their content: subscribers read the database, which is the source
+of truth. A channel layer may therefore drop, repeat or reorder notices, and no text of a run passes through it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from uuid import UUID
 
 from ..parsing import MAX_INT64, parse_id
 
-MESSAGE_TYPE = "agentexec.hint"
+MESSAGE_TYPE = "agentexec.hint"  # on the channel layer; other releases read it during a deploy
 _FEED = "agentexec.feed."
-# What every channel layer takes as the name of a group, less the prefix.
+# Every channel layer accepts these names for a group, less the prefix.
 _LAYER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 
 
@@ -33,23 +33,23 @@ def feed_topic(audience: str) -> str:
     return _FEED + audience
 
 
-def feeds(topics: Iterable[str]) -> frozenset[str]:
-    """Return those of `topics` that are feeds."""
+def feed_topics(topics: Iterable[str]) -> frozenset[str]:
+    """Return the topics of feeds among `topics`."""
     return frozenset(topic for topic in topics if topic.startswith(_FEED))
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeNotice:
-    """What changed, as far as one topic is concerned."""
+    """The changes of one topic."""
 
     topic: str
     changed: Mapping[UUID, int] = field(default_factory=dict)
-    """Activities whose row changed, each with its newest log line that the sender knows of, or 0."""
+    """Activities whose row changed, each with its newest log line that the sender knows, or 0."""
     streamed: bool = False
     """Whether the topic's activity has streamed text."""
 
     def as_message(self) -> dict[str, Any]:
-        """Return it as a channel layer carries it."""
+        """Return the message for the channel layer."""
         return {
             "type": MESSAGE_TYPE,
             "topic": self.topic,
@@ -59,7 +59,7 @@ class ChangeNotice:
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> ChangeNotice:
-        """Return what `as_message` made."""
+        """Parse a message of the channel layer. Raises `KeyError`, `TypeError` or `ValueError` for other messages."""
         changed = {parse_id(agent_id): _log_id(log_id) for agent_id, log_id in message["changed"]}
         return cls(str(message["topic"]), changed, bool(message["streamed"]))
 

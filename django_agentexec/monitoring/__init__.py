@@ -1,12 +1,12 @@
-"""How the whole installation is doing: workers, queues, the last hour, health and counters.
+"""Monitoring of the whole installation: workers, queues, the last hour, health checks and counters.
 
-Read by REST, the admin's dashboard and the terminal; `overview` is what a dashboard shows.
+`overview` returns the data of a dashboard.
 """
 
 from .counters import Counters, Histogram, counters
 from .health import health
 from .overview import overview, queues, workers
-from .reconciliation import note_round
+from .reconciliation import record_reconciliation
 from .schemas import (
     HealthCheckSchema,
     HealthSchema,
@@ -29,7 +29,7 @@ __all__ = [
     "WorkerSchema",
     "counters",
     "health",
-    "note_round",
+    "record_reconciliation",
     "overview",
     "queues",
     "workers",

@@ -1,4 +1,4 @@
-"""Reads the counters back: as totals for Prometheus, and minute by minute for charts."""
+"""Readers of the counters: totals for Prometheus, and values per minute for charts."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ RATE_MINUTES = 5
 
 @dataclass
 class Histogram:
-    """Observations of one quantity, in seconds."""
+    """A histogram of durations, in seconds."""
 
     bounds: tuple[float, ...]
-    """Upper bounds, the last one infinite."""
+    """Upper bounds of the buckets; the last bound is infinite."""
     counts: list[float]
-    """Observations in each bucket; not cumulated."""
+    """Observations in each bucket; not cumulative."""
     total: float = 0.0
     """Sum of all observations."""
 
     @classmethod
     def empty(cls, bounds: tuple[float, ...]) -> Histogram:
-        """Return one without observations."""
+        """Return a histogram without observations."""
         return cls(bounds, [0.0] * len(bounds))
 
     def add(self, bound: float, count: float) -> None:
-        """Add observations to the bucket with this upper bound; one of an older release's may not exist any more."""
+        """Add observations to the bucket with this upper bound; ignore a bound of an older release."""
         if bound in self.bounds:
             self.counts[self.bounds.index(bound)] += count
 
     def quantile(self, share: float) -> float | None:
-        """Return the upper bound of the bucket that holds this share (0 to 1); the last finite one for the rest."""
+        """Return the upper bound of the bucket with this quantile (0 to 1), at most the largest finite bound."""
         wanted = share * sum(self.counts)
         if not wanted:
             return None
@@ -54,7 +54,7 @@ def _histograms(bounds: tuple[float, ...]) -> dict[str, Histogram]:
 
 @dataclass
 class Counters:
-    """Totals since the queue's server has last lost its data, of all processes."""
+    """Totals of all processes since the server of the queue last lost its data."""
 
     enqueued: dict[tuple[str, str], float] = field(default_factory=dict)
     """By task and queue."""
@@ -63,13 +63,13 @@ class Counters:
     tokens: dict[tuple[str, str], float] = field(default_factory=dict)
     """By task and kind, such as `input_tokens`; also `requests`."""
     wait: dict[str, Histogram] = field(default_factory=lambda: _histograms(WAIT_BUCKETS))
-    """Seconds from an activity's turn to its start, by task."""
+    """Seconds from the time an activity is due to its start, by task."""
     duration: dict[str, Histogram] = field(default_factory=lambda: _histograms(DURATION_BUCKETS))
     """Seconds from an activity's first start to its end, by task."""
 
 
 def counters() -> Counters:
-    """Return the totals; one round trip. Raises `QueueUnavailable`."""
+    """Return the totals. One round trip. Raises `QueueUnavailable`."""
     found = Counters()
     (totals,) = get_queue().read_counters([TOTAL])
     for name, amount in totals.items():
@@ -93,16 +93,16 @@ def counters() -> Counters:
 
 @dataclass
 class LastHour:
-    """The last sixty minutes, the present one included."""
+    """The last sixty minutes, including the current minute."""
 
     minutes: list[MinuteSchema]
-    """The oldest first."""
+    """The minutes, oldest first."""
     per_minute: dict[str, float]
     """Activities that ended in the last five minutes, per minute, by queue."""
 
 
 def last_hour(now: float | None = None) -> LastHour:
-    """Return what was counted minute by minute; one round trip. `now` is in Unix seconds."""
+    """Return the counters of each minute. One round trip. `now` is in Unix seconds."""
     this = int((time.time() if now is None else now) // 60)
     numbers = range(this - HOUR + 1, this + 1)
     found = get_queue().read_counters([minute_name(number) for number in numbers])

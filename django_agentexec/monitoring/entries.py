@@ -1,10 +1,11 @@
-"""Workers' entries, read leniently: during a rolling deploy a newer release may write what this one does not know."""
+"""Readers of the workers' entries. They ignore unknown fields, which a newer release may write during a deploy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from django.utils.translation import gettext as _
 from pydantic import ValidationError
 
 from ..conf import conf
@@ -16,23 +17,21 @@ _TIMES = ("started", "last_beat")
 
 @dataclass(frozen=True, slots=True)
 class WorkerList:
-    """The worker processes that the queue's server knows."""
+    """The registered worker processes."""
 
     workers: list[WorkerSchema]
     unreadable: list[str]
-    """Ids of workers whose entry cannot be read; they are not in `workers`."""
+    """Ids of workers whose entry is invalid; they are not in `workers`."""
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong with the entries, in words."""
-        return [
-            f"The entry of worker {name} cannot be read (another release?); the worker is not shown."
-            for name in self.unreadable
-        ]
+        """Sentences about invalid entries."""
+        text = _("Could not read the entry of worker %(worker)s (another release?); the worker is not shown.")
+        return [text % {"worker": name} for name in self.unreadable]
 
 
 def worker_list() -> WorkerList:
-    """Return the workers that have sent a heartbeat in the last five minutes. Raises `QueueUnavailable`."""
+    """Return the workers with a heartbeat in the last five minutes. Raises `QueueUnavailable`."""
     reading = get_queue().workers()
     workers, unreadable = [], list(reading.unreadable)
     for info in reading:
@@ -47,6 +46,6 @@ def _schema(info: WorkerInfo, now: float) -> WorkerSchema:
     return WorkerSchema(
         started_at=datetime.fromtimestamp(info.started, UTC),
         last_beat_at=datetime.fromtimestamp(info.last_beat, UTC),
-        is_alive=now - info.last_beat <= conf.LEASE,  # both by the queue's clock
+        is_alive=now - info.last_beat <= conf.LEASE,  # both times are of the queue's clock
         **{name: value for name, value in info.as_dict().items() if name not in _TIMES},
     )

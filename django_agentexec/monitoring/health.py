@@ -1,10 +1,11 @@
-"""Whether activities that are enqueued now will run: for load balancers, containers and the person on call."""
+"""Health checks: whether newly enqueued activities will run. For load balancers, containers and people on call."""
 
 from __future__ import annotations
 
 from uuid import uuid4
 
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from ..activity.store import database
 from ..conf import conf
@@ -12,21 +13,21 @@ from ..models import Activity
 from ..queues import EVICTING_POLICIES, get_queue
 from ..tasks.registry import registry
 from . import storage
-from .entries import WorkerList, worker_list
+from .entries import worker_list
 from .overview import rows_by_queue, unserved, unserved_problem
 from .probes import Outcome, Probe, runner
-from .reconciliation import PATIENCE, last_failure
+from .reconciliation import MAX_MISSED_INTERVALS, last_failure
 from .schemas import HealthCheckSchema, HealthSchema
 
-SAMPLE = 200  # of the oldest due activities, asked for in the queue
-PROBE_LEAD, PROBE_SECONDS = "health", 1.0  # what the queue probe writes, and for how long
+SAMPLE_SIZE = 200  # of the oldest due activities, which are looked up in the queue
+PROBE_LEADERSHIP, PROBE_SECONDS = "health", 1.0  # the leadership that the queue probe acquires, and its duration
 
 
 def health() -> HealthSchema:
     """Return the checks of database, queue, workers, waiting work, reconciler and eviction policy.
 
-    It is not ok if an essential check fails. Never raises for what it checks, and answers within
-    `AGENTEXEC["HEALTH_TIMEOUT"]`: the probes run at the same time, each on a connection of its own.
+    The result is not ok if an essential check fails. A failed check raises no exception. Returns within
+    `AGENTEXEC["HEALTH_TIMEOUT"]` seconds: the probes run concurrently, each on a separate connection.
     """
     outcomes = runner.run(PROBES)
     checks = [
@@ -41,28 +42,26 @@ def health() -> HealthSchema:
 
 
 def _queue() -> Outcome:
-    """Write, too: a server whose memory or disk is full answers a ping."""
+    """Ping the server and write to it: a server whose memory or disk is full still answers a ping."""
     queue = get_queue()
     queue.ping()
-    queue.try_acquire_leadership(PROBE_LEAD, str(uuid4()), PROBE_SECONDS)
-    return Outcome(True, "answers and writes")
+    queue.try_acquire_leadership(PROBE_LEADERSHIP, str(uuid4()), PROBE_SECONDS)
+    return Outcome(True, _("reachable and writable"))
 
 
 def _workers() -> Outcome:
-    seen = worker_list()
-    alive = f"{sum(worker.is_alive for worker in seen.workers)} alive{_unreadable(seen)}"
-    if alone := unserved(seen.workers, conf.QUEUES):
-        text = f"{alive}; nobody works on {', '.join(alone)}. Start `manage.py runagentworkers`."
-        return Outcome(False, text, seen.problems)
-    return Outcome(True, alive, seen.problems)
-
-
-def _unreadable(seen: WorkerList) -> str:
-    return f", {len(seen.unreadable)} with an unreadable entry" if seen.unreadable else ""
+    found = worker_list()
+    detail = _("%(number)d alive") % {"number": sum(worker.is_alive for worker in found.workers)}
+    if found.unreadable:
+        detail += _(", %(number)d with an invalid entry") % {"number": len(found.unreadable)}
+    if names := unserved(found.workers, conf.QUEUES):
+        text = _("; no live worker serves %(queues)s. Start `manage.py runagentworkers`.")
+        return Outcome(False, detail + text % {"queues": ", ".join(names)}, found.problems)
+    return Outcome(True, detail, found.problems)
 
 
 def _waiting_work() -> Outcome:
-    """Look for due activities in queues that no live worker serves: by the rows, and by the queues that tasks name."""
+    """Find due activities in queues without a live worker, by the rows and by the queues of the registered tasks."""
     with storage.bounded(database()):
         rows = rows_by_queue(Activity.objects.using(database()).due(timezone.now()).managed())
     names = {*rows, *(definition.queue for definition in registry.known())}
@@ -70,30 +69,31 @@ def _waiting_work() -> Outcome:
     for name in sorted(unserved(worker_list().workers, names)):
         if waiting := rows[name] or get_queue().stats(name).pending:
             problems.append(unserved_problem(name, waiting))
-    return Outcome(not problems, " ".join(problems) or "every queue with due activities is served")
+    return Outcome(not problems, " ".join(problems) or _("every queue with due activities is served"))
 
 
 def _reconciler() -> Outcome:
-    """Look for activities that are due and not in their queue: of these, the reconciler leaves none for long."""
+    """Find due activities that are missing in their queue, where the reconciler should have pushed them."""
     if failure := last_failure():
-        return Outcome(False, f"its latest round failed: {failure}")
+        return Outcome(False, _("the latest run failed: %(error)s") % {"error": failure})
     queue, now, lag = get_queue(), timezone.now(), 0.0
     with storage.bounded(database()):
         rows = Activity.objects.using(database()).due(now).managed().order_by("agent_id")
-        sample = {row.agent_id: row for row in rows.only("queue", "updated_at", "run_after")[:SAMPLE]}
+        sample = {row.agent_id: row for row in rows.only("queue", "updated_at", "run_after")[:SAMPLE_SIZE]}
     for name in {row.queue for row in sample.values()}:
         for agent_id in queue.missing(name, [i for i, row in sample.items() if row.queue == name]):
             since = max(filter(None, (sample[agent_id].updated_at, sample[agent_id].run_after)))
             lag = max(lag, (now - since).total_seconds())
-    limit = PATIENCE * conf.RECONCILE_INTERVAL
-    return Outcome(lag <= limit, f"lag {lag:.0f} s of {limit:.0f} s allowed")
+    limit = MAX_MISSED_INTERVALS * conf.RECONCILE_INTERVAL
+    return Outcome(lag <= limit, _("lag %(lag).0f s; the limit is %(limit).0f s") % {"lag": lag, "limit": limit})
 
 
 def _eviction() -> Outcome:
     policy = get_queue().eviction_policy()
     if policy in EVICTING_POLICIES:
-        return Outcome(False, f"{policy}: a full Redis drops waiting activities. Set maxmemory-policy to noeviction.")
-    return Outcome(True, policy or "never evicts")
+        text = _("%(policy)s: a full Redis drops waiting activities. Set maxmemory-policy to noeviction.")
+        return Outcome(False, text % {"policy": policy})
+    return Outcome(True, policy or _("never evicts"))
 
 
 PROBES = (
@@ -105,4 +105,4 @@ PROBES = (
     Probe("eviction policy", _eviction),
 )
 WARNINGS = frozenset({"eviction policy"})
-"""Probes that do not make the whole unhealthy."""
+"""Probes whose failure is only a warning."""

@@ -1,8 +1,8 @@
-"""Counters and histograms of all processes, kept in the queue's server: fast to write, lost with its data.
+"""Counters and histograms of all processes, stored in the server of the queue: fast to write, lost with its data.
 
-A receiver of `changes_committed` adds up in memory; every two seconds at most, one round trip adds the sums to
-what the server has. Two sets are kept: totals since ever (what Prometheus scrapes), and one per minute of
-the last two hours (what charts show).
+A receiver of `changes_committed` adds up the changes in memory; every two seconds at most, one round trip adds the sums
+to the values of the server. There are two sets: totals (for Prometheus), and one set per minute of the last two hours
+(for charts).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FLUSH_INTERVAL = 2.0  # seconds
 TOTAL = "total"
 TOTAL_SECONDS = 400 * 86_400.0  # a year and a month without any activity
 MINUTE_SECONDS = 2 * 3_600.0
-MAX_PENDING = 100_000  # fields kept while the server is away; what comes then is not counted
+MAX_PENDING = 100_000  # fields kept while the server is unavailable; further fields are not counted
 
 WAIT_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, float("inf"))
 """Upper bounds of the wait histogram, in seconds."""
@@ -46,31 +46,31 @@ _ENDED = frozenset({Status.COMPLETE, Status.ERROR, Status.CANCELED})
 
 @lru_cache(maxsize=4_096)
 def field(*parts: str | float) -> str:
-    """Return a counter's field name: its parts may hold any character."""
+    """Return the field name of a counter; the parts may contain any character."""
     return json.dumps(parts, ensure_ascii=False)
 
 
 def parts(name: str) -> list[Any]:
-    """Return what `field` was made of."""
+    """Return the parts of a field name."""
     found: list[Any] = json.loads(name)
     return found
 
 
 def minute_name(minute: int) -> str:
-    """Return the name of the counters of a minute, counted since 1970."""
+    """Return the name of the set of a minute, counted since 1970."""
     return f"minute:{minute}"
 
 
 class Counting:
-    """Adds up this process's events, and hands the sums over from time to time. Safe in threads and after a fork."""
+    """The sums of this process, flushed to the server from time to time. Thread-safe and fork-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pending: dict[str, dict[str, float]] = {}
-        self._scheduled_in = 0  # the process whose thread will flush
+        self._scheduled_in = 0  # id of the process whose thread will flush
 
     def add(self, amounts: Mapping[str, float], per_minute: Mapping[str, float]) -> None:
-        """Count; returns at once."""
+        """Add to the sums; does not block."""
         if not amounts and not per_minute:
             return
         name = minute_name(int(time.time() // 60))
@@ -79,12 +79,12 @@ class Counting:
             self._add(name, per_minute)
             if self._scheduled_in == os.getpid():
                 return
-            with suppress(RuntimeError):  # the system has no room for a thread: the next one to count tries again
+            with suppress(RuntimeError):  # no thread can be started: the next call tries again
                 threading.Thread(target=self._flush_later, name="agentexec-metrics", daemon=True).start()
                 self._scheduled_in = os.getpid()
 
     def flush(self) -> None:
-        """Hand over what has been counted; if the server is away, it is kept for the next time."""
+        """Add the sums to the values of the server; keep them if it is unavailable."""
         with self._lock:
             pending, self._pending = self._pending, {}
             self._scheduled_in = 0
@@ -99,20 +99,20 @@ class Counting:
             with self._lock:
                 for name, amounts in {**totals, **pending}.items():
                     self._add(name, amounts)
-        except Exception:  # counting must never hurt what is counted
-            logger.exception("The counters could not be handed over.")
+        except Exception:  # counting must not affect the activities
+            logger.exception("Could not flush the counters.")
 
     def reset(self) -> None:
-        """Forget what has not been handed over; for tests, and in a process that was forked in the middle."""
+        """Drop the sums; for tests, and in a forked process."""
         self._lock = threading.Lock()
         self._pending = {}
         self._scheduled_in = 0
 
     def _add(self, name: str, amounts: Mapping[str, float]) -> None:
         known = self._pending.setdefault(name, defaultdict(float))
-        for one, amount in amounts.items():
-            if one in known or len(known) < MAX_PENDING:
-                known[one] += amount
+        for field_name, amount in amounts.items():
+            if field_name in known or len(known) < MAX_PENDING:
+                known[field_name] += amount
 
     def _flush_later(self) -> None:
         time.sleep(FLUSH_INTERVAL)
@@ -123,14 +123,14 @@ counting = Counting()
 
 
 def connect() -> None:
-    """Count from now on; called when the app is ready."""
+    """Connect the receivers; called when the app is ready."""
     changes_committed.connect(_count, Activity, dispatch_uid="agentexec.metrics")
-    worker_stopped.connect(_hand_over, dispatch_uid="agentexec.metrics")
+    worker_stopped.connect(_flush, dispatch_uid="agentexec.metrics")
     os.register_at_fork(after_in_child=counting.reset)
     atexit.register(counting.flush)
 
 
-def _hand_over(**_: object) -> None:
+def _flush(**_: object) -> None:
     counting.flush()
 
 
@@ -149,7 +149,7 @@ def _count(changes: Iterable[tuple[Activity, ActivityLog | None, Operation | Non
             minute[field("enqueued")] += 1
         elif line is None:
             continue
-        elif line.status in _ENDED:  # the row may be further: all changes of a commit share it
+        elif line.status in _ENDED:  # not the status of the row, which all changes of a commit share
             _count_end(activity, task, str(line.status), totals, minute)
         elif activity.waited is not None:
             _count_start(activity, task, activity.waited, totals, minute)
@@ -157,7 +157,7 @@ def _count(changes: Iterable[tuple[Activity, ActivityLog | None, Operation | Non
 
 
 def _count_start(activity: Activity, task: str, waited: float, totals: Amounts, minute: Amounts) -> None:
-    activity.waited = None  # a later change of the same row, in the same batch, is no start
+    activity.waited = None  # so that a later change of the same row in this batch does not count as a start
     bound = WAIT_BUCKETS[bisect_left(WAIT_BUCKETS, waited)]
     totals[field("wait", task, bound)] += 1
     totals[field("wait_sum", task)] += waited

@@ -1,4 +1,4 @@
-"""Runs the probes of the health check: each in its own thread, and none longer than `AGENTEXEC["HEALTH_TIMEOUT"]`."""
+"""Runner of the health probes: each in a separate thread, for at most `AGENTEXEC["HEALTH_TIMEOUT"]` seconds."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from django.db import DatabaseError, InterfaceError, connections, transaction
+from django.utils.translation import get_language, override
+from django.utils.translation import gettext as _
 
 from ..activity.store import database
 from ..conf import conf
@@ -20,12 +22,12 @@ logger = logging.getLogger(__name__)
 
 
 class Outcome(NamedTuple):
-    """What a probe has found."""
+    """The result of a probe."""
 
     ok: bool
     detail: str
     problems: Sequence[str] = ()
-    """What a person should look at though the probed part works."""
+    """Sentences for people about other findings, which do not fail the probe."""
 
 
 NO_ANSWER = Outcome(False, "no answer")
@@ -33,7 +35,7 @@ NO_ANSWER = Outcome(False, "no answer")
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One question of the health check."""
+    """A named check of one component."""
 
     name: str
     check: Callable[[], Outcome]
@@ -41,7 +43,7 @@ class Probe:
 
 @dataclass(slots=True)
 class _Run:
-    """One execution of a probe, shared by all health checks that come while it lasts."""
+    """One execution of a probe, shared by all concurrent health checks."""
 
     started: float
     finished: threading.Event = field(default_factory=threading.Event)
@@ -49,10 +51,10 @@ class _Run:
 
 
 class ProbeRunner:
-    """Runs probes at the same time, and reports a probe that does not return in time as failed.
+    """A runner of concurrent probes. A probe that does not return in time has failed.
 
-    A thread that waits for a server cannot be stopped. It is left behind, and its probe is not started again before
-    it returns, so that a server which never answers costs one thread per probe and process.
+    A thread that waits for a server cannot be stopped. It continues, and its probe is not started again until it
+    returns. A server that never answers therefore costs one thread per probe and process.
     """
 
     def __init__(self) -> None:
@@ -64,10 +66,10 @@ class ProbeRunner:
         self._runs: dict[str, _Run] = {}
 
     def run(self, probes: Sequence[Probe]) -> list[Outcome]:
-        """Return the outcome of each probe, after `AGENTEXEC["HEALTH_TIMEOUT"]` seconds at the latest.
+        """Return the outcome of each probe within `AGENTEXEC["HEALTH_TIMEOUT"]` seconds.
 
-        Inside a transaction of the caller (as in a test case) the probes run one by one on its connection: another
-        one could neither see its rows nor, on SQLite, write.
+        Inside a transaction of the caller (as in a test case) the probes run in turn on its connection: another
+        connection could neither see its rows nor, on SQLite, write.
         """
         if connections[database()].in_atomic_block:
             return [_outcome_in_transaction(probe) for probe in probes]
@@ -83,16 +85,20 @@ class ProbeRunner:
                 run = self._runs[probe.name] = _Run(time.monotonic())
                 try:
                     threading.Thread(
-                        target=self._run, args=[probe, run], name=f"agentexec-health-{probe.name}", daemon=True
+                        target=self._run,
+                        args=[probe, run, get_language()],
+                        name=f"agentexec-health-{probe.name}",
+                        daemon=True,
                     ).start()
-                except RuntimeError as error:  # the system has no room for a thread
+                except RuntimeError as error:  # no thread can be started
                     self._finish(probe, run, Outcome(False, str(error)))
         return run
 
-    def _run(self, probe: Probe, run: _Run) -> None:
+    def _run(self, probe: Probe, run: _Run, language: str | None) -> None:
         outcome = NO_ANSWER
         try:
-            outcome = _outcome(probe)
+            with override(language):
+                outcome = _outcome(probe)
         finally:
             connections.close_all()
             with self._lock:
@@ -105,17 +111,18 @@ class ProbeRunner:
 
 
 def _await(run: _Run, deadline: float, timeout: float) -> Outcome:
-    # A probe that other health checks have already waited for in vain gets no further time.
+    # The timeout starts with the probe, not with this health check.
     if run.finished.wait(max(0.0, min(deadline, run.started + timeout) - time.monotonic())):
         return run.outcome
-    return Outcome(False, f"no answer for {max(time.monotonic() - run.started, timeout):.1f} s")
+    seconds = max(time.monotonic() - run.started, timeout)
+    return Outcome(False, _("no answer for %(seconds).1f s") % {"seconds": seconds})
 
 
 def _outcome_in_transaction(probe: Probe) -> Outcome:
     try:
         with transaction.atomic(using=database()):
             outcome = _outcome(probe)
-            # Also undoes the limits that a probe has set for its transaction.
+            # This also resets the limits that a probe has set for its transaction.
             transaction.set_rollback(True, using=database())
     except (DatabaseError, InterfaceError) as error:
         return Outcome(False, str(error))
@@ -127,7 +134,7 @@ def _outcome(probe: Probe) -> Outcome:
         return probe.check()
     except (AgentExecError, DatabaseError, InterfaceError) as error:
         return Outcome(False, str(error).strip() or type(error).__name__)
-    except Exception as error:  # the answer of a health check is never a traceback
+    except Exception as error:  # a fault of a probe is a failed check, not a failed request
         logger.exception("The health probe %r failed.", probe.name)
         return Outcome(False, f"{type(error).__name__}: {error}")
 

@@ -1,4 +1,4 @@
-"""Rounds of the reconciler as the health check sees them, kept for a while in the queue's server."""
+"""Results of the reconciler's runs for the health check, stored for a while in the server of the queue."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from .metrics import field, parts
 
 KEPT_SECONDS = 3_600.0
 MAX_ERROR = 300  # characters of an error that are kept
-MAX_MINUTES = 60  # that are read, however long the interval is
-PATIENCE = 3  # intervals of the reconciler after which its failures, or a row that it does not push, are a fault
+MAX_MINUTES = 60  # minutes to read, for any length of the interval
+MAX_MISSED_INTERVALS = 3  # of the reconciler, after which failures or rows that were not pushed fail the check
 _OK, _FAILED = "ok", "failed"
 
 
-def note_round(error: BaseException | None = None) -> None:
-    """Record that the leading reconciler has finished a round, or why it could not. Never raises for the queue."""
+def record_reconciliation(error: BaseException | None = None) -> None:
+    """Record a successful run of the leading reconciler, or its error. Ignores an unavailable queue."""
     entry = field(_OK) if error is None else field(_FAILED, f"{type(error).__name__}: {error}".strip()[:MAX_ERROR])
-    with suppress(QueueUnavailable):  # the health check finds this out by itself
+    with suppress(QueueUnavailable):  # the health check has another probe for this
         get_queue().increment_counters(
             {_name(time.time()): {entry: 1}}, seconds=max(KEPT_SECONDS, 4 * conf.RECONCILE_INTERVAL)
         )
 
 
 def last_failure() -> str:
-    """Return why the latest rounds of the reconciler failed; "" if one of them succeeded, or none is known.
+    """Return the error of the latest runs of the reconciler; "" if one of them succeeded or none is recorded.
 
-    Pools of older releases record nothing. One round trip; raises `QueueUnavailable`.
+    Pools of older releases record nothing. One round trip. Raises `QueueUnavailable`.
     """
     now = time.time()
-    # One minute more in each direction: the pool's clock may differ from this one's.
-    minutes = range(-1, min(MAX_MINUTES, math.ceil(PATIENCE * conf.RECONCILE_INTERVAL / 60)) + 1)
+    # One more minute in each direction, since the clocks of the pool and of this process may differ.
+    minutes = range(-1, min(MAX_MINUTES, math.ceil(MAX_MISSED_INTERVALS * conf.RECONCILE_INTERVAL / 60)) + 1)
     for entries in get_queue().read_counters([_name(now - 60 * minute) for minute in minutes]):
         found = [parts(entry) for entry in entries]
         if [_OK] in found:

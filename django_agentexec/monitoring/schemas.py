@@ -8,53 +8,53 @@ from pydantic import BaseModel, Field
 
 
 class WorkerSchema(BaseModel):
-    """A worker process, as its last heartbeat told."""
+    """A worker process, according to its last heartbeat."""
 
     id: str
     host: str
     pid: int
     queues: list[str]
     concurrency: int
-    """Activities it runs at once, at most."""
+    """Maximum number of activities that it runs at the same time."""
     running: int
     done: int
     """Activities that it has completed since its start."""
     failed: int
     """Attempts that failed in it since its start."""
     quarantine: bool
-    """Whether it runs only what has taken a process down."""
+    """Whether it runs only activities whose process died."""
     started_at: datetime
     last_beat_at: datetime
     is_alive: bool
-    """Whether it has sent a heartbeat within the time of a lease."""
+    """Whether its last heartbeat is not older than a lease."""
 
 
 class QueueSchema(BaseModel):
-    """A queue: what waits, what runs, and how fast it goes. None: unknown, as the queue's server does not answer."""
+    """A queue: its waiting and running activities, and its throughput. None: unknown, as its server is unavailable."""
 
     name: str
     pending: int | None = None
-    """Activities that could run now, but for a slot or their lock key."""
+    """Activities that are due and wait for a slot or their lock key."""
     ready: int | None = None
-    """Of these, lines (lock keys, or single activities) whose turn it is."""
+    """Partitions (lock keys, or activities without one) whose next activity can be claimed."""
     delayed: int | None = None
-    """Activities whose time has not come."""
+    """Activities that are not due yet."""
     running: int | None = None
     suspects: int | None = None
-    """Activities that have taken a process down and wait for one of their own."""
+    """Activities whose process died, which wait for a quarantine process."""
     dead: int | None = None
     oldest_age: float | None = None
-    """How long the oldest activity that is due has waited, or None if none waits; from the database."""
+    """Seconds that the oldest due activity has waited, or None if none waits; from the database."""
     per_minute: float | None = None
     """Activities that ended in the last five minutes, per minute."""
     waiting_rows: int = 0
-    """Queued activities among the oldest `AGENTEXEC["COUNT_LIMIT"]`, delayed ones included; from the database."""
+    """Queued and delayed activities among the oldest `AGENTEXEC["COUNT_LIMIT"]`; from the database."""
     running_rows: int = 0
-    """Running activities, in the same way."""
+    """Running activities, counted in the same way."""
 
 
 class MinuteSchema(BaseModel):
-    """One minute of all queues."""
+    """The counters of all queues in one minute."""
 
     start: datetime
     enqueued: int = 0
@@ -62,12 +62,12 @@ class MinuteSchema(BaseModel):
     error: int = 0
     canceled: int = 0
     wait_p50: float | None = None
-    """Half of the activities that started waited no longer than this; None if none started."""
+    """Median wait of the started activities; None if none started."""
     wait_p95: float | None = None
 
 
 class LastKnownSchema(BaseModel):
-    """The live part of an overview as this process has last seen it."""
+    """The live values of the last complete overview of this process."""
 
     at: datetime
     complete_last_hour: int
@@ -77,43 +77,43 @@ class LastKnownSchema(BaseModel):
 
 
 class OverviewSchema(BaseModel):
-    """What a dashboard shows. None: unknown, as the queue's server does not answer; 0: counted, and none."""
+    """The data of a dashboard. None: unknown, as the server of the queue is unavailable; 0: counted, and none."""
 
     at: datetime
     queued: int
-    """Rows of the database, counted up to `AGENTEXEC["COUNT_LIMIT"]`, as is `running`; they are always known."""
+    """Rows of the database, counted up to `AGENTEXEC["COUNT_LIMIT"]`, like `running`; always known."""
     running: int
     complete_last_hour: int | None = None
     error_last_hour: int | None = None
     canceled_last_hour: int | None = None
     workers: list[WorkerSchema] | None = None
     queues: list[QueueSchema] = Field(default_factory=list)
-    minutes: list[MinuteSchema] | None = Field(default=None, description="The last sixty minutes, the oldest first.")
+    minutes: list[MinuteSchema] | None = Field(default=None, description="The last sixty minutes, oldest first.")
     problems: list[str] = Field(default_factory=list)
-    """What is wrong, in words: no worker alive, Redis unavailable."""
+    """Sentences about problems, such as: no live worker, Redis unavailable."""
     last_known: LastKnownSchema | None = None
-    """The latest known values; None if this process has never reached the queue's server."""
+    """The latest known values; None if this process has never reached the server of the queue."""
 
     @property
     def is_live(self) -> bool:
-        """Whether the queue's server has answered: nothing in here is unknown."""
+        """Whether the server of the queue has answered, so that all values are known."""
         return self.workers is not None
 
 
 class HealthCheckSchema(BaseModel):
-    """One thing that must be well."""
+    """The result of one health check."""
 
     name: str
     ok: bool
     essential: bool = True
-    """Whether nothing runs as long as this is not ok; what is not essential is a warning."""
+    """Whether activities cannot run while this check fails; otherwise a failure is a warning."""
     detail: str = ""
 
 
 class HealthSchema(BaseModel):
-    """Whether activities that are enqueued now will run."""
+    """Whether newly enqueued activities will run."""
 
     ok: bool
     checks: list[HealthCheckSchema]
     problems: list[str] = Field(default_factory=list)
-    """What else a person should look at, such as workers' entries that cannot be read."""
+    """Sentences about other findings, such as invalid entries of workers."""

@@ -1,4 +1,4 @@
-"""Probes of the database: rows can be read, and can be written. Nothing that they write remains."""
+"""Probe of the database: rows can be read and written. The probe leaves no data."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from pathlib import Path
 
 from django.db import DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils.translation import gettext as _
 
 from ..activity.store import database
 from ..conf import conf
 from ..models import Activity, Status
 from .probes import Outcome
 
-MIN_FREE_BYTES = 16 << 20  # below, SQLite may still find room for one row in its files, but not for the next runs
-SQLITE_PADDING = 64 << 10  # characters of the probe's row, for which SQLite needs pages; PostgreSQL would keep them
-PROBE_TASK = "agentexec.health"  # `agent_type` of the row that never becomes visible
-# Sorts more than fits into the least memory for sorting, so that the server has to write into its data folder.
+MIN_FREE_BYTES = 16 << 20  # below this, SQLite may have room for one row in its files, but not for the next activities
+SQLITE_PADDING = 64 << 10  # characters of the probe's row, so that SQLite needs new pages; PostgreSQL would keep them
+PROBE_TASK = "agentexec.health"  # `agent_type` of the row, which never becomes visible
+# Sorts more data than the minimal sort memory, so that the server must write to its data folder.
 _SPILL = "SELECT count(*) FROM (SELECT md5(n::text) AS line FROM generate_series(1, 3000) n ORDER BY line) AS lines"
-_LIMIT_OF_TEMPORARY_FILES = "53400"  # SQLSTATE of a server that forbids temporary files; says nothing of its disk
+_LIMIT_OF_TEMPORARY_FILES = "53400"  # SQLSTATE of a server that forbids temporary files; says nothing about its disk
 
 
 def can_read_and_write() -> Outcome:
@@ -38,15 +39,15 @@ def can_read_and_write() -> Outcome:
         row = Activity(agent_type=PROBE_TASK, status=Status.CANCELED, traceback=padding)
         rows = Activity.objects.using(using)
         rows.bulk_create([row])  # sends no signals
-        rows.filter(pk=row.pk)._raw_delete(using)  # without looking for rows that refer to it: there are none
-    return Outcome(True, "reads and writes")
+        rows.filter(pk=row.pk)._raw_delete(using)  # without a search for related rows, which do not exist
+    return Outcome(True, _("readable and writable"))
 
 
 @contextmanager
 def bounded(using: str) -> Iterator[None]:
-    """Have the server itself give up what takes longer than `AGENTEXEC["HEALTH_TIMEOUT"]`, where it can.
+    """Limit the server's own execution time to `AGENTEXEC["HEALTH_TIMEOUT"]` seconds, on servers that support it.
 
-    Otherwise a probe that waits for a locked table would go on waiting after the health check has answered.
+    Otherwise a probe that waits for a locked table would keep waiting after the health check has returned.
     """
     connection = connections[using]
     milliseconds = int(conf.HEALTH_TIMEOUT * 1000)
@@ -55,7 +56,7 @@ def bounded(using: str) -> Iterator[None]:
             cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(milliseconds)])
             yield
     elif connection.vendor == "sqlite" and not connection.in_atomic_block:
-        with connection.cursor() as cursor:  # the connection is the probe's own, and closed after it
+        with connection.cursor() as cursor:  # the connection belongs to the probe and is closed after it
             cursor.execute(f"PRAGMA busy_timeout = {milliseconds:d}")
         yield
     else:
@@ -65,7 +66,7 @@ def bounded(using: str) -> Iterator[None]:
 def _spill_to_disk(using: str) -> None:
     """Raise Django's `DatabaseError` if PostgreSQL has no room for a temporary file beside its data.
 
-    A small row may fit into a page that exists, and so proves nothing about a full disk.
+    A small row may fit into an existing page and therefore proves nothing about a full disk.
     """
     try:
         with transaction.atomic(using=using), connections[using].cursor() as cursor:
@@ -77,11 +78,12 @@ def _spill_to_disk(using: str) -> None:
 
 
 def _disk_problem(connection: BaseDatabaseWrapper) -> str:
-    """Return why SQLite's disk is too full for more rows, or ""."""
+    """Return an error if SQLite's disk has no room for more rows, else ""."""
     file = Path(str(connection.settings_dict["NAME"]))
     if connection.vendor != "sqlite" or not file.is_file():
         return ""
     free = shutil.disk_usage(file.parent).free
     if free >= MIN_FREE_BYTES:
         return ""
-    return f"the disk of {file} is full: {free / 2**20:.1f} MiB are free, {MIN_FREE_BYTES >> 20} are needed"
+    text = _("the disk of %(file)s is full: %(free).1f MiB are free, %(needed)d MiB are needed")
+    return text % {"file": file, "free": free / 2**20, "needed": MIN_FREE_BYTES >> 20}

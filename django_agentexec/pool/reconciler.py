@@ -27,7 +27,7 @@ from ..conf import conf
 from ..dispatch.push import push
 from ..exceptions import QueueUnavailable
 from ..models import Activity
-from ..monitoring import note_round
+from ..monitoring import record_reconciliation
 from ..queues import get_queue
 
 logger = logging.getLogger(__name__)
@@ -150,11 +150,11 @@ class Reconciler:
                 if self._leads(f"stops:{name}") and (stopped := stop_ended(name)):
                     logger.warning("Stopping %d running activities whose rows have ended.", stopped)
         except (QueueUnavailable, DatabaseError, InterfaceError) as error:
-            logger.warning("Could not compare database and queue: %s", error)
-            note_round(error)
-        except Exception as error:  # without this thread, activities that the queue loses would stay lost
-            logger.exception("Could not compare database and queue.")
-            note_round(error)
+            logger.warning("Database and queue could not be compared: %s", error)
+            record_reconciliation(error)
+        except Exception as error:  # without this thread, what the queue loses would stay lost
+            logger.exception("Database and queue could not be compared.")
+            record_reconciliation(error)
         finally:
             connections.close_all()
 
@@ -191,6 +191,6 @@ class Reconciler:
         return get_queue().try_acquire_leadership(role, self._holder, 1.5 * conf.RECONCILE_INTERVAL)
 
     def _report(self, pushed: int) -> None:
-        note_round()
+        record_reconciliation()
         if pushed:
             logger.warning("Pushed %d activities that were missing in the queue.", pushed)

@@ -47,7 +47,7 @@ def test_shows_counts_and_what_runs(page: Page) -> None:
     assert "Reading <b>page</b> 3" in page.tab.text(entry(agent_id))
     assert page.tab.evaluate(f"document.querySelector('{entry(agent_id)} progress').value") == 30
     assert "No worker is running" in page.tab.text("[data-workers]")
-    assert "Nobody works on queue 'default'." in page.tab.text("[data-problems]")
+    assert "No live worker serves queue 'default'." in page.tab.text("[data-problems]")
 
 
 def test_moves_without_a_reload_and_says_farewell(page: Page) -> None:

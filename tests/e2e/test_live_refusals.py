@@ -168,7 +168,7 @@ async def test_a_command_after_the_logout_ends_the_socket(server: Server, viewer
 async def test_a_socket_ends_with_its_users_rights(
     server: Server, viewer: User, run: Any, monkeypatch: pytest.MonkeyPatch, route: str, change: str, codes: set[int]
 ) -> None:
-    monkeypatch.setattr(consumers, "ASK_AGAIN", 0.2)
+    monkeypatch.setattr(consumers, "RECHECK_INTERVAL", 0.2)
     cookie = await in_database(cookie_of, viewer)
 
     async with client(server, route.format(agent_id=run), cookie=cookie) as page, asyncio.timeout(PATIENCE):
@@ -189,7 +189,7 @@ async def test_a_socket_ends_with_its_users_rights(
 async def test_a_subscription_ends_when_the_activity_becomes_invisible(
     server: Server, run: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumers, "ASK_AGAIN", 0.2)
+    monkeypatch.setattr(consumers, "RECHECK_INTERVAL", 0.2)
     settings.AGENTEXEC = TENANTS
     member = await in_database(user, "member", first_name="org-1")
     cookie = await in_database(cookie_of, member)

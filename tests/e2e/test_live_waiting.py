@@ -14,7 +14,7 @@ import pytest
 
 from django_agentexec import activity
 from django_agentexec.api import waiting
-from django_agentexec.live.limits import live_connections
+from django_agentexec.live.connections import live_connections
 from tests.live import Server
 from tests.pools import until
 

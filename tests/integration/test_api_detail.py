@@ -274,7 +274,7 @@ def waited_for(agent_id: UUID) -> bool:
 def test_a_waiting_client_hears_of_the_end_at_once(
     elsewhere: Callable[[Callable[[], object]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "LOOK", 30.0)  # so that only the notification wakes it
+    monkeypatch.setattr(waiting, "POLL_INTERVAL", 30.0)  # so that only the notification wakes it
     run, who = shout.enqueue(Text()).agent_id, client(admin())
 
     def cancel() -> None:

@@ -21,7 +21,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from django_agentexec import activity
 from django_agentexec.api.events import ActivityEventsView, Viewer
 from django_agentexec.live import subscriber
-from django_agentexec.live.limits import live_connections
+from django_agentexec.live.connections import live_connections
 from django_agentexec.live.websocket import consumers
 from django_agentexec.models import Activity, ActivityLog
 from tests.rest import POLICY, admin, client, member, staff
@@ -169,7 +169,7 @@ async def test_who_knows_the_end_is_told_not_to_come_back() -> None:
 
 
 async def test_silence_is_filled_with_comments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subscriber, "PING", 0.01)
+    monkeypatch.setattr(subscriber, "PING_INTERVAL", 0.01)
     run = await activity.acreate("import")
     who = await signed_in(await sync_to_async(admin)())
     response = await who.get(url(run))
@@ -196,8 +196,8 @@ async def test_tracebacks_are_for_those_who_may_see_the_servers() -> None:
 
 @override_settings(AGENTEXEC={"POLICY": POLICY})
 async def test_who_may_not_see_it_any_more_is_told_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subscriber, "ASK_AGAIN", 0.0)
-    monkeypatch.setattr(subscriber, "PING", 0.01)
+    monkeypatch.setattr(subscriber, "RECHECK_INTERVAL", 0.0)
+    monkeypatch.setattr(subscriber, "PING_INTERVAL", 0.01)
     run = await activity.acreate("import", metadata={"organization_id": "org-1"})
     user = await sync_to_async(member)("org-1")
     response = await (await signed_in(user)).get(url(run))
@@ -223,7 +223,9 @@ CHANGES: dict[str, Callable[[User], Any]] = {
 async def test_a_quiet_stream_ends_with_its_users_rights(
     change: Callable[[User], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscriber, "ASK_AGAIN", 0.05)  # and not at the next message or comment, which are far away
+    monkeypatch.setattr(
+        subscriber, "RECHECK_INTERVAL", 0.05
+    )  # and not at the next message or comment, which are far away
     run = await activity.acreate("import")
     user = await sync_to_async(staff)("viewer", "view_activity")
     stream = events(await (await signed_in(user)).get(url(run)))
@@ -237,7 +239,7 @@ async def test_a_quiet_stream_ends_with_its_users_rights(
 
 
 def test_the_rights_of_live_connections_are_checked_every_30_seconds() -> None:
-    assert max(subscriber.ASK_AGAIN, consumers.ASK_AGAIN) <= 28  # leaving time for the check itself
+    assert max(subscriber.RECHECK_INTERVAL, consumers.RECHECK_INTERVAL) <= 28  # leaving time for the check itself
 
 
 class TokenAuthentication(BaseAuthentication):
@@ -255,8 +257,8 @@ class TokenAuthentication(BaseAuthentication):
 
 
 async def test_a_stream_ends_with_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subscriber, "ASK_AGAIN", 0.05)
-    monkeypatch.setattr(subscriber, "PING", 0.01)
+    monkeypatch.setattr(subscriber, "RECHECK_INTERVAL", 0.05)
+    monkeypatch.setattr(subscriber, "PING_INTERVAL", 0.01)
     monkeypatch.setattr(ActivityEventsView, "authentication_classes", [SessionAuthentication, TokenAuthentication])
     monkeypatch.setattr(TokenAuthentication, "valid", {"t": await sync_to_async(admin)()})
     run = await activity.acreate("import")
@@ -274,7 +276,7 @@ async def test_a_stream_ends_with_its_token(monkeypatch: pytest.MonkeyPatch) -> 
 
 @override_settings(AGENTEXEC={"POLICY": POLICY})
 async def test_who_may_see_the_servers_no_more_gets_no_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subscriber, "ASK_AGAIN", 0.0)
+    monkeypatch.setattr(subscriber, "RECHECK_INTERVAL", 0.0)
     run = await activity.acreate("import", metadata={"organization_id": "org-1"})
     user = await User.objects.acreate(username="both", first_name="org-1", is_staff=True, is_superuser=True)
     stream = events(await (await signed_in(user)).get(url(run)))
@@ -290,8 +292,8 @@ async def test_who_may_see_the_servers_no_more_gets_no_tracebacks(monkeypatch: p
 
 
 async def test_a_database_that_is_unavailable_for_a_moment_ends_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subscriber, "ASK_AGAIN", 0.0)
-    monkeypatch.setattr(subscriber, "PING", 0.01)
+    monkeypatch.setattr(subscriber, "RECHECK_INTERVAL", 0.0)
+    monkeypatch.setattr(subscriber, "PING_INTERVAL", 0.01)
     run = await activity.acreate("import")
     stream = events(await (await signed_in(await sync_to_async(admin)())).get(url(run)))
     checks = iter(

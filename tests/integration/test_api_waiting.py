@@ -52,14 +52,14 @@ def test_many_waits_share_one_read(elsewhere: Elsewhere, monkeypatch: pytest.Mon
     runs = [activity.create("import") for _ in range(30)]
     users = [staff(f"user-{number}", "view_activity") for number in range(2)]
     reads: list[set[UUID]] = []
-    look = waiting._watcher._look
+    look = waiting._watcher._read
 
     def note(wanted: list[UUID]) -> None:
         assert threading.current_thread().name == "agentexec-waiting"
         reads.append(set(wanted))
         look(wanted)
 
-    monkeypatch.setattr(waiting._watcher, "_look", note)
+    monkeypatch.setattr(waiting._watcher, "_read", note)
     answers = [elsewhere(detail, users[number % 2], run) for number, run in enumerate(runs)]
     assert all(answer.result(PATIENCE).status_code == 200 for answer in answers)
 
@@ -87,7 +87,7 @@ def test_a_failed_read_counts_as_no_change(elsewhere: Elsewhere, monkeypatch: py
                 raise OperationalError("too many connections")
             return Activity.objects
 
-    monkeypatch.setattr(waiting, "LOOK", 0.01)
+    monkeypatch.setattr(waiting, "POLL_INTERVAL", 0.01)
     monkeypatch.setattr(waiting, "Activity", Unavailable())
     wait = elsewhere(lambda: detail(user, run, wait=20))
     until(lambda: len(failures) == 3, "reads have failed")
@@ -135,16 +135,16 @@ def test_few_requests_use_the_database_at_once() -> None:
             most.append(len(inside))
             leave.wait(PATIENCE)
             inside.pop()
-            with turn.left():
+            with turn.released():
                 pass
 
-    threads = [threading.Thread(target=request) for _ in range(3 * waiting.TURNS)]
+    threads = [threading.Thread(target=request) for _ in range(3 * waiting.MAX_READERS)]
     for thread in threads:
         thread.start()
-    until(lambda: len(inside) == waiting.TURNS, "all turns are taken")
+    until(lambda: len(inside) == waiting.MAX_READERS, "all turns are taken")
     leave.set()
     for thread in threads:
         thread.join(PATIENCE)
 
-    assert max(most) <= waiting.TURNS
+    assert max(most) <= waiting.MAX_READERS
     assert len(most) == len(threads)

@@ -131,7 +131,7 @@ async def test_who_follows_feed_and_activity_is_told_of_the_end_once() -> None:
                 await follower.next()
             await sync_to_async(write_at_once)(run, MANY)
             await activity.acomplete(other)
-            current_hub().hear(ChangeNotice(feed_topic("all"), {run: 0}))
+            current_hub().notify(ChangeNotice(feed_topic("all"), {run: 0}))
             while len(seen) < 2 or not {str(run), str(other)} <= {ended_id(message) for message in seen}:
                 seen.append(await follower.next())
             await follower.unfollow(run)

@@ -122,8 +122,8 @@ async def test_the_end_of_the_row_is_told(layer: str) -> None:
 
 
 async def test_who_may_no_more_hears_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_agentexec.live.subscriber.PING", 0.1)
-    monkeypatch.setattr("django_agentexec.live.subscriber.ASK_AGAIN", 0.0)
+    monkeypatch.setattr("django_agentexec.live.subscriber.PING_INTERVAL", 0.1)
+    monkeypatch.setattr("django_agentexec.live.subscriber.RECHECK_INTERVAL", 0.0)
     answers = iter([True, True, False])
     agent_id = await activity.acreate("import")
 

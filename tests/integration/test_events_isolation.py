@@ -122,7 +122,7 @@ async def test_a_policy_that_fails_for_one_user_silences_nobody_else(settings: A
 
 async def test_a_follower_that_is_far_behind_does_not_delay_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("django_agentexec.live.reading.MAX_LINES", 5)
-    monkeypatch.setattr("django_agentexec.live.reading.FEWEST_LINES", 1)
+    monkeypatch.setattr("django_agentexec.live.reading.MIN_LINES", 1)
     monkeypatch.setattr("django_agentexec.conf.conf.__class__.LIVE_INTERVAL", 0.05)
     behind, current = [await activity.acreate("import", "line 0") for _ in range(2)]
     for number in range(1, 101):

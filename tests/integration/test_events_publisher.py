@@ -93,7 +93,7 @@ def test_a_change_that_waited_for_the_begin_of_a_round_belongs_to_the_next_one()
             return
 
     publisher._lock = cast(Any, HeldByARound())
-    publisher.note([(agent_id, 1)])
+    publisher.record([(agent_id, 1)])
 
     assert publisher._changed == {agent_id: 1}
 
@@ -114,17 +114,17 @@ def test_a_burst_is_a_message_per_interval(layer: Layer) -> None:
 
 
 def test_a_change_after_quiet_is_told_at_once(layer: Layer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOOK_INTERVAL", 2.0)  # so that "at once" may take its time
+    monkeypatch.setattr(module, "WATCHED_INTERVAL", 2.0)  # so that "at once" may take its time
     agent_id = activity.create("import")
     flush()
     get_queue().live.watch([activity_topic(agent_id)], 60.0)
-    time.sleep(module.LOOK_INTERVAL)  # the quiet itself
+    time.sleep(module.WATCHED_INTERVAL)  # the quiet itself
 
     began = time.monotonic()
     activity.update(agent_id, "now")
     until(lambda: layer.sent, "the hint is sent", 5.0)
 
-    assert time.monotonic() - began < module.LOOK_INTERVAL
+    assert time.monotonic() - began < module.WATCHED_INTERVAL
 
 
 def test_a_layer_that_is_away_hurts_nobody_and_is_told_once(layer: Layer, caplog: pytest.LogCaptureFixture) -> None:
@@ -142,7 +142,7 @@ def test_a_layer_that_is_away_hurts_nobody_and_is_told_once(layer: Layer, caplog
     flush()
 
     assert layer.changed(activity_topic(agent_id)) == [agent_id]
-    assert len([record for record in caplog.records if "not told of changes" in record.message]) <= 1
+    assert len([record for record in caplog.records if "Could not publish changes" in record.message]) <= 1
 
 
 def test_the_end_of_a_worker_waits_for_the_last_hints(layer: Layer) -> None:
@@ -174,6 +174,6 @@ def test_a_crowd_of_changes_is_dropped_not_kept(layer: Layer, monkeypatch: pytes
     monkeypatch.setattr(made, "_wake", lambda: None)
 
     for _ in range(10):
-        made.note((uuid7(), 0) for _ in range(10))
+        made.record((uuid7(), 0) for _ in range(10))
 
     assert len(made._changed) == 10

@@ -18,7 +18,7 @@ from django.test import override_settings
 
 from django_agentexec import monitoring
 from django_agentexec.models import Activity, ActivityLog
-from django_agentexec.monitoring import HealthCheckSchema, note_round, storage
+from django_agentexec.monitoring import HealthCheckSchema, record_reconciliation, storage
 from django_agentexec.pool import reconciler
 from django_agentexec.pool.reconciler import Reconciler
 from django_agentexec.queues import WorkerInfo, get_queue
@@ -117,7 +117,7 @@ def test_health_writes_and_leaves_nothing() -> None:
     finally:
         activities_changed.disconnect(dispatch_uid="test")
 
-    assert (check.ok, check.detail) == (True, "reads and writes")
+    assert (check.ok, check.detail) == (True, "readable and writable")
     assert (Activity.objects.count(), ActivityLog.objects.count(), heard) == (0, 0, [])
 
 
@@ -305,7 +305,7 @@ def test_work_in_a_queue_that_no_worker_serves_is_unhealthy() -> None:
     announce()
     shout.enqueue(Text(), queue="slow")
 
-    sentence = "Nobody works on queue 'slow'. It holds 1 activity."
+    sentence = "No live worker serves queue 'slow'. It holds 1 activity."
     assert failures() == {"waiting work": sentence}
     assert not monitoring.health().ok
     assert monitoring.overview().problems == [sentence]
@@ -355,6 +355,6 @@ def test_an_old_failure_is_forgotten_after_a_success_and_pools_without_reports_a
     announce()
     assert failures() == {}  # a pool of an older release reports nothing
 
-    note_round(DatabaseError("down"))
-    note_round()
+    record_reconciliation(DatabaseError("down"))
+    record_reconciliation()
     assert failures() == {}

@@ -14,7 +14,8 @@ from django.contrib.auth.models import Group, User
 from django.db import OperationalError
 from django.test import override_settings
 
-from django_agentexec.live.limits import READS_AT_ONCE, Place, UserLimit, live_connections, read_turn
+from django_agentexec.live.connections import ConnectionSlot, UserLimit, live_connections
+from django_agentexec.live.threads import MAX_READS_PER_USER, read_turn
 from django_agentexec.live.websocket import auth, consumers
 from django_agentexec.live.websocket.consumers import FeedConsumer
 from tests.rest import staff
@@ -168,7 +169,7 @@ async def test_who_is_not_signed_in_is_counted_by_address() -> None:
 
 
 async def test_a_sign_in_that_has_a_row_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumers, "ASK_AGAIN", 0.05)
+    monkeypatch.setattr(consumers, "RECHECK_INTERVAL", 0.05)
     token = await Group.objects.acreate(name="as good a row as REST framework's token")
     async with connected(await viewer(), auth=token) as socket:
         await socket.until("websocket.send")
@@ -179,7 +180,7 @@ async def test_a_sign_in_that_has_a_row_ends_with_it(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_sign_in_with_a_function_ends_when_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(consumers, "ASK_AGAIN", 0.05)
+    monkeypatch.setattr(consumers, "RECHECK_INTERVAL", 0.05)
     answers = iter([True, True, False])
     async with connected(await viewer(), auth=lambda: next(answers)) as socket:
         await socket.until("websocket.close")
@@ -188,12 +189,12 @@ async def test_a_sign_in_with_a_function_ends_when_it_says_so(monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("error", "looks"), [(OperationalError("gone"), consumers.MAX_FAILED_LOOKS), (ZeroDivisionError("a fault"), 1)]
+    ("error", "looks"), [(OperationalError("gone"), consumers.MAX_FAILED_CHECKS), (ZeroDivisionError("a fault"), 1)]
 )
 async def test_permissions_that_cannot_be_checked_end_the_socket(
     error: Exception, looks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumers, "ASK_AGAIN", 0.05)
+    monkeypatch.setattr(consumers, "RECHECK_INTERVAL", 0.05)
     asked: list[None] = []
 
     def fail(scope: Any) -> User:
@@ -202,7 +203,7 @@ async def test_permissions_that_cannot_be_checked_end_the_socket(
 
     async with connected(await viewer()) as socket:
         await socket.until("websocket.send")
-        monkeypatch.setattr(auth, "signed_in", fail)
+        monkeypatch.setattr(auth, "authenticate", fail)
         await socket.until("websocket.close")
 
     assert socket.close_code == 1011
@@ -223,22 +224,22 @@ async def test_one_users_reads_do_not_delay_anothers() -> None:
     await asyncio.sleep(0)
     async with asyncio.timeout(PATIENCE):
         await read("one")
-        assert begun == ["many"] * READS_AT_ONCE + ["one"]
+        assert begun == ["many"] * MAX_READS_PER_USER + ["one"]
         leave.set()
         await asyncio.gather(*many)
 
     assert begun.count("many") == 50
 
 
-def test_a_place_is_given_back_once() -> None:
+def test_a_slot_is_released_once() -> None:
     limit = UserLimit()
-    place, never_taken = Place(limit, "a"), Place(limit, "a")
+    slot, never_taken = ConnectionSlot(limit, "a"), ConnectionSlot(limit, "a")
 
-    assert place.take(1)
-    assert not never_taken.take(1)
-    never_taken.give_back()
+    assert slot.acquire(1)
+    assert not never_taken.acquire(1)
+    never_taken.release()
     assert limit.is_reached("a", 1)
-    place.give_back()
-    place.give_back()
+    slot.release()
+    slot.release()
     assert not limit.is_reached("a", 1)
-    assert not place.take(1)
+    assert not slot.acquire(1)

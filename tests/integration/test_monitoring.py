@@ -185,8 +185,8 @@ def test_an_overview_names_what_is_wrong() -> None:
     register_worker("silent", silent=60, queues=["other"])
 
     assert monitoring.overview().problems == [
-        "Nobody works on queue 'default'.",
-        "Worker silent has been silent for too long.",
+        "No live worker serves queue 'default'.",
+        "Worker silent has sent no heartbeat for longer than its lease.",
     ]
 
 

@@ -194,7 +194,7 @@ def test_restricted_staff_have_their_own_permissions_within_their_tenant() -> No
 
 
 def test_a_tenant_with_other_keys_than_declared_is_an_error() -> None:
-    with pytest.raises(ImproperlyConfigured, match="`keys` says"):
+    with pytest.raises(ImproperlyConfigured, match="`keys` has"):
         visible_to(ForgetfulPolicy(), user("jo", first_name="org-1"))
 
 

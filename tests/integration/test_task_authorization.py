@@ -175,10 +175,10 @@ def test_whose_access_has_ended_cannot_retry_it(monkeypatch: pytest.MonkeyPatch)
 
     assert client(who).post(f"/agents/activities/{run}/retry/").status_code == 403
     with pytest.raises(auth.Refused, match="You may not run task 'draft'"):
-        auth.steer(who, run, Permission.RETRY)
+        auth.run_action(who, run, Permission.RETRY)
     assert row(run).status == "canceled"
     monkeypatch.setitem(OWNERS, 1, "org-1")
-    auth.steer(who, run, Permission.RETRY)
+    auth.run_action(who, run, Permission.RETRY)
     assert row(run).status == "queued"
 
 
@@ -249,7 +249,7 @@ def test_the_actor_of_every_change_is_noted_and_shown() -> None:
     run = UUID(post(jo, 1).json()["agent_id"])
     client(root).post(f"/agents/activities/{run}/cancel/")
     client(jo).post(f"/agents/activities/{run}/retry/")
-    auth.steer(root, run, Permission.CANCEL)
+    auth.run_action(root, run, Permission.CANCEL)
     boss = signed_in(*ALL, name="boss")
     boss.post(page_of(run, "retry"))
     activity.cancel(run)

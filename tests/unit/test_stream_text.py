@@ -9,7 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from django_agentexec.live.text import MAX_MESSAGE, MAX_WAITING, TextFeed
+from django_agentexec.live.messages import MAX_DELTA
+from django_agentexec.live.subscriptions import MAX_WAITING, TextFeed
 from django_agentexec.queues import Chunk
 
 ID = UUID(int=7)
@@ -94,7 +95,7 @@ def test_a_long_stored_text_is_sent_in_parts_a_few_at_a_time(feed: TextFeed) -> 
         messages += feed.take()
 
     assert sum(len(each["text"]) for each in first) == MAX_WAITING
-    assert max(len(each["text"]) for each in messages) == MAX_MESSAGE
+    assert max(len(each["text"]) for each in messages) == MAX_DELTA
     assert "".join(each["text"] for each in messages) == whole
     offset = 0
     for each in messages:
@@ -187,7 +188,7 @@ def test_a_slow_client_takes_a_limited_amount_and_the_rest_later(feed: TextFeed)
 
     assert [each["type"] for each in taken] == ["delta"] * len(taken)
     assert sum(len(each["text"]) for each in taken) == 320_000
-    assert max(len(each["text"]) for each in taken) <= MAX_MESSAGE
+    assert max(len(each["text"]) for each in taken) <= MAX_DELTA
 
 
 def test_writers_outside_of_a_worker_are_counted_one_by_one(feed: TextFeed) -> None:

@@ -1,1 +1,1 @@
-"""Websockets on Channels: consumers, commands, authentication and origin."""
+"""Websockets on Channels: consumers, commands, authentication and system checks."""

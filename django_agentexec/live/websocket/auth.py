@@ -1,31 +1,46 @@
-"""What a socket's user may follow and do: every question goes to the project's policy, with a user just read.
+"""Authentication, origin check and permissions of websockets.
 
-Sync; the consumers call it in the followers' threads.
+The user of a socket is read again before each check, since the session may have ended or the user may have lost their
+permissions. All functions are synchronous; the consumers call them in threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, urlsplit
 from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
+from django.db.models import Model
+from django.http.request import split_domain_port, validate_host
+from django.utils.http import is_same_domain
+from django.utils.translation import gettext as _
 
 from ... import activity
 from ...exceptions import ActivityLocked, ActivityNotFound, InvalidTransition, NotAuthorized
 from ...models import Activity
 from ...policy import Permission, get_policy
 from ...tasks.authorization import check_retry_authorized
-from .session import Scope, read_user
+from ..connections import reload_user
+from ..messages import not_found_text
 
 if TYPE_CHECKING:
     from ...policy import User
 
 NOT_SIGNED_IN = 4401
 FORBIDDEN = 4403
-NO_SUCH_ACTIVITY = 4404
+ACTIVITY_NOT_FOUND = 4404
+
+Scope = MutableMapping[str, Any]
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+# The hosts that Django allows in development without ALLOWED_HOSTS.
+_DEBUG_HOSTS = [".localhost", "127.0.0.1", "[::1]"]
 
 
 class Refused(Exception):
-    """The user may not: `close_code` ends a socket that lives from it, `code` is the name in an `error` message."""
+    """A refused connection or command: `close_code` for closing the socket, `code` for an `error` message."""
 
     def __init__(self, close_code: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -33,47 +48,106 @@ class Refused(Exception):
         self.code = code
 
 
-def signed_in(scope: Scope) -> User:
-    """Return the socket's user. Raises `Refused` if nobody is signed in (any more)."""
-    user = read_user(scope)
+def authenticate(scope: Scope) -> User:
+    """Return the socket's user, as in the database now. Raises `Refused` if they are not signed in (any more).
+
+    A middleware of the project that signs users in without a session can set `scope["auth"]`: a row, such as REST
+    framework's token, which must still exist, or a function without arguments that returns whether the sign-in is
+    valid.
+    """
+    is_valid = _is_still_valid(scope.get("auth"))
+    user = reload_user(scope.get("user"), scope.get("session")) if is_valid else AnonymousUser()
     if not (user.is_authenticated and user.is_active):
-        raise Refused(NOT_SIGNED_IN, "not_signed_in", "Sign in, then connect again.")
+        raise Refused(NOT_SIGNED_IN, "not_signed_in", _("Sign in, then connect again."))
     return user
 
 
-def shows_servers(user: User) -> bool:
-    """Whether `user` may see what tells of the servers, such as tracebacks."""
+def _is_still_valid(auth: object) -> bool:
+    if isinstance(auth, Model):
+        return bool(type(auth)._default_manager.filter(pk=auth.pk).exists())
+    return bool(auth()) if callable(auth) else True
+
+
+# Origin
+
+
+def is_allowed_origin(scope: Mapping[str, Any]) -> bool:
+    """Whether the handshake's `Origin` is this site's or a trusted one. False without an `Origin`.
+
+    A browser sends its cookies with a websocket of any page, and the same-origin policy does not apply. The rule is
+    that of Django's CSRF protection: the page's host is the requested host, or one of `CSRF_TRUSTED_ORIGINS`.
+    """
+    headers = {name.lower(): value.decode("latin1") for name, value in scope.get("headers", [])}
+    origin = headers.get(b"origin", "")
+    try:
+        parts = urlsplit(origin)
+        netloc = _with_port(parts.netloc, parts.scheme)
+    except ValueError:
+        return False
+    if parts.scheme not in _DEFAULT_PORTS or not parts.netloc:
+        return False
+    host = headers.get(b"x-forwarded-host", "") if settings.USE_X_FORWARDED_HOST else ""
+    host = (host or headers.get(b"host", "")).lower()
+    allowed = settings.ALLOWED_HOSTS or (_DEBUG_HOSTS if settings.DEBUG else [])
+    # The name server of a foreign host may resolve it to this server (DNS rebinding).
+    if validate_host(split_domain_port(host)[0], allowed) and netloc == _with_port(host, parts.scheme):
+        return True
+    return _is_trusted(parts)
+
+
+def _is_trusted(origin: SplitResult) -> bool:
+    for trusted in map(urlsplit, settings.CSRF_TRUSTED_ORIGINS):
+        if trusted.scheme == origin.scheme and is_same_domain(
+            _with_port(origin.netloc, origin.scheme), _with_port(trusted.netloc.lstrip("*"), origin.scheme)
+        ):
+            return True
+    return False
+
+
+def _with_port(netloc: str, scheme: str) -> str:
+    """Return a host with its port, including the default port of the scheme."""
+    netloc = netloc.lower()
+    has_port = netloc.rpartition("]")[2].count(":") == 1
+    return netloc if has_port else f"{netloc}:{_DEFAULT_PORTS.get(scheme, '')}"
+
+
+# Permissions
+
+
+def sees_internals(user: User) -> bool:
+    """Whether `user` may see server internals, such as tracebacks."""
     return get_policy().may_monitor(user)
 
 
-def feed_of(user: User) -> str:
+def get_audience(user: User) -> str:
     """Return the audience whose feed `user` follows. Raises `Refused` if there is none for them."""
     policy = get_policy()
     audience = policy.audience(user) if policy.may(user, Permission.VIEW) else ""
     if not audience:
-        raise Refused(FORBIDDEN, "forbidden", "You may not follow activities.")
+        raise Refused(FORBIDDEN, "forbidden", _("You may not follow activities."))
     return audience
 
 
 def check_activity(user: User, agent_id: UUID, permission: Permission) -> None:
-    """Raise `Refused` unless `user` sees this activity, and has the permission for it."""
+    """Raise `Refused` unless this activity is visible to `user` and they have the permission for it."""
     policy = get_policy()
     found = policy.visible(user, Activity.objects.without_payloads()).filter(pk=agent_id).first()
     if found is None:
-        raise Refused(NO_SUCH_ACTIVITY, "not_found", f"There is no activity {agent_id}.")
+        raise Refused(ACTIVITY_NOT_FOUND, "not_found", not_found_text(agent_id))
     if not policy.may(user, permission, found):
-        raise Refused(FORBIDDEN, "forbidden", f"You have no permission {permission} for activity {agent_id}.")
+        text = _("You do not have the permission %(permission)s for activity %(agent_id)s.")
+        raise Refused(FORBIDDEN, "forbidden", text % {"permission": permission, "agent_id": agent_id})
 
 
-def still_visible(user: User, agent_ids: Collection[UUID]) -> set[UUID]:
-    """Return those of these activities that `user` may view."""
+def filter_visible(user: User, agent_ids: Collection[UUID]) -> set[UUID]:
+    """Return the activities among `agent_ids` that `user` may view."""
     policy = get_policy()
     found = policy.visible(user, Activity.objects.without_payloads()).filter(pk__in=agent_ids)
     return {row.agent_id for row in found if policy.may(user, Permission.VIEW, row)}
 
 
-def steer(user: User, agent_id: UUID, permission: Permission) -> None:
-    """Cancel or retry the activity, as the permission says. Raises `Refused`, also where its state forbids it."""
+def run_action(user: User, agent_id: UUID, permission: Permission) -> None:
+    """Cancel or retry the activity, according to the permission. Raises `Refused`, also if its state forbids it."""
     check_activity(user, agent_id, permission)
     try:
         with activity.acting_as(user):
@@ -87,4 +161,4 @@ def steer(user: User, agent_id: UUID, permission: Permission) -> None:
     except (InvalidTransition, ActivityLocked) as error:
         raise Refused(FORBIDDEN, "conflict", str(error)) from error
     except ActivityNotFound as error:
-        raise Refused(NO_SUCH_ACTIVITY, "not_found", str(error)) from error
+        raise Refused(ACTIVITY_NOT_FOUND, "not_found", str(error)) from error

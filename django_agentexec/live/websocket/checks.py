@@ -1,4 +1,4 @@
-"""System checks of the live updates: a channel layer that cannot do its work is told at start. Connects to nothing."""
+"""System checks of the live updates: missing apps, and unsuitable channel layers. They open no connection."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _EXAMPLE = (
 
 
 def check_channels(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Refuse to go without Channels, and warn if it is not an app of the project."""
+    """Report an error without Channels, and a warning if it is not in `INSTALLED_APPS`."""
     if find_spec("channels") is None:
         return [
             Error(
                 "django_agentexec.live is in INSTALLED_APPS, but Channels is not installed.",
-                hint="pip install django-agentexec[live], or take the app out: server-sent events need no Channels.",
+                hint="pip install django-agentexec[live], or remove the app: server-sent events need no Channels.",
                 id="agentexec.E020",
             )
         ]
@@ -32,7 +32,7 @@ def check_channels(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         return [
             Warning(
                 "django_agentexec.live is in INSTALLED_APPS, but 'channels' is not.",
-                hint='Add "channels", and for `runserver` with websockets "daphne" as the first app.',
+                hint='Add "channels"; for websockets under `runserver`, add "daphne" as the first app.',
                 id="agentexec.W020",
             )
         ]
@@ -40,12 +40,12 @@ def check_channels(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 
 
 def check_layer(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Warn of a layer that does not bring workers' changes to the web processes, and refuse an unusable one."""
+    """Report a warning for a layer that does not cross processes, and an error for an unusable layer."""
     backend = configured_backend()
     if not backend:
         return [
             Warning(
-                "CHANNEL_LAYERS has no 'default': live pages learn of workers' changes by reading the database "
+                "CHANNEL_LAYERS has no 'default': live pages find the changes of workers by polling the database "
                 "once a second.",
                 hint=_EXAMPLE,
                 id="agentexec.W021",
@@ -54,8 +54,8 @@ def check_layer(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
     if backend == IN_MEMORY:
         return [
             Warning(
-                "CHANNEL_LAYERS['default'] is the in-memory layer, which cannot cross processes: live pages learn "
-                "of workers' changes by reading the database once a second.",
+                "CHANNEL_LAYERS['default'] is the in-memory layer, which cannot cross processes: live pages find "
+                "the changes of workers by polling the database once a second.",
                 hint=_EXAMPLE,
                 id="agentexec.W022",
             )
@@ -74,7 +74,7 @@ def _importable(backend: str) -> list[CheckMessage]:
                 id="agentexec.E021",
             )
         ]
-    if hasattr(layer, "group_send") or hasattr(layer, "__getattr__"):  # Pub/Sub's layer hands its methods on
+    if hasattr(layer, "group_send") or hasattr(layer, "__getattr__"):  # the Pub/Sub layer delegates its methods
         return []
     return [
         Error(f"CHANNEL_LAYERS['default'] is {backend!r}, which has no groups.", hint=_EXAMPLE, id="agentexec.E021")

@@ -1,0 +1,107 @@
+"""Users of live connections: how many connections each may have, and whether they are still signed in.
+
+Without a limit, a thousand sockets of one user would delay those of all others. A connection lives long: meanwhile the
+session may end, and the user may be deactivated.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Hashable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.contrib.auth import SESSION_KEY, get_user
+from django.contrib.auth.models import AnonymousUser
+from django.http import HttpRequest
+
+if TYPE_CHECKING:
+    from ..policy import User
+
+
+class UserLimit:
+    """A counter of the connections of each user in this process. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: Counter[Hashable] = Counter()
+
+    def acquire(self, holder: Hashable, most: int) -> bool:
+        """Count one more connection, which must be released; False if `holder` has `most` already."""
+        with self._lock:
+            if self._held[holder] >= most:
+                return False
+            self._held[holder] += 1
+            return True
+
+    def release(self, holder: Hashable) -> None:
+        """Count one connection less."""
+        with self._lock:
+            self._held[holder] -= 1
+            if not self._held[holder]:
+                del self._held[holder]
+
+    def is_reached(self, holder: Hashable, most: int) -> bool:
+        """Whether `acquire` would fail now."""
+        with self._lock:
+            return self._held[holder] >= most
+
+
+class ConnectionSlot:
+    """A holder's slot within a limit. Several cleanup paths may release it; only the first call has an effect."""
+
+    def __init__(self, limit: UserLimit, holder: Hashable) -> None:
+        self._limit = limit
+        self._holder = holder
+        self._lock = threading.Lock()
+        self._is_held = self._is_over = False
+
+    def acquire(self, most: int) -> bool:
+        """Take the slot, unless `most` are taken or it was released before."""
+        with self._lock:
+            self._is_held = not self._is_over and self._limit.acquire(self._holder, most)
+            return self._is_held
+
+    def release(self) -> None:
+        """Release the slot, if it is held."""
+        with self._lock:
+            self._is_over = True
+            if self._is_held:
+                self._is_held = False
+                self._limit.release(self._holder)
+
+
+live_connections = UserLimit()
+"""Websockets, event streams, and (under ASGI) waiting requests."""
+
+
+def holder_of(user: User | None, address: str) -> Hashable:
+    """Return the holder that a connection counts for: the user, or the address of an anonymous client."""
+    if user is not None and user.is_authenticated:
+        return "user", str(user.pk)
+    return "address", address
+
+
+def reload_session(session: Any) -> Any:
+    """Return the session as it is stored now; an empty one if it has ended or expired."""
+    return import_module(settings.SESSION_ENGINE).SessionStore(session.session_key)
+
+
+def reload_user(known: User | None, session: Any) -> User:
+    """Return `known` with their current data from the database, or an `AnonymousUser` if they are signed out.
+
+    If the session names the user, it is read again (its end and a new password end the sign-in); otherwise only the
+    user is read, as the project's middleware has chosen them.
+    """
+    if known is None or not known.is_authenticated:
+        return AnonymousUser()
+    if session is not None and SESSION_KEY in session:
+        request = HttpRequest()
+        request.session = reload_session(session)
+        user: User = get_user(request)
+        return user if user.pk == known.pk else AnonymousUser()
+    model: Any = getattr(getattr(known, "_meta", None), "model", None)
+    fresh: Any = model._default_manager.filter(pk=known.pk).first() if model is not None else None
+    return fresh if fresh is not None and fresh.is_active else AnonymousUser()
