@@ -88,8 +88,8 @@ async def trace_progress(walk: Walk) -> None:
     connected, _ = await communicator.connect()
     assert connected
     await _receive(communicator, "snapshot")
-    await activity.aupdate(agent_id, "the first one", 10)
-    await _receive(communicator, "the first one")
+    await activity.aupdate(agent_id, "the first", 10)
+    await _receive(communicator, "the first")
     await asyncio.sleep(SETTLE)
     walk.is_recording = True
     await activity.aupdate(agent_id, "the second one", 20)

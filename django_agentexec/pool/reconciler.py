@@ -2,7 +2,7 @@
 
 It repairs differences between the two stores: a process died between commit and push, or Redis was flushed, restored
 from an old snapshot, or unavailable. It also finds activities that still run although their row has ended, because
-the queue was unavailable or lost the request to stop. At any time, only one pool does each of these tasks.
+the queue was unavailable or lost the request to stop. At any time, a single pool does each of these tasks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The claimer: acknowledges finished claims and claims activities for free slots, in one round trip.
 
 The claimer thread acknowledges, and claims due activities. The waiter thread blocks in `Queue.wait`, so that an
-acknowledgment never waits for it, and claims as soon as it is notified. Only one of them uses the queue at a time.
+acknowledgment never waits for it, and claims as soon as it is notified. The threads take turns.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class WorkerInvoker:
         share one thread and one connection.
         """
         async with ThreadSensitiveContext() as context:
-            # The default executor of asgiref would not convert a StopIteration. The context shuts this one down.
+            # The default executor of asgiref would not convert a StopIteration. The context shuts the executor down.
             executor = SyncToAsync.context_to_thread_executor[context] = CallExecutor(max_workers=1)
             try:
                 yield

@@ -217,7 +217,7 @@ class Pipeline:
     def stop_overdue(self) -> None:
         """Stop locked activities whose lease has not been extended in time. Runs in the event loop.
 
-        Without a lock key, two attempts may overlap for a moment: the row accepts the writes of only one.
+        Without a lock key, two attempts may overlap for a moment: the row accepts only the writes of the newer.
         """
         self._stop(self._heartbeat.overdue(), Stop.LOST, only_locked=True)
 

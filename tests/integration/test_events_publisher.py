@@ -83,7 +83,7 @@ def test_a_feed_is_told_in_one_message(layer: Layer) -> None:
 
 def test_a_change_that_waited_for_the_begin_of_a_round_belongs_to_the_next_one() -> None:
     publisher, agent_id = Publisher(), uuid7()
-    publisher._noted.set()  # so that no thread is called
+    publisher._has_items.set()  # so that no thread is called
 
     class HeldByARound:
         def __enter__(self) -> None:

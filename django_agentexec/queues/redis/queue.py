@@ -311,7 +311,7 @@ class RedisQueue(base.Queue):
 
 
 def _call(connection: Any, *command: Any) -> Any:
-    # No health check: it might reconnect, to a server other than the one in the arguments.
+    # No health check: it might reconnect, to a server other than that of the arguments.
     connection.send_command(*command, check_health=False)
     return connection.read_response()
 
