@@ -129,7 +129,7 @@ def test_cancel_by_id_tells_what_could_not_be_done_and_why() -> None:
 
     answer = call("agents", "cancel", "--yes", str(waiting), str(ended))
 
-    assert (answer.code, answer.out.splitlines()) == (1, ["1 canceled.", "1 not: already canceled."])
+    assert (answer.code, answer.out.splitlines()) == (1, ["1 canceled.", "1 refused: already canceled."])
     assert row(waiting).status == Status.CANCELED
 
 
@@ -238,7 +238,7 @@ def test_enqueue_tells_of_an_idempotency_key_that_was_there() -> None:
         "created": False,
         "status_url": f"/agents/activities/{first.out.strip()}/",
     }
-    assert "was there already" in second.err
+    assert "already exists" in second.err
 
 
 def test_the_context_comes_from_an_argument_stdin_or_a_file(tmp_path: Path) -> None:
@@ -309,10 +309,10 @@ def test_result_that_is_not_there_in_time_is_exit_code_124() -> None:
 
 
 def test_enqueue_with_wait_prints_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    from django_agentexec.terminal import outcome
+    from django_agentexec.terminal import result
 
-    get_result = outcome.get_result
-    monkeypatch.setattr(outcome, "get_result", lambda *arguments: (drain(), get_result(*arguments))[1])
+    get_result = result.get_result
+    monkeypatch.setattr(result, "get_result", lambda *arguments: (drain(), get_result(*arguments))[1])
 
     answer = call("agents", "enqueue", "shout", '{"text": "hi"}', "--wait")
 
