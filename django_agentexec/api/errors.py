@@ -27,7 +27,7 @@ from ..tasks.context_input import field_problems
 
 logger = logging.getLogger(__name__)
 
-RETRY_AFTER = 1  # seconds; a short activity ends within one
+RETRY_AFTER = 1  # seconds; a short activity has ended by then
 UNAVAILABLE_RETRY_AFTER = 5  # seconds; a failover takes about that long
 
 

@@ -60,7 +60,7 @@ class QueryParameters(BaseModel):
 
     @classmethod
     def read(cls, request: Request, *, other_names: Collection[str] = (), allow_metadata: bool = False) -> Self:
-        """Return the request's parameters; raise 400 for an unknown, empty, repeated or impossible one.
+        """Return the request's parameters; raise 400 for an unknown, empty, repeated or impossible parameter.
 
         `other_names` are parameters that other code reads; `allow_metadata` permits `metadata.<key>`.
         """

@@ -95,7 +95,7 @@ class Action(Subcommand):
 
 
 class Cancel(Action):
-    """Cancels activities."""
+    """The cancellation of activities."""
 
     help = gettext_lazy("cancel activities, by id or --all that match the filters")
     possible = ACTIVE
@@ -117,7 +117,7 @@ class Cancel(Action):
 
 
 class Retry(Action):
-    """Retries activities."""
+    """The retry of activities."""
 
     help = gettext_lazy("retry activities, by id or --all that match the filters")
     possible = (Status.ERROR, Status.CANCELED)

@@ -27,7 +27,7 @@ MAX_INPUT = 61  # characters of a rejected value in an error message, with the e
 
 
 class Enqueue(Subcommand):
-    """Enqueues a task."""
+    """The enqueue of a task."""
 
     help = gettext_lazy("enqueue a task, and print the id of its activity")
 

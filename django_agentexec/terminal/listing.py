@@ -1,4 +1,4 @@
-"""`agentexec list`: the activities that match, active ones first."""
+"""`agentexec list`: the activities that match, active activities first."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .times import time_span
 
 
 class List(Subcommand):
-    """Lists activities."""
+    """The list of activities."""
 
-    help = gettext_lazy("list activities, active ones first")
+    help = gettext_lazy("list activities, active activities first")
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare filters and options."""

@@ -21,7 +21,7 @@ QUIT_KEYS = "qQ"
 
 
 class Monitor(Subcommand):
-    """Shows active runs, workers and queues."""
+    """The monitor of active runs, workers and queues."""
 
     help = gettext_lazy("watch active runs, workers and queues")
     epilog = gettext_lazy("""

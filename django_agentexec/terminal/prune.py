@@ -17,7 +17,7 @@ from .command import FAILED, OK, Output, Subcommand
 
 
 class Prune(Subcommand):
-    """Deletes old activities."""
+    """The deletion of old activities."""
 
     help = gettext_lazy("delete activities that ended long ago, in batches")
     epilog = gettext_lazy("""

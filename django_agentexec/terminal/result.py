@@ -21,7 +21,7 @@ DEFAULT_TIMEOUT = 300.0  # seconds, as for `get_result`
 
 
 class Result(Subcommand):
-    """Prints the result of an activity."""
+    """The result of an activity."""
 
     help = gettext_lazy("print the result as JSON; with --timeout, wait for it")
 

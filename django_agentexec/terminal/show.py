@@ -21,7 +21,7 @@ MAX_CHILDREN = 20  # ids in the output
 
 
 class Show(Subcommand):
-    """Shows one activity."""
+    """The view of one activity."""
 
     help = gettext_lazy("show one activity: its status, log, error, context and result")
 

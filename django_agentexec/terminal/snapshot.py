@@ -94,7 +94,7 @@ class Snapshot:
 def take(limit: int) -> Snapshot:
     """Return a snapshot with up to `limit` active runs. Raises Django's `DatabaseError`."""
     rows = Activity.objects.using(database()).without_payloads()
-    # Running activities, the newest first, then queued ones, the oldest first: both in the order of an index.
+    # Running activities, newest first, then queued activities, oldest first: both in the order of an index.
     active = list(rows.running().order_by("-agent_id")[:limit])
     active += rows.queued().order_by("agent_id")[: limit - len(active)]
     return Snapshot(monitoring.overview(), [ActivityListItemSchema.model_validate(row) for row in active])

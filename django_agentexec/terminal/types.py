@@ -19,7 +19,7 @@ from .text import to_json
 
 
 class Types(Subcommand):
-    """Prints type information of the registered tasks."""
+    """The type information of the registered tasks."""
 
     help = gettext_lazy("print name, context model and result type of the registered tasks, as JSON")
 

@@ -17,7 +17,7 @@ from .times import time_span
 
 
 class Workers(Subcommand):
-    """Lists the worker processes."""
+    """The list of worker processes."""
 
     help = gettext_lazy("list the worker processes of all pools")
 
@@ -35,12 +35,12 @@ class Workers(Subcommand):
             header += [_("queues"), _("up"), _("last beat")]
             out.table(header, [_row(worker) for worker in workers], right=range(2, 6))
         else:
-            out.note(_("No worker sent a heartbeat in the last five minutes. Start one: manage.py agentexec run"))
+            out.note(_("No worker sent a heartbeat in the last five minutes. Start a pool: manage.py agentexec run"))
         return OK
 
 
 class Health(Subcommand):
-    """Checks whether enqueued activities will run."""
+    """The health check: whether enqueued activities will run."""
 
     help = gettext_lazy("check database, queue, workers and reconciler; exit with 1 if activities would not run")
     epilog = gettext_lazy("""

@@ -23,7 +23,7 @@ from . import runagentworkers
 
 
 class Run(Subcommand):
-    """Runs a pool of worker processes, as `runagentworkers` does."""
+    """A pool of worker processes, as started by `runagentworkers`."""
 
     help = gettext_lazy("run a pool of worker processes that execute enqueued activities")
     epilog = runagentworkers.EPILOG
