@@ -1,4 +1,4 @@
-"""Commands as their users meet them: in this process, in one of their own, and on a pseudo-terminal."""
+"""Helpers that run commands in this process, in another process, and on a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def call(*arguments: str) -> Answer:
 
 
 def run(*arguments: str, stdin: str = "", environ: dict[str, str] | None = None, **settings: Any) -> Answer:
-    """Run a command in a process of its own."""
+    """Run a command in another process."""
     done = subprocess.run(
         [sys.executable, "-m", "django", *arguments],
         input=stdin,
@@ -111,7 +111,7 @@ class Terminal:
 def on_terminal(
     *arguments: str, columns: int = 100, rows: int = 30, module: bool = True, **settings: Any
 ) -> Iterator[Terminal]:
-    """Run a command (or, without `module`, Python) on a pseudo-terminal; killed at the end if it still runs."""
+    """Run a command (or, without `module`, Python) on a pseudo-terminal; kill it at the end if it still runs."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     before = termios.tcgetattr(master)

@@ -1,4 +1,4 @@
-"""What the tests of the REST API share: users of each kind, clients, and a task that may be enqueued from outside."""
+"""Helpers for tests of the REST API: users, clients, and a task with `api=True`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POLICY = f"{__name__}.OrganizationPolicy"
 
 
 class OrganizationPolicy(TenantPolicy):
-    """A tenant is what a user's first name says."""
+    """A policy whose tenant is the first name of the user."""
 
     keys = ["organization_id"]
 
@@ -34,7 +34,7 @@ class Page(BaseModel):
 
 
 class Order(BaseModel):
-    """What to read."""
+    """A context."""
 
     title: str = Field(min_length=1, max_length=50)
     pages: list[Page] = []
@@ -51,7 +51,7 @@ class Order(BaseModel):
 
 @contextmanager
 def outside_task(name: str = "read_title", **options: Any) -> Iterator[AnyTask]:
-    """Register a task that may be enqueued from outside, as long as the block lasts."""
+    """Register a task with `api=True` inside the block."""
 
     @task(name, **{"api": True, **options})
     def read_title(agent_id: UUID, context: Order) -> str:
@@ -65,7 +65,7 @@ def outside_task(name: str = "read_title", **options: Any) -> Iterator[AnyTask]:
 
 
 def staff(name: str = "staff", *permissions: str) -> User:
-    """Return staff with these permissions of the model."""
+    """Return a staff user with these permissions of the model."""
     user = User.objects.create_user(name, is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     return user
@@ -77,12 +77,12 @@ def admin() -> User:
 
 
 def member(organization: str, name: str = "") -> User:
-    """Return a user of a tenant (with the policy above)."""
+    """Return a user of a tenant of `OrganizationPolicy`."""
     return User.objects.create_user(name or f"member-of-{organization}", first_name=organization)
 
 
 def client(user: User | None = None) -> APIClient:
-    """Return a client that is signed in as `user`, or as nobody."""
+    """Return a client that is logged in as `user`, if given."""
     made = APIClient()
     if user is not None:
         made.force_login(user)

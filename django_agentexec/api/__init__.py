@@ -1,7 +1,6 @@
 """The REST API, mounted by `path("agents/", include("django_agentexec.api.urls"))`.
 
-Nothing else is needed: neither this package nor REST framework has to be in INSTALLED_APPS. The libraries come
-with the extra `api`.
+Neither this package nor REST framework has to be in INSTALLED_APPS. The extra `api` installs the libraries.
 """
 
 from __future__ import annotations
@@ -16,5 +15,5 @@ _missing = [
 if _missing:
     raise ImproperlyConfigured(
         f"The REST API needs {', '.join(_missing)}: pip install 'django-agentexec[api]', "
-        "or take django_agentexec.api.urls out of your urls."
+        "or remove django_agentexec.api.urls from your URL configuration."
     )

@@ -1,4 +1,4 @@
-"""Activities over REST: the list, one with its log, how many are active, and what one returned."""
+"""Activities over REST: the list, the number of active activities, a detail with its log, and the result."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from functools import partial
 from typing import Any
 
 from django.http import HttpRequest, HttpResponseBase
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from rest_framework.exceptions import NotFound
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -29,15 +31,15 @@ from .permissions import MayView
 from .waiting import Turn, one_of_few_waits, wait_for_change
 
 _NO_RESULT = {
-    Status.QUEUED: "still queued",
-    Status.RUNNING: "still running",
-    Status.ERROR: "ended in error",
-    Status.CANCELED: "canceled",
+    Status.QUEUED: gettext_lazy("still queued"),
+    Status.RUNNING: gettext_lazy("still running"),
+    Status.ERROR: gettext_lazy("ended in error"),
+    Status.CANCELED: gettext_lazy("canceled"),
 }
 
 
 class ActivityListView(AgentView):
-    """The activities that one may see."""
+    """The list of visible activities."""
 
     permission_classes = [MayView]
 
@@ -48,25 +50,26 @@ class ActivityListView(AgentView):
         parameters=lambda: [*query_parameters(Paging), *filter_parameters()],
     )
     def get(self, request: Request) -> Response:
-        """List activities, a page at a time: active ones first, then the newest.
+        """List activities in pages: active activities first, then the newest.
 
-        Any number of `metadata.<key>=<value>` parameters filter by metadata: `metadata.organization_id=org-1`.
-        A value that reads as a JSON number or boolean finds those, too. `status` and `metadata.<key>` can be
-        repeated; one of the values must fit.
+        Parameters of the form `metadata.<key>=<value>` filter by metadata, such as
+        `metadata.organization_id=org-1`. A value that is a JSON number or boolean matches that number or boolean,
+        too. `status` and `metadata.<key>` can be repeated; an activity must match one of the values.
         """
-        paging = Paging.read(request, besides=ActivityFilter.base_filters, metadata=True)
-        wanted = filtered(self.activities, request, searches_errors=self.monitors)
+        paging = Paging.read(request, other_names=ActivityFilter.base_filters, allow_metadata=True)
+        activities = filtered(self.activities, request, searches_errors=self.monitors)
         if (paging.page - 1) * paging.page_size >= conf.COUNT_LIMIT:
-            raise NotFound(
-                f"Page {paging.page}: pages end with the {conf.COUNT_LIMIT:,} activities that are counted. "
-                "Ask for less, for example with created_before."
+            text = _(
+                "Page %(page)s is beyond the %(limit)s activities that are counted. Narrow the list, for example with "
+                "created_before."
             )
-        page = page_of(wanted, paging.page, paging.page_size).model_dump(mode="json")
+            raise NotFound(text % {"page": paging.page, "limit": f"{conf.COUNT_LIMIT:,}"})
+        page = page_of(activities, paging.page, paging.page_size).model_dump(mode="json")
         return Response(page if self.monitors else redact_internals(page))
 
 
 class ActiveCountView(AgentView):
-    """How much there is to do."""
+    """The number of active activities."""
 
     permission_classes = [MayView]
 
@@ -79,12 +82,12 @@ class ActiveCountView(AgentView):
 
 
 class ActivityDetailView(AgentView):
-    """One activity."""
+    """An activity with its log."""
 
     permission_classes = [MayView]
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Let few of the requests that wait use the database at once."""
+        """Limit how many of the waiting requests use the database at once."""
         self._turn = Turn()
         if "wait" not in request.GET:
             return super().dispatch(request, *args, **kwargs)
@@ -98,25 +101,25 @@ class ActivityDetailView(AgentView):
         parameters=partial(query_parameters, Waiting),
     )
     def get(self, request: Request, agent_id: str) -> Response:
-        """Show an activity with its log; with `wait`, when it has changed.
+        """Return an activity with its log; with `wait`, as soon as it changes.
 
-        Give `after`, the largest id of the log lines that you have, to miss nothing between two requests; of a long
-        log the response has the 500 lines after that one, and `has_more_logs` says that it goes on. Without `after` it
-        has the last 500 lines, and `has_earlier_logs` says that there are others; `after=0` begins with the first.
-        `traceback` and `worker` are shown to those who may see the servers, and empty for others.
+        To miss nothing between two requests, send as `after` the largest id of the log lines you have received. The
+        response then contains up to 500 newer lines, and `has_more_logs` is true if there are more. Without `after`
+        it contains the last 500 lines, and `has_earlier_logs` is true if there are earlier lines; `after=0` starts
+        with the first line. `traceback` and `worker` are empty without the monitor permission.
         """
-        asked = Waiting.read(request)
-        if asked.wait:
+        parameters = Waiting.read(request)
+        if parameters.wait:
             self.find(agent_id, self.activities.only("agent_id", "metadata"))
             with one_of_few_waits(request):
-                wait_for_change(validate_id(agent_id), asked.wait, asked.after, self._turn)
+                wait_for_change(validate_id(agent_id), parameters.wait, parameters.after, self._turn)
         found = self.find(agent_id, self.activities)
-        detail = read_latest(found) if asked.after is None else read_detail(found, asked.after)[0]
+        detail = read_latest(found) if parameters.after is None else read_detail(found, parameters.after)[0]
         return Response(detail if self.monitors else redact_internals(detail))
 
 
 class ResultRenderer(JSONRenderer):
-    """JSON, in which a result of None is `null`, where REST framework would send no body."""
+    """A JSON renderer that sends `null` for a result of None; REST framework sends no body."""
 
     def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
         """Return the JSON text."""
@@ -124,43 +127,42 @@ class ResultRenderer(JSONRenderer):
 
 
 class ActivityResultView(AgentView):
-    """What an activity returned."""
+    """The result of an activity."""
 
     permission_classes = [MayView]
     renderer_classes = [ResultRenderer]
 
     @operation(
         "get_activity_result",
-        {200: {"description": "What the task returned, as JSON."}},
+        {200: {"description": "The return value of the task, as JSON."}},
         errors=[404, 409, 410],
     )
     def get(self, request: Request, agent_id: str) -> Response:
-        """Return the result alone. 409 tells the state while there is none, 410 that it has been pruned."""
-        light = self.activities.defer("context", "traceback")
+        """Return the result only. 409 reports the status while there is no result, 410 a pruned activity."""
         try:
-            found = self.find(agent_id, light)
+            found = self.find(agent_id, self.activities.defer("context", "traceback"))
         except ActivityNotFound:
-            # Only for who sees all: to others, an id older than the oldest row would tell when the oldest row is from.
+            # Requires the monitor permission, since the answer reveals the age of the oldest activity of all tenants.
             if self.monitors and _is_pruned(agent_id):
-                raise Gone("This activity is older than all that are kept; it has been pruned.") from None
+                raise Gone(_("This activity is older than all stored activities: it has been pruned.")) from None
             raise
         if found.status == Status.COMPLETE:
             return Response(found.result)
-        reason = _NO_RESULT[Status(found.status)]
+        reason = str(_NO_RESULT[Status(found.status)])
         error = found.error if self.monitors else public_error(found.error, found.public_error)
-        told = f"{reason}: {error}" if found.status == Status.ERROR else reason
+        explanation = f"{reason}: {error}" if found.status == Status.ERROR else reason
         raise Conflict(
-            f"Activity {agent_id} has no result: {told}.",
+            _("Activity %(agent_id)s has no result: %(reason)s.") % {"agent_id": agent_id, "reason": explanation},
             reason,
             found.status,
-            wait=RETRY_AFTER if found.is_active else None,
+            retry_after=RETRY_AFTER if found.is_active else None,
         )
 
 
 def _is_pruned(agent_id: str) -> bool:
-    """Whether the id is from before the oldest activity of all: ids of version 7 are in the order of time."""
-    wanted = validate_id(agent_id)
-    if wanted.version != 7:
+    """Whether the id is older than all stored activities; ids of version 7 are ordered by time."""
+    uuid = validate_id(agent_id)
+    if uuid.version != 7:
         return False
     oldest = Activity.objects.order_by("agent_id").values_list("agent_id", flat=True).first()
-    return oldest is not None and wanted < oldest
+    return oldest is not None and uuid < oldest

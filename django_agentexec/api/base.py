@@ -1,4 +1,7 @@
-"""`AgentView`: what all views of the API share. JSON only, the policy's eyes, no transaction around the request."""
+"""`AgentView`, the base of all views of the API, and the throttle of their changes.
+
+Views read and write JSON only, show what the policy allows, and run without a transaction around the request.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,17 @@ from rest_framework.permissions import SAFE_METHODS
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.throttling import BaseThrottle
+from rest_framework.settings import api_settings
+from rest_framework.throttling import BaseThrottle, UserRateThrottle
 from rest_framework.views import APIView
 
+from ..conf import conf
 from ..exceptions import ActivityNotFound
 from ..models import Activity, ActivityQuerySet
 from ..policy import get_policy, nobody
 from ..validation import validate_id
-from .errors import translated
+from .errors import as_api_exception
 from .openapi import AgentSchema
-from .throttling import ChangeThrottle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -36,22 +40,38 @@ _ROUTES = f"{__package__}.urls"
 
 
 class FirstRenderer(BaseContentNegotiation):
-    """For views that answer in one form, whatever the client accepts; their errors are JSON."""
+    """Content negotiation that ignores the Accept header, for views with one renderer. Their errors are JSON."""
 
     def select_parser(self, request: Request, parsers: Iterable[BaseParser]) -> BaseParser:
-        """Take the first."""
+        """Return the first."""
         return next(iter(parsers))
 
     def select_renderer(
         self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
-        """Take the first."""
+        """Return the first."""
         first = next(iter(renderers))
         return first, str(first.media_type)
 
 
+class ChangeThrottle(UserRateThrottle):
+    """One allowance per user for enqueue, retry and cancel together, since each of them may start a run.
+
+    The rate is the project's `DEFAULT_THROTTLE_RATES["agentexec_enqueue"]` (None: no limit), by default
+    `AGENTEXEC["API_CHANGE_RATE"]`.
+    """
+
+    scope = "agentexec_enqueue"
+
+    def get_rate(self) -> str | None:
+        """Return the rate of the present settings."""
+        rates = api_settings.DEFAULT_THROTTLE_RATES or {}
+        rate = rates.get(self.scope, conf.API_CHANGE_RATE)
+        return str(rate) if rate else None
+
+
 class AgentView(APIView):
-    """A view of the API. Authentication and throttles are the project's (one is ours), permissions the policy's."""
+    """A view of the API. The project sets authentication and throttles, the policy decides on permissions."""
 
     renderer_classes = [JSONRenderer]
     parser_classes = [JSONParser]
@@ -62,8 +82,8 @@ class AgentView(APIView):
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:  # type: ignore[override]  # a function, too
         """Return the view, without a transaction around it even where ATOMIC_REQUESTS is set.
 
-        A change is pushed to the queue before the client hears of it, a waiting client holds no connection,
-        and health can be asked when the database is away.
+        So a change is pushed to the queue before the response is sent, a waiting client holds no database
+        connection, and the health check works while the database is unavailable.
         """
         view = super().as_view(**initkwargs)
         for alias in connections:
@@ -71,35 +91,35 @@ class AgentView(APIView):
         return view
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Call the method with the parameters that it declares; the project's own, captured further up, are its own."""
+        """Call the method with the URL parameters it declares; others belong to the project's URL prefix."""
         method = getattr(self, (request.method or "").lower(), None)
         names = _parameters(method.__func__) if method and hasattr(method, "__func__") else ()
         return super().dispatch(request, **{name: value for name, value in kwargs.items() if name in names})
 
     def perform_authentication(self, request: Request) -> None:
-        """Authenticate; where `UNAUTHENTICATED_USER` is None, callers who are not signed in become `nobody()`."""
+        """Authenticate; where `UNAUTHENTICATED_USER` is None, a request without a user gets `nobody()`."""
         super().perform_authentication(request)
         user: object = request.user
         if user is None:
-            request.user = nobody()  # type: ignore[assignment]  # the stubs know Django's own users only
+            request.user = nobody()  # type: ignore[assignment]  # the stubs accept Django's users only
 
     def get_throttles(self) -> list[BaseThrottle]:
-        """Return the project's throttles, and before them the one of changes where the method changes something."""
-        own = [] if self.request.method in SAFE_METHODS else [ChangeThrottle()]
-        return [*own, *super().get_throttles()]
+        """Return the project's throttles, after `ChangeThrottle` for methods that change something."""
+        changes = [] if self.request.method in SAFE_METHODS else [ChangeThrottle()]
+        return [*changes, *super().get_throttles()]
 
     @property
     def activities(self) -> ActivityQuerySet:
-        """What the caller may know of."""
+        """The activities that are visible to the user."""
         return get_policy().visible(self.request.user, Activity.objects.all())
 
     @property
     def monitors(self) -> bool:
-        """Whether the caller may see what tells of the servers."""
+        """Whether the user has the monitor permission."""
         return get_policy().may_monitor(self.request.user)
 
     def find(self, agent_id: str, activities: ActivityQuerySet | None = None) -> Activity:
-        """Return a visible activity on which the caller has the view's permission. Raises 404, then 403."""
+        """Return a visible activity on which the user has the view's permission. Raises 404, then 403."""
         found = (self.activities if activities is None else activities).filter(agent_id=validate_id(agent_id)).first()
         if found is None:
             raise ActivityNotFound(agent_id)
@@ -107,7 +127,7 @@ class AgentView(APIView):
         return found
 
     def url(self, view: str, **kwargs: object) -> str:
-        """Return the path of another view of this API: beside this one, wherever it is mounted."""
+        """Return the path of another view of this API, below the same prefix as the requested path."""
         routes, match = get_resolver(_ROUTES), self.request.resolver_match
         if match is not None and match.url_name:
             with suppress(NoReverseMatch):
@@ -119,8 +139,8 @@ class AgentView(APIView):
         return reverse(f"{namespace}:{view}" if namespace else view, kwargs=kwargs)
 
     def handle_exception(self, exc: Exception) -> Response:
-        """Answer the package's own errors, too."""
-        return super().handle_exception(translated(exc))
+        """Convert the package's exceptions into responses, too."""
+        return super().handle_exception(as_api_exception(exc))
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What goes wrong, as REST framework's exceptions: the package's own errors, and Pydantic's field by field."""
+"""Errors of the API as exceptions of REST framework, and the conversion of package and Pydantic errors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import pydantic
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from rest_framework import exceptions, status
 from rest_framework.settings import api_settings
 
@@ -21,76 +23,81 @@ from ..exceptions import (
     UnknownTask,
 )
 from ..outages import is_outage
+from ..tasks.context_input import field_problems
 
 logger = logging.getLogger(__name__)
 
-RETRY_AFTER = 1  # seconds; an activity may be over in one
+RETRY_AFTER = 1  # seconds; a short activity has ended by then
 UNAVAILABLE_RETRY_AFTER = 5  # seconds; a failover takes about that long
 
 
 class Conflict(exceptions.APIException):
-    """409: the state of the activity does not allow it."""
+    """409: the status of the activity does not allow the request."""
 
     status_code = status.HTTP_409_CONFLICT
     default_code = "conflict"
 
-    def __init__(self, detail: str, reason: str, state: str, *, wait: int | None = None) -> None:
-        super().__init__({"detail": detail, "reason": reason, "status": state})
-        self.wait = wait  # REST framework makes it the Retry-After header
+    def __init__(self, detail: str, reason: str, activity_status: str, *, retry_after: int | None = None) -> None:
+        super().__init__({"detail": detail, "reason": reason, "status": activity_status})
+        self.wait = retry_after  # REST framework sends it as the Retry-After header
 
 
 class Gone(exceptions.APIException):
-    """410: it was there once."""
+    """410: the activity has been pruned."""
 
     status_code = status.HTTP_410_GONE
     default_code = "gone"
 
 
 class TooLarge(exceptions.APIException):
-    """413: more than the settings allow."""
+    """413: the body exceeds the limit of the settings."""
 
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
     default_code = "too_large"
 
 
 class Unprocessable(exceptions.APIException):
-    """422: well-formed, but not possible for this activity."""
+    """422: well-formed, but impossible for this activity."""
 
     status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
     default_code = "unprocessable"
 
 
 class KeyReused(Unprocessable):
-    """422: an idempotency key came with another request than before."""
+    """422: the idempotency key was used with a different request."""
 
     default_code = "idempotency_key_reused"
-    default_detail = "This Idempotency-Key was used with another request before. Use a new key for a new request."
+    default_detail = gettext_lazy(
+        "This Idempotency-Key was used with a different request. Use a new key for a new request."
+    )
 
 
 class NeedsAsgi(exceptions.APIException):
-    """501: the server cannot do it."""
+    """501: the view needs an ASGI server."""
 
     status_code = status.HTTP_501_NOT_IMPLEMENTED
     default_code = "needs_asgi"
-    default_detail = (
-        "Events need an ASGI server, and this one speaks WSGI. Poll the activity with ?wait= and ?after= instead."
+    default_detail = gettext_lazy(
+        "Events need an ASGI server, but this is a WSGI server. Poll the activity with ?wait= and ?after= instead."
     )
 
 
 class Unavailable(exceptions.APIException):
-    """503: a server that the answer needs is unavailable. With a Retry-After header."""
+    """503: a server that the request needs is unavailable. Sends a Retry-After header."""
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_code = "unavailable"
-    default_detail = "The database is unavailable at present, or accepts no changes. Try again later."
-    wait = UNAVAILABLE_RETRY_AFTER  # REST framework makes it the header
+    default_detail = gettext_lazy("The database is unavailable or does not accept changes. Try again later.")
+    wait = UNAVAILABLE_RETRY_AFTER  # REST framework sends it as the header
 
 
-def translated(error: Exception) -> Exception:
-    """Return what REST framework should make of `error`: itself, unless it is one of the package's own."""
+def as_api_exception(error: Exception) -> Exception:
+    """Return the API exception for an exception of the package or of the database; any other `error` itself."""
     match error:
-        case ActivityNotFound() | UnknownTask():
-            return exceptions.NotFound(str(error) if isinstance(error, ActivityNotFound) else None)
+        case ActivityNotFound():
+            return exceptions.NotFound(_("There is no activity %(agent_id)s.") % {"agent_id": error.agent_id})
+        case UnknownTask():
+            return exceptions.NotFound()
         case NotAuthorized():
             return exceptions.PermissionDenied(str(error))
         case ContextTooLarge():
@@ -100,38 +107,44 @@ def translated(error: Exception) -> Exception:
         case QueueUnavailable() | ActivityLocked():
             return Unavailable(str(error))
     if is_outage(error):
-        # The text of the driver names hosts and users; it is for the log.
+        # The driver's text contains hosts and users: it is logged, not sent.
         logger.error("A request failed, since the database is unavailable: %s", error, exc_info=error)
         return Unavailable()
     return error
 
 
-def invalid(error: pydantic.ValidationError) -> exceptions.APIException:
-    """Return Pydantic's errors in REST framework's shape: nested by field, list items by their index.
+def validation_error(error: pydantic.ValidationError) -> exceptions.APIException:
+    """Return Pydantic's errors in the shape of REST framework: nested by field, list items by their index.
 
-    What belongs to no single field, such as a model's own validator, comes under `non_field_errors`. Values
-    are not repeated: they may be secrets.
+    Errors of a whole model are listed under `non_field_errors`. Rejected values are left out, since they may be
+    secrets.
     """
-    shape: dict[str, Any] = {}
-    for one in error.errors(include_url=False, include_context=False, include_input=False):
-        if one["type"] == "json_invalid":
-            return exceptions.ParseError(f"JSON parse error - {one['msg'].removeprefix('Invalid JSON: ')}")
-        message = exceptions.ErrorDetail(one["msg"].removeprefix("Value error, "), code=one["type"])
-        _messages_at(shape, [str(part) for part in one["loc"]]).append(message)
-    return exceptions.ValidationError(shape)
+    details: dict[str, Any] = {}
+    for problem in field_problems(error):
+        if problem.code == "json_invalid":
+            message = problem.message.removeprefix("Invalid JSON: ")
+            return exceptions.ParseError(_("JSON parse error - %(message)s") % {"message": message})
+        detail = exceptions.ErrorDetail(problem.message, code=problem.code)
+        _details_at(details, [str(part) for part in problem.location]).append(detail)
+    return exceptions.ValidationError(details)
 
 
-def _messages_at(shape: dict[str, Any], place: Iterable[str]) -> list[exceptions.ErrorDetail]:
-    """Return the list of messages at `place`; a place with messages of its own can still hold others inside."""
-    *outer, last = [*place] or [api_settings.NON_FIELD_ERRORS_KEY]
-    inside = shape
+def invalid_parameter(name: str, message: str) -> exceptions.ValidationError:
+    """Return the error of one query parameter or header."""
+    return exceptions.ValidationError({name: [message]})
+
+
+def _details_at(details: dict[str, Any], location: Iterable[str]) -> list[exceptions.ErrorDetail]:
+    """Return the list of errors at a location. A field with errors may have fields with errors inside."""
+    *outer, last = [*location] or [api_settings.NON_FIELD_ERRORS_KEY]
+    inside = details
     for name in outer:
         known = inside.setdefault(name, {})
         if isinstance(known, list):
             known = inside[name] = {api_settings.NON_FIELD_ERRORS_KEY: known}
         inside = known
-    messages = inside.setdefault(last, [])
-    if isinstance(messages, dict):
-        messages = messages.setdefault(api_settings.NON_FIELD_ERRORS_KEY, [])
-    found: list[exceptions.ErrorDetail] = messages
-    return found
+    found = inside.setdefault(last, [])
+    if isinstance(found, dict):
+        found = found.setdefault(api_settings.NON_FIELD_ERRORS_KEY, [])
+    errors: list[exceptions.ErrorDetail] = found
+    return errors

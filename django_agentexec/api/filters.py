@@ -1,4 +1,4 @@
-"""The list's filters, by django-filter, and its orders. What has no index is looked for in a bounded part."""
+"""Filters and orders of the list of activities. Text without an index is searched in a bounded number of rows."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from django import forms
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BooleanField, F, Func, Q, Subquery
 from django.db.models.sql.compiler import SQLCompiler
+from django.utils.translation import gettext as _
 from django_filters import CharFilter, ChoiceFilter, Filter, MultipleChoiceFilter, UUIDFilter
 from django_filters.rest_framework import FilterSet, IsoDateTimeFilter
 from drf_spectacular.utils import OpenApiParameter
@@ -21,54 +22,55 @@ from ..conf import conf
 from ..ids import HEX_DIGITS, id_range
 from ..models import ACTIVE, Activity, ActivityQuerySet, Status
 from ..parsing import parse_id
+from .errors import invalid_parameter
 from .openapi import query_parameter
 from .parameters import check_number_of_values, metadata_of
 
 MAX_SEARCH = 100  # characters
-# So many hexadecimal digits are the beginning of an id; fewer may be a word.
-_ID_DIGITS = 8
+_ID_DIGITS = 8  # text of this many hexadecimal digits is the beginning of an id; fewer may be a word
 _ID_PREFIX = re.compile(rf"[0-9a-f]{{{_ID_DIGITS}}}[0-9a-f-]{{0,28}}", re.IGNORECASE)
-# What every database and time zone can compare; activities are from within.
-_FIRST, _LAST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+# The range that every database and time zone can compare.
+_MIN_MOMENT, _MAX_MOMENT = datetime(1970, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 
 ORDERS = {
     "created": F("agent_id").asc(),
     "-created": F("agent_id").desc(),
 }
-"""The orders one can ask for. Ids are in the order of creation."""
+"""The orders by name. Ids are in the order of creation."""
 
 
-class OneOf(Func):
-    """Whether a column's value is one that a subquery gives.
+class InSubquery(Func):
+    """A condition: the value of a column is in the result of a subquery.
 
-    PostgreSQL is made to look at the subquery first: from `IN` it makes a join, for which it reads the whole table.
+    On PostgreSQL, an array makes the planner run the subquery first. It turns `IN` into a join that reads the whole
+    table.
     """
 
     output_field = BooleanField()
     template = "%(expressions)s"
     arg_joiner = " IN "
 
-    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **_: Any) -> Any:
+    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any) -> Any:
         """Return the SQL."""
         return self.as_sql(compiler, connection, template="%(expressions)s)", arg_joiner=" = ANY (ARRAY")
 
 
 class _Rows(Subquery):
-    """A subquery that finds nothing where its conditions are impossible, so that the whole question finds nothing.
+    """A subquery that makes the whole query empty if its conditions are impossible.
 
-    Django would write NULL in its place, which no database takes there.
+    Django would insert NULL for it, which is a syntax error after `IN`.
     """
 
     empty_result_set_value = NotImplemented
 
 
 class MomentFilter(IsoDateTimeFilter):  # type: ignore[misc]  # django-filter has no types
-    """A moment; one before 1970 or after 9999 is taken for the nearest that every database can compare."""
+    """A time filter. Times before 1970 or after 9999 are replaced by the nearest that every database can compare."""
 
     def filter(self, qs: ActivityQuerySet, value: datetime | None) -> ActivityQuerySet:
-        """Apply the moment, if one is given."""
+        """Apply the filter, if a time is given."""
         if value is not None:
-            value = min(max(value, _FIRST), _LAST)
+            value = min(max(value, _MIN_MOMENT), _MAX_MOMENT)
         filtered: ActivityQuerySet = super().filter(qs, value)
         return filtered
 
@@ -82,7 +84,7 @@ class _IdField(forms.UUIDField):
 
 
 class IdFilter(UUIDFilter):  # type: ignore[misc]  # as above
-    """An id in one of its usual forms; `uuid.UUID` alone also takes the digits of other scripts."""
+    """A filter by id in one of its two usual forms; `uuid.UUID` also accepts digits of other scripts."""
 
     field_class = _IdField
 
@@ -90,59 +92,59 @@ class IdFilter(UUIDFilter):  # type: ignore[misc]  # as above
 class ActivityFilter(FilterSet):  # type: ignore[misc]  # as above
     """Filters of the list of activities."""
 
-    status = MultipleChoiceFilter(choices=Status.choices, distinct=False, label="In one of these states.")
+    status = MultipleChoiceFilter(choices=Status.choices, distinct=False, label="One of these statuses.")
     agent_type = CharFilter(max_length=200, strip=False, label="Name of the task.")
     queue = CharFilter(max_length=100, strip=False, label="Name of the queue.")
-    parent = IdFilter("parent_id", label="Id of the activity whose handler enqueued it.")
-    created_after = MomentFilter("created_at", "gte", label="Created at this moment or later.")
-    created_before = MomentFilter("created_at", "lt", label="Created before this moment.")
-    started_after = MomentFilter("started_at", "gte", label="Started at this moment or later.")
-    started_before = MomentFilter("started_at", "lt", label="Started before this moment.")
-    finished_after = MomentFilter("finished_at", "gte", label="Finished at this moment or later.")
-    finished_before = MomentFilter("finished_at", "lt", label="Finished before this moment.")
+    parent = IdFilter("parent_id", label="Id of the parent activity.")
+    created_after = MomentFilter("created_at", "gte", label="Created at this time or later.")
+    created_before = MomentFilter("created_at", "lt", label="Created before this time.")
+    started_after = MomentFilter("started_at", "gte", label="Started at this time or later.")
+    started_before = MomentFilter("started_at", "lt", label="Started before this time.")
+    finished_after = MomentFilter("finished_at", "gte", label="Finished at this time or later.")
+    finished_before = MomentFilter("finished_at", "lt", label="Finished before this time.")
     search = CharFilter(
-        method="_afterwards",
+        method="_apply_later",
         max_length=MAX_SEARCH,
         strip=False,
-        label=f"The beginning of an id ({_ID_DIGITS} digits or more), or a part of the task's name or of the latest "
-        "message. Text is looked for in as many of the list's first activities as are counted.",
+        label=f"The first digits of an id (at least {_ID_DIGITS}), or a part of the task's name or of the latest "
+        "message. Text is searched in the first activities of the list, up to the number that is counted.",
     )
     ordering = ChoiceFilter(
-        method="_afterwards",
+        method="_apply_later",
         choices=[(name, name) for name in ORDERS],
-        label="Active ones first, then the newest, unless given.",
+        label="By default, active activities first, then the newest.",
     )
 
     searches_errors = False
-    """Whether the caller may find out what the texts of errors hold."""
+    """Whether the search includes texts of errors that are not public."""
 
     def filter_queryset(self, queryset: ActivityQuerySet) -> ActivityQuerySet:
-        """Return the activities asked for, in order."""
+        """Return the matching activities in the requested order."""
         for key, texts in metadata_of(self.request).items():
             queryset = queryset.for_metadata_text(key, *texts)
         queryset = super().filter_queryset(queryset)
-        asked = self.form.cleaned_data
-        if asked["search"]:
-            queryset = searched(queryset, asked["search"], searches_errors=self.searches_errors)
-        if asked["ordering"]:
-            return queryset.order_by(ORDERS[asked["ordering"]])
-        return _in_default_order(queryset, asked["status"])
+        values = self.form.cleaned_data
+        if values["search"]:
+            queryset = searched(queryset, values["search"], searches_errors=self.searches_errors)
+        if values["ordering"]:
+            return queryset.order_by(ORDERS[values["ordering"]])
+        return _in_default_order(queryset, values["status"])
 
-    def _afterwards(self, queryset: ActivityQuerySet, name: str, value: str) -> ActivityQuerySet:
-        """Leave it to `filter_queryset`, which has all other conditions by then."""
+    def _apply_later(self, queryset: ActivityQuerySet, name: str, value: str) -> ActivityQuerySet:
+        """Return the queryset as it is; `filter_queryset` applies this filter after all others."""
         return queryset
 
 
 def filtered(activities: ActivityQuerySet, request: Request, *, searches_errors: bool) -> ActivityQuerySet:
-    """Return those of `activities` that the request asks for, in order; raise 400 for an impossible value.
+    """Return the activities that match the request, in its order; raise 400 for an impossible value.
 
-    Without `searches_errors`, the text of an error that the caller may not read is not searched either.
+    Without `searches_errors`, texts of errors that are not public are not searched.
     """
     given = dict(request.query_params.lists())
     for name in ActivityFilter.base_filters:
         check_number_of_values(name, given.get(name, []))
         if name != "status" and len(given.get(name, [])) > 1:
-            raise ValidationError({name: [f"Give one value, not {len(given[name])}."]})
+            raise invalid_parameter(name, _("Give one value, not %(count)s.") % {"count": len(given[name])})
     filters = ActivityFilter(request.query_params, activities, request=request)
     filters.searches_errors = searches_errors
     if not filters.is_valid():
@@ -157,33 +159,34 @@ def filtered(activities: ActivityQuerySet, request: Request, *, searches_errors:
 
 
 def filter_parameters() -> list[OpenApiParameter]:
-    """Return the filters as OpenAPI's parameters."""
+    """Return the filters as parameters for OpenAPI."""
     return [
-        query_parameter(name, {**_json_schema(one), "description": str(one.label)})
-        for name, one in ActivityFilter.base_filters.items()
+        query_parameter(name, {**_json_schema(filter_), "description": str(filter_.label)})
+        for name, filter_ in ActivityFilter.base_filters.items()
     ]
 
 
-def _json_schema(one: Filter) -> dict[str, Any]:
-    match one:
+def _json_schema(filter_: Filter) -> dict[str, Any]:
+    match filter_:
         case MultipleChoiceFilter():
-            return {"type": "array", "items": {"type": "string", "enum": [value for value, _ in one.extra["choices"]]}}
+            values = [choice[0] for choice in filter_.extra["choices"]]
+            return {"type": "array", "items": {"type": "string", "enum": values}}
         case ChoiceFilter():
-            return {"type": "string", "enum": [value for value, _ in one.extra["choices"]]}
+            return {"type": "string", "enum": [choice[0] for choice in filter_.extra["choices"]]}
         case MomentFilter():
             return {"type": "string", "format": "date-time"}
         case UUIDFilter():
             return {"type": "string", "format": "uuid"}
-    # No row can hold a NUL character, so none can be asked for.
-    return {"type": "string", "minLength": 1, "maxLength": one.extra["max_length"], "pattern": r"^[^\u0000]*$"}
+    # No database can store a NUL character.
+    return {"type": "string", "minLength": 1, "maxLength": filter_.extra["max_length"], "pattern": r"^[^\u0000]*$"}
 
 
 def searched(activities: ActivityQuerySet, text: str, *, searches_errors: bool = False) -> ActivityQuerySet:
-    """Return those whose id begins with `text`; or those with the text, of as many first ones as are counted."""
+    """Return the activities whose id begins with `text`, or that contain it among the first `COUNT_LIMIT`."""
     if _ID_PREFIX.fullmatch(text):
         return activities.filter(agent_id__range=id_range(text.replace("-", "")[:HEX_DIGITS]))
     first = activities.active_first().values("agent_id")[: conf.COUNT_LIMIT]
-    within = Activity.objects.using(activities.db).filter(OneOf("agent_id", _Rows(first)))
+    within = Activity.objects.using(activities.db).filter(InSubquery("agent_id", _Rows(first)))
     in_message = Q(latest_log_message__icontains=text)
     if not searches_errors:
         in_message &= Q(error="") | Q(public_error__isnull=False)
@@ -191,7 +194,7 @@ def searched(activities: ActivityQuerySet, text: str, *, searches_errors: bool =
 
 
 def _in_default_order(activities: ActivityQuerySet, statuses: Collection[str]) -> ActivityQuerySet:
-    """Order them active first; within one of the two parts by id alone, for which there are more indexes."""
+    """Order active activities first. Of only active, or only ended activities, the id alone can use more indexes."""
     if statuses and len({status in ACTIVE for status in statuses}) == 1:
         return activities.order_by("-agent_id")
     return activities.active_first()

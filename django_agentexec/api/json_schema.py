@@ -1,4 +1,4 @@
-"""Turns Pydantic's JSON schemas (2020-12) into what OpenAPI 3.0 knows, for projects that stay with that version."""
+"""Conversion of Pydantic's JSON schemas (2020-12) into the dialect of OpenAPI 3.0."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 JsonSchema = dict[str, Any]
 
 _NULL = {"type": "null"}
-# Keywords that 3.0 does not have; without them a schema says less, and nothing wrong.
-_UNKNOWN = {
+# Keywords that 3.0 lacks. A schema without them accepts more, but never less.
+_UNSUPPORTED = {
     *("$schema", "$id", "$anchor", "$comment", "$defs", "if", "then", "else", "contains", "minContains", "maxContains"),
     *("contentMediaType", "contentEncoding", "contentSchema", "patternProperties", "propertyNames", "prefixItems"),
     *("dependentRequired", "dependentSchemas", "unevaluatedProperties", "unevaluatedItems"),
@@ -18,17 +18,17 @@ _UNKNOWN = {
 def for_openapi_30(schema: Any) -> Any:
     """Return a JSON schema in the dialect of OpenAPI 3.0."""
     if isinstance(schema, list):
-        return [for_openapi_30(one) for one in schema]
+        return [for_openapi_30(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    if "$ref" in schema and len(schema) > 1:  # whatever stands beside a reference is not read
+    if "$ref" in schema and len(schema) > 1:  # keywords beside a reference are ignored
         schema = {"allOf": [{"$ref": schema["$ref"]}], **{key: schema[key] for key in schema if key != "$ref"}}
-    made: JsonSchema = {}
+    converted: JsonSchema = {}
     for keyword, value in schema.items():
-        made |= _keyword(keyword, value)
-    if "prefixItems" in schema or made.get("type") == "array":
-        made.setdefault("items", {})
-    return made
+        converted |= _keyword(keyword, value)
+    if "prefixItems" in schema or converted.get("type") == "array":
+        converted.setdefault("items", {})
+    return converted
 
 
 def _keyword(keyword: str, value: Any) -> JsonSchema:
@@ -36,7 +36,7 @@ def _keyword(keyword: str, value: Any) -> JsonSchema:
         case "properties":
             return {keyword: {name: for_openapi_30(inner) for name, inner in value.items()}}
         case "anyOf" | "oneOf" if _NULL in value:
-            others = [for_openapi_30(one) for one in value if one != _NULL]
+            others = [for_openapi_30(option) for option in value if option != _NULL]
             return {keyword: others, "nullable": True} if len(others) != 1 else _nullable(others[0])
         case "type" if value == "null":
             return {"nullable": True, "enum": [None]}
@@ -52,7 +52,7 @@ def _keyword(keyword: str, value: Any) -> JsonSchema:
             return {keyword.removeprefix("exclusive").lower(): value, keyword: True}
         case "default" | "enum" | "example" | "required" | "discriminator":
             return {keyword: value}
-    return {} if keyword in _UNKNOWN else {keyword: for_openapi_30(value)}
+    return {} if keyword in _UNSUPPORTED else {keyword: for_openapi_30(value)}
 
 
 def _nullable(schema: JsonSchema) -> JsonSchema:

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, of all processes: the counters are kept in the queue's server, not in this one."""
+"""Metrics of all processes for Prometheus. The queue's server stores the counters, not this process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PLACES = ("pending", "ready", "delayed", "running", "suspects", "dead")
 
 
 class MetricsView(AgentView):
-    """For Prometheus."""
+    """The metrics in the text format of Prometheus."""
 
     permission_classes = [MayMonitor]
     content_negotiation_class = FirstRenderer
@@ -34,7 +34,7 @@ class MetricsView(AgentView):
     def get(self, request: Request) -> HttpResponse:
         """Return all metrics as text: enqueued, finished, tokens, wait, duration, depth and workers.
 
-        While the queue's server does not answer, what it alone knows is left out, and what the rows tell remains.
+        While the queue's server is unavailable, only the metrics from the database are included.
         """
         registry = CollectorRegistry()
         registry.register(_Snapshot(*_read()))
@@ -50,7 +50,7 @@ def _read() -> tuple[OverviewSchema, Counters | None]:
 
 
 class _Snapshot(Collector):
-    """One moment's figures as Prometheus knows them. What is unknown has no sample: it is not 0."""
+    """The metrics of one moment. An unknown value has no sample, since it is not 0."""
 
     def __init__(self, overview: OverviewSchema, counters: Counters | None) -> None:
         self._overview, self._counters = overview, counters
@@ -59,30 +59,30 @@ class _Snapshot(Collector):
         """Yield the metrics."""
         is_up = self._overview.is_live and self._counters is not None
         yield GaugeMetricFamily("agentexec_queue_up", "Whether the queue's server answers.", float(is_up))
-        yield self._rows()
+        yield self._active_rows()
         if counters := self._counters:
             yield _counter("enqueued", "Activities enqueued.", ["task", "queue"], counters.enqueued)
             yield _counter("finished", "Activities that ended.", ["task", "queue", "status"], counters.finished)
             yield _counter("tokens", "Tokens used, and requests made to models.", ["task", "kind"], counters.tokens)
-            yield _histogram("wait_seconds", "From an activity's turn to its start.", counters.wait)
+            yield _histogram("wait_seconds", "From the time an activity is due to its start.", counters.wait)
             yield _histogram("duration_seconds", "From an activity's first start to its end.", counters.duration)
-        yield from self._depth()
+        yield from self._queues()
         if self._overview.workers is not None:
-            yield from self._load(self._overview.workers)
+            yield from self._workers(self._overview.workers)
 
-    def _rows(self) -> Metric:
+    def _active_rows(self) -> Metric:
         rows = GaugeMetricFamily(
-            "agentexec_active_rows", "Active rows of the database, up to COUNT_LIMIT.", labels=["queue", "status"]
+            "agentexec_active_rows", "Active activities in the database, up to COUNT_LIMIT.", labels=["queue", "status"]
         )
         for queue in self._overview.queues:
             rows.add_metric([queue.name, "queued"], queue.waiting_rows)
             rows.add_metric([queue.name, "running"], queue.running_rows)
         return rows
 
-    def _depth(self) -> Iterator[Metric]:
+    def _queues(self) -> Iterator[Metric]:
         depth = GaugeMetricFamily("agentexec_queue_activities", "Activities by place.", labels=["queue", "place"])
         oldest = GaugeMetricFamily(
-            "agentexec_queue_oldest_age_seconds", "How long the oldest due activity has waited.", labels=["queue"]
+            "agentexec_queue_oldest_age_seconds", "Waiting time of the oldest due activity.", labels=["queue"]
         )
         for queue in self._overview.queues:
             for place in _PLACES:
@@ -92,15 +92,15 @@ class _Snapshot(Collector):
         yield depth
         yield oldest
 
-    def _load(self, seen: list[WorkerSchema]) -> Iterator[Metric]:
+    def _workers(self, seen: list[WorkerSchema]) -> Iterator[Metric]:
         alive = [worker for worker in seen if worker.is_alive]
         workers = GaugeMetricFamily("agentexec_workers", "Worker processes.", labels=["state"])
         workers.add_metric(["alive"], len(alive))
         workers.add_metric(["silent"], len(seen) - len(alive))
         yield workers
         slots, used = sum(worker.concurrency for worker in alive), sum(worker.running for worker in alive)
-        yield GaugeMetricFamily("agentexec_slots", "Activities that the living workers can run.", slots)
-        yield GaugeMetricFamily("agentexec_slots_used", "Activities that they do run.", used)
+        yield GaugeMetricFamily("agentexec_slots", "Slots of the alive workers.", slots)
+        yield GaugeMetricFamily("agentexec_slots_used", "Slots that run an activity.", used)
 
 
 def _counter(name: str, help: str, labels: list[str], values: Mapping[Any, float]) -> Metric:

@@ -15,7 +15,7 @@ from .schemas import OkSchema
 
 
 class WorkersView(AgentView):
-    """Who works."""
+    """The list of worker processes."""
 
     permission_classes = [MayMonitor]
 
@@ -26,26 +26,26 @@ class WorkersView(AgentView):
 
 
 class QueuesView(AgentView):
-    """What waits."""
+    """The list of queues."""
 
     permission_classes = [MayMonitor]
 
     @operation("list_queues", {200: list[QueueSchema]}, errors=[503])
     def get(self, request: Request) -> Response:
-        """List the queues with their depth by state, oldest age and throughput."""
+        """List the queues with their depth by place, the age of the oldest activity, and throughput."""
         return Response([queue.model_dump(mode="json") for queue in monitoring.queues()])
 
 
 class HealthView(AgentView):
-    """For load balancers and containers, who are not signed in."""
+    """The health check, for load balancers and containers without a user."""
 
     permission_classes = [AllowAny]
 
     @operation("get_health", {200: OkSchema | HealthSchema, 503: OkSchema | HealthSchema}, is_public=True)
     def get(self, request: Request) -> Response:
-        """Tell whether activities that are enqueued now will run: 200 or 503.
+        """Return 200 if activities that are enqueued now will run, otherwise 503.
 
-        The single checks are for those who may see the servers; all others learn only whether it is ok.
+        The single checks require the monitor permission; without it the response contains only `ok`.
         """
         health = monitoring.health()
         shape = health if self.monitors else OkSchema(ok=health.ok)

@@ -1,7 +1,6 @@
-"""The OpenAPI description of each operation, for drf-spectacular: Pydantic models as components.
+"""OpenAPI descriptions of the views for drf-spectacular, with Pydantic models as components.
 
-A view's method carries an `Operation` (`@operation(...)`), from which `AgentSchema` reads all that
-drf-spectacular would otherwise guess.
+The decorator `@operation(...)` attaches a description to a view's method; `AgentSchema` reads it.
 """
 
 from __future__ import annotations
@@ -26,32 +25,35 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 JsonSchema = dict[str, Any]
 
 TAG = "agents"
-INVALID: JsonSchema = {
+FIELD_ERRORS: JsonSchema = {
     "type": "object",
-    "description": "Messages by field or parameter, nested as the fields are; or a `detail`.",
+    "description": "Messages by field or parameter, nested like the fields; or a `detail`.",
     "additionalProperties": True,
 }
 ERRORS: dict[int, tuple[type[BaseModel] | JsonSchema, str]] = {
-    400: (INVALID, "Something in the request is impossible."),
-    401: (ErrorSchema, "Not signed in."),
-    403: (ErrorSchema, "Not permitted."),
-    404: (ErrorSchema, "There is none, or none that you may see."),
-    406: (ErrorSchema, "Only JSON is spoken here."),
-    409: (ConflictSchema, "The state of the activity does not allow it."),
-    410: (ErrorSchema, "It was there, and has been pruned."),
+    400: (FIELD_ERRORS, "A parameter, a header or the body is invalid."),
+    401: (ErrorSchema, "Authentication is missing or invalid."),
+    403: (ErrorSchema, "Permission is missing."),
+    404: (ErrorSchema, "Not found, or not visible to you."),
+    406: (ErrorSchema, "Responses are JSON only."),
+    409: (ConflictSchema, "The status of the activity does not allow it."),
+    410: (ErrorSchema, "The activity has been pruned."),
     413: (ErrorSchema, "The body is too large."),
-    415: (ErrorSchema, "Only JSON is read here."),
-    422: (ErrorSchema, "Well-formed, but not possible: a step that has not run, an idempotency key used before."),
+    415: (ErrorSchema, "The body must be JSON."),
+    422: (
+        ErrorSchema,
+        "Well-formed, but impossible: a step that has not run, an idempotency key in use.",
+    ),
     429: (ErrorSchema, "Too many requests."),
-    501: (ErrorSchema, "The server does not speak ASGI."),
-    503: (ErrorSchema, "The database or the queue's server is unavailable. Retry-After says when to try again."),
+    501: (ErrorSchema, "The view needs an ASGI server."),
+    503: (ErrorSchema, "The database or the queue's server is unavailable. Retry-After contains the seconds to wait."),
 }
-_ALWAYS = (401, 403, 406, 429, 503)
+_COMMON_ERRORS = (401, 403, 406, 429, 503)
 
 
 @dataclass(frozen=True)
 class Component:
-    """A Pydantic model as a component of the document, under a name of its own."""
+    """A Pydantic model as a component of the document; `name` defaults to the name of the model."""
 
     model: type[BaseModel]
     name: str = ""
@@ -59,18 +61,18 @@ class Component:
 
 
 class ComponentExtension(OpenApiSerializerExtension):
-    """Makes drf-spectacular understand `Component`."""
+    """The support for `Component` in drf-spectacular."""
 
     target_class = Component
 
     def get_name(self, auto_schema: AutoSchema, direction: str) -> str:
         """Return the component's name."""
-        return self.target.name or _own_name(self.target.model.__name__)
+        return self.target.name or _component_name(self.target.model.__name__)
 
     def map_serializer(self, auto_schema: AutoSchema, direction: str) -> JsonSchema:
-        """Return the model's JSON schema, its parts as further components."""
-        # Parts of a project's models are named after the whole: two tasks may each have their own `Item`.
-        name = (lambda part: f"{self.target.name}_{part}") if self.target.name else _own_name
+        """Return the JSON schema of the model, and register its parts as further components."""
+        # The name of the whole is a prefix of its parts, since two tasks may have different models `Item`.
+        name = (lambda part: f"{self.target.name}_{part}") if self.target.name else _component_name
         schema = self.target.model.model_json_schema(mode=self.target.mode, ref_template="#/components/schemas/{model}")
         if self.target.mode == "validation":
             schema = closed_schema(schema)
@@ -81,13 +83,13 @@ class ComponentExtension(OpenApiSerializerExtension):
                 ResolvedComponent(name(part), ResolvedComponent.SCHEMA, _final(part_schema, names), self.target)
             )
         if schema.get("type") == "object" and not schema.get("properties"):
-            schema.setdefault("additionalProperties", True)  # or the component would be left out as empty
+            schema.setdefault("additionalProperties", True)  # an empty component would be left out
         return _final(schema, names)
 
 
 @dataclass(frozen=True)
-class Operation:
-    """What the document says of one method of a view."""
+class OperationDescription:
+    """The description of one method of a view."""
 
     name: str
     responses: Mapping[int | tuple[int, str], Any]
@@ -108,48 +110,50 @@ def operation(
 ) -> Callable[[Method], Method]:
     """Describe a view's method.
 
-    `responses` are Pydantic models (or `list[Model]`, or JSON schemas) by status, `errors` further statuses,
-    `parameters` is called when the document is made, `headers` are those of the response.
+    `responses` are Pydantic models (or `list[Model]`, or JSON schemas) by status code, `errors` further status
+    codes, `headers` the headers of the response. `parameters` is called when the document is generated.
     """
 
     def described(method: Method) -> Method:
-        method.operation = Operation(name, responses, tuple(errors), parameters, list(headers), is_public)  # type: ignore[attr-defined]  # where `AgentSchema` finds it
+        method.operation = OperationDescription(  # type: ignore[attr-defined]  # `AgentSchema` reads it
+            name, responses, tuple(errors), parameters, list(headers), is_public
+        )
         return method
 
     return described
 
 
 class AgentSchema(AutoSchema):
-    """Reads the `Operation` of a view's method."""
+    """The schema of a view, from the descriptions of its methods."""
 
     @property
-    def described(self) -> Operation:
-        """The present operation."""
-        found: Operation = getattr(self.view, self.method.lower()).operation
+    def described(self) -> OperationDescription:
+        """The description of the present method."""
+        found: OperationDescription = getattr(self.view, self.method.lower()).operation
         return found
 
     def get_operation_id(self) -> str:
-        """Return its name."""
+        """Return the name of the operation."""
         return self.described.name
 
     def get_tags(self) -> list[str]:
-        """Return the one tag of the API."""
+        """Return the tag of the API."""
         return [TAG]
 
     def get_override_parameters(self) -> list[Any]:
-        """Return its parameters and the response's headers."""
+        """Return the parameters, and the headers of the response."""
         return [*self.described.parameters(), *self.described.headers]
 
     def get_request_serializer(self) -> Any:
-        """Return no body."""
+        """Return None: there is no body."""
         return None
 
     def get_response_serializers(self) -> Any:
-        """Return its answers: what it was made for, and what can go wrong."""
-        always = _ALWAYS if not self.described.is_public else (401, 406, 429, 503)
-        wrong = sorted({*always, *self.described.errors})
-        answers = {status: self._answer(answer) for status, answer in self.described.responses.items()}
-        return answers | {status: self._error(*ERRORS[status]) for status in wrong}
+        """Return the responses by status code, errors included."""
+        common = [code for code in _COMMON_ERRORS if code != 403 or not self.described.is_public]
+        errors = sorted({*common, *self.described.errors})
+        responses = {code: self._response(response) for code, response in self.described.responses.items()}
+        return responses | {code: self._error(*ERRORS[code]) for code in errors}
 
     def component(self, component: Component) -> JsonSchema:
         """Return a reference to the component."""
@@ -157,43 +161,43 @@ class AgentSchema(AutoSchema):
         return {**resolved.ref}
 
     def _error(self, shape: type[BaseModel] | JsonSchema, description: str) -> OpenApiResponse:
-        return OpenApiResponse(self._answer(shape), description)
+        return OpenApiResponse(self._response(shape), description)
 
-    def _answer(self, answer: Any) -> Any:
-        if get_origin(answer) is list:
-            return {"type": "array", "items": self.component(Component(get_args(answer)[0]))}
-        if isinstance(answer, UnionType):
-            return {"anyOf": [self.component(Component(one)) for one in get_args(answer)]}
-        return Component(answer) if isinstance(answer, type) and issubclass(answer, BaseModel) else answer
+    def _response(self, response: Any) -> Any:
+        if get_origin(response) is list:
+            return {"type": "array", "items": self.component(Component(get_args(response)[0]))}
+        if isinstance(response, UnionType):
+            return {"anyOf": [self.component(Component(model)) for model in get_args(response)]}
+        return Component(response) if isinstance(response, type) and issubclass(response, BaseModel) else response
 
 
 def query_parameters(model: type[BaseModel]) -> list[OpenApiParameter]:
-    """Return a model of query parameters as OpenAPI's."""
+    """Return the fields of a model as query parameters for OpenAPI."""
     properties = model.model_json_schema()["properties"]
     return [query_parameter(name, schema) for name, schema in properties.items()]
 
 
 def query_parameter(name: str, schema: JsonSchema) -> OpenApiParameter:
-    """Return a query parameter. One that may be left out is never null: a URL has no null."""
+    """Return a query parameter. An optional parameter is left out of the URL, and is never null."""
     kept = {key: value for key, value in schema.items() if key not in ("title", "description", "anyOf")}
-    kept |= next((one for one in schema.get("anyOf", []) if one != {"type": "null"}), {})
+    kept |= next((option for option in schema.get("anyOf", []) if option != {"type": "null"}), {})
     if kept.get("default", ...) is None:
         del kept["default"]
     return OpenApiParameter(name, kept, OpenApiParameter.QUERY, description=schema.get("description", ""))
 
 
 def header(name: str, kind: type, status: int, description: str) -> OpenApiParameter:
-    """Return a response's header."""
+    """Return a header of the response with this status code."""
     return OpenApiParameter(name, kind, OpenApiParameter.HEADER, response=[status], description=description)
 
 
-def _own_name(name: str) -> str:
-    """Return the component's name of one of the package's models, apart from a project's."""
+def _component_name(name: str) -> str:
+    """Return the component name of a model of the package; its prefix avoids clashes with a project's components."""
     return "Agent" + name.removesuffix("Schema")
 
 
 def _final(schema: JsonSchema, names: Mapping[str, str]) -> JsonSchema:
-    """Return the schema with its parts' final names, in the document's version of OpenAPI."""
+    """Return the schema with the component names of its parts, in the OpenAPI version of the document."""
     final: JsonSchema = _renamed(schema, names)
     return final if is_jsonschema_compliant() else for_openapi_30(final)
 

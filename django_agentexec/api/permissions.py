@@ -1,6 +1,6 @@
-"""REST framework's permissions, each a question to the policy of the settings.
+"""Permissions for REST framework, which call the policy of the settings.
 
-A view first looks an activity up among the visible ones (404), then asks for the permission on it (403).
+A view first looks for an activity among the visible activities (404), then checks the permission on it (403).
 """
 
 from __future__ import annotations
@@ -16,55 +16,55 @@ from ..policy import Permission, get_policy
 
 
 class PolicyPermission(BasePermission):
-    """Whether the policy lets the caller do `permission`: at all, then on the activity."""
+    """A permission of the policy: in general, and on an activity."""
 
     permission: ClassVar[Permission]
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        """Ask whether the caller may do this at all."""
+        """Whether the user has the permission in general."""
         return get_policy().may(request.user, self.permission)
 
     def has_object_permission(self, request: Request, view: APIView, obj: Activity) -> bool:
-        """Ask whether the caller may do this to the activity."""
+        """Whether the user has the permission on the activity."""
         return get_policy().may(request.user, self.permission, obj)
 
 
 class MayView(PolicyPermission):
-    """May see activities."""
+    """The permission to view activities."""
 
     permission = Permission.VIEW
 
 
 class MayCancel(PolicyPermission):
-    """May cancel activities."""
+    """The permission to cancel activities."""
 
     permission = Permission.CANCEL
 
 
 class MayRetry(PolicyPermission):
-    """May retry activities."""
+    """The permission to retry activities."""
 
     permission = Permission.RETRY
 
 
 class MayEnqueue(PolicyPermission):
-    """May enqueue tasks from outside."""
+    """The permission to enqueue tasks."""
 
     permission = Permission.ENQUEUE
 
 
 class MayMonitor(BasePermission):
-    """May see workers, queues and metrics."""
+    """The monitor permission: workers, queues and metrics."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        """Ask the policy."""
+        """Whether the user has the monitor permission."""
         return get_policy().may_monitor(request.user)
 
 
 class MayUseApi(BasePermission):
-    """May see activities or enqueue tasks: whoever has a use for the API's description."""
+    """The permission to view activities or to enqueue tasks."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        """Ask the policy for either."""
+        """Whether the user has one of the two permissions."""
         policy = get_policy()
         return policy.may(request.user, Permission.VIEW) or policy.may(request.user, Permission.ENQUEUE)

@@ -1,4 +1,4 @@
-"""The wire shapes that only REST has; all others are in `django_agentexec.schemas`."""
+"""Wire shapes of the REST API only; shared shapes are in `django_agentexec.schemas`."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from ..models import Status
 
 
 class EnqueuedSchema(BaseModel):
-    """What became of an enqueue."""
+    """The response to an enqueue."""
 
     agent_id: UUID
     status: Status
-    """`queued`, unless an idempotency key led to an activity that was there already."""
+    """`queued`, or the status of an existing activity with the same idempotency key."""
     status_url: str
-    """Where to look at it."""
+    """The path of the activity."""
 
 
 class TaskSchema(BaseModel):
-    """A task that may be enqueued from outside."""
+    """A task that can be enqueued over REST."""
 
     name: str
     description: str
     enqueue_url: str
-    context: dict[str, Any] = Field(description="The JSON schema of its context.")
+    context: dict[str, Any] = Field(description="The JSON schema of the context.")
 
 
 class OkSchema(BaseModel):
-    """All that strangers may know of the health."""
+    """The health without the monitor permission."""
 
     ok: bool
 
 
 class ErrorSchema(BaseModel):
-    """Why a request was refused."""
+    """The reason of an error."""
 
     detail: str
 
 
 class ConflictSchema(BaseModel):
-    """Why the state of the activity does not allow it."""
+    """The reason why the status of the activity does not allow a request."""
 
     detail: str
     reason: str
-    """Without the id: the same for every activity that is refused for the same cause."""
+    """The cause without the id: the same text for all activities with the same cause."""
     status: Status
-    """The state that the activity is in."""
+    """The status of the activity."""

@@ -1,12 +1,16 @@
-"""Tasks over REST: which ones may be enqueued from outside, and enqueueing them."""
+"""Tasks over REST: the tasks with `api=True`, their enqueue, and its `Idempotency-Key`."""
 
 from __future__ import annotations
 
+import hashlib
 import inspect
-from typing import Any, NoReturn
+import json
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import unquote
 
 import pydantic
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiParameter
 from pydantic import BaseModel
 from rest_framework.exceptions import NotFound, PermissionDenied
@@ -23,57 +27,61 @@ from ..tasks import ActivityHandle, TaskDefinition, registry
 from ..tasks.authorization import check_authorized
 from ..tasks.context_input import closed_schema, read_context
 from .base import AgentView
-from .errors import RETRY_AFTER, TooLarge, invalid
-from .idempotency import HEADER, MAX_KEY, idempotency_key
+from .errors import RETRY_AFTER, KeyReused, TooLarge, invalid_parameter, validation_error
 from .openapi import AgentSchema, Component, header, operation, query_parameters
-from .parameters import EnqueueOptions, NoParameters, metadata_of
+from .parameters import PRIORITIES, EnqueueOptions, NoParameters, metadata_of
 from .permissions import MayEnqueue
 from .schemas import EnqueuedSchema, TaskSchema
 
 Task = TaskDefinition[..., Any]
 
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+MAX_IDEMPOTENCY_KEY = 255  # characters
+_DIGEST_LENGTH = 64  # hexadecimal digits
 
-def outside_tasks() -> list[Task]:
-    """Return the tasks that may be enqueued from outside, by name."""
+
+def exposed_tasks() -> list[Task]:
+    """Return the tasks with `api=True`, by name."""
     return sorted((task for task in registry if task.api), key=lambda task: task.name)
 
 
-def outside_task(name: str) -> Task:
-    """Return such a task; one that may not be enqueued from outside does not exist there. Raises 404."""
+def exposed_task(name: str) -> Task:
+    """Return the task of this name; raise 404 for a task without `api=True`."""
     try:
         task = registry.get(name)
     except UnknownTask:
         task = None
     if task is None or not task.api:
-        raise NotFound(f"There is no task {name!r} that may be enqueued from outside.")
+        raise NotFound(_("There is no task %(task)r that can be enqueued over REST.") % {"task": name})
     return task
 
 
 class JsonTextParser(BaseParser):
-    """JSON as it came: it is Pydantic that reads it, so that a strict model takes dates and ids as text."""
+    """A parser that returns the text of the JSON; Pydantic reads it, so strict models accept dates and ids as text."""
 
     media_type = "application/json"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> dict[str, bytes]:
-        """Return the body as `json`; raise 413 if it is larger than a context may be."""
+        """Return the body as `json`; raise 413 if it exceeds `MAX_CONTEXT_BYTES`."""
         body: bytes = stream.read(conf.MAX_CONTEXT_BYTES + 1)
         if len(body) > conf.MAX_CONTEXT_BYTES:
-            raise TooLarge(f"The body has more than {conf.MAX_CONTEXT_BYTES:,} bytes. Store it and pass a reference.")
+            text = _("The body has more than %(maximum)s bytes. Store large content elsewhere, and pass a reference.")
+            raise TooLarge(text % {"maximum": f"{conf.MAX_CONTEXT_BYTES:,}"})
         return {"json": body}
 
 
 class TaskListView(AgentView):
-    """What one may enqueue."""
+    """The list of tasks."""
 
     permission_classes = [MayEnqueue]
 
     @operation("list_tasks", {200: list[TaskSchema]}, errors=[400])
     def get(self, request: Request) -> Response:
-        """List the tasks that may be enqueued from outside, each with the JSON schema of its context."""
+        """List the tasks that can be enqueued over REST, each with the JSON schema of its context."""
         NoParameters.read(request)
-        return Response([self._shape(task).model_dump(mode="json") for task in outside_tasks()])
+        return Response([self._describe(task).model_dump(mode="json") for task in exposed_tasks()])
 
-    def _shape(self, task: Task) -> TaskSchema:
+    def _describe(self, task: Task) -> TaskSchema:
         return TaskSchema(
             name=task.name,
             description=description_of(task),
@@ -83,50 +91,55 @@ class TaskListView(AgentView):
 
 
 class EnqueueSchema(AgentSchema):
-    """Describes the enqueueing of the task that the path names, or of all where it names none."""
+    """The schema of the enqueue of one task, or of any task where the path has a parameter."""
 
     @property
     def task(self) -> Task | None:
         """The task of a path such as `/agents/tasks/research/`."""
         name = self.path.rpartition("/tasks/")[2].strip("/")
-        return None if name == "{name}" else outside_task(unquote(name))
+        return None if name == "{name}" else exposed_task(unquote(name))
 
     def get_operation_id(self) -> str:
-        """Return one name per task."""
+        """Return a name per task."""
         return f"enqueue_{self.task.name}" if self.task else "enqueue_task"
 
     def get_description(self) -> str:  # type: ignore[override]  # as drf-spectacular declares it
-        """Return the task's own description before the general one."""
+        """Return the description of the task, followed by the general description."""
         general = super().get_description()
         return f"{description_of(self.task)}\n\n{general}".strip() if self.task else general
 
     def get_request_serializer(self) -> Any:
-        """Return the context of the task, or of any."""
+        """Return the context of the task, or of any task."""
         if self.task:
             return context_component(self.task)
-        contexts = [self.component(context_component(task)) for task in outside_tasks()]
+        contexts = [self.component(context_component(task)) for task in exposed_tasks()]
         return {JsonTextParser.media_type: {"anyOf": contexts} if contexts else {"type": "object"}}
 
     def get_override_parameters(self) -> list[Any]:
-        """Add the names of the tasks, where the path leaves it open."""
+        """Add the parameter with the names of the tasks, where the path has one."""
         parameters = super().get_override_parameters()
         if self.task:
             return parameters
-        names = [task.name for task in outside_tasks()]
+        names = [task.name for task in exposed_tasks()]
         kind: dict[str, Any] = {"type": "string", "enum": names} if names else {"type": "string"}
         return [*parameters, OpenApiParameter("name", kind, OpenApiParameter.PATH)]
 
 
 def _enqueue_parameters() -> list[OpenApiParameter]:
-    key = {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": "^[!-~]+$"}
+    key = {"type": "string", "minLength": 1, "maxLength": MAX_IDEMPOTENCY_KEY, "pattern": "^[!-~]+$"}
     return [
         *query_parameters(EnqueueOptions),
-        OpenApiParameter(HEADER, key, OpenApiParameter.HEADER, description="The same request again runs only once."),
+        OpenApiParameter(
+            IDEMPOTENCY_HEADER,
+            key,
+            OpenApiParameter.HEADER,
+            description="A repeated request with the same key returns the activity of the first request.",
+        ),
     ]
 
 
 class EnqueueView(AgentView):
-    """Has a worker run a task."""
+    """The enqueue of a task."""
 
     permission_classes = [MayEnqueue]
     parser_classes = [JsonTextParser]
@@ -138,21 +151,21 @@ class EnqueueView(AgentView):
         errors=[400, 404, 413, 415, 422],
         parameters=_enqueue_parameters,
         headers=[
-            header("Location", str, 202, "The activity, to be polled."),
-            header("Retry-After", int, 202, "Seconds until it is worth a look."),
+            header("Location", str, 202, "The path of the activity, for polling."),
+            header("Retry-After", int, 202, "Seconds until the first poll."),
         ],
     )
     def post(self, request: Request, name: str) -> Response:
         """Enqueue the task with the body as its context, and return at once.
 
-        Whoever may monitor can give metadata, as `metadata.<key>=<value>` parameters.
+        Parameters of the form `metadata.<key>=<value>` add metadata; they require the monitor permission.
         """
-        options = EnqueueOptions.read(request, metadata=True)
-        task, stamp = outside_task(name), get_policy().stamp(request.user)
+        options = EnqueueOptions.read(request, allow_metadata=True)
+        task, stamp = exposed_task(name), get_policy().stamp(request.user)
         priority, metadata = self._priority(task, options.priority), self._metadata()
         parsed: Any = request.data
-        body: bytes = parsed.get("json", b"{}")  # no body is an empty context
-        context = outside_context(task, body)
+        body: bytes = parsed.get("json", b"{}")  # without a body, the context is empty
+        context = parse_context(task, body)
         check_authorized(task, request.user, context, {**metadata, **stamp})
         with acting_as(request.user):
             handle = task.enqueue(
@@ -177,35 +190,61 @@ class EnqueueView(AgentView):
     def _priority(self, task: Task, name: str | None) -> Priority | None:
         if name is None:
             return None
-        wanted = Priority[name.upper()]
-        if wanted < task.priority and not self.monitors:
-            self._refuse(f"Priority {name!r} is above the task's own; only those who may monitor can ask for it.")
-        return wanted
+        priority = PRIORITIES[name]
+        if priority < task.priority and not self.monitors:
+            text = _("Priority %(priority)r is above the priority of the task; it requires the monitor permission.")
+            raise PermissionDenied(text % {"priority": name})
+        return priority
 
     def _metadata(self) -> dict[str, str]:
         given = metadata_of(self.request)
         if given and not self.monitors:
-            self._refuse("Only those who may monitor can give metadata.")
+            raise PermissionDenied(_("Metadata requires the monitor permission."))
         return {key: values[-1] for key, values in given.items()}
-
-    def _refuse(self, why: str) -> NoReturn:
-        raise PermissionDenied(why)
 
 
 def context_component(task: Task) -> Component:
-    """Return the task's context as a component that has the task's name."""
-    plain = "".join(one if one.isascii() and (one.isalnum() or one == "_") else f"-{ord(one):x}-" for one in task.name)
-    return Component(task.context_type, f"{plain}_context", "validation")
+    """Return the context of the task as a component with the name of the task."""
+    # Component names allow ASCII letters, digits and few other characters.
+    parts = [char if char.isascii() and (char.isalnum() or char == "_") else f"-{ord(char):x}-" for char in task.name]
+    return Component(task.context_type, f"{''.join(parts)}_context", "validation")
 
 
 def description_of(task: Task) -> str:
-    """Return the documentation of the task's function."""
+    """Return the docstring of the task's function."""
     return inspect.cleandoc(task.__doc__ or "")
 
 
-def outside_context(task: Task, body: bytes) -> BaseModel:
-    """Return the context of the body; raise 400. Strictly, as its published schema says: "5" is no number."""
+def parse_context(task: Task, body: bytes) -> BaseModel:
+    """Return the context of the body; raise 400. Strict, as the published schema: "5" is not a number."""
     try:
         return read_context(task, body, strict=True)
     except pydantic.ValidationError as error:
-        raise invalid(error) from error
+        raise validation_error(error) from error
+
+
+def idempotency_key(request: Request, task: str, stamp: Mapping[str, Any], body: bytes) -> str | None:
+    """Return the idempotency key for `enqueue`, or None without the header. `body` is valid JSON. One query.
+
+    The key consists of two digests: of header, user and tenant, then of body and query. So equal keys of two users
+    are independent, and a key that is used with a different request is detected, as long as the first activity is
+    stored. Raises 400 for an impossible key, and 422 for a key of a different request.
+    """
+    given = request.headers.get(IDEMPOTENCY_HEADER)
+    if given is None:
+        return None
+    if not (1 <= len(given) <= MAX_IDEMPOTENCY_KEY and given.isascii() and given.isprintable()):
+        text = _("%(key)r: give 1 to %(maximum)s printable ASCII characters.")
+        raise invalid_parameter(IDEMPOTENCY_HEADER, text % {"key": given[:80], "maximum": MAX_IDEMPOTENCY_KEY})
+    caller = _digest([str(request.user.pk), dict(stamp), given])
+    key = caller + _digest([json.loads(body), request.query_params.urlencode()])
+    # A range uses the index in every collation; a prefix condition does not.
+    first, last = caller + "0" * _DIGEST_LENGTH, caller + "f" * _DIGEST_LENGTH
+    known = Activity.objects.filter(agent_type=task, idempotency_key__gte=first, idempotency_key__lte=last)
+    if any(other != key for other in known.values_list("idempotency_key", flat=True)[:1]):
+        raise KeyReused
+    return key
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from django.urls import path
 
+from .actions import CancelView, RetryView
 from .activities import ActiveCountView, ActivityDetailView, ActivityListView, ActivityResultView
 from .document import DocumentView
 from .events import ActivityEventsView
 from .metrics import MetricsView
 from .monitoring import HealthView, QueuesView, WorkersView
-from .steering import CancelView, RetryView
 from .tasks import EnqueueView, TaskListView
 
 app_name = "agentexec"
 
-# Ids are taken as text, so that one which is none is answered as JSON; a task's name may hold slashes.
+# Ids are captured as text, so that the response to an invalid id is JSON. The name of a task may contain slashes.
 urlpatterns = [
     path("activities/", ActivityListView.as_view(), name="activity-list"),
     path("activities/active/count/", ActiveCountView.as_view(), name="activity-active-count"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, RootModel, ValidationError
@@ -122,3 +122,32 @@ def _field_name(model: type[BaseModel], part: int | str) -> str | None:
     return next(
         (name for name, field in model.model_fields.items() if part in (field.alias, field.validation_alias)), None
     )
+
+
+@dataclass(frozen=True)
+class FieldProblem:
+    """An error of Pydantic in one field, or in the whole model (without a location)."""
+
+    location: Location
+    message: str
+    code: str
+    """Pydantic's type of the error, such as `missing`."""
+    input: Any
+
+    @property
+    def path(self) -> str:
+        """The location as text, such as `pages.0.number`; "" for the whole model."""
+        return ".".join(map(str, self.location))
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the field was not given."""
+        return self.code == "missing"
+
+
+def field_problems(error: ValidationError) -> list[FieldProblem]:
+    """Return the problems that a `ValidationError` lists, without Pydantic's prefix of custom messages."""
+    return [
+        FieldProblem(problem["loc"], problem["msg"].removeprefix("Value error, "), problem["type"], problem["input"])
+        for problem in error.errors(include_url=False, include_context=False)
+    ]

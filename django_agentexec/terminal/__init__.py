@@ -1,1 +1,1 @@
-"""What the management commands share: filters, text for terminals, and one module per verb of `manage.py agents`."""
+"""The subcommands of `manage.py agentexec`, a module each, and their shared arguments, output and exit codes."""

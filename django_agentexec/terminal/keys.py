@@ -1,4 +1,4 @@
-"""Single key presses of a terminal, without the Enter key."""
+"""Single key presses on a terminal, without the Enter key."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from contextlib import contextmanager
 
 
 class Keys:
-    """Reads keys; without a terminal on stdin there are none, and waiting is only that."""
+    """The keys of stdin. Where stdin is not a terminal, `wait` only sleeps."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
 
-    def wait(self, timeout: float, wanted: str) -> bool:
-        """Whether one of the keys `wanted` is pressed within `timeout` seconds."""
+    def wait(self, timeout: float, keys: str) -> bool:
+        """Wait up to `timeout` seconds, and return whether one of `keys` was pressed or the terminal was closed."""
         if self._descriptor is None:
             time.sleep(timeout)
             return False
@@ -26,18 +26,18 @@ class Keys:
             if not select.select([self._descriptor], [], [], left)[0]:
                 return False
             pressed = os.read(self._descriptor, 64).decode(errors="replace")
-            if not pressed or any(key in wanted for key in pressed):  # nothing: the terminal is gone
+            if not pressed or any(key in keys for key in pressed):
                 return True
         return False
 
 
 @contextmanager
 def single_keys() -> Iterator[Keys]:
-    """Have keys come one by one and unseen inside the block."""
+    """Read single keys, without echo, inside the block."""
     if not sys.stdin.isatty():
         yield Keys(None)
         return
-    import termios  # where there is a terminal; not on Windows
+    import termios  # only where there is a terminal; Windows lacks both modules
     import tty
 
     descriptor = sys.stdin.fileno()

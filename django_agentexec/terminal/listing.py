@@ -1,4 +1,4 @@
-"""`agents list`: the activities that match, active ones first."""
+"""`agentexec list`: the activities that match, active activities first."""
 
 from __future__ import annotations
 
@@ -6,54 +6,47 @@ import argparse
 from typing import Any
 
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
-from ..conf import conf
-from ..models import ActivityQuerySet
-from ..schemas import ActivityListItemSchema, ActivityListSchema
-from .command import OK, Output
-from .durations import positive
-from .selection import add_filters, selected
-from .text import age
-
-HELP = "list activities, active ones first"
-HEADER = ["id", "status", "%", "task", "age", "message"]
+from ..activity.queries import page_of
+from ..schemas import ActivityListItemSchema
+from .arguments import add_filters, positive
+from .command import OK, Output, Subcommand
+from .selection import select
+from .times import time_span
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare filters and options."""
-    add_filters(parser)
-    parser.add_argument("--limit", type=positive, default=50, metavar="N", help="at most so many (50)")
-    parser.add_argument("--json", action="store_true", help="the shape of REST's list")
+class List(Subcommand):
+    """The list of activities."""
 
+    help = gettext_lazy("list activities, active activities first")
 
-def run(out: Output, options: dict[str, Any]) -> int:
-    """Write the list."""
-    page = listed(selected(options), options["limit"])
-    if options["json"]:
-        out.json(page)
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare filters and options."""
+        add_filters(parser)
+        parser.add_argument("--limit", type=positive, default=50, metavar="N", help=_("maximum number (50)"))
+        parser.add_argument("--json", action="store_true", help=_("print JSON in the shape of the REST list"))
+
+    def run(self, out: Output, options: dict[str, Any]) -> int:
+        """Write the list."""
+        page = page_of(select(options).active_first(), 1, options["limit"])
+        if options["json"]:
+            out.json(page)
+            return OK
+        if not page.items:
+            out.note(_("No activity matches."))
+            return OK
+        header = [_("id"), _("status"), "%", _("task"), _("age"), _("message")]
+        out.table(header, [_row(item) for item in page.items], right=[2])
+        text = (
+            _("%(shown)s of at least %(total)s shown.") if page.total_is_bounded else _("%(shown)s of %(total)s shown.")
+        )
+        out.note(text % {"shown": len(page.items), "total": f"{page.total:,}"})
         return OK
-    if page.items:
-        out.table(HEADER, [row(item) for item in page.items], right="%")
-    total = f"at least {page.total:,}" if page.total_is_bounded else f"{page.total:,}"
-    out.note(f"{len(page.items)} of {total} shown." if page.items else "No activity matches.")
-    return OK
 
 
-def listed(activities: ActivityQuerySet, limit: int) -> ActivityListSchema:
-    """Return the first `limit` of `activities` as a page; two queries."""
-    items = [ActivityListItemSchema.model_validate(one) for one in activities.without_payloads().active_first()[:limit]]
-    total = activities.bounded_count(conf.COUNT_LIMIT + 1)
-    return ActivityListSchema(
-        items=items,
-        total=min(total, conf.COUNT_LIMIT),
-        total_is_bounded=total > conf.COUNT_LIMIT,
-        page=1,
-        page_size=limit,
-    )
-
-
-def row(item: ActivityListItemSchema) -> list[object]:
-    """Return the columns of `HEADER`."""
-    since = (timezone.now() - item.created_at).total_seconds()
+def _row(item: ActivityListItemSchema) -> list[object]:
+    age = (timezone.now() - item.created_at).total_seconds()
     message = item.error or item.latest_log_message or ""
-    return [item.agent_id, item.status, item.percentage, item.agent_type, age(since), message]
+    return [item.agent_id, item.status, item.percentage, item.agent_type, time_span(age), message]

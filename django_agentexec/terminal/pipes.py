@@ -1,4 +1,4 @@
-"""Output into a pipe whose reader has ended, as in `manage.py ... | head -1`: no reason for a traceback."""
+"""Output into a pipe whose reader ends early, as in `manage.py ... | head -1`, without a traceback."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from django.core.management.base import BaseCommand
 
 
 def discard_output() -> None:
-    """Write whatever follows to nowhere: the interpreter flushes again at its end."""
+    """Redirect stdout to the null device, since the interpreter flushes it again when it exits."""
     null = os.open(os.devnull, os.O_WRONLY)
     try:
-        with suppress(OSError, ValueError):  # a stream that is no file, or is closed
+        with suppress(OSError, ValueError):  # stdout is not a file, or is closed
             os.dup2(null, sys.stdout.fileno())
     finally:
         os.close(null)
 
 
 class PipeSafeCommand(BaseCommand):
-    """A command whose output may be cut off."""
+    """A command whose output may be cut off by its reader."""
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Execute it, and flush the output while a closed pipe can still be dealt with."""
+        """Run the command, and flush its output while a closed pipe can still be handled."""
         try:
             output: str | None = super().execute(*args, **options)
         except BrokenPipeError:
@@ -35,7 +35,7 @@ class PipeSafeCommand(BaseCommand):
         return output
 
     def say(self, text: str) -> None:
-        """Write a line that may as well be lost."""
+        """Write a line, or discard it if the pipe is closed."""
         try:
             self.stdout.write(text)
         except BrokenPipeError:
@@ -43,7 +43,7 @@ class PipeSafeCommand(BaseCommand):
         self.flush()
 
     def flush(self) -> None:
-        """Write what is buffered."""
+        """Flush stdout; discard its buffer if the pipe is closed."""
         try:
             self.stdout.flush()
         except BrokenPipeError:

@@ -1,48 +1,24 @@
-"""Which activities a command is about: an id, the beginning of one, or filters."""
+"""Selection of the activities that a command works on, by id or by filters, and of the user it acts as."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 from typing import Any
 from uuid import UUID
 
+from django.contrib.auth import get_user_model
+from django.utils.translation import gettext as _
+
 from ..activity.store import database
 from ..exceptions import ActivityNotFound, InvalidOption
 from ..ids import HEX_DIGITS, id_range
-from ..models import Activity, ActivityQuerySet, Status
+from ..models import Activity, ActivityQuerySet
 
-_NAMED = 3  # candidates that an ambiguous beginning is answered with
-
-
-def add_filters(parser: argparse.ArgumentParser) -> None:
-    """Declare the filters; all that are given must hold."""
-    group = parser.add_argument_group("filters")
-    group.add_argument("--status", action="append", choices=Status.values, help="may be given several times")
-    group.add_argument("--type", metavar="TASK", help="name of the task")
-    group.add_argument("--queue", metavar="NAME")
-    add_metadata(group, "a value of the metadata; may be given several times")
+MAX_CANDIDATES = 3  # ids in the error message for ambiguous first digits
 
 
-def add_metadata(parser: argparse._ActionsContainer, help: str) -> None:
-    """Declare `--metadata KEY=VALUE`."""
-    parser.add_argument(
-        "--metadata", action="append", type=entry, metavar="KEY=VALUE",
-        help=f"{help}. Numbers, true, false and null are taken as such, 'KEY=\"1\"' as text.",
-    )  # fmt: skip
-
-
-def entry(text: str) -> tuple[str, Any]:
-    """Return key and value of `KEY=VALUE`; for argparse."""
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form KEY=VALUE.")
-    return key, _scalar(value)
-
-
-def selected(options: dict[str, Any]) -> ActivityQuerySet:
-    """Return the activities that the filters let through."""
+def select(options: dict[str, Any]) -> ActivityQuerySet:
+    """Return the activities that match the filters."""
     activities: ActivityQuerySet = Activity.objects.using(database())
     if options["status"]:
         activities = activities.filter(status__in=options["status"])
@@ -54,26 +30,28 @@ def selected(options: dict[str, Any]) -> ActivityQuerySet:
 
 
 def find(text: str) -> UUID:
-    """Return the id that is, or begins with, `text`; dashes do not matter.
+    """Return the id that equals, or begins with, `text`; dashes are ignored.
 
-    Raises `ActivityNotFound`, and `InvalidOption` if several begin so.
+    Raises `ActivityNotFound`, and `InvalidOption` if several ids begin with these digits.
     """
     digits = text.strip().lower().replace("-", "")
     if not re.fullmatch(rf"[0-9a-f]{{1,{HEX_DIGITS}}}", digits):
         raise ActivityNotFound(repr(text))
     same = Activity.objects.using(database()).filter(agent_id__range=id_range(digits)).order_by("agent_id")
-    found = list(same.values_list("agent_id", flat=True)[: _NAMED + 1])
+    found = list(same.values_list("agent_id", flat=True)[: MAX_CANDIDATES + 1])
     if not found:
         raise ActivityNotFound(text)
     if len(found) > 1:
-        names = ", ".join(map(str, found[:_NAMED])) + (", ..." if len(found) > _NAMED else "")
-        raise InvalidOption(f"Several activities begin with {text}: {names}. Give more digits.")
+        ids = ", ".join(map(str, found[:MAX_CANDIDATES])) + (", ..." if len(found) > MAX_CANDIDATES else "")
+        message = _("Several activities begin with %(digits)s: %(ids)s. Give more digits.")
+        raise InvalidOption(message % {"digits": text, "ids": ids})
     return found[0]
 
 
-def _scalar(text: str) -> str | int | float | bool | None:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return value if isinstance(value, (str, int, float, type(None))) else text
+def find_user(name: str) -> Any:
+    """Return the active user of this name. Raises `InvalidOption`."""
+    users = get_user_model()._default_manager
+    found = users.filter(**{get_user_model().USERNAME_FIELD: name}).first()
+    if found is None or not found.is_active:
+        raise InvalidOption(_("There is no active user %(name)r.") % {"name": name})
+    return found

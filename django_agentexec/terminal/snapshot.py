@@ -1,4 +1,4 @@
-"""What `agentmonitor` shows, at one moment; and the same as plain text, for files, pipes and `--once`."""
+"""The content of `agentexec monitor` at one moment, and its plain text for files, pipes and `--once`."""
 
 from __future__ import annotations
 
@@ -8,137 +8,197 @@ from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from .. import monitoring
 from ..activity.store import database
 from ..models import Activity
-from ..monitoring import OverviewSchema, QueueSchema, WorkerSchema
+from ..monitoring import LastKnownSchema, OverviewSchema, QueueSchema, WorkerSchema
 from ..schemas import ActivityListItemSchema
 from . import times
-from .text import age, one_line, table
+from .text import one_line, table
+from .times import time_span
 
-RUNS_HEADER = ["status", "task", "%", "age", "message"]
-WORKERS_HEADER = ["worker", "state", "running", "done", "failed", "queues", "last beat"]
-UNKNOWN = "unknown"
-NOTHING = "Nothing is running or queued."
-QUEUES_HEADER = ["queue", "pending", "running", "delayed", "dead", "oldest", "per minute"]
+UNKNOWN = gettext_lazy("unknown")
+NOTHING_ACTIVE = gettext_lazy("Nothing is running or queued.")
+ALIVE = pgettext_lazy("worker", "alive")
+SILENT = pgettext_lazy("worker", "silent")
+QUARANTINE = pgettext_lazy("worker", "quarantine")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table."""
+
+    header: tuple[str | Promise, ...]
+    right: frozenset[int]
+    """Indexes of the columns that align right."""
+
+    def titles(self) -> list[str]:
+        """Return the header in the current language."""
+        return [str(title) for title in self.header]
+
+
+RUNS = Columns(
+    (gettext_lazy("status"), gettext_lazy("task"), "%", gettext_lazy("age"), gettext_lazy("message")),
+    frozenset({2}),
+)
+WORKERS = Columns(
+    (
+        gettext_lazy("worker"),
+        gettext_lazy("state"),
+        gettext_lazy("running"),
+        gettext_lazy("done"),
+        gettext_lazy("failed"),
+        gettext_lazy("queues"),
+        gettext_lazy("last beat"),
+    ),
+    frozenset({2, 3, 4}),
+)
+QUEUES = Columns(
+    (
+        gettext_lazy("queue"),
+        gettext_lazy("pending"),
+        gettext_lazy("running"),
+        gettext_lazy("delayed"),
+        gettext_lazy("dead"),
+        gettext_lazy("oldest"),
+        gettext_lazy("per minute"),
+    ),
+    frozenset({1, 2, 3, 4, 5, 6}),
+)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Active runs, workers and queues. `overview` is None while the database is away."""
+    """Active runs, workers and queues. `overview` is None while the database is unavailable."""
 
     overview: OverviewSchema | None
     activities: list[ActivityListItemSchema] = field(default_factory=list)
-    trouble: str = ""
+    database_problem: str = ""
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong, in words."""
-        return [
-            one_line(problem)
-            for problem in [self.trouble, *(self.overview.problems if self.overview else [])]
-            if problem
-        ]
+        """The present problems, one line each."""
+        problems = [self.database_problem, *(self.overview.problems if self.overview else [])]
+        return [one_line(problem) for problem in problems if problem]
 
     def as_json(self) -> dict[str, Any]:
         """Return the wire shapes: an overview, and the items of a list."""
         overview = self.overview.model_dump(mode="json") if self.overview else None
-        return {"overview": overview, "activities": [one.model_dump(mode="json") for one in self.activities]}
+        return {"overview": overview, "activities": [item.model_dump(mode="json") for item in self.activities]}
 
 
 def take(limit: int) -> Snapshot:
-    """Return how things stand, with up to `limit` active runs. Raises Django's `DatabaseError`."""
+    """Return a snapshot with up to `limit` active runs. Raises Django's `DatabaseError`."""
     rows = Activity.objects.using(database()).without_payloads()
-    # What runs, the newest first; then what waits, the oldest first. Both as an index has them, at any backlog.
+    # Running activities, newest first, then queued activities, oldest first: both in the order of an index.
     active = list(rows.running().order_by("-agent_id")[:limit])
     active += rows.queued().order_by("agent_id")[: limit - len(active)]
     return Snapshot(monitoring.overview(), [ActivityListItemSchema.model_validate(row) for row in active])
 
 
-def take_or_tell(limit: int) -> Snapshot:
-    """Do what `take` does; while the database is away, say so and try anew the next time."""
+def take_or_report(limit: int) -> Snapshot:
+    """Return a snapshot, or one that reports the problem while the database is unavailable."""
     try:
         return take(limit)
     except (DatabaseError, InterfaceError) as error:
         connections[database()].close()
-        return Snapshot(None, trouble=f"The database does not answer: {error}")
+        problem = _("The database does not answer: %(error)s") % {"error": error}
+        return Snapshot(None, database_problem=problem)
 
 
 def headline(snapshot: Snapshot) -> str:
-    """Return the counts in a line. Rows are counted by the database; the rest is unknown without the queue."""
+    """Return the counts in one line. Without the queue, only the rows can be counted."""
     seen = snapshot.overview
     if seen is None:
         return "-"
-    rows = f"{seen.running:,} running, {seen.queued:,} queued"
+    rows = _("%(running)s running, %(queued)s queued") % {
+        "running": f"{seen.running:,}",
+        "queued": f"{seen.queued:,}",
+    }
     if seen.workers is None:
-        return f"{rows}, workers and last hour unknown"
-    alive = sum(worker.is_alive for worker in seen.workers)
-    return (
-        f"{rows}, {alive} workers; last hour: {seen.complete_last_hour:,} "
-        f"complete, {seen.error_last_hour:,} error, {seen.canceled_last_hour:,} canceled"
-    )
+        return _("%(rows)s, workers and last hour unknown") % {"rows": rows}
+    text = _("%(rows)s, %(alive)s workers; last hour: %(complete)s complete, %(error)s error, %(canceled)s canceled")
+    return text % {"rows": rows, **_counts(seen, seen.workers)}
 
 
 def last_known(snapshot: Snapshot) -> str:
-    """Return the latest known values, with their time, while the present ones are unknown; else ""."""
+    """Return the last known values, with their time, while the present values are unknown; else ""."""
     seen = snapshot.overview
     if seen is None or seen.is_live or seen.last_known is None:
         return ""
     known = seen.last_known
-    alive = sum(worker.is_alive for worker in known.workers)
-    return (
-        f"Last known at {times.clock(known.at)} {times.zone()}: {alive} workers; in the hour before: "
-        f"{known.complete_last_hour:,} complete, {known.error_last_hour:,} error, {known.canceled_last_hour:,} canceled"
+    text = _(
+        "Last known at %(time)s %(zone)s: %(alive)s workers; in the hour before: %(complete)s complete, "
+        "%(error)s error, %(canceled)s canceled"
     )
+    return text % {"time": times.clock(known.at), "zone": times.zone(), **_counts(known, known.workers)}
+
+
+def _counts(seen: OverviewSchema | LastKnownSchema, workers: list[WorkerSchema]) -> dict[str, object]:
+    return {
+        "alive": sum(worker.is_alive for worker in workers),
+        "complete": f"{seen.complete_last_hour:,}",
+        "error": f"{seen.error_last_hour:,}",
+        "canceled": f"{seen.canceled_last_hour:,}",
+    }
 
 
 def as_text(snapshot: Snapshot, cells: int | None = None) -> str:
-    """Return all of it as plain text, no line longer than `cells`, if given."""
+    """Return the snapshot as plain text, no line longer than `cells`, if given."""
     parts = [f"{times.now():%H:%M:%S} {times.zone()}  {headline(snapshot)}"]
     parts += [f"! {problem}" for problem in snapshot.problems]
     parts += [text for text in [last_known(snapshot)] if text]
     if snapshot.activities:
-        parts.append(table(RUNS_HEADER, [run_row(one) for one in snapshot.activities], right="%", cells=cells))
+        parts.append(_table(RUNS, [run_row(item) for item in snapshot.activities], cells))
     elif snapshot.overview:
-        parts.append(NOTHING)
+        parts.append(str(NOTHING_ACTIVE))
     if snapshot.overview and snapshot.overview.workers:
-        rows = [worker_row(worker) for worker in snapshot.overview.workers]
-        parts.append(table(WORKERS_HEADER, rows, right="running done failed", cells=cells))
+        parts.append(_table(WORKERS, [worker_row(worker) for worker in snapshot.overview.workers], cells))
     if snapshot.overview and snapshot.overview.queues:
-        rows = [queue_row(queue) for queue in snapshot.overview.queues]
-        parts.append(table(QUEUES_HEADER, rows, right="pending running delayed dead oldest", cells=cells))
+        parts.append(_table(QUEUES, [queue_row(queue) for queue in snapshot.overview.queues], cells))
     return "\n\n".join(parts) + "\n"
 
 
+def _table(columns: Columns, rows: list[list[object]], cells: int | None) -> str:
+    return table(columns.titles(), rows, right=columns.right, cells=cells)
+
+
 def run_row(item: ActivityListItemSchema) -> list[object]:
-    """Return the columns of `RUNS_HEADER`."""
-    return [item.status, item.agent_type, item.percentage, age(run_age(item)), item.latest_log_message or ""]
+    """Return the cells of `RUNS`."""
+    return [item.status, item.agent_type, item.percentage, time_span(run_age(item)), item.latest_log_message or ""]
 
 
 def run_age(item: ActivityListItemSchema) -> float:
-    """Return the seconds since its start, or, while it waits, since it was created."""
+    """Return the seconds since the start or, while it is queued, since the creation."""
     return (timezone.now() - (item.started_at or item.created_at)).total_seconds()
 
 
 def worker_row(worker: WorkerSchema) -> list[object]:
-    """Return the columns of `WORKERS_HEADER`."""
-    beat = (datetime.now(UTC) - worker.last_beat_at).total_seconds()
+    """Return the cells of `WORKERS`."""
     running = f"{worker.running}/{worker.concurrency}"
     queues = ",".join(worker.queues)
-    return [worker.id, worker_state(worker), running, worker.done, worker.failed, queues, f"{age(beat)} ago"]
+    return [worker.id, worker_state(worker), running, worker.done, worker.failed, queues, ago(worker.last_beat_at)]
 
 
-def worker_state(worker: WorkerSchema) -> str:
-    """Return how a worker is, in a word."""
+def worker_state(worker: WorkerSchema) -> str | Promise:
+    """Return the state of a worker: `ALIVE`, `SILENT` or `QUARANTINE`."""
     if not worker.is_alive:
-        return "silent"
-    return "quarantine" if worker.quarantine else "alive"
+        return SILENT
+    return QUARANTINE if worker.quarantine else ALIVE
+
+
+def ago(moment: datetime) -> str:
+    """Return the time since a heartbeat; heartbeats are in UTC, also where USE_TZ is off."""
+    return _("%(age)s ago") % {"age": time_span((datetime.now(UTC) - moment).total_seconds())}
 
 
 def queue_row(queue: QueueSchema) -> list[object]:
-    """Return the columns of `QUEUES_HEADER`."""
+    """Return the cells of `QUEUES`."""
     waiting = None if queue.pending is None or queue.suspects is None else queue.pending + queue.suspects
     numbers = [UNKNOWN if number is None else number for number in (waiting, queue.running, queue.delayed, queue.dead)]
     rate = UNKNOWN if queue.per_minute is None else f"{queue.per_minute:.1f}"
-    return [queue.name, *numbers, age(queue.oldest_age), rate]
+    return [queue.name, *numbers, time_span(queue.oldest_age), rate]

@@ -46,7 +46,7 @@ def failed() -> UUID:
 
 
 @rows
-def test_a_detail_tells_the_whole_story() -> None:
+def test_a_detail_contains_all_fields() -> None:
     run = activity.create("import", "Waiting", context={"page": 3})
     activity.update(run, "Reading", percentage=30)
     activity.add_usage(run, {"input_tokens": 7})
@@ -110,7 +110,7 @@ def test_of_a_long_log_the_last_lines_come_first() -> None:
 
 
 @rows
-def test_tracebacks_are_for_those_who_may_see_the_servers() -> None:
+def test_tracebacks_require_the_monitor_permission() -> None:
     run = failed()
     Activity.objects.filter(agent_id=run).update(metadata={"organization_id": "org-1"})
 
@@ -193,7 +193,7 @@ def test_a_result_is_the_stored_json(result: Any) -> None:
 
 
 @rows
-def test_while_there_is_no_result_the_state_is_told() -> None:
+def test_without_a_result_the_response_contains_the_status() -> None:
     waiting_, running, bad, gone = (
         shout.enqueue(Text()).agent_id,
         activity.create("import"),
@@ -231,7 +231,7 @@ def test_a_pruned_activity_is_gone() -> None:
 
 @rows
 @override_settings(AGENTEXEC={"POLICY": POLICY})
-def test_who_does_not_see_all_cannot_tell_how_old_the_oldest_activity_is() -> None:
+def test_the_age_of_the_oldest_activity_requires_the_monitor_permission() -> None:
     older, theirs = uuid7(), activity.create("import", metadata={"organization_id": "org-2"})
     activity.create("import", metadata={"organization_id": "org-1"})
     who = client(member("org-1"))
@@ -319,7 +319,7 @@ def test_with_after_a_new_line_is_a_change(elsewhere: Callable[[Callable[[], obj
 
 
 @rows
-def test_what_is_over_or_known_to_be_newer_is_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_ends_at_once_for_a_finished_activity_or_a_newer_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "watching", lambda *_: pytest.fail("it waited"))
     over, changed, who = activity.create("import"), activity.create("import"), client(admin())
     activity.cancel(over)
@@ -367,7 +367,7 @@ def test_no_view_is_wrapped_into_a_transaction() -> None:
 
 
 @rows
-def test_who_may_not_see_it_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_for_an_invisible_activity_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "watching", lambda *_: pytest.fail("it waited"))
     run = activity.create("import")
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document, and what a project notices of the API beside its requests."""
+"""The OpenAPI document, and the effects of the API on a project's own document, URLs and imports."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def document() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_command_finds_nothing_to_complain_about(version: str) -> None:
+def test_spectacular_prints_no_warning(version: str) -> None:
     with patched_settings({"OAS_VERSION": version}):
         call_command("spectacular", "--validate", "--fail-on-warn", stdout=io.StringIO())
 
@@ -103,7 +103,7 @@ def test_it_describes_every_route() -> None:
     assert found["info"]["title"] == "Agents"
 
 
-def test_it_is_for_those_who_may_use_it() -> None:
+def test_the_document_requires_permission_to_view_or_enqueue() -> None:
     for name, allowed in (("view_activity", 200), ("enqueue_task", 200), ("cancel_activity", 403)):
         assert client(staff(name, name)).get("/agents/schema/").status_code == allowed
     assert client().get("/agents/schema/").status_code == 403
@@ -156,7 +156,7 @@ def handle() -> ActivityHandle:
 
 
 class Elsewhere:
-    """A project that mounts the API in another place."""
+    """A project that mounts the API below another prefix."""
 
     urlpatterns = [path("api/v1/", include("django_agentexec.api.urls"))]
 
@@ -195,7 +195,7 @@ def test_a_project_of_workers_alone_has_no_urls() -> None:
     assert done.stdout.strip() == f"/agents/activities/{UUID(int=7)}/"
 
 
-def test_without_its_libraries_the_api_says_what_to_install() -> None:
+def test_without_its_libraries_the_api_names_the_extra() -> None:
     code = (
         "import sys, importlib.util as u; found = u.find_spec;"
         "u.find_spec = lambda name, *a: None if name == 'drf_spectacular' else found(name, *a);"

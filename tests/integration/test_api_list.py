@@ -1,4 +1,4 @@
-"""The list over REST: what it shows, its filters, its order, and what it costs."""
+"""The list over REST: content, filters, order and number of queries."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_search_finds_ids_tasks_and_messages() -> None:
 
 
 @override_settings(AGENTEXEC={"COUNT_LIMIT": 2})
-def test_search_for_text_looks_at_the_first_ones_only() -> None:
+def test_text_is_searched_in_the_first_activities_only() -> None:
     run_of("needle")
     needles = [run_of("needle") for _ in range(2)]
 
@@ -252,7 +252,7 @@ def test_a_tenant_lists_and_counts_its_own() -> None:
     assert who.get(f"{URL}active/count/").json() == {"count": 1}
 
 
-def test_only_the_active_ones_are_counted() -> None:
+def test_only_active_activities_are_counted() -> None:
     waiting, running, finished = run_of(), run_of(), run_of()
     start(UUID(running))
     activity.cancel(UUID(finished))

@@ -43,7 +43,7 @@ def test_workers_and_queues_are_listed() -> None:
 
 
 @committed
-def test_the_depth_of_a_queue_is_told() -> None:
+def test_a_queue_has_its_depth() -> None:
     shout.enqueue(Text())
     shout.enqueue(Text(), delay=60)
 
@@ -54,7 +54,7 @@ def test_the_depth_of_a_queue_is_told() -> None:
 
 
 @rows
-def test_health_is_for_everyone_and_its_checks_for_those_who_may_monitor() -> None:
+def test_health_is_public_and_its_checks_require_the_monitor_permission() -> None:
     register_worker()
 
     stranger, monitor = client().get("/agents/health/"), client(admin()).get("/agents/health/")
@@ -83,7 +83,7 @@ def test_a_tenant_sees_nothing_of_the_servers(path: str) -> None:
 
 
 @rows
-def test_when_the_queue_is_away_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_queue_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
     def away() -> None:
         raise QueueUnavailable("Redis does not answer.")
 

@@ -1,4 +1,4 @@
-"""The REST API below what a project captures in its paths, in its namespaces, and without users."""
+"""The REST API below captured URL parameters and namespaces of a project, and without users."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PerTenant:
 
 
 class LikeOwnNames:
-    """The parameters of the project have the names of the API's own."""
+    """Parameters of the project with the names of parameters of the API."""
 
     urlpatterns = [path("<slug:name>/<slug:agent_id>/agents/", include(API))]
 
@@ -41,7 +41,7 @@ class Unnamed:
 
 
 class Odd:
-    """A prefix that needs quoting, and one that may begin with a slash."""
+    """A prefix that needs quoting, and a prefix that may begin with a slash."""
 
     urlpatterns = [path("<path:rest>/ä b/agents/", include(API))]
 
@@ -167,7 +167,7 @@ def test_without_a_user_every_route_refuses_and_none_fails(policy: str, name: st
     assert answer.status_code == (503 if name == "health" else 403)
 
 
-def test_who_is_nobody_may_nothing_also_without_djangos_users(settings: Any) -> None:
+def test_requests_without_a_user_are_refused_also_without_djangos_users(settings: Any) -> None:
     settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app == "django.contrib.contenttypes"]
     who = nobody()
 

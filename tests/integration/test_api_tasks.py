@@ -1,4 +1,4 @@
-"""Enqueueing over REST: what is accepted, refused and remembered, and for whom."""
+"""The enqueue over REST: contexts, options, idempotency keys and permissions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ URL = "/agents/tasks/read_title/"
 
 @pytest.fixture(autouse=True)
 def task() -> Iterator[None]:
-    """A task that may be enqueued from outside, by callers who have not enqueued anything yet."""
+    """Register the task, and reset the allowances."""
     cache.clear()
     with outside_task():
         yield
@@ -97,7 +97,7 @@ def test_text_is_no_number() -> None:
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff", b"nan", b'{"title": "\\ud800"}', b"[" * 5_000, b"9" * 5_000])
-def test_what_is_no_json_is_refused(body: bytes) -> None:
+def test_invalid_json_is_refused(body: bytes) -> None:
     answer = enqueuer().post(URL, body, content_type="application/json")
 
     assert answer.status_code == 400
@@ -158,7 +158,16 @@ def test_an_enqueue_can_wait_and_give_way() -> None:
     assert 50 < (run.run_after - run.created_at).total_seconds() <= 61
 
 
-@pytest.mark.parametrize(("name", "value"), [("priority", "urgent"), ("delay", "-1"), ("delay", "1e9"), ("queue", "x")])
+@pytest.mark.parametrize("priority", ["low", "7"])
+def test_a_priority_is_given_by_name_or_number(priority: str) -> None:
+    answer = post(enqueuer(), {"title": "x"}, f"{URL}?priority={priority}")
+
+    assert row(UUID(answer.json()["agent_id"])).priority == Priority.LOW
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("priority", "urgent"), ("priority", "2"), ("delay", "-1"), ("delay", "1e9"), ("queue", "x")]
+)
 def test_an_impossible_option_is_named(name: str, value: str) -> None:
     answer = post(enqueuer(), {"title": "x"}, f"{URL}?{name}={value}")
 
@@ -168,7 +177,7 @@ def test_an_impossible_option_is_named(name: str, value: str) -> None:
 
 
 @override_settings(AGENTEXEC={"POLICY": POLICY})
-def test_only_who_may_monitor_goes_first_and_gives_metadata() -> None:
+def test_a_higher_priority_and_metadata_require_the_monitor_permission() -> None:
     theirs, ours = client(member("org-1")), client(admin())
 
     for option in ("priority=high", "metadata.team=a"):
@@ -179,7 +188,7 @@ def test_only_who_may_monitor_goes_first_and_gives_metadata() -> None:
 
 
 @override_settings(AGENTEXEC={"POLICY": POLICY})
-def test_what_a_tenant_enqueues_carries_its_stamp() -> None:
+def test_an_enqueue_of_a_tenant_has_its_stamp() -> None:
     who = client(member("org-1"))
 
     answer = post(who, {"title": "x"})
@@ -208,7 +217,7 @@ def test_the_same_request_again_leads_to_the_same_activity() -> None:
     assert with_key(who, {"title": "Acme"}, "order-8").json()["agent_id"] != first.json()["agent_id"]
 
 
-def test_white_space_and_order_of_fields_make_no_other_request() -> None:
+def test_white_space_and_order_of_fields_do_not_change_the_request() -> None:
     who = enqueuer()
     with_key(who, {"title": "Acme", "options": {}})
 
@@ -233,7 +242,7 @@ def test_the_key_with_another_request_is_refused(body: Any, url: str) -> None:
 
 
 @override_settings(AGENTEXEC={"POLICY": POLICY})
-def test_one_key_of_two_callers_leads_to_two_activities() -> None:
+def test_equal_keys_of_two_users_create_two_activities() -> None:
     callers = [client(member("org-1")), client(member("org-2")), client(member("org-1", "colleague")), client(admin())]
 
     ids = {with_key(who, {"title": "Acme"}).json()["agent_id"] for who in callers}
@@ -242,7 +251,7 @@ def test_one_key_of_two_callers_leads_to_two_activities() -> None:
 
 
 @override_settings(AGENTEXEC={"POLICY": POLICY})
-def test_who_changes_tenants_leaves_the_keys_behind() -> None:
+def test_keys_do_not_follow_a_user_to_another_tenant() -> None:
     user = member("org-1")
     first = with_key(client(user), {"title": "Acme"}).json()
     user.first_name = "org-2"
@@ -261,7 +270,7 @@ def test_an_impossible_key_is_refused(key: str) -> None:
 # Permission and throttle
 
 
-def test_who_may_view_may_not_enqueue() -> None:
+def test_permission_to_view_does_not_permit_to_enqueue() -> None:
     who = client(staff("viewer", "view_activity"))
 
     assert post(who, {"title": "x"}).status_code == 403

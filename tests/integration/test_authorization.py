@@ -84,7 +84,7 @@ def test_every_route_has_a_rule() -> None:
 
 @dataclass(frozen=True)
 class Route:
-    """A route to try, and what it needs."""
+    """A route with the permission it requires."""
 
     name: str
     permission: str | None
@@ -107,7 +107,7 @@ ABOUT_ONE = [route for route in ROUTES if "activity-" in route.name or route.nam
 
 @dataclass
 class World:
-    """An activity of each kind, and the state that no refused caller may change."""
+    """An activity of each kind, and the rows that a refused request must not change."""
 
     waiting: UUID
     failed: UUID
@@ -166,7 +166,7 @@ def assert_refused(response: Any) -> None:
 
 @pytest.mark.parametrize("who", CALLERS)
 @pytest.mark.parametrize("route", CLOSED, ids=lambda route: route.name)
-def test_who_has_no_right_is_refused(route: Route, who: str, world: World) -> None:
+def test_a_user_without_permission_is_refused(route: Route, who: str, world: World) -> None:
     client, before = CALLERS[who](route.permission), world.state()
 
     for method in METHODS:
@@ -177,7 +177,7 @@ def test_who_has_no_right_is_refused(route: Route, who: str, world: World) -> No
 
 
 @pytest.mark.parametrize("route", [route for route in CLOSED if route.permission], ids=lambda route: route.name)
-def test_who_has_every_right_but_the_one_is_refused(route: Route, world: World) -> None:
+def test_a_user_with_all_other_permissions_is_refused(route: Route, world: World) -> None:
     if route.name in ("task-list", "schema"):
         pytest.skip("Open to those who may view, too.")
     client, before = caller(*all_but(route.permission), is_staff=True), world.state()
@@ -189,8 +189,8 @@ def test_who_has_every_right_but_the_one_is_refused(route: Route, world: World) 
 
 
 @pytest.mark.parametrize("route", [route for route in CLOSED if route.permission], ids=lambda route: route.name)
-def test_who_has_the_right_gets_in(route: Route, world: World) -> None:
-    """Without this, the refusals could have any other reason."""
+def test_a_user_with_the_permission_is_accepted(route: Route, world: World) -> None:
+    """Prove that the refusals above are caused by the missing permission."""
     client = caller(VIEW, str(route.permission), is_staff=True)
     agent_id = world.failed if route.permission in (RETRY, "delete_activity") else world.waiting
 
@@ -200,7 +200,7 @@ def test_who_has_the_right_gets_in(route: Route, world: World) -> None:
 
 
 @pytest.mark.parametrize("route", ABOUT_ONE, ids=lambda route: route.name)
-def test_another_tenant_finds_nothing(route: Route, world: World, settings: Any) -> None:
+def test_another_tenant_gets_404(route: Route, world: World, settings: Any) -> None:
     settings.AGENTEXEC = TENANTS
     client, before = caller(*all_but(None), first_name="org-2"), world.state()
 
@@ -234,7 +234,7 @@ def test_a_foreign_page_cannot_use_the_session(name: str, world: World) -> None:
     assert world.state() == before
 
 
-def test_the_health_of_the_whole_is_all_that_anybody_gets() -> None:
+def test_only_the_overall_health_is_public() -> None:
     response = Client().get(reverse("agentexec:health"))
 
     assert set(response.json()) == {"ok"}
@@ -263,7 +263,7 @@ def server(settings: Any) -> Iterator[Server]:
 
 
 def cookie_of(client: Client) -> str:
-    """Return the session that this caller has, if any."""
+    """Return the session of this user, if any."""
     found = client.cookies.get(settings_module.SESSION_COOKIE_NAME)
     return f"{found.key}={found.value}" if found else ""
 
@@ -282,7 +282,7 @@ async def refusal(server: Server, path: str, cookie: str, agent_id: UUID, origin
 @committed
 @pytest.mark.parametrize("who", CALLERS)
 @pytest.mark.parametrize("path", SOCKETS)
-def test_who_has_no_right_is_refused_by_the_sockets(path: str, who: str, world: World, server: Server) -> None:
+def test_a_user_without_permission_is_refused_by_the_sockets(path: str, who: str, world: World, server: Server) -> None:
     cookie, before = cookie_of(CALLERS[who](VIEW)), world.state()
     path = "/" + path.replace("<uuid:agent_id>", str(world.waiting))
 
@@ -301,7 +301,7 @@ def test_a_foreign_page_cannot_use_the_sockets(path: str, world: World, server: 
 
 
 @committed
-def test_another_tenants_socket_finds_nothing(world: World, server: Server, settings: Any) -> None:
+def test_a_socket_of_another_tenant_receives_nothing(world: World, server: Server, settings: Any) -> None:
     settings.AGENTEXEC = TENANTS
     cookie, before = cookie_of(caller(first_name="org-2")), world.state()
 

@@ -1,4 +1,4 @@
-"""`manage.py agents`: what it prints, what it changes, and its exit codes."""
+"""`manage.py agents`: output, changes and exit codes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 UNKNOWN = "01920000-0000-7000-8000-000000000000"
 
 
-def test_list_shows_active_ones_first_and_says_how_many_there_are() -> None:
+def test_list_shows_active_activities_first_and_their_number() -> None:
     ended = shout.enqueue(Text()).agent_id
     activity.cancel(ended)
     waiting = [shout.enqueue(Text()).agent_id for _ in range(2)]
@@ -72,7 +72,7 @@ def test_list_counts_up_to_the_limit() -> None:
     assert "1 of at least 2 shown." in call("agents", "list", "--limit", "1").err
 
 
-def test_what_an_agent_wrote_cannot_steer_the_terminal() -> None:
+def test_texts_of_agents_cannot_control_the_terminal() -> None:
     agent_id = activity.create("import")
     activity.update(agent_id, "a\x1b[2Jb\x9bc\u202ed")
 
@@ -82,7 +82,7 @@ def test_what_an_agent_wrote_cannot_steer_the_terminal() -> None:
         assert not set("\x1b\x9b\u202e") & set(out), arguments
 
 
-def test_show_tells_state_log_context_result_and_children() -> None:
+def test_show_prints_status_log_context_result_and_children() -> None:
     handle = report.enqueue(Text(text="two words"), metadata={"organization_id": "org-1"})
     drain()
     child = shout.enqueue(Text()).agent_id
@@ -104,7 +104,7 @@ def test_show_as_json_is_the_wire_shape() -> None:
     assert ActivityDetailSchema.model_validate_json(out).logs[0].message == "Waiting to start."
 
 
-def test_the_beginning_of_an_id_is_enough_if_it_is_one_activity_s() -> None:
+def test_the_first_digits_of_an_id_are_enough_if_they_are_unique() -> None:
     first, second = (shout.enqueue(Text()).agent_id for _ in range(2))
     common = next(str(first)[:n] for n in range(36, 0, -1) if str(second).startswith(str(first)[:n]))
 
@@ -123,17 +123,17 @@ def test_an_unknown_id_is_exit_code_3(verb: str, text: str) -> None:
     assert "There is no activity" in answer.err
 
 
-def test_cancel_by_id_tells_what_could_not_be_done_and_why() -> None:
+def test_cancel_by_id_reports_refused_changes_with_their_reason() -> None:
     waiting, ended = (shout.enqueue(Text()).agent_id for _ in range(2))
     activity.cancel(ended)
 
     answer = call("agents", "cancel", "--yes", str(waiting), str(ended))
 
-    assert (answer.code, answer.out.splitlines()) == (1, ["1 canceled.", "1 not: already canceled."])
+    assert (answer.code, answer.out.splitlines()) == (1, ["1 canceled.", "1 refused: already canceled."])
     assert row(waiting).status == Status.CANCELED
 
 
-def test_cancel_all_takes_the_active_ones_that_match() -> None:
+def test_cancel_all_cancels_active_activities_that_match() -> None:
     mine = [shout.enqueue(Text(), metadata={"org": "a"}).agent_id for _ in range(2)]
     other = shout.enqueue(Text(), metadata={"org": "b"}).agent_id
     activity.complete(activity.create("shout", metadata={"org": "a"}))
@@ -145,7 +145,7 @@ def test_cancel_all_takes_the_active_ones_that_match() -> None:
     assert row(other).status == Status.QUEUED
 
 
-def test_retry_all_queues_failed_and_canceled_ones_again() -> None:
+def test_retry_all_queues_failed_and_canceled_activities_again() -> None:
     failed = fail.enqueue(Text(text="broken")).agent_id
     drain()
     done = shout.enqueue(Text()).agent_id
@@ -157,7 +157,7 @@ def test_retry_all_queues_failed_and_canceled_ones_again() -> None:
     assert (row(failed).status, row(done).status) == (Status.QUEUED, Status.COMPLETE)
 
 
-def test_nothing_is_changed_without_a_yes() -> None:
+def test_nothing_is_changed_without_a_confirmation() -> None:
     agent_id = shout.enqueue(Text()).agent_id
 
     with on_terminal("agents", "cancel", "--all") as terminal:
@@ -173,7 +173,7 @@ def test_nothing_is_changed_without_a_yes() -> None:
     assert row(agent_id).status == Status.CANCELED
 
 
-def test_without_a_terminal_to_ask_on_it_wants_to_be_told() -> None:
+def test_without_a_terminal_yes_is_required() -> None:
     agent_id = shout.enqueue(Text()).agent_id
 
     answer = run("agents", "cancel", str(agent_id))
@@ -228,7 +228,7 @@ def test_enqueue_takes_every_option_and_prints_the_id() -> None:
     assert 590 < (one.run_after - one.created_at).total_seconds() <= 601
 
 
-def test_enqueue_tells_of_an_idempotency_key_that_was_there() -> None:
+def test_enqueue_reports_an_existing_idempotency_key() -> None:
     first = call("agents", "enqueue", "shout", "--idempotency-key", "order-7")
     second = call("agents", "enqueue", "shout", "--idempotency-key", "order-7", "--json")
 
@@ -238,7 +238,7 @@ def test_enqueue_tells_of_an_idempotency_key_that_was_there() -> None:
         "created": False,
         "status_url": f"/agents/activities/{first.out.strip()}/",
     }
-    assert "was there already" in second.err
+    assert "already exists" in second.err
 
 
 def test_the_context_comes_from_an_argument_stdin_or_a_file(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_the_context_comes_from_an_argument_stdin_or_a_file(tmp_path: Path) -> N
     assert list(texts) == ["from an argument", "from a file", "from stdin"]
 
 
-def test_a_wrong_context_is_told_field_by_field() -> None:
+def test_each_invalid_field_of_a_context_is_reported() -> None:
     answer = call("agents", "enqueue", "keyed", '{"number": "many", "seconds": []}')
 
     assert answer.code == 2
@@ -279,7 +279,7 @@ def test_an_unknown_task_is_exit_code_3_with_the_closest_names() -> None:
     assert "Did you mean 'shout'?" in answer.err
 
 
-def test_result_prints_json_of_what_was_returned() -> None:
+def test_result_prints_the_result_as_json() -> None:
     agent_id = report.enqueue(Text(text="a b c")).agent_id
     drain()
 
@@ -299,7 +299,7 @@ def test_result_of_a_failed_or_canceled_run_is_exit_code_1() -> None:
         assert reason in answer.err
 
 
-def test_result_that_is_not_there_in_time_is_exit_code_124() -> None:
+def test_a_result_after_the_timeout_is_exit_code_124() -> None:
     agent_id = shout.enqueue(Text()).agent_id
 
     answer = call("agents", "result", str(agent_id), "--timeout", "0.1s")
@@ -309,17 +309,17 @@ def test_result_that_is_not_there_in_time_is_exit_code_124() -> None:
 
 
 def test_enqueue_with_wait_prints_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    from django_agentexec.terminal import outcome
+    from django_agentexec.terminal import result
 
-    get_result = outcome.get_result
-    monkeypatch.setattr(outcome, "get_result", lambda *arguments: (drain(), get_result(*arguments))[1])
+    get_result = result.get_result
+    monkeypatch.setattr(result, "get_result", lambda *arguments: (drain(), get_result(*arguments))[1])
 
     answer = call("agents", "enqueue", "shout", '{"text": "hi"}', "--wait")
 
     assert (answer.code, json.loads(answer.out)) == (0, "HI")
 
 
-def test_enqueue_works_while_redis_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_enqueue_works_while_redis_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> int:
         raise QueueUnavailable("Redis is away.")
 
@@ -329,7 +329,7 @@ def test_enqueue_works_while_redis_is_away(monkeypatch: pytest.MonkeyPatch) -> N
     assert Activity.objects.get().status == Status.QUEUED
 
 
-def test_who_stops_reading_causes_no_traceback() -> None:
+def test_a_closed_pipe_causes_no_traceback() -> None:
     keyed.enqueue_many([keyed.context_type(key=str(number)) for number in range(2_000)])
     command = [sys.executable, "-m", "django", "agents", "list", "--limit", "2000"]
 

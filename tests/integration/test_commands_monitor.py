@@ -1,4 +1,4 @@
-"""`agentmonitor`, `agentworkers` and `agentexec_health`: on a terminal, in a pipe, and while servers are away."""
+"""`agentmonitor`, `agentworkers` and `agentexec_health`: on a terminal, in a pipe, and without servers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AWAY = {"AGENTEXEC_TEST_REDIS": "redis://127.0.0.1:1/0"}
 
 
 def register_worker(name: str = "host-1", *, beat: float = 0.0, quarantine: bool = False) -> None:
-    """Make a worker known whose last heartbeat was `beat` seconds ago."""
+    """Register a worker whose last heartbeat was `beat` seconds ago."""
     now = time.time()
     get_queue().register_worker(
         WorkerInfo(
@@ -70,7 +70,7 @@ def test_once_as_json_is_of_the_wire_shapes() -> None:
     ]
 
 
-def test_what_runs_comes_first_then_what_waits_longest() -> None:
+def test_running_activities_come_first_then_the_oldest_queued() -> None:
     running("Reading page 3", 30)
     first = shout.enqueue(Text()).agent_id
     second = shout.enqueue(Text()).agent_id
@@ -89,7 +89,7 @@ def test_finished_runs_are_not_shown() -> None:
     assert "Nothing is running or queued." in call("agentmonitor", "--once").out
 
 
-def test_a_redis_that_is_away_is_told_and_the_rows_are_shown() -> None:
+def test_an_unavailable_redis_is_reported_and_the_rows_are_shown() -> None:
     running("Reading page 3", 30)
 
     answer = run("agentmonitor", "--once", environ=AWAY)
@@ -101,7 +101,7 @@ def test_a_redis_that_is_away_is_told_and_the_rows_are_shown() -> None:
     assert re.search(r"^default +unknown +unknown +unknown +unknown +- +unknown$", answer.out, re.MULTILINE)
 
 
-def test_unknown_values_have_the_last_known_ones_beside_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_known_values_are_shown_for_unknown_values(monkeypatch: pytest.MonkeyPatch) -> None:
     register_worker()
     call("agentmonitor", "--once")
 
@@ -163,7 +163,7 @@ def test_a_terminal_is_left_as_it_was(way: str) -> None:
         assert terminal.is_as_before
 
 
-def test_other_keys_do_not_quit_it_and_changes_are_shown() -> None:
+def test_other_keys_do_not_quit_and_changes_are_shown() -> None:
     agent_id = activity.create("import")
     activity.update(agent_id, "Reading page 3", percentage=30)
 
@@ -194,7 +194,7 @@ def test_a_narrow_terminal_loses_columns_but_not_status_and_percentage(columns: 
     assert any(re.match(r"running .* 30 ", line) for line in lines)
 
 
-def test_what_an_agent_wrote_cannot_steer_the_screen() -> None:
+def test_texts_of_agents_cannot_control_the_screen() -> None:
     running("a\x1b]0;owned\x07b[bold]c", 30)
 
     with on_terminal("agentmonitor", "--interval", "0.1") as terminal:
@@ -205,7 +205,7 @@ def test_what_an_agent_wrote_cannot_steer_the_screen() -> None:
     assert "\x1b]0;" not in terminal.output
 
 
-def test_a_missing_rich_is_told_with_the_remedy() -> None:
+def test_a_missing_rich_is_reported_with_the_remedy() -> None:
     code = (
         "import sys; sys.modules['rich'] = sys.modules['rich.console'] = None;"
         "from django.core.management import execute_from_command_line as run; run(['manage.py', 'agentmonitor'])"
@@ -222,7 +222,7 @@ def test_json_without_once_is_refused() -> None:
     assert call("agentmonitor", "--json").code == 2
 
 
-def test_a_database_that_is_away_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_database_is_reported_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise DatabaseError("no such table: agentexec_activity")
 
@@ -262,7 +262,7 @@ def test_workers_without_redis_are_exit_code_1() -> None:
     assert "Traceback" not in answer.err
 
 
-def test_health_is_told_line_by_line_and_by_the_exit_code() -> None:
+def test_health_prints_a_line_per_check_and_sets_the_exit_code() -> None:
     register_worker()
     healthy = call("agentexec_health")
     get_queue().deregister_worker("host-1")

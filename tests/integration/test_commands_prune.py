@@ -1,4 +1,4 @@
-"""`manage.py prune_activities`: what goes, what stays, and in which steps."""
+"""`manage.py prune_activities`: deleted rows, kept rows, and batches."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def id_made(days_ago: float) -> UUID:
-    """Return an id as it was made then."""
+    """Return an id of an activity that was created `days_ago`."""
     moment = timezone.now() - timedelta(days=days_ago)
     return UUID(int=int(moment.timestamp() * 1_000) << 80 | 0x7 << 76 | 0b10 << 62 | uuid4().int % 2**62)
 
 
 def old(status: str = Status.COMPLETE, *, days: float = 40, ended: float | None = None, **fields: Any) -> UUID:
-    """Make an activity that began `days` ago and ended so, or `ended` days ago."""
+    """Create an activity that began `days` ago, and ended then or `ended` days ago."""
     moment = timezone.now() - timedelta(days=days)
     end = timezone.now() - timedelta(days=days if ended is None else ended)
     finished_at = end if status in (Status.COMPLETE, Status.ERROR, Status.CANCELED) else None
@@ -119,7 +119,7 @@ def test_rows_that_stay_are_passed_in_steps_too() -> None:
     assert left() == kept
 
 
-def test_younger_rows_are_not_looked_at() -> None:
+def test_younger_rows_are_not_read() -> None:
     old()
     for _ in range(20):
         old(days=1)
@@ -146,7 +146,7 @@ def test_contexts_and_results_are_never_read() -> None:
     assert not any('"result"' in query["sql"] or '"context"' in query["sql"] for query in queries)
 
 
-def test_one_that_is_retried_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_activity_that_is_retried_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     by_hand = old(Status.ERROR, queue="default")
     batches = pruning._batches
 

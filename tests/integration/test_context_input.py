@@ -1,4 +1,4 @@
-"""Contexts from outside: a field that the model does not have is an error with its place, unless the model takes it."""
+"""Contexts from REST and the terminal: an unknown field is an error with its location, unless the model allows it."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_an_unknown_field_is_refused_with_its_place(body: dict[str, Any], places
         {"old_name": 1},
     ],
 )
-def test_what_the_model_takes_is_accepted(body: dict[str, Any], read: AnyTask) -> None:
+def test_fields_of_the_model_are_accepted(body: dict[str, Any], read: AnyTask) -> None:
     assert client(admin()).post("/agents/tasks/read_outer/", body, format="json").status_code == 202
 
 
@@ -143,7 +143,7 @@ def test_other_errors_come_first(read: AnyTask) -> None:
         read_context(read, '{"inner": {"size": "a", "x": 1}}')
 
 
-def test_the_published_schema_says_so(read: AnyTask, opened: AnyTask) -> None:
+def test_the_published_schema_forbids_unknown_fields(read: AnyTask, opened: AnyTask) -> None:
     tasks = {one["name"]: one["context"] for one in client(admin()).get("/agents/tasks/").json()}
     document = client(admin()).get("/agents/schema/").json()["components"]["schemas"]
 

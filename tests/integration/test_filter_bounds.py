@@ -1,4 +1,4 @@
-"""Filters that an attacker would send: more values than a query should have, and characters that no row can hold."""
+"""Filters of an attacker: too many values, and characters that no database can store."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_nul_in_an_option_of_a_change_is_refused_over_rest(query: str) -> None
 
 
 class HidesAll:
-    """What a policy may answer to a user without any tenant."""
+    """The result of a policy for a user without a tenant."""
 
     @staticmethod
     def visible(user: Any, activities: Any) -> Any:

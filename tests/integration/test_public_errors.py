@@ -1,4 +1,4 @@
-"""What of an error reaches users who may not monitor: its class and a neutral sentence, unless meant for them."""
+"""Texts of errors without the monitor permission: the class and a neutral sentence, or the public text."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ TENANT = {"organization_id": "org-1"}
 
 
 class Refused(UserFacingError):
-    """A project's own."""
+    """An exception of a project."""
 
 
 @pytest.fixture(autouse=True)
 def tasks() -> Iterator[None]:
-    """Tasks that fail, in a queue in memory."""
+    """Register tasks that fail, and use the memory queue."""
 
     @task("leaks", max_retries=0)
     def leaks(agent_id: UUID, context: Text) -> None:
@@ -74,7 +74,7 @@ def failed(name: str, text: str = SECRET) -> UUID:
 
 
 def seen(run: UUID) -> str:
-    """Return all that REST tells a member of the tenant about a run, as text."""
+    """Return all REST responses about a run for a member of the tenant, as text."""
     with override_settings(AGENTEXEC={"POLICY": POLICY}):
         who = client(member("org-1", f"member-{run}"))
         answers = [
@@ -166,8 +166,8 @@ def test_rows_of_an_earlier_release_are_closed_too() -> None:
     assert NEUTRAL in told
 
 
-def test_a_public_text_of_an_earlier_error_opens_nothing() -> None:
-    """A worker of an earlier release writes the error, and leaves the column that it does not know."""
+def test_a_public_text_of_an_earlier_error_is_not_shown() -> None:
+    """A worker of an earlier release writes the error, but not the column of the public text."""
     run = failed("tells", "The file is empty.")
     Activity.objects.update(error=f"RuntimeError: {SECRET}", latest_log_message=f"Failed: RuntimeError: {SECRET}")
 
@@ -176,7 +176,7 @@ def test_a_public_text_of_an_earlier_error_opens_nothing() -> None:
     assert (item["agent_id"], item["error"], item["latest_log_message"]) == (str(run), NEUTRAL, f"Failed: {NEUTRAL}")
 
 
-def test_after_success_nothing_is_left_of_an_error() -> None:
+def test_a_success_clears_the_error() -> None:
     run = failed("tells", "The file is empty.")
     activity.retry(run)
     start(run, fence=row(run).fence + 1)
@@ -232,7 +232,7 @@ def test_staff_of_a_tenant_read_no_secret_in_the_admin(name: str) -> None:
     assert row(run).error.endswith(SECRET)
 
 
-def test_who_may_monitor_reads_it_in_the_admin() -> None:
+def test_the_admin_shows_the_private_text() -> None:
     run = failed("leaks")
 
     assert SECRET in signed_in(*ALL).get(page_of(run)).content.decode()

@@ -1,4 +1,4 @@
-"""`@task(authorize=...)`, the actors of changes, and what a handler knows of who enqueued it."""
+"""`@task(authorize=...)`, the actors of changes, and the user and metadata in the attempt of a handler."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def owns_ticket(user: Any, context: Ticket, metadata: Mapping[str, Any]) -> bool
 
 @pytest.fixture(autouse=True)
 def tasks() -> Iterator[None]:
-    """A task that checks whose ticket it is about, and one that notes what it knows."""
+    """Register a task that checks the owner of its ticket, and a task that records its attempt."""
     ASKED.clear()
     SEEN.clear()
 
@@ -128,7 +128,7 @@ def explains(user: Any, context: Any, metadata: Any) -> bool:
 
 
 class Ticketless(Exception):
-    """A project's own."""
+    """An exception of a project."""
 
 
 class Callable:
@@ -156,12 +156,12 @@ def test_only_a_true_answer_lets_it_pass(authorize: Any, status: int) -> None:
 
 
 @pytest.mark.parametrize("authorize", ["allows", 7, lambda user: True, lambda a, b, c, d: True])
-def test_what_cannot_be_asked_is_refused_at_registration(authorize: Any) -> None:
+def test_an_invalid_authorize_is_refused_at_registration(authorize: Any) -> None:
     with pytest.raises(TaskDefinitionError, match="authorize"):
         task("other", authorize=authorize)(shout.handler)
 
 
-def test_code_is_not_asked() -> None:
+def test_authorize_is_not_called_for_code() -> None:
     registry.get("draft").enqueue(Ticket(id=2), metadata={"organization_id": "org-1"})
 
     assert ASKED == []
@@ -201,7 +201,7 @@ def test_a_context_that_no_longer_fits_cannot_be_checked_and_is_refused() -> Non
         check_retry_authorized(member("org-1"), run)
 
 
-def test_what_is_not_registered_here_has_nothing_to_ask() -> None:
+def test_an_unregistered_task_has_no_authorize() -> None:
     check_retry_authorized(member("org-1"), activity.create("import"))
     check_authorized(shout, member("org-2"), Text(), {})
 

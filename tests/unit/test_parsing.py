@@ -16,7 +16,7 @@ from django_agentexec.live.websocket.commands import Invalid, Unreadable, log_id
 from django_agentexec.management.commands.runagentworkers import _positive
 from django_agentexec.parsing import MAX_INT64, parse_decimal, parse_digits, parse_id
 from django_agentexec.queues.live import is_stream_id
-from django_agentexec.terminal.durations import duration, positive, seconds
+from django_agentexec.terminal.arguments import duration, positive, seconds
 from django_agentexec.validation import validate_id
 
 ARABIC = "\N{ARABIC-INDIC DIGIT ONE}"

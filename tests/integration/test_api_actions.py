@@ -51,7 +51,7 @@ def test_a_retry_may_begin_at_a_step_or_from_scratch() -> None:
     assert row(run).result is None
 
 
-def test_a_refusal_tells_the_reason() -> None:
+def test_a_refusal_contains_the_reason() -> None:
     complete, queued, who = activity.create("import"), shout.enqueue(Text()).agent_id, client(admin())
     activity.complete(complete)
 
@@ -78,7 +78,7 @@ def test_the_retry_of_a_child_points_to_its_parent() -> None:
 
 
 @pytest.mark.parametrize("verb", ["cancel", "retry"])
-def test_what_does_not_exist_cannot_be_changed(verb: str) -> None:
+def test_an_unknown_activity_cannot_be_changed(verb: str) -> None:
     assert client(admin()).post(url(uuid4(), verb)).status_code == 404
 
 
@@ -105,7 +105,7 @@ def test_another_tenants_activity_cannot_be_changed() -> None:
 
 @pytest.fixture
 def few_changes() -> Iterator[None]:
-    """Allow three changes, to callers who have not made any yet."""
+    """Allow three changes, and reset the counts."""
     cache.clear()
     with override_settings(AGENTEXEC={"API_CHANGE_RATE": "3/hour"}):
         yield
@@ -131,7 +131,7 @@ def test_enqueue_retry_and_cancel_share_one_allowance() -> None:
 
 
 @pytest.mark.usefixtures("few_changes")
-def test_what_is_refused_counts_too() -> None:
+def test_refused_changes_count_towards_the_allowance() -> None:
     who = client(admin())
 
     assert [who.post(url(uuid4(), "retry")).status_code for _ in range(4)] == [404, 404, 404, 429]

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pydantic
+from django.utils.translation import gettext as _
 from pydantic import BaseModel, ConfigDict
 from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
 from rest_framework.request import Request
@@ -22,65 +23,65 @@ from ..redaction import redact_internals
 from ..schemas import ActivityListItemSchema
 from ..tasks.authorization import check_authorized, check_retry_authorized
 from .base import AgentView
-from .errors import Conflict, Unprocessable, invalid
+from .errors import Conflict, Unprocessable, validation_error
 from .openapi import AgentSchema, Component, operation, query_parameters
 from .parameters import RetryOptions
 from .permissions import MayCancel, MayRetry
-from .tasks import JsonTextParser, outside_context, outside_task
+from .tasks import JsonTextParser, exposed_task, parse_context
 
 
 class RetryBody(BaseModel):
-    """The body of a retry; it may be left out."""
+    """The optional body of a retry."""
 
     model_config = ConfigDict(extra="forbid")
 
     context: dict[str, Any] | None = None
-    """Takes the place of the stored context, of which it may be a corrected form."""
+    """A context that replaces the stored context."""
 
 
-class SteeringView(AgentView):
-    """Changes an activity, if its state allows."""
+class ActionView(AgentView):
+    """A change of an activity, if its status allows it."""
 
-    def found(self, agent_id: str) -> Activity:
-        """Return the activity, with the columns that its task is known by."""
+    def find_target(self, agent_id: str) -> Activity:
+        """Return the activity, with the columns that identify its task."""
         return self.find(agent_id, self.activities.only("agent_id", "agent_type", "metadata"))
 
-    def change(self, found: Activity, verb: Callable[[UUID], None]) -> Response:
-        """Apply `verb` and return the activity as it is then; raise 409 with the reason of a refusal."""
+    def apply(self, found: Activity, action: Callable[[UUID], None]) -> Response:
+        """Apply `action` and return the changed activity; raise 409 with the reason if it is refused."""
         try:
             with activity.acting_as(self.request.user):
-                verb(found.agent_id)
+                action(found.agent_id)
         except InvalidOption as error:
             raise Unprocessable(str(error)) from error
         except InvalidTransition as refusal:
-            state = Activity.objects.values_list("status", flat=True).get(agent_id=found.agent_id)
-            raise Conflict(str(refusal), refusal.reason, state) from refusal
-        light = Activity.objects.without_payloads()
-        item = ActivityListItemSchema.model_validate(light.get(agent_id=found.agent_id)).model_dump(mode="json")
+            status = Activity.objects.values_list("status", flat=True).get(agent_id=found.agent_id)
+            raise Conflict(str(refusal), refusal.reason, status) from refusal
+        changed = Activity.objects.without_payloads().get(agent_id=found.agent_id)
+        item = ActivityListItemSchema.model_validate(changed).model_dump(mode="json")
         return Response(item if self.monitors else redact_internals(item), status=202)
 
 
-class CancelView(SteeringView):
-    """Cancel."""
+class CancelView(ActionView):
+    """The cancellation of an activity."""
 
     permission_classes = [MayCancel]
 
     @operation("cancel_activity", {202: ActivityListItemSchema}, errors=[404, 409])
     def post(self, request: Request, agent_id: str) -> Response:
-        """Cancel an activity, for good; a handler that runs is stopped."""
-        return self.change(self.found(agent_id), activity.cancel)
+        """Cancel an activity. A running handler is stopped."""
+        return self.apply(self.find_target(agent_id), activity.cancel)
 
 
 class RetrySchema(AgentSchema):
-    """Describes the body of a retry."""
+    """The schema of a retry, with its body."""
 
     def get_request_serializer(self) -> Any:
-        """Return it."""
+        """Return the body."""
         return Component(RetryBody, "AgentRetry", "validation")
 
 
-class RetryView(SteeringView):
-    """Retry."""
+class RetryView(ActionView):
+    """The retry of an activity."""
 
     permission_classes = [MayRetry]
     parser_classes = [JsonTextParser]
@@ -93,38 +94,39 @@ class RetryView(SteeringView):
         parameters=partial(query_parameters, RetryOptions),
     )
     def post(self, request: Request, agent_id: str) -> Response:
-        """Queue an activity in error, or a canceled one, once more under its id; what its steps have finished is kept.
+        """Queue an activity in `error` or `canceled` again, under its id. The results of finished steps are kept.
 
-        With an option, a complete one, too. A body `{"context": {...}}` takes the place of the stored context, for a
-        caller who may enqueue the task.
+        With an option, an activity in `complete` can be queued again, too. A body `{"context": {...}}` replaces the
+        stored context; it requires permission to enqueue the task.
         """
-        options, found = RetryOptions.read(request), self.found(agent_id)
+        options, found = RetryOptions.read(request), self.find_target(agent_id)
         context = self._context(request, found)
         if context is None:
             check_retry_authorized(request.user, found.agent_id)
-        verb = partial(activity.retry, from_step=options.from_step, from_scratch=options.from_scratch, context=context)
-        return self.change(found, verb)
+        retry = partial(activity.retry, from_step=options.from_step, from_scratch=options.from_scratch, context=context)
+        return self.apply(found, retry)
 
     def _context(self, request: Request, found: Activity) -> BaseModel | None:
-        """Return the corrected context, if one is given; raise 400, 403 or, if it does not fit the task, 422."""
+        """Return the new context, or None; raise 400, 403 or, for a context that does not fit the task, 422."""
         parsed: Any = request.data
         try:
             given = RetryBody.model_validate_json(parsed.get("json", b"{}")).context
         except pydantic.ValidationError as error:
-            raise invalid(error) from error
+            raise validation_error(error) from error
         if given is None:
             return None
         try:
-            task = outside_task(found.agent_type)
+            task = exposed_task(found.agent_type)
         except NotFound:
             task = None
-        # Another context is another run: it takes what an enqueue takes.
+        # A retry with another context is equivalent to an enqueue, and requires the same permission.
         if task is None or not get_policy().may(request.user, Permission.ENQUEUE):
-            raise PermissionDenied(f"You may not enqueue task {found.agent_type!r}, nor give it another context.")
+            text = _("You may not enqueue task %(task)r, and therefore not change its context.")
+            raise PermissionDenied(text % {"task": found.agent_type})
         try:
-            context = outside_context(task, json.dumps(given).encode())
-        except ValidationError as error:  # not of the body's shape, but of what this activity's task takes
-            detail = f"The context does not fit task {task.name!r}."
+            context = parse_context(task, json.dumps(given).encode())
+        except ValidationError as error:  # the body is well-formed, but does not fit this activity's task
+            detail = _("The context does not fit task %(task)r.") % {"task": task.name}
             raise Unprocessable({"detail": detail, "context": error.detail}) from error
         check_authorized(task, request.user, context, found.metadata)
         return context

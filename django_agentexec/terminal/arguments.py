@@ -1,0 +1,104 @@
+"""Arguments of the commands: durations such as `90`, `30s`, `15m`, `12h`, `30d` and `2w`, priorities and filters."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from datetime import timedelta
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from ..models import Priority, Status
+from ..parsing import parse_decimal, parse_digits
+
+MIN_INTERVAL = 0.1  # seconds
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)([smhdw])")
+_PRIORITIES = {text: priority for priority in Priority for text in (priority.name.lower(), str(priority.value))}
+
+
+def duration(text: str) -> timedelta:
+    """Return a duration. The unit is required, since `30` could mean days or seconds. Raises `ArgumentTypeError`."""
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        raise _invalid(_("%(text)r is not a duration: give a number and s, m, h, d or w, such as 30d."), text)
+    try:
+        return timedelta(**{_UNITS[found[2]]: float(found[1])})
+    except OverflowError:
+        raise _invalid(_("%(text)r exceeds the longest possible duration."), text) from None
+
+
+def seconds(text: str) -> float:
+    """Return the seconds of a plain number, or of a duration with a unit. Raises `ArgumentTypeError`."""
+    value = parse_decimal(text)
+    if value is None:
+        return duration(text).total_seconds()
+    if not 0 <= value < 10**9:
+        raise _invalid(_("%(text)r is not a number of seconds."), text)
+    return value
+
+
+def interval(text: str) -> float:
+    """Return the seconds between two updates of a screen, at least `MIN_INTERVAL`. Raises `ArgumentTypeError`."""
+    value = seconds(text)
+    if value < MIN_INTERVAL:
+        raise _invalid(_("%(text)r is too short; the minimum is 0.1 s."), text)
+    return value
+
+
+def positive(text: str) -> int:
+    """Return a whole number from 1. Raises `ArgumentTypeError`."""
+    value = parse_digits(text)
+    if not value:
+        raise _invalid(_("%(text)r is not a positive whole number."), text)
+    return value
+
+
+def priority(text: str) -> Priority:
+    """Return the priority of a name, such as `high`, or of its number. Raises `ArgumentTypeError`."""
+    try:
+        return _PRIORITIES[text.strip().lower()]
+    except KeyError:
+        raise _invalid(_("%(text)r is not a priority: give high, normal or low."), text) from None
+
+
+def entry(text: str) -> tuple[str, Any]:
+    """Return key and value of `KEY=VALUE`. Raises `ArgumentTypeError`."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise _invalid(_("%(text)r does not have the form KEY=VALUE."), text)
+    return key, _scalar(value)
+
+
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    """Declare the filters; an activity must match all that are given."""
+    group = parser.add_argument_group(_("filters"))
+    group.add_argument("--status", action="append", choices=Status.values, help=_("may be repeated"))
+    group.add_argument("--type", metavar="TASK", help=_("name of the task"))
+    group.add_argument("--queue", metavar="NAME", help=_("name of the queue"))
+    add_metadata(group, _("an entry of the metadata; may be repeated"))
+
+
+def add_metadata(parser: argparse._ActionsContainer, help: str) -> None:
+    """Declare `--metadata KEY=VALUE`."""
+    note = _("Numbers, true, false and null are read as JSON; 'KEY=\"1\"' is text.")
+    parser.add_argument("--metadata", action="append", type=entry, metavar="KEY=VALUE", help=f"{help}. {note}")
+
+
+def add_id(parser: argparse.ArgumentParser) -> None:
+    """Declare the id of an activity."""
+    parser.add_argument("id", help=_("id of the activity, or its first digits"))
+
+
+def _invalid(message: str, text: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(message % {"text": text})
+
+
+def _scalar(text: str) -> str | int | float | bool | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, (str, int, float, type(None))) else text
