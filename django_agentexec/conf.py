@@ -166,6 +166,12 @@ class Settings:
     )
     SOCKET_URL = Setting("/ws/agents/activities/", "Path of the live feed's websocket, for the admin; empty: it polls.")
 
+    ADMIN_METADATA_COLUMNS = Setting(
+        [],
+        "Metadata shown as columns of the admin's list: dictionaries with `key`, `label` and, for a link, `url`, "
+        "in which `{value}` is the value.",
+    )
+
     POLICY = Setting(
         "django_agentexec.policy.StaffPolicy", "Dotted path of the class that says who may see and do what."
     )

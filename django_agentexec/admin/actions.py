@@ -31,8 +31,10 @@ from ..tasks.authorization import check_retry_authorized
 from . import bulk
 from .access import AccessAdmin
 from .base import IS_UNFOLD
+from .formatting import count_text
 from .pagination import AtLeast, bounded_count
-from .verbs import CANCEL, DELETE, RETRY, Action, retry_from
+from .status import badge
+from .verbs import CANCEL, DELETE, RETRY, Action, reason_text, retry_from
 
 PREVIEW = 10  # rows that the confirmation names
 
@@ -61,7 +63,7 @@ class SteeringAdmin(AccessAdmin):
         """Cancel what is queued or running."""
         return self._change_many(request, queryset, CANCEL)
 
-    @admin.action(permissions=["retry"], description=gettext_lazy("Retry selected activities"))
+    @admin.action(permissions=["retry"], description=gettext_lazy("Run selected activities again"))
     def retry_selected(self, request: HttpRequest, queryset: QuerySet[Activity]) -> HttpResponse | None:
         """Queue what is in error or canceled once more."""
         return self._change_many(request, queryset, RETRY)
@@ -119,7 +121,9 @@ class SteeringAdmin(AccessAdmin):
         if tally.done:
             self.message_user(request, verb.done % {"count": tally.done}, messages.SUCCESS)
         if refused := tally.refused.total():
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in tally.refused.most_common())
+            reasons = ", ".join(
+                f"{count_text(count)} {reason_text(reason)}" for reason, count in tally.refused.most_common()
+            )
             text = ngettext(
                 "%(count)d activity was left as it is: %(reasons)s.",
                 "%(count)d activities were left as they are: %(reasons)s.",
@@ -145,17 +149,26 @@ class SteeringAdmin(AccessAdmin):
                 "subtitle": None,
                 "opts": self.opts,
                 "is_unfold": IS_UNFOLD,
+                "may_monitor": self.has_monitor_permission(request),
                 "media": self.media,
                 "verb": verb,
                 "count": count,
                 # Of two numbers that both only say "at least", no difference can be told.
                 "others": 0 if isinstance(matching, AtLeast) else matching - count,
-                "preview": candidates.without_payloads().order_by("-agent_id")[:PREVIEW],
+                "preview": _preview(candidates),
                 "more": max(0, count - PREVIEW),
                 "back": back,
                 **context,
             },
         )
+
+
+def _preview(candidates: ActivityQuerySet) -> list[Activity]:
+    """Return the newest candidates, each with its badge."""
+    found = list(candidates.without_payloads().order_by("-agent_id")[:PREVIEW])
+    for row in found:
+        row.badge = badge(row)  # type: ignore[attr-defined]  # for the template
+    return found
 
 
 def _is_authorized(request: HttpRequest, found: Activity) -> bool:

@@ -92,7 +92,7 @@ class _Choices(SimpleListFilter):
 class LifeFilter(_Choices):
     """Active or finished."""
 
-    title = _("life")
+    title = _("state")
     parameter_name = "life"
     horizontal = True  # django-unfold writes the choices side by side
 
@@ -157,7 +157,7 @@ class QueueFilter(_Choices):
 class CreatedFilter(_Choices):
     """When it was created, told by the id, which begins with the time: a range of the primary key."""
 
-    title = _("creation")
+    title = _("created")
     parameter_name = "created"
     _PERIODS = {
         "1h": (_("Past hour"), timedelta(hours=1)),

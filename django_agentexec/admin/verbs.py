@@ -20,6 +20,22 @@ from ..models import FINISHED, Activity, ActivityQuerySet, Status
 
 Text = str | Promise
 
+NOT_PERMITTED = "not permitted"
+_REASONS: dict[str, Text] = {
+    NOT_PERMITTED: _("not permitted"),
+    "locked by another transaction": _("locked by another transaction"),
+    "still queued": _("still queued"),
+    "still running": _("still running"),
+    "already complete": _("already complete"),
+    "already error": _("already failed"),
+    "already canceled": _("already canceled"),
+}
+
+
+def reason_text(reason: str) -> str:
+    """Return why a change was refused, in the current language."""
+    return str(_REASONS.get(reason, reason))
+
 
 @dataclass(frozen=True)
 class Action:
@@ -66,8 +82,8 @@ CANCEL = Action(
 
 RETRY = Action(
     name="retry",
-    label=_("Retry"),
-    question=ngettext_lazy("Retry %(count)s activity?", "Retry %(count)s activities?", "number"),
+    label=_("Run again"),
+    question=ngettext_lazy("Run %(count)s activity again?", "Run %(count)s activities again?", "number"),
     consequence=_("It is queued once more under the same id, with its history and all its automatic retries."),
     done=ngettext_lazy("%(count)d activity was queued again.", "%(count)d activities were queued again.", "count"),
     log_entry=_("Queued again."),
