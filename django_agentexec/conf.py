@@ -167,7 +167,7 @@ class Settings:
     SOCKET_URL = Setting("/ws/agents/activities/", "Path of the live feed's websocket, for the admin; empty: it polls.")
 
     ADMIN_METADATA_COLUMNS = Setting(
-        [],
+        list[dict[str, str]](),
         "Metadata shown as columns of the admin's list: dictionaries with `key`, `label` and, for a link, `url`, "
         "in which `{value}` is the value.",
     )

@@ -60,4 +60,12 @@ def _waiting(line: QueueSchema) -> int:
 
 
 def _alert(status: str, label: str, subject: str, text: str, remedy: str, url: str = "") -> Alert:
-    return {"status": status, "label": label, "subject": subject, "text": text, "remedy": remedy, "url": url}
+    return {
+        "status": status,
+        "label": label,
+        "subject": subject,
+        "text": text,
+        "remedy": remedy,
+        "url": url,
+        "link": _("Show activities"),
+    }

@@ -96,9 +96,9 @@ class ListColumns(AccessAdmin):
         return activity.queue or EMPTY
 
     def _attempt_note(self, activity: Activity) -> str:
-        if activity.attempt < 2 and activity.status != Status.ERROR:
+        if activity.attempt < 2:
             return ""
-        return format_html("{}", _("Attempt %(number)d") % {"number": activity.attempt}) if activity.attempt else ""
+        return format_html("{}", _("Attempt %(number)d") % {"number": activity.attempt})
 
     def _parent_link(self, activity: Activity) -> str:
         if activity.parent_id is None:

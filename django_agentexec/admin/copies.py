@@ -77,7 +77,7 @@ class CopyPages(AccessAdmin):
             handle = self._enqueue(request, task, original, text, errors)
             if handle is not None:
                 return HttpResponseRedirect(handle)
-        return self._ask(request, task, original, text, errors, is_unchanged=is_unchanged)
+        return self._ask_context(request, task, original, text, errors, is_unchanged=is_unchanged)
 
     def _enqueue(
         self,
@@ -111,7 +111,7 @@ class CopyPages(AccessAdmin):
         self.message_user(request, _("The copy was queued."), messages.SUCCESS)
         return reverse(f"{self.admin_site.name}:agentexec_activity_change", args=[handle.agent_id])
 
-    def _ask(
+    def _ask_context(
         self,
         request: HttpRequest,
         task: TaskDefinition[..., Any],

@@ -96,6 +96,7 @@ class DashboardPages(AccessAdmin):
         )
         route = f"{self.admin_site.name}:agentexec_schedules_agentschedule_change"
         now = timezone.now()
+        due = schedules.only("pk", "name", "next_run_at").order_by("next_run_at")[:MAX_SCHEDULES]
         return [
             {
                 "name": one.name,
@@ -103,7 +104,8 @@ class DashboardPages(AccessAdmin):
                 "due": moment(one.next_run_at),
                 "in": duration(max((one.next_run_at - now).total_seconds(), 0)),
             }
-            for one in schedules.only("pk", "name", "next_run_at").order_by("next_run_at")[:MAX_SCHEDULES]
+            for one in due
+            if one.next_run_at is not None
         ]
 
     def dashboard_data(self, request: HttpRequest) -> JsonResponse:

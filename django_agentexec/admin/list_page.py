@@ -9,6 +9,7 @@ from typing import Any
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.templatetags.admin_list import items_for_result, result_headers
 from django.contrib.admin.views.main import ChangeList
+from django.forms import Media
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -86,7 +87,15 @@ def list_context(request: HttpRequest, admin: Any, cl: ChangeList) -> dict[str, 
         "socket": socket_path(),
         "texts": script_texts(),
         "is_unfold": IS_UNFOLD,
+        "media": _own_media(cl),
     }
+
+
+def _own_media(cl: ChangeList) -> Media:
+    """Return the files of a subclass and of its filters, without the scripts of Django's own list."""
+    media: Any = cl.model_admin.media
+    scripts = [one for one in media._js if not str(one).startswith("admin/js/")]
+    return Media(css=media._css, js=scripts)
 
 
 def _views(cl: ChangeList) -> list[View]:

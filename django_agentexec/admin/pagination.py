@@ -64,14 +64,14 @@ class LightChangeList(ChangeList):
         """Read the page with the result lines and children's counts; redact it for users who may not monitor."""
         super().get_results(request)
         rows = list(self.result_list)
-        self.result_list = rows  # type: ignore[assignment]  # read once; the cells have attributes of their own
+        self.result_list = rows
         add_result_lines(rows)
         parents = [
             row.pk for row in rows if row.is_suspended or (row.status == Status.RUNNING and _may_have_children(row))
         ]
         counts = child_counts(visible(request, Activity.objects.all()), parents)
         for row in rows:
-            row.child_counts = counts.get(row.pk)  # type: ignore[attr-defined]  # for the columns
+            row.child_counts = counts.get(row.pk)
         if not self.model_admin.has_monitor_permission(request):  # type: ignore[attr-defined]  # ours
             for row in rows:
                 redact_row(row)

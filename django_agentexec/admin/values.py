@@ -23,6 +23,7 @@ LONG_TEXT = 60  # characters from which a text of an object is shown as text, no
 PREFIX = 600  # characters of a stored value that are read to find its first line
 MAX_STORED = 100_000  # bytes of a stored value above which PostgreSQL does not unpack it for its first line
 
+_MARKS = re.compile(r"^\s*(#{1,6}|>|[-*+]|```\w*)(?=\s|$)|\*\*|`")
 _STRING = re.compile(r':\s*"((?:[^"\\]|\\.)*)')
 
 
@@ -165,10 +166,14 @@ def _line_of_prefix(text: str) -> str:
 
 
 def _line(text: str) -> str:
-    """Return the first line that says something; a heading's marks are left out."""
-    lines = (line.strip().lstrip("#").strip() for line in text.splitlines())
-    first = next((line for line in lines if line), "")
-    return first if len(first) <= MAX_CELL else f"{first[: MAX_CELL - 1]}…"
+    """Return the first lines that say enough as one, without Markdown's marks."""
+    found = ""
+    for line in text.splitlines():
+        plain = _MARKS.sub("", line).strip()
+        found = f"{found} {plain}".strip()
+        if len(found) >= LONG_TEXT:
+            break
+    return _cut(found, MAX_CELL)
 
 
 def _cut(text: str, limit: int) -> str:

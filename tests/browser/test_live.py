@@ -61,7 +61,7 @@ def test_a_page_whose_socket_is_cut_catches_up_without_a_gap(live_page: Page, se
     messages = ActivityLog.objects.filter(activity_id=agent_id).values_list("message", flat=True)
     assert live_page.tab.evaluate(lines) == list(messages)
     activity.complete(agent_id)
-    live_page.tab.until("document.querySelector('#ae-activity progress').value === 100")
+    live_page.tab.until("document.querySelector('[data-field=status]').innerText === 'Complete'")
     assert live_page.tab.evaluate("window.isTheSamePage")
 
 

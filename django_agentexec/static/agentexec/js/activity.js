@@ -51,7 +51,7 @@ function write(activity) {
     bar.querySelector("progress").value = activity.percentage;
     setText(find("[data-field=percentage]"), `${activity.percentage} %`);
   }
-  setText(find("[data-field=message]"), activity.latest_log_message ?? "");
+  if (!("hasChildren" in root.dataset)) setText(find("[data-field=message]"), activity.latest_log_message ?? "");
 }
 
 /** Replace the content by a fresh one of the server. */

@@ -50,7 +50,7 @@ export function drawThroughput(node, minutes, end = text("now")) {
 export function drawWaits(node, minutes, end = text("now")) {
   const waits = minutes.flatMap((minute) => [minute.wait_p50, minute.wait_p95]).filter((value) => value !== null);
   const longest = Math.max(0, ...waits);
-  const frame = begin(node, minutes, niceCeiling(longest, 0.1), (value) => (value ? duration(value) : "0"), end);
+  const frame = begin(node, minutes, niceCeiling(longest, 1), (value) => (value ? duration(value) : "0"), end);
   drawLine(node, frame, minutes.map((minute) => minute.wait_p95), "queued");
   drawLine(node, frame, minutes.map((minute) => minute.wait_p50), "running");
   minutes.forEach((minute, index) => {

@@ -147,5 +147,5 @@ function alertItem(alert) {
     element("span", { class: "ae-badge", "data-status": alert.status }, alert.label),
     element("b", {}, alert.subject), " ",
     element("span", {}, alert.text),
-    element("span", { class: "ae-push ae-quiet" }, alert.url ? element("a", { href: alert.url }, alert.remedy) : alert.remedy));
+    element("span", { class: "ae-push ae-quiet" }, alert.remedy, ...(alert.url ? [" · ", element("a", { href: alert.url }, alert.link)] : [])));
 }
