@@ -1,7 +1,6 @@
-"""Cancel, retry and delete: as actions of the list, for the selected and for all that match, and as pages of one.
+"""Cancel, retry and delete: actions of the list, for selected or all matching activities, and pages of one activity.
 
-Both ask first, on one confirmation page, and end with a message that tells how many were changed, how many
-were not, and why.
+Both ask for confirmation first, and end with a message about the number of changed and unchanged activities.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ MayChange = Callable[[HttpRequest, Activity], bool]
 
 
 class SteeringAdmin(AccessAdmin):
-    """The verbs of the list, and of one activity."""
+    """The actions of the list, and of one activity."""
 
     actions = ["cancel_selected", "retry_selected", "delete_selected"]
 
@@ -106,7 +105,7 @@ class SteeringAdmin(AccessAdmin):
         return HttpResponseRedirect(page)
 
     def _may(self, verb: Action) -> MayChange:
-        # Whether it has finished is asked by `delete_many`, under its lock, and told as the reason.
+        # `delete_many` checks under its lock whether the activity has finished, and returns the reason.
         if verb is DELETE:
             return self.may_delete
         permitted: MayChange = getattr(self, f"has_{verb.name}_permission")
@@ -153,7 +152,7 @@ class SteeringAdmin(AccessAdmin):
                 "media": self.media,
                 "verb": verb,
                 "count": count,
-                # Of two numbers that both only say "at least", no difference can be told.
+                # Two lower bounds have no known difference.
                 "others": 0 if isinstance(matching, AtLeast) else matching - count,
                 "preview": _preview(candidates),
                 "more": max(0, count - PREVIEW),

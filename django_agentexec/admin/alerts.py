@@ -18,7 +18,7 @@ Alert = dict[str, Any]
 
 
 def alerts(overview: OverviewSchema, list_url: str) -> list[Alert]:
-    """Return the alerts, the worst first; none while Redis is unavailable, which has a section of its own."""
+    """Return the alerts, the worst first; none while Redis is unavailable, which has its own section."""
     if overview.workers is None:
         return []
     lines = {line.name: line for line in overview.queues}

@@ -34,7 +34,7 @@ class ListColumns(AccessAdmin):
     sortable_by = ("task", "created")
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
-        """Return the columns, with those of `AGENTEXEC["ADMIN_METADATA_COLUMNS"]` after the first one."""
+        """Return the columns, with those of `AGENTEXEC["ADMIN_METADATA_COLUMNS"]` in second place."""
         first, *others = super().get_list_display(request)
         own = [_metadata_cell(number, column) for number, column in enumerate(metadata_columns())]
         return [first, *own, *others]

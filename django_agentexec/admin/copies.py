@@ -1,4 +1,4 @@
-"""Run a finished activity once more as a new one: with the same context, or with a changed one."""
+"""Copies of finished activities: new activities with the same context, or with a changed context."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from .formatting import compact, count_text, duration, moment, pretty_json, span
 from .values import JsonPrefix, Shown, shown
 
 MAX_LINES = 300  # of the log on one page
-MAX_JSON = 20_000  # characters of a value on the page; the whole one has an address of its own
+MAX_JSON = 20_000  # characters of a value on the page; the whole value has its own address
 
 VALUES = ("context", "result", "metadata")
 """The columns that are shown as JSON."""
@@ -26,7 +26,7 @@ VALUES = ("context", "result", "metadata")
 
 @dataclass
 class Attempt:
-    """One attempt and its part of the log; number 0 is the time before the first one."""
+    """One attempt and its part of the log; number 0 is the time before the first attempt."""
 
     number: int
     lines: list[ActivityLog] = field(default_factory=list)

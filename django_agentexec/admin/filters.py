@@ -155,7 +155,7 @@ class QueueFilter(_Choices):
 
 
 class CreatedFilter(_Choices):
-    """When it was created, told by the id, which begins with the time: a range of the primary key."""
+    """The time of creation, with which the id begins: a range of the primary key."""
 
     title = _("created")
     parameter_name = "created"
@@ -244,4 +244,4 @@ FILTERS: tuple[type[ListFilter], ...] = (
 )
 
 PARENT = "parent"
-"""A parameter without a filter of its own: the page of an activity links to its children by it."""
+"""A parameter without a filter: the page of an activity links to its children with it."""

@@ -134,7 +134,7 @@ def _chips(cl: ChangeList) -> Iterator[Chip]:
 
 
 def _menu(cl: ChangeList) -> list[dict[str, Any]]:
-    """Return the filters with their choices; a filter with a template of its own is rendered by it."""
+    """Return the filters with their choices; a filter with another template is rendered by that."""
     found = []
     for spec in cl.filter_specs:
         if isinstance(spec, MetadataFilter):

@@ -60,7 +60,7 @@ class Shown:
     prose: SafeString | None = None
     """A text, rendered as Markdown."""
     is_cut: bool = False
-    """Whether the text goes on in the JSON."""
+    """Whether the JSON has more of the text."""
     facts: Sequence[tuple[str, str]] = ()
     """Names and values of an object."""
     columns: Sequence[str] = ()

@@ -39,7 +39,7 @@ def reason_text(reason: str) -> str:
 
 @dataclass(frozen=True)
 class Action:
-    """A change that is confirmed, done, logged and told of in the same way for all verbs."""
+    """A change that is confirmed, made, logged and reported in the same way for all actions."""
 
     name: str
     """Of the permission method and of the address: `has_<name>_permission`, `<id>/<name>/`."""
@@ -48,7 +48,7 @@ class Action:
     """Asks before the change; holds `%(count)s`."""
     consequence: Text
     done: Text
-    """Tells of the change; holds `%(count)d`."""
+    """Reports the change; holds `%(count)d`."""
     log_entry: Text
     action_flag: int
     candidates: Callable[[ActivityQuerySet], ActivityQuerySet]

@@ -92,7 +92,7 @@ def test_a_server_without_sockets_is_asked_three_times_later_and_later(browser: 
         assert second - first >= 500
         assert third - second >= 1_000
         assert page.tab.evaluate("asked.length") == 3
-        page.tab.errors.clear()  # the browser tells of each socket that failed
+        page.tab.errors.clear()  # the browser logs each socket that failed
 
 
 def test_a_cancel_in_the_admin_stops_a_running_agent_within_a_second(live_page: Page, tmp_path: Path) -> None:

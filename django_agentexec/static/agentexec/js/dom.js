@@ -30,7 +30,7 @@ export function svg(tag, attributes = {}, ...children) {
 }
 
 /**
- * Set a text only if it is another one, so that nothing is repainted or read out for nothing.
+ * Set a text only if it differs, so that nothing is repainted or announced needlessly.
  * @param {Element} node
  * @param {string|number} value
  */

@@ -24,7 +24,7 @@ export function addLines(root, lines) {
   return false;
 }
 
-/** Show beside the last line how long it took until this one. */
+/** Show beside the last line how long it took until `line`. */
 function showLasted(root, line) {
   const last = [...root.querySelectorAll(".ae-lines > li")].at(-1);
   const start = last?.querySelector("time")?.dateTime;
