@@ -22,6 +22,7 @@ from ..models import Activity, ActivityQuerySet, Status
 from ..tasks.registry import registry
 from ..validation import is_storable
 from .metadata import MAX_ENTRIES, entries_of
+from .status import status_label
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ class StatusFilter(_Choices):
 
     def options(self) -> Iterable[tuple[str, Any]]:
         """Return the statuses."""
-        return Status.choices
+        return [(status, status_label(status)) for status in Status.values]
 
     def chosen(self, activities: ActivityQuerySet, value: str) -> ActivityQuerySet:
         """Return those in it."""
