@@ -234,6 +234,12 @@ class Settings:
         "/ws/agents/activities/", "Path of the live websocket, for the admin. If it is empty, the admin polls."
     )
 
+    ADMIN_METADATA_COLUMNS = Setting(
+        list[dict[str, str]](),
+        "Metadata shown as columns of the admin's list: dictionaries with `key`, `label` and, for a link, `url`, "
+        "in which `{value}` is the value.",
+    )
+
     POLICY: Setting[str | type] = Setting(
         "django_agentexec.policy.StaffPolicy",
         "The policy, which decides about every access: a dotted path or the class.",

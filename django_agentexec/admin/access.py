@@ -1,4 +1,4 @@
-"""Who may see and do what in the admin: Django's permissions and the policy must both agree."""
+"""Permissions in the admin: Django's and those of the policy must both agree."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .base import Base
 
 
 class AccessAdmin(Base):
-    """The permission methods that Django's admin asks, and those of this package's own verbs."""
+    """The permission methods of Django's admin, and those of the package's actions."""
 
     def get_queryset(self, request: HttpRequest) -> ActivityQuerySet:
         """Return the activities that the policy shows to the user, in no order: the list would add it to its own."""
@@ -38,9 +38,9 @@ class AccessAdmin(Base):
         return self._has(request, Permission.RETRY, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Activity | None = None) -> bool:
-        """Whether the user may delete; never one that is active.
+        """Whether the user may delete an activity, which must have finished.
 
-        Its attempt would go on, unseen and without a way to stop it, until its next write is refused.
+        Its attempt would continue, invisible and without a way to stop it, until its next write is refused.
         """
         return not (obj is not None and obj.is_active) and self.may_delete(request, obj)
 

@@ -1,7 +1,6 @@
-"""Cancel, retry and delete: as actions of the list, for the selected and for all that match, and as pages of one.
+"""Cancel, retry and delete: actions of the list, for selected or all matching activities, and pages of one activity.
 
-Both ask first, on one confirmation page, and end with a message that tells how many were changed, how many
-were not, and why.
+Both ask for confirmation first, and end with a message about the number of changed and unchanged activities.
 """
 
 from __future__ import annotations
@@ -31,8 +30,10 @@ from ..tasks.authorization import check_retry_authorized
 from . import bulk
 from .access import AccessAdmin
 from .base import IS_UNFOLD
+from .formatting import count_text
 from .pagination import AtLeast, bounded_count
-from .verbs import CANCEL, DELETE, RETRY, Action, retry_from
+from .status import badge
+from .verbs import CANCEL, DELETE, RETRY, Action, reason_text, retry_from
 
 PREVIEW = 10  # rows that the confirmation names
 
@@ -40,7 +41,7 @@ MayChange = Callable[[HttpRequest, Activity], bool]
 
 
 class SteeringAdmin(AccessAdmin):
-    """The verbs of the list, and of one activity."""
+    """The actions of the list, and of one activity."""
 
     actions = ["cancel_selected", "retry_selected", "delete_selected"]
 
@@ -61,7 +62,7 @@ class SteeringAdmin(AccessAdmin):
         """Cancel what is queued or running."""
         return self._change_many(request, queryset, CANCEL)
 
-    @admin.action(permissions=["retry"], description=gettext_lazy("Retry selected activities"))
+    @admin.action(permissions=["retry"], description=gettext_lazy("Run selected activities again"))
     def retry_selected(self, request: HttpRequest, queryset: QuerySet[Activity]) -> HttpResponse | None:
         """Queue what is in error or canceled once more."""
         return self._change_many(request, queryset, RETRY)
@@ -104,7 +105,7 @@ class SteeringAdmin(AccessAdmin):
         return HttpResponseRedirect(page)
 
     def _may(self, verb: Action) -> MayChange:
-        # Whether it has finished is asked by `delete_many`, under its lock, and told as the reason.
+        # `delete_many` checks under its lock whether the activity has finished, and returns the reason.
         if verb is DELETE:
             return self.may_delete
         permitted: MayChange = getattr(self, f"has_{verb.name}_permission")
@@ -119,7 +120,9 @@ class SteeringAdmin(AccessAdmin):
         if tally.done:
             self.message_user(request, verb.done % {"count": tally.done}, messages.SUCCESS)
         if refused := tally.refused.total():
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in tally.refused.most_common())
+            reasons = ", ".join(
+                f"{count_text(count)} {reason_text(reason)}" for reason, count in tally.refused.most_common()
+            )
             text = ngettext(
                 "%(count)d activity was left as it is: %(reasons)s.",
                 "%(count)d activities were left as they are: %(reasons)s.",
@@ -145,17 +148,26 @@ class SteeringAdmin(AccessAdmin):
                 "subtitle": None,
                 "opts": self.opts,
                 "is_unfold": IS_UNFOLD,
+                "may_monitor": self.has_monitor_permission(request),
                 "media": self.media,
                 "verb": verb,
                 "count": count,
-                # Of two numbers that both only say "at least", no difference can be told.
+                # Two lower bounds have no known difference.
                 "others": 0 if isinstance(matching, AtLeast) else matching - count,
-                "preview": candidates.without_payloads().order_by("-agent_id")[:PREVIEW],
+                "preview": _preview(candidates),
                 "more": max(0, count - PREVIEW),
                 "back": back,
                 **context,
             },
         )
+
+
+def _preview(candidates: ActivityQuerySet) -> list[Activity]:
+    """Return the newest candidates, each with its badge."""
+    found = list(candidates.without_payloads().order_by("-agent_id")[:PREVIEW])
+    for row in found:
+        row.badge = badge(row)  # type: ignore[attr-defined]  # for the template
+    return found
 
 
 def _is_authorized(request: HttpRequest, found: Activity) -> bool:

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import F, QuerySet
 from django.db.models.expressions import OrderBy
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
 from django.utils.translation import gettext_lazy as _
 
 from ..expressions import ActiveFirst
@@ -19,10 +20,10 @@ from ..models import Activity, ActivityLog
 from ..parsing import parse_id
 from .actions import SteeringAdmin
 from .addresses import drop_impossible_selection, is_of_filter, without_unknown_lookups
-from .base import IS_UNFOLD
 from .columns import ListColumns
 from .dashboard import DashboardPages
 from .filters import FILTERS, METADATA, PARENT
+from .list_page import list_context
 from .pages import DetailPages
 from .pagination import BoundedPaginator, LightChangeList
 from .search import search
@@ -40,9 +41,6 @@ class ActivityAdmin(ListColumns, SteeringAdmin, DetailPages, DashboardPages):
     search_fields = ("agent_id",)
     search_help_text = _("Id, task, metadata value, or key=value")
     list_fullwidth = True  # django-unfold's
-
-    class Media:
-        css = {"all": ["agentexec/css/base.css", "agentexec/css/list.css"]}
 
     def get_ordering(self, request: HttpRequest) -> list[Any]:
         """Return what `ActivityQuerySet.active_first` orders by, or the `ordering` of a subclass."""
@@ -79,8 +77,11 @@ class ActivityAdmin(ListColumns, SteeringAdmin, DetailPages, DashboardPages):
         if (known := without_unknown_lookups(self, request)) is not None:
             return HttpResponseRedirect(f"{request.path}?{known}" if known else request.path)
         drop_impossible_selection(request)
-        own = {"may_monitor": self.has_monitor_permission(request), "is_unfold": IS_UNFOLD}
-        return super().changelist_view(request, {**own, **(extra_context or {})})
+        own = {"may_monitor": self.has_monitor_permission(request), "title": _("Activities"), "subtitle": None}
+        response = super().changelist_view(request, {**own, **(extra_context or {})})
+        if isinstance(response, TemplateResponse) and response.context_data and "cl" in response.context_data:
+            response.context_data.update(list_context(request, self, response.context_data["cl"]))
+        return response
 
     def get_deleted_objects(
         self, objs: Sequence[Activity] | QuerySet[Activity], request: HttpRequest

@@ -32,7 +32,7 @@ def is_of_filter(lookup: str, filters: Sequence[Any], admin: Base) -> bool:
 def without_unknown_lookups(admin: Base, request: HttpRequest) -> str | None:
     """Return the query without what the list does not filter by, or None if there is nothing such in it.
 
-    `status__exact=error`, as Django's own filters would write it, becomes `status=error`. The user is told of the rest.
+    `status__exact=error`, as Django's own filters would write it, becomes `status=error`. A message names the rest.
     Other lookups, which only a program asks for, are left to Django, which refuses them.
     """
     query, has_changed = request.GET.copy(), False

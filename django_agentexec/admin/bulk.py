@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from ..activity.store import database
 from ..models import Activity, ActivityQuerySet
-from .verbs import Action
+from .verbs import NOT_PERMITTED, Action
 
 BATCH = 500  # rows of one transaction, as in `activity.bulk`
 MAX_LOG_ENTRIES = 1_000  # of one action; what is beyond shares one entry
@@ -40,7 +40,7 @@ def run(verb: Action, activities: ActivityQuerySet, user_id: int, may: Callable[
         tally.done += len(outcome.done)
         tally.refused.update(outcome.refused)
         if not_permitted := len(rows) - len(permitted):
-            tally.refused["not permitted"] += not_permitted
+            tally.refused[NOT_PERMITTED] += not_permitted
     _log_rest(verb, tally.done - MAX_LOG_ENTRIES, user_id)
     return tally
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from django.contrib import admin
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.timezone import localtime
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from ..models import Activity, Status
 from .access import AccessAdmin
-from .formatting import age, compact, duration, span, total_tokens
+from .children import ChildCounts
+from .formatting import compact, count_text, duration, local_time, moment, short_time, span, total_tokens
+from .metadata import EMPTY, MetadataColumn, metadata_columns
+from .status import badge, progress_bar, short_id
 
-EMPTY = SafeString('<span class="ae-quiet">&ndash;</span>')
-MESSAGE_LENGTH = 140  # characters of the latest message; the whole one is in the cell's title
+MESSAGE_LENGTH = 300  # characters of the latest message; the page of the activity has all
 
-COLUMNS = ("task", "state", "message", "created", "took", "tokens", "line")
+COLUMNS = ("task", "state", "message", "tokens", "took", "created")
 
 
 class ListColumns(AccessAdmin):
@@ -28,7 +33,13 @@ class ListColumns(AccessAdmin):
     list_display_links = ("task",)
     sortable_by = ("task", "created")
 
-    @admin.display(description=_("task"), ordering="agent_type")
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        """Return the columns, with those of `AGENTEXEC["ADMIN_METADATA_COLUMNS"]` in second place."""
+        first, *others = super().get_list_display(request)
+        own = [_metadata_cell(number, column) for number, column in enumerate(metadata_columns())]
+        return [first, *own, *others]
+
+    @admin.display(description=gettext_lazy("Task"), ordering="agent_type")
     def task(self, activity: Activity) -> str:
         """Return the task's name above the beginning of the id."""
         return format_html(
@@ -37,81 +48,91 @@ class ListColumns(AccessAdmin):
             short_id(activity),
         )
 
-    @admin.display(description=_("status"))
+    @admin.display(description=gettext_lazy("Status"))
     def state(self, activity: Activity) -> str:
-        """Return the status as a badge, above a bar where that tells more."""
-        has_bar = activity.started_at is not None and activity.status != Status.COMPLETE
-        return format_html("{} {}", badge(activity), progress_bar(activity)) if has_bar else badge(activity)
+        """Return the status as a badge, and the progress while the activity is running."""
+        if activity.status != Status.RUNNING:
+            return badge(activity)
+        return format_html("{} {}", badge(activity), progress_bar(activity, percentage_of(activity)))
 
-    @admin.display(description=_("latest message"))
+    @admin.display(description=gettext_lazy("Result or latest message"))
     def message(self, activity: Activity) -> str:
-        """Return the latest message, cut to two lines, and a link to the parent if there is one."""
-        text = activity.latest_log_message
+        """Return the most useful line about the activity, and a second one with its place among others."""
+        text = line_of(activity)
         short = text if len(text) <= MESSAGE_LENGTH else f"{text[: MESSAGE_LENGTH - 1]}…"
-        cell = format_html('<span class="ae-message" title="{}">{}</span>', text, short) if text else EMPTY
-        if activity.parent_id is None:
+        cell = format_html('<span class="ae-message">{}</span>', short) if text else EMPTY
+        notes = [note for note in (self._attempt_note(activity), self._parent_link(activity)) if note]
+        if not notes:
             return cell
-        url = reverse(f"{self.admin_site.name}:agentexec_activity_change", args=[activity.parent_id])
-        return format_html('{} <a class="ae-parent" href="{}">{}</a>', cell, url, _("Parent"))
+        joined = SafeString(" · ".join(notes))
+        return format_html('{} <span class="ae-note">{}</span>', cell, joined)
 
-    @admin.display(description=_("age"), ordering="agent_id")
-    def created(self, activity: Activity) -> str:
-        """Return how long ago it was created."""
-        seconds = (timezone.now() - activity.created_at).total_seconds()
-        moment = localtime(activity.created_at) if timezone.is_aware(activity.created_at) else activity.created_at
-        return format_html(
-            '<time class="ae-number" datetime="{}" title="{} {}">{}</time>',
-            moment.isoformat(),
-            date_format(moment, "DATETIME_FORMAT"),
-            timezone.get_current_timezone_name(),
-            age(seconds),
-        )
-
-    @admin.display(description=_("duration"))
-    def took(self, activity: Activity) -> str:
-        """Return how long it has run, up to now or to its end, above the number of the latest attempt."""
-        seconds = span(activity.started_at, activity.finished_at or timezone.now())
-        return format_html(
-            '{} <span class="ae-attempt">{}</span>',
-            format_html('<span class="ae-number">{}</span>', duration(seconds)) if seconds is not None else EMPTY,
-            _("attempt %(number)d") % {"number": activity.attempt} if activity.attempt else "",
-        )
-
-    @admin.display(description=_("tokens"))
+    @admin.display(description=gettext_lazy("Tokens"))
     def tokens(self, activity: Activity) -> str:
         """Return the tokens used by all attempts."""
         total = total_tokens(activity.usage)
-        return (
-            format_html('<span class="ae-number" title="{}">{}</span>', f"{total:,}", compact(total))
-            if total
-            else EMPTY
-        )
+        if not total:
+            return EMPTY
+        return format_html('<span class="ae-number" title="{}">{}</span>', count_text(total), compact(total))
 
-    @admin.display(description=_("queue"))
+    @admin.display(description=gettext_lazy("Duration"))
+    def took(self, activity: Activity) -> str:
+        """Return how long it has run, up to now or to its end."""
+        seconds = span(activity.started_at, activity.finished_at or timezone.now())
+        if seconds is None:
+            return EMPTY
+        since = activity.started_at if activity.status == Status.RUNNING else None
+        attribute = format_html(' data-since="{}"', since.isoformat()) if since else ""
+        return format_html('<span class="ae-number"{}>{}</span>', attribute, duration(seconds))
+
+    @admin.display(description=gettext_lazy("Created"), ordering="agent_id")
+    def created(self, activity: Activity) -> str:
+        """Return when it was created."""
+        return moment(activity.created_at)
+
+    @admin.display(description=gettext_lazy("Queue"))
     def line(self, activity: Activity) -> str:
-        """Return the queue's name."""
+        """Return the queue's name; for the `list_display` of a subclass."""
         return activity.queue or EMPTY
 
+    def _attempt_note(self, activity: Activity) -> str:
+        if activity.attempt < 2:
+            return ""
+        return format_html("{}", _("Attempt %(number)d") % {"number": activity.attempt})
 
-def badge(activity: Activity) -> SafeString:
-    """Return the status as a coloured word."""
-    return format_html(
-        '<span class="ae-badge" data-status="{}">{}</span>', activity.status, activity.get_status_display()
-    )
-
-
-def progress_bar(activity: Activity) -> SafeString:
-    """Return the progress as a bar and a number."""
-    return format_html(
-        '<span class="ae-progress" data-status="{}"><progress max="100" value="{}" aria-label="{}"></progress>'
-        '<span class="ae-number">{}%</span></span>',
-        activity.status,
-        activity.percentage,
-        _("Progress of %(name)s") % {"name": activity.agent_type},
-        activity.percentage,
-    )
+    def _parent_link(self, activity: Activity) -> str:
+        if activity.parent_id is None:
+            return ""
+        url = reverse(f"{self.admin_site.name}:agentexec_activity_change", args=[activity.parent_id])
+        return format_html('<a class="ae-parent" href="{}">{}</a>', url, _("Parent"))
 
 
-def short_id(activity: Activity) -> str:
-    """Return the beginning of the id, as far as it is time and counter: the search finds it by that."""
-    return str(activity.agent_id)[:18]
+def line_of(activity: Activity) -> str:
+    """Return the result's first line of a complete activity, the error of a failed one, else the latest message."""
+    if activity.status == Status.COMPLETE and (result := getattr(activity, "result_line", "")):
+        return str(result)
+    if activity.status == Status.ERROR and activity.error:
+        return activity.error
+    counts: ChildCounts | None = getattr(activity, "child_counts", None)
+    if activity.is_suspended and counts:
+        return str(counts)
+    if activity.status == Status.QUEUED and activity.run_after and activity.run_after > timezone.now():
+        return _("Starts at %(time)s") % {"time": short_time(local_time(activity.run_after))}
+    return activity.latest_log_message
+
+
+def percentage_of(activity: Activity) -> int:
+    """Return the progress: while an activity waits for its children, or reports none itself, that of the children."""
+    counts: ChildCounts | None = getattr(activity, "child_counts", None)
+    if counts and counts.total and (activity.is_suspended or not activity.percentage):
+        return max(counts.percentage, activity.percentage)
+    return activity.percentage
+
+
+def _metadata_cell(number: int, column: MetadataColumn) -> Callable[[Activity], SafeString]:
+    def cell(activity: Activity) -> SafeString:
+        return column.html(activity)
+
+    cell.__name__ = f"metadata_{number}"
+    cell.short_description = column.label  # type: ignore[attr-defined]  # Django's form
+    return cell

@@ -1,23 +1,31 @@
-"""The live dashboard: its page, and the data that it polls for."""
+"""The live dashboard: its page, and the data of its polls."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.apps import apps
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from .. import monitoring
 from ..models import Activity
 from ..schemas import ActivityListItemSchema
 from .access import AccessAdmin, visible
+from .alerts import alerts
 from .base import IS_UNFOLD
+from .formatting import duration, moment
 from .sockets import socket_path
+from .statistics import RANGES, bars, by_task, recent_runs, total
+from .texts import script_texts
 
 MAX_RUNNING = 50  # activities that the dashboard follows one by one
+MAX_TASKS = 30  # rows of the statistics
+MAX_SCHEDULES = 5
 _NO_ID = "00000000-0000-0000-0000-000000000000"
 
 
@@ -34,7 +42,7 @@ class DashboardPages(AccessAdmin):
         return [*pages, *super().get_urls()]
 
     def dashboard(self, request: HttpRequest) -> HttpResponse:
-        """Show the page, with the data of its first sight inside."""
+        """Show the page with its first data."""
         self._check_monitor(request)
         request.current_app = self.admin_site.name
         name = self.admin_site.name
@@ -47,16 +55,61 @@ class DashboardPages(AccessAdmin):
                 "subtitle": None,
                 "opts": self.opts,
                 "is_unfold": IS_UNFOLD,
+                "may_monitor": True,
+                "texts": script_texts(),
                 "media": self.media,
                 "first": self._data(request, with_overview=True),
                 "socket": socket_path(),
                 "data_url": reverse(f"{name}:agentexec_activity_dashboard_data"),
                 "activity_url": reverse(f"{name}:agentexec_activity_change", args=[_NO_ID]).replace(_NO_ID, "{id}"),
+                **self._statistics(request),
+                "schedules": self._next_schedules(request),
             },
         )
 
+    def _statistics(self, request: HttpRequest) -> dict[str, Any]:
+        """Return the statistics of the chosen time range; one query."""
+        chosen = RANGES.get(request.GET.get("range", ""), RANGES["1h"])
+        runs, is_partial = recent_runs(visible(request, Activity.objects.all()), chosen.span)
+        lines = by_task(runs)
+        labels = {"1h": _("1 h"), "24h": _("24 h"), "7d": _("7 d"), "30d": _("30 d")}
+        return {
+            "range": chosen.name,
+            "range_label": labels[chosen.name],
+            "ranges": [(name, labels[name], name == chosen.name) for name in RANGES],
+            "tasks": lines[:MAX_TASKS],
+            "tasks_total": total(lines),
+            "is_partial": is_partial,
+            "counted": len(runs),
+            # The charts of the past hour are live, from Redis.
+            "buckets": None if chosen.name == "1h" else bars(runs, chosen.span),
+        }
+
+    def _next_schedules(self, request: HttpRequest) -> list[dict[str, Any]] | None:
+        """Return the schedules that are due next, or None without the schedules app or its permission; one query."""
+        if not apps.is_installed("django_agentexec.schedules"):
+            return None
+        if not request.user.has_perm("agentexec_schedules.view_agentschedule"):
+            return None
+        schedules = apps.get_model("agentexec_schedules", "AgentSchedule")._default_manager.filter(
+            enabled=True, next_run_at__isnull=False
+        )
+        route = f"{self.admin_site.name}:agentexec_schedules_agentschedule_change"
+        now = timezone.now()
+        due = schedules.only("pk", "name", "next_run_at").order_by("next_run_at")[:MAX_SCHEDULES]
+        return [
+            {
+                "name": one.name,
+                "url": reverse(route, args=[one.pk]),
+                "due": moment(one.next_run_at),
+                "in": duration(max((one.next_run_at - now).total_seconds(), 0)),
+            }
+            for one in due
+            if one.next_run_at is not None
+        ]
+
     def dashboard_data(self, request: HttpRequest) -> JsonResponse:
-        """Return `{running: [...], overview: {...}}`; without the overview for `?overview=0`."""
+        """Return `{running: [...], overview: {...}, alerts: [...]}`; with `?overview=0` only the first."""
         self._check_monitor(request)
         data = self._data(request, with_overview=request.GET.get("overview") != "0")
         return JsonResponse(data, headers={"Cache-Control": "no-store"})
@@ -69,7 +122,10 @@ class DashboardPages(AccessAdmin):
             "running": [ActivityListItemSchema.model_validate(row).model_dump(mode="json") for row in running]
         }
         if with_overview:
-            data["overview"] = monitoring.overview().model_dump(mode="json")
+            overview = monitoring.overview()
+            data["overview"] = overview.model_dump(mode="json")
+            list_url = reverse(f"{self.admin_site.name}:agentexec_activity_changelist")
+            data["alerts"] = alerts(overview, list_url)
         return data
 
     def _check_monitor(self, request: HttpRequest) -> None:

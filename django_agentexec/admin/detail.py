@@ -1,22 +1,24 @@
-"""What the page of one activity shows, as plain values for its template."""
+"""The contents of the page of one activity, as plain values for its template."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
-from ..models import Activity, ActivityLog, ActivityQuerySet
+from ..models import Activity, ActivityLog, StepRun
+from ..pipelines.diagram import StepView
 from ..redaction import redact_line
-from .formatting import duration, pretty_json, span, total_tokens
+from .formatting import compact, count_text, duration, moment, pretty_json, span, total_tokens
+from .values import JsonPrefix, Shown, shown
 
 MAX_LINES = 300  # of the log on one page
-MAX_CHILDREN = 20
-MAX_JSON = 20_000  # characters of a value on the page; the whole one has an address of its own
+MAX_JSON = 20_000  # characters of a value on the page; the whole value has its own address
 
 VALUES = ("context", "result", "metadata")
 """The columns that are shown as JSON."""
@@ -24,7 +26,7 @@ VALUES = ("context", "result", "metadata")
 
 @dataclass
 class Attempt:
-    """One attempt and its part of the log; number 0 is the time before the first one."""
+    """One attempt and its part of the log; number 0 is the time before the first attempt."""
 
     number: int
     lines: list[ActivityLog] = field(default_factory=list)
@@ -36,7 +38,7 @@ class Attempt:
 
     @property
     def status(self) -> str:
-        """How it ended, or where it stands."""
+        """The status after its last line."""
         return self.lines[-1].status
 
 
@@ -52,13 +54,41 @@ class Timeline:
 
 @dataclass(frozen=True)
 class JsonValue:
-    """A JSON column, cut if it is long."""
+    """A JSON column: in a form for people, and as text that is cut if it is long."""
 
     name: str
+    title: str
+    shown: Shown
     text: str
     is_cut: bool
     size: int
     """Characters of the whole."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of a pipeline, with the beginning of its input and output."""
+
+    view: StepView
+    number: int
+    label: str
+    """The state in words."""
+    tone: str
+    """The status whose colour and shape the state has."""
+    took: str
+    input: str
+    output: str
+    is_cut: bool
+
+    @property
+    def title(self) -> str:
+        """The step's title."""
+        return self.view.title
+
+    @property
+    def state(self) -> str:
+        """The step's state."""
+        return self.view.state
 
 
 def timeline(activity: Activity, before: int | None = None, *, is_redacted: bool = False) -> Timeline:
@@ -67,14 +97,16 @@ def timeline(activity: Activity, before: int | None = None, *, is_redacted: bool
     if before is not None:
         lines = lines.filter(id__lt=before)
     found = list(lines[: MAX_LINES + 1])
-    shown = found[:MAX_LINES][::-1]
+    shown_lines = found[:MAX_LINES][::-1]
+    for line, following in pairwise(shown_lines):
+        line.lasted = duration(span(line.created_at, following.created_at))  # type: ignore[attr-defined]  # for the template
     if is_redacted:
-        for line in shown:
+        for line in shown_lines:
             redact_line(line)
     return Timeline(
-        attempts=by_attempt(shown),
-        last_id=shown[-1].id if shown else 0,
-        earlier=shown[0].id if len(found) > MAX_LINES else None,
+        attempts=by_attempt(shown_lines),
+        last_id=shown_lines[-1].id if shown_lines else 0,
+        earlier=shown_lines[0].id if len(found) > MAX_LINES else None,
     )
 
 
@@ -89,39 +121,93 @@ def json_value(activity: Activity, name: str) -> JsonValue | None:
     if value is None or value == {}:
         return None
     text = pretty_json(value)
-    return JsonValue(name, text[:MAX_JSON], len(text) > MAX_JSON, len(text))
+    titles = {"context": _("Context"), "result": _("Result"), "metadata": _("Metadata")}
+    return JsonValue(
+        name,
+        titles[name],
+        shown(value, MAX_JSON, with_prose=name == "result"),
+        text[:MAX_JSON],
+        len(text) > MAX_JSON,
+        len(text),
+    )
 
 
 def usage(activity: Activity) -> list[tuple[str, str]]:
     """Return the names and numbers of the usage, the tokens in all last."""
+    names = {
+        "requests": _("Requests"),
+        "input_tokens": _("Input tokens"),
+        "output_tokens": _("Output tokens"),
+        "cached_tokens": _("Cached tokens"),
+        "reasoning_tokens": _("Reasoning tokens"),
+    }
     known = {name: count for name, count in (activity.usage or {}).items() if name != "total_tokens"}
     total = total_tokens(activity.usage)
-    lines = [(name.replace("_", " ").capitalize(), f"{count:,}") for name, count in known.items()]
-    return [*lines, *([("Total tokens", f"{total:,}")] if total else [])]
+    lines = [(names.get(name) or name.replace("_", " ").capitalize(), count_text(n)) for name, n in known.items()]
+    return [*lines, *([(_("Total tokens"), count_text(total))] if total else [])]
 
 
-def children(visible: ActivityQuerySet, activity: Activity) -> tuple[list[Activity], bool]:
-    """Return the latest children that are visible, and whether there are more; one query."""
-    rows = visible.filter(parent_id=activity.pk).without_payloads().order_by("-agent_id")
-    found = list(rows[: MAX_CHILDREN + 1])
-    return found[:MAX_CHILDREN], len(found) > MAX_CHILDREN
+def steps_with_values(activity: Activity, views: Sequence[StepView]) -> list[Step]:
+    """Return the steps of a pipeline with their inputs and outputs; one query if there are any steps."""
+    if not views:
+        return []
+    prefixes = StepRun.objects.filter(activity_id=activity.pk).annotate(text=JsonPrefix("result", MAX_JSON + 1))
+    outputs = {name: text or "" for name, text in prefixes.order_by().values_list("name", "text")}
+    labels, found = _step_labels(), list[Step]()
+    given = pretty_json(activity.context)
+    for number, view in enumerate(views, 1):
+        output = _pretty(outputs.get(view.name, ""))
+        tone = {"pending": "unknown", "waiting": "suspended"}.get(view.state, view.state)
+        is_cut = max(len(given), len(output)) > MAX_JSON
+        found.append(
+            Step(
+                view,
+                number,
+                labels[view.state],
+                tone,
+                duration(view.seconds),
+                given[:MAX_JSON] if view.tries else "",
+                output[:MAX_JSON],
+                is_cut,
+            )
+        )
+        given = output
+    return found
 
 
-def facts(activity: Activity) -> dict[str, Any]:
-    """Return the times and spans that the page tells."""
-    now = timezone.now()
-    started, ended = activity.started_at, activity.finished_at
+def _step_labels() -> dict[str, str]:
     return {
-        "waited": duration(span(activity.created_at, started)) if started and activity.attempt <= 1 else "",
-        "took": duration(span(started, ended or now)),
-        "is_due_later": bool(activity.run_after and activity.is_active and activity.run_after > now),
-        "times": [(name, moment) for name, moment in _times(activity) if moment],
+        "pending": _("Not started"),
+        "running": _("Running"),
+        "waiting": _("Waiting"),
+        "complete": _("Complete"),
+        "error": _("Failed"),
     }
 
 
-def _times(activity: Activity) -> list[tuple[str, datetime | None]]:
-    return [
-        ("Created", activity.created_at),
-        ("Started", activity.started_at),
-        ("Finished", activity.finished_at),
-    ]
+def _pretty(text: str) -> str:
+    """Return stored JSON indented, or as it is if its end is missing."""
+    if not text or text == "null":
+        return ""
+    try:
+        return pretty_json(json.loads(text))
+    except ValueError:
+        return text
+
+
+def facts(activity: Activity) -> dict[str, Any]:
+    """Return the times and spans that the page shows."""
+    now = timezone.now()
+    started, ended = activity.started_at, activity.finished_at
+    total = total_tokens(activity.usage)
+    return {
+        "waited": duration(span(activity.created_at, started)) if started and activity.attempt <= 1 else "",
+        "took": duration(span(started, ended or now)),
+        "tokens": compact(total) if total else "",
+        "times": {
+            name: moment(when)
+            for name in ("created_at", "started_at", "finished_at", "run_after")
+            if (when := getattr(activity, name))
+        },
+        "is_due_later": bool(activity.run_after and activity.is_active and activity.run_after > now),
+    }

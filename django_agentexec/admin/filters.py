@@ -22,6 +22,7 @@ from ..models import Activity, ActivityQuerySet, Status
 from ..tasks.registry import registry
 from ..validation import is_storable
 from .metadata import MAX_ENTRIES, entries_of
+from .status import status_label
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class _Choices(SimpleListFilter):
 class LifeFilter(_Choices):
     """Active or finished."""
 
-    title = _("life")
+    title = _("state")
     parameter_name = "life"
     horizontal = True  # django-unfold writes the choices side by side
 
@@ -117,7 +118,7 @@ class StatusFilter(_Choices):
 
     def options(self) -> Iterable[tuple[str, Any]]:
         """Return the statuses."""
-        return Status.choices
+        return [(status, status_label(status)) for status in Status.values]
 
     def chosen(self, activities: ActivityQuerySet, value: str) -> ActivityQuerySet:
         """Return those in it."""
@@ -155,9 +156,9 @@ class QueueFilter(_Choices):
 
 
 class CreatedFilter(_Choices):
-    """When it was created, told by the id, which begins with the time: a range of the primary key."""
+    """The time of creation, with which the id begins: a range of the primary key."""
 
-    title = _("creation")
+    title = _("created")
     parameter_name = "created"
     _PERIODS = {
         "1h": (_("Past hour"), timedelta(hours=1)),
@@ -244,4 +245,4 @@ FILTERS: tuple[type[ListFilter], ...] = (
 )
 
 PARENT = "parent"
-"""A parameter without a filter of its own: the page of an activity links to its children by it."""
+"""A parameter without a filter: the page of an activity links to its children with it."""

@@ -1,21 +1,39 @@
-"""How the admin writes durations, counts and JSON. `static/agentexec/js/format.js` writes the first two alike."""
+"""Texts for durations, counts, times and JSON. `static/agentexec/js/format.js` writes durations and counts alike."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from django.utils import timezone
+from django.utils.formats import date_format, number_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
+
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+
+
+def units() -> dict[str, str]:
+    """Return the abbreviations of the units of time, in the current language."""
+    return {
+        "s": pgettext("unit of time", "s"),
+        "min": pgettext("unit of time", "min"),
+        "h": pgettext("unit of time", "h"),
+        "d": pgettext("unit of time", "d"),
+    }
 
 
 def duration(seconds: float | None) -> str:
     """Return a time span in its two largest units, such as "1.4 s", "3 min 4 s" or "2 d 5 h"; "" for None."""
     if seconds is None:
         return ""
+    name_of = units()
     if seconds < 10:
-        return f"{max(0.0, seconds):.1f} s"
+        return f"{decimal(max(0.0, seconds))} {name_of['s']}"
     whole = int(seconds)
     for unit, name, below, below_name in (
         (_DAY, "d", _HOUR, "h"),
@@ -24,25 +42,60 @@ def duration(seconds: float | None) -> str:
     ):
         if whole >= unit:
             rest = whole % unit // below
-            return f"{whole // unit} {name}" + (f" {rest} {below_name}" if rest else "")
-    return f"{whole} s"
+            return f"{whole // unit} {name_of[name]}" + (f" {rest} {name_of[below_name]}" if rest else "")
+    return f"{whole} {name_of['s']}"
 
 
-def age(seconds: float) -> str:
-    """Return a time span in its largest unit: "12 s", "3 min", "2 d"."""
-    whole = max(0, int(seconds))
-    for unit, name in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
-        if whole >= unit:
-            return f"{whole // unit} {name}"
-    return f"{whole} s"
+def decimal(value: float) -> str:
+    """Return a number with one decimal, written as in the current language."""
+    return str(number_format(f"{value:.1f}", use_l10n=True))
+
+
+def count_text(number: int) -> str:
+    """Return a whole number with its thousands set apart, as in the current language."""
+    return str(number_format(number, use_l10n=True, force_grouping=True))
+
+
+def percent(share: float) -> str:
+    """Return a share (0 to 1) as a percentage; with one decimal below 10 %."""
+    value = 100 * share
+    return f"{decimal(value) if 0 < value < 10 else round(value)} %"
 
 
 def compact(number: int) -> str:
     """Return a count in four characters or so: "950", "12.4k", "3.1M"."""
     for size, suffix in ((1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")):
         if number >= size:
-            return f"{number / size:.1f}".removesuffix(".0") + suffix
+            value = f"{number / size:.1f}".removesuffix(".0")
+            return f"{number_format(value, use_l10n=True)}{suffix}"
     return str(number)
+
+
+def moment(when: datetime) -> SafeString:
+    """Return a time as an HTML element: short in the text, in full with its zone in the title."""
+    local = local_time(when)
+    return format_html(
+        '<time class="ae-number" datetime="{}" title="{} {}">{}</time>',
+        local.isoformat(),
+        date_format(local, "Y-m-d H:i:s"),
+        timezone.get_current_timezone_name(),
+        short_time(local),
+    )
+
+
+def short_time(local: datetime) -> str:
+    """Return the time of day for today, with the weekday for the days around it, and the date for all others."""
+    days = abs((local.date() - local_time(timezone.now()).date()).days)
+    if days == 0:
+        return date_format(local, "H:i")
+    if timedelta(days=days) < timedelta(days=7):
+        return date_format(local, _("D j M, H:i"))
+    return date_format(local, _("j M Y"))
+
+
+def local_time(when: datetime) -> datetime:
+    """Return a stored time in the current time zone; without time zones as it is."""
+    return timezone.localtime(when) if timezone.is_aware(when) else when
 
 
 def total_tokens(usage: Mapping[str, int] | None) -> int:

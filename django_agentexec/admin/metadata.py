@@ -1,21 +1,30 @@
-"""Metadata as people type it: `key=value` in the filter's form, in the search box, and in addresses."""
+"""Metadata in the admin: `key=value` of filter, search box and addresses, and the columns of the list."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
-from ..models import ActivityQuerySet
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from ..conf import conf
+from ..models import Activity, ActivityQuerySet
+from .values import cell_text
 
 SAMPLE = 200  # newest rows whose keys are tried by a search for a bare value
-MAX_KEYS = 20  # so many of them
-MAX_ENTRIES = 10  # of one list; what is beyond is ignored
+MAX_KEYS = 20  # keys that such a search tries
+MAX_ENTRIES = 10  # of one list; the rest is ignored
+
+EMPTY = SafeString('<span class="ae-quiet">&ndash;</span>')
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A key and a value that were asked for, and the parameter of the request that did."""
+    """A key and a value to filter by, and the parameter of the request that names them."""
 
     parameter: str
     text: str
@@ -24,7 +33,7 @@ class Entry:
 
 
 def entries_of(parameters: Mapping[str, Sequence[Any]]) -> Iterator[Entry]:
-    """Yield what `metadata=key=value` and `metadata.key=value` ask for; what has no key is ignored."""
+    """Yield the entries of `metadata=key=value` and `metadata.key=value`; a text without a key is ignored."""
     for name, texts in parameters.items():
         for text in map(str, texts):
             key, equals, value = (name.partition(".")[2], "=", text) if "." in name else text.strip().partition("=")
@@ -36,3 +45,43 @@ def known_keys(activities: ActivityQuerySet) -> list[str]:
     """Return the first metadata keys of the newest rows; one query."""
     newest = activities.order_by("-agent_id").values_list("metadata", flat=True)[:SAMPLE]
     return list(dict.fromkeys(key for metadata in newest for key in metadata or {}))[:MAX_KEYS]
+
+
+@dataclass(frozen=True)
+class MetadataColumn:
+    """An entry of `AGENTEXEC["ADMIN_METADATA_COLUMNS"]`."""
+
+    key: str
+    label: str
+    url: str = ""
+
+    def text(self, activity: Activity) -> str:
+        """Return the value of an activity, or "" if its metadata does not have the key."""
+        value = (activity.metadata or {}).get(self.key)
+        return "" if value is None else cell_text(value)
+
+    def html(self, activity: Activity) -> SafeString:
+        """Return the value of an activity as a cell, with the link of the setting."""
+        text = self.text(activity)
+        if not text:
+            return EMPTY
+        if not self.url:
+            return format_html("{}", text)
+        value = str(activity.metadata[self.key])
+        return format_html('<a href="{}">{}</a>', self.url.replace("{value}", quote(value, safe="")), text)
+
+
+def metadata_columns() -> list[MetadataColumn]:
+    """Return the configured columns. Raises `ImproperlyConfigured` for an entry in another form."""
+    return [_column(entry) for entry in conf.ADMIN_METADATA_COLUMNS]
+
+
+def _column(entry: Any) -> MetadataColumn:
+    if isinstance(entry, Mapping) and entry.keys() <= {"key", "label", "url"} and isinstance(entry.get("key"), str):
+        url = str(entry.get("url", ""))
+        if not url or url.startswith(("/", "https://", "http://")):
+            return MetadataColumn(entry["key"], str(entry.get("label", entry["key"])), url)
+    raise ImproperlyConfigured(
+        f"AGENTEXEC['ADMIN_METADATA_COLUMNS'] has the entry {entry!r}, but each must be a dictionary with the text "
+        "`key` and, optionally, `label` and `url`; the URL begins with /, http:// or https://."
+    )

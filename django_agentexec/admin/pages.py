@@ -1,4 +1,4 @@
-"""The page of one activity (read-only), the values that are too long for it, and the data that keep it live."""
+"""The page of one activity (read-only), the addresses of long values, and the data of live updates."""
 
 from __future__ import annotations
 
@@ -13,21 +13,26 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 
-from ..models import Activity, ActivityLog, ActivityQuerySet
+from ..models import FAILED_OR_CANCELED, Activity, ActivityLog, ActivityQuerySet
 from ..parsing import parse_digits
 from ..pipelines.diagram import StepView, mermaid_of, steps_of
 from ..public_errors import neutral_error
 from ..redaction import redact_internals, redact_row
 from ..schemas import ActivityListItemSchema, ActivityLogSchema
-from .access import AccessAdmin, visible
+from .access import visible
 from .actors import name_actors
-from .columns import short_id
-from .detail import MAX_LINES, VALUES, children, facts, json_value, timeline, usage
+from .children import MAX_CHILDREN, ChildCounts, child_counts, latest_children
+from .columns import line_of, percentage_of
+from .copies import CopyPages
+from .detail import MAX_LINES, VALUES, facts, json_value, steps_with_values, timeline, usage
 from .formatting import pretty_json
+from .metadata import metadata_columns
 from .sockets import socket_path
+from .status import short_id, shown_status, status_label
+from .texts import script_texts
 
 
-class DetailPages(AccessAdmin):
+class DetailPages(CopyPages):
     """Views below `<id>/`."""
 
     def get_urls(self) -> list[URLPattern]:
@@ -46,7 +51,7 @@ class DetailPages(AccessAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """Show one activity. There is no form: nothing of it can be edited."""
+        """Show one activity. There is no form: an activity cannot be edited."""
         if object_id is None or request.method not in ("GET", "HEAD"):
             raise PermissionDenied
         activity = self.get_object(request, unquote(object_id))
@@ -66,15 +71,23 @@ class DetailPages(AccessAdmin):
         if not monitors:
             redact_row(activity)
         others = visible(request, Activity.objects.all())
-        shown, has_more = children(others, activity)
+        counts = child_counts(others, [activity.pk]).get(activity.pk, ChildCounts())
+        activity.child_counts = counts  # type: ignore[attr-defined]  # for `percentage_of` and `line_of`
         before = _number(request.GET.get("before"))
         return {
             "title": activity.agent_type,
+            "about": _about(activity),
             "subtitle": None,
             "opts": self.opts,
             "media": self.media,
+            "may_monitor": monitors,
+            "texts": script_texts(),
             "original": activity,
             "short_id": short_id(activity),
+            "status": shown_status(activity),
+            "status_label": status_label(shown_status(activity)),
+            "percentage": percentage_of(activity),
+            "line": line_of(activity) if activity.is_active else activity.latest_log_message,
             "timeline": (lines := timeline(activity, before, is_redacted=not monitors)),
             "enqueued_by": name_actors(activity, lines),
             "is_past": before is not None,
@@ -82,19 +95,31 @@ class DetailPages(AccessAdmin):
             "result": json_value(activity, "result"),
             "values": [value for name in ("context", "metadata") if (value := json_value(activity, name))],
             "usage": usage(activity),
-            "steps": (steps := [one if monitors else _redacted(one) for one in steps_of(activity)]),
-            "diagram": mermaid_of(steps),
+            "steps": steps_with_values(activity, views := self._step_views(activity, is_redacted=not monitors)),
+            "diagram": mermaid_of(views),
             "parent": self._parent(others, activity.parent_id),
-            "children": shown,
-            "has_more_children": has_more,
+            "children": latest_children(others, activity, is_redacted=not monitors),
+            "child_counts": counts,
+            "has_more_children": counts.total > MAX_CHILDREN,
             "socket": socket_path(activity.agent_id),
-            "may": {
-                "repeat": _is_over(activity) and self.has_retry_permission(request, activity),
-                "cancel": activity.is_active and self.has_cancel_permission(request, activity),
-                "retry": _can_be_retried(activity) and self.has_retry_permission(request, activity),
-                "delete": self.has_delete_permission(request, activity),
-            },
+            "may": self._allowed(request, activity),
             **facts(activity),
+        }
+
+    def _step_views(self, activity: Activity, *, is_redacted: bool) -> list[StepView]:
+        views = steps_of(activity)
+        return [_redacted(view) for view in views] if is_redacted else views
+
+    def _allowed(self, request: HttpRequest, activity: Activity) -> dict[str, bool]:
+        """Return which actions the page offers."""
+        is_finished = not activity.is_active and bool(activity.queue)
+        may_retry = is_finished and self.has_retry_permission(request, activity)
+        return {
+            "repeat": may_retry,
+            "cancel": activity.is_active and self.has_cancel_permission(request, activity),
+            "retry": may_retry and activity.status in FAILED_OR_CANCELED,
+            "copy": is_finished and self.has_copy_permission(request, activity),
+            "delete": self.has_delete_permission(request, activity),
         }
 
     def _parent(self, others: ActivityQuerySet, parent_id: UUID | None) -> Activity | None:
@@ -103,7 +128,7 @@ class DetailPages(AccessAdmin):
         return others.filter(pk=parent_id).only("agent_id", "agent_type", "status").first()
 
     def whole_value(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
-        """Return a JSON column from its first to its last character, as JSON: no browser reads it as a page."""
+        """Return a whole JSON column as JSON, so that no browser renders it as a page."""
         if name not in VALUES:
             raise Http404(_("There is no value %(name)s.") % {"name": name})
         activity = self._visible_or_404(request, object_id)
@@ -136,14 +161,12 @@ def _redacted(step: StepView) -> StepView:
     return replace(step, error=neutral_error(step.error) if step.error else "")
 
 
-def _is_over(activity: Activity) -> bool:
-    return not activity.is_active and bool(activity.queue)
-
-
-def _can_be_retried(activity: Activity) -> bool:
-    return activity.status in ("error", "canceled") and bool(activity.queue)
+def _about(activity: Activity) -> str:
+    """Return the values of the configured metadata columns: what the activity is about."""
+    found = [(column.label, column.text(activity)) for column in metadata_columns()]
+    return ", ".join(f"{label} {text}" for label, text in found if text)
 
 
 def _number(text: str | None) -> int | None:
-    """Return a log id from the address, or None for what cannot be one."""
+    """Return a log id from the address, or None if it is not a number."""
     return parse_digits(text or "")

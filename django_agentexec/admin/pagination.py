@@ -12,8 +12,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from ..conf import conf
-from ..models import Activity, ActivityQuerySet
+from ..models import Activity, ActivityQuerySet, HookFlag, Status
 from ..redaction import redact_row
+from .access import visible
+from .children import add_result_lines, child_counts
 
 if TYPE_CHECKING:  # generic for the type checker only
     ActivityPaginator = Paginator[Activity]
@@ -22,7 +24,7 @@ else:
 
 
 class AtLeast(int):
-    """A number that stands for itself or more, and is written so: "10,000+"."""
+    """A lower bound, written with a plus sign: "10,000+"."""
 
     def __str__(self) -> str:
         # With grouping on, Django's formats group this text's characters, whatever they are.
@@ -30,18 +32,18 @@ class AtLeast(int):
 
 
 class BoundedPaginator(ActivityPaginator):
-    """Counts up to `AGENTEXEC["COUNT_LIMIT"]`; what lies beyond is found by a filter, not by its page."""
+    """Counts up to `AGENTEXEC["COUNT_LIMIT"]`; rows beyond that are found by a filter, not by their page."""
 
     object_list: QuerySet[Activity]
 
     @cached_property
     def count(self) -> int:
-        """How many there are, or an `AtLeast`."""
+        """The number of rows, or an `AtLeast`."""
         return bounded_count(self.object_list)
 
 
 def bounded_count(rows: QuerySet[Any]) -> int:
-    """Return how many there are, up to `AGENTEXEC["COUNT_LIMIT"]`, and an `AtLeast` if there are more.
+    """Return the number of rows, up to `AGENTEXEC["COUNT_LIMIT"]`, and an `AtLeast` if there are more.
 
     Of any model: Django pages an activity's entries in the admin's log with the same paginator.
     """
@@ -50,7 +52,7 @@ def bounded_count(rows: QuerySet[Any]) -> int:
 
 
 class LightChangeList(ChangeList):
-    """A change list that reads what it shows, in an order that an index has."""
+    """A change list that reads only the columns it shows, in an order that an index has."""
 
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[Activity]:
         """Leave out the heavy columns."""
@@ -59,10 +61,19 @@ class LightChangeList(ChangeList):
         return activities.without_payloads()
 
     def get_results(self, request: HttpRequest) -> None:
-        """Read the page, and redact it for those who may not see the servers."""
+        """Read the page with the result lines and children's counts; redact it for users who may not monitor."""
         super().get_results(request)
+        rows = list(self.result_list)
+        self.result_list = rows
+        add_result_lines(rows)
+        parents = [
+            row.pk for row in rows if row.is_suspended or (row.status == Status.RUNNING and _may_have_children(row))
+        ]
+        counts = child_counts(visible(request, Activity.objects.all()), parents)
+        for row in rows:
+            row.child_counts = counts.get(row.pk)
         if not self.model_admin.has_monitor_permission(request):  # type: ignore[attr-defined]  # ours
-            for row in self.result_list:
+            for row in rows:
                 redact_row(row)
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Activity]) -> Any:
@@ -71,3 +82,7 @@ class LightChangeList(ChangeList):
         if ordering[-1] == "-pk" and isinstance(ordering[0], str) and not ordering[0].startswith("-"):
             ordering[-1] = "pk"
         return ordering
+
+
+def _may_have_children(row: Activity) -> bool:
+    return bool(row.hook_flags & HookFlag.PARENT)

@@ -20,10 +20,26 @@ from ..models import FINISHED, Activity, ActivityQuerySet, Status
 
 Text = str | Promise
 
+NOT_PERMITTED = "not permitted"
+_REASONS: dict[str, Text] = {
+    NOT_PERMITTED: _("not permitted"),
+    "locked by another transaction": _("locked by another transaction"),
+    "still queued": _("still queued"),
+    "still running": _("still running"),
+    "already complete": _("already complete"),
+    "already error": _("already failed"),
+    "already canceled": _("already canceled"),
+}
+
+
+def reason_text(reason: str) -> str:
+    """Return why a change was refused, in the current language."""
+    return str(_REASONS.get(reason, reason))
+
 
 @dataclass(frozen=True)
 class Action:
-    """A change that is confirmed, done, logged and told of in the same way for all verbs."""
+    """A change that is confirmed, made, logged and reported in the same way for all actions."""
 
     name: str
     """Of the permission method and of the address: `has_<name>_permission`, `<id>/<name>/`."""
@@ -32,7 +48,7 @@ class Action:
     """Asks before the change; holds `%(count)s`."""
     consequence: Text
     done: Text
-    """Tells of the change; holds `%(count)d`."""
+    """Reports the change; holds `%(count)d`."""
     log_entry: Text
     action_flag: int
     candidates: Callable[[ActivityQuerySet], ActivityQuerySet]
@@ -66,8 +82,8 @@ CANCEL = Action(
 
 RETRY = Action(
     name="retry",
-    label=_("Retry"),
-    question=ngettext_lazy("Retry %(count)s activity?", "Retry %(count)s activities?", "number"),
+    label=_("Run again"),
+    question=ngettext_lazy("Run %(count)s activity again?", "Run %(count)s activities again?", "number"),
     consequence=_("It is queued once more under the same id, with its history and all its automatic retries."),
     done=ngettext_lazy("%(count)d activity was queued again.", "%(count)d activities were queued again.", "count"),
     log_entry=_("Queued again."),

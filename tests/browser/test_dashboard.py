@@ -47,7 +47,8 @@ def test_shows_counts_and_what_runs(page: Page) -> None:
     assert "Reading <b>page</b> 3" in page.tab.text(entry(agent_id))
     assert page.tab.evaluate(f"document.querySelector('{entry(agent_id)} progress').value") == 30
     assert "No worker is running" in page.tab.text("[data-workers]")
-    assert "No live worker serves queue 'default'." in page.tab.text("[data-problems]")
+    assert "Queue default" in page.tab.text("[data-problems]")
+    assert "manage.py runagentworkers" in page.tab.text("[data-problems]")
 
 
 def test_moves_without_a_reload_and_says_farewell(page: Page) -> None:
@@ -76,7 +77,7 @@ def test_charts_the_last_hour_and_tells_it_in_words_and_numbers(page: Page) -> N
 
     page.tab.until("document.querySelector('[data-chart=throughput] rect[data-status=complete]')")
     label = page.tab.evaluate("document.querySelector('[data-chart=throughput] svg').getAttribute('aria-label')")
-    assert label.startswith("Ended in the last hour: 1 complete, 0 error, 0 canceled")
+    assert label.startswith("Ended: 1 Complete, 0 Failed, 0 Canceled")
     page.tab.click("[data-numbers] summary")
     assert page.tab.until("document.querySelectorAll('[data-numbers] tbody tr').length") == 60
 
@@ -219,7 +220,7 @@ def test_everything_is_reached_with_the_keyboard_and_seen_to_be(page: Page) -> N
     page.tab.evaluate("document.querySelector('#content-start').focus()")
 
     reached = set()
-    for _ in range(20):
+    for _ in range(30):
         page.tab.press("Tab")
         reached.add(
             page.tab.evaluate(
@@ -230,7 +231,7 @@ def test_everything_is_reached_with_the_keyboard_and_seen_to_be(page: Page) -> N
         )
 
     names = {name.partition("|")[0] for name in reached}
-    assert {"Pause", "All activities", "Running", "Queued", "report", "The same in numbers"} <= names
+    assert {"Hold updates", "Running", "Queued", "report", "As a table"} <= names
     assert all(seen.endswith("|true") for seen in reached if not seen.startswith("|"))
 
 

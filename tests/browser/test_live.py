@@ -61,7 +61,7 @@ def test_a_page_whose_socket_is_cut_catches_up_without_a_gap(live_page: Page, se
     messages = ActivityLog.objects.filter(activity_id=agent_id).values_list("message", flat=True)
     assert live_page.tab.evaluate(lines) == list(messages)
     activity.complete(agent_id)
-    live_page.tab.until("document.querySelector('#ae-activity progress').value === 100")
+    live_page.tab.until("document.querySelector('[data-field=status]').innerText === 'Complete'")
     assert live_page.tab.evaluate("window.isTheSamePage")
 
 
@@ -92,7 +92,7 @@ def test_a_server_without_sockets_is_asked_three_times_later_and_later(browser: 
         assert second - first >= 500
         assert third - second >= 1_000
         assert page.tab.evaluate("asked.length") == 3
-        page.tab.errors.clear()  # the browser tells of each socket that failed
+        page.tab.errors.clear()  # the browser logs each socket that failed
 
 
 def test_a_cancel_in_the_admin_stops_a_running_agent_within_a_second(live_page: Page, tmp_path: Path) -> None:

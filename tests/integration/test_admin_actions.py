@@ -1,4 +1,4 @@
-"""Cancel, retry and delete from the admin: asked first, done to whom it may be done, logged, and told."""
+"""Cancel, retry and delete in the admin: confirmed, permitted, logged and reported."""
 
 from __future__ import annotations
 

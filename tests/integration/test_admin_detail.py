@@ -1,4 +1,4 @@
-"""The admin's page of one activity: what it tells, that nothing of it can be changed, and that it is safe."""
+"""The admin's page of one activity: its contents, which are read-only and escaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The admin with django-unfold: every page is made, by its classes. In a process of its own, with its settings."""
+"""The admin with django-unfold: every page is rendered. Runs in another process, with its settings."""
 
 from __future__ import annotations
 

@@ -1,20 +1,22 @@
 /**
  * The page of one activity: follows it over its feed, or by polling, until it has ended.
  *
- * Messages and progress are written here; where more than that changes (another status or attempt, a
- * traceback), the page is fetched once more and its content exchanged, so that only the server writes it.
+ * Messages and progress are updated here. When more changes (the status, the attempt, a traceback, children), the
+ * page is fetched again and its content replaced, so that only the server renders it.
  * @module activity
  */
 
 import { whileWatched } from "./attention.js";
 import { Announcer, showConnection } from "./connection.js";
-import { capitalized, setText } from "./dom.js";
+import { setText } from "./dom.js";
 import { duration } from "./format.js";
 import { Feed } from "./feed.js";
 import { Poller, Refused } from "./poll.js";
+import { statusText } from "./text.js";
 import { addLines } from "./timeline.js";
 
 const POLL_EVERY = 1_500;
+const CHILDREN_EVERY = 5_000;
 const ACTIVE = ["queued", "running"];
 
 let root = document.getElementById("ae-activity");
@@ -35,7 +37,8 @@ function received(message) {
   isAway = false;
   const activity = message.activity;
   if (!activity) return;
-  const isNews = activity.status !== root.dataset.status || String(activity.attempt) !== root.dataset.attempt;
+  const isNews = activity.status !== root.dataset.status || String(activity.attempt) !== root.dataset.attempt ||
+    ("hasChildren" in root.dataset && Boolean(message.logs?.length));
   const isBeyond = addLines(root, message.logs ?? activity.logs ?? []);
   write(activity);
   if (isNews || isBeyond) renew(activity);
@@ -43,15 +46,15 @@ function received(message) {
 }
 
 function write(activity) {
-  const badge = find("[data-field=status]");
-  badge.dataset.status = find("[data-field=bar]").dataset.status = activity.status;
-  setText(badge, capitalized(activity.status));
-  find("[data-field=bar] progress").value = activity.percentage;
-  setText(find("[data-field=percentage]"), `${activity.percentage}%`);
-  setText(find("[data-field=message]"), activity.latest_log_message ?? "");
+  const bar = find("[data-field=bar]");
+  if (bar && !("hasChildren" in root.dataset)) {
+    bar.querySelector("progress").value = activity.percentage;
+    setText(find("[data-field=percentage]"), `${activity.percentage} %`);
+  }
+  if (!("hasChildren" in root.dataset)) setText(find("[data-field=message]"), activity.latest_log_message ?? "");
 }
 
-/** Exchange the page's content for what the server writes now, keeping what the reader has opened. */
+/** Replace the content by a fresh one of the server. */
 async function renew(activity) {
   isStale = true;
   if (isRenewing) return;
@@ -63,16 +66,23 @@ async function renew(activity) {
     const fresh = page.getElementById("ae-activity");
     if (!response.ok || !fresh) return;
     fresh.replaceChild(find("[data-announce]"), fresh.querySelector("[data-announce]"));
+    keepOpen(root, fresh);
     root.replaceWith(fresh);
     root = fresh;
-    announcer.say(`${capitalized(activity.status)}: ${activity.latest_log_message ?? ""}`);
+    announcer.announce(`${statusText(activity.status)}: ${activity.latest_log_message ?? ""}`);
   } catch {
     isAway = true;
   } finally {
     isRenewing = false;
-    if (isStale) renew(activity); // something has changed since the server wrote it
+    if (isStale) renew(activity); // the activity has changed since the server rendered it
     settle();
   }
+}
+
+/** Open the same parts in the fresh content, if it has as many. */
+function keepOpen(before, after) {
+  const [old, next] = [before, after].map((part) => [...part.querySelectorAll("details")]);
+  if (old.length === next.length) old.forEach((node, index) => (next[index].open ||= node.open));
 }
 
 function failed(error) {
@@ -81,7 +91,7 @@ function failed(error) {
   settle();
 }
 
-/** Let run what is wanted now, and say so. */
+/** Start and stop the sources as needed, and show the state. */
 function settle() {
   const isActive = ACTIVE.includes(root.dataset.status) && !("isPast" in root.dataset);
   if (!isWatched || isRefused || !isActive) [feed, poller].forEach((source) => source.stop());
@@ -100,10 +110,17 @@ function state() {
   return feed.isOpen ? "live" : "polling";
 }
 
-/** Let the time go on that a running activity has taken. */
+/** Update the duration of a running activity. */
 function tick() {
   const took = find("[data-field=took]");
   if (took?.dataset.since) setText(took, duration((Date.now() - Date.parse(took.dataset.since)) / 1000));
+}
+
+/** Children do not report to their parent's feed: ask the server for their state. */
+function refreshChildren() {
+  if (isWatched && !isRefused && "hasChildren" in root.dataset && ACTIVE.includes(root.dataset.status)) {
+    renew({ status: root.dataset.status, latest_log_message: find("[data-field=message]").textContent });
+  }
 }
 
 whileWatched(null, (wanted) => {
@@ -111,3 +128,4 @@ whileWatched(null, (wanted) => {
   settle();
 });
 setInterval(tick, 1_000);
+setInterval(refreshChildren, CHILDREN_EVERY);

@@ -1,18 +1,19 @@
 /**
- * Two charts of the last hour as SVG: what ended in each minute, and how long was waited.
+ * Two charts as SVG: ended activities, and queue waits.
  * @module charts
  */
 
 import { svg } from "./dom.js";
 import { clock, count, duration } from "./format.js";
+import { statusText, text } from "./text.js";
 
 const HEIGHT = 150;
-const LEFT = 44; // room for the scale's labels
+const LEFT = 62; // room for the scale's labels
 const RIGHT = 8;
 const TOP = 8;
 const BOTTOM = 22; // room for the times
 const STATUSES = ["complete", "error", "canceled"];
-const SHOWN_TIMES = [0, 15, 30, 45];
+const SHOWN_TIMES = [0, 0.25, 0.5, 0.75]; // of the width
 
 /**
  * Draw how many activities ended in each minute, by status.
@@ -20,11 +21,11 @@ const SHOWN_TIMES = [0, 15, 30, 45];
  * @param {object[]} minutes
  * @param {string} [end] the time of the last minute
  */
-export function drawThroughput(node, minutes, end = "now") {
+export function drawThroughput(node, minutes, end = text("now")) {
   const sums = minutes.map((minute) => STATUSES.reduce((sum, status) => sum + minute[status], 0));
   const frame = begin(node, minutes, niceCeiling(Math.max(0, ...sums), 4), count, end);
   minutes.forEach((minute, index) => {
-    const group = svg("g", {}, svg("title", {}, `${clock(minute.start)}: ${STATUSES.map((s) => `${minute[s]} ${s}`).join(", ")}`),
+    const group = svg("g", {}, svg("title", {}, `${clock(minute.start)}: ${STATUSES.map((s) => `${minute[s]} ${statusText(s)}`).join(", ")}`),
       svg("rect", { class: "ae-hit", x: frame.x(index), y: TOP, width: frame.step, height: HEIGHT - TOP - BOTTOM }));
     let below = 0;
     for (const status of STATUSES) {
@@ -35,37 +36,38 @@ export function drawThroughput(node, minutes, end = "now") {
     }
     node.append(group);
   });
-  const totals = STATUSES.map((status) => `${count(minutes.reduce((sum, minute) => sum + minute[status], 0))} ${status}`);
-  finish(node, sums.some(Boolean), "Nothing has ended in the last hour.", `Ended in the last hour: ${totals.join(", ")}; at most ${count(Math.max(0, ...sums))} in a minute.`);
+  const totals = STATUSES.map((status) => `${count(minutes.reduce((sum, minute) => sum + minute[status], 0))} ${statusText(status)}`);
+  finish(node, sums.some(Boolean), text("throughput_none"),
+    text("throughput_summary", { totals: totals.join(", "), most: count(Math.max(0, ...sums)) }));
 }
 
 /**
- * Draw how long activities that started in each minute had waited: the median and the 95th percentile.
+ * Draw the queue wait of the activities that started in each minute: p50 and p95.
  * @param {SVGElement} node
  * @param {object[]} minutes
  * @param {string} [end] the time of the last minute
  */
-export function drawWaits(node, minutes, end = "now") {
+export function drawWaits(node, minutes, end = text("now")) {
   const waits = minutes.flatMap((minute) => [minute.wait_p50, minute.wait_p95]).filter((value) => value !== null);
   const longest = Math.max(0, ...waits);
-  const frame = begin(node, minutes, niceCeiling(longest, 0.1), (value) => (value ? duration(value) : "0"), end);
+  const frame = begin(node, minutes, niceCeiling(longest, 1), (value) => (value ? duration(value) : "0"), end);
   drawLine(node, frame, minutes.map((minute) => minute.wait_p95), "queued");
   drawLine(node, frame, minutes.map((minute) => minute.wait_p50), "running");
   minutes.forEach((minute, index) => {
     if (minute.wait_p50 === null) return;
-    const text = `${clock(minute.start)}: half under ${duration(minute.wait_p50)}, 95% under ${duration(minute.wait_p95)}`;
-    node.append(svg("g", {}, svg("title", {}, text), svg("rect", { class: "ae-hit", x: frame.x(index), y: TOP, width: frame.step, height: HEIGHT - TOP - BOTTOM })));
+    const title = text("wait_of_bar", { time: clock(minute.start), p50: duration(minute.wait_p50), p95: duration(minute.wait_p95) });
+    node.append(svg("g", {}, svg("title", {}, title), svg("rect", { class: "ae-hit", x: frame.x(index), y: TOP, width: frame.step, height: HEIGHT - TOP - BOTTOM })));
   });
-  finish(node, waits.length > 0, "Nothing has started in the last hour.", `Waits in the last hour: 95% of a minute's starts had waited ${duration(longest)} at most.`);
+  finish(node, waits.length > 0, text("waits_none"), text("waits_summary", { longest: duration(longest) }));
 }
 
 /**
- * Say that nothing is known of the last hour.
+ * Draw an empty chart with the note that its values are unknown.
  * @param {SVGElement} node
  */
 export function drawUnknown(node) {
   begin(node, [], 1, () => "", "");
-  finish(node, false, "Unknown while Redis is unavailable", "");
+  finish(node, false, text("chart_unknown"), "");
 }
 
 /** A number not below `value` that makes an even scale. */
@@ -85,7 +87,7 @@ function begin(node, minutes, ceiling, label, end) {
     node.append(svg("line", { class: "ae-grid", x1: LEFT, x2: width - RIGHT, y1: frame.y(value), y2: frame.y(value) }),
       svg("text", { x: LEFT - 6, y: frame.y(value) + 4, "text-anchor": "end" }, label(value)));
   }
-  for (const index of SHOWN_TIMES.filter((at) => at < minutes.length)) {
+  for (const index of minutes.length ? SHOWN_TIMES.map((share) => Math.floor(share * minutes.length)) : []) {
     node.append(svg("text", { x: frame.x(index), y: HEIGHT - 6 }, clock(minutes[index].start)));
   }
   node.append(svg("text", { x: width - RIGHT, y: HEIGHT - 6, "text-anchor": "end" }, end));

@@ -1,18 +1,10 @@
 /**
- * The small word that tells how fresh a page is, and the polite voice for screen readers.
+ * The state of the page's connection in a word, and announcements for screen readers.
  * @module connection
  */
 
 import { setText } from "./dom.js";
-
-const WORDS = {
-  live: "Live",
-  polling: "Updating",
-  paused: "Paused",
-  away: "No connection, trying again",
-  outage: "No connection to Redis, retrying every 5 s",
-  refused: "Signed out or not permitted; reload the page",
-};
+import { text } from "./text.js";
 
 /**
  * Show one of the states `live`, `polling`, `paused`, `away`, `outage`, `refused`.
@@ -22,10 +14,10 @@ const WORDS = {
 export function showConnection(node, state) {
   node.hidden = false;
   node.dataset.state = state;
-  setText(node, WORDS[state]);
+  setText(node, text(state));
 }
 
-/** Says something when it is news, and at most once in `pause` milliseconds: the latest, not everything. */
+/** Announces at most one text in `pause` milliseconds: the latest. */
 export class Announcer {
   #node;
   #pause;
@@ -42,15 +34,15 @@ export class Announcer {
   }
 
   /**
-   * @param {string} text
+   * @param {string} news
    */
-  say(text) {
-    this.#next = text;
+  announce(news) {
+    this.#next = news;
     if (this.#timer) return;
-    setText(this.#node, text);
+    setText(this.#node, news);
     this.#timer = setTimeout(() => {
       this.#timer = null;
-      if (this.#next !== text) this.say(this.#next);
+      if (this.#next !== news) this.announce(this.#next);
     }, this.#pause);
   }
 }

@@ -1,5 +1,5 @@
 /**
- * The dashboard: running activities over the feed, or by polling where there is none; sums by polling.
+ * The dashboard: running activities over the feed, or by polling without one; sums by polling.
  * @module dashboard
  */
 
@@ -28,11 +28,11 @@ const sums = new Poller(() => root.dataset.url, SUMS_EVERY, handlers);
 const entries = new Poller(() => `${root.dataset.url}?overview=0`, RUNNING_EVERY, handlers);
 const feed = new Feed(() => root.dataset.socket, { message: follow, open: settle, closed: settle });
 
-/** Data of a poll. A feed is ahead of it, but for what has ended while nobody listened. */
+/** Data of a poll. The feed is more recent, except for activities that ended while it was closed. */
 function received(data) {
   isAway = false;
   if (data.overview) {
-    overview.show(data.overview);
+    overview.show(data.overview, data.alerts ?? []);
     running.setTotal(data.overview.running);
   }
   if (feed.isOpen) data.running.forEach((item) => running.update(item));
@@ -55,7 +55,7 @@ function follow(message) {
   else running.replace(items);
 }
 
-/** Let run what is wanted now, and say so. */
+/** Start and stop the sources as needed, and show the state. */
 function settle() {
   if (!isWatched || isRefused) [feed, sums, entries].forEach((source) => source.stop());
   else {

@@ -1,7 +1,9 @@
 /**
- * Elements without markup: whatever comes from a run is text, and never parsed.
+ * Elements without markup: texts of a run are inserted as text, and never parsed.
  * @module dom
  */
+
+import { statusText, text } from "./text.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -28,12 +30,12 @@ export function svg(tag, attributes = {}, ...children) {
 }
 
 /**
- * Set a text only if it is another one, so that nothing is repainted or read out for nothing.
+ * Set a text only if it differs, so that nothing is repainted or announced needlessly.
  * @param {Element} node
- * @param {string|number} text
+ * @param {string|number} value
  */
-export function setText(node, text) {
-  if (node.textContent !== String(text)) node.textContent = text;
+export function setText(node, value) {
+  if (node.textContent !== String(value)) node.textContent = value;
 }
 
 /**
@@ -42,7 +44,7 @@ export function setText(node, text) {
  * @returns {HTMLElement}
  */
 export function badge(status) {
-  return element("span", { class: "ae-badge", "data-status": status }, capitalized(status));
+  return element("span", { class: "ae-badge", "data-status": status }, statusText(status));
 }
 
 /**
@@ -51,17 +53,8 @@ export function badge(status) {
  * @returns {HTMLElement}
  */
 export function unknown(isNarrow = false) {
-  const word = isNarrow ? element("span", { class: "ae-hidden" }, "Unknown") : "Unknown";
-  return element("span", { class: "ae-badge ae-unknown", title: "Unknown" }, word);
-}
-
-/**
- * A word with a capital first letter.
- * @param {string} word
- * @returns {string}
- */
-export function capitalized(word) {
-  return word.charAt(0).toUpperCase() + word.slice(1);
+  const word = isNarrow ? element("span", { class: "ae-hidden" }, text("unknown")) : text("unknown");
+  return element("span", { class: "ae-badge", "data-status": "unknown", title: text("unknown") }, word);
 }
 
 function fill(node, attributes, children) {

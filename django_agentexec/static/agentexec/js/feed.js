@@ -1,29 +1,29 @@
 /**
- * The live feed over a websocket: connects, reads on where it was, and tries again, later and later.
+ * The live feed over a websocket: connects, resumes at its position, and reconnects with growing pauses.
  * @module feed
  */
 
 const FIRST_WAIT = 1_000;
-const LONGEST_WAIT = 30_000;
-const SILENCE = 45_000; // the server pings every 20 s: two of them have been missed
-const HOPELESS_AFTER = 3; // failed attempts of a server that has never answered: it has no sockets
+const MAX_WAIT = 30_000;
+const PING_TIMEOUT = 45_000; // the server pings every 20 s: two pings are missing
+const MAX_ATTEMPTS = 3; // with a server that has never accepted a connection: it has no websockets
 const TOO_SLOW = 4408; // reconnect at once, and catch up
 const FINAL_CODES = [4401, 4403, 4404]; // not signed in, forbidden, no such activity
 
-/** A connection that heals itself while it is started. */
+/** A connection that reconnects while it is started. */
 export class Feed {
   #path;
   #handlers;
   #socket = null;
   #timer = null;
-  #silence = null;
+  #pingTimer = null;
   #failures = 0;
   #wasOpen = false;
   #isGivenUp = false;
   #seq = 0;
 
   /**
-   * @param {function(): string} path with the position to read on from; "" where there is no feed
+   * @param {function(): string} path with the position to resume at; "" where there is no feed
    * @param {{message: function(object): void, open: function(): void, closed: function(): void}} handlers
    */
   constructor(path, handlers) {
@@ -36,7 +36,7 @@ export class Feed {
     return this.#socket?.readyState === WebSocket.OPEN;
   }
 
-  /** Connect, unless it is connected or there is no hope. */
+  /** Connect, unless it is connected or has given up. */
   start() {
     if (this.#socket || this.#timer || this.#isGivenUp || !this.#path()) return;
     this.#connect();
@@ -45,7 +45,7 @@ export class Feed {
   /** Close, and stay closed until `start`. */
   stop() {
     clearTimeout(this.#timer);
-    clearTimeout(this.#silence);
+    clearTimeout(this.#pingTimer);
     const socket = this.#socket;
     this.#timer = this.#socket = null;
     socket?.close(1000);
@@ -63,16 +63,16 @@ export class Feed {
   #opened(socket) {
     if (socket !== this.#socket) return;
     this.#wasOpen = true;
-    this.#listen();
+    this.#restartPingTimer();
     this.#handlers.open();
   }
 
   #received(socket, text) {
     if (socket !== this.#socket) return;
-    this.#listen();
+    this.#restartPingTimer();
     const message = JSON.parse(text);
     if (message.seq !== this.#seq + 1) {
-      socket.close(1000); // something is missing: the snapshot of a new connection has it
+      socket.close(1000); // a message is missing: the snapshot of a new connection includes it
       return;
     }
     this.#seq = message.seq;
@@ -83,16 +83,16 @@ export class Feed {
 
   #closed(socket, code) {
     if (socket !== this.#socket) return;
-    clearTimeout(this.#silence);
+    clearTimeout(this.#pingTimer);
     this.#socket = null;
     this.#failures += 1;
-    this.#isGivenUp = FINAL_CODES.includes(code) || (!this.#wasOpen && this.#failures >= HOPELESS_AFTER);
+    this.#isGivenUp = FINAL_CODES.includes(code) || (!this.#wasOpen && this.#failures >= MAX_ATTEMPTS);
     if (!this.#isGivenUp) this.#connectLater(code === TOO_SLOW ? 0 : this.#wait());
-    this.#handlers.closed(); // last: who hears of it may call `start`, which must find the timer
+    this.#handlers.closed(); // last: the handler may call `start`, which must find the timer
   }
 
   #wait() {
-    return Math.min(FIRST_WAIT * 2 ** (this.#failures - 1), LONGEST_WAIT) * (0.5 + Math.random());
+    return Math.min(FIRST_WAIT * 2 ** (this.#failures - 1), MAX_WAIT) * (0.5 + Math.random());
   }
 
   #connectLater(wait) {
@@ -102,8 +102,8 @@ export class Feed {
     }, wait);
   }
 
-  #listen() {
-    clearTimeout(this.#silence);
-    this.#silence = setTimeout(() => this.#socket?.close(), SILENCE);
+  #restartPingTimer() {
+    clearTimeout(this.#pingTimer);
+    this.#pingTimer = setTimeout(() => this.#socket?.close(), PING_TIMEOUT);
   }
 }

@@ -1,7 +1,9 @@
 /**
- * How numbers, time spans and times are written; `admin/formatting.py` writes spans alike.
+ * Texts for numbers, time spans and times; `admin/formatting.py` writes spans alike.
  * @module format
  */
+
+import { LANGUAGE, unit } from "./text.js";
 
 const UNITS = [[86400, "d", 3600, "h"], [3600, "h", 60, "min"], [60, "min", 1, "s"]];
 
@@ -12,14 +14,14 @@ const UNITS = [[86400, "d", 3600, "h"], [3600, "h", 60, "min"], [60, "min", 1, "
  */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return "–";
-  if (seconds < 10) return `${Math.max(0, seconds).toFixed(1)} s`;
+  if (seconds < 10) return `${decimal(Math.max(0, seconds))} ${unit("s")}`;
   const whole = Math.floor(seconds);
   for (const [size, name, below, belowName] of UNITS) {
     if (whole < size) continue;
     const rest = Math.floor((whole % size) / below);
-    return `${Math.floor(whole / size)} ${name}` + (rest ? ` ${rest} ${belowName}` : "");
+    return `${Math.floor(whole / size)} ${unit(name)}` + (rest ? ` ${rest} ${unit(belowName)}` : "");
   }
-  return `${whole} s`;
+  return `${whole} ${unit("s")}`;
 }
 
 /**
@@ -31,9 +33,18 @@ export function age(seconds) {
   if (seconds === null || seconds === undefined) return "–";
   const whole = Math.max(0, Math.floor(seconds));
   for (const [size, name] of UNITS) {
-    if (whole >= size) return `${Math.floor(whole / size)} ${name}`;
+    if (whole >= size) return `${Math.floor(whole / size)} ${unit(name)}`;
   }
-  return `${whole} s`;
+  return `${whole} ${unit("s")}`;
+}
+
+/**
+ * A number with one decimal.
+ * @param {number} value
+ * @returns {string}
+ */
+export function decimal(value) {
+  return value.toLocaleString(LANGUAGE, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 }
 
 /**
@@ -42,7 +53,7 @@ export function age(seconds) {
  * @returns {string}
  */
 export function count(value) {
-  return value.toLocaleString("en");
+  return value.toLocaleString(LANGUAGE);
 }
 
 /** The zone of all times: the server's current one, as the page names it; the browser's where it does not know that. */

@@ -1,12 +1,13 @@
 /**
- * What an overview says, written into the dashboard: counts, problems, charts and tables. Rows are counted by the
- * database, so their numbers are always known; what Redis does not tell is "Unknown", beside its last known value.
+ * The overview on the dashboard: alerts, tiles, charts and tables. Rows are counted by the database, so their numbers
+ * are always known; a value that only Redis has is "Unknown" while Redis is unavailable, beside its last known value.
  * @module overview
  */
 
 import { drawThroughput, drawUnknown, drawWaits } from "./charts.js";
 import { element, setText } from "./dom.js";
 import { age, clock, count, moment, since } from "./format.js";
+import { text } from "./text.js";
 import { writeMinutes, writeQueues, writeWorkers } from "./tables.js";
 
 /** Keeps the latest overview, to draw it again when the page changes its width. */
@@ -17,6 +18,8 @@ export class Overview {
   #lastKnown = null;
   #minutes = null;
   #announced = "";
+  #alerts = [];
+  #buckets = false;
 
   /**
    * @param {HTMLElement} root
@@ -25,6 +28,11 @@ export class Overview {
   constructor(root, announcer) {
     this.#root = root;
     this.#announcer = announcer;
+    const buckets = document.getElementById("ae-buckets");
+    if (buckets) {
+      this.#minutes = JSON.parse(buckets.textContent);
+      this.#buckets = true;
+    }
     new ResizeObserver(() => this.#draw()).observe(this.#find("[data-chart]"));
     this.#find("[data-numbers]").addEventListener("toggle", () => this.#writeNumbers());
   }
@@ -36,14 +44,16 @@ export class Overview {
 
   /**
    * @param {object} overview of the wire
+   * @param {object[]} alerts with the texts of the server
    */
-  show(overview) {
+  show(overview, alerts) {
+    this.#alerts = alerts;
     this.#latest = overview;
     this.#remember(this.isOutage ? overview.last_known : overview);
-    this.#minutes = overview.minutes ?? this.#minutes;
+    if (!this.#buckets) this.#minutes = overview.minutes ?? this.#minutes;
     for (const node of this.#root.querySelectorAll("[data-count]")) this.#showCount(node, overview);
     this.#showOutage(overview);
-    this.#showProblems(this.isOutage ? [] : overview.problems);
+    this.#showAlerts(this.isOutage ? [] : alerts);
     this.#announce();
     writeWorkers(this.#find("[data-workers]"), overview.workers, this.#lastKnown?.workers ?? []);
     writeQueues(this.#find("[data-queues]"), overview.queues);
@@ -61,15 +71,25 @@ export class Overview {
     const value = name === "running" && this.isOutage ? null : overview[name];
     const note = node.parentElement.querySelector("[data-note]");
     node.parentElement.toggleAttribute("data-unknown", value === null);
-    setText(node, value === null ? "Unknown" : count(value));
-    setText(note, this.isOutage ? this.#noteInOutage(name, overview) : note.dataset.note);
+    setText(node, value === null ? text("unknown") : count(value));
+    setText(note, this.isOutage ? this.#noteInOutage(name, overview) : this.#note(name, overview) || note.dataset.note);
     note.title = value === null && name !== "running" && this.#lastKnown ? moment(this.#lastKnown.at) : "";
   }
 
+  #note(name, overview) {
+    if (name === "running") {
+      const slots = overview.workers.filter((worker) => worker.is_alive).reduce((sum, worker) => sum + worker.concurrency, 0);
+      return slots ? text("of_slots", { count: count(slots) }) : "";
+    }
+    const waiting = overview.queues.filter((queue) => queue.oldest_age !== null).sort((a, b) => b.oldest_age - a.oldest_age);
+    return name === "queued" && waiting.length ? text("oldest", { age: age(waiting[0].oldest_age), queue: waiting[0].name }) : "";
+  }
+
   #noteInOutage(name, overview) {
-    if (name === "running") return `database: ${count(overview.running)} started`;
-    if (name === "queued") return "saved, not dispatched";
-    return this.#lastKnown ? `${count(this.#lastKnown[name])} at ${clock(this.#lastKnown.at)}` : "no earlier value";
+    if (name === "running") return text("database_started", { count: count(overview.running) });
+    if (name === "queued") return text("not_dispatched");
+    if (!this.#lastKnown) return text("no_earlier_value");
+    return text("at_time", { value: count(this.#lastKnown[name]), time: clock(this.#lastKnown.at) });
   }
 
   #showOutage(overview) {
@@ -77,33 +97,37 @@ export class Overview {
     section.hidden = !this.isOutage;
     if (!this.isOutage) return;
     const at = this.#lastKnown?.at;
-    setText(section.querySelector("h2"), at ? `Redis unavailable for ${age(since(at))}` : "Redis unavailable");
+    setText(section.querySelector("h2"), at ? text("redis_unavailable_for", { time: age(since(at)) }) : text("redis_unavailable"));
     setText(section.querySelector("[data-outage-error]"), overview.problems.join(" "));
   }
 
-  #showProblems(problems) {
+  #showAlerts(alerts) {
     const section = this.#find("[data-problems]");
     const list = section.querySelector("ul");
-    section.hidden = !problems.length;
-    if (problems.join("\n") === [...list.children].map((item) => item.textContent).join("\n")) return;
-    list.replaceChildren(...problems.map((problem) => element("li", {}, problem)));
+    section.hidden = !alerts.length;
+    setText(section.querySelector("h2"), text("alerts_count", { count: count(alerts.length) }));
+    const key = JSON.stringify(alerts);
+    if (list.dataset.key === key) return;
+    list.dataset.key = key;
+    list.replaceChildren(...alerts.map(alertItem));
   }
 
   #announce() {
-    const text = this.isOutage ? "Redis is unavailable; a part of the page is unknown." : this.#latest.problems.join(" ");
-    if (text !== this.#announced) this.#announcer.say(text || "No problems any more.");
-    this.#announced = text;
+    const news = this.isOutage ? text("outage_announcement") : this.#alerts.map((alert) => `${alert.label}: ${alert.subject}`).join(". ");
+    if (news !== this.#announced) this.#announcer.announce(news || text("no_problems"));
+    this.#announced = news;
   }
 
   #draw() {
     if (!this.#latest) return;
     const [throughput, waits] = ["throughput", "wait"].map((name) => this.#find(`[data-chart=${name}] svg`));
     if (this.#minutes) {
-      const end = this.isOutage ? clock(this.#minutes.at(-1).start) : "now";
+      const end = this.isOutage && !this.#buckets ? clock(this.#minutes.at(-1).start) : text("now");
       drawThroughput(throughput, this.#minutes, end);
       drawWaits(waits, this.#minutes, end);
     } else [throughput, waits].forEach(drawUnknown);
-    const note = this.isOutage && this.#minutes ? `As of ${clock(this.#lastKnown.at)}; unknown since.` : "";
+    const isStale = this.isOutage && this.#minutes && !this.#buckets;
+    const note = isStale ? text("as_of", { time: clock(this.#lastKnown.at) }) : "";
     for (const node of this.#root.querySelectorAll("[data-chart-note]")) setText(node, note);
   }
 
@@ -115,4 +139,13 @@ export class Overview {
   #find(selector) {
     return this.#root.querySelector(selector);
   }
+}
+
+/** An alert as a line: its kind, its subject, what it means, and the way to a remedy. */
+function alertItem(alert) {
+  return element("li", {},
+    element("span", { class: "ae-badge", "data-status": alert.status }, alert.label),
+    element("b", {}, alert.subject), " ",
+    element("span", {}, alert.text),
+    element("span", { class: "ae-push ae-quiet" }, alert.remedy, ...(alert.url ? [" · ", element("a", { href: alert.url }, alert.link)] : [])));
 }

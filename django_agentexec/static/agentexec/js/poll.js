@@ -1,12 +1,12 @@
 /**
- * Asks an address again and again while it is started; waits longer after errors.
+ * Polls an address while it is started; waits longer after errors.
  * @module poll
  */
 
-const LONGEST_WAIT = 30_000;
-const PATIENCE = 15_000;
+const MAX_WAIT = 30_000;
+const TIMEOUT = 15_000;
 
-/** The server has said that it will not answer this user. */
+/** The server refuses to answer this user. */
 export class Refused extends Error {}
 
 /**
@@ -23,7 +23,7 @@ async function fetchJson(url, signal) {
   return response.json();
 }
 
-/** One address, asked at an interval. */
+/** Polls one address at an interval. */
 export class Poller {
   #url;
   #interval;
@@ -34,7 +34,7 @@ export class Poller {
 
   /**
    * @param {function(): string} url
-   * @param {number} interval milliseconds from an answer to the next question
+   * @param {number} interval milliseconds from a response to the next request
    * @param {{data: function(object): void, failed: function(Error): void}} handlers
    */
   constructor(url, interval, handlers) {
@@ -43,26 +43,26 @@ export class Poller {
     this.#handlers = handlers;
   }
 
-  /** Whether it is asking. */
+  /** Whether it polls. */
   get isStarted() {
     return this.#timer !== null || this.#request !== null;
   }
 
-  /** Ask now, and go on asking. Does nothing when it is asking already. */
+  /** Poll now and at the interval. Does nothing when it polls already. */
   start() {
-    if (!this.isStarted) this.#ask();
+    if (!this.isStarted) this.#poll();
   }
 
-  /** Ask no more; an answer that is under way is thrown away. */
+  /** Stop polling; a pending response is discarded. */
   stop() {
     clearTimeout(this.#timer);
     this.#request?.abort();
     this.#timer = this.#request = null;
   }
 
-  async #ask() {
+  async #poll() {
     const request = (this.#request = new AbortController());
-    const late = setTimeout(() => request.abort(new Error("no answer")), PATIENCE);
+    const late = setTimeout(() => request.abort(new Error("timeout")), TIMEOUT);
     let error = null;
     try {
       const data = await fetchJson(this.#url(), request.signal);
@@ -77,10 +77,10 @@ export class Poller {
     this.#failures = error ? this.#failures + 1 : 0;
     if (error) this.#handlers.failed(error);
     if (error instanceof Refused) return;
-    const wait = Math.min(this.#interval * 2 ** this.#failures, Math.max(LONGEST_WAIT, this.#interval));
+    const wait = Math.min(this.#interval * 2 ** this.#failures, Math.max(MAX_WAIT, this.#interval));
     this.#timer = setTimeout(() => {
       this.#timer = null;
-      this.#ask();
+      this.#poll();
     }, error ? wait : this.#interval);
   }
 }

@@ -5,9 +5,10 @@
 
 import { badge, element, setText } from "./dom.js";
 import { count, duration, shortId, since } from "./format.js";
+import { text } from "./text.js";
 
-const FAREWELL = 4_000; // milliseconds that an ended activity stays in sight
-const MOST = 50;
+const REMOVE_AFTER = 4_000; // milliseconds that an ended activity stays visible
+const MAX_ENTRIES = 50;
 
 /** Entries of a list, by activity. */
 export class RunningList {
@@ -19,7 +20,7 @@ export class RunningList {
 
   /**
    * @param {HTMLElement} list
-   * @param {HTMLElement} note says that the list is empty, or that there are more
+   * @param {HTMLElement} note states that the list is empty, or that there are more
    * @param {function(string): string} url of an activity's page
    */
   constructor(list, note, url) {
@@ -30,7 +31,7 @@ export class RunningList {
   }
 
   /**
-   * Show exactly these, and say farewell to what is not among them.
+   * Show exactly these activities, and remove all others.
    * @param {object[]} items list items of the wire, all running
    */
   replace(items) {
@@ -43,7 +44,7 @@ export class RunningList {
   }
 
   /**
-   * Take note of a change of one activity, running or not. What is older than what is shown is ignored.
+   * Show a change of one activity, running or not. A state older than the shown one is ignored.
    * @param {object} item a list item of the wire
    */
   update(item) {
@@ -55,7 +56,7 @@ export class RunningList {
   }
 
   /**
-   * Say how many run in all, of which the list shows a part.
+   * Set how many run in total; the list shows a part of them.
    * @param {number} total
    */
   setTotal(total) {
@@ -65,10 +66,10 @@ export class RunningList {
 
   #show(item, entry) {
     if (!entry) {
-      if (this.#entries.size >= MOST) return;
+      if (this.#entries.size >= MAX_ENTRIES) return;
       entry = this.#create(item);
     }
-    clearTimeout(entry.farewell);
+    clearTimeout(entry.removal);
     entry.isEnding = false;
     this.#fill(entry, item);
   }
@@ -76,7 +77,7 @@ export class RunningList {
   #create(item) {
     const parts = {
       message: element("span", { class: "ae-message" }),
-      bar: element("progress", { max: 100, "aria-label": `Progress of ${item.agent_type} ${shortId(item.agent_id)}` }),
+      bar: element("progress", { max: 100, "aria-label": text("progress_of", { name: `${item.agent_type} ${shortId(item.agent_id)}` }) }),
       percentage: element("span", { class: "ae-number" }),
       elapsed: element("span", { class: "ae-elapsed ae-number ae-quiet" }),
     };
@@ -84,7 +85,7 @@ export class RunningList {
       " ", element("span", { class: "ae-id" }, shortId(item.agent_id)));
     const node = element("li", { "data-id": item.agent_id }, element("span", { class: "ae-name" }, link), parts.message,
       element("span", { class: "ae-progress" }, parts.bar, parts.percentage), parts.elapsed);
-    const entry = { node, parts, item, isEnding: false, farewell: null };
+    const entry = { node, parts, item, isEnding: false, removal: null };
     this.#entries.set(item.agent_id, entry);
     this.#place(entry);
     return entry;
@@ -104,7 +105,7 @@ export class RunningList {
     setText(entry.parts.message, item.latest_log_message ?? "");
     entry.parts.message.title = item.latest_log_message ?? "";
     entry.parts.bar.value = item.percentage;
-    setText(entry.parts.percentage, `${item.percentage}%`);
+    setText(entry.parts.percentage, `${item.percentage} %`);
     if (item.status === "running") this.#tickOne(entry);
     else entry.parts.elapsed.replaceChildren(badge(item.status));
   }
@@ -113,11 +114,11 @@ export class RunningList {
     this.#fill(entry, item);
     if (entry.isEnding) return;
     entry.isEnding = true;
-    entry.farewell = setTimeout(() => this.#remove(entry), FAREWELL);
+    entry.removal = setTimeout(() => this.#remove(entry), REMOVE_AFTER);
   }
 
   #remove(entry) {
-    clearTimeout(entry.farewell);
+    clearTimeout(entry.removal);
     entry.node.remove();
     this.#entries.delete(entry.item.agent_id);
     this.#write();
@@ -134,7 +135,7 @@ export class RunningList {
   #write() {
     const shown = [...this.#entries.values()].filter((entry) => !entry.isEnding).length;
     const more = this.#total - shown;
-    if (!this.#entries.size) setText(this.#note, "Nothing is running.");
-    else setText(this.#note, shown >= MOST && more > 0 ? `and ${count(more)} more` : "");
+    if (!this.#entries.size) setText(this.#note, text("nothing_running"));
+    else setText(this.#note, shown >= MAX_ENTRIES && more > 0 ? text("and_more", { count: count(more) }) : "");
   }
 }

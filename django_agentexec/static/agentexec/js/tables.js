@@ -4,10 +4,11 @@
  */
 
 import { element, unknown } from "./dom.js";
-import { age, clock, count, duration, moment, since } from "./format.js";
+import { age, clock, count, decimal, duration, moment, since } from "./format.js";
+import { text } from "./text.js";
 
 /**
- * Write a worker a row. While the workers are unknown, the last known ones are shown without their state.
+ * Write one row per worker. While the workers are unknown, the last known workers are shown without their state.
  * @param {HTMLTableElement} table
  * @param {?object[]} workers null: unknown
  * @param {object[]} lastKnown
@@ -15,18 +16,18 @@ import { age, clock, count, duration, moment, since } from "./format.js";
 export function writeWorkers(table, workers, lastKnown) {
   if (workers === null) {
     const rows = lastKnown.map((worker) => workerRow(worker, null, unknown(), () => unknown(true), time(worker.last_beat_at, clock(worker.last_beat_at, true))));
-    write(table, rows, "Unknown: workers report to Redis, which is unavailable.");
+    write(table, rows, text("workers_unknown"));
     return;
   }
-  const rows = workers.map((worker) => workerRow(worker, worker.is_alive ? null : "silent", load(worker), count,
-    time(worker.last_beat_at, worker.is_alive ? `${age(since(worker.last_beat_at))} ago` : `silent for ${age(since(worker.last_beat_at))}`)));
-  write(table, rows, "No worker is running. Start a pool: manage.py runagentworkers");
+  const rows = workers.map((worker) => workerRow(worker, worker.is_alive ? null : "no-heartbeat", load(worker), count,
+    time(worker.last_beat_at, worker.is_alive ? text("ago", { age: age(since(worker.last_beat_at)) }) : text("no_heartbeat_for", { age: age(since(worker.last_beat_at)) }))));
+  write(table, rows, text("no_worker"));
 }
 
 function workerRow(worker, state, busy, written, heartbeat) {
   return row(state, [
-    head(element("span", { class: "ae-task" }, worker.host), " ", element("span", { class: "ae-id ae-number" }, `pid ${worker.pid}`),
-      worker.quarantine ? element("span", { class: "ae-tag" }, "quarantine") : ""),
+    head(element("span", { class: "ae-task" }, worker.host), " ", element("span", { class: "ae-id ae-number" }, text("pid", { pid: worker.pid })),
+      worker.quarantine ? element("span", { class: "ae-mark" }, text("quarantine")) : ""),
     cell({}, busy),
     cell({ class: "ae-secondary" }, worker.queues.join(", ")),
     cell({ class: "ae-number ae-secondary" }, written(worker.done)),
@@ -36,7 +37,7 @@ function workerRow(worker, state, busy, written, heartbeat) {
 }
 
 /**
- * Write a queue a row. What Redis alone knows is null, and so unknown, while it is unavailable; then rows are shown.
+ * Write one row per queue. While Redis is unavailable, values that only Redis has are null, and shown as unknown.
  * @param {HTMLTableElement} table
  * @param {object[]} queues
  */
@@ -48,13 +49,13 @@ export function writeQueues(table, queues) {
     number(queue.delayed, "ae-secondary"),
     number(queue.dead, "ae-secondary"),
     cell({ class: "ae-number" }, age(queue.oldest_age)),
-    cell({ class: "ae-number ae-secondary" }, queue.per_minute === null ? unknown(true) : queue.per_minute.toFixed(1)),
+    cell({ class: "ae-number ae-secondary" }, queue.per_minute === null ? unknown(true) : decimal(queue.per_minute)),
   ]));
-  write(table, rows, "No queue is configured.");
+  write(table, rows, text("no_queue"));
 }
 
 /**
- * Write a minute a row, the latest first.
+ * Write one row per bar of the charts, the latest first.
  * @param {HTMLTableElement} table
  * @param {object[]} minutes
  */
@@ -64,14 +65,14 @@ export function writeMinutes(table, minutes) {
     ...[minute.enqueued, minute.complete, minute.error, minute.canceled].map((value) => number(value)),
     ...[minute.wait_p50, minute.wait_p95].map((value) => cell({ class: "ae-number" }, duration(value))),
   ]));
-  write(table, rows, "Nothing is known of the last hour.");
+  write(table, rows, text("no_minutes"));
 }
 
 function load(worker) {
   const share = worker.concurrency ? Math.round((100 * worker.running) / worker.concurrency) : 0;
   return element("span", { class: "ae-progress", "data-status": "running" },
-    element("progress", { max: 100, value: share, "aria-label": `Load of ${worker.host}, pid ${worker.pid}` }),
-    element("span", { class: "ae-number" }, `${worker.running}/${worker.concurrency}`));
+    element("progress", { max: 100, value: share, "aria-label": text("load_of", { host: worker.host, pid: worker.pid }) }),
+    element("span", { class: "ae-number" }, text("of", { part: worker.running, whole: worker.concurrency })));
 }
 
 function write(table, rows, ifEmpty) {
@@ -96,6 +97,6 @@ function number(value, more = "") {
   return cell({ class: `ae-number ${more}`.trim() }, value === null ? unknown(true) : count(value));
 }
 
-function time(iso, text) {
-  return element("time", { datetime: iso, title: moment(iso) }, text);
+function time(iso, shown) {
+  return element("time", { datetime: iso, title: moment(iso) }, shown);
 }

@@ -1,0 +1,71 @@
+"""Alerts of the dashboard: the problems that monitoring finds, in the user's language and each with its remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from ..conf import conf
+from ..monitoring.overview import unserved
+from ..monitoring.schemas import OverviewSchema, QueueSchema
+from .formatting import count_text, duration
+
+Alert = dict[str, Any]
+
+
+def alerts(overview: OverviewSchema, list_url: str) -> list[Alert]:
+    """Return the alerts, the worst first; none while Redis is unavailable, which has its own section."""
+    if overview.workers is None:
+        return []
+    lines = {line.name: line for line in overview.queues}
+    waiting = {name: _waiting(line) for name, line in lines.items()}
+    names = dict.fromkeys([*conf.QUEUES, *(name for name, number in waiting.items() if number)])
+    without_worker = unserved(overview.workers, names)
+    silent = [worker for worker in overview.workers if not worker.is_alive]
+    found = [_without_worker(name, waiting.get(name, 0), list_url) for name in without_worker]
+    for worker in silent:
+        seconds = (timezone.now() - worker.last_beat_at).total_seconds()
+        found.append(
+            _alert(
+                "error",
+                _("No heartbeat"),
+                _("Worker %(host)s, pid %(pid)d") % {"host": worker.host, "pid": worker.pid},
+                _("Its activities restart on another worker."),
+                _("for %(time)s") % {"time": duration(max(seconds, 0))},
+            )
+        )
+    # The remaining problems, which have no structure, follow in the order of `monitoring.overview`.
+    others = overview.problems[len(without_worker) + len(silent) :]
+    return found + [_alert("attention", _("Problem"), "", text, "") for text in others]
+
+
+def _without_worker(name: str, waiting: int, list_url: str) -> Alert:
+    held = ngettext("holds %(count)s activity", "holds %(count)s activities", waiting)
+    return _alert(
+        "error" if waiting else "attention",
+        _("No worker"),
+        _("Queue %(name)s") % {"name": name},
+        held % {"count": count_text(waiting)} if waiting else _("No worker process serves it."),
+        _("Start a pool: %(command)s") % {"command": f"manage.py runagentworkers --queues {name}"},
+        f"{list_url}?{urlencode({'life': 'active', 'queue': name})}" if waiting else "",
+    )
+
+
+def _waiting(line: QueueSchema) -> int:
+    return max(line.waiting_rows, (line.pending or 0) + (line.delayed or 0))
+
+
+def _alert(status: str, label: str, subject: str, text: str, remedy: str, url: str = "") -> Alert:
+    return {
+        "status": status,
+        "label": label,
+        "subject": subject,
+        "text": text,
+        "remedy": remedy,
+        "url": url,
+        "link": _("Show activities"),
+    }

@@ -1,0 +1,54 @@
+"""The status of an activity as a word, a shape and a colour."""
+
+from __future__ import annotations
+
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from ..models import Activity, Status
+
+SUSPENDED = "suspended"
+"""Shown in place of the status while a running activity waits for its children."""
+
+
+def status_label(status: str) -> str:
+    """Return the word for a status, or the status itself if it is unknown."""
+    labels: dict[str, str] = {
+        Status.QUEUED: _("Queued"),
+        Status.RUNNING: _("Running"),
+        Status.COMPLETE: _("Complete"),
+        Status.ERROR: _("Failed"),
+        Status.CANCELED: _("Canceled"),
+        SUSPENDED: _("Waiting"),
+    }
+    return labels.get(status, status)
+
+
+def shown_status(activity: Activity) -> str:
+    """Return the status, or `suspended` while a running activity waits for its children."""
+    return SUSPENDED if activity.is_suspended else activity.status
+
+
+def badge(activity: Activity) -> SafeString:
+    """Return the status as a word with a shape and a colour."""
+    status = shown_status(activity)
+    return format_html('<span class="ae-badge" data-status="{}">{}</span>', status, status_label(status))
+
+
+def progress_bar(activity: Activity, percentage: int | None = None) -> SafeString:
+    """Return the progress as a bar and a number; the activity's own unless given."""
+    value = activity.percentage if percentage is None else percentage
+    return format_html(
+        '<span class="ae-progress" data-status="{}"><progress max="100" value="{}" aria-label="{}"></progress>'
+        '<span class="ae-number">{} %</span></span>',
+        shown_status(activity),
+        value,
+        _("Progress of %(name)s") % {"name": activity.agent_type},
+        value,
+    )
+
+
+def short_id(activity: Activity) -> str:
+    """Return the beginning of the id, as far as it is time and counter: the search finds it by that."""
+    return str(activity.agent_id)[:18]
