@@ -75,8 +75,8 @@ class Setting(Generic[T]):
         values = user_settings()
         if self.name in values:
             value = self.validated(values[self.name])
-            if isinstance(values[self.name], Promise):
-                return value  # in the language that is active now
+            if isinstance(value, Promise):
+                return cast("T", str(value))  # in the language that is active now; not kept
         elif self.is_translated:
             value = self.validated(_translated(str(self.default), django_settings.LANGUAGE_CODE))
         else:

@@ -84,7 +84,7 @@ def read_openings() -> str:
 class PortfolioPipeline(Pipeline):
     """Pipeline that finds companies, researches each in parallel, and compares them."""
 
-    @step(0, "find companies", retries=2)
+    @step(0, "find companies", max_retries=2)
     async def discover(self, context: PortfolioContext) -> CheckedCandidates:
         """Let a scout read the library."""
         agent = Agent("Scout", instructions=SCOUT, tools=[read_openings], output_type=Candidates, model=build_model())
@@ -100,7 +100,7 @@ class PortfolioPipeline(Pipeline):
         )
         return Briefs(briefs=list(found), notes=candidates.notes)
 
-    @step(2, "compare", retries=2)
+    @step(2, "compare", max_retries=2)
     async def compare(self, found: Briefs) -> CheckedReport:
         """Let an editor compare the briefs."""
         agent = Agent("Editor", instructions=EDITOR, output_type=PortfolioReport, model=build_model())

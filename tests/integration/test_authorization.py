@@ -66,6 +66,7 @@ ADMIN: dict[str, str | None] = {
     "agentexec_activity_history": VIEW,
     "agentexec_activity_cancel": CANCEL,
     "agentexec_activity_retry": RETRY,
+    "agentexec_activity_copy": ENQUEUE,
     "agentexec_activity_delete": "delete_activity",
     "agentexec_activity_add": None,
 }

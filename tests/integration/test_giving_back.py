@@ -11,7 +11,7 @@ from django.db import OperationalError
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Complete
 from django_agentexec.exceptions import StaleAttempt
-from django_agentexec.models import Status
+from django_agentexec.models import Activity, Status
 from django_agentexec.queues import Claim, Outcome, get_queue
 from django_agentexec.worker.executor import Execution
 from django_agentexec.worker.options import WorkerOptions
@@ -83,6 +83,8 @@ def test_what_the_database_refuses_for_good_is_tried_later(worker: Worker, first
 def test_deaths_and_ended_leases_have_limits_of_their_own(
     worker: Worker, first: Claim, counts: dict[str, int], status: Status
 ) -> None:
+    # Each death had a start: the row counts them.
+    Activity.objects.filter(agent_id=first.agent_id).update(crashes=counts.get("crashes", 0))
     worker._pipeline.claimed(replace(first, **counts))  # type: ignore[arg-type]
 
     write = worker._committer._writes.get_nowait()

@@ -364,7 +364,7 @@ def test_a_step_that_has_not_run_is_refused_by_name() -> None:
     agent_id = enqueued(define())
     drain()
 
-    with pytest.raises(InvalidOption, match="no step 'write' that has run; there are: gather_data, analyze"):
+    with pytest.raises(InvalidOption, match="no step 'write' that has started; started steps: gather_data, analyze"):
         activity.retry(agent_id, from_step="write")
 
     assert row(agent_id).status == Status.ERROR
