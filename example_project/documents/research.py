@@ -96,7 +96,7 @@ class PortfolioPipeline(Pipeline):
     async def research(self, candidates: CheckedCandidates) -> Briefs:
         """Let an analyst research each company; results of an earlier try are kept."""
         found = await self.agather(
-            *(self.spawn("research_company", company, key=company.document) for company in candidates.companies)
+            *(self.aspawn("research_company", company, key=company.document) for company in candidates.companies)
         )
         return Briefs(briefs=list(found), notes=candidates.notes)
 
