@@ -128,10 +128,10 @@ def build_rows(definition: AnyTask, contexts: Sequence[BaseModel], options: RowO
         "updated_at": now,
         "usage": {},
     }
-    rows = []
+    template, rows = clone_row(_blank(), **shared), []
     for context in contexts:
         stored, lock_key = definition.prepare(context, options.metadata)
-        rows.append(clone_row(_blank(), **shared, agent_id=uuid7(), context=stored, lock_key=lock_key))
+        rows.append(clone_row(template, agent_id=uuid7(), context=stored, lock_key=lock_key))
     return rows
 
 
