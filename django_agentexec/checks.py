@@ -45,7 +45,7 @@ def _impossible_values() -> list[CheckMessage]:
 def check_templates(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Refuse queue names and templates of text that would fail at their first use."""
     if _impossible_values():
-        return []  # told by `check_settings`
+        return []  # reported by `check_settings`
     return [*_queue_names(conf.QUEUES), *_templates()]
 
 
@@ -89,7 +89,7 @@ def _templates() -> list[CheckMessage]:
 def check_rate(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Refuse a rate that REST framework would fail on at the first request."""
     if _impossible_values():
-        return []  # told by `check_settings`
+        return []  # reported by `check_settings`
     rate = conf.API_CHANGE_RATE
     if not rate or re.fullmatch(r"[1-9][0-9]{0,8}/(s|m|h|d)[a-z]*", rate):
         return []
@@ -108,7 +108,7 @@ def check_queue(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
     from .queues.redis.connection import cache_backend_error, cluster_error
 
     if _impossible_values():
-        return []  # told by `check_settings`
+        return []  # reported by `check_settings`
     try:
         get_queue()
     except ImproperlyConfigured as error:
@@ -165,7 +165,7 @@ def check_policy(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
     from .policy import get_policy
 
     if _impossible_values():
-        return []  # told by `check_settings`
+        return []  # reported by `check_settings`
     try:
         get_policy()
     except ImproperlyConfigured as error:
@@ -178,7 +178,7 @@ def check_embedded(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     from django.conf import settings
 
     if _impossible_values():
-        return []  # told by `check_settings`
+        return []  # reported by `check_settings`
     if conf.EMBEDDED and not settings.DEBUG and not conf.EMBEDDED_IN_PRODUCTION and not _is_test_run():
         return [
             Error(
@@ -225,8 +225,8 @@ def check_eviction(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     return [
         Warning(
             f"The queue's Redis has maxmemory-policy {policy!r}: with its memory full it drops waiting activities.",
-            hint="Set maxmemory-policy to 'noeviction' (or a 'volatile-...' one), or give the queue a server of "
-            "its own. Dropped activities are found again by the reconciler, late.",
+            hint="Set maxmemory-policy to 'noeviction' (or a 'volatile-...' one), or use a separate server for the "
+            "queue. The reconciler finds dropped activities again, with a delay.",
             id="agentexec.W002",
         )
     ]

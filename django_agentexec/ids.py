@@ -18,7 +18,7 @@ _COUNTER_BITS = 12  # rand_a, used as a counter within one millisecond (RFC 9562
 
 
 def uuid7() -> UUID:
-    """Return a new UUID version 7, larger than every one this process has made before."""
+    """Return a new UUID version 7, larger than all previous UUIDs of this process."""
     global _last_timestamp, _counter
     with _lock:
         timestamp = time.time_ns() // 1_000_000

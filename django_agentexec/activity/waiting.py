@@ -78,7 +78,7 @@ async def await_for_end(agent_id: UUID, timeout: float | timedelta | None) -> Ac
 
 
 def check_not_own(agent_id: UUID) -> None:
-    """Raise `InvalidOption` where a handler would wait for the end of its own activity."""
+    """Raise `InvalidOption` where a handler would wait for the end of the activity that it runs."""
     if current_attempt(agent_id):
         raise InvalidOption(
             f"Activity {agent_id} waits for its own result, which only exists when its handler has returned."
@@ -114,7 +114,7 @@ def _check_no_deadlock(awaited: Activity) -> None:
 
 
 def _is_suspended_for(ancestor: UUID, child: UUID) -> bool:
-    """Whether each parent on the way from `child` up to `ancestor` waits for the one below it."""
+    """Whether each parent on the way from `child` up to `ancestor` waits for its child on this way."""
     while True:
         parents = Activity.objects.using(database()).filter(children__agent_id=child)
         parent = parents.only("status", "blocking_child_id", "awaited_ids").first()
@@ -139,7 +139,7 @@ def _timed_out(agent_id: UUID, timeout: float | timedelta | None) -> ResultTimeo
 
 
 class _Subscription:
-    """The queue that one thread listens to, and its listener once it is connected."""
+    """The queue of the listening thread, and its listener once it is connected."""
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue

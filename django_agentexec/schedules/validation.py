@@ -87,7 +87,7 @@ def _check_timers(schedule: AgentSchedule, problems: Problems) -> bool:
     if len(chosen) == 1:
         return True
     for name in chosen:  # the check constraint reports that none is set
-        problems[name] = [_("Choose only one: %(timers)s.") % {"timers": get_text_list(chosen)}]
+        problems[name] = [_("Choose a single timer: %(timers)s.") % {"timers": get_text_list(chosen)}]
     return False
 
 

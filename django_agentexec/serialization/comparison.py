@@ -1,4 +1,4 @@
-"""Comparison of a value with what its stored JSON loads as: the first difference, with its path.
+"""Comparison of a value with the value that its stored JSON loads as: finds one difference, with its path.
 
 `==` does not answer that question: two NaNs are different, classes without `__eq__` never equal, a subclass is not its
 base, and a model may compare by its id alone. Values are therefore compared by structure. What JSON cannot tell apart

@@ -42,7 +42,7 @@ def check_authorize(name: str, authorize: object) -> None:
             f"Task {name!r}: authorize must take user, context and metadata, but {authorize!r} cannot: {error}."
         ) from error
     except ValueError:
-        return  # a builtin that does not tell its parameters
+        return  # a builtin without a signature
 
 
 def check_authorized(definition: AnyTask, user: Any, context: BaseModel, metadata: Mapping[str, Any]) -> None:
@@ -77,7 +77,7 @@ def check_retry_authorized(user: Any, agent_id: UUID) -> None:
     """
     row = Activity.objects.filter(agent_id=agent_id).only("agent_id", "agent_type", "metadata").first()
     if row is None:
-        return  # gone meanwhile; the retry tells
+        return  # deleted meanwhile; the retry reports it
     try:
         definition = registry.get(row.agent_type)
     except UnknownTask:

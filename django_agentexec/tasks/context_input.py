@@ -31,7 +31,7 @@ def read_context(task: AnyTask, text: str | bytes, *, strict: bool = False) -> B
     model: type[BaseModel] = task.context_type
     context = model.model_validate_json(text, strict=strict or None, by_alias=True, by_name=by_name)
     try:
-        # The first validation says what the context is; this one is for its complaints about unknown fields only.
+        # The first validation returns the context; this validation only reports unknown fields.
         model.model_validate_json(text, strict=strict or None, by_alias=True, by_name=by_name, extra="forbid")
     except ValidationError as error:
         unknown = [one for one in error.errors(include_url=False) if one["type"] == _UNKNOWN]

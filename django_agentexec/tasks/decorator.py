@@ -64,7 +64,7 @@ def task(
       answers that a model or provider would give again (docs/tasks.md has the list).
     - `timeout`: seconds (or a timedelta) for one attempt. An async handler is canceled; a sync one checks
       `attempt.canceled`.
-    - `priority`: a `Priority` or its name, such as `"high"`; an enqueue may set another one.
+    - `priority`: a `Priority` or its name, such as `"high"`; an enqueue may set another priority.
     - `api`: whether REST clients may enqueue it, if the policy permits.
     - `authorize`: whether a user may run it with this context: a function, sync or async, of user, context, metadata.
       Called before anything is written, wherever a user enqueues or retries it. Anything but a true value, and any

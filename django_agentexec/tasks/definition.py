@@ -153,7 +153,7 @@ class Task(Generic[C, P, R, T]):
 
     @property
     def queue(self) -> str:
-        """The queue of its activities, unless an enqueue names another one."""
+        """The queue of its activities, unless an enqueue names another queue."""
         return self._queue or conf.QUEUES[0]
 
     @property

@@ -45,7 +45,7 @@ def enqueue(task: str | AnyTask, context: BaseModel, **options: Unpack[EnqueueOp
 
     Options: `priority` (a `Priority` or its name, such as `"high"`), `metadata` (a JSON-able dictionary to filter by),
     `delay` (seconds or timedelta) or `run_after` (aware datetime), `queue`, and `idempotency_key`: a second enqueue
-    of the same task with the same key returns the first one's activity.
+    of the same task with the same key returns the existing activity.
 
     Raises `UnknownTask`, `InvalidContext` (`ContextTooLarge`, or for a context that a worker would load with other
     values) or `InvalidOption`, with nothing written.

@@ -31,7 +31,7 @@ def gather(
 ) -> tuple[Any, ...]:
     """Return the children's results in order (None: all children), or raise `Parked`. See `Attempt.gather`.
 
-    `in_order` tells whether the handler itself has called.
+    `in_order`: whether the handler itself has called, and not a task or thread of it.
     """
     load(attempt)
     if children is None:
@@ -79,7 +79,7 @@ def _all(attempt: Attempt) -> list[UUID]:
 
 
 def _check_no_transaction(attempt: Attempt) -> None:
-    """Raise inside a transaction of the handler's: leaving it would take the children back, to be spawned anew."""
+    """Raise inside a transaction of the handler's: leaving it would roll the children back."""
     blocks = connections[database()].atomic_blocks
     if blocks and not getattr(blocks[-1], "_from_testcase", False):  # a test's own is left when the test is over
         raise TransactionManagementError(

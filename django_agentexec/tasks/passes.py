@@ -107,7 +107,7 @@ class Pass:
         return {"waits": list(waits), "maps": dict(self.maps), "is_open": self.is_open, "bound": self.bound}
 
     def binding(self, limit: int | None = None) -> list[str]:
-        """Return the keys of earlier passes that this one has to spawn (the first `limit` of them), in order."""
+        """Return the keys of earlier passes that this pass has to spawn (the first `limit` of them), in order."""
         limits = [most for most in (limit, self.bound) if most is not None]
         return [
             key
@@ -118,9 +118,9 @@ class Pass:
     # What this pass does
 
     def spawn(self, parent: UUID, keys: Sequence[str], new: Sequence[str], *, in_order: bool) -> list[int]:
-        """Note spawned children, and return the positions of the new ones among them.
+        """Note spawned children, and return the positions of those that are new.
 
-        Raises `SpawnMismatch` for new ones where earlier passes had all that they spawned before a gather.
+        Raises `SpawnMismatch` for new children where earlier passes had all that they spawned before a gather.
         """
         self.is_ordered = self.is_ordered and in_order
         free = self._free_positions(parent, new) if in_order else []
@@ -229,8 +229,8 @@ def _mismatch(parent: UUID, expected: Sequence[str], seen: Sequence[str]) -> Spa
         f"Activity {parent} runs again, but does not spawn the children that it spawned before: "
         f"{', '.join(differences)}. Its result would not be that of all its children. A handler that runs again must "
         "spawn the same children in the same order. Where they come from data that changes meanwhile, use "
-        "attempt.map(task, contexts), which records the list in the first pass, or read the data in a step or a child "
-        "of its own, whose result is stored."
+        "attempt.map(task, contexts), which records the list in the first pass, or read the data in a separate step or "
+        "child, whose result is stored."
     )
 
 

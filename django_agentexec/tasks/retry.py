@@ -150,7 +150,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def unwrapped(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error, then what it was raised around if it only carries another one."""
+    """Yield the error, then what it was raised around if it only carries another error."""
     yield error
     while _name(type(error)) in WRAPPERS and isinstance(error.__cause__, Exception):
         error = error.__cause__
@@ -158,7 +158,7 @@ def unwrapped(error: BaseException) -> Iterator[BaseException]:
 
 
 def bounded_delay(backoff: Delay, error: BaseException, retry: int) -> float:
-    """Return what a backoff returns, within reason; the default's value if it fails, since the activity must go on."""
+    """Return the delay of a backoff within bounds; the default's if it fails, since the activity must continue."""
     try:
         delay = float(backoff(retry, error))
     except Exception:

@@ -48,7 +48,7 @@ class Place:
     context: BaseModel
     key: str
     is_numbered: bool
-    """Whether the key is a number that the call got, so that the context must tell whether it is the same child."""
+    """Whether the key is the number of the call, so that the context must show whether it is the same child."""
 
 
 def place(attempt: Attempt, task: str | AnyTask, context: BaseModel, key: str | None) -> Place:
@@ -110,7 +110,8 @@ def spawn_all(
 ) -> list[Run[Any]]:
     """Return the children at these places, new or found, in one transaction. See `Attempt.spawn`.
 
-    `in_order` tells whether the handler itself has called. With `map_name`, these are all children of that map.
+    `in_order`: whether the handler itself has called, and not a task or thread of it. With `map_name`, these are all
+    children of that map.
     """
     if not places and map_name is None:
         return []
@@ -173,7 +174,7 @@ def recorded_map(attempt: Attempt, name: str, *, in_order: bool = True) -> list[
 
 
 def _row(attempt: Attempt, one: Place, options: BulkOptions) -> Activity:
-    # A lock key may be made of metadata, which is the parent's unless said.
+    # A lock key may be made of metadata, which is the parent's by default.
     own: BulkOptions = {"metadata": attempt.metadata, **options}
     (row,) = new_rows(one.definition, [one.context], **own)
     row.parent_id, row.spawn_key, row.spawn_generation = attempt.agent_id, one.key, _try(attempt)
@@ -216,7 +217,7 @@ def _check_same(one: Place, wanted: Activity, found: Activity) -> None:
             f"Child {one.key!r} of activity {found.parent_id} was spawned with the context {found.context!r:.200}, "
             f"but now with {wanted.context!r:.200}. A handler that runs again must spawn the same children in the "
             "same order. Where they come from data that changes meanwhile, use attempt.map(task, contexts), which "
-            "records the list in the first pass, or read the data in a step or a child of its own."
+            "records the list in the first pass, or read the data in a separate step or child."
         )
 
 

@@ -58,6 +58,7 @@ class Page:
 def page(browser: Chromium, live_server: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
     """A page of a server without websockets."""
     # Not by the settings: that makes a new queue object, which knows nothing of what it must clean up.
+    conf.reload()
     monkeypatch.setattr(type(conf), "SOCKET_URL", "")
     with signed_in_page(browser, str(live_server)) as opened:
         yield opened

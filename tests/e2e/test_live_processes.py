@@ -162,7 +162,7 @@ async def test_pages_catch_up_after_the_layers_server_was_away(own_layer: Valkey
 async def test_hints_come_again_after_the_layers_server_was_away(
     own_layer: Valkey, server: Server, root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("CHECK", "POLL", "SETTLED"):  # so that nothing but a hint can tell
+    for name in ("CHECK_INTERVAL", "POLL_INTERVAL", "PUBLISHER_DELAY"):  # so that nothing but a hint can tell
         monkeypatch.setattr(hub, name, 600.0)
     agent_id = await activity.acreate("import")
 
