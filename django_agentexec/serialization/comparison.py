@@ -1,7 +1,7 @@
 """Comparison of a value with the value that its stored JSON loads as: finds one difference, with its path.
 
 `==` does not answer that question: two NaNs are different, classes without `__eq__` never equal, a subclass is not its
-base, and a model may compare by its id alone. Values are therefore compared by structure. What JSON cannot tell apart
+base, and a model may compare by its id alone. Values are therefore compared by structure. What JSON cannot distinguish
 (a list and a tuple, the order of a set, two spellings of one moment) is no difference. Private attributes, cached
 properties and computed fields are not part of a value.
 """
