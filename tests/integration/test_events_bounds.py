@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
 
@@ -31,6 +32,7 @@ DAPHNE = 2**20
 MANY = 1_700
 
 
+@transaction.atomic
 def write_at_once(agent_id: UUID, count: int, message: str = "line {number}") -> None:
     """Write so many lines in one transaction, the last of which is the activity's end."""
     now = timezone.now()
