@@ -88,12 +88,12 @@ async def trace_progress(walk: Walk) -> None:
     connected, _ = await communicator.connect()
     assert connected
     await _receive(communicator, "snapshot")
-    await activity.aupdate(agent_id, "the first", 10)
-    await _receive(communicator, "the first")
+    await activity.aupdate(agent_id, "the first message", 10)
+    await _receive(communicator, "the first message")
     await asyncio.sleep(SETTLE)
     walk.is_recording = True
-    await activity.aupdate(agent_id, "the second one", 20)
-    await _receive(communicator, "the second one")
+    await activity.aupdate(agent_id, "the second message", 20)
+    await _receive(communicator, "the second message")
     walk.is_recording = False
     await communicator.disconnect()
 

@@ -162,7 +162,7 @@ def bounded_delay(backoff: Delay, error: BaseException, retry: int) -> float:
     try:
         delay = float(backoff(retry, error))
     except Exception:
-        logger.exception("The backoff %r failed; the default one is used.", backoff)
+        logger.exception("The backoff %r failed; the default backoff is used.", backoff)
         return Backoff()(retry, error)
     return 0.0 if math.isnan(delay) else min(max(0.0, delay), MAX_DELAY)
 

@@ -100,16 +100,16 @@ class History:
         """Every fault, in order."""
         found = []
         for event in self.of("fault"):
-            told = json.loads(event.detail)
+            detail = json.loads(event.detail)
             found.append(
                 Fault(
-                    told["kind"],
+                    detail["kind"],
                     event.at,
-                    told["until"],
-                    told.get("pid", 0),
-                    tuple(told.get("places", ())),
-                    told.get("choice", ""),
-                    told.get("number", -1),
+                    detail["until"],
+                    detail.get("pid", 0),
+                    tuple(detail.get("places", ())),
+                    detail.get("choice", ""),
+                    detail.get("number", -1),
                 )
             )
         return found

@@ -177,7 +177,7 @@ def no_stale_write_is_accepted(history: History) -> Findings:
 def every_end_fits_its_history(history: History) -> Findings:
     """`complete`: the execution of the row's fence returned. `canceled`: somebody canceled, and whoever was told so
     finds it so. `error`: max_retries + 1 executions raised, or the processes of MAX_CRASHES starts died with them, or
-    MAX_EXPIRED_LEASES starts were cut off: by a death, or by the start of the next one, to which the lease had gone. A
+    MAX_EXPIRED_LEASES starts were cut off: by a death, or by the next start, which holds the lease by then. A
     process that lives on is charged no crash."""
     asked = {event.agent_id for event in history.of("cancels")}
     told = {event.agent_id for event in history.of("canceled")}

@@ -1,4 +1,4 @@
-"""Sentry: what a handler tells it (tags, breadcrumbs, user) stays with its attempt."""
+"""Sentry: the tags, breadcrumbs and user that a handler sets stay within the scope of its attempt."""
 
 from __future__ import annotations
 

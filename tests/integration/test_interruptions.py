@@ -1,4 +1,4 @@
-"""Runs that wait for an approval: a handler that ignores them fails, one that decides goes on."""
+"""Runs that wait for an approval: a handler that ignores the approvals fails, a handler that decides them continues."""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ def tasks() -> Iterator[None]:
     def retries_a_leak(agent_id: UUID, context: Text) -> None:
         raise RuntimeError(TEXTS[-1])
 
-    @task("tells", max_retries=0)
-    def tells(agent_id: UUID, context: Text) -> None:
+    @task("raises_a_user_error", max_retries=0)
+    def raises_a_user_error(agent_id: UUID, context: Text) -> None:
         raise Refused(TEXTS[-1])
 
     @task("exposes", max_retries=0, expose_errors=True)
@@ -62,7 +62,7 @@ def tasks() -> Iterator[None]:
 
     with memory_queue():
         yield
-    for name in ("leaks", "retries_a_leak", "tells", "exposes", "leaking_pipeline"):
+    for name in ("leaks", "retries_a_leak", "raises_a_user_error", "exposes", "leaking_pipeline"):
         registry.unregister(name)
 
 
@@ -116,7 +116,7 @@ def test_a_failed_try_of_a_step_is_noted_in_both_forms() -> None:
     assert "secret" not in str(line.public_message)
 
 
-@pytest.mark.parametrize(("name", "public"), [("tells", "The file is empty."), ("exposes", "RuntimeError: The file")])
+@pytest.mark.parametrize(("name", "public"), [("raises_a_user_error", "The file is empty."), ("exposes", "RuntimeError: The file")])
 def test_texts_written_for_users_are_public(name: str, public: str) -> None:
     run = failed(name, "The file is empty.")
 
@@ -168,7 +168,7 @@ def test_rows_of_an_earlier_release_are_closed_too() -> None:
 
 def test_a_public_text_of_an_earlier_error_is_not_shown() -> None:
     """A worker of an earlier release writes the error, but not the column of the public text."""
-    run = failed("tells", "The file is empty.")
+    run = failed("raises_a_user_error", "The file is empty.")
     Activity.objects.update(error=f"RuntimeError: {SECRET}", latest_log_message=f"Failed: RuntimeError: {SECRET}")
 
     with override_settings(AGENTEXEC={"POLICY": POLICY}):
@@ -177,7 +177,7 @@ def test_a_public_text_of_an_earlier_error_is_not_shown() -> None:
 
 
 def test_a_success_clears_the_error() -> None:
-    run = failed("tells", "The file is empty.")
+    run = failed("raises_a_user_error", "The file is empty.")
     activity.retry(run)
     start(run, fence=row(run).fence + 1)
     activity.complete(run)
@@ -187,7 +187,7 @@ def test_a_success_clears_the_error() -> None:
 
 def test_a_search_does_not_find_texts_that_the_caller_may_not_read() -> None:
     failed("leaks")
-    failed("tells", "The file is empty.")
+    failed("raises_a_user_error", "The file is empty.")
 
     def found(text: str, who: Any) -> int:
         total: int = who.get("/agents/activities/", {"search": text}).json()["total"]

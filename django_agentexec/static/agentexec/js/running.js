@@ -44,7 +44,7 @@ export class RunningList {
   }
 
   /**
-   * Show a change of one activity, running or not. A state older than the shown one is ignored.
+   * Show a change of one activity, running or not. A state older than the displayed state is ignored.
    * @param {object} item a list item of the wire
    */
   update(item) {
