@@ -116,7 +116,9 @@ def test_a_failed_try_of_a_step_is_noted_in_both_forms() -> None:
     assert "secret" not in str(line.public_message)
 
 
-@pytest.mark.parametrize(("name", "public"), [("raises_a_user_error", "The file is empty."), ("exposes", "RuntimeError: The file")])
+@pytest.mark.parametrize(
+    ("name", "public"), [("raises_a_user_error", "The file is empty."), ("exposes", "RuntimeError: The file")]
+)
 def test_texts_written_for_users_are_public(name: str, public: str) -> None:
     run = failed(name, "The file is empty.")
 

@@ -1,0 +1,84 @@
+"""Docstrings, comments, messages and documentation use plain technical English: the words of `docs/glossary.md`."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = ("django_agentexec", "example_project", "benchmarks")
+PAGES = ("docs", "README.md", "CONTRIBUTING.md", "SECURITY.md")
+HISTORY = {"CHANGELOG.md"}
+
+# What it should be instead is the second part of each line.
+AVOID = {
+    r"\banew\b": "again",
+    r"\bwhoever\b": "name the subject: the client, the handler, the caller",
+    r"\b(tells?|told)\b": "reports, notifies, returns, shows",
+    r"\b(hears?|heard)\b": "receives, is notified",
+    r"\b(complains?|wish(es)?)\b": "logs, requests",
+    r"\bgood-bye\b|\blast words\b": "deregister, flush",
+    r"\bgo(es)? on\b|\bgoing on\b": "continues, resumes, runs",
+    r"\b(is|are|was|were|be) away\b": "unavailable",
+    r"\bunless (said|asked|told|set) ?(otherwise)?\b": "by default",
+    r"\b(the|each|every|this|that|other|another|first|last|new|old|only|same) ones?\b": "name the thing",
+    r"\bof ours\b|\bof theirs\b|\bof its own\b": "own, the package's",
+    r"\bmend(s|ed|ing)?\b": "fix",
+    r"\bbur(y|ies|ied)\b": "handle the exit",
+    r"^Do what `": "Async version of `x`.",
+    r"\bfor ever\b": "forever, without a limit",
+    r"\bever so\b|\bbefore long\b|\bseldom\b": "soon, rarely",
+}
+
+
+def prose_of_code(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield comments, docstrings and string literals with at least two words, each with its line."""
+    source = path.read_text()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string.lstrip("# ")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+            yield node.lineno, node.value
+
+
+def prose_of_page(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a page outside of its code blocks."""
+    is_code = False
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if line.lstrip().startswith("```"):
+            is_code = not is_code
+        elif not is_code:
+            yield number, re.sub(r"`[^`]*`", "", line)
+
+
+def files() -> Iterator[tuple[Path, Iterator[tuple[int, str]]]]:
+    for folder in CODE:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if "migrations" not in path.parts:
+                yield path, prose_of_code(path)
+        for pattern in ("*.html", "*.js", "*.lua", "*.css"):
+            for path in sorted((ROOT / folder).rglob(pattern)):
+                yield path, enumerate(path.read_text().splitlines(), 1)
+    for name in PAGES:
+        place = ROOT / name
+        for path in sorted(place.rglob("*.md")) if place.is_dir() else [place]:
+            yield path, prose_of_page(path)
+
+
+@pytest.mark.parametrize("pattern", AVOID)
+def test_no_private_dialect(pattern: str) -> None:
+    avoided = re.compile(pattern, re.IGNORECASE | re.MULTILINE)
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {' '.join(text.split())[:90]}"
+        for path, prose in files()
+        for line, text in prose
+        if avoided.search(text)
+    ]
+    assert found == [], f"say it in plain terms ({AVOID[pattern]}):\n" + "\n".join(found)
