@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.template.response import TemplateResponse
 
 from ..models import Activity, ActivityQuerySet
 from ..policy import Permission, get_policy
@@ -51,6 +55,27 @@ class AccessAdmin(Base):
     def has_monitor_permission(self, request: HttpRequest) -> bool:
         """Whether the user may see the dashboard, with workers and queues of everybody."""
         return self.has_view_permission(request) and get_policy().may_monitor(request.user)
+
+    def render_page(
+        self, request: HttpRequest, template: str, context: Mapping[str, Any], *, status: int = 200
+    ) -> TemplateResponse:
+        """Return a page of the package within the admin site: `template` with the site's context and `context`.
+
+        `context` must contain `title` and `may_monitor`.
+        """
+        request.current_app = self.admin_site.name
+        return TemplateResponse(
+            request,
+            f"admin/agentexec/activity/{template}",
+            {
+                **self.admin_site.each_context(request),
+                "subtitle": None,
+                "opts": self.opts,
+                "media": self.media,
+                **context,
+            },
+            status=status,
+        )
 
     def _has(self, request: HttpRequest, permission: Permission, obj: Activity | None) -> bool:
         user = request.user

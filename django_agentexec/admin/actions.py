@@ -29,7 +29,6 @@ from ..parsing import parse_id
 from ..tasks.authorization import check_retry_authorized
 from . import bulk
 from .access import AccessAdmin
-from .base import IS_UNFOLD
 from .formatting import count_text
 from .pagination import AtLeast, bounded_count
 from .status import badge
@@ -138,18 +137,12 @@ class SteeringAdmin(AccessAdmin):
         candidates = verb.candidates(activities)
         count, matching = bounded_count(candidates), bounded_count(activities)
         title = verb.question % {"count": count, "number": int(count)}
-        request.current_app = self.admin_site.name
-        return TemplateResponse(
+        return self.render_page(
             request,
-            "admin/agentexec/activity/confirm.html",
+            "confirm.html",
             {
-                **self.admin_site.each_context(request),
                 "title": title,
-                "subtitle": None,
-                "opts": self.opts,
-                "is_unfold": IS_UNFOLD,
                 "may_monitor": self.has_monitor_permission(request),
-                "media": self.media,
                 "verb": verb,
                 "count": count,
                 # Two lower bounds have no known difference.

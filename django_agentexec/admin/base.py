@@ -8,15 +8,13 @@ from django.apps import apps
 
 from ..models import Activity
 
-IS_UNFOLD = apps.is_installed("unfold")
-
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
 
     Base = ModelAdmin[Activity]
-elif IS_UNFOLD:
+elif apps.is_installed("unfold"):
     from unfold.admin import ModelAdmin as Base
 else:
     from django.contrib.admin import ModelAdmin as Base
 
-__all__ = ["IS_UNFOLD", "Base"]
+__all__ = ["Base"]

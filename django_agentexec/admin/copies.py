@@ -24,7 +24,6 @@ from ..tasks.context_input import read_context
 from ..tasks.definition import TaskDefinition
 from ..tasks.registry import registry
 from .access import AccessAdmin
-from .base import IS_UNFOLD
 from .formatting import pretty_json
 from .status import short_id
 
@@ -122,18 +121,12 @@ class CopyPages(AccessAdmin):
         is_unchanged: bool,
     ) -> TemplateResponse:
         title = _("Run again") if is_unchanged else _("Run a copy with changed context")
-        request.current_app = self.admin_site.name
-        return TemplateResponse(
+        return self.render_page(
             request,
-            "admin/agentexec/activity/copy.html",
+            "copy.html",
             {
-                **self.admin_site.each_context(request),
                 "title": title,
-                "subtitle": None,
-                "opts": self.opts,
-                "is_unfold": IS_UNFOLD,
                 "may_monitor": self.has_monitor_permission(request),
-                "media": self.media,
                 "original": original,
                 "short_id": short_id(original),
                 "context_type": task.context_type.__name__,

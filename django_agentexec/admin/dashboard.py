@@ -7,7 +7,6 @@ from typing import Any
 from django.apps import apps
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -17,7 +16,6 @@ from ..models import Activity
 from ..schemas import ActivityListItemSchema
 from .access import AccessAdmin, visible
 from .alerts import alerts
-from .base import IS_UNFOLD
 from .formatting import duration, moment
 from .sockets import socket_path
 from .statistics import RANGES, bars, by_task, recent_runs, total
@@ -44,20 +42,14 @@ class DashboardPages(AccessAdmin):
     def dashboard(self, request: HttpRequest) -> HttpResponse:
         """Show the page with its first data."""
         self._check_monitor(request)
-        request.current_app = self.admin_site.name
         name = self.admin_site.name
-        return TemplateResponse(
+        return self.render_page(
             request,
-            "admin/agentexec/activity/dashboard.html",
+            "dashboard.html",
             {
-                **self.admin_site.each_context(request),
                 "title": _("Dashboard"),
-                "subtitle": None,
-                "opts": self.opts,
-                "is_unfold": IS_UNFOLD,
                 "may_monitor": True,
                 "texts": script_texts(),
-                "media": self.media,
                 "first": self._data(request, with_overview=True),
                 "socket": socket_path(),
                 "data_url": reverse(f"{name}:agentexec_activity_dashboard_data"),

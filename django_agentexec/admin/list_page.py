@@ -17,7 +17,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from ..models import FAILED_OR_CANCELED, Activity
-from .base import IS_UNFOLD
 from .filters import PARENT, MetadataFilter
 from .formatting import count_text
 from .pagination import AtLeast
@@ -86,7 +85,6 @@ def list_context(request: HttpRequest, admin: Any, cl: ChangeList) -> dict[str, 
         "older_url": cl.get_query_string({"p": cl.page_num + 1}) if cl.page_num < cl.paginator.num_pages else "",
         "socket": socket_path(),
         "texts": script_texts(),
-        "is_unfold": IS_UNFOLD,
         "media": _own_media(cl),
     }
 

@@ -9,7 +9,6 @@ from uuid import UUID
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 
@@ -59,12 +58,7 @@ class DetailPages(CopyPages):
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]  # Django's own, unknown to the stubs
         if not self.has_view_permission(request, activity):
             raise PermissionDenied
-        request.current_app = self.admin_site.name
-        return TemplateResponse(
-            request,
-            "admin/agentexec/activity/detail.html",
-            {**self.admin_site.each_context(request), **self._page(request, activity), **(extra_context or {})},
-        )
+        return self.render_page(request, "detail.html", {**self._page(request, activity), **(extra_context or {})})
 
     def _page(self, request: HttpRequest, activity: Activity) -> dict[str, Any]:
         monitors = self.has_monitor_permission(request)
@@ -77,9 +71,6 @@ class DetailPages(CopyPages):
         return {
             "title": activity.agent_type,
             "about": _about(activity),
-            "subtitle": None,
-            "opts": self.opts,
-            "media": self.media,
             "may_monitor": monitors,
             "texts": script_texts(),
             "original": activity,
