@@ -64,12 +64,14 @@ async def until_end(messages: AsyncIterator[Message]) -> list[Message]:
     raise AssertionError("The messages ended before the activity.")
 
 
-async def followed(agent_id: UUID, result: Any) -> list[Message]:
-    """Follow the activity, and complete it."""
-    async with aclosing(follow_activity(agent_id)) as messages:
-        first = await anext(messages)
+async def followed(agent_id: UUID, result: Any, *, stored: int) -> list[Message]:
+    """Follow the activity until `stored` messages about its text have arrived, and complete it."""
+    seen: list[Message] = []
+    async with aclosing(follow_activity(agent_id)) as messages, asyncio.timeout(PATIENCE):
+        while len(kinds(seen)) < stored:
+            seen.append(await anext(messages))
         await activity.acomplete(agent_id, result=result)
-        return [first, *await until_end(messages)]
+        return seen + await until_end(messages)
 
 
 def kinds(messages: list[Message]) -> list[str]:
@@ -101,12 +103,12 @@ async def test_a_late_follower_is_notified_of_trimmed_text_and_receives_the_stor
         activity.stream(agent_id, f"{number} ")
         await activity.aflush_stream()
 
-    seen = await followed(agent_id, "".join(f"{number} " for number in range(10)))
+    seen = await followed(agent_id, "".join(f"{number} " for number in range(10)), stored=2)
 
     assert kinds(seen) == ["gap", "delta", "text"]
-    told = {message["type"]: message for message in seen}
-    assert told["gap"]["missing"] == 14
-    assert told["delta"]["text"] == "7 8 9 "
+    by_type = {message["type"]: message for message in seen}
+    assert by_type["gap"]["missing"] == 14
+    assert by_type["delta"]["text"] == "7 8 9 "
     assert shown(seen) == "0 1 2 3 4 5 6 7 8 9 "
 
 
@@ -117,7 +119,7 @@ async def test_where_the_result_is_no_text_the_gap_remains() -> None:
         activity.stream(agent_id, text)
         await activity.aflush_stream()
 
-    seen = await followed(agent_id, {"answer": "one two"})
+    seen = await followed(agent_id, {"answer": "one two"}, stored=2)
 
     assert kinds(seen) == ["gap", "delta"]
 
@@ -139,7 +141,7 @@ async def test_text_that_the_store_did_not_take_is_a_gap(monkeypatch: pytest.Mon
     activity.stream(uuid4(), "of another run")  # what is missing shows with the next write, whoever's it is
     await activity.aflush_stream()
 
-    seen = await followed(agent_id, "one two ")
+    seen = await followed(agent_id, "one two ", stored=2)
 
     assert kinds(seen) == ["delta", "gap", "text"]
     assert shown(seen) == "one two "
@@ -155,7 +157,7 @@ async def test_more_text_than_may_wait_is_a_gap(monkeypatch: pytest.MonkeyPatch)
     activity.stream(agent_id, "end")
     await activity.aflush_stream()
 
-    seen = await followed(agent_id, None)
+    seen = await followed(agent_id, None, stored=3)
 
     assert [(m.get("text"), m.get("missing")) for m in seen if m["type"] in ("delta", "gap")] == [
         ("0123456789", None),

@@ -64,11 +64,10 @@ def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_the_fixtures_work_in_a_project(tmp_path: Path) -> None:
     for name, content in PROJECT.items():
         (tmp_path / name).write_text(content)
-    loaded = "django_agentexec.pytest_plugin"
 
-    done = run("-m", "pytest", "-q", "-p", loaded, "-p", "no:cacheprovider", "--fixtures-per-test", folder=tmp_path)
-    assert "Use the in-memory queue during the test" in done.stdout
-    done = run("-m", "pytest", "-q", "-p", loaded, "-p", "no:cacheprovider", folder=tmp_path)
+    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "--fixtures-per-test", folder=tmp_path)
+    assert "Use the in-memory queue during the test" in done.stdout, done.stdout + done.stderr
+    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", folder=tmp_path)
 
     assert "3 passed" in done.stdout, done.stdout + done.stderr
 
