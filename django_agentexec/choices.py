@@ -47,3 +47,69 @@ class StepState(models.TextChoices):
     RUNNING = "running", _("Running")
     COMPLETE = "complete", _("Complete")
     ERROR = "error", _("Error")
+
+
+class WaitingFor(models.TextChoices):
+    """The reasons for which an activity is suspended; the values are those of the wire format."""
+
+    CHILDREN = "children", _("Children")
+    APPROVAL = "approval", _("Approval")
+    ANSWER = "answer", _("Answer")
+    BUDGET = "budget", _("Budget")
+    EVENT = "event", _("Event")
+
+
+class CallKind(models.TextChoices):
+    """The kinds of recorded calls; the values are those of the wire format."""
+
+    AGENT = "agent", _("Agent")
+    """One run of an agent: the node of the trace that holds its model and tool calls."""
+    MODEL = "model", _("Model")
+    TOOL = "tool", _("Tool")
+    ONCE = "once", _("Once")
+    """A side effect of a handler, recorded by `attempt.once`."""
+
+
+class CallState(models.TextChoices):
+    """The states of recorded calls; the values are those of the wire format."""
+
+    STARTED = "started", _("Started")
+    DONE = "done", _("Done")
+    FAILED = "failed", _("Failed")
+    IN_DOUBT = "in_doubt", _("In doubt")
+    """Its process died during the call, and the model was told that the outcome is unknown."""
+    REJECTED = "rejected", _("Rejected")
+    """A person did not approve it."""
+
+
+class ApprovalKind(models.TextChoices):
+    """The kinds of decisions that an agent waits for; the values are those of the wire format."""
+
+    APPROVAL = "approval", _("Approval")
+    QUESTION = "question", _("Question")
+    IN_DOUBT = "in_doubt", _("Call in doubt")
+
+
+class ApprovalStatus(models.TextChoices):
+    """The states of approvals; the values are those of the wire format."""
+
+    PENDING = "pending", _("Pending")
+    APPROVED = "approved", _("Approved")
+    REJECTED = "rejected", _("Rejected")
+    EXPIRED = "expired", _("Expired")
+    VOID = "void", _("Void")
+
+
+class ApprovalScope(models.TextChoices):
+    """The validity of a decision: this call, or all later calls of the tool within the run."""
+
+    ONCE = "once", _("This call")
+    RUN = "run", _("All calls of this run")
+
+
+class OnExpiry(models.TextChoices):
+    """The outcome of an approval that nobody decides in time."""
+
+    APPROVE = "approve", _("Approve")
+    REJECT = "reject", _("Reject")
+    FAIL = "fail", _("Fail the activity")

@@ -7,153 +7,15 @@ validated at its first access, and again after `override_settings`.
 from __future__ import annotations
 
 import difflib
-import math
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
-from functools import cache
-from pathlib import Path
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from collections.abc import Iterator
+from typing import Any
 
-from django.conf import settings as django_settings
-from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
-from django.utils import translation
-from django.utils.functional import Promise
-from django.utils.translation import gettext, gettext_noop
+from django.utils.translation import gettext_noop
 
-P = ParamSpec("P")
-T = TypeVar("T")
+from .setting import Setting, dotted_path, in_site_language, user_settings
 
-
-# What a column of the database, and what a timer can hold: 31 years.
-_LARGEST: Mapping[type, int] = {int: 2_147_483_647, float: 1_000_000_000}
-
-
-class Setting(Generic[T]):
-    """One key of `settings.AGENTEXEC`.
-
-    `minimum` is inclusive. A value of another type than the default's, none of the `choices`, or text that does not
-    match `pattern` raises `ImproperlyConfigured` on access. A setting of type float is a number of seconds in most
-    cases, and accepts integers and timedeltas; one of type text accepts lazy translations and, with `accepts_class`, a
-    class in place of its dotted path. `placeholders` are the fields of a template, with an example of each. The default
-    of a setting that `is_translated` is a message id, read in the language of the site.
-    """
-
-    def __init__(
-        self,
-        default: T,
-        help: str,
-        *,
-        minimum: float | None = None,
-        choices: Sequence[T] | None = None,
-        pattern: str | None = None,
-        placeholders: Mapping[str, object] | None = None,
-        is_translated: bool = False,
-        accepts_class: bool = False,
-    ) -> None:
-        self.default = default
-        self.help = help
-        self.minimum = minimum
-        self.choices = choices
-        self.pattern = pattern
-        self.placeholders = placeholders
-        self.is_translated = is_translated
-        self.accepts_class = accepts_class
-        self.name = ""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    @overload
-    def __get__(self, instance: None, owner: type) -> Setting[T]: ...
-    @overload
-    def __get__(self, instance: object, owner: type) -> T: ...
-    def __get__(self, instance: object | None, owner: type) -> Setting[T] | T:
-        if instance is None:
-            return self
-        values = user_settings()
-        if self.name in values:
-            value = self.validated(values[self.name])
-            if isinstance(value, Promise):
-                return cast("T", str(value))  # in the language that is active now; not kept
-        elif self.is_translated:
-            value = self.validated(_translated(str(self.default), django_settings.LANGUAGE_CODE))
-        else:
-            value = self.default
-        # As an attribute of the instance, which Python finds without a call of this method.
-        instance.__dict__[self.name] = value
-        return value
-
-    def validated(self, value: Any) -> T:
-        """Return `value` in this setting's type, or raise `ImproperlyConfigured`."""
-        expected = str if isinstance(self.default, Promise) else type(self.default)
-        if expected is float and isinstance(value, timedelta):
-            value = value.total_seconds()
-        if self.accepts_class and isinstance(value, type):
-            return cast("T", value)
-        if expected is float and type(value) is int:
-            value = float(value)
-        if expected is str and isinstance(value, Promise):
-            return cast("T", value)
-        if expected is str and isinstance(value, Path):
-            value = str(value)
-        if expected is list and isinstance(value, tuple):
-            value = list(value)
-        if not isinstance(value, expected) or (expected is not bool and isinstance(value, bool)):
-            raise ImproperlyConfigured(
-                f"AGENTEXEC[{self.name!r}] is {value!r}, but must be of type {expected.__name__}."
-            )
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ImproperlyConfigured(f"AGENTEXEC[{self.name!r}] is {value!r}, but must be a finite number.")
-        if self.choices is not None and value not in self.choices:
-            known = ", ".join(repr(choice) for choice in self.choices)
-            raise ImproperlyConfigured(f"AGENTEXEC[{self.name!r}] is {value!r}, but must be one of {known}.")
-        if self.minimum is not None and value < self.minimum:  # type: ignore[operator]  # numbers only
-            raise ImproperlyConfigured(f"AGENTEXEC[{self.name!r}] is {value!r}, but must be at least {self.minimum}.")
-        largest = _LARGEST.get(expected)
-        if largest is not None and value > largest:  # type: ignore[operator]  # as above
-            raise ImproperlyConfigured(f"AGENTEXEC[{self.name!r}] is {value!r:.50}, but must be at most {largest:,}.")
-        if self.pattern is not None and not re.fullmatch(self.pattern, str(value)):
-            raise ImproperlyConfigured(f"AGENTEXEC[{self.name!r}] is {value!r}, but must match {self.pattern!r}.")
-        return cast("T", value)
-
-    def template_problem(self) -> str:
-        """Return why the template that is configured cannot be filled in, or "" if it can."""
-        template = getattr(conf, self.name)
-        try:
-            template.format(**(self.placeholders or {}))
-        except (LookupError, ValueError, AttributeError, TypeError) as error:
-            return f"{type(error).__name__}: {error}"
-        return ""
-
-
-def in_site_language(translate: Callable[P, str], *args: P.args, **kwargs: P.kwargs) -> str:
-    """Call a gettext function in the language of the site, `LANGUAGE_CODE`.
-
-    For texts that are stored: all users read them, whatever the language of the request that wrote them.
-    """
-    with translation.override(django_settings.LANGUAGE_CODE):
-        return translate(*args, **kwargs)
-
-
-@cache
-def _translated(message: str, language: str) -> str:
-    """Return a message in the language of the site; `language`, its code, is the key of the cache."""
-    return in_site_language(gettext, message)
-
-
-def user_settings() -> dict[str, Any]:
-    """Return the project's `AGENTEXEC` dictionary (empty if there is none)."""
-    values = getattr(django_settings, "AGENTEXEC", None) or {}
-    if not isinstance(values, dict):
-        raise ImproperlyConfigured(f"AGENTEXEC is a {type(values).__name__}, but must be a dictionary.")
-    return values
-
-
-def dotted_path(value: str | type) -> str:
-    """Return the dotted path of a class, from itself or its path."""
-    return value if isinstance(value, str) else f"{value.__module__}.{value.__qualname__}"
+__all__ = ["Setting", "Settings", "conf", "dotted_path", "in_site_language", "unknown_settings", "user_settings"]
 
 
 class Settings:
@@ -283,6 +145,23 @@ class Settings:
         placeholders={"activities": "2 activities", "count": 2},
         is_translated=True,
     )
+    ACTIVITY_MESSAGE_WAITS_FOR_APPROVAL = Setting(
+        gettext_noop("Waiting for approval: {tools}."),
+        "Log message of an activity that is suspended until a person has approved or rejected calls of these tools.",
+        placeholders={"tools": "send_letter"},
+        is_translated=True,
+    )
+    ACTIVITY_MESSAGE_WAITS_FOR_ANSWER = Setting(
+        gettext_noop("Waiting for an answer."),
+        "Log message of an activity that is suspended until a person has answered.",
+        placeholders={"tools": "ask_person"},
+        is_translated=True,
+    )
+    ACTIVITY_MESSAGE_DECIDED = Setting(
+        gettext_noop("All decisions are made."),
+        "Log message when an activity is queued again after a decision or an answer.",
+        is_translated=True,
+    )
     ACTIVITY_MESSAGE_WOKEN = Setting(
         gettext_noop("All child activities have finished."),
         "Log message when a suspended activity is queued again.",
@@ -348,6 +227,30 @@ class Settings:
         "steps",
         "Events that a runner logs: `none`, `agents`, or `steps` (agents, tools, handoffs).",
         choices=("none", "agents", "steps"),
+    )
+    DURABLE = Setting(
+        True, "Whether runners record each model and tool call, and answer recorded calls from the database."
+    )
+    TRACE_CONTENT = Setting(
+        "full",
+        "Content that the trace keeps: `full`, `outputs` (no arguments and inputs), or `none`. What a later attempt "
+        "needs to resume is kept until the activity has ended.",
+        choices=("full", "outputs", "none"),
+    )
+    TRACE_REQUESTS = Setting(False, "Store the raw request of each model call in the trace.")
+    TRACE_REDACT: Setting[str] = Setting(
+        "", "Dotted path of a function that receives a value of the trace and returns the value to show."
+    )
+    KEEP_CALLS = Setting(
+        0.0,
+        "Seconds, or a timedelta, for which the calls of ended activities are kept; 0: with the activity.",
+        minimum=0,
+    )
+    APPROVAL_TIMEOUT = Setting(
+        0.0, "Seconds, or a timedelta, after which an approval expires by default; 0: never.", minimum=0
+    )
+    APPROVAL_ON_EXPIRY = Setting(
+        "reject", "Default outcome of an expired approval.", choices=("approve", "reject", "fail")
     )
     TRACING_API_KEY = Setting("", "Key for the trace export of the agents SDK; without a key nothing is exported.")
 

@@ -5,11 +5,11 @@ The worker sets it around a handler. It is a context variable, so tasks and thre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from django.db import connections
@@ -19,6 +19,10 @@ from ..exceptions import StaleAttempt
 from ..models import Activity
 from .store import apply_one, database
 from .transitions import Operation
+
+if TYPE_CHECKING:
+    from ..models import Approval
+    from .suspension import Suspended
 
 
 class OwningAttempt(Protocol):
@@ -50,6 +54,17 @@ class OwningAttempt(Protocol):
 
     def write(self, operation: Operation) -> Future[Activity]:
         """Queue a write; the future returns the committed row, or raises the reason of a refusal."""
+
+    @property
+    def scope(self) -> str:
+        """In a pipeline the name of the step, otherwise empty."""
+
+    @property
+    def root(self) -> OwningAttempt:
+        """The outermost attempt: the activity's."""
+
+    def suspend_for_decision(self, requests: Sequence[Approval]) -> Suspended:
+        """Record that the handler waits for these new approvals, and return the exception that suspends it."""
 
     def add_completion_check(self, check: Callable[[], None]) -> None:
         """Call `check` when the handler has returned; an exception of `check` replaces the result."""

@@ -15,6 +15,7 @@ from functools import partial
 from uuid import UUID
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connections, router, transaction
+from django.db.models import Model
 from django.utils import timezone
 
 from ..bulk_sql import LockWait, can_skip_locked, lock_rows, needs_no_transaction, write
@@ -96,6 +97,7 @@ def apply(
     using = database()
     changes: list[Change] = []
     columns: dict[UUID, set[str]] = defaultdict(set)
+    related: list[Insert | Update] = []
     is_complete = False
     try:
         with transaction.atomic(using=using):
@@ -105,11 +107,11 @@ def apply(
                 _publish_on_commit(unknown_outcome.changes, using)
                 return unknown_outcome.results
             results = [
-                locked.get(operation.agent_id) or _apply_to_row(operation, rows, now, changes, columns)
+                locked.get(operation.agent_id) or _apply_to_row(operation, rows, now, changes, columns, related)
                 for operation in operations
             ]
             if changes:
-                write([*_updates(changes, columns), *_log_inserts(changes)], using)
+                write([*_updates(changes, columns), *_merged(related), *_log_inserts(changes)], using)
                 _publish_on_commit(changes, using)
             is_complete = True
     except (DatabaseError, InterfaceError) as error:
@@ -207,6 +209,7 @@ def _apply_to_row(
     now: datetime,
     changes: list[Change],
     columns: dict[UUID, set[str]],
+    related: list[Insert | Update],
 ) -> ApplyResult:
     activity = rows.get(operation.agent_id)
     if activity is None:
@@ -219,6 +222,7 @@ def _apply_to_row(
     changes.append((activity, line, operation))
     # Fields of `update_fields` that the operation neither read nor set are not loaded, and stay unchanged.
     columns[activity.agent_id].update(filter(activity.__dict__.__contains__, operation.update_fields))
+    related.extend(operation.related_writes(activity, now))
     operation.save_related(activity, now)
     return activity
 
@@ -231,6 +235,22 @@ def _updates(changes: list[Change], columns: Mapping[UUID, set[str]]) -> Iterato
         by_columns[tuple(sorted(changed_names))].append(rows[agent_id])
     for names, changed in by_columns.items():
         yield Update(Activity, changed, names)
+
+
+def _merged(writes: Sequence[Insert | Update]) -> list[Insert | Update]:
+    """Combine writes of the same model: one INSERT per model, one UPDATE per set of columns."""
+    inserts: dict[type[Model], dict[object, Model]] = defaultdict(dict)
+    updates: dict[tuple[type[Model], tuple[str, ...]], dict[object, Model]] = defaultdict(dict)
+    for each in writes:
+        for row in each.rows:
+            if isinstance(each, Insert):
+                inserts[each.model][row.pk] = row
+            elif row.pk not in inserts[each.model]:  # a change of a row that is inserted in the same batch
+                updates[each.model, each.names][row.pk] = row
+    return [
+        *(Insert(model, list(rows.values())) for model, rows in inserts.items() if rows),
+        *(Update(model, list(rows.values()), names) for (model, names), rows in updates.items()),
+    ]
 
 
 def _log_inserts(changes: list[Change]) -> Iterator[Insert]:

@@ -14,12 +14,13 @@ tested by itself; the few operations that need more than their row override `pre
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
+from ..bulk_sql.fields import Insert, Update
 from ..conf import conf
 from ..exceptions import InvalidTransition, StaleAttempt
 from ..models import FAILED_OR_CANCELED, FINISHED, Activity, ActivityLog, HookFlag, Status
@@ -43,6 +44,10 @@ class Operation(ABC):
 
     def prefetch(self, activity: Activity) -> None:  # noqa: B027  # optional hook
         """Read what `apply` needs from other rows, and set it on the locked row; costs a query in rare operations."""
+
+    def related_writes(self, activity: Activity, now: datetime) -> Sequence[Insert | Update]:
+        """Return new and changed rows of other models, with their keys; written in bulk with those of the batch."""
+        return ()
 
     def save_related(self, activity: Activity, now: datetime) -> None:  # noqa: B027  # optional hook
         """Write other rows that belong to the change, after `apply` and in the same transaction."""
@@ -277,7 +282,7 @@ class Retry(Operation):
 
     update_fields: ClassVar[tuple[str, ...]] = (
         *(*LOGGED, "status", "percentage", "retries", "crashes", "started_at", "finished_at", "run_after"),
-        *("blocking_child_id", "awaited_ids", "discounted_crashes", "is_final", "context", "lock_key"),
+        *("blocking_child_id", "awaited_ids", "discounted_crashes", "is_final", "context", "lock_key", "waiting_for"),
     )
 
     context: Mapping[str, Any] | None = None
@@ -317,6 +322,7 @@ class Retry(Operation):
         activity.retries = activity.crashes = activity.discounted_crashes = 0
         activity.started_at = activity.finished_at = activity.run_after = None
         activity.blocking_child_id, activity.awaited_ids, activity.is_final = None, None, False
+        activity.waiting_for = ""
         if self.context is not None:
             activity.context, activity.lock_key = dict(self.context), self.lock_key or ""
         return log(activity, conf.ACTIVITY_MESSAGE_REQUEUED, now)

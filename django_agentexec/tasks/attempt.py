@@ -18,7 +18,7 @@ from ..activity.current import write_and_wait
 from ..activity.streams import retract_text, stream_text
 from ..activity.suspension import Suspended
 from ..activity.transitions import Operation, Progress
-from ..models import Activity
+from ..models import Activity, Approval
 from ..validation import checked_message, validate_percentage
 from .gathering import gather, load
 from .options import BulkOptions
@@ -83,6 +83,7 @@ class Attempt:
     _spawned: Counter[str] = field(default_factory=Counter, repr=False)
     _awaited: dict[UUID, None] = field(default_factory=dict, repr=False)
     _fan_out: dict[str, Any] = field(default_factory=dict, repr=False)
+    _requests: list[Approval] = field(default_factory=list, repr=False)
     _completion_checks: list[Callable[[], None]] = field(default_factory=list, repr=False)
     _pass: Pass = field(init=False, repr=False)
 
@@ -114,18 +115,25 @@ class Attempt:
 
     @property
     def suspension(self) -> Suspended | None:
-        """The suspension that a `gather` has requested; None without one.
+        """The suspension that a `gather` or a run of an agent has requested; None without one.
 
         It overrides the handler's outcome, even if the handler has caught the exception.
         """
         root = self.root
-        return Suspended(list(root._awaited), root._fan_out) if root._awaited else None
+        is_suspended = root._awaited or root._requests
+        return Suspended(list(root._awaited), root._fan_out, root._requests) if is_suspended else None
 
     def suspend(self, awaited_ids: Sequence[UUID]) -> Suspended:
         """Record that the handler waits for these children, and return the exception that suspends it."""
         self.root._awaited.update(dict.fromkeys(awaited_ids))
         self.root._fan_out[self.scope] = self._pass.entry()
         return Suspended(awaited_ids)
+
+    def suspend_for_decision(self, requests: Sequence[Approval]) -> Suspended:
+        """Record that the handler waits for these new approvals, and return the exception that suspends it."""
+        noted = {request.pk for request in self.root._requests}
+        self.root._requests.extend(request for request in requests if request.pk not in noted)
+        return Suspended([], requests=requests)
 
     def enter(self) -> None:
         """Record that the handler, or step, begins in the calling task or thread."""

@@ -208,11 +208,14 @@ class Execution:
         recorded = self.attempt.suspension
         if recorded is None or raised is not None:
             awaited_ids = [*(recorded.awaited_ids if recorded else []), *(raised.awaited_ids if raised else [])]
-            fan_out = recorded.fan_out if recorded else None
-            return Suspended(list(dict.fromkeys(awaited_ids)), fan_out) if raised else None
+            if raised is None:
+                return None
+            fan_out, requests = (recorded.fan_out, recorded.requests) if recorded else (None, raised.requests)
+            return Suspended(list(dict.fromkeys(awaited_ids)), fan_out, requests)
         logger.warning(
-            "The handler of %s %s caught a wait for its children and ended with %s, which is discarded: the activity "
-            "is suspended and its handler runs again when they have ended. Do not catch the exception of `gather`.",
+            "The handler of %s %s caught a wait for children or a decision and ended with %s, which is discarded: the "
+            "activity is suspended and its handler runs again afterwards. Do not catch the exception of `gather` or of a "
+            "run.",
             self.activity.agent_type,
             self.activity.agent_id,
             "a result" if error is None else one_line(error),
@@ -228,6 +231,8 @@ class Execution:
             fence=self.claim.fence,
             awaited_ids=suspended.awaited_ids,
             fan_out=suspended.fan_out,
+            requests=suspended.requests,
+            new_requests=[request for request in suspended.requests if request._state.adding],
         )
 
     def _deferred(self, deferred: Deferred) -> OwnedOperation | None:

@@ -55,7 +55,7 @@ def run(handler: Any) -> Activity:
 @pytest.mark.parametrize("as_text", [True, False])
 def test_a_handler_that_ignores_them_fails_at_once(as_text: bool) -> None:
     async def handler(agent_id: UUID, context: Empty) -> str | None:
-        result = await OpenAIRunner(agent_id).run(clerk(), "Delete a.txt")
+        result = await OpenAIRunner(agent_id, approvals="return").run(clerk(), "Delete a.txt")
         return str(result.final_output) if as_text else result.final_output
 
     row = run(handler)
@@ -70,7 +70,7 @@ def test_a_handler_that_ignores_them_fails_at_once(as_text: bool) -> None:
 
 def test_a_handler_that_decides_goes_on() -> None:
     async def handler(agent_id: UUID, context: Empty) -> str:
-        runner, agent = OpenAIRunner(agent_id), clerk()
+        runner, agent = OpenAIRunner(agent_id, approvals="return"), clerk()
         result = await runner.run(agent, "Delete a.txt")
         while result.interruptions:
             state = result.to_state()
@@ -87,7 +87,7 @@ def test_a_handler_that_decides_goes_on() -> None:
 
 def test_a_handler_that_keeps_the_state_for_later_has_decided() -> None:
     async def handler(agent_id: UUID, context: Empty) -> dict[str, Any]:
-        result = await OpenAIRunner(agent_id).run(clerk(), "Delete a.txt")
+        result = await OpenAIRunner(agent_id, approvals="return").run(clerk(), "Delete a.txt")
         return {"state": result.to_state().to_string()}
 
     row = run(handler)
@@ -99,7 +99,7 @@ def test_a_step_that_ignores_them_is_not_kept() -> None:
     class Cleanup(Pipeline, name="clerk"):
         @step(0)
         async def ask(self, context: Empty) -> str:
-            result = await OpenAIRunner(self.attempt.agent_id).run(clerk(), "Delete a.txt")
+            result = await OpenAIRunner(self.attempt.agent_id, approvals="return").run(clerk(), "Delete a.txt")
             return str(result.final_output)
 
         @step(1)

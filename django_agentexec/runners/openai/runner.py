@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from datetime import timedelta
 from typing import Any, Unpack, cast
 from uuid import UUID
 
@@ -26,13 +27,16 @@ from agents import (
     function_tool,
 )
 from agents.run_config import RunOptions
+from asgiref.sync import async_to_sync
 
 from django_agentexec.activity.current import current_attempt
 from django_agentexec.conf import conf
 from django_agentexec.exceptions import InvalidOption, InvalidTransition
 from django_agentexec.runners.base import BaseAgentRunner
 
+from .approvals import Policies
 from .defaults import with_defaults
+from .durable_run import DurableRun
 from .guardrails import Tripwire, name_guardrail
 from .hooks import JoinedHooks, LoggingHooks
 from .interruptions import expect_decision
@@ -72,11 +76,29 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         report_status_prompt: str | None = None,
         stream: bool = False,
         label: str | None = None,
+        durable: bool | None = None,
+        in_doubt: str | Mapping[str, str] = "rerun",
+        on_change: str = "continue",
+        approval_timeout: float | timedelta | None = None,
+        on_expiry: str | None = None,
+        approvals: str = "suspend",
     ) -> None:
         if recovery_turns < 1:
             raise InvalidOption(f"OpenAIRunner(recovery_turns={recovery_turns!r}) must be at least 1.")
         self.max_turns_recovery = max_turns_recovery
         self.recovery_turns = recovery_turns
+        if on_change not in ("continue", "restart"):
+            raise InvalidOption(f"OpenAIRunner(on_change={on_change!r}) must be 'continue' or 'restart'.")
+        if approvals not in ("suspend", "return"):
+            raise InvalidOption(f"OpenAIRunner(approvals={approvals!r}) must be 'suspend' or 'return'.")
+        self.durable = conf.DURABLE if durable is None else durable
+        self.on_change = on_change
+        self.policies = Policies(
+            {"": in_doubt} if isinstance(in_doubt, str) else dict(in_doubt),
+            approval_timeout.total_seconds() if isinstance(approval_timeout, timedelta) else approval_timeout,
+            on_expiry,
+            suspends=approvals == "suspend",
+        )
         self._text = TextStream(agent_id, self.stream, label) if stream else None
         self._ended: InvalidTransition | None = None
         self._refused: InvalidTransition | None = None
@@ -86,9 +108,15 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         self,
         agent: Agent[TContext],
         input: Input | RunState[TContext],
+        *,
+        key: str | None = None,
         **options: Unpack[RunOptions[TContext]],
     ) -> RunResultStreaming:
         """Run `agent` on `input` to its end, like `Runner.run` and with the same keyword `options`.
+
+        A durable run records each model and tool call; in a later attempt of the activity, recorded calls are answered
+        from the database. `key` names the run within its handler. Give keys to runs that overlap, as in
+        `asyncio.gather`: without a key, such a run is found again only if its input is the same.
 
         Returns a completed `RunResultStreaming` of the SDK, which has the attributes of a `RunResult`
         (`final_output`, `new_items`, `to_input_list()`, `interruptions`, `last_agent`, `to_state()`, ...). The run is
@@ -97,7 +125,7 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         Raises the exceptions of the SDK (`MaxTurnsExceeded`, tripwires of guardrails, ...), and `StaleAttempt` or
         `InvalidTransition` when the activity is lost or has ended.
         """
-        return await self.run_streamed(agent, input, **options)
+        return await self.run_streamed(agent, input, key=key, **options)
 
     async def run_streamed(
         self,
@@ -105,6 +133,7 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         input: Input | RunState[TContext],
         *,
         forwarder: Forwarder | None = None,
+        key: str | None = None,
         **options: Unpack[RunOptions[TContext]],
     ) -> RunResultStreaming:
         """Run `agent` to its end and call `forwarder` with each stream event of the SDK.
@@ -119,20 +148,50 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         logging_hooks = LoggingHooks(self.log, conf.RUNNER_LOG, REPORT_STATUS, self._stop_if_ended)
         hooks = options.get("hooks")
         options["hooks"] = JoinedHooks(logging_hooks) if hooks is None else JoinedHooks(logging_hooks, hooks)
+        attempt = current_attempt(self.agent_id)
+        if self.durable and attempt is not None:
+            run = DurableRun(attempt, self.policies, self.on_change, self._show_replayed)
+            await run.begin(agent, input, key, cast(dict[str, Any], options))
+            return await self._run_to_end(run, forwarder, options)
         result = Runner.run_streamed(agent, input, **options)
         usage = UsageRecorder(result.context_wrapper, self._add_usage)
         try:
-            result = await self._completed(result, forwarder, options)
+            result = await self._completed(result, forwarder, options, Runner.run_streamed)
         except BaseException:
             await self._save_usage_of_failed(usage)
             raise
         if self._text is not None:
             await self.flush_stream()
         await usage.finish()
-        attempt = current_attempt(self.agent_id)
         if attempt is not None:
             expect_decision(result, attempt)
         return result
+
+    def run_sync(self, agent: Agent[TContext], input: Input | RunState[TContext], **options: Any) -> RunResultStreaming:
+        """Run `agent` from a sync handler; otherwise the same as `run`."""
+        return async_to_sync(self.run)(agent, input, **options)
+
+    async def _run_to_end(
+        self, run: DurableRun, forwarder: Forwarder | None, options: RunOptions[TContext]
+    ) -> RunResultStreaming:
+        """Run a durable run to its end. Raises `Suspended` if it waits for a decision."""
+        with run.recorded():
+            result = run.start()
+            while True:
+                result = await self._completed(result, forwarder, options, run.recover)
+                if not result.interruptions or not self.policies.suspends:
+                    break
+                result = await run.without_invalid_calls(result)
+            if self._text is not None:
+                await self.flush_stream()
+            run.end(result)
+        if result.interruptions:
+            expect_decision(result, run.attempt)
+        return result
+
+    def _show_replayed(self, text: str, agent: str) -> None:
+        if self._text is not None:
+            self._text.replay(text, agent)
 
     async def log(self, message: str, percentage: int | None = None) -> None:
         """Log as in the base class, and store an `InvalidTransition`, which the SDK would wrap."""
@@ -161,15 +220,16 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         result: RunResultStreaming,
         forwarder: Forwarder | None,
         options: RunOptions[TContext],
+        run_streamed: Callable[..., RunResultStreaming],
     ) -> RunResultStreaming:
-        """Wait until `result` is complete and return it, or the result of the recovery."""
+        """Wait until `result` is complete and return it, or the result of the recovery, run by `run_streamed`."""
         try:
             try:
                 await self._forward(result, forwarder)
             except MaxTurnsExceeded:
                 if not self.max_turns_recovery or not _is_out_of_turns(result):
                     raise
-                result = await self._recover(result, options)
+                result = await self._recover(result, options, run_streamed)
                 await self._forward(result, forwarder)
         except Exception as error:
             if self._ended is not None:
@@ -214,7 +274,12 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         if self._ended is not None:
             raise self._ended
 
-    async def _recover(self, result: RunResultStreaming, options: RunOptions[TContext]) -> RunResultStreaming:
+    async def _recover(
+        self,
+        result: RunResultStreaming,
+        options: RunOptions[TContext],
+        run_streamed: Callable[..., RunResultStreaming],
+    ) -> RunResultStreaming:
         """Start the recovery run, in which the last agent wraps up."""
         if conf.RUNNER_LOG != "none":
             await self.log("All turns are used; wrapping up.")
@@ -225,7 +290,7 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
             options["previous_response_id"] = result.last_response_id
         conversation = _unsaved_conversation(result, options)
         wrap_up: TResponseInputItem = {"role": "user", "content": self.prompts.wrap_up}
-        return Runner.run_streamed(result.last_agent, [*conversation, wrap_up], **options)
+        return run_streamed(result.last_agent, [*conversation, wrap_up], **options)
 
     async def _add_usage(self, usage: dict[str, int]) -> None:
         try:

@@ -44,6 +44,12 @@ class TextStream:
             self._publish((BETWEEN_MESSAGES if self._is_new_message else "") + event.data.delta, self._label)
             self.has_published, self._is_new_message = True, False
 
+    def replay(self, text: str, agent: str) -> None:
+        """Publish the text of a recorded message of an agent."""
+        label = self._fixed_label if self._fixed_label is not None else self._label_of(agent)
+        self._publish((BETWEEN_MESSAGES if self.has_published else "") + text, label or "")
+        self.has_published = True
+
     def _label_of(self, name: str) -> str:
         attempt = current_attempt(self._agent_id)
         if attempt is None:

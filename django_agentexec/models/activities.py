@@ -1,7 +1,4 @@
-"""The database tables: activities, their logs, the steps of pipelines and the state of trackers.
-
-`django_agentexec.activity` is the only writer of activities; every other part reads them through `ActivityQuerySet`.
-"""
+"""Activities and their logs."""
 
 from __future__ import annotations
 
@@ -13,25 +10,9 @@ from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from .choices import ACTIVE, FAILED_OR_CANCELED, FINISHED, HookFlag, Priority, Status, StepState
-from .ids import uuid7
-from .querysets import ActivityQuerySet
-
-__all__ = [
-    "ACTIVE",
-    "FAILED_OR_CANCELED",
-    "FINISHED",
-    "Activity",
-    "ActivityLog",
-    "ActivityQuerySet",
-    "HookFlag",
-    "Priority",
-    "Status",
-    "StepRun",
-    "StepState",
-    "TrackerMember",
-    "TrackerState",
-]
+from ..choices import ACTIVE, FAILED_OR_CANCELED, HookFlag, Priority, Status, WaitingFor
+from ..ids import uuid7
+from ..querysets import ActivityQuerySet
 
 if TYPE_CHECKING:
 
@@ -126,7 +107,7 @@ class Activity(models.Model):  # type: ignore[django-manager-missing]  # a limit
     )  # fmt: skip
     blocking_child_id = models.UUIDField(
         _("blocking child id"), db_column="waiting_for", null=True, blank=True,
-        help_text=_("While suspended: the child whose end is examined next."),
+        help_text=_("While suspended: the child whose end is examined next, or itself if it waits for a decision."),
     )  # fmt: skip
     awaited_ids = models.JSONField(
         _("awaited ids"), db_column="awaited", null=True, blank=True,
@@ -144,6 +125,22 @@ class Activity(models.Model):  # type: ignore[django-manager-missing]  # a limit
         _("fan-out"), null=True, blank=True,
         help_text=_("The children that each run of its handler must spawn again before it waits."),
     )  # fmt: skip
+    waiting_for = models.CharField(
+        _("waiting for"), max_length=10, db_column="waiting_reason", choices=WaitingFor.choices,
+        blank=True, default="", db_default="", help_text=_("While suspended: the reason."),
+    )  # fmt: skip
+    cost = models.DecimalField(
+        _("cost"), max_digits=20, decimal_places=10, null=True, blank=True,
+        help_text=_("US dollars, summed over all priced model calls; null: no call has a known price."),
+    )  # fmt: skip
+    conversation = models.ForeignKey(
+        "Conversation", models.SET_NULL, null=True, blank=True, related_name="activities", db_index=False,
+        verbose_name=_("conversation"),
+    )  # fmt: skip
+    traceparent = models.CharField(
+        _("traceparent"), max_length=55, blank=True, default="", db_default="",
+        help_text=_("W3C trace context of the request that enqueued it."),
+    )  # fmt: skip
     is_final = models.BooleanField(
         _("is final"), default=False, db_default=False,
         help_text=_("Permanently failed or canceled: it runs again only if a person retries it or its parent."),
@@ -158,7 +155,9 @@ class Activity(models.Model):  # type: ignore[django-manager-missing]  # a limit
     ended_parent: UUID | None = None
     """The parent that spawned it and has failed or was canceled; not stored, set by `Retry`."""
 
-    DB_DEFAULT_FIELDS = frozenset({"blocking_child_id", "awaited_ids", "discounted_crashes", "fan_out", "is_final"})
+    DB_DEFAULT_FIELDS = frozenset(
+        {"blocking_child_id", "awaited_ids", "discounted_crashes", "fan_out", "is_final", "waiting_for", "cost"}
+    )
     """Fields that an INSERT leaves to the database's defaults: most activities never use them."""
 
     objects: ClassVar[ActivityManager] = ActivityManager()
@@ -189,6 +188,9 @@ class Activity(models.Model):  # type: ignore[django-manager-missing]  # a limit
             models.Index(
                 fields=["blocking_child_id"], condition=Q(blocking_child_id__isnull=False), name="agentexec_parked"
             ),
+            models.Index(
+                fields=["conversation"], condition=Q(conversation__isnull=False), name="agentexec_in_conversation"
+            ),
         ]
         # On PostgreSQL the first migration also creates a GIN index on `metadata`.
 
@@ -210,7 +212,7 @@ class Activity(models.Model):  # type: ignore[django-manager-missing]  # a limit
 
     @property
     def is_suspended(self) -> bool:
-        """Whether it waits for its children, without a worker: no slot, no lease, no lock."""
+        """Whether it waits for children or a decision, without a worker: no slot, no lease, no lock."""
         return self.status == Status.RUNNING and self.blocking_child_id is not None
 
     @property
@@ -246,100 +248,3 @@ class ActivityLog(models.Model):
 
     def __str__(self) -> str:
         return f"{self.created_at:%H:%M:%S} {self.status} {self.percentage}% {self.message}"
-
-
-class StepRun(models.Model):
-    """A step of a pipeline that has started.
-
-    Written under the attempt's fence, in one transaction with its activity.
-    """
-
-    activity = models.ForeignKey(Activity, on_delete=models.CASCADE, related_name="steps", verbose_name=_("activity"))
-    name = models.CharField(_("name"), max_length=200)
-    position = models.PositiveSmallIntegerField(_("position"), help_text=_("Its position among the steps, from 0."))
-    state = models.CharField(_("state"), max_length=10, choices=StepState.choices, default=StepState.RUNNING)
-    input_digest = models.CharField(_("input digest"), max_length=64)
-    result = models.JSONField(_("result"), null=True, blank=True)
-    result_type = models.CharField(
-        _("result type"), max_length=500, blank=True, default="", help_text=_("The result's type, for display.")
-    )
-    result_digest = models.CharField(
-        _("result digest"), max_length=64, blank=True, default="", help_text=_("The next step's input digest.")
-    )
-    tries = models.PositiveIntegerField(
-        _("tries"), default=1, help_text=_("Number of times it was started, without restarts after crashes.")
-    )
-    retries = models.PositiveIntegerField(
-        _("retries"), default=0, help_text=_("Retries of this step used in this attempt.")
-    )
-    attempt = models.PositiveIntegerField(
-        _("attempt"), default=1, help_text=_("The activity's attempt that started it last.")
-    )
-    error = models.TextField(_("error"), blank=True, default="", help_text=_("Last error, one line."))
-    started_at = models.DateTimeField(_("started at"), default=timezone.now)
-    finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
-
-    class Meta:
-        db_table = "agentexec_step_run"
-        verbose_name = _("step run")
-        verbose_name_plural = _("step runs")
-        default_permissions = ("view",)
-        ordering = ["position", "id"]
-        constraints = [models.UniqueConstraint(fields=["activity", "name"], name="agentexec_step")]
-
-    def __str__(self) -> str:
-        return f"{self.position + 1}. {self.name} ({self.state})"
-
-
-class TrackerState(models.Model):
-    """The stored state of `django_agentexec.Tracker`: the task to enqueue when all of its members are done."""
-
-    name = models.CharField(_("name"), max_length=200)
-    batch_id = models.CharField(_("batch id"), max_length=200)
-    task = models.CharField(
-        _("task"), max_length=200, blank=True, default="", help_text=_("Empty: there is nothing to enqueue yet.")
-    )
-    context = models.JSONField(_("context"), null=True, blank=True)
-    metadata = models.JSONField(_("metadata"), default=dict, blank=True)
-    parent = models.ForeignKey(
-        Activity, models.SET_NULL, null=True, blank=True, related_name="+", db_index=False, verbose_name=_("parent")
-    )
-    fired = models.UUIDField(_("fired"), null=True, blank=True, help_text=_("The activity that was enqueued."))
-    created_at = models.DateTimeField(_("created at"), default=timezone.now)
-
-    class Meta:
-        db_table = "agentexec_tracker"
-        verbose_name = _("tracker state")
-        verbose_name_plural = _("tracker states")
-        default_permissions = ("view", "delete")
-        constraints = [models.UniqueConstraint(fields=["name", "batch_id"], name="agentexec_tracker_batch")]
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.batch_id}"
-
-
-class TrackerMember(models.Model):
-    """A member of a tracker. It counts once, however often it is added or marked as done."""
-
-    tracker = models.ForeignKey(
-        TrackerState, on_delete=models.CASCADE, related_name="members", db_index=False, verbose_name=_("tracker")
-    )
-    member = models.CharField(_("member"), max_length=255)
-    activity_id = models.UUIDField(
-        _("activity id"), null=True, blank=True, help_text=_("The activity whose end marks it as done.")
-    )
-    is_done = models.BooleanField(_("is done"), default=False)
-
-    class Meta:
-        db_table = "agentexec_tracker_member"
-        verbose_name = _("tracker member")
-        verbose_name_plural = _("tracker members")
-        default_permissions = ()
-        constraints = [models.UniqueConstraint(fields=["tracker", "member"], name="agentexec_tracker_member_once")]
-        indexes = [
-            models.Index(fields=["tracker"], condition=Q(is_done=False), name="agentexec_tracker_open"),
-            models.Index(fields=["activity_id"], condition=Q(activity_id__isnull=False), name="agentexec_tracked"),
-        ]
-
-    def __str__(self) -> str:
-        return self.member

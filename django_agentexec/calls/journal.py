@@ -1,0 +1,385 @@
+"""`Journal`: the recorded calls of an activity, as one attempt reads and writes them.
+
+In a later attempt the handler runs from its beginning, and every call with a recorded end is answered from here. Calls
+are found by their place (see `paths`), never by their content: prompts may contain the time, and code may have changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from asgiref.sync import sync_to_async
+from django.utils import timezone
+
+from ..activity.current import OwningAttempt
+from ..activity.store import database
+from ..activity.transitions import Operation
+from ..exceptions import InvalidOption
+from ..models import AgentCall, Approval, ApprovalScope, ApprovalStatus, CallKind, CallState
+from ..validation import storable_text
+from .operations import BeginCall, FinishCall, SetAside
+from .paths import clean, inside_call, is_overlapping, is_run_of, joined, short_call_id
+
+Place = tuple[str, str, int, str]
+MAX_ERROR = 2_000  # characters
+
+
+class Journal:
+    """The calls of an activity, loaded once per attempt."""
+
+    def __init__(self, attempt: OwningAttempt, calls: Sequence[AgentCall], approvals: Sequence[Approval]) -> None:
+        self.attempt = attempt
+        self.calls: dict[Place, AgentCall] = {call.place: call for call in calls}
+        self.approvals = list(approvals)
+        self.scopes: WeakKeyDictionary[OwningAttempt, Scope] = WeakKeyDictionary()
+        self.paused: dict[str, Position] = {}
+        """Runs that wait for a decision, by the path of their scope."""
+        self.requests: dict[tuple[str, str], Approval] = {}
+        """New rows for the decisions that runs of this attempt wait for, by path and call id."""
+        self._running = 0
+        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        self._stored = {call.pk for call in calls}
+
+    def find(self, path: str, kind: CallKind, ordinal: int = 0, call_id: str = "") -> AgentCall | None:
+        """Return the call at a place, or None."""
+        return self.calls.get((path, str(kind), ordinal, short_call_id(call_id)))
+
+    def new_call(self, path: str, kind: CallKind, ordinal: int = 0, call_id: str = "", **values: Any) -> AgentCall:
+        """Return a new row for a call, which is not written yet."""
+        call = AgentCall(
+            activity_id=self.attempt.agent_id,
+            path=path,
+            kind=kind,
+            ordinal=ordinal,
+            call_id=short_call_id(call_id),
+            attempt=self.attempt.number,
+            fence=self.attempt.fence,
+            **values,
+        )
+        self.calls[call.place] = call
+        return call
+
+    def is_foreign(self, call: AgentCall) -> bool:
+        """Whether another process made the call: an earlier attempt, or this one before a crash or a wait."""
+        return call.fence != self.attempt.fence
+
+    def runs_of(self, scope: str) -> list[AgentCall]:
+        """Return the recorded runs that began directly in a scope, in the order of their start."""
+        return [call for call in self.calls.values() if call.kind == CallKind.AGENT and is_run_of(scope, call.path)]
+
+    async def begin(self, *calls: AgentCall) -> None:
+        """Write the start of calls, and wait for the commit. Raises `StaleAttempt` if the attempt lost its activity."""
+        await self._write(self._beginning(calls))
+
+    def begin_soon(self, call: AgentCall) -> None:
+        """Queue the start of a call; later writes of this attempt are committed after it."""
+        self.attempt.write(self._beginning([call]))
+
+    async def finish(
+        self, call: AgentCall, *, usage: Mapping[str, int] | None = None, cost: Decimal | None = None
+    ) -> None:
+        """Write the end of a call, and wait for the commit."""
+        await self._write(self._ending(call, usage, cost))
+
+    def finish_soon(self, call: AgentCall) -> None:
+        """Queue the end of a call."""
+        self.attempt.write(self._ending(call, None, None))
+
+    def run_started(self) -> None:
+        """Note that a run of the handler has started."""
+        self._running += 1
+
+    def run_ended(self) -> None:
+        """Note that a run of the handler has ended or waits for a decision."""
+        self._running -= 1
+        if self._running == 0:
+            waiters, self._waiters = self._waiters, []
+            for loop, future in waiters:
+                loop.call_soon_threadsafe(lambda future=future: future.done() or future.set_result(None))
+
+    async def others_ended(self) -> None:
+        """Wait until no run of the handler is in progress, so that a suspension interrupts none."""
+        if self._running:
+            loop = asyncio.get_running_loop()
+            future = loop.create_future()
+            self._waiters.append((loop, future))
+            await future
+
+    def request(self, path: str, call_id: str, **values: Any) -> None:
+        """Note that a tool call waits for a decision; once per call."""
+        key = path, short_call_id(call_id)
+        if key not in self.requests:
+            number = sum(1 for each in self.approvals if (each.path, each.call_id) == key)
+            self.requests[key] = Approval(
+                activity_id=self.attempt.agent_id,
+                path=path,
+                call_id=key[1],
+                number=number,
+                attempt=self.attempt.number,
+                **values,
+            )
+
+    def requests_of(self, path: str) -> list[Approval]:
+        """Return the requests of the run at `path` and of the runs inside it."""
+        inside = (f"{path}/", f"{path}^", f"{path}+")
+        return [each for each in self.requests.values() if each.path == path or each.path.startswith(inside)]
+
+    def approved_for_run(self, tool: str) -> bool:
+        """Whether a person has approved all calls of a tool within the run."""
+        return any(
+            each.tool == tool and each.status == ApprovalStatus.APPROVED and each.scope == ApprovalScope.RUN
+            for each in self.approvals
+        )
+
+    async def set_aside(self, path: str) -> None:
+        """Set aside the run at `path` with everything inside it, so that it is made again."""
+        await self._write(SetAside(agent_id=self.attempt.agent_id, fence=self.attempt.fence, path=path))
+        inside = (path, f"{path}/", f"{path}^", f"{path}+")
+        for place in [place for place in self.calls if place[0] == path or place[0].startswith(inside[1:])]:
+            del self.calls[place]
+        self.approvals = [each for each in self.approvals if each.path != path and not each.path.startswith(inside[1:])]
+
+    def _beginning(self, calls: Sequence[AgentCall]) -> BeginCall:
+        new, again = [], []
+        for call in calls:
+            (again if call.pk in self._stored else new).append(call)
+            self._stored.add(call.pk)
+        return BeginCall(agent_id=self.attempt.agent_id, fence=self.attempt.fence, new=new, again=again)
+
+    def _ending(self, call: AgentCall, usage: Mapping[str, int] | None, cost: Decimal | None) -> FinishCall:
+        call.finished_at = timezone.now()
+        call.error = storable_text(call.error)[:MAX_ERROR]
+        return FinishCall(
+            agent_id=self.attempt.agent_id, fence=self.attempt.fence, changed=[call], usage=usage or {}, cost=cost
+        )
+
+    async def _write(self, operation: Operation) -> None:
+        # Shielded: a call that has ended is recorded even if its attempt is being stopped.
+        await asyncio.shield(asyncio.wrap_future(self.attempt.write(operation)))
+
+
+@dataclass
+class Scope:
+    """A place in which runs of agents begin: a handler, a step, or a tool call."""
+
+    journal: Journal
+    path: str
+    call_key: str = ""
+    """Inside a tool call: the stable key of the call."""
+    _taken: set[str] = field(default_factory=set)
+    _active: int = 0
+
+    def begin_run(self, agent: str, digest: str, key: str | None) -> Position:
+        """Return the position of a run that begins now. Raises `InvalidOption` for a key that was used before.
+
+        Runs are matched with recorded runs by agent and input, then by their order. Where runs have overlapped, their
+        order means nothing: there, a run whose input has changed is made again.
+        """
+        path = self._keyed(key) if key is not None else self._recorded(agent, digest)
+        if path is None:
+            path = self._new(agent, digest)
+        self._taken.add(path)
+        self._active += 1
+        return Position(self.journal, path, scope=self, home=self.path)
+
+    def end_run(self) -> None:
+        """Note that a run has ended."""
+        self._active -= 1
+
+    def _keyed(self, key: str) -> str:
+        path = joined(self.path, f"~key={clean(key)}")
+        if path in self._taken:
+            raise InvalidOption(f"Two runs of this handler have the key {key!r}; each needs a key of its own.")
+        return path
+
+    def _recorded(self, agent: str, digest: str) -> str | None:
+        all_runs = self.journal.runs_of(self.path)
+        runs = [run for run in all_runs if run.path not in self._taken and "~key=" not in run.path]
+        for run in runs:
+            if run.agent == agent and run.digest == digest:
+                return run.path
+        if self._active or any(is_overlapping(run.path) for run in all_runs):
+            return None
+        return runs[0].path if runs else None
+
+    def _new(self, agent: str, digest: str) -> str:
+        used = self._taken | {run.path for run in self.journal.runs_of(self.path)}
+        if self._active:
+            return _free(used, lambda number: joined(self.path, f"~{clean(agent)}:{digest[:8]}#{number}"), first=0)
+        return _free(used, lambda number: self.path if number == 1 else joined(self.path, f"~{number}"), first=1)
+
+
+def _free(used: set[str], path: Any, first: int) -> str:
+    number = first
+    while path(number) in used:
+        number += 1
+    return str(path(number))
+
+
+@dataclass
+class Position:
+    """The position of one run of an agent: its path, and the number of its next model call."""
+
+    journal: Journal
+    path: str
+    scope: Scope | None = None
+    home: str | None = None
+    """The path of the scope in which the run began; None for a run next to another one."""
+    run: AgentCall | None = None
+    """The row of the run."""
+    agent: str = ""
+    """The name of the agent that makes the next model call."""
+    ordinal: int = 0
+    copies: Any = None
+    """While the run waits for a decision of its handler: the runner's copies of its agents."""
+    is_replaying: bool = False
+    """Whether the latest model call was answered from the journal."""
+    _side_runs: Counter[str] = field(default_factory=Counter)
+
+    def begin_side_run(self, agent: str, digest: str) -> Position:
+        """Return the position of a run next to this one, such as that of an agent in a guardrail."""
+        name = f"^{clean(agent)}:{digest[:8]}"
+        number = self._side_runs[name]
+        self._side_runs[name] += 1
+        return Position(self.journal, joined(self.path, f"{name}#{number}"))
+
+    def recovery(self) -> Position:
+        """Return the position of the wrap-up after the last turn."""
+        return Position(self.journal, joined(self.path, "+recovery"))
+
+    def scope_of_call(self, call_id: str) -> Scope:
+        """Return the scope inside a tool call that the latest model call has requested."""
+        path = inside_call(self.path, self.ordinal - 1, call_id)
+        return Scope(self.journal, path, call_key=f"{self.journal.attempt.agent_id}:{path}")
+
+    def begin(self, agent: str, digest: str, arguments: Any) -> AgentCall:
+        """Queue the record of the run's start, or find the recorded run, and return its row."""
+        journal = self.journal
+        run = journal.find(self.path, CallKind.AGENT)
+        if run is None:
+            run = journal.new_call(self.path, CallKind.AGENT, agent=agent, digest=digest, arguments=arguments)
+            journal.begin_soon(run)
+        elif run.digest != digest and not run.has_changed:
+            run.has_changed = True
+            journal.begin_soon(run)
+        self.run = run
+        return run
+
+    def end(self, state: CallState, output: Any = None, error: str = "") -> None:
+        """Queue the record of the run's end, unless it is recorded."""
+        run = self.run
+        if run is not None and run.state != CallState.DONE:
+            run.state, run.output, run.error = state, output, error
+            self.journal.finish_soon(run)
+
+    def recorded_run(self) -> AgentCall | None:
+        """Return the recorded run at this position, or None."""
+        return self.journal.find(self.path, CallKind.AGENT)
+
+    def leave(self) -> None:
+        """Note that the run has ended or waits, so that later runs no longer overlap with it."""
+        if self.scope is not None:
+            self.scope.end_run()
+            self.scope = None
+
+    def next_model_call(self) -> AgentCall | None:
+        """Return the recorded answer to the run's next model call, or None."""
+        call = self.journal.find(self.path, CallKind.MODEL, self.ordinal)
+        return call if call is not None and call.state == CallState.DONE else None
+
+    def tool_call(self, call_id: str) -> AgentCall | None:
+        """Return the record of a tool call that the latest model call has requested, or None."""
+        return self.journal.find(self.path, CallKind.TOOL, max(0, self.ordinal - 1), call_id)
+
+    def is_in_doubt(self, call: AgentCall | None) -> bool:
+        """Whether a call was started when its process died."""
+        return call is not None and call.state == CallState.STARTED and self.journal.is_foreign(call)
+
+    def approval(self, call_id: str) -> Approval | None:
+        """Return the latest request for a decision about a tool call, or None."""
+        key = self.path, short_call_id(call_id)
+        found = (each for each in reversed(self.journal.approvals) if (each.path, each.call_id) == key)
+        return next((each for each in found if not each.is_void), None)
+
+
+_journals: WeakKeyDictionary[OwningAttempt, Journal] = WeakKeyDictionary()
+_position: ContextVar[Position | None] = ContextVar("agentexec_position", default=None)
+_scope: ContextVar[Scope | None] = ContextVar("agentexec_scope", default=None)
+
+
+async def journal_of(attempt: OwningAttempt) -> Journal:
+    """Return the journal of an attempt, loaded at the first call."""
+    root = attempt.root
+    if root not in _journals:
+        loaded = await sync_to_async(_load)(root)
+        return _journals.setdefault(root, loaded)  # another run may have loaded it meanwhile
+    return _journals[root]
+
+
+async def current_scope(attempt: OwningAttempt) -> Scope:
+    """Return the scope in which a run begins now: the tool call, the step or the handler that calls."""
+    scope = _scope.get()
+    journal = await journal_of(attempt)
+    if scope is not None and scope.journal is journal:
+        return scope
+    return journal.scopes.setdefault(attempt, Scope(journal, attempt.scope))
+
+
+def innermost_scope() -> Scope | None:
+    """Return the scope of the tool call whose code calls, or None outside of tool calls."""
+    return _scope.get()
+
+
+def current_position() -> Position | None:
+    """Return the position of the calling run, or None outside of recorded runs."""
+    return _position.get()
+
+
+@contextmanager
+def at(position: Position | None) -> Iterator[None]:
+    """Make `position` the current one."""
+    token = _position.set(position)
+    try:
+        yield
+    finally:
+        _position.reset(token)
+
+
+@contextmanager
+def inside(scope: Scope) -> Iterator[None]:
+    """Let runs of agents begin in `scope`, as inside a tool call."""
+    token, outer = _scope.set(scope), _position.set(None)
+    try:
+        yield
+    finally:
+        _position.reset(outer)
+        _scope.reset(token)
+
+
+def tool_key() -> str:
+    """Return a key of the tool call that runs now: the same in each attempt, for idempotency in other systems.
+
+    Raises `InvalidOption` outside of a tool of a durable run.
+    """
+    scope = _scope.get()
+    if scope is None or not scope.call_key:
+        raise InvalidOption(
+            "tool_key() is called outside of a tool. It identifies a call of a tool by an agent that OpenAIRunner or "
+            "another durable runner runs in a worker; use attempt.idempotency_key in a handler."
+        )
+    return scope.call_key
+
+
+def _load(attempt: OwningAttempt) -> Journal:
+    using = database()
+    calls = AgentCall.objects.using(using).of(attempt.agent_id).current().defer("request")
+    approvals = Approval.objects.using(using).of(attempt.agent_id)
+    return Journal(attempt, list(calls), list(approvals))

@@ -1,0 +1,110 @@
+"""Writes of calls: each changes its activity and the calls in one transaction, under the fence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+from django.db.models import Q
+
+from ..activity.transitions import OwnedOperation
+from ..bulk_sql.fields import Insert, Update
+from ..exceptions import StaleAttempt
+from ..models import Activity, ActivityLog, AgentCall, Approval
+
+# One set for all changes, so that the changes of a batch are one statement.
+CHANGED_FIELDS = (
+    *("state", "agent", "name", "digest", "has_changed", "arguments", "output", "error", "input_tokens"),
+    *("cached_tokens", "output_tokens", "reasoning_tokens", "cost", "attempt", "fence", "started_at", "finished_at"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeginCall(OwnedOperation):
+    """The start of calls; refused as soon as the attempt does not own its activity."""
+
+    update_fields = ("updated_at",)
+
+    new: Sequence[AgentCall] = ()
+    """New rows."""
+    again: Sequence[AgentCall] = ()
+    """Rows of calls that an earlier attempt has started and not ended."""
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        self.check_owner(activity)
+        activity.updated_at = now
+        return None
+
+    def related_writes(self, activity: Activity, now: datetime) -> Sequence[Insert | Update]:
+        return _writes(self.new, self.again)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishCall(OwnedOperation):
+    """The end of calls, with their usage. Earlier crashes no longer count against the activity.
+
+    Accepted until another attempt has started, also after a cancel: the call has been paid.
+    """
+
+    update_fields = ("updated_at", "usage", "cost", "discounted_crashes")
+    read_fields = ("usage", "cost")
+
+    new: Sequence[AgentCall] = ()
+    changed: Sequence[AgentCall] = ()
+    usage: Mapping[str, int] = field(default_factory=dict)
+    cost: Decimal | None = None
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        if activity.fence != self.fence:
+            raise StaleAttempt(f"Activity {self.agent_id} has been claimed again (fence {activity.fence}).")
+        if self.usage:
+            total = dict(activity.usage or {})
+            for name, count in self.usage.items():
+                total[name] = total.get(name, 0) + count
+            activity.usage = total
+        if self.cost is not None:
+            activity.cost = (activity.cost or Decimal()) + self.cost
+        activity.discounted_crashes, activity.updated_at = activity.crashes, now
+        return None
+
+    def related_writes(self, activity: Activity, now: datetime) -> Sequence[Insert | Update]:
+        return _writes(self.new, self.changed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside(OwnedOperation):
+    """Set the calls and approvals of these places aside, so that they are made again; they stay in the trace."""
+
+    update_fields = ("updated_at",)
+
+    path: str
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        self.check_owner(activity)
+        activity.updated_at = now
+        return None
+
+    def save_related(self, activity: Activity, now: datetime) -> None:
+        set_aside(activity, self.path)
+
+
+def set_aside(activity: Activity, path: str | None = None) -> None:
+    """Set aside the calls and approvals of the run at `path` and of everything inside it; without a path, all."""
+    where = Q() if path is None else Q(path=path)
+    if path is not None:
+        for separator in ("/", "^", "+"):
+            where |= Q(path__startswith=path + separator)
+    for model in (AgentCall, Approval):
+        rows = model._default_manager.using(activity._state.db).filter(where, activity_id=activity.agent_id)
+        rows.filter(set_aside=0).update(set_aside=activity.fence)
+
+
+def _writes(new: Sequence[AgentCall], changed: Sequence[AgentCall]) -> list[Insert | Update]:
+    writes: list[Insert | Update] = []
+    if new:
+        writes.append(Insert(AgentCall, new))
+    if changed:
+        writes.append(Update(AgentCall, changed, CHANGED_FIELDS))
+    return writes

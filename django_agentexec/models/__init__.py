@@ -1,0 +1,59 @@
+"""The database tables.
+
+`django_agentexec.activity` is the only writer of activities; every other part reads them through `ActivityQuerySet`.
+"""
+
+from __future__ import annotations
+
+from ..choices import (
+    ACTIVE,
+    FAILED_OR_CANCELED,
+    FINISHED,
+    ApprovalKind,
+    ApprovalScope,
+    ApprovalStatus,
+    CallKind,
+    CallState,
+    HookFlag,
+    OnExpiry,
+    Priority,
+    Status,
+    StepState,
+    WaitingFor,
+)
+from ..querysets import ActivityQuerySet
+from .activities import Activity, ActivityLog
+from .approvals import Approval, ApprovalQuerySet
+from .calls import AgentCall, CallQuerySet
+from .conversations import Conversation, ConversationItem
+from .steps import StepRun
+from .trackers import TrackerMember, TrackerState
+
+__all__ = [
+    "ACTIVE",
+    "FAILED_OR_CANCELED",
+    "FINISHED",
+    "Activity",
+    "ActivityLog",
+    "ActivityQuerySet",
+    "AgentCall",
+    "Approval",
+    "ApprovalKind",
+    "ApprovalQuerySet",
+    "ApprovalScope",
+    "ApprovalStatus",
+    "CallKind",
+    "CallQuerySet",
+    "CallState",
+    "Conversation",
+    "ConversationItem",
+    "HookFlag",
+    "OnExpiry",
+    "Priority",
+    "Status",
+    "StepRun",
+    "StepState",
+    "TrackerMember",
+    "TrackerState",
+    "WaitingFor",
+]

@@ -1,0 +1,133 @@
+"""`DurableRun`: one recorded run of an agent for a handler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from agents import Agent, RunResultStreaming, RunState
+from agents.items import ModelResponse
+
+from django_agentexec.activity.current import OwningAttempt
+from django_agentexec.calls.journal import Position, at, current_position, current_scope
+from django_agentexec.calls.paths import digest_of
+
+from . import nested
+from .approvals import Policies
+from .durable import DurableAgents, agents_of_run, end_run, with_own_agents
+from .silent_hooks import SilentHooks
+from .wire import text_of
+
+INVALID_ARGUMENTS = "Error: the arguments are no JSON object, so the tool was not called. Call it again."
+
+
+class DurableRun:
+    """A run whose calls are recorded and replayed. `show_replayed` receives replayed texts and their agents' names."""
+
+    def __init__(
+        self, attempt: OwningAttempt, policies: Policies, on_change: str, show_replayed: Callable[[str, str], None]
+    ) -> None:
+        self.attempt = attempt
+        self._on_change = on_change
+        self._publish = show_replayed
+        self._agents = DurableAgents(policies, self._show_replayed)
+        self._runner = nested.install().inner
+        self._position: Position
+        self._options: dict[str, Any]
+        self._agent: Agent[Any]
+        self._input: Any
+
+    async def begin(self, agent: Agent[Any], input: Any, key: str | None, options: dict[str, Any]) -> None:
+        """Find the run's place and record its start. `options` are those of the SDK, and are changed."""
+        self._position = await self._place(agent, input, key)
+        # The SDK binds the approvals of a state to the agents that it has seen.
+        self._agents = self._position.copies or self._agents
+        self._options = options
+        options["run_config"] = self._agents.config(options.get("run_config"))
+        options["hooks"] = SilentHooks(options["hooks"])
+        self._agent = self._agents.copy_of(agent)
+        self._input = self._agents.resumed(input) if isinstance(input, RunState) else input
+        self._position.journal.run_started()
+
+    async def _place(self, agent: Agent[Any], input: Any, key: str | None) -> Position:
+        outer = current_position()
+        scope = await current_scope(self.attempt)
+        if isinstance(input, RunState):
+            if scope.path in scope.journal.paused:
+                return scope.journal.paused.pop(scope.path)
+            input = None
+        digest = digest_of(input)
+        if outer is not None and key is None:
+            position = outer.begin_side_run(agent.name, digest)
+        else:
+            position = scope.begin_run(agent.name, digest, key)
+        run = position.recorded_run()
+        if run is not None and run.digest != digest and self._on_change == "restart":
+            await position.journal.set_aside(position.path)
+        position.begin(agent.name, digest, input)
+        return position
+
+    def start(self) -> RunResultStreaming:
+        """Start the run."""
+        return self._start(self._position, self._agent, self._input)
+
+    def recover(self, agent: Agent[Any], input: Any, **options: Any) -> RunResultStreaming:
+        """Start the wrap-up after the last turn."""
+        position = self._position.recovery()
+        position.begin(agent.name, digest_of(input), None)
+        self._options = options
+        return self._start(position, self._agents.copy_of(agent), input)
+
+    def _start(self, position: Position, agent: Agent[Any], input: Any) -> RunResultStreaming:
+        token = agents_of_run.set(self._agents)
+        try:
+            with at(position):
+                return self._runner.run_streamed(agent, input, **self._options)
+        finally:
+            agents_of_run.reset(token)
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Record the end of a run that fails."""
+        try:
+            yield
+        except BaseException as error:
+            end_run(self._position, None, error)
+            self._leave()
+            raise
+
+    def end(self, result: RunResultStreaming) -> None:
+        """Record the end of the run, and replace the durable copies in its result by the user's agents."""
+        if result.interruptions and self._position.home is not None:
+            self._position.journal.paused[self._position.home] = self._position
+            self._position.copies = self._agents
+        else:
+            end_run(self._position, result, None)
+            with_own_agents(result)
+        self._leave()
+
+    async def without_invalid_calls(self, result: RunResultStreaming) -> RunResultStreaming:
+        """Suspend the activity if the run waits for decisions.
+
+        Otherwise the interrupted calls have arguments that are no JSON: reject them, and go on.
+        """
+        journal = self._position.journal
+        if journal.requests_of(self._position.path):
+            journal.run_ended()
+            await journal.others_ended()
+            journal.run_started()
+            raise self.attempt.suspend_for_decision(list(journal.requests.values()))
+        state = result.to_state()
+        for item in result.interruptions:
+            state.reject(item, rejection_message=INVALID_ARGUMENTS)
+        return self._start(self._position, self._agent, state)
+
+    def _leave(self) -> None:
+        self._position.leave()
+        self._position.journal.run_ended()
+
+    def _show_replayed(self, position: Position, response: ModelResponse) -> None:
+        if position is self._position:  # texts of nested runs are not published
+            for text in text_of(response):
+                self._publish(text, position.agent)

@@ -1,0 +1,176 @@
+"""`DurableModel`: records each call of a model, and answers recorded calls without a request."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any, cast
+
+from agents import Model, ModelProvider
+from agents.items import ModelResponse, TResponseOutputItem, TResponseStreamEvent
+from agents.retry import ModelRetryAdvice, ModelRetryAdviceRequest
+from django.utils import timezone
+from openai.types.responses import ResponseCompletedEvent, ResponseOutputItemDoneEvent
+
+from django_agentexec.calls.journal import Position, current_position
+from django_agentexec.calls.paths import digest_of
+from django_agentexec.conf import conf
+from django_agentexec.models import AgentCall, CallKind, CallState
+from django_agentexec.validation import one_line
+
+from .wire import completed_event, counts_of, loaded_response, stored_response, streamed_response
+
+ShowReplayed = Callable[[Position, ModelResponse], None]
+
+
+class DurableModel(Model):
+    """A model whose calls are recorded under the position of the calling run.
+
+    An answer is committed before the SDK receives it, so no tool starts before the call that requested it is safe.
+    All other attributes are those of `inner`.
+    """
+
+    def __init__(self, inner: Model, show_replayed: ShowReplayed | None = None) -> None:
+        self.inner = inner
+        self._show_replayed = show_replayed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["inner"], name)
+
+    async def _cleanup_on_run_end(self, owner: object) -> None:
+        await self.inner._cleanup_on_run_end(owner)
+
+    async def close(self) -> None:
+        """Close the inner model."""
+        await self.inner.close()
+
+    def get_retry_advice(self, request: ModelRetryAdviceRequest) -> ModelRetryAdvice | None:
+        """Return the advice of the inner model."""
+        return self.inner.get_retry_advice(request)
+
+    async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
+        """Return the recorded answer, or request and record one."""
+        position = current_position()
+        if position is None:
+            return await self.inner.get_response(*args, **kwargs)
+        request = _Request(args, kwargs)
+        if recorded := self._recorded(position, request):
+            return loaded_response(recorded)
+        call = await self._begin(position, request)
+        try:
+            response = await self.inner.get_response(*args, **kwargs)
+        except BaseException as error:
+            await self._fail(position, call, error)
+            raise
+        await self._finish(position, call, response)
+        return response
+
+    async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[TResponseStreamEvent]:
+        """Yield the events of the recorded answer (only its end), or request and record one."""
+        position = current_position()
+        if position is None:
+            async for event in self.inner.stream_response(*args, **kwargs):
+                yield event
+            return
+        request = _Request(args, kwargs)
+        if recorded := self._recorded(position, request):
+            yield completed_event(recorded)
+            return
+        call = await self._begin(position, request)
+        items: list[TResponseOutputItem] = []
+        is_finished = False
+        try:
+            # Closed explicitly, since a consumer that stops leaves the stream of the provider open otherwise.
+            async with aclosing(cast(Any, self.inner.stream_response(*args, **kwargs))) as events:
+                async for event in events:
+                    if isinstance(event, ResponseOutputItemDoneEvent):
+                        items.append(event.item)
+                    elif isinstance(event, ResponseCompletedEvent):
+                        await self._finish(position, call, streamed_response(event.response, items))
+                        is_finished = True
+                    yield event
+        except BaseException as error:
+            if not is_finished:
+                await self._fail(position, call, error)
+            raise
+        if not is_finished:
+            await self._fail(position, call, RuntimeError("The stream ended without an answer."))
+
+    def _recorded(self, position: Position, request: _Request) -> AgentCall | None:
+        call = position.next_model_call()
+        position.is_replaying = call is not None
+        if call is None:
+            return None
+        position.ordinal += 1
+        if call.digest != request.digest and not call.has_changed:
+            call.has_changed = True
+            position.journal.begin_soon(call)
+        if self._show_replayed is not None:
+            self._show_replayed(position, loaded_response(call))
+        return call
+
+    async def _begin(self, position: Position, request: _Request) -> AgentCall:
+        journal, name = position.journal, str(getattr(self.inner, "model", "") or type(self.inner).__name__)
+        call = journal.find(position.path, CallKind.MODEL, position.ordinal)
+        if call is None:
+            call = journal.new_call(position.path, CallKind.MODEL, position.ordinal)
+        call.agent, call.name, call.digest = position.agent[:200], name[:200], request.digest
+        call.state, call.error, call.finished_at, call.started_at = CallState.STARTED, "", None, timezone.now()
+        call.attempt, call.fence = journal.attempt.number, journal.attempt.fence
+        if conf.TRACE_REQUESTS:
+            call.request = request.content
+        await journal.begin(call)
+        position.ordinal += 1
+        return call
+
+    async def _finish(self, position: Position, call: AgentCall, response: ModelResponse) -> None:
+        counts = counts_of(response.usage)
+        call.state, call.output = CallState.DONE, stored_response(response)
+        for name in ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens"):
+            setattr(call, name, counts[name])
+        await position.journal.finish(call, usage=counts)
+
+    async def _fail(self, position: Position, call: AgentCall, error: BaseException) -> None:
+        position.ordinal = call.ordinal  # a retry of the SDK asks for the same answer again
+        if isinstance(error, Exception):
+            call.state, call.error = CallState.FAILED, one_line(error)
+            position.journal.finish_soon(call)
+
+
+class DurableProvider(ModelProvider):
+    """A provider whose models are recorded."""
+
+    def __init__(self, inner: ModelProvider, wrap: Callable[[Model], Model]) -> None:
+        self.inner = inner
+        self._wrap = wrap
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["inner"], name)
+
+    def get_model(self, model_name: str | None) -> Model:
+        """Return a model of the inner provider, recorded."""
+        return self._wrap(self.inner.get_model(model_name))
+
+    async def aclose(self) -> None:
+        """Close the inner provider."""
+        await self.inner.aclose()
+
+
+class _Request:
+    """The request of a model call: its digest, and its content for the trace."""
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        named = dict(zip(("system_instructions", "input", "model_settings", "tools"), args, strict=False)) | kwargs
+        self._instructions = named.get("system_instructions")
+        self._input = named.get("input")
+        self._tools = named.get("tools") or []
+        self.digest = digest_of(self._instructions, self._input)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The request as JSON values."""
+        return {
+            "instructions": self._instructions,
+            "input": self._input,
+            "tools": [getattr(tool, "name", type(tool).__name__) for tool in self._tools],
+        }
