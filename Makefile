@@ -12,12 +12,14 @@ PYTEST ?= $(BIN)/python -m pytest
 IN_PARALLEL := -n 2
 BY_FILE := $(IN_PARALLEL) --dist loadfile
 # What is repeated on PostgreSQL leaves out what does not meet it.
-NEITHER := $(addprefix --ignore-glob=*/test_,queue_* commands_* admin_unfold* authorization* embedded* connection* \
-  dispatcher* calls* smoke* events_store* api_document*)
+NEITHER := $(addprefix --ignore=tests/integration/,queues terminal test_authorization.py test_embedded.py test_smoke.py \
+  admin/test_admin_unfold.py api/test_api_document.py worker/test_calls.py worker/test_dispatcher.py)
 # Models, migrations, admin, REST, commands and schedules.
-FRAMEWORK := $(addprefix tests/integration/test_,schedules_model.py schedules_admin.py schedules_firing.py \
-  admin_list.py admin_detail.py admin_actions.py admin_dashboard.py api_list.py api_detail.py api_tasks.py \
-  api_document.py commands_agents.py enqueue.py activity.py queries.py health.py smoke.py)
+FRAMEWORK := $(addprefix tests/integration/,schedules/test_schedules_model.py schedules/test_schedules_admin.py \
+  schedules/test_schedules_firing.py admin/test_admin_list.py admin/test_admin_detail.py admin/test_admin_actions.py \
+  admin/test_admin_dashboard.py api/test_api_list.py api/test_api_detail.py api/test_api_tasks.py \
+  api/test_api_document.py terminal/test_commands_agents.py tasks/test_enqueue.py activity/test_activity.py \
+  activity/test_queries.py monitoring/test_health.py test_smoke.py)
 # Long tests of processes that die: their hard part is the database's locks, so PostgreSQL has them.
 DURABLE := $(addprefix tests/e2e/test_,pipelines.py fanout.py scheduler.py)
 

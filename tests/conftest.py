@@ -8,17 +8,17 @@ from importlib.util import find_spec
 import pytest
 from redis import Redis
 
-from tests import plugin
-from tests.servers import Valkey
+from tests.support import server_plugin
+from tests.support.servers import Valkey
 
 # Schedules need django-celery-beat, which may not allow the newest Django yet.
-collect_ignore_glob = [] if find_spec("django_celery_beat") else ["*/test_schedule*"]
+collect_ignore_glob = [] if find_spec("django_celery_beat") else ["*/integration/schedules/*"]
 
 
 @pytest.fixture(scope="session")
 def valkey() -> Valkey:
     """The suite's Valkey server."""
-    return plugin.valkey
+    return server_plugin.valkey
 
 
 @pytest.fixture(autouse=True)
@@ -44,5 +44,5 @@ def clean_queue() -> Iterator[None]:
     queue.close()
     reset_queue()
     # A test that changes settings has had several queue objects, each of which knows its own keys only.
-    with Redis(unix_socket_path=str(plugin.valkey.socket)) as client:
+    with Redis(unix_socket_path=str(server_plugin.valkey.socket)) as client:
         client.flushall()

@@ -2,7 +2,8 @@
 
 A queue holds ids, never contexts. The database rows are authoritative: a queue that loses all its data is restored
 from them. Every verb works on batches and is atomic per queue name. All verbs are synchronous and safe to call from
-several threads. `tests/integration/test_queue_contract.py` is the conformance suite that every backend must pass.
+several threads. `tests/integration/queues/test_queue_contract.py` is the conformance suite that every backend must
+pass.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.test import Client
 
 from django_agentexec.conf import conf
-from tests.admin_pages import ALL, staff
 from tests.browser.chromium import Chromium, Tab, chromium, find_chromium
-from tests.live import Server, serve
+from tests.support.admin_pages import ALL, staff
+from tests.support.asgi_server import Server, serve
 
 HERE = "tests/browser/"
 

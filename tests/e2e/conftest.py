@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from tests.e2e.journal import Journal
-from tests.live import Server, cookie_of, serve
+from tests.support.asgi_server import Server, cookie_of, serve
 
 
 @pytest.fixture

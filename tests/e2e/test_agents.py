@@ -10,8 +10,8 @@ import pytest
 from django_agentexec import activity, get_result
 from django_agentexec.models import Activity, Status
 from django_agentexec.queues import get_queue
-from tests.model_server import Answer, Call, ModelServer, Tokens
-from tests.pools import pool, run_burst, until
+from tests.support.model_server import Answer, Call, ModelServer, Tokens
+from tests.support.pool_process import pool, run_burst, until
 from tests.testapp.agents import Question, ask
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]

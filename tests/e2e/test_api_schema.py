@@ -28,7 +28,7 @@ from django_agentexec.api import events
 from django_agentexec.api.base import AgentView
 from django_agentexec.live import follow_activity
 from django_agentexec.queues import WorkerInfo, get_queue
-from tests.rest import outside_task
+from tests.support.rest_api import outside_task
 from tests.testapp.agents import Text, shout
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from django_agentexec import activity
-from tests.live import Address, Server, daphne
+from tests.support.asgi_server import Address, Server, daphne
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
 

@@ -12,8 +12,8 @@ from django_agentexec.models import Activity, ActivityLog, Status
 from django_agentexec.queues import get_queue
 from tests.e2e.journal import Journal
 from tests.e2e.kills import SETTINGS, kill_at_random, plan_deaths, survived
-from tests.pools import pool, until
-from tests.rows import messages, row
+from tests.support.activity_rows import messages, row
+from tests.support.pool_process import pool, until
 from tests.testapp.orchestration import DEATHS, IMPATIENT, Fan, fan_out, sync_fan_out
 
 WITHOUT_HELP = {"RECONCILE_INTERVAL": 1_000.0}

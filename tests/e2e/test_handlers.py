@@ -7,9 +7,9 @@ import pytest
 from django_agentexec import activity
 from django_agentexec.models import Status
 from tests.e2e.journal import Journal
-from tests.pools import pool, run_burst, until
-from tests.processes import is_alive
-from tests.rows import messages, row
+from tests.support.activity_rows import messages, row
+from tests.support.pool_process import pool, run_burst, until
+from tests.support.process_state import is_alive
 from tests.testapp.agents import (
     Text,
     Work,

@@ -16,9 +16,9 @@ from django_agentexec import activity
 from django_agentexec.live import hub
 from django_agentexec.models import Activity, ActivityLog
 from tests.e2e.journal import Journal
-from tests.live import FEED, Server, client, daphne, in_database, path_of
-from tests.pools import environment, pool, until
-from tests.servers import Valkey, valkey_server
+from tests.support.asgi_server import FEED, Server, client, daphne, in_database, path_of
+from tests.support.pool_process import environment, pool, until
+from tests.support.servers import Valkey, valkey_server
 from tests.testapp.agents import Text, Work, report, sync_work
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]

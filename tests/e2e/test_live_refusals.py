@@ -15,8 +15,8 @@ from django_agentexec import activity
 from django_agentexec.live.routing import websocket_urlpatterns
 from django_agentexec.live.websocket import consumers
 from tests.integration.test_policy import user
-from tests.live import FEED, Server, client, cookie_of, in_database, path_of, serve
-from tests.rows import row
+from tests.support.activity_rows import row
+from tests.support.asgi_server import FEED, Server, client, cookie_of, in_database, path_of, serve
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
 

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from django_agentexec import activity
 from django_agentexec.live.websocket import consumers
 from django_agentexec.models import ActivityLog
-from tests.live import FEED, Client, Server, client, path_of
+from tests.support.asgi_server import FEED, Client, Server, client, path_of
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from django_agentexec import activity
-from tests.pools import PATIENCE, environment
+from tests.support.pool_process import PATIENCE, environment
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 

@@ -15,8 +15,8 @@ from django_agentexec import TaskCanceled, activity, get_result
 from django_agentexec.models import Activity, Status
 from django_agentexec.queues import get_queue
 from tests.e2e.journal import Journal
-from tests.pools import environment, pool, refused, run_burst, until
-from tests.processes import is_alive
+from tests.support.pool_process import environment, pool, refused, run_burst, until
+from tests.support.process_state import is_alive
 from tests.testapp import agents
 from tests.testapp.agents import Text, Work, shout, sync_work, work
 

@@ -19,8 +19,8 @@ from django_agentexec.models import Activity, Status
 from django_agentexec.queues import get_queue
 from django_agentexec.schedules.models import AgentSchedule, ScheduleRun
 from tests.e2e.journal import Journal
-from tests.pools import PoolProcess, environment, pool, refused, until
-from tests.schedules import interval
+from tests.support.pool_process import PoolProcess, environment, pool, refused, until
+from tests.support.schedule_builders import interval
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 

@@ -10,7 +10,7 @@ from django.core.cache import cache
 from django_agentexec import task
 from django_agentexec.tasks import registry
 from django_agentexec.testing import memory_queue
-from tests.integration.family import FAILING, RUNS, discover, research, sync_discover
+from tests.support.research_family import FAILING, RUNS, discover, research, sync_discover
 
 
 @pytest.fixture(autouse=True)

@@ -27,8 +27,8 @@ from django_agentexec.api import urls as api_urls
 from django_agentexec.live.routing import websocket_urlpatterns
 from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.policy import Permission
-from tests.live import Server, serve
-from tests.live import client as socket
+from tests.support.asgi_server import Server, serve
+from tests.support.asgi_server import client as socket
 from tests.testapp.agents import Text, shout
 
 pytestmark = pytest.mark.django_db

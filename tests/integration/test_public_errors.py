@@ -18,9 +18,9 @@ from django_agentexec.redaction import redact_internals
 from django_agentexec.schemas import ActivityDetailSchema, ActivityListItemSchema, ActivityLogSchema
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue
-from tests.admin_pages import ALL, CHANGE_LIST, page_of, signed_in
-from tests.rest import POLICY, admin, client, member
-from tests.rows import row, start
+from tests.support.activity_rows import row, start
+from tests.support.admin_pages import ALL, CHANGE_LIST, page_of, signed_in
+from tests.support.rest_api import POLICY, admin, client, member
 from tests.testapp.agents import Text, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -225,7 +225,7 @@ def test_an_error_without_a_public_text_is_closed() -> None:
 @pytest.mark.parametrize("name", ["leaks", "leaking_pipeline"])
 def test_staff_of_a_tenant_read_no_secret_in_the_admin(name: str) -> None:
     run = failed(name)
-    with override_settings(AGENTEXEC={"POLICY": "tests.admin_pages.TwoOrganizations"}):
+    with override_settings(AGENTEXEC={"POLICY": "tests.support.admin_pages.TwoOrganizations"}):
         who = signed_in(*ALL, first_name="org-1")
         pages = [who.get(address).content.decode() for address in (CHANGE_LIST, page_of(run), page_of(run, "live"))]
 

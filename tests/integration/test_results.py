@@ -42,9 +42,9 @@ from django_agentexec.exceptions import InvalidOption, ResultError
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Outcome, get_queue
 from django_agentexec.tasks import ActivityHandle, AnyTask, registry
-from tests.pools import until
-from tests.rows import claim, row, start
-from tests.servers import Valkey
+from tests.support.activity_rows import claim, row, start
+from tests.support.pool_process import until
+from tests.support.servers import Valkey
 from tests.testapp.agents import Report, Text, report, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)

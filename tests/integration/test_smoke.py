@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from django_agentexec.models import Activity, Status
-from tests.pools import run_burst
+from tests.support.pool_process import run_burst
 from tests.testapp.agents import Text, fail, report, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)

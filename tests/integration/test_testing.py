@@ -21,7 +21,7 @@ from django_agentexec.queues import get_queue
 from django_agentexec.queues.memory import MemoryQueue
 from django_agentexec.tasks import AnyTask, registry
 from django_agentexec.testing import aassert_enqueued, adrain, assert_enqueued, drain, make_attempt, memory_queue
-from tests.rows import messages, row
+from tests.support.activity_rows import messages, row
 from tests.testapp.agents import Text, fail, report, shout
 
 LOCAL: list[AnyTask] = []

@@ -20,7 +20,7 @@ from django_agentexec import conf as conf_module
 from django_agentexec.conf import conf, unknown_settings
 from django_agentexec.queues import get_queue
 from django_agentexec.tasks.registry import registry
-from tests.servers import Valkey
+from tests.support.servers import Valkey
 
 
 def test_a_setting_that_is_absent_has_its_default() -> None:
