@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST ?= $(BIN)/python -m pytest
-# Each process of a parallel run starts servers of its own. Tests with pools mostly wait, and share the servers of their
+# Each process of a parallel run starts its own servers, when its first test needs them. Tests with pools mostly wait, and share the servers of their
 # file; those with browsers and with chaos run one by one: they look at the clock.
 IN_PARALLEL := -n 2
 BY_FILE := $(IN_PARALLEL) --dist loadfile
@@ -34,7 +34,7 @@ demo: $(VENV)/.installed  ## run the example project, with an offline model unle
 
 test: lint types docs tests tests-postgresql  ## everything, on SQLite and PostgreSQL
 
-fast: $(VENV)/.installed  ## the unit tests; ARGS="tests/unit/test_conf.py" for some of them
+fast: $(VENV)/.installed  ## the unit tests, without servers; ARGS="tests/unit/test_conf.py" for some of them
 	$(PYTEST) -n 2 -q $(or $(ARGS),tests/unit)
 
 fast-tests: $(VENV)/.installed  ## unit and integration tests on the database of AGENTEXEC_TEST_DB

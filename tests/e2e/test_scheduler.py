@@ -120,7 +120,7 @@ def test_a_pool_whose_schedules_have_no_tables_asks_for_migrate(tmp_path: Path) 
     ("arguments", "complaint"),
     [
         (["--scheduler-only", "--no-scheduler"], "not allowed with"),
-        (["--scheduler-only", "--burst"], "without --burst"),
+        (["--scheduler-only", "--burst"], "omit --burst"),
     ],
 )
 def test_flags_that_contradict_each_other_are_refused(arguments: list[str], complaint: str) -> None:

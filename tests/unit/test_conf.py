@@ -18,9 +18,7 @@ from django.utils.translation import override as translation_override
 from django_agentexec import checks
 from django_agentexec import conf as conf_module
 from django_agentexec.conf import conf, unknown_settings
-from django_agentexec.queues import get_queue
 from django_agentexec.tasks.registry import registry
-from tests.support.servers import Valkey
 
 
 def test_a_setting_that_is_absent_has_its_default() -> None:
@@ -216,19 +214,6 @@ def test_sqlite_in_which_writers_fail_instead_of_waiting(
     monkeypatch.setattr(checks, "connections", {"default": Connection(vendor, options)})
 
     assert identifiers() == expected
-
-
-@pytest.mark.parametrize(("policy", "expected"), [("allkeys-lru", ["agentexec.W002"]), ("noeviction", [])])
-def test_a_server_that_may_drop_work(policy: str, expected: list[str], valkey: Valkey) -> None:
-    client = get_queue().client  # type: ignore[attr-defined]  # the Redis queue's
-    client.config_set("maxmemory-policy", policy)
-    try:
-        messages = checks.check_eviction(None)
-    finally:
-        client.config_set("maxmemory-policy", "noeviction")
-
-    assert [message.id for message in messages] == expected
-    assert all(message.hint for message in messages)
 
 
 def test_a_server_that_is_away_does_not_keep_migrate_from_working() -> None:

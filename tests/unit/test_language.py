@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import re
 import tokenize
@@ -58,6 +59,12 @@ def prose_of_page(path: Path) -> Iterator[tuple[int, str]]:
             yield number, re.sub(r"`[^`]*`", "", line)
 
 
+@functools.cache
+def texts() -> list[tuple[Path, int, str]]:
+    """Return file, line and text of all prose; read once for all patterns."""
+    return [(path, line, text) for path, prose in files() for line, text in prose]
+
+
 def files() -> Iterator[tuple[Path, Iterator[tuple[int, str]]]]:
     for folder in CODE:
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -77,8 +84,7 @@ def test_no_private_dialect(pattern: str) -> None:
     avoided = re.compile(pattern, re.IGNORECASE | re.MULTILINE)
     found = [
         f"{path.relative_to(ROOT)}:{line}: {' '.join(text.split())[:90]}"
-        for path, prose in files()
-        for line, text in prose
+        for path, line, text in texts()
         if avoided.search(text)
     ]
     assert found == [], f"say it in plain terms ({AVOID[pattern]}):\n" + "\n".join(found)
