@@ -7,8 +7,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST ?= $(BIN)/python -m pytest
-# Each process of a parallel run starts its own servers, when its first test needs them. Tests with pools mostly wait, and share the servers of their
-# file; those with browsers and with chaos run one by one: they look at the clock.
+# Each process of a parallel run starts its own servers, when its first test needs them. Tests with pools mostly wait, and
+# share the servers of their file; those with browsers and with chaos run one by one: they look at the clock.
 IN_PARALLEL := -n 2
 BY_FILE := $(IN_PARALLEL) --dist loadfile
 # What is repeated on PostgreSQL leaves out what does not meet it.
