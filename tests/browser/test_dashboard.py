@@ -14,8 +14,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.test import override_settings
 
-from django_agentexec import activity
-from django_agentexec.exceptions import QueueUnavailable
+from django_agentexec import QueueUnavailable, activity
 from django_agentexec.monitoring.metrics import counting
 from django_agentexec.queues import WorkerInfo, get_queue
 from tests.browser.conftest import Page

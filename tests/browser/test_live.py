@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from uuid import UUID
 
-from django_agentexec import activity
-from django_agentexec.models import ActivityLog, Status
+from django_agentexec import Status, activity
+from django_agentexec.models import ActivityLog
 from tests.browser.chromium import Chromium
 from tests.browser.conftest import Page, signed_in_page
 from tests.e2e.journal import Journal

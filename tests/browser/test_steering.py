@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from uuid import UUID
 
-from django_agentexec import activity
-from django_agentexec.models import Status
+from django_agentexec import Status, activity
 from tests.browser.conftest import Page
 from tests.support.activity_rows import row, start
 from tests.support.admin_pages import CHANGE_LIST, page_of

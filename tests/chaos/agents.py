@@ -15,9 +15,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from django_agentexec import Attempt, task
-from django_agentexec.backoff import Backoff
-from django_agentexec.exceptions import StaleAttempt
+from django_agentexec import Attempt, Backoff, StaleAttempt, task
 from tests.chaos.observer import report
 
 EXIT = 7  # the code with which a task ends its process

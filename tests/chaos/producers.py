@@ -144,8 +144,7 @@ class Producer:
 
     def cancel(self) -> None:
         """Cancel a recent activity."""
-        from django_agentexec import activity
-        from django_agentexec.exceptions import InvalidTransition
+        from django_agentexec import InvalidTransition, activity
         from tests.chaos.observer import report
 
         if not self.recent:
@@ -174,7 +173,7 @@ def main() -> None:
     django.setup()
     from django.db import DatabaseError, InterfaceError, connection
 
-    from django_agentexec.exceptions import AgentExecError
+    from django_agentexec import AgentExecError
 
     producer, started = Producer(number, seed, specials), time.monotonic()
     while not stopping:

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from django_agentexec import activity, get_result
-from django_agentexec.models import Activity, Status
+from django_agentexec import Status, activity, get_result
+from django_agentexec.models import Activity
 from django_agentexec.queues import get_queue
 from tests.support.model_server import Answer, Call, ModelServer, Tokens
 from tests.support.pool_process import pool, run_burst, until

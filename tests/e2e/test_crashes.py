@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
-from django_agentexec import get_result
-from django_agentexec.models import Activity, ActivityLog, Status
+from django_agentexec import Status, get_result
+from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.queues import get_queue
 from tests.e2e.journal import Journal
 from tests.support.pool_process import pool, run_burst, until

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from django_agentexec import ActivityHandle, activity, get_result
-from django_agentexec.models import Activity, ActivityLog, Status
+from django_agentexec import ActivityHandle, Status, activity, get_result
+from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.queues import get_queue
 from tests.e2e.journal import Journal
 from tests.e2e.kills import SETTINGS, kill_at_random, plan_deaths, survived

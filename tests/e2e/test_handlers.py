@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from django_agentexec import activity
-from django_agentexec.models import Status
+from django_agentexec import Status, activity
 from tests.e2e.journal import Journal
 from tests.support.activity_rows import messages, row
 from tests.support.pool_process import pool, run_burst, until

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from django_agentexec import activity
-from django_agentexec.models import Activity, Status
+from django_agentexec import Status, activity
+from django_agentexec.models import Activity
 from django_agentexec.queues import get_queue
 from tests.e2e.journal import Journal
 from tests.support.pool_process import pool, run_burst, until

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from django_agentexec import get_result
-from django_agentexec.models import Activity, ActivityLog, Status, StepRun
+from django_agentexec import Status, get_result
+from django_agentexec.models import Activity, ActivityLog, StepRun
 from tests.e2e.journal import Journal
 from tests.e2e.kills import SETTINGS, kill_at_random, plan_deaths, survived
 from tests.support.pool_process import pool, until

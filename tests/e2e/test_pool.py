@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from django_agentexec import TaskCanceled, activity, get_result
-from django_agentexec.models import Activity, Status
+from django_agentexec import Status, TaskCanceled, activity, get_result
+from django_agentexec.models import Activity
 from django_agentexec.queues import get_queue
 from tests.e2e.journal import Journal
 from tests.support.pool_process import environment, pool, refused, run_burst, until

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from django.utils import timezone
 
+from django_agentexec import Status
 from django_agentexec.conf import conf
-from django_agentexec.models import Activity, Status
+from django_agentexec.models import Activity
 from django_agentexec.queues import get_queue
 from django_agentexec.schedules.models import AgentSchedule, ScheduleRun
 from tests.e2e.journal import Journal

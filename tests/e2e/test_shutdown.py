@@ -7,7 +7,8 @@ import signal
 
 import pytest
 
-from django_agentexec.models import Activity, Status
+from django_agentexec import Status
+from django_agentexec.models import Activity
 from django_agentexec.pool.supervisor import EXIT_FORCED
 from django_agentexec.queues import get_queue
 from tests.e2e.journal import Journal

@@ -24,7 +24,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from redis import Redis
 
 from django_agentexec import (
+    ActivityHandle,
     ActivityNotFound,
+    InvalidOption,
+    ResultError,
     TaskCanceled,
     TaskFailed,
     activity,
@@ -38,10 +41,9 @@ from django_agentexec.activity import waiting
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Complete, Fail
 from django_agentexec.activity.waiting import watching
-from django_agentexec.exceptions import InvalidOption, ResultError
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Outcome, get_queue
-from django_agentexec.tasks import ActivityHandle, AnyTask, registry
+from django_agentexec.tasks import AnyTask, registry
 from tests.support.activity_rows import claim, row, start
 from tests.support.pool_process import until
 from tests.support.servers import Valkey

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from django_agentexec.models import Activity, Status
+from django_agentexec import Status
+from django_agentexec.models import Activity
 from tests.support.pool_process import run_burst
 from tests.testapp.agents import Text, fail, report, shout
 

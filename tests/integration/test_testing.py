@@ -14,9 +14,8 @@ from django.db import transaction
 from django.test import TestCase
 from pydantic import BaseModel
 
-from django_agentexec import Attempt, TaskFailed, activity, aget_result, get_result, task
-from django_agentexec.exceptions import InvalidOption
-from django_agentexec.models import Activity, Status
+from django_agentexec import Attempt, InvalidOption, Status, TaskFailed, activity, aget_result, get_result, task
+from django_agentexec.models import Activity
 from django_agentexec.queues import get_queue
 from django_agentexec.queues.memory import MemoryQueue
 from django_agentexec.tasks import AnyTask, registry

@@ -11,7 +11,8 @@ from django.contrib.messages import get_messages
 from django.test import Client
 from django.urls import reverse
 
-from django_agentexec.models import Activity, Status
+from django_agentexec import Status
+from django_agentexec.models import Activity
 from django_agentexec.policy import TenantPolicy
 
 ALL = ("view_activity", "cancel_activity", "retry_activity", "delete_activity")

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
+from django_agentexec import QueueUnavailable
 from django_agentexec.activity import streams
-from django_agentexec.exceptions import QueueUnavailable
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import get_queue
 from django_agentexec.testing import memory_queue

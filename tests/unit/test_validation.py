@@ -11,7 +11,7 @@ import pytest
 from django.utils.translation import gettext_lazy
 from pydantic import BaseModel
 
-from django_agentexec.exceptions import ActivityNotFound, InvalidOption, ResultError
+from django_agentexec import ActivityNotFound, InvalidOption, ResultError
 from django_agentexec.validation import (
     checked_message,
     contains_nul,

@@ -13,12 +13,19 @@ from django.db import IntegrityError, connection, connections, transaction
 from django.utils import timezone
 from pydantic import BaseModel
 
-from django_agentexec import activity
+from django_agentexec import (
+    ActivityNotFound,
+    InvalidOption,
+    InvalidTransition,
+    ResultError,
+    StaleAttempt,
+    Status,
+    activity,
+)
 from django_agentexec.activity.store import apply
 from django_agentexec.activity.transitions import Cancel, Complete, Fail, Operation, Progress, Start
 from django_agentexec.bulk_sql import postgres
-from django_agentexec.exceptions import ActivityNotFound, InvalidOption, InvalidTransition, ResultError, StaleAttempt
-from django_agentexec.models import Activity, ActivityLog, Status
+from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.queues import get_queue
 from django_agentexec.testing import make_attempt
 from tests.support.activity_rows import claim, claimed_ids, messages, row, start

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from django_agentexec import activity
+from django_agentexec import InvalidTransition, StaleAttempt, activity
 from django_agentexec.activity.store import apply
 from django_agentexec.activity.suspension import Resume, Suspend
 from django_agentexec.activity.transitions import (
@@ -33,7 +33,6 @@ from django_agentexec.activity.transitions import (
     Retry,
     Start,
 )
-from django_agentexec.exceptions import InvalidTransition, StaleAttempt
 from django_agentexec.ids import uuid7
 from django_agentexec.models import Activity, ActivityLog
 from tests.support.activity_rows import row

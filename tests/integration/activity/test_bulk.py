@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from django_agentexec import activity
-from django_agentexec.models import Activity, Status
+from django_agentexec import Status, activity
+from django_agentexec.models import Activity
 from tests.support.activity_rows import claimed_ids, row
 from tests.testapp.agents import Text, shout
 

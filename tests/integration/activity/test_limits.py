@@ -9,10 +9,8 @@ from uuid import UUID
 import pytest
 from django.test import override_settings
 
-from django_agentexec import activity
-from django_agentexec.exceptions import InvalidOption
+from django_agentexec import BaseAgentRunner, InvalidOption, activity
 from django_agentexec.models import Activity
-from django_agentexec.runners.base import BaseAgentRunner
 from django_agentexec.testing import make_attempt
 from tests.support.activity_rows import messages, row
 from tests.testapp.agents import Text, shout

@@ -8,9 +8,8 @@ from uuid import uuid4
 import pytest
 from django.db import connection
 
-from django_agentexec import activity
-from django_agentexec.exceptions import ActivityNotFound, InvalidOption
-from django_agentexec.models import Activity, Status
+from django_agentexec import ActivityNotFound, InvalidOption, Status, activity
+from django_agentexec.models import Activity
 from tests.support.activity_rows import row, start
 from tests.testapp.agents import Text, shout
 

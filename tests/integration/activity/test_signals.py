@@ -10,11 +10,10 @@ import pytest
 from django.db import connection, transaction
 
 import django_agentexec
-from django_agentexec import activity, signals
+from django_agentexec import activities_changed, activity, activity_changed, activity_ended, signals
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Fail, Progress
 from django_agentexec.models import Activity
-from django_agentexec.signals import activities_changed, activity_changed, activity_ended
 from django_agentexec.worker import after_commit
 from django_agentexec.worker.committer import Committer
 from tests.support.activity_rows import claimed_ids, row, start

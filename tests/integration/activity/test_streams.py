@@ -14,13 +14,12 @@ from agents.testing import ScriptedModel, assistant_message
 from django.test import override_settings
 from pydantic import BaseModel
 
-from django_agentexec import Attempt, OpenAIRunner, activity, task
+from django_agentexec import Attempt, OpenAIRunner, QueueUnavailable, Status, activity, task
 from django_agentexec.activity import streams
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Complete, Operation
-from django_agentexec.exceptions import QueueUnavailable
 from django_agentexec.live import follow_activity
-from django_agentexec.models import Activity, Status
+from django_agentexec.models import Activity
 from django_agentexec.queues import Chunk, get_queue
 from django_agentexec.queues.live import START
 from django_agentexec.tasks import registry

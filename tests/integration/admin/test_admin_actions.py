@@ -9,9 +9,9 @@ import pytest
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.test import Client, override_settings
 
-from django_agentexec import activity
+from django_agentexec import Status, activity
 from django_agentexec.admin import bulk
-from django_agentexec.models import Activity, ActivityLog, Status
+from django_agentexec.models import Activity, ActivityLog
 from tests.support.activity_rows import claimed_ids, row, start
 from tests.support.admin_pages import ALL, CHANGE_LIST, TENANTS, page_of, said, signed_in
 from tests.testapp.agents import Text, fail, shout

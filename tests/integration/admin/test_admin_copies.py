@@ -9,8 +9,8 @@ import pytest
 from django.contrib.admin.models import ADDITION, LogEntry
 from django.test import override_settings
 
-from django_agentexec import activity
-from django_agentexec.models import Activity, Status
+from django_agentexec import Status, activity
+from django_agentexec.models import Activity
 from tests.support.activity_rows import claimed_ids, row, start
 from tests.support.admin_pages import ALL, TENANTS, page_of, signed_in
 from tests.testapp.agents import Keyed, keyed

@@ -11,8 +11,7 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
 import django_agentexec
-from django_agentexec import activity
-from django_agentexec.models import Status
+from django_agentexec import Status, activity
 from tests.support.admin_pages import ALL, CHANGE_LIST, DASHBOARD, TENANTS, fill, page_of, signed_in
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -8,11 +8,11 @@ from django.db import connection
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from django_agentexec import activity
+from django_agentexec import Status, activity
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Fail
 from django_agentexec.admin import detail
-from django_agentexec.models import Activity, ActivityLog, Status
+from django_agentexec.models import Activity, ActivityLog
 from tests.support.activity_rows import start
 from tests.support.admin_pages import ALL, CHANGE_LIST, page_of, signed_in
 from tests.testapp.agents import Keyed, Text, keyed, shout

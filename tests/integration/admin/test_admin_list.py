@@ -12,10 +12,10 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_agentexec import activity
+from django_agentexec import Status, activity
 from django_agentexec.admin.filters import task_names
 from django_agentexec.ids import first_id
-from django_agentexec.models import Activity, Status
+from django_agentexec.models import Activity
 from tests.support.activity_rows import start
 from tests.support.admin_pages import ALL, CHANGE_LIST, TENANTS, fill, listed, signed_in
 from tests.testapp.agents import Keyed, Text, keyed, report, shout

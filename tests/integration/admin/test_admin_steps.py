@@ -7,7 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from django_agentexec.models import Status, StepRun
+from django_agentexec import Status
+from django_agentexec.models import StepRun
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain
 from tests.integration.pipelines.test_pipelines import Input, define

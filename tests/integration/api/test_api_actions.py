@@ -9,8 +9,8 @@ import pytest
 from django.core.cache import cache
 from django.test import override_settings
 
-from django_agentexec import activity
-from django_agentexec.models import Activity, HookFlag, Status
+from django_agentexec import Status, activity
+from django_agentexec.models import Activity, HookFlag
 from tests.support.activity_rows import row, start
 from tests.support.admin_pages import ALL
 from tests.support.rest_api import POLICY, admin, client, member, outside_task, staff

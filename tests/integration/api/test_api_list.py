@@ -12,8 +12,8 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_agentexec import activity
-from django_agentexec.models import Activity, Status
+from django_agentexec import Status, activity
+from django_agentexec.models import Activity
 from tests.support.activity_rows import start
 from tests.support.rest_api import POLICY, admin, client, member, staff
 from tests.testapp.agents import Text, shout

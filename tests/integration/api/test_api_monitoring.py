@@ -12,9 +12,8 @@ import pytest
 from django.test import override_settings
 from prometheus_client.parser import text_string_to_metric_families
 
-from django_agentexec import activity
+from django_agentexec import QueueUnavailable, activity
 from django_agentexec.api import monitoring as views
-from django_agentexec.exceptions import QueueUnavailable
 from django_agentexec.monitoring.metrics import counting
 from django_agentexec.queues import WorkerInfo, get_queue
 from django_agentexec.queues.redis import RedisQueue

@@ -15,7 +15,8 @@ from django.test import override_settings
 from django.urls import reverse
 from rest_framework.test import APIClient
 
-from django_agentexec.models import Activity, Priority
+from django_agentexec import Priority
+from django_agentexec.models import Activity
 from tests.support.activity_rows import claimed_ids, row
 from tests.support.rest_api import POLICY, admin, client, member, outside_task, staff
 

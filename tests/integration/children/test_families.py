@@ -8,11 +8,10 @@ from uuid import UUID
 
 import pytest
 
-from django_agentexec import Attempt, Pipeline, activity, step, task
+from django_agentexec import Attempt, InvalidTransition, Pipeline, Status, activity, step, task
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Complete, Fail
-from django_agentexec.exceptions import InvalidTransition
-from django_agentexec.models import Activity, Status
+from django_agentexec.models import Activity
 from django_agentexec.pool.reconciler import reconcile
 from django_agentexec.queues import Ack, Outcome, get_queue
 from django_agentexec.testing import drain

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from django_agentexec import task
+from django_agentexec import InvalidTransition, StaleAttempt, Status, task
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Complete, Fail
-from django_agentexec.exceptions import InvalidTransition, StaleAttempt
-from django_agentexec.models import Activity, Status
+from django_agentexec.models import Activity
 from django_agentexec.pool.reconciler import reconcile
 from django_agentexec.queues import Ack, Outcome, get_queue
 from django_agentexec.testing import drain

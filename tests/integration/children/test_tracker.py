@@ -12,12 +12,22 @@ from django.db import OperationalError, connection, connections, transaction
 from django.test import TestCase
 from pydantic import BaseModel
 
-from django_agentexec import Attempt, Tracker, activity, task
+from django_agentexec import (
+    ActivityNotFound,
+    Attempt,
+    InvalidContext,
+    InvalidOption,
+    InvalidTransition,
+    Status,
+    Tracker,
+    UnknownTask,
+    activity,
+    task,
+)
 from django_agentexec.activity.current import running
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Complete, Fail
-from django_agentexec.exceptions import ActivityNotFound, InvalidContext, InvalidOption, InvalidTransition, UnknownTask
-from django_agentexec.models import Activity, Status, TrackerMember, TrackerState
+from django_agentexec.models import Activity, TrackerMember, TrackerState
 from django_agentexec.pool.reconciler import reconcile
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, make_attempt, memory_queue

@@ -12,9 +12,9 @@ from unittest import mock
 import pytest
 from django.db import connections, transaction
 
+from django_agentexec import QueueUnavailable
 from django_agentexec.dispatch import outbox
 from django_agentexec.dispatch.push import push
-from django_agentexec.exceptions import QueueUnavailable
 from django_agentexec.models import Activity
 from django_agentexec.queues import Ack, Outcome, get_queue
 from tests.support.activity_rows import claimed_ids

@@ -6,8 +6,7 @@ from io import StringIO
 
 import pytest
 
-from django_agentexec import get_result
-from django_agentexec.models import Status
+from django_agentexec import Status, get_result
 from django_agentexec.testing import drain, memory_queue
 from example_project.documents import agents as example
 from example_project.documents import research

@@ -12,8 +12,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import override_settings
 
-from django_agentexec import activity
-from django_agentexec.exceptions import ActivityNotFound
+from django_agentexec import ActivityNotFound, activity
 from django_agentexec.live import follow_activity, follow_feed
 from django_agentexec.models import Activity
 

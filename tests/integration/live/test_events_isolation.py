@@ -11,8 +11,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 
-from django_agentexec import activity
-from django_agentexec.exceptions import InvalidOption
+from django_agentexec import InvalidOption, activity
 from django_agentexec.live import follow_activity, follow_feed
 from django_agentexec.models import Activity
 from django_agentexec.policy import StaffPolicy

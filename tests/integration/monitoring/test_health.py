@@ -16,14 +16,13 @@ from django.db import DatabaseError, connection, connections, transaction
 from django.db.backends.signals import connection_created
 from django.test import override_settings
 
-from django_agentexec import monitoring
+from django_agentexec import activities_changed, monitoring
 from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.monitoring import HealthCheckSchema, record_reconciliation, storage
 from django_agentexec.pool import reconciler
 from django_agentexec.pool.reconciler import Reconciler
 from django_agentexec.queues import WorkerInfo, get_queue
 from django_agentexec.queues.redis import RedisQueue
-from django_agentexec.signals import activities_changed
 from tests.testapp.agents import Text, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -13,10 +13,9 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_agentexec import activity, monitoring
+from django_agentexec import QueueUnavailable, activity, monitoring
 from django_agentexec.activity.store import apply
 from django_agentexec.activity.transitions import Complete, Progress
-from django_agentexec.exceptions import QueueUnavailable
 from django_agentexec.models import Activity
 from django_agentexec.monitoring.counters import Histogram, last_hour
 from django_agentexec.monitoring.metrics import counting

@@ -10,9 +10,21 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from django_agentexec import TaskFailed, activity, chain, chord, get_result, group, task
-from django_agentexec.exceptions import AgentExecError, InvalidContext, InvalidOption, UnknownTask
-from django_agentexec.models import Activity, Status
+from django_agentexec import (
+    AgentExecError,
+    InvalidContext,
+    InvalidOption,
+    Status,
+    TaskFailed,
+    UnknownTask,
+    activity,
+    chain,
+    chord,
+    get_result,
+    group,
+    task,
+)
+from django_agentexec.models import Activity
 from django_agentexec.tasks import AnyTask, registry
 from django_agentexec.testing import drain, memory_queue
 from tests.support.activity_rows import row

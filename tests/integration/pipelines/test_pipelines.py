@@ -16,14 +16,29 @@ import pytest
 from django.test import TestCase
 from pydantic import BaseModel
 
-from django_agentexec import Pipeline, TaskFailed, activity, amermaid, get_result, mermaid, step, task
+from django_agentexec import (
+    AgentExecError,
+    Attempt,
+    InvalidContext,
+    InvalidOption,
+    InvalidTransition,
+    Pipeline,
+    StaleAttempt,
+    Status,
+    TaskFailed,
+    activity,
+    amermaid,
+    get_result,
+    mermaid,
+    step,
+    task,
+)
 from django_agentexec.activity.deferral import Defer
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Operation, Start
-from django_agentexec.exceptions import AgentExecError, InvalidContext, InvalidOption, InvalidTransition, StaleAttempt
-from django_agentexec.models import Activity, Status, StepRun
+from django_agentexec.models import Activity, StepRun
 from django_agentexec.pipelines.execution import run_steps
-from django_agentexec.tasks import Attempt, registry
+from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue
 from tests.support.activity_rows import messages, row, start
 

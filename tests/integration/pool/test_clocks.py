@@ -10,10 +10,10 @@ from unittest import mock
 import pytest
 from django.utils import timezone
 
-from django_agentexec import activity
+from django_agentexec import Status, activity
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Fail, Start
-from django_agentexec.models import Activity, Status
+from django_agentexec.models import Activity
 from django_agentexec.pool.reconciler import SETTLING, reconcile
 from django_agentexec.queues import get_queue
 from tests.support.activity_rows import claimed_ids, start

@@ -16,8 +16,7 @@ from django.test import override_settings
 from redis import Redis, SSLConnection
 from redis.exceptions import RedisError
 
-from django_agentexec import monitoring
-from django_agentexec.exceptions import QueueMisconfigured, QueueUnavailable
+from django_agentexec import QueueMisconfigured, QueueUnavailable, monitoring
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Chunk, Message, Outcome, Queue, WorkerInfo, get_queue, reset_queue
 from django_agentexec.queues.live import START

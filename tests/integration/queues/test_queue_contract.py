@@ -13,9 +13,9 @@ from uuid import UUID
 
 import pytest
 
+from django_agentexec import Priority
 from django_agentexec.conf import conf
 from django_agentexec.ids import uuid7
-from django_agentexec.models import Priority
 from django_agentexec.queues import Ack, Claim, Message, Outcome, WorkerInfo
 from tests.support.queue_backends import Backend, MemoryBackend, RedisBackend
 

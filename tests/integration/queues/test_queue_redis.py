@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from django_agentexec.exceptions import QueueUnavailable
+from django_agentexec import QueueUnavailable
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, DatabaseState, Message, Outcome
 from django_agentexec.queues.redis.queue import KEYS, PAGE_SIZE, RedisQueue, script

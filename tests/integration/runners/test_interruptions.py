@@ -11,8 +11,8 @@ from agents import Agent, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
 from pydantic import BaseModel
 
-from django_agentexec import OpenAIRunner, Pipeline, step, task
-from django_agentexec.models import Activity, Status, StepRun
+from django_agentexec import OpenAIRunner, Pipeline, Status, step, task
+from django_agentexec.models import Activity, StepRun
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue
 

@@ -13,9 +13,7 @@ from django.db import IntegrityError
 from django.test import override_settings
 from pydantic import BaseModel, SecretStr
 
-from django_agentexec import Task, task
-from django_agentexec.exceptions import AgentExecError, InvalidOption, ScheduleError
-from django_agentexec.models import Priority
+from django_agentexec import AgentExecError, InvalidOption, Priority, ScheduleError, Task, task
 from django_agentexec.schedules import Solar, add_schedule, schedule, sync
 from django_agentexec.schedules.declarations import Declaration, declared, forget
 from django_agentexec.schedules.models import AgentSchedule

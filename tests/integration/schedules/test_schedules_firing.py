@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django_celery_beat.models import ClockedSchedule
 
-from django_agentexec.exceptions import InvalidContext, QueueUnavailable
+from django_agentexec import InvalidContext, QueueUnavailable
 from django_agentexec.models import Activity
 from django_agentexec.queues import get_queue
 from django_agentexec.schedules import firing

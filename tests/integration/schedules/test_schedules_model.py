@@ -20,9 +20,8 @@ from django.utils import timezone
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 from django_celery_beat.schedulers import DatabaseScheduler
 
-from django_agentexec import background
+from django_agentexec import ScheduleError, background
 from django_agentexec.background import PoolService
-from django_agentexec.exceptions import ScheduleError
 from django_agentexec.models import Activity
 from django_agentexec.schedules import checks
 from django_agentexec.schedules.firing import fire

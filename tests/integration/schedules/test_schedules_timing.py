@@ -14,7 +14,7 @@ from django_celery_beat.models import ClockedSchedule, CrontabSchedule, Interval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from django_agentexec.exceptions import ScheduleError
+from django_agentexec import ScheduleError
 from django_agentexec.schedules.crontabs import next_in_zone
 from django_agentexec.schedules.models import AgentSchedule
 from django_agentexec.schedules.timing import next_due

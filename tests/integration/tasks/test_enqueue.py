@@ -15,9 +15,20 @@ from django.test import override_settings
 from django.utils import timezone
 from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
-from django_agentexec import Priority, Task, aenqueue, enqueue, enqueue_many
-from django_agentexec.exceptions import AgentExecError, ContextTooLarge, InvalidContext, InvalidOption, UnknownTask
-from django_agentexec.models import Activity, ActivityLog, Status
+from django_agentexec import (
+    AgentExecError,
+    ContextTooLarge,
+    InvalidContext,
+    InvalidOption,
+    Priority,
+    Status,
+    Task,
+    UnknownTask,
+    aenqueue,
+    enqueue,
+    enqueue_many,
+)
+from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.queues import get_queue
 from django_agentexec.queues.memory import MemoryQueue
 from django_agentexec.tasks import AnyTask

@@ -11,12 +11,11 @@ from django.db import connection, transaction
 from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 
-from django_agentexec import Attempt, TaskCanceled, TaskFailed, activity, get_result, task
+from django_agentexec import Attempt, InvalidOption, Status, TaskCanceled, TaskFailed, activity, get_result, task
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.suspension import Suspended
 from django_agentexec.activity.transitions import Complete
-from django_agentexec.exceptions import InvalidOption
-from django_agentexec.models import Activity, HookFlag, Status
+from django_agentexec.models import Activity, HookFlag
 from django_agentexec.testing import drain
 from tests.support.activity_rows import WRITES_OF_A_BATCH, messages, row, start
 from tests.support.research_family import (

@@ -10,8 +10,7 @@ import pytest
 from django.test import override_settings
 from pydantic import BaseModel, ConfigDict
 
-from django_agentexec import Attempt, InvalidContext, task
-from django_agentexec.exceptions import TaskDefinitionError
+from django_agentexec import Attempt, InvalidContext, TaskDefinitionError, task
 from django_agentexec.models import Activity
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue

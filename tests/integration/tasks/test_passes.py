@@ -10,11 +10,10 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from django_agentexec import Attempt, Pipeline, activity, get_result, step, task
+from django_agentexec import Attempt, Pipeline, SpawnMismatch, Status, activity, get_result, step, task
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Retry
-from django_agentexec.exceptions import SpawnMismatch
-from django_agentexec.models import Activity, Status
+from django_agentexec.models import Activity
 from django_agentexec.testing import drain, make_attempt
 from tests.support.activity_rows import row, start
 from tests.support.research_family import FAILING, RUNS, Companies, Company, attempt_of, park, running_parent

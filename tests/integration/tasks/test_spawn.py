@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from django_agentexec.exceptions import InvalidOption, SpawnMismatch, StaleAttempt
+from django_agentexec import InvalidOption, SpawnMismatch, StaleAttempt
 from django_agentexec.models import Activity
 from django_agentexec.queues import get_queue
 from tests.support.activity_rows import WRITES_OF_A_BATCH, claimed_ids, row, start

@@ -12,8 +12,8 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from django_agentexec import Attempt, Pipeline, get_result, step, task
-from django_agentexec.models import Status, StepRun
+from django_agentexec import Attempt, Pipeline, Status, get_result, step, task
+from django_agentexec.models import StepRun
 from django_agentexec.testing import drain
 from tests.support.activity_rows import messages, row
 from tests.support.research_family import Companies, Company

@@ -14,8 +14,7 @@ from django.core.exceptions import PermissionDenied
 from django.test import override_settings
 from pydantic import BaseModel
 
-from django_agentexec import Attempt, NotAuthorized, UserFacingError, activity, task
-from django_agentexec.exceptions import TaskDefinitionError
+from django_agentexec import Attempt, NotAuthorized, TaskDefinitionError, UserFacingError, activity, task
 from django_agentexec.live.websocket import auth
 from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.policy import Permission

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from django.core.management import BaseCommand, load_command_class
 
+from django_agentexec import Priority, Status
 from django_agentexec.management.commands.agentexec import Command
-from django_agentexec.models import Activity, Priority, Status
+from django_agentexec.models import Activity
 from tests.support.activity_rows import row
 from tests.support.management_commands import call, run
 from tests.testapp.agents import Text, shout

@@ -13,10 +13,9 @@ import pytest
 from django.core.checks import run_checks
 from django.test import override_settings
 
-from django_agentexec import Priority, activity
-from django_agentexec.exceptions import QueueUnavailable
+from django_agentexec import Priority, QueueUnavailable, Status, activity
 from django_agentexec.management.commands.agents import Command
-from django_agentexec.models import Activity, Status
+from django_agentexec.models import Activity
 from django_agentexec.queues.redis import RedisQueue
 from django_agentexec.schemas import ActivityDetailSchema, ActivityListSchema
 from django_agentexec.testing import drain

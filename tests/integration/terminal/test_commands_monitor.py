@@ -14,8 +14,7 @@ from django.db import DatabaseError
 from django.test import override_settings
 from django.utils import timezone
 
-from django_agentexec import activity
-from django_agentexec.exceptions import QueueUnavailable
+from django_agentexec import QueueUnavailable, activity
 from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.monitoring import HealthSchema, OverviewSchema, WorkerSchema
 from django_agentexec.queues import WorkerInfo, get_queue

@@ -12,11 +12,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_agentexec import activity
+from django_agentexec import InvalidOption, Status, activity
 from django_agentexec.activity import pruning
 from django_agentexec.activity.pruning import prune
-from django_agentexec.exceptions import InvalidOption
-from django_agentexec.models import Activity, ActivityLog, Status
+from django_agentexec.models import Activity, ActivityLog
 from tests.support.management_commands import call
 
 pytestmark = pytest.mark.django_db(transaction=True)

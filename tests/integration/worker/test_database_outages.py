@@ -11,10 +11,9 @@ import pytest
 from django.db import OperationalError
 from django.test import override_settings
 
-from django_agentexec import activity
+from django_agentexec import ActivityLocked, Status, activity
 from django_agentexec.activity.transitions import Complete
-from django_agentexec.exceptions import ActivityLocked
-from django_agentexec.models import Activity, Status
+from django_agentexec.models import Activity
 from django_agentexec.worker import committer as module
 from django_agentexec.worker.committer import Committer
 from tests.support.activity_rows import row, start

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from django_agentexec.exceptions import QueueUnavailable
+from django_agentexec import QueueUnavailable
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Claim, Claims, HeartbeatReply, Message, Outcome, WorkerInfo
 from django_agentexec.queues.memory import MemoryQueue

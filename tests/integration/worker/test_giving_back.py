@@ -8,10 +8,10 @@ from uuid import UUID
 import pytest
 from django.db import OperationalError
 
+from django_agentexec import StaleAttempt, Status
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Complete
-from django_agentexec.exceptions import StaleAttempt
-from django_agentexec.models import Activity, Status
+from django_agentexec.models import Activity
 from django_agentexec.queues import Claim, Outcome, get_queue
 from django_agentexec.worker.executor import Execution
 from django_agentexec.worker.options import WorkerOptions

@@ -14,13 +14,12 @@ from django.db import connection, transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from django_agentexec import activity
+from django_agentexec import ActivityLocked, Status, activity
 from django_agentexec.activity.completion_hooks import repair_missed
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Complete, Fail, Progress
 from django_agentexec.conf import user_settings
-from django_agentexec.exceptions import ActivityLocked
-from django_agentexec.models import Activity, Status
+from django_agentexec.models import Activity
 from django_agentexec.worker import committer as recorder_module
 from django_agentexec.worker import locked_writes as locked_module
 from django_agentexec.worker.committer import Committer

@@ -12,13 +12,11 @@ from uuid import UUID, uuid4
 import pytest
 from django.db import OperationalError, connection, connections
 
+from django_agentexec import ActivityNotFound, Attempt, StaleAttempt, Status, activity_changed
 from django_agentexec.activity.current import running
 from django_agentexec.activity.store import CommitOutcomeUnknown
 from django_agentexec.activity.transitions import AddUsage, Fail, Operation, Progress
-from django_agentexec.exceptions import ActivityNotFound, StaleAttempt
-from django_agentexec.models import Activity, Status
-from django_agentexec.signals import activity_changed
-from django_agentexec.tasks import Attempt
+from django_agentexec.models import Activity
 from django_agentexec.worker import committer as module
 from django_agentexec.worker.committer import MAX_REJECTIONS, Committer
 from tests.support.activity_rows import messages, row, start

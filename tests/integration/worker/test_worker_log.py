@@ -7,9 +7,10 @@ from uuid import UUID
 
 import pytest
 
+from django_agentexec import Status
 from django_agentexec.activity.suspension import Suspend
 from django_agentexec.activity.transitions import Complete, Fail, OwnedOperation, Release
-from django_agentexec.models import Activity, Status
+from django_agentexec.models import Activity
 from django_agentexec.queues import Claim
 from django_agentexec.worker.executor import Execution
 from django_agentexec.worker.lifecycle_log import log_finished, log_started

@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from django.test import override_settings
 
+from django_agentexec import InvalidTransition, StaleAttempt, Status
 from django_agentexec.activity.transitions import (
     AddUsage,
     Cancel,
@@ -22,8 +23,7 @@ from django_agentexec.activity.transitions import (
     Retry,
     Start,
 )
-from django_agentexec.exceptions import InvalidTransition, StaleAttempt
-from django_agentexec.models import Activity, Status
+from django_agentexec.models import Activity
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 ID = UUID(int=7)

@@ -13,7 +13,8 @@ from django.core.management.base import OutputWrapper
 from django.template import Engine
 from openai.types.responses import ResponseFunctionToolCall
 
-from django_agentexec.models import Activity, Status
+from django_agentexec import Status
+from django_agentexec.models import Activity
 from example_project.documents import research
 from example_project.documents.assistants import company_analyst, contract_reviewer
 from example_project.documents.demo.screen import Screen

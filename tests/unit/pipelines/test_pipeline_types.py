@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal, Optional, Union
 import pytest
 from pydantic import BaseModel
 
-from django_agentexec import Pipeline, step
-from django_agentexec.exceptions import TaskDefinitionError
+from django_agentexec import Pipeline, TaskDefinitionError, step
 from django_agentexec.pipelines.flow import covers, fits, tuple_parts, type_name
 from django_agentexec.tasks import registry
 

@@ -7,8 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from django_agentexec.exceptions import InvalidTransition, StaleAttempt
-from django_agentexec.runners.base import BaseAgentRunner
+from django_agentexec import BaseAgentRunner, InvalidTransition, StaleAttempt
 from tests.support.activity_recorder import ActivityRecorder, record_activity
 
 

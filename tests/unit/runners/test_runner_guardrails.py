@@ -23,7 +23,7 @@ from agents import (
 from agents.testing import ScriptedModel, assistant_message, function_call
 from pydantic import BaseModel
 
-from django_agentexec.runners.openai import OpenAIRunner
+from django_agentexec import OpenAIRunner
 from django_agentexec.validation import one_line
 from tests.support.activity_recorder import ActivityRecorder, record_activity
 

@@ -25,8 +25,7 @@ from agents.lifecycle import RunHooksBase
 from agents.testing import ScriptedModel, assistant_message, function_call
 from django.core.exceptions import ImproperlyConfigured
 
-from django_agentexec.exceptions import InvalidTransition, StaleAttempt
-from django_agentexec.runners.openai import OpenAIRunner
+from django_agentexec import InvalidTransition, OpenAIRunner, StaleAttempt
 from django_agentexec.runners.openai.hooks import JoinedHooks
 from tests.support.activity_recorder import ActivityRecorder, record_activity
 

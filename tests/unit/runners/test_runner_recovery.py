@@ -19,8 +19,7 @@ from agents import (
 )
 from agents.testing import ModelStep, ScriptedModel, assistant_message, function_call
 
-from django_agentexec.exceptions import InvalidOption
-from django_agentexec.runners.openai import OpenAIRunner
+from django_agentexec import InvalidOption, OpenAIRunner
 from tests.support.activity_recorder import ActivityRecorder, record_activity
 
 WRAP_UP = "Stop now, and answer."

@@ -15,8 +15,8 @@ from agents import (
 )
 from agents.testing import ScriptedModel, assistant_message, function_call
 
+from django_agentexec import OpenAIRunner
 from django_agentexec.activity.current import running
-from django_agentexec.runners.openai import OpenAIRunner
 from django_agentexec.testing import make_attempt
 from tests.support.activity_recorder import ActivityRecorder, record_activity
 

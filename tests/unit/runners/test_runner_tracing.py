@@ -17,7 +17,8 @@ from agents.tracing import Span, Trace, TracingProcessor, get_trace_provider
 from agents.tracing.processors import default_exporter, default_processor
 from agents.tracing.provider import DefaultTraceProvider
 
-from django_agentexec.runners.openai import OpenAIRunner, tracing
+from django_agentexec import OpenAIRunner
+from django_agentexec.runners.openai import tracing
 from django_agentexec.runners.openai.defaults import with_defaults
 from django_agentexec.signals import worker_started, worker_stopped
 from tests.support.activity_recorder import ActivityRecorder, record_activity

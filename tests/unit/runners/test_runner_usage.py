@@ -13,8 +13,7 @@ from agents import Agent, RunContextWrapper, Usage, function_tool
 from agents.testing import ModelCall, ModelStep, ScriptedModel, assistant_message, function_call
 from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
 
-from django_agentexec.exceptions import StaleAttempt
-from django_agentexec.runners.openai import OpenAIRunner
+from django_agentexec import OpenAIRunner, StaleAttempt
 from tests.support.activity_recorder import ActivityRecorder, record_activity
 
 ONE_REQUEST = {

@@ -21,7 +21,7 @@ from agents import (
 from agents.models.interface import ModelTracing
 from openai import AsyncOpenAI, InternalServerError
 
-from django_agentexec.runners.openai import OpenAIRunner
+from django_agentexec import OpenAIRunner
 from tests.support.activity_recorder import ActivityRecorder, record_activity
 from tests.support.model_server import Answer, Call, ModelServer, Tokens
 

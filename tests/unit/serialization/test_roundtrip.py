@@ -24,12 +24,11 @@ from pydantic import (
     model_validator,
 )
 
-from django_agentexec import InvalidContext, Pipeline, step
-from django_agentexec.exceptions import PipelineChanged, ResultError
+from django_agentexec import InvalidContext, Pipeline, PipelineChanged, ResultError, Task, step
 from django_agentexec.pipelines.steps import Step, StepOptions, read_step
 from django_agentexec.serialization.unknown_fields import unknown_fields
 from django_agentexec.tasks import registry
-from django_agentexec.tasks.definition import AnyTask, Task
+from django_agentexec.tasks.definition import AnyTask
 
 LONE_SURROGATE = json.loads('"half \\ud83d"')
 DEEP: list[Any] = []

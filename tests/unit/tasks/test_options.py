@@ -10,8 +10,7 @@ import pytest
 from django.test import override_settings
 from django.utils import timezone
 
-from django_agentexec.exceptions import InvalidOption
-from django_agentexec.models import Priority
+from django_agentexec import InvalidOption, Priority
 from django_agentexec.tasks.options import due_time, validate_idempotency_key, validate_priority, validate_queue
 
 NEW_YEAR = datetime(2027, 1, 1, tzinfo=UTC)

@@ -30,8 +30,7 @@ from django.db import OperationalError
 from pydantic import BaseModel
 from redis.exceptions import AuthenticationError
 
-from django_agentexec import Task, TaskFailed
-from django_agentexec.runners.openai import OpenAIRunner
+from django_agentexec import OpenAIRunner, Task, TaskFailed
 from django_agentexec.tasks.retry import FINAL_NAMES, is_transient
 from tests.support.activity_recorder import record_activity
 

@@ -10,8 +10,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, Field, RootModel, computed_field
 
-from django_agentexec import Attempt, Priority, Task, task
-from django_agentexec.exceptions import InvalidContext, TaskDefinitionError, UnknownTask
+from django_agentexec import Attempt, InvalidContext, Priority, Task, TaskDefinitionError, UnknownTask, task
 from django_agentexec.tasks import AnyTask
 from django_agentexec.tasks.registry import Registry, registry
 from django_agentexec.tasks.signature import read_signature

@@ -16,7 +16,7 @@ from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import ConnectionHandler
 
-from django_agentexec.runners.openai import OpenAIRunner
+from django_agentexec import OpenAIRunner
 from django_agentexec.worker import threads
 from django_agentexec.worker.threads import ConnectionClosingExecutor
 from tests.support.activity_recorder import record_activity
