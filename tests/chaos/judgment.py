@@ -180,10 +180,10 @@ def every_end_fits_its_history(history: History) -> Findings:
     MAX_EXPIRED_LEASES starts were cut off: by a death, or by the next start, which holds the lease by then. A
     process that lives on is charged no crash."""
     asked = {event.agent_id for event in history.of("cancels")}
-    told = {event.agent_id for event in history.of("canceled")}
+    confirmed = {event.agent_id for event in history.of("canceled")}
     for row in history.rows:
         what = f"{row.name} ({row.agent_id}, {row.task})"
-        if row.agent_id in told and row.status != "canceled":
+        if row.agent_id in confirmed and row.status != "canceled":
             yield f"{what} is {row.status}, although its cancellation was confirmed"
         executions = history.executions_of.get(row.agent_id, [])
         match row.status:

@@ -92,9 +92,9 @@ def test_the_text_of_an_exception_stays_inside(name: str) -> None:
     run = failed(name)
 
     assert SECRET in row(run).error
-    told = seen(run)
-    assert "secret" not in told
-    assert NEUTRAL in told
+    shown = seen(run)
+    assert "secret" not in shown
+    assert NEUTRAL in shown
 
 
 def test_between_two_attempts_the_text_stays_inside() -> None:
@@ -103,9 +103,9 @@ def test_between_two_attempts_the_text_stays_inside() -> None:
     Activity.objects.filter(agent_id=run).update(max_retries=3)
     apply_one(Fail(agent_id=run, error=f"RuntimeError: {SECRET}", traceback="T", fence=1, retry_delay=5.0))
 
-    told = seen(run)
-    assert "secret" not in told
-    assert f"Attempt 1 failed: {NEUTRAL} Next attempt in" in told.replace("..", ".")
+    shown = seen(run)
+    assert "secret" not in shown
+    assert f"Attempt 1 failed: {NEUTRAL} Next attempt in" in shown.replace("..", ".")
 
 
 def test_a_failed_try_of_a_step_is_noted_in_both_forms() -> None:
@@ -163,9 +163,9 @@ def test_rows_of_an_earlier_release_are_closed_too() -> None:
     Activity.objects.update(public_error=None)
     ActivityLog.objects.update(public_message=None)
 
-    told = seen(run)
-    assert "secret" not in told
-    assert NEUTRAL in told
+    shown = seen(run)
+    assert "secret" not in shown
+    assert NEUTRAL in shown
 
 
 def test_a_public_text_of_an_earlier_error_is_not_shown() -> None:

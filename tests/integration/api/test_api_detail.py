@@ -204,12 +204,12 @@ def test_without_a_result_the_response_contains_the_status() -> None:
     activity.cancel(gone)
     who = client(admin())
 
-    told = {}
+    refusals = {}
     for run in (waiting_, running, bad, gone):
         answer = who.get(url(run, "result/"))
         assert answer.status_code == 409
-        told[answer.json()["status"]] = (answer.json()["reason"], answer.has_header("Retry-After"))
-    assert told == {
+        refusals[answer.json()["status"]] = (answer.json()["reason"], answer.has_header("Retry-After"))
+    assert refusals == {
         "queued": ("still queued", True),
         "running": ("still running", True),
         "error": ("ended in error", False),
