@@ -23,7 +23,7 @@ PATIENCE = 60.0  # seconds
 
 
 class Example:
-    """The example project in a folder of its own, on a free port."""
+    """The example project in a separate folder, on a free port."""
 
     def __init__(self, folder: Path) -> None:
         self.password = secrets.token_urlsafe(12)

@@ -1,8 +1,8 @@
 """Tasks of a chaos run: their effects on their process, and their reports to the observer.
 
-Every handler tells of its start and of how it ended, and writes progress in between whose text carries its fence. One
-that is stopped tries to write once more, as a handler would that knows nothing of leases: the observer hears
-whether it was let.
+Every handler reports its start and how it ended, and writes progress in between whose text carries its fence. One
+that is stopped tries to write once more, as a handler would that knows nothing of leases: the observer records
+whether it was allowed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A producer: a process that enqueues in every possible way, and reports the results to the observer.
 
 `python -m tests.chaos.producers NUMBER SEED RATE SPECIALS`: RATE activities per second, of which one in SPECIALS is
-poison. Before each call it tells which names it is about to make ("offers"), afterwards what came of them: "enqueued",
-"undone" (it rolled them back), or "unknown" (the call failed, so they may exist or not). A key belongs to one producer,
-which numbers its activities in the order in which it enqueues them.
+poison. Before each call it reports the names that it is about to make ("offers"), afterwards what came of them:
+"enqueued", "undone" (it rolled them back), or "unknown" (the call failed, so they may exist or not). A key belongs to
+one producer, which numbers its activities in the order in which it enqueues them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Agents of the SDK in a real pool, against a model server on loopback: what their rows tell."""
+"""Agents of the SDK in a real pool, against a model server on loopback: what their rows contain."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 def no_pause_after_deaths(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv(IMPATIENT, "1")
     yield
-    # Who reconciles seldom leads for long: the next test's pool must not wait for the end of that.
+    # A pool that rarely reconciles leads for long: the next test's pool must not wait for the end of that.
     get_queue().client.flushall()  # type: ignore[attr-defined]  # the Redis queue's
 
 

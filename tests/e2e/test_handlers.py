@@ -46,7 +46,7 @@ def test_a_cancel_in_the_middle_of_a_write_leaves_the_worker_writing() -> None:
             activity.cancel(handle.agent_id)
         last = shout.enqueue(Text(text="x"))
 
-        until(lambda: row(last.agent_id).status == Status.COMPLETE, "the end of the last one")
+        until(lambda: row(last.agent_id).status == Status.COMPLETE, "the end of the last")
 
 
 def test_progress_within_the_handlers_own_transaction() -> None:

@@ -172,7 +172,7 @@ def test_a_pool_without_redis_says_so_and_exits_with_1() -> None:
 
 
 def start_in_vain(**variables: str) -> str:
-    """Start a pool that must end with 1 before it has a process, and return what it complains of."""
+    """Start a pool that must end with 1 before it has a process, and return its error."""
     done = subprocess.run(
         [sys.executable, "-m", "django", "runagentworkers"],
         env={**environment(), **variables},

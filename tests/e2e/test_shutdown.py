@@ -1,4 +1,4 @@
-"""Pools and workers that are told to end while something does not: handlers, or the queue's server."""
+"""Pools and workers that shall end while handlers or the queue's server hang."""
 
 from __future__ import annotations
 

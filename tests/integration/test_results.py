@@ -56,7 +56,7 @@ UNREACHABLE = {"agentexec": {"BACKEND": "django_redis.cache.RedisCache", "LOCATI
 
 @pytest.fixture(autouse=True)
 def only_notifications(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whoever is not woken waits until the test has failed; nobody listens on after it."""
+    """A caller that is not woken waits until the test has failed; no listener outlives the test."""
     monkeypatch.setattr(waiting, "RECHECK", 60.0)
     monkeypatch.setattr(waiting, "LISTEN_SLICE", 0.05)
     yield

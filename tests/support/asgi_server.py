@@ -92,7 +92,7 @@ def serve() -> Iterator[Server]:
 
 @contextmanager
 def daphne() -> Iterator[Address]:
-    """Run Daphne in a process of its own."""
+    """Run Daphne in a separate process."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     command = [sys.executable, "-m", "daphne", "-v0", "-p", str(port), "tests.asgi:application"]
@@ -145,7 +145,7 @@ class Client:
         return message
 
     async def read_until_status(self, status: str) -> Message:
-        """Return the next message that tells of this status."""
+        """Return the next message with this status."""
         while (message := await self.read()).get("activity", {}).get("status") != status:
             pass
         return message
@@ -185,7 +185,7 @@ def path_of(agent_id: UUID, query: str = "") -> str:
 async def client(
     server: Address, path: str = FEED, *, cookie: str = "", origin: str | None = None, **options: Any
 ) -> AsyncIterator[Client]:
-    """Connect with this session, from a page of the server's own unless said otherwise."""
+    """Connect with this session, by default from a page of the server."""
     headers = {"Cookie": cookie} if cookie else {}
     async with connect(
         server.url + path,

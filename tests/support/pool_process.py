@@ -1,4 +1,4 @@
-"""Real pools for tests: `manage.py runagentworkers` in a process of its own, on the suite's servers."""
+"""Real pools for tests: `manage.py runagentworkers` in a separate process, on the suite's servers."""
 
 from __future__ import annotations
 

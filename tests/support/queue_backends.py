@@ -98,7 +98,7 @@ def _script_with_test_clock(verb: str) -> tuple[str, str]:
 
 
 def message(partition: str = "") -> Message:
-    """Return the message of a new activity, by default in a partition of its own."""
+    """Return the message of a new activity, by default in a separate partition."""
     agent_id = uuid7()
     return Message(agent_id, partition or f"i:{agent_id}")
 

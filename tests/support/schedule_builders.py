@@ -52,7 +52,7 @@ def scheduler(clock: Clock, holder: str = "one", **options: Any) -> Scheduler:
 
 
 def runs(schedule: AgentSchedule) -> list[tuple[str, str]]:
-    """Return what became of each due time: time and kind, the first one first."""
+    """Return what became of each due time: time and kind, in order."""
     found = ScheduleRun.objects.filter(schedule=schedule).order_by("due_at")
     return [(run.due_at.strftime("%H:%M:%S"), run.kind) for run in found]
 

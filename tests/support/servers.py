@@ -73,7 +73,7 @@ class Valkey:
                 time.sleep(0.01)
 
     def signal(self, number: int) -> None:
-        """Send a signal to the server: SIGSTOP lets it hang, SIGCONT go on."""
+        """Send a signal to the server: SIGSTOP lets it hang, SIGCONT continue."""
         assert self._process is not None
         self._process.send_signal(number)
 

@@ -403,7 +403,7 @@ def test_of_two_that_end_one_activity_at_once_exactly_one_wins(running: UUID) ->
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite lets one transaction write at a time")
 def test_a_write_does_not_wait_for_transactions_that_refer_to_the_row(running: UUID) -> None:
-    """A handler in a transaction of its own inserts rows that point to its activity, and reports progress."""
+    """A handler inserts, in its own transaction, rows that point to its activity, and reports progress."""
     written = threading.Event()
 
     def report() -> None:

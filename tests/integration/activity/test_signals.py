@@ -117,7 +117,7 @@ def test_an_end_sends_a_signal_with_its_metadata() -> None:
         activity.complete(done)
         canceled = shout.enqueue(Text()).agent_id
         activity.cancel(canceled)
-        activity.add_usage(canceled, {"requests": 1})  # no end of its own
+        activity.add_usage(canceled, {"requests": 1})  # not an end
         failed = activity.create("import")
         activity.error(failed, "no")
     finally:

@@ -53,7 +53,7 @@ def shown(messages: list[Message]) -> str:
 
 
 async def until_end(messages: AsyncIterator[Message]) -> list[Message]:
-    """Return the messages up to the one with the final status."""
+    """Return the messages up to the first with the final status."""
     seen = []
     async with asyncio.timeout(PATIENCE):
         async for message in messages:
@@ -137,7 +137,7 @@ async def test_text_that_the_store_did_not_take_is_a_gap(monkeypatch: pytest.Mon
     activity.stream(agent_id, "two ")
     await activity.aflush_stream()
     monkeypatch.setattr(store, "append", append)
-    activity.stream(uuid4(), "of another run")  # what is missing shows with the next write, whoever's it is
+    activity.stream(uuid4(), "of another run")  # what is missing shows with the next write of any writer
     await activity.aflush_stream()
 
     seen = await followed(agent_id, "one two ", stored=2)

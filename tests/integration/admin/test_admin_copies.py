@@ -1,4 +1,4 @@
-"""Run a finished activity again as a new one, with the same or a changed context."""
+"""Run a finished activity again as a new activity, with the same or a changed context."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ async def collect(agent_id: UUID, context: Companies, attempt: Attempt) -> list[
         return_exceptions=context.tolerant,
     )
     if context.tolerant:
-        raise ConnectionError("worth a retry of its own")
+        raise ConnectionError("worth a retry")
     return [str(one) for one in found]
 
 

@@ -1,4 +1,4 @@
-"""A parent that waits for its children: without a slot, a lease or a lock, until the last one wakes it."""
+"""A parent that waits for its children: without a slot, a lease or a lock, until the last child wakes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order within a key while the queue is away: what could not be pushed goes before what comes later."""
+"""The order within a key while the queue is unavailable: what could not be pushed goes before what comes later."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @contextmanager
 def outage() -> Iterator[mock.Mock]:
     """Let the queue take nothing."""
-    with mock.patch.object(get_queue(), "enqueue", side_effect=QueueUnavailable("It is away.")) as tried:
+    with mock.patch.object(get_queue(), "enqueue", side_effect=QueueUnavailable("It is down.")) as tried:
         yield tried
 
 
@@ -43,7 +43,7 @@ def enqueue_and_close(number: int) -> None:
 
 
 def claimed_in_turn(number: int) -> list[Any]:
-    """Return the ids in the order in which they can be claimed, each after the end of the one before it."""
+    """Return the ids in the order in which they can be claimed, each after the end of its predecessor."""
     found, acks = [], []
     for _ in range(number):
         claimed = get_queue().ack_and_claim("default", "w", acks, limit=10).claimed
@@ -93,7 +93,7 @@ def test_a_wish_to_run_once_more_is_not_made_later() -> None:
 
     enqueue(2)
 
-    # What runs has been told nothing: its retry waits for its delay.
+    # The running handler was not notified: its retry waits for its delay.
     get_queue().ack_and_claim("default", "w", [Ack(claimed, Outcome.RETRY, 60)])
     assert agent_id not in claimed_ids()
 

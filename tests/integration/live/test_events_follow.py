@@ -38,7 +38,7 @@ def layer(request: pytest.FixtureRequest, settings: Any) -> str:
 
 
 async def read_until(messages: AsyncIterator[Message], status: str) -> list[Message]:
-    """Return the messages up to the first one that tells of this status."""
+    """Return the messages up to the first with this status."""
     seen = []
     async with asyncio.timeout(PATIENCE):
         async for message in messages:

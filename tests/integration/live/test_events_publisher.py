@@ -1,4 +1,4 @@
-"""The publisher: few hints for many changes, none where nobody watches, and no harm where the layer is away."""
+"""The publisher: few hints for many changes, none where nobody watches, and no harm where the layer is unavailable."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Layer:
         self.sent.append(message)
 
     def changed(self, topic: str) -> list[UUID]:
-        """Return the activities that a topic was told of."""
+        """Return the activities in the notices of a topic."""
         return [UUID(agent_id) for m in self.sent if m["topic"] == topic for agent_id, _ in m["changed"]]
 
 
@@ -148,7 +148,7 @@ def test_a_layer_that_is_away_hurts_nobody_and_is_told_once(layer: Layer, caplog
 def test_the_end_of_a_worker_waits_for_the_last_hints(layer: Layer) -> None:
     agent_id = activity.create("import")
     get_queue().live.watch([activity_topic(agent_id)], 60.0)
-    activity.update(agent_id, "last words")
+    activity.update(agent_id, "last message")
 
     worker_stopped.send(None, worker="w")
 

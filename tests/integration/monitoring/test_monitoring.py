@@ -1,4 +1,4 @@
-"""What monitoring tells: counters, minutes, workers, queues, health."""
+"""What monitoring reports: counters, minutes, workers, queues, health."""
 
 from __future__ import annotations
 

@@ -399,7 +399,7 @@ def test_a_complete_pipeline_is_not_retried_without_a_choice() -> None:
 
 
 def flaky(retries: int, delay: float) -> type[Pipeline]:
-    """Define a pipeline of one step with retries of its own."""
+    """Define a pipeline of one step with its own retries."""
 
     class Flaky(Pipeline, max_retries=0):
         @step(0, max_retries=retries, backoff=lambda retry, error: delay)

@@ -1,4 +1,4 @@
-"""The refill of a queue that has lost its data: of all pools one does it, and another takes over if that one dies."""
+"""The refill of a queue that has lost its data: one of the pools does it, and another takes over if it dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is still being run though its row has ended, since the queue was not told or has forgotten: it is stopped."""
+"""Activities that run although their row has ended, because the queue was not notified or lost data, are stopped."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run_one() -> Claim:
 
 
 def cancel_in_vain(agent_id: UUID) -> None:
-    """Cancel while Redis is away."""
+    """Cancel while Redis is unavailable."""
     with override_settings(CACHES=UNREACHABLE):
         activity.cancel(agent_id)
 
@@ -47,8 +47,8 @@ def let_time_pass() -> None:
     Activity.objects.filter(finished_at__isnull=False).update(finished_at=long_ago)
 
 
-def told_to_stop(claimed: Claim) -> bool:
-    """Whether the worker's next beat tells it."""
+def is_to_stop(claimed: Claim) -> bool:
+    """Whether the reply to the worker's next beat contains it."""
     beat = get_queue().heartbeat(QUEUE, "w", [claimed])
     assert beat.lost == []
     return beat.canceled == [claimed.agent_id]
@@ -64,11 +64,11 @@ def test_a_cancel_during_an_outage_of_redis_is_passed_on_later(caplog: pytest.Lo
     cancel_in_vain(claimed.agent_id)
     let_time_pass()
     assert "the reconciler of a pool pushes it" in caplog.text
-    assert not told_to_stop(claimed)
+    assert not is_to_stop(claimed)
 
     assert stop_ended(QUEUE) == 1
 
-    assert told_to_stop(claimed)
+    assert is_to_stop(claimed)
 
 
 def test_an_end_from_outside_during_an_outage_of_redis_is_passed_on_later() -> None:
@@ -79,7 +79,7 @@ def test_an_end_from_outside_during_an_outage_of_redis_is_passed_on_later() -> N
 
     assert stop_ended(QUEUE) == 1
 
-    assert told_to_stop(claimed)
+    assert is_to_stop(claimed)
 
 
 @pytest.mark.parametrize("first", ["the cancel", "the loss"])
@@ -91,12 +91,12 @@ def test_a_cancel_around_a_loss_of_data_is_passed_on(first: str) -> None:
     else:
         get_queue().client.flushall()  # type: ignore[attr-defined]
         activity.cancel(claimed.agent_id)
-    assert not told_to_stop(claimed)  # its beat takes the claim back
+    assert not is_to_stop(claimed)  # its beat takes the claim back
     let_time_pass()
 
     stop_ended(QUEUE)
 
-    assert told_to_stop(claimed)
+    assert is_to_stop(claimed)
 
 
 def test_its_key_is_free_once_it_has_given_in() -> None:
@@ -126,7 +126,7 @@ def test_running_activities_continue() -> None:
 
     assert stop_ended(QUEUE, settling=timedelta()) == 0
 
-    assert not told_to_stop(claimed)
+    assert not is_to_stop(claimed)
 
 
 def test_an_activity_that_has_just_ended_is_left_to_its_acknowledgment() -> None:
@@ -135,7 +135,7 @@ def test_an_activity_that_has_just_ended_is_left_to_its_acknowledgment() -> None
 
     assert stop_ended(QUEUE) == 0
 
-    assert not told_to_stop(claimed)
+    assert not is_to_stop(claimed)
 
 
 def test_an_activity_retried_and_claimed_while_its_end_is_examined_continues(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +155,7 @@ def test_an_activity_retried_and_claimed_while_its_end_is_examined_continues(mon
 
     (new,) = again
     assert new.agent_id == old.agent_id
-    assert not told_to_stop(new)
+    assert not is_to_stop(new)
 
 
 def test_an_idle_queue_costs_a_round_trip_and_no_query(django_assert_num_queries: Any) -> None:

@@ -210,7 +210,7 @@ def test_a_server_that_does_not_answer_is_no_problem_of_the_configuration() -> N
         assert problems() == []
 
 
-# A Redis user of its own, and TLS
+# A separate Redis user, and TLS
 
 ACL = "~agentexec:* ~{agentexec:* &agentexec:* +@all -@dangerous +info"
 
@@ -228,7 +228,7 @@ def tls_server() -> str:
 
 @contextmanager
 def tls(folder: Path, *rules: str) -> Iterator[str]:
-    """Run a server that takes TLS only, with a certificate of its own, and the user `app`; yield its URL."""
+    """Run a server that takes TLS only, with a self-signed certificate, and the user `app`; yield its URL."""
     binary, port = tls_server(), free_port()
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     subprocess.run(

@@ -1,4 +1,4 @@
-"""A rolling deploy: workers of release 0.1, whose scripts know no index of leases, on the same keys as new ones."""
+"""A rolling deploy: workers of release 0.1, whose scripts know no index of leases, on the keys of current workers."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_as_many_outdated_entries_as_leases_without_one_hide_none(backend: Redis
     backend.queue.enqueue(QUEUE, [message()])
     backend.queue.ack_and_claim(QUEUE, "new", limit=1)
     backend.queue.heartbeat(QUEUE, "new", [])
-    milliseconds(backend, 2)  # beats are told apart by their time
+    milliseconds(backend, 2)  # beats differ by their time
     backend.forward(conf.LEASE + 1)
     earlier.heartbeat()  # ends the new worker's lease, and leaves its entry
     (theirs,) = earlier.claim(quarantine=True)

@@ -37,7 +37,7 @@ class Restartable:
         return self._stack.enter_context(closing(queue))
 
     def running_worker(self) -> RedisQueue:
-        """Return the queue of a worker that has been heard of."""
+        """Return the queue of a worker that has sent a heartbeat."""
         queue = self.worker()
         queue.ack_and_claim(QUEUE, "w")
         return queue
@@ -204,7 +204,7 @@ def test_one_restart_is_one_pause(server: Restartable) -> None:
     assert not workers[0].ack_and_claim(QUEUE, "w").paused
 
 
-@pytest.mark.parametrize("same", [True, False], ids=["of the same activity", "of another one of its key"])
+@pytest.mark.parametrize("same", [True, False], ids=["of the same activity", "of another activity of its key"])
 def test_a_claim_is_taken_back_though_the_snapshot_knows_an_older_one(server: Restartable, same: bool) -> None:
     idle, holder = server.running_worker(), server.running_worker()
     before, after = message("k:a"), message("k:a")
@@ -258,7 +258,7 @@ class Replicated:
         return self._clients[1 - self._master]
 
     def worker(self) -> RedisQueue:
-        """Return the queue of a worker that has been heard of."""
+        """Return the queue of a worker that has sent a heartbeat."""
         queue = self._stack.enter_context(closing(RedisQueue()))
         self._queues.append(queue)
         queue._client = self._clients[self._master]
@@ -319,7 +319,7 @@ def test_behind_a_proxy_that_keeps_connections_a_restart_is_noticed_by_the_next_
     """A worker's own connection names a process of the server that is no more."""
     queue = server.running_worker()
     queue.enqueue(QUEUE, [message()])
-    # As after a restart with the data: the server is another one than that which is noted and that of the connection.
+    # As after a restart with the data: the server differs from the recorded server and from that of the connection.
     server.client.hset(queue._keys(QUEUE)[KEYS.index("counters")], "server", "0" * 40)
     with mock.patch("django_agentexec.queues.redis.queue.server_of", return_value="0" * 40):
         assert not queue.ack_and_claim(QUEUE, "w1").paused

@@ -259,7 +259,7 @@ def test_celery_beat_does_not_know_it() -> None:
     PeriodicTask.objects.create(name="celery's own", task="a.task", interval=interval(1), last_run_at=long_ago)
     sent: list[str] = []
     app = Celery("beat", broker="memory://", set_as_current=False)
-    app.conf.result_expires = None  # or beat adds a task of its own
+    app.conf.result_expires = None  # or beat adds its own task
     beat = DatabaseScheduler(app=app, lazy=True)
     beat.apply_async = lambda entry, **_: sent.append(entry.name)  # type: ignore[method-assign]
     beat.setup_schedule()
@@ -294,7 +294,7 @@ def test_of_many_schedulers_at_once_one_runs_it() -> None:
     for thread in threads:
         thread.join()
     while fire(schedule.pk, NOON + 30 * SECOND):
-        pass  # who met another one did nothing, and left the rest to the next tick
+        pass  # a thread that met another did nothing, and left the rest to the next tick
 
     assert errors == []
     assert len(started()) == len(runs(schedule))
@@ -329,7 +329,7 @@ class Stumbling(PoolService):
     def step(self) -> float:
         self.steps += 1
         if self.steps == 1:
-            raise OperationalError("the database is away")
+            raise OperationalError("the database is down")
         if self.steps == 2:
             raise ZeroDivisionError
         self.stop()
@@ -345,7 +345,7 @@ def test_a_duty_goes_on_after_errors(monkeypatch: pytest.MonkeyPatch, caplog: py
     duty.join(30)
 
     assert duty.steps == 3
-    assert "Stumbling is waiting for the database or the queue: the database is away" in caplog.text
+    assert "Stumbling is waiting for the database or the queue: the database is down" in caplog.text
     assert "Stumbling failed; it will try again." in caplog.text
 
 

@@ -39,7 +39,7 @@ def utc(text: str) -> datetime:
 
 
 def dues(timer: CrontabSchedule | SolarSchedule, moment: datetime, count: int) -> list[datetime]:
-    """Return the next due times, each computed from the one before, as a scheduler does."""
+    """Return the next due times, each computed from its predecessor, as a scheduler does."""
     found: list[datetime] = []
     for _ in range(count):
         moment = next_due(timer, moment, anchor=moment) or moment

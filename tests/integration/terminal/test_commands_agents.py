@@ -320,7 +320,7 @@ def test_enqueue_with_wait_prints_the_result(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_enqueue_works_while_redis_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> int:
-        raise QueueUnavailable("Redis is away.")
+        raise QueueUnavailable("Redis is down.")
 
     monkeypatch.setattr(RedisQueue, "enqueue", refuse)
 

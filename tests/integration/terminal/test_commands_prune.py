@@ -106,7 +106,7 @@ def test_each_batch_is_small_and_committed_by_itself() -> None:
     batches = prune(timedelta(days=30), batch_size=2)
 
     assert next(batches) == 2
-    assert len(left()) == 3  # committed while the work goes on
+    assert len(left()) == 3  # committed while the work continues
     assert list(batches) == [2, 1]
     assert left() == set()
 

@@ -1,4 +1,4 @@
-"""How a worker calls handlers: each with connections of its own, which are closed when it ends."""
+"""How a worker calls handlers: each with its own connections, which are closed when it ends."""
 
 from __future__ import annotations
 

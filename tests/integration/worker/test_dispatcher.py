@@ -173,7 +173,7 @@ def test_what_is_claimed_anew_waits_for_the_end_of_its_lost_claim(
     claimer = dispatch()
     until(lambda: claims, "the first claim", timeout=10)
 
-    queue.release_worker(QUEUE, "w1", crashed=False)  # lost, while its handler goes on
+    queue.release_worker(QUEUE, "w1", crashed=False)  # lost, while its handler continues
     until(lambda: claimer.held[claims[0].agent_id].claim is not claims[0], "the second claim", timeout=10)
     assert len(claims) == 1
     claimer.ack(claims[0], Outcome.RELEASE)

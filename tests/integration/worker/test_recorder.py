@@ -1,4 +1,4 @@
-"""Group commit: many writes, few transactions; whatever goes wrong with one stays with that one."""
+"""Group commit: many writes, few transactions; a write that fails does not affect the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The last moments of a worker whose handler does not end: its last words, and what it gives back."""
+"""The last moments of a worker whose handler does not end: its last reports, and what it gives back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class Held:
-    """A handler that goes on, whatever it is told, until the test lets it go."""
+    """A handler that ignores every signal until the test lets it end."""
 
     def __init__(self) -> None:
         self.runs, self.may_end = threading.Event(), threading.Event()
@@ -72,7 +72,7 @@ def run_and_end(held: Held) -> None:
 
 @contextmanager
 def heard_by(receive: Callable[..., object]) -> Iterator[None]:
-    """Have the worker's last words heard."""
+    """Receive the worker's last reports."""
     worker_stopped.connect(receive)
     try:
         yield
@@ -110,7 +110,7 @@ def test_nothing_is_left_to_do_once_its_claim_is_given_back(held: Held, monkeypa
 
 
 def test_who_was_left_in_a_write_hears_that_its_lease_is_lost(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its key goes to another one then, and neither database nor queue may answer."""
+    """Another activity takes its key then, and neither database nor queue may answer."""
     heard, is_ending, unwritten = threading.Event(), threading.Event(), Future[Activity]()
 
     def write_on(agent_id: UUID, context: Text, attempt: Attempt) -> None:
@@ -130,7 +130,7 @@ def test_who_was_left_in_a_write_hears_that_its_lease_is_lost(held: Held, monkey
     def wait_for_it(**signal: Any) -> None:
         is_ending.set()
         in_time.append(heard.wait(shutdown.FLUSH_TIMEOUT - 1))
-        if not unwritten.done():  # or a handler that has heard nothing would keep the loop from its end
+        if not unwritten.done():  # or a handler without an answer would keep the loop from its end
             unwritten.set_exception(RuntimeError("not written"))
 
     with heard_by(wait_for_it):

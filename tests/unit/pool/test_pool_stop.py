@@ -1,4 +1,4 @@
-"""When a pool that was told to stop is done, and what it charges to those whose process it had to kill."""
+"""When a stopping pool is done, and what it charges to the activities whose process it had to kill."""
 
 from __future__ import annotations
 

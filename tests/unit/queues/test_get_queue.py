@@ -1,4 +1,4 @@
-"""Which queue backend a process has: one, whoever asks first."""
+"""The queue backend of a process: a single object for all threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`OpenAIRunner`: results, steps in the log, the agent's own reports, and who gets to hear of errors."""
+"""`OpenAIRunner`: results, steps in the log, the agent's own reports, and which errors the model sees."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def reporting(*arguments: dict[str, Any] | str) -> list[list[Any]]:
 
 
 def outputs(result: RunResultStreaming) -> list[str]:
-    """Return what the tools have told the model."""
+    """Return the results of the tools that the model received."""
     return [str(item.output) for item in result.new_items if isinstance(item, ToolCallOutputItem)]
 
 

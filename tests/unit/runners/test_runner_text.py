@@ -44,7 +44,7 @@ async def test_the_models_text_is_shown_with_an_empty_line_between_messages(reco
     await runner.run(answering(), "When does it end?")
 
     assert "".join(recorder.streamed) == "I look it up.\n\nIt ends in March."
-    assert recorder.streamed[-1] == ""  # flushed: whoever hears of the end has read everything
+    assert recorder.streamed[-1] == ""  # flushed: a client that receives the end has read everything
     assert recorder.ids == {runner.agent_id}
 
 

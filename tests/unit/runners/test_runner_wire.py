@@ -126,7 +126,7 @@ async def test_without_recovery_used_up_turns_are_an_error(runner: OpenAIRunner,
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModelServer], None]:
-    """Return what makes a server the one that models by name are asked at."""
+    """Return a function that directs models given by name to a server."""
 
     def use(server: ModelServer) -> None:
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)

@@ -49,7 +49,7 @@ class Bill(BaseModel):
 
 
 class Open(BaseModel):
-    """Takes its own computed field for another one."""
+    """Takes its own computed field for another."""
 
     model_config = ConfigDict(extra="allow")
     price: int = 2

@@ -117,7 +117,7 @@ TRANSIENT: list[BaseException] = [
     openai.APITimeoutError(httpx2.Request("POST", "http://localhost")),
     openai.APIError("no", httpx2.Request("POST", "http://localhost"), body={"code": "server_error"}),
     AnthropicLike(529, "overloaded_error"),
-    AnthropicLike(200, "overloaded_error"),  # told in the middle of a stream
+    AnthropicLike(200, "overloaded_error"),  # reported in the middle of a stream
     failed_status(502),
     httpx2.ConnectTimeout("no"),
     httpx2.ReadError("no"),

@@ -307,7 +307,7 @@ async def test_a_sync_handler_that_is_stopped_has_nothing_more_to_say(calls: Pla
 
 
 class Unanswered:
-    """A recorder whose database does not answer; a handler that waits for it, and what that one hears."""
+    """A recorder whose database does not answer; a handler that waits for it, and the error that it receives."""
 
     def __init__(self, calls: PlainCalls) -> None:
         self.written: Future[Activity] = Future()
@@ -473,7 +473,7 @@ async def test_who_waits_for_the_loss_cannot_hide_it(calls: PlainCalls) -> None:
 
 async def test_a_handler_that_finds_itself_replaced_has_nothing_more_to_say(calls: PlainCalls) -> None:
     async def handler(agent_id: UUID, context: Text) -> None:
-        raise StaleAttempt("claimed anew")
+        raise StaleAttempt("claimed again")
 
     assert await outcome(calls, handler) is None
 
