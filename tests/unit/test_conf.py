@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.core import mail
@@ -15,10 +17,11 @@ from django.test import override_settings
 from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import override as translation_override
 
-from django_agentexec import checks
+from django_agentexec import checks, task
 from django_agentexec import conf as conf_module
 from django_agentexec.conf import conf, unknown_settings
-from django_agentexec.tasks.registry import registry
+from django_agentexec.tasks import registry
+from tests.testapp.agents import Text
 
 
 def test_a_setting_that_is_absent_has_its_default() -> None:
@@ -222,13 +225,24 @@ def test_a_server_that_is_away_does_not_keep_migrate_from_working() -> None:
         assert checks.check_eviction(None) == []
 
 
-def test_a_task_whose_queue_is_not_declared_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry.get("shout"), "_queue", "defualt")
+@pytest.fixture
+def misdirected() -> Iterator[None]:
+    """A task whose queue is misspelled."""
+    task("misdirected", queue="defualt")(handler)
+    yield
+    registry.unregister("misdirected")
 
+
+def handler(agent_id: UUID, context: Text) -> None:
+    """Do nothing."""
+
+
+@pytest.mark.usefixtures("misdirected")
+def test_a_task_whose_queue_is_not_declared_is_warned_of() -> None:
     (message,) = run_checks(tags=["agentexec_tasks"])
 
     assert message.id == "agentexec.W010"
-    assert "Task 'shout': queue 'defualt' is not in AGENTEXEC['QUEUES'] (default)" in message.msg
+    assert "Task 'misdirected': queue 'defualt' is not in AGENTEXEC['QUEUES'] (default)" in message.msg
     assert message.msg.endswith("Did you mean 'default'?")
     with override_settings(AGENTEXEC={"QUEUES": ["default", "defualt"]}):
         assert run_checks(tags=["agentexec_tasks"]) == []

@@ -24,6 +24,7 @@ from django_agentexec.tasks import registry
 from django_agentexec.tasks.attempt import Write
 from django_agentexec.validation import MAX_ERROR
 from django_agentexec.worker.executor import MAX_TRACEBACK, Execution, Stop
+from tests.support.pool_process import until
 
 ID = UUID(int=7)
 NAME = "executor-test"
@@ -259,7 +260,8 @@ async def test_an_async_handler_that_takes_too_long_is_canceled(calls: PlainCall
 
 async def test_a_sync_handler_that_takes_too_long_sees_it(calls: PlainCalls) -> None:
     def handler(agent_id: UUID, context: Text, attempt: Attempt) -> bool:
-        return attempt._canceled.wait(10)
+        until(lambda: attempt.canceled, "the time limit")
+        return True
 
     failed = await failure(calls, handler, timeout=0.01)
 
@@ -293,7 +295,7 @@ async def test_a_sync_handler_that_is_stopped_has_nothing_more_to_say(calls: Pla
 
     def handler(agent_id: UUID, context: Text, attempt: Attempt) -> str:
         begun.set()
-        attempt._canceled.wait(10)
+        until(lambda: attempt.canceled, "the stop")
         return "too late"
 
     task(NAME)(handler)
@@ -558,7 +560,7 @@ async def test_a_handler_that_is_stopped_while_it_begins_to_wait(calls: PlainCal
 
     def handler(agent_id: UUID, context: Text, attempt: Attempt) -> None:
         begun.set()
-        attempt._canceled.wait(10)
+        until(lambda: attempt.canceled, "the stop")
         raise Suspended([CHILD])
 
     task(NAME)(handler)
