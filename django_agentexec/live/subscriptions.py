@@ -200,7 +200,7 @@ class ActivitySubscription:
         if not lines and (state.has_more or state.updated_at == self.version):
             return
         self._lines += lines
-        self.position = max(self.position, state.last_log_id if lines else 0)
+        self.position = lines[-1].id if lines else self.position
         self._item, self.is_active = state.item, state.is_active
         self.version = None if state.has_more else state.updated_at
         self._has_changed, self._has_more = True, state.has_more
