@@ -312,7 +312,8 @@ class FeedSubscription:
 
     def invalidate(self, agent_id: UUID) -> None:
         """Send this activity's state again at the next comparison: the client no longer follows it singly."""
-        self._versions.pop(agent_id, None)
+        if self._versions.pop(agent_id, None) is not None:
+            self._active[agent_id] = None  # compared even if it has ended: its final status may have been left out
 
     def _remember(self, agent_id: UUID, state: ActivityState) -> None:
         self._versions.pop(agent_id, None)

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from django_agentexec import activity
 from django_agentexec.live import Follower, follow_activity, follow_feed
-from django_agentexec.live.fanout import ReadBatch
+from django_agentexec.live.fanout import ReadBatch, compare_feeds
 from django_agentexec.live.hub import current_hub
 from django_agentexec.live.messages import MAX_TEXT
 from django_agentexec.live.reading import read_activity, read_feed
@@ -108,6 +108,26 @@ async def test_the_feed_gets_the_final_status_before_a_follower_has_the_last_lin
     assert (part["activity"]["status"], part["has_more"]) == ("running", True)
     assert (change["activity"]["status"], change["activity"]["percentage"]) == ("complete", 100)
     assert part["last_log_id"] < change["last_log_id"] == newest
+    assert feed.active == []
+
+
+async def test_a_final_status_left_out_of_the_feed_is_sent_after_the_unfollow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django_agentexec.live.reading.FEED_SIZE", 0)  # as if 100 others were active
+    run = await activity.acreate("import")
+    root = await User.objects.acreate(username="root", is_superuser=True, is_staff=True)
+    followed = {run}
+    feed = FeedSubscription(SendBuffer(), "all", root, followed.__contains__)
+    feed.start(await in_thread(read_feed, Activity.objects.all(), [run]))
+    await activity.acomplete(run)
+
+    await compare_feeds([feed])
+    left_out = feed.take()
+    followed.clear()
+    feed.invalidate(run)
+    await compare_feeds([feed])
+
+    assert left_out == []
+    assert [message["activity"]["status"] for message in feed.take()] == ["complete"]
     assert feed.active == []
 
 
