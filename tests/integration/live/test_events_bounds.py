@@ -17,8 +17,13 @@ from django.utils import timezone
 
 from django_agentexec import activity
 from django_agentexec.live import Follower, follow_activity, follow_feed
+from django_agentexec.live.fanout import ReadBatch, compare_feeds
 from django_agentexec.live.hub import current_hub
 from django_agentexec.live.messages import MAX_TEXT
+from django_agentexec.live.reading import read_activity, read_feed
+from django_agentexec.live.send_buffer import SendBuffer
+from django_agentexec.live.subscriptions import ActivitySubscription, FeedSubscription
+from django_agentexec.live.threads import in_thread
 from django_agentexec.live.topics import ChangeNotice, feed_topic
 from django_agentexec.models import FINISHED, Activity, ActivityLog
 from tests.integration.api.test_api_events import events, signed_in
@@ -76,6 +81,54 @@ async def test_a_final_status_comes_with_the_last_of_many_lines() -> None:
     assert [message["activity"]["percentage"] for message in seen] == [
         message["logs"][-1]["percentage"] for message in seen
     ]
+
+
+async def subscribed(run: UUID) -> tuple[ActivitySubscription, FeedSubscription]:
+    """Return a subscription of the activity and one of the feed, which are ready; no hub reads for them."""
+    root = await User.objects.acreate(username="root", is_superuser=True, is_staff=True)
+    followed, feed = ActivitySubscription(SendBuffer(), run), FeedSubscription(SendBuffer(), "all", root)
+    followed.start((await in_thread(read_activity, run, None))[1])
+    feed.start(await in_thread(read_feed, Activity.objects.all()))
+    return followed, feed
+
+
+async def test_the_feed_gets_the_final_status_before_a_follower_has_the_last_lines() -> None:
+    run = await activity.acreate("import")
+    followed, feed = await subscribed(run)
+    await sync_to_async(write_at_once)(run, MANY)
+    newest = (await ActivityLog.objects.filter(activity_id=run).alatest("id")).pk
+
+    batch = ReadBatch()
+    batch.add([followed], {})
+    batch.add([feed], {run: newest})
+    unfinished = await batch.distribute(await batch.read())
+    part, change = followed.take()[-1], feed.take()[-1]
+
+    assert unfinished == {followed}
+    assert (part["activity"]["status"], part["has_more"]) == ("running", True)
+    assert (change["activity"]["status"], change["activity"]["percentage"]) == ("complete", 100)
+    assert part["last_log_id"] < change["last_log_id"] == newest
+    assert feed.active == []
+
+
+async def test_a_final_status_left_out_of_the_feed_is_sent_after_the_unfollow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django_agentexec.live.reading.FEED_SIZE", 0)  # as if 100 others were active
+    run = await activity.acreate("import")
+    root = await User.objects.acreate(username="root", is_superuser=True, is_staff=True)
+    followed = {run}
+    feed = FeedSubscription(SendBuffer(), "all", root, followed.__contains__)
+    feed.start(await in_thread(read_feed, Activity.objects.all(), [run]))
+    await activity.acomplete(run)
+
+    await compare_feeds([feed])
+    left_out = feed.take()
+    followed.clear()
+    feed.invalidate(run)
+    await compare_feeds([feed])
+
+    assert left_out == []
+    assert [message["activity"]["status"] for message in feed.take()] == ["complete"]
+    assert feed.active == []
 
 
 async def test_a_snapshot_of_what_is_over_holds_back_the_end() -> None:
