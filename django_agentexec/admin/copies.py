@@ -20,7 +20,7 @@ from ..exceptions import InvalidContext, InvalidOption, NotAuthorized, UnknownTa
 from ..models import Activity
 from ..policy import Permission, get_policy
 from ..tasks.authorization import check_authorized
-from ..tasks.context_input import read_context
+from ..tasks.context_input import field_problems, read_context
 from ..tasks.definition import TaskDefinition
 from ..tasks.registry import registry
 from .access import AccessAdmin
@@ -163,16 +163,19 @@ def _fields(task: TaskDefinition[..., Any]) -> list[tuple[str, str, bool]]:
 def _field_errors(error: pydantic.ValidationError) -> list[FieldError]:
     """Return the errors of a context by field; values are not repeated, since they may be secrets."""
     found = []
-    for one in error.errors(include_url=False, include_context=False, include_input=False):
-        name = ".".join(str(part) for part in one["loc"])
-        match one["type"]:
+    for problem in field_problems(error):
+        name = problem.path
+        match problem.code:
             case "missing":
                 text = _("is missing.")
             case "extra_forbidden":
                 text = _("is not a field of this task.")
             case "json_invalid":
-                name, text = "", _("This is not valid JSON: %(reason)s") % {"reason": one["msg"].partition(": ")[2]}
+                name, text = (
+                    "",
+                    _("This is not valid JSON: %(reason)s") % {"reason": problem.message.partition(": ")[2]},
+                )
             case _other:
-                text = one["msg"].removeprefix("Value error, ")
+                text = problem.message
         found.append(FieldError(name, text))
     return found

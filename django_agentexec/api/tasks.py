@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -13,7 +14,7 @@ import pydantic
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiParameter
 from pydantic import BaseModel
-from rest_framework.exceptions import NotFound, PermissionDenied
+from rest_framework.exceptions import NotFound, ParseError, PermissionDenied
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -32,6 +33,8 @@ from .openapi import AgentSchema, Component, header, operation, query_parameters
 from .parameters import PRIORITIES, EnqueueOptions, NoParameters, metadata_of
 from .permissions import MayEnqueue
 from .schemas import EnqueuedSchema, TaskSchema
+
+logger = logging.getLogger(__name__)
 
 Task = TaskDefinition[..., Any]
 
@@ -216,11 +219,18 @@ def description_of(task: Task) -> str:
 
 
 def parse_context(task: Task, body: bytes) -> BaseModel:
-    """Return the context of the body; raise 400. Strict, as the published schema: "5" is not a number."""
+    """Return the context of the body; raise 400. Strict, as the published schema: "5" is not a number.
+
+    Pydantic and the validators of a model also raise other exceptions, such as `OverflowError` for a duration.
+    """
     try:
         return read_context(task, body, strict=True)
     except pydantic.ValidationError as error:
         raise validation_error(error) from error
+    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+        logger.warning("The context of task %r cannot be read.", task.name, exc_info=True)
+        text = _("The context of task %(task)r cannot be read: %(error)s")
+        raise ParseError(text % {"task": task.name, "error": type(error).__name__}) from error
 
 
 def idempotency_key(request: Request, task: str, stamp: Mapping[str, Any], body: bytes) -> str | None:

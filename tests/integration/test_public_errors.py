@@ -13,6 +13,8 @@ from django.test import override_settings
 from django_agentexec import Pipeline, UserFacingError, activity, step, task
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Fail
+from django_agentexec.live import messages
+from django_agentexec.live.messages import MAX_TEXT
 from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.redaction import redact_internals
 from django_agentexec.schemas import ActivityDetailSchema, ActivityListItemSchema, ActivityLogSchema
@@ -215,6 +217,22 @@ def test_live_messages_are_redacted_by_the_same_function(kind: str) -> None:
 
     assert SECRET in json.dumps(message)
     assert "secret" not in json.dumps(redact_internals(message))
+
+
+@pytest.mark.parametrize("length", [100, MAX_TEXT - 60, MAX_TEXT - 10, MAX_TEXT, 3 * MAX_TEXT])
+@pytest.mark.parametrize(
+    "template", ["Task failed with error: {error}", "{error} and {error}", "x" * MAX_TEXT + "{error}"]
+)
+def test_a_long_error_that_a_live_message_shortens_is_redacted(length: int, template: str) -> None:
+    with override_settings(AGENTEXEC={"ACTIVITY_MESSAGE_ERROR": template, "QUEUE_BACKEND": QUEUE}):
+        found = row(failed("leaks", ("secret " * length)[:length]))
+
+    for fields in (messages.item(found), messages.detail(found)):
+        told = messages.redacted({"type": "activity", "activity": fields})
+        assert "secret" in json.dumps(fields)
+        assert "secret" not in json.dumps(told)
+        assert told["activity"]["error"] == NEUTRAL
+        assert max(len(fields["error"]), len(fields["latest_log_message"])) <= MAX_TEXT
 
 
 def test_an_error_without_a_public_text_is_closed() -> None:

@@ -73,12 +73,12 @@ def test_list_counts_up_to_the_limit() -> None:
 
 def test_texts_of_agents_cannot_control_the_terminal() -> None:
     agent_id = activity.create("import")
-    activity.update(agent_id, "a\x1b[2Jb\x9bc\u202ed")
+    activity.update(agent_id, "a\x1b[2Jb\x9bc\u202ed\u061ce")
 
     for arguments in (["list"], ["list", "--json"], ["show", str(agent_id)], ["show", str(agent_id), "--json"]):
         out = call("agents", *arguments).out
         assert "a" in out
-        assert not set("\x1b\x9b\u202e") & set(out), arguments
+        assert not set("\x1b\x9b\u202e\u061c") & set(out), arguments
 
 
 def test_show_prints_status_log_context_result_and_children() -> None:
