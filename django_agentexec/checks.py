@@ -120,7 +120,13 @@ def check_queue(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
             )
         ]
     if problem := cache_backend_error():
-        return [Error(problem, hint="Correct the setting, or name another backend in AGENTEXEC['QUEUE_BACKEND'].", id="agentexec.E004")]
+        return [
+            Error(
+                problem,
+                hint="Correct the setting, or name another backend in AGENTEXEC['QUEUE_BACKEND'].",
+                id="agentexec.E004",
+            )
+        ]
     if problem := cluster_error():
         return [Error(problem, hint=f"Change {get_queue().server_setting}.", id="agentexec.E009")]
     return []
