@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from ..activity.completion_hooks import register_hook
 from ..activity.current import current_attempt
 from ..activity.store import database, insert
+from ..blocking import blocking
 from ..bulk_sql import limit_lock_wait
 from ..conf import conf
 from ..dispatch.push import push_on_commit
@@ -113,6 +114,7 @@ class Tracker:
     def __repr__(self) -> str:
         return f"Tracker({self.name!r}, {self.batch_id!r})"
 
+    @blocking
     @_in_transaction
     def incr(self, *members: str | UUID) -> int:
         """Add members (by default the running activity) and return the number of members that are not done.
@@ -125,6 +127,7 @@ class Tracker:
         self._insert(state, dict.fromkeys(names), is_done=False)
         return _count_open(state)
 
+    @blocking
     @_in_transaction
     def decr(self, *members: str | UUID) -> int:
         """Mark members (by default the running activity) as done and return the number of members that are not done.
@@ -137,6 +140,7 @@ class Tracker:
         state.members.filter(member__in=names).update(is_done=True)
         return _fire_if_done(state)
 
+    @blocking
     @_in_transaction
     def add(self, *activities: ActivityHandle | UUID) -> int:
         """Add activities, which are done when they end with any status; return the number of members not done.
@@ -154,6 +158,7 @@ class Tracker:
         state.members.filter(activity_id__in=list(ended)).update(is_done=True)
         return _fire_if_done(state)
 
+    @blocking
     def count(self) -> int:
         """Return the number of members that are not done."""
         return self._open_members().count()
@@ -168,6 +173,7 @@ class Tracker:
         """Deprecated: use `is_complete`."""
         return _DeprecatedComplete(self)
 
+    @blocking
     @_in_transaction
     def on_complete(
         self,
@@ -200,6 +206,7 @@ class Tracker:
             state.save(using=using)
         _fire_if_done(state)
 
+    @blocking
     def delete(self) -> None:
         """Delete the members and the task to enqueue."""
         TrackerState.objects.using(database()).filter(name=self.name, batch_id=self.batch_id).delete()

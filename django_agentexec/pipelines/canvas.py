@@ -16,6 +16,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from pydantic import BaseModel, PlainSerializer, PlainValidator
 
+from ..blocking import blocking
 from ..exceptions import InvalidContext, InvalidOption
 from ..serialization.comparison import Comparison
 from ..tasks.attempt import Attempt
@@ -91,6 +92,7 @@ Typed = Annotated[Any, PlainValidator(_read), PlainSerializer(_write)]
 """A result that is stored with the name of its task and loaded in the result type of that task."""
 
 
+@blocking
 def group(*calls: Call, **options: Unpack[EnqueueOptions]) -> ActivityHandle:
     """Run calls in parallel: `group((research, acme), (research, globex))`. The result is the list of their results.
 
@@ -102,6 +104,7 @@ def group(*calls: Call, **options: Unpack[EnqueueOptions]) -> ActivityHandle:
     return enqueue("agentexec.group", GroupContext(calls=[_stored(call) for call in calls]), **options)
 
 
+@blocking
 def chain(first: Call, *then: Task, **options: Unpack[EnqueueOptions]) -> ActivityHandle:
     """Run tasks one after the other: `chain((research, acme), summarize, publish)`. Returns the last task's result.
 
@@ -120,6 +123,7 @@ def chain(first: Call, *then: Task, **options: Unpack[EnqueueOptions]) -> Activi
     return enqueue("agentexec.chain", context, **options)
 
 
+@blocking
 def chord(
     calls: Sequence[Call],
     callback: Task,

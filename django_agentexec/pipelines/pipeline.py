@@ -14,6 +14,7 @@ from asgiref.sync import async_to_sync
 from pydantic import BaseModel
 
 from ..backoff import Delay
+from ..blocking import blocking
 from ..exceptions import AgentExecError, InvalidContext, TaskDefinitionError
 from ..ids import uuid7
 from ..models import Priority
@@ -214,6 +215,7 @@ class Pipeline:
         return await cls.task.aenqueue(context, **options)
 
     @classmethod
+    @blocking
     def run(cls, context: BaseModel) -> Any:
         """Run all steps in this process and return the result of the last step; for tests.
 

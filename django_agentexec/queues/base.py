@@ -154,6 +154,11 @@ class Queue(Board, ABC):
     supports_partitions: bool = True
     """Whether activities of one partition run one at a time, in order; `enqueue` rejects lock keys otherwise."""
 
+    @property
+    def server_setting(self) -> str:
+        """The setting that determines the server, for error messages."""
+        return "AGENTEXEC['QUEUE_BACKEND']"
+
     @abstractmethod
     def enqueue(self, queue: str, messages: Sequence[Message]) -> int:
         """Add the messages that are not in the queue yet and return their number. One round trip per 1,000 messages.

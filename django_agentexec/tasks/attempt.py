@@ -18,6 +18,7 @@ from ..activity.current import write_and_wait
 from ..activity.streams import retract_text, stream_text
 from ..activity.suspension import Suspended
 from ..activity.transitions import Operation, Progress
+from ..blocking import blocking
 from ..models import Activity
 from ..validation import checked_message, validate_percentage
 from .gathering import gather, load
@@ -162,6 +163,7 @@ class Attempt:
         for check in self._completion_checks:
             check()
 
+    @blocking
     def progress(self, message: str, percentage: float | None = None) -> None:
         """Log `message`, with a percentage of 0 to 100; return when it is committed.
 
@@ -208,6 +210,7 @@ class Attempt:
     def spawn(
         self, task: str, context: BaseModel, *, key: str | None = None, **options: Unpack[BulkOptions]
     ) -> Run[Any]: ...
+    @blocking
     def spawn(
         self,
         task: str | AnyTask,
@@ -267,6 +270,7 @@ class Attempt:
         keys: Sequence[str] | None = None,
         **options: Unpack[BulkOptions],
     ) -> list[Run[Any]]: ...
+    @blocking
     def spawn_many(
         self,
         task: str | AnyTask,
@@ -310,6 +314,7 @@ class Attempt:
         places = places_of(self, task, contexts, keys)
         return await sync_to_async(spawn_all)(self, places, in_order=self._pass.is_in_order(), **options)
 
+    @blocking
     def map(
         self,
         task: str | AnyTask,
@@ -364,6 +369,7 @@ class Attempt:
     def gather(self, *children: Run[T]) -> tuple[T, ...]: ...
     @overload
     def gather(self, *children: Run[Any] | UUID, return_exceptions: bool = False) -> tuple[Any, ...]: ...
+    @blocking
     def gather(self, *children: Run[Any] | UUID, return_exceptions: bool = False) -> tuple[Any, ...]:
         """Return the results of spawned children, in order; without arguments, of all children that exist.
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from ..activity.actor import acting_user_id
 from ..activity.current import current_attempt
 from ..activity.store import database, insert
+from ..blocking import blocking
 from ..bulk_sql import clone_row
 from ..conf import conf
 from ..dispatch.push import push_on_commit
@@ -37,6 +38,7 @@ definition_of = get_task
 def enqueue(task: Task[C, ..., Any, T], context: C, **options: Unpack[EnqueueOptions]) -> Run[T]: ...
 @overload
 def enqueue(task: str, context: BaseModel, **options: Unpack[EnqueueOptions]) -> Run[Any]: ...
+@blocking
 def enqueue(task: str | AnyTask, context: BaseModel, **options: Unpack[EnqueueOptions]) -> Run[Any]:
     """Enqueue `task` (the task or its name) with `context`, and return its handle at once.
 
@@ -81,6 +83,7 @@ async def aenqueue(task: str | AnyTask, context: BaseModel, **options: Unpack[En
 def enqueue_many(task: Task[C, ..., Any, T], contexts: Sequence[C], **options: Unpack[BulkOptions]) -> list[Run[T]]: ...
 @overload
 def enqueue_many(task: str, contexts: Sequence[BaseModel], **options: Unpack[BulkOptions]) -> list[Run[Any]]: ...
+@blocking
 def enqueue_many(task: str | AnyTask, contexts: Sequence[BaseModel], **options: Unpack[BulkOptions]) -> list[Run[Any]]:
     """Enqueue `task` once per context, in this order; rows and ids are written in bulk.
 

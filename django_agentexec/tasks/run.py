@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Generic, TypeAlias
@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 from ..activity import commands, queries
 from ..activity.store import database
 from ..activity.waiting import await_for_end, wait_for_end
+from ..blocking import blocking
 from ..exceptions import ActivityNotFound
 from ..models import Activity, Status
 from ..schemas import ActivityDetailSchema
@@ -59,6 +60,7 @@ class Run(Generic[T]):
         assert self._status is not None
         return self._status
 
+    @blocking
     def refresh(self) -> None:
         """Read the status again. One query. Raises `ActivityNotFound`."""
         rows = Activity.objects.using(database()).filter(agent_id=self.agent_id)
@@ -71,6 +73,7 @@ class Run(Generic[T]):
         """Async version of `refresh`."""
         await sync_to_async(self.refresh)()
 
+    @blocking
     def result(self, timeout: float | timedelta | None = 300) -> T:
         """Wait for the result, up to `timeout` seconds (or a timedelta; None is no limit). See `get_result`."""
         value: T = outcome(wait_for_end(self.agent_id, timeout))
@@ -81,6 +84,7 @@ class Run(Generic[T]):
         value: T = await sync_to_async(outcome)(await await_for_end(self.agent_id, timeout))
         return value
 
+    @blocking
     def detail(self) -> ActivityDetailSchema:
         """Return the activity with its log. Two queries. Raises `ActivityNotFound`."""
         return queries.detail(self.agent_id)
@@ -89,6 +93,7 @@ class Run(Generic[T]):
         """Async version of `detail`."""
         return await sync_to_async(self.detail)()
 
+    @blocking
     def cancel(self, message: str | None = None) -> None:
         """End the activity as `canceled`; a running handler is stopped. See `activity.cancel`."""
         commands.cancel(self.agent_id, message)
@@ -97,6 +102,7 @@ class Run(Generic[T]):
         """Async version of `cancel`."""
         await sync_to_async(self.cancel)(message)
 
+    @blocking
     def retry(
         self,
         *,
@@ -131,5 +137,8 @@ def awaited_id(task: object) -> UUID:
         return task.agent_id
     if not isinstance(task, (UUID, str)):
         hint = "; unpack it: gather(*runs)" if isinstance(task, (Sequence, set, frozenset, dict)) else ""
+        if isinstance(task, Coroutine):
+            task.close()  # without a warning that it was never awaited
+            hint = "; await the call that returned this coroutine, or use its sync version"
         raise TypeError(f"To wait for {task!r:.200}, give what `enqueue` or `spawn` returned, or an agent_id{hint}.")
     return validate_id(task)

@@ -426,5 +426,7 @@ def test_a_list_of_runs_is_to_be_unpacked() -> None:
         gather(runs)  # type: ignore[arg-type]  # the mistake
     with pytest.raises(TypeError, match=r"gather\(\*runs\)"):
         async_to_sync(agather)(runs)  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(TypeError, match="await the call that returned this coroutine"):
+        get_result(shout.aenqueue(Text()))  # type: ignore[arg-type]  # the mistake
     with pytest.raises(TypeError, match="what `enqueue` or `spawn` returned"):
         get_result(7)  # type: ignore[arg-type]  # the mistake

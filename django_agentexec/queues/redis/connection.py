@@ -51,6 +51,13 @@ def cache_alias() -> str:
     return ALIAS if ALIAS in settings.CACHES else FALLBACK_ALIAS
 
 
+def server_setting() -> str:
+    """Return the setting that names the queue's Redis."""
+    if conf.EMBEDDED:
+        return "AGENTEXEC['EMBEDDED_DIR']"
+    return "AGENTEXEC['REDIS_URL']" if conf.REDIS_URL else f"CACHES[{cache_alias()!r}]"
+
+
 def make_client(*, timeout: float) -> Redis:
     """Return a new client with its own pool; `timeout` limits the seconds until a reply.
 
@@ -88,7 +95,9 @@ def _client_from_url(url: str) -> Redis:
     try:
         return Redis.from_url(url)
     except ValueError as error:  # its message does not contain the URL or the password
-        raise ImproperlyConfigured(f"AGENTEXEC['REDIS_URL'] is not a Redis URL: {error}") from error
+        raise ImproperlyConfigured(
+            f"AGENTEXEC['REDIS_URL'] is not a Redis URL such as 'redis://localhost:6379/0': {error}"
+        ) from error
 
 
 def _client_from_caches() -> Redis:

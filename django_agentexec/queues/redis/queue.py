@@ -22,7 +22,7 @@ from redis.exceptions import NoScriptError
 from ...conf import conf
 from .. import base
 from ..board import WorkerInfo, WorkersReading
-from .connection import learn_servers, make_client, raise_if_cluster, reachable, server_of
+from .connection import learn_servers, make_client, raise_if_cluster, reachable, server_of, server_setting
 from .listeners import CanceledListener, FinishedListener
 from .live import RedisLiveStore
 from .workers import RedisWorkers
@@ -39,7 +39,7 @@ WAIT_MARGIN = 5.0  # seconds that a blocking read may exceed its own limit
 
 
 class RedisQueue(base.Queue):
-    """The queue on one Redis or Valkey server, as configured in CACHES (or embedded)."""
+    """The queue on one Redis or Valkey server, as configured in REDIS_URL or CACHES (or embedded)."""
 
     def __init__(self) -> None:
         self._prefix = conf.KEY_PREFIX
@@ -54,6 +54,10 @@ class RedisQueue(base.Queue):
         self._workers = RedisWorkers(
             lambda: self.client, self._prefix, partial(self.try_acquire_leadership, "forget-workers")
         )
+
+    @property
+    def server_setting(self) -> str:
+        return server_setting()
 
     def enqueue(self, queue: str, messages: Sequence[base.Message]) -> int:
         added = 0

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.core.checks import CheckMessage, run_checks
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError, call_command
 from django.test import override_settings
 from redis import Redis, SSLConnection
 from redis.exceptions import RedisError
@@ -132,6 +133,22 @@ def test_a_url_of_no_redis_is_refused_without_its_password(url: str) -> None:
     assert problem.id == "agentexec.E004"
     assert "AGENTEXEC['REDIS_URL'] is not a Redis URL" in problem.msg
     assert "secret" not in problem.msg
+
+
+@pytest.mark.parametrize(
+    ("options", "setting"),
+    [
+        ({"CACHES": caches("redis://127.0.0.1:1/0")}, "CACHES['agentexec']"),
+        ({"AGENTEXEC": {"REDIS_URL": "redis://127.0.0.1:1/0"}}, "AGENTEXEC['REDIS_URL']"),
+    ],
+)
+def test_a_pool_without_its_server_names_the_setting_that_has_the_address(
+    options: dict[str, Any], setting: str, db: None
+) -> None:
+    with override_settings(**options), pytest.raises(CommandError) as refused:
+        call_command("runagentworkers", "-v0")
+
+    assert str(refused.value).endswith(f"Check that it is running and that {setting} names its address.")
 
 
 def test_djangos_own_backend_serves(valkey: Any) -> None:

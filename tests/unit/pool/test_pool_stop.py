@@ -81,3 +81,40 @@ def test_a_burst_that_was_not_stopped_does_not_wait() -> None:
     handle_exit(pool, Ended(options, EXIT_DRAINED))
 
     assert pool._is_done()
+
+
+class Unkillable:
+    """A child that neither sends heartbeats nor has ended yet."""
+
+    options = OPTIONS
+    has_heartbeat = True
+    stopping = was_killed = was_late = False
+    last_beat = -1e9
+
+    def read_heartbeats(self) -> None: ...
+
+    def kill(self) -> None:
+        self.was_killed = True
+
+    def kill_late(self) -> None:
+        self.was_killed = self.was_late = True
+
+
+def test_a_kill_is_reported_once_however_long_the_process_takes_to_end(
+    pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool._children = [cast(Child, Unkillable())]
+    for _ in range(3):
+        pool._kill_stuck()
+    assert [record.getMessage().split(" for ")[0] for record in caplog.records] == [
+        "The event loop of worker a worker has been stuck"
+    ]
+
+    stop(pool)
+    pool._deadline = time.monotonic() - 1
+    caplog.clear()
+    for _ in range(3):
+        pool._kill_stuck()
+    assert [record.getMessage() for record in caplog.records] == [
+        "Worker process a worker did not end in time; killing it."
+    ]
