@@ -28,8 +28,9 @@ from ..dispatch.push import push_on_commit
 from ..exceptions import ActivityNotFound, InvalidOption, InvalidTransition
 from ..models import FINISHED, Activity, HookFlag, TrackerMember, TrackerState
 from ..outages import Outage, classify_outage
-from ..tasks.definition import TaskDefinition
-from ..tasks.enqueue import ActivityHandle, definition_of, new_rows
+from ..tasks.definition import AnyTask
+from ..tasks.enqueue import definition_of, new_rows
+from ..tasks.run import Run
 from ..validation import is_storable, validate_id, validate_metadata
 
 logger = logging.getLogger(__name__)
@@ -138,12 +139,12 @@ class Tracker:
         return _fire_if_done(state)
 
     @_in_transaction
-    def add(self, *activities: ActivityHandle | UUID) -> int:
+    def add(self, *activities: Run | UUID) -> int:
         """Add activities, which are done when they end with any status; return the number of members not done.
 
         Raises `ActivityNotFound` and the exceptions of `incr`.
         """
-        ids = [each.agent_id if isinstance(each, ActivityHandle) else validate_id(each) for each in activities]
+        ids = [each.agent_id if isinstance(each, Run) else validate_id(each) for each in activities]
         state = self._locked()
         self._insert(state, {str(agent_id): agent_id for agent_id in ids}, is_done=False)
         rows = Activity.objects.using(database()).filter(agent_id__in=ids)
@@ -171,7 +172,7 @@ class Tracker:
     @_in_transaction
     def on_complete(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         context: BaseModel,
         *,
         metadata: Mapping[str, Any] | None = None,
@@ -236,7 +237,7 @@ class Tracker:
         """Async version of `decr`."""
         return await sync_to_async(self.decr)(*members)
 
-    async def aadd(self, *activities: ActivityHandle | UUID) -> int:
+    async def aadd(self, *activities: Run | UUID) -> int:
         """Async version of `add`."""
         return await sync_to_async(self.add)(*activities)
 
@@ -255,7 +256,7 @@ class Tracker:
 
     async def aon_complete(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         context: BaseModel,
         *,
         metadata: Mapping[str, Any] | None = None,

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from ..backoff import Backoff, Delay
 from ..conf import conf
+from ..deprecation import deprecated_name
 from ..exceptions import ContextTooLarge, InvalidContext, ResultError, TaskDefinitionError
 from ..models import Priority
 from ..serialization.comparison import DECLARED, Cause, Comparison
@@ -297,7 +298,9 @@ AnyTask: TypeAlias = Task[Any, ..., Any, Any]
 if TYPE_CHECKING:
     TaskDefinition: TypeAlias = Task[Any, P, R, Any]
 else:
-    TaskDefinition = Task  # the name of earlier releases
+
+    def __getattr__(name: str) -> Any:
+        return deprecated_name(__name__, name, {"TaskDefinition": Task})
 
 
 def _dump_context(context: BaseModel, inputs_only: bool) -> str:

@@ -16,16 +16,22 @@ from ..activity.current import current_attempt
 from ..activity.store import database, insert
 from ..bulk_sql import clone_row
 from ..conf import conf
+from ..deprecation import deprecated_name
 from ..dispatch.push import push_on_commit
 from ..ids import uuid7
 from ..models import Activity, Status
 from ..registry import get_task
 from .options import BulkOptions, EnqueueOptions, RowOptions, check_names
-from .run import ActivityHandle as ActivityHandle
 from .run import Run
 
 if TYPE_CHECKING:
     from .definition import AnyTask, Task
+    from .run import ActivityHandle as ActivityHandle
+else:
+
+    def __getattr__(name: str) -> Any:
+        return deprecated_name(__name__, name, {"ActivityHandle": Run})
+
 
 C = TypeVar("C", bound=BaseModel)
 T = TypeVar("T")

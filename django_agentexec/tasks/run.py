@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Generic, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 from ..activity import commands, queries
 from ..activity.store import database
 from ..activity.waiting import await_for_end, wait_for_end
+from ..deprecation import deprecated_name
 from ..exceptions import ActivityNotFound
 from ..models import Activity, Status
 from ..schemas import ActivityDetailSchema
@@ -118,9 +119,6 @@ class Run(Generic[T]):
         await sync_to_async(self.retry)(from_step=from_step, from_scratch=from_scratch, context=context)
 
 
-ActivityHandle = Run
-"""The name of `Run` in earlier releases."""
-
 Child: TypeAlias = Run[T] | Awaitable[Run[T]]
 """A child to gather: its handle, or the call of `aspawn` that returns it."""
 
@@ -133,3 +131,11 @@ def awaited_id(task: object) -> UUID:
         hint = "; unpack it: gather(*runs)" if isinstance(task, (Sequence, set, frozenset, dict)) else ""
         raise TypeError(f"To wait for {task!r:.200}, give what `enqueue` or `spawn` returned, or an agent_id{hint}.")
     return validate_id(task)
+
+
+if TYPE_CHECKING:
+    ActivityHandle = Run
+else:
+
+    def __getattr__(name: str) -> Any:
+        return deprecated_name(__name__, name, {"ActivityHandle": Run})

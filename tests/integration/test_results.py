@@ -41,7 +41,7 @@ from django_agentexec.activity.waiting import watching
 from django_agentexec.exceptions import InvalidOption, ResultError
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Outcome, get_queue
-from django_agentexec.tasks import ActivityHandle, AnyTask, registry
+from django_agentexec.tasks import AnyTask, Run, registry
 from tests.pools import until
 from tests.rows import claim, row, start
 from tests.servers import Valkey
@@ -65,7 +65,7 @@ def is_quiet() -> bool:
     return "agentexec-results" not in {thread.name for thread in threading.enumerate()}
 
 
-def completed(definition: AnyTask, value: Any) -> ActivityHandle:
+def completed(definition: AnyTask, value: Any) -> Run:
     """Enqueue, and end as a worker would with what its handler returned."""
     handle = definition.enqueue(Text())
     start(handle.agent_id)
