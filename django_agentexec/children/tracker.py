@@ -28,8 +28,8 @@ from ..dispatch.push import push_on_commit
 from ..exceptions import ActivityNotFound, InvalidOption, InvalidTransition
 from ..models import FINISHED, Activity, HookFlag, TrackerMember, TrackerState
 from ..outages import Outage, classify_outage
+from ..registry import get_task
 from ..tasks.definition import AnyTask
-from ..tasks.enqueue import definition_of, new_rows
 from ..tasks.run import Run
 from ..validation import is_storable, validate_id, validate_metadata
 
@@ -183,8 +183,8 @@ class Tracker:
         `metadata` defaults to the metadata of the running activity. Raises the exceptions of `enqueue`, and
         `InvalidOption` if an earlier call set another task.
         """
-        definition = definition_of(task)
-        (row,) = new_rows(definition, [context], metadata=metadata)  # validates all arguments
+        definition = get_task(task)
+        (row,) = definition.new_rows([context], metadata=metadata)  # validates all arguments
         attempt, using = current_attempt(), database()
         state = self._locked()
         if state.task and state.task != definition.name:
@@ -283,9 +283,9 @@ def _fire_if_done(state: TrackerState) -> int:
     """Enqueue the task of a (locked) tracker if all members are done; return the number of members not done."""
     open_count = _count_open(state)
     if open_count == 0 and state.task and state.fired is None:
-        definition = definition_of(state.task)
+        definition = get_task(state.task)
         context = definition.load_context(json.dumps(state.context))
-        (row,) = new_rows(definition, [context], metadata=state.metadata)
+        (row,) = definition.new_rows([context], metadata=state.metadata)
         row.parent_id = state.parent_id
         insert([row], conf.ACTIVITY_MESSAGE_CREATE, push_on_commit)
         state.fired = row.agent_id

@@ -17,10 +17,11 @@ from asgiref.sync import sync_to_async
 from pydantic import BaseModel, PlainSerializer, PlainValidator
 
 from ..exceptions import InvalidContext, InvalidOption
+from ..registry import get_task
 from ..serialization.comparison import Comparison
 from ..tasks.attempt import Attempt
 from ..tasks.definition import RESULT_COMPARISON, AnyTask
-from ..tasks.enqueue import definition_of, enqueue, new_rows
+from ..tasks.enqueue import enqueue
 from ..tasks.options import EnqueueOptions
 from ..tasks.registry import registry, task
 from ..tasks.run import Run
@@ -108,7 +109,7 @@ def chain(first: Call, *then: str | AnyTask, **options: Unpack[EnqueueOptions]) 
     Each result is the context of the next task. Raises `InvalidOption` if the types do not match, and the exceptions
     of `enqueue`, before anything is written.
     """
-    definitions = [definition_of(first[0]), *map(definition_of, then)]
+    definitions = [get_task(first[0]), *map(get_task, then)]
     for definition, following in pairwise(definitions):
         produced = get_type_hints(definition.handler, include_extras=True).get("return", Any)
         if not fits(produced, following.context_type):
@@ -132,7 +133,7 @@ def chord(
     The callback's context is a model with a list field `results`; `fields` contains the values of its other fields.
     Raises the exceptions of `group`, and `InvalidOption` if the callback's context has no field `results`.
     """
-    definition = definition_of(callback)
+    definition = get_task(callback)
     if RESULTS not in definition.context_type.model_fields:
         raise InvalidOption(
             f"Task {definition.name!r} takes a {definition.context_type.__name__}, but the callback of a chord "
@@ -227,6 +228,6 @@ def _stored_fields(definition: AnyTask, fields: dict[str, Any]) -> dict[str, Any
 def _stored(call: Call) -> StoredCall:
     if not (isinstance(call, tuple) and len(call) == 2):
         raise InvalidContext(f"A call is a tuple (task, context) such as (research, context), not {call!r:.100}.")
-    definition = definition_of(call[0])
-    (row,) = new_rows(definition, [call[1]])  # validates the context as `enqueue` does
+    definition = get_task(call[0])
+    (row,) = definition.new_rows([call[1]])  # validates the context as `enqueue` does
     return StoredCall(task=definition.name, context=row.context)

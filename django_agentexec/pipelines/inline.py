@@ -17,9 +17,9 @@ from ..activity.transitions import Operation
 from ..exceptions import ActivityNotFound, InvalidContext, TaskFailed
 from ..ids import uuid7
 from ..models import Activity
+from ..registry import get_task
 from ..tasks.attempt import Attempt
 from ..tasks.definition import AnyTask
-from ..tasks.enqueue import definition_of
 from ..tasks.options import BulkOptions
 from ..tasks.run import Run
 from ..threads import call
@@ -85,7 +85,7 @@ class InlineAttempt(Attempt):
         keys: Sequence[str] | None = None,
         **options: Unpack[BulkOptions],
     ) -> list[Run]:
-        definition = definition_of(task)
+        definition = get_task(task)
         return [await self._run_child(definition, context) for context in contexts]
 
     def map(

@@ -7,20 +7,17 @@ import re
 import warnings
 from collections.abc import AsyncIterable, Awaitable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack, cast
 from uuid import UUID
 
 from asgiref.sync import async_to_sync
 from pydantic import BaseModel
 
-from ..backoff import Delay
 from ..exceptions import AgentExecError, InvalidContext, TaskDefinitionError
 from ..ids import uuid7
-from ..models import Priority
 from ..tasks.attempt import Attempt
-from ..tasks.authorization import Authorize
 from ..tasks.definition import AnyTask
-from ..tasks.options import BulkOptions, EnqueueOptions
+from ..tasks.options import BulkOptions, EnqueueOptions, TaskOptions
 from ..tasks.registry import task
 from ..tasks.run import Run
 from .execution import run_steps
@@ -37,22 +34,6 @@ _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 HIDEABLE_METHODS = {"agather", "amap", "aspawn", "aspawn_many", "map"}
 """Methods that were added after the first release of `Pipeline`; a step of the same name hides them."""
-
-
-class TaskOptions(TypedDict, total=False):
-    """The options of `@task` that a pipeline class accepts as keywords."""
-
-    queue: str | None
-    lock_key: str | None
-    max_retries: int | None
-    backoff: Delay | None
-    retry_on: Sequence[type[BaseException]] | type[BaseException] | None
-    give_up_on: Sequence[type[BaseException]] | type[BaseException]
-    timeout: float | None
-    priority: Priority | int
-    api: bool
-    authorize: Authorize | None
-    expose_errors: bool
 
 
 class Pipeline:

@@ -39,6 +39,11 @@ class Run(Generic[T]):
     """False if an idempotency key led to an activity that existed before."""
     _status: Status | None = field(default=None, compare=False, repr=False)
 
+    @classmethod
+    def of(cls, row: Activity, *, created: bool = True) -> Run[Any]:
+        """Return the handle of a row."""
+        return Run(row.agent_id, row.agent_type, created, Status(row.status))
+
     @property
     def task(self) -> str:
         """The name of the task."""
