@@ -22,7 +22,15 @@ from redis.exceptions import NoScriptError
 from ...conf import conf
 from .. import base
 from ..board import WorkerInfo, WorkersReading
-from .connection import learn_servers, make_client, raise_if_cluster, reachable, server_of
+from .connection import (
+    CLIENT_ERRORS,
+    learn_servers,
+    make_client,
+    queue_error,
+    raise_if_cluster,
+    reachable,
+    server_of,
+)
 from .listeners import CanceledListener, FinishedListener
 from .live import RedisLiveStore
 from .workers import RedisWorkers
@@ -299,7 +307,7 @@ class RedisQueue(base.Queue):
         """
         keys, (sha, text) = self._keys(queue), script(verb)
         pool: Any = self.client.connection_pool
-        with reachable():
+        try:
             connection = pool.get_connection()
             try:
                 server = [server_of(connection)] if with_server else []
@@ -310,6 +318,8 @@ class RedisQueue(base.Queue):
                     return _call(connection, "EVAL", text, *arguments)
             finally:
                 pool.release(connection)
+        except CLIENT_ERRORS as error:
+            raise queue_error(error) from error
 
 
 def _call(connection: Any, *command: Any) -> Any:
