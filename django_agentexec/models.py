@@ -158,8 +158,13 @@ class Activity(models.Model):  # type: ignore[django-manager-missing]  # a limit
     ended_parent: UUID | None = None
     """The parent that spawned it and has failed or was canceled; not stored, set by `Retry`."""
 
-    DB_DEFAULT_FIELDS = frozenset({"blocking_child_id", "awaited_ids", "discounted_crashes", "fan_out", "is_final"})
-    """Fields that an INSERT leaves to the database's defaults: most activities never use them."""
+    DB_DEFAULT_FIELDS = frozenset(
+        {
+            *("started_at", "finished_at", "result", "public_error"),
+            *("blocking_child_id", "awaited_ids", "discounted_crashes", "fan_out", "is_final"),
+        }
+    )
+    """Fields that an INSERT leaves to the database's defaults: a new activity does not use them."""
 
     objects: ClassVar[ActivityManager] = ActivityManager()
 

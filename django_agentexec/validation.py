@@ -71,7 +71,7 @@ def storable_json(text: str) -> str:
 
 def contains_nul(text: str) -> bool:
     """Whether a string inside this JSON holds a NUL character."""
-    return _ESCAPED_NUL.search(text) is not None
+    return "\\u0000" in text and _ESCAPED_NUL.search(text) is not None
 
 
 def validate_id(agent_id: UUID | str) -> UUID:

@@ -32,9 +32,9 @@ from ..validation import (
     validate_percentage,
     validate_usage,
 )
-from .current import current_attempt, write_and_wait
+from .current import current_attempt
 from .rerun import reset_steps
-from .store import apply_one, database, insert
+from .store import apply_one, database, insert, write_and_wait
 from .transitions import AddUsage, Cancel, Complete, Fail, Operation, OwnedOperation, Progress, Rerun, Retry
 
 

@@ -21,7 +21,7 @@ from ..models import Activity
 from ..policy import Permission, get_policy
 from ..tasks.authorization import check_authorized
 from ..tasks.context_input import field_problems, read_context
-from ..tasks.definition import TaskDefinition
+from ..tasks.definition import AnyTask
 from ..tasks.registry import registry
 from .access import AccessAdmin
 from .formatting import pretty_json
@@ -81,7 +81,7 @@ class CopyPages(AccessAdmin):
     def _enqueue(
         self,
         request: HttpRequest,
-        task: TaskDefinition[..., Any],
+        task: AnyTask,
         original: Activity,
         text: str,
         errors: list[FieldError],
@@ -113,7 +113,7 @@ class CopyPages(AccessAdmin):
     def _ask_context(
         self,
         request: HttpRequest,
-        task: TaskDefinition[..., Any],
+        task: AnyTask,
         original: Activity,
         text: str,
         errors: Sequence[FieldError],
@@ -140,7 +140,7 @@ class CopyPages(AccessAdmin):
         )
 
 
-def task_of(activity: Activity) -> TaskDefinition[..., Any] | None:
+def task_of(activity: Activity) -> AnyTask | None:
     """Return the task of an activity, or None if it is not registered any more, or not run through a queue."""
     if not activity.queue:
         return None
@@ -150,7 +150,7 @@ def task_of(activity: Activity) -> TaskDefinition[..., Any] | None:
         return None
 
 
-def _fields(task: TaskDefinition[..., Any]) -> list[tuple[str, str, bool]]:
+def _fields(task: AnyTask) -> list[tuple[str, str, bool]]:
     """Return the name, the type or description, and whether it is required, of each field of the context."""
     schema = task.context_type.model_json_schema()
     required = schema.get("required", [])

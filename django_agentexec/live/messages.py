@@ -19,7 +19,7 @@ from ..models import FINISHED, Activity
 from ..queues import Chunk
 from ..redaction import redact_internals
 from ..schemas import ActivityDetailSchema, ActivityListItemSchema
-from ..tasks import ActivityHandle
+from ..tasks import Run
 
 Json = dict[str, Any]
 Scalar = str | int | float | bool | None
@@ -312,7 +312,7 @@ def detail(row: Activity) -> Json:
     values = {name: getattr(row, name) for name in columns}
     found = _limit(ActivityDetailSchema.model_validate(values).model_dump(mode="json"))
     if "result" in found.get("truncated", ()):
-        found["result_url"] = f"{ActivityHandle(row.agent_id, row.agent_type).status_url.rstrip('/')}/result/"
+        found["result_url"] = f"{Run(row.agent_id, row.agent_type).status_url.rstrip('/')}/result/"
     return found
 
 

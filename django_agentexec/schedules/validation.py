@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic import ValidationError as PydanticError
 
 from ..exceptions import AgentExecError, InvalidContext, ScheduleError, UnknownTask
-from ..tasks import TaskDefinition, registry
+from ..tasks import AnyTask, registry
 from ..tasks.context_input import field_problems
 from ..tasks.options import validate_queue
 from ..validation import one_line, validate_metadata
@@ -42,7 +42,7 @@ def validate_schedule(schedule: AgentSchedule) -> None:
         raise ValidationError(problems)
 
 
-def load_context(definition: TaskDefinition[..., Any], content: object) -> BaseModel:
+def load_context(definition: AnyTask, content: object) -> BaseModel:
     """Return a stored context in the type of its task. Raises `InvalidContext`, naming each invalid field."""
     try:
         context: BaseModel = definition.load_context(json.dumps(content))

@@ -14,7 +14,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from pydantic import BaseModel
 
-from ..activity.current import write_and_wait
+from ..activity.store import write_and_wait
 from ..activity.streams import retract_text, stream_text
 from ..activity.suspension import Suspended
 from ..activity.transitions import Operation, Progress
@@ -212,12 +212,7 @@ class Attempt:
     ) -> Run[Any]: ...
     @blocking
     def spawn(
-        self,
-        task: str | AnyTask,
-        context: BaseModel,
-        *,
-        key: str | None = None,
-        **options: Unpack[BulkOptions],
+        self, task: str | AnyTask, context: BaseModel, *, key: str | None = None, **options: Unpack[BulkOptions]
     ) -> Run[Any]:
         """Enqueue `task` as a child of this activity; return the existing child if it was spawned before.
 
@@ -242,12 +237,7 @@ class Attempt:
         self, task: str, context: BaseModel, *, key: str | None = None, **options: Unpack[BulkOptions]
     ) -> Run[Any]: ...
     async def aspawn(
-        self,
-        task: str | AnyTask,
-        context: BaseModel,
-        *,
-        key: str | None = None,
-        **options: Unpack[BulkOptions],
+        self, task: str | AnyTask, context: BaseModel, *, key: str | None = None, **options: Unpack[BulkOptions]
     ) -> Run[Any]:
         """Async version of `spawn`."""
         return (await self.aspawn_many(task, [context], keys=None if key is None else [key], **options))[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Generic, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -16,6 +16,7 @@ from ..activity import commands, queries
 from ..activity.store import database
 from ..activity.waiting import await_for_end, wait_for_end
 from ..blocking import blocking
+from ..deprecation import deprecated_name
 from ..exceptions import ActivityNotFound
 from ..models import Activity, Status
 from ..schemas import ActivityDetailSchema
@@ -38,6 +39,11 @@ class Run(Generic[T]):
     created: bool = True
     """False if an idempotency key led to an activity that existed before."""
     _status: Status | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, row: Activity, *, created: bool = True) -> Run[Any]:
+        """Return the handle of a row."""
+        return Run(row.agent_id, row.agent_type, created, Status(row.status))
 
     @property
     def task(self) -> str:
@@ -124,9 +130,6 @@ class Run(Generic[T]):
         await sync_to_async(self.retry)(from_step=from_step, from_scratch=from_scratch, context=context)
 
 
-ActivityHandle = Run
-"""The name of `Run` in earlier releases."""
-
 Child: TypeAlias = Run[T] | Awaitable[Run[T]]
 """A child to gather: its handle, or the call of `aspawn` that returns it."""
 
@@ -142,3 +145,11 @@ def awaited_id(task: object) -> UUID:
             hint = "; await the call that returned this coroutine, or use its sync version"
         raise TypeError(f"To wait for {task!r:.200}, give what `enqueue` or `spawn` returned, or an agent_id{hint}.")
     return validate_id(task)
+
+
+if TYPE_CHECKING:
+    ActivityHandle = Run
+else:
+
+    def __getattr__(name: str) -> Any:
+        return deprecated_name(__name__, name, {"ActivityHandle": Run})

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..activity import acting_as
 from ..exceptions import InvalidContext, InvalidOption
-from ..tasks import TaskDefinition, enqueue, registry
+from ..tasks import AnyTask, enqueue, registry
 from ..tasks.authorization import check_authorized
 from ..tasks.context_input import MORE_ERRORS, field_problems, read_context
 from ..tasks.options import EnqueueOptions
@@ -99,7 +99,7 @@ def read_text(text: str) -> str:
         raise InvalidOption(message % {"file": text, "error": error}) from error
 
 
-def parse_context(definition: TaskDefinition[..., Any], text: str) -> BaseModel:
+def parse_context(definition: AnyTask, text: str) -> BaseModel:
     """Return the context; raise `InvalidContext` that names every invalid field."""
     try:
         return read_context(definition, text)

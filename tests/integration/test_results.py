@@ -24,7 +24,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from redis import Redis
 
 from django_agentexec import (
-    ActivityHandle,
     ActivityNotFound,
     InvalidOption,
     ResultError,
@@ -43,7 +42,7 @@ from django_agentexec.activity.transitions import Complete, Fail
 from django_agentexec.activity.waiting import watching
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Outcome, get_queue
-from django_agentexec.tasks import AnyTask, registry
+from django_agentexec.tasks import AnyTask, Run, registry
 from tests.support.activity_rows import claim, row, start
 from tests.support.pool_process import until
 from tests.support.servers import Valkey
@@ -67,7 +66,7 @@ def is_quiet() -> bool:
     return "agentexec-results" not in {thread.name for thread in threading.enumerate()}
 
 
-def completed(definition: AnyTask, value: Any) -> ActivityHandle:
+def completed(definition: AnyTask, value: Any) -> Run:
     """Enqueue, and end as a worker would with what its handler returned."""
     handle = definition.enqueue(Text())
     start(handle.agent_id)

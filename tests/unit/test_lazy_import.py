@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -78,9 +79,29 @@ def test_a_missing_sdk_is_named_with_the_command_that_installs_it() -> None:
     )
 
 
-def test_a_deprecated_name_warns_and_names_its_replacement() -> None:
-    with pytest.warns(DeprecationWarning, match="TaskDefinition is deprecated .* use Task"):
-        assert django_agentexec.TaskDefinition is django_agentexec.Task
+@pytest.mark.parametrize(
+    ("module", "name", "replacement"),
+    [
+        ("django_agentexec", "ActivityHandle", "Run"),
+        ("django_agentexec", "TaskDefinition", "Task"),
+        ("django_agentexec.tasks", "ActivityHandle", "Run"),
+        ("django_agentexec.tasks", "TaskDefinition", "Task"),
+        ("django_agentexec.tasks.definition", "TaskDefinition", "Task"),
+        ("django_agentexec.tasks.enqueue", "ActivityHandle", "Run"),
+        ("django_agentexec.tasks.run", "ActivityHandle", "Run"),
+    ],
+)
+def test_a_deprecated_name_warns_and_names_its_replacement(module: str, name: str, replacement: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"{module}.{name} is deprecated .* use {replacement}") as warnings:
+        found = getattr(import_module(module), name)
+
+    assert found is getattr(django_agentexec, replacement)
+    assert [warning.filename for warning in warnings] == [__file__]
+
+
+def test_the_package_itself_uses_no_deprecated_name() -> None:
+    code = "import django_agentexec, django_agentexec.tasks\nfrom django_agentexec.tasks import *"
+    loaded_after(f"import warnings\nwarnings.simplefilter('error', DeprecationWarning)\n{SETUP}\n{code}")
 
 
 def test_type_checkers_see_every_name_that_can_be_imported() -> None:
@@ -90,5 +111,5 @@ def test_type_checkers_see_every_name_that_can_be_imported() -> None:
     ]
 
     assert [sorted(ast.literal_eval(node.value)) for node in assigned] == [
-        sorted({*django_agentexec._HOME_OF, "TaskDefinition"})
+        sorted({*django_agentexec._HOME_OF, *django_agentexec._DEPRECATED})
     ]

@@ -39,6 +39,8 @@ FALLBACK_ALIAS = "default"
 # redis-py 8 caps a pool at 100 connections by default; each thread that uses the queue may hold one.
 MAX_CONNECTIONS = 10_000
 SCRIPT_REFUSED = "The user executing the script can't"  # the message of Redis 7 instead of NOPERM
+CLIENT_ERRORS = (RedisError, OSError)
+"""What the client raises if the server cannot be reached or refuses a command."""
 CHECK_TIMEOUT = 1.0  # seconds for which a system check waits for the server
 IS_A_CLUSTER = (
     "The queue's Redis is a node of a Redis Cluster, which is not supported: a node holds only some of the keys. "
@@ -194,21 +196,26 @@ def _connect(prepare: Callable[[Any], None] | None, connection: Any) -> None:
 
 @contextmanager
 def reachable() -> Iterator[None]:
-    """Convert the client's errors into `QueueUnavailable`, or into `QueueMisconfigured` if a retry cannot help.
+    """Convert the client's errors as `queue_error` does."""
+    try:
+        yield
+    except CLIENT_ERRORS as error:
+        raise queue_error(error) from error
+
+
+def queue_error(error: Exception) -> QueueUnavailable | QueueMisconfigured:
+    """Return the exception for one of `CLIENT_ERRORS`: `QueueMisconfigured` if a retry cannot help.
 
     A server may reject commands temporarily: it is out of memory, loads or cannot save its data, has become a
     replica, or its passwords are being changed. Running activities must continue in all these cases.
     """
-    try:
-        yield
-    except (RedisConnectionError, TimeoutError, OSError) as error:
-        raise QueueUnavailable(f"The queue's Redis does not answer ({error}).") from error
-    except (AskError, ClusterError, ClusterCrossSlotError) as error:
-        raise QueueMisconfigured(IS_A_CLUSTER) from error
-    except RedisError as error:
-        if isinstance(error, NoPermissionError) or str(error).startswith(SCRIPT_REFUSED):
-            raise QueueMisconfigured(
-                f"The queue's Redis refuses a command ({error}). Its user needs the permissions listed on the page "
-                "'Guarantees' of the documentation, including INFO and EVALSHA."
-            ) from error
-        raise QueueUnavailable(f"The queue's Redis refuses a command ({error}).") from error
+    if isinstance(error, (RedisConnectionError, TimeoutError, OSError)):
+        return QueueUnavailable(f"The queue's Redis does not answer ({error}).")
+    if isinstance(error, (AskError, ClusterError, ClusterCrossSlotError)):
+        return QueueMisconfigured(IS_A_CLUSTER)
+    if isinstance(error, NoPermissionError) or str(error).startswith(SCRIPT_REFUSED):
+        return QueueMisconfigured(
+            f"The queue's Redis refuses a command ({error}). Its user needs the permissions listed on the page "
+            "'Guarantees' of the documentation, including INFO and EVALSHA."
+        )
+    return QueueUnavailable(f"The queue's Redis refuses a command ({error}).")

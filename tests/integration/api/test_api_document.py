@@ -18,9 +18,10 @@ from drf_spectacular.settings import patched_settings
 from drf_spectacular.validation import validate_schema
 from pydantic import BaseModel
 
-from django_agentexec import ActivityHandle, task
+from django_agentexec import task
 from django_agentexec.api.json_schema import for_openapi_30
 from django_agentexec.api.urls import urlpatterns as routes
+from django_agentexec.tasks import Run
 from django_agentexec.tasks.registry import registry
 from tests.support.rest_api import admin, client, outside_task, staff
 
@@ -150,8 +151,8 @@ def test_a_schema_in_the_words_of_an_older_version(schema: dict[str, Any], older
 # Where an activity is found
 
 
-def handle() -> ActivityHandle:
-    return ActivityHandle(uuid4(), "import")
+def handle() -> Run:
+    return Run(uuid4(), "import")
 
 
 class Elsewhere:
@@ -187,7 +188,7 @@ def test_a_project_of_workers_alone_has_no_urls() -> None:
         "from uuid import UUID; from django.conf import settings;"
         "settings.configure(INSTALLED_APPS=['django_agentexec',"
         "'django.contrib.contenttypes', 'django.contrib.auth']); import django; django.setup();"
-        "from django_agentexec import ActivityHandle; print(ActivityHandle(UUID(int=7), 'x').status_url)"
+        "from django_agentexec import Run; print(Run(UUID(int=7), 'x').status_url)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

@@ -13,7 +13,6 @@ import pytest
 from django.db import connections, transaction
 
 from django_agentexec import QueueUnavailable
-from django_agentexec.dispatch import outbox
 from django_agentexec.dispatch.push import push
 from django_agentexec.models import Activity
 from django_agentexec.queues import Ack, Outcome, get_queue
@@ -133,7 +132,7 @@ def test_while_one_thread_waits_for_the_queue_the_others_do_not_overtake_it() ->
 
 
 def test_no_more_is_kept_than_a_process_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "MAX_UNSENT", 1)
+    monkeypatch.setattr("django_agentexec.dispatch.push.MAX_UNSENT", 1)
     with outage():
         first, _ = enqueue(1), enqueue(2)
     third = enqueue(3)

@@ -1,4 +1,4 @@
-"""The implementation for SQLite and other databases: one prepared statement per table and set of columns.
+"""Writes and locks of many rows: one prepared statement per table and set of columns, or `postgres` on PostgreSQL.
 
 Databases that cannot return generated keys from an INSERT of several rows use the ORM's `bulk_create`.
 """
@@ -12,19 +12,25 @@ from typing import Any
 
 from django.db import connections, models
 
+from . import postgres
 from .fields import (
+    UNLIMITED,
     AnyField,
     Converter,
     Insert,
+    LockWait,
     Model,
+    Row,
     Select,
     Update,
+    build_row,
     insert_fields,
     insert_into,
+    lock_clause,
+    select_by_key,
     set_keys,
     updated_fields,
 )
-from .locks import LockWait, lock_clause
 
 Adapters = list[tuple[int, Converter]]
 """Conversions to the driver's types, each with the position of its value."""
@@ -33,7 +39,10 @@ MAX_PARAMETERS = 65_000  # of one statement, for databases that do not report th
 
 
 def write(writes: Sequence[Insert | Update], using: str) -> None:
-    """Insert and update rows, one statement for each part of a write that fits the database's limit."""
+    """Insert and update rows, and set the keys that the database generates. Only the last write may generate keys."""
+    if _is_postgres(using):
+        postgres.write(writes, using)
+        return
     for each in writes:
         if isinstance(each, Insert):
             _insert(each, using)
@@ -41,7 +50,41 @@ def write(writes: Sequence[Insert | Update], using: str) -> None:
             _update(each, using)
 
 
-def fetch_locked(
+def needs_no_transaction(using: str) -> bool:
+    """Whether `write` is atomic by itself, usually in one round trip."""
+    return _is_postgres(using)
+
+
+def lock_rows(
+    model: type[Row], keys: Sequence[Any], names: Sequence[str], using: str, *, wait: LockWait = UNLIMITED
+) -> list[Row]:
+    """Return the rows with these primary keys, locked until the end of the transaction; other fields are deferred.
+
+    Rows are locked in the order of their keys, so that two writers cannot deadlock. Where the database supports it,
+    the keys themselves stay unlocked: a transaction that has inserted a reference to the row, such as the
+    transaction of a handler, does not have to commit first.
+
+    `wait` limits the wait for locks of other transactions. Rows that it skips are missing in the result.
+    """
+    select = select_by_key(model, tuple(names), using)
+    if _is_postgres(using):
+        rows = postgres.fetch_locked(select, keys, using, wait)
+    else:
+        rows = _fetch_locked(model, select, keys, using, wait)
+    return [build_row(model, select.attribute_values(row), using) for row in rows]
+
+
+def limit_lock_wait(using: str, seconds: float) -> None:
+    """Limit the wait for locks of all statements of the caller's own transaction; PostgreSQL only."""
+    if _is_postgres(using):
+        postgres.limit_lock_wait(using, seconds)
+
+
+def _is_postgres(using: str) -> bool:
+    return connections[using].vendor == "postgresql"
+
+
+def _fetch_locked(
     model: Model, select: Select, keys: Sequence[Any], using: str, wait: LockWait
 ) -> list[tuple[Any, ...]]:
     """Execute a SELECT of the rows with these keys, in the order of their keys, and return its result."""
@@ -67,7 +110,7 @@ def _insert(insert: Insert, using: str) -> None:
         values = [value for row in batch for value in _adapted_values(row, attributes, adapters)]
         with connections[using].cursor() as cursor:
             cursor.execute(f"{sql} VALUES {', '.join([places] * len(batch))}{returning}", values)
-            if insert.returns_keys:
+            if returning:
                 set_keys(batch, cursor.fetchall())
 
 
