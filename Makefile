@@ -7,17 +7,19 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST ?= $(BIN)/python -m pytest
-# Each process of a parallel run starts servers of its own. Tests with pools mostly wait, and share the servers of their
-# file; those with browsers and with chaos run one by one: they look at the clock.
+# Each process of a parallel run starts its own servers, when its first test needs them. Tests with pools mostly wait, and
+# share the servers of their file; those with browsers and with chaos run one by one: they look at the clock.
 IN_PARALLEL := -n 2
 BY_FILE := $(IN_PARALLEL) --dist loadfile
 # What is repeated on PostgreSQL leaves out what does not meet it.
-NEITHER := $(addprefix --ignore-glob=*/test_,queue_* commands_* admin_unfold* authorization* embedded* connection* \
-  dispatcher* calls* smoke* events_store* api_document*)
+NEITHER := $(addprefix --ignore=tests/integration/,queues terminal test_authorization.py test_embedded.py test_smoke.py \
+  admin/test_admin_unfold.py api/test_api_document.py worker/test_calls.py worker/test_dispatcher.py)
 # Models, migrations, admin, REST, commands and schedules.
-FRAMEWORK := $(addprefix tests/integration/test_,schedules_model.py schedules_admin.py schedules_firing.py \
-  admin_list.py admin_detail.py admin_actions.py admin_dashboard.py api_list.py api_detail.py api_tasks.py \
-  api_document.py commands_agents.py enqueue.py activity.py queries.py health.py smoke.py)
+FRAMEWORK := $(addprefix tests/integration/,schedules/test_schedules_model.py schedules/test_schedules_admin.py \
+  schedules/test_schedules_firing.py admin/test_admin_list.py admin/test_admin_detail.py admin/test_admin_actions.py \
+  admin/test_admin_dashboard.py api/test_api_list.py api/test_api_detail.py api/test_api_tasks.py \
+  api/test_api_document.py terminal/test_commands_agents.py tasks/test_enqueue.py activity/test_activity.py \
+  activity/test_queries.py monitoring/test_health.py test_smoke.py)
 # Long tests of processes that die: their hard part is the database's locks, so PostgreSQL has them.
 DURABLE := $(addprefix tests/e2e/test_,pipelines.py fanout.py scheduler.py)
 
@@ -32,7 +34,7 @@ demo: $(VENV)/.installed  ## run the example project, with an offline model unle
 
 test: lint types docs tests tests-postgresql  ## everything, on SQLite and PostgreSQL
 
-fast: $(VENV)/.installed  ## the unit tests; ARGS="tests/unit/test_conf.py" for some of them
+fast: $(VENV)/.installed  ## the unit tests, without servers; ARGS="tests/unit/test_conf.py" for some of them
 	$(PYTEST) -n 2 -q $(or $(ARGS),tests/unit)
 
 fast-tests: $(VENV)/.installed  ## unit and integration tests on the database of AGENTEXEC_TEST_DB

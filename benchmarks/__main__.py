@@ -25,7 +25,7 @@ from benchmarks import environments, table
 from benchmarks.machine import machine, versions
 from benchmarks.report import Report
 from benchmarks.sides import OWN_FIGURES, Side, own, peer, sqlite
-from tests.servers import postgresql_server, valkey_server
+from tests.support.servers import postgresql_server, valkey_server
 
 RESULTS = Path(__file__).parent / "results"
 DATABASES = ("sqlite", "postgresql")

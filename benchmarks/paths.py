@@ -111,7 +111,7 @@ def main() -> None:
 
     import django
 
-    from tests.servers import valkey_server
+    from tests.support.servers import valkey_server
 
     with valkey_server() as valkey, tempfile.TemporaryDirectory() as folder:
         os.environ["BENCHMARK_REDIS"] = valkey.url

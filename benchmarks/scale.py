@@ -22,7 +22,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from tests.servers import Valkey, valkey_server
+from tests.support.servers import Valkey, valkey_server
 
 QUEUE = "default"
 LEASES = 50_000

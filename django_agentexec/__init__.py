@@ -6,9 +6,10 @@ The public names are loaded on first use: neither importing nor inspecting this 
 from __future__ import annotations
 
 import sys
-import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from .deprecation import warn_deprecated
 
 if TYPE_CHECKING:
     from . import activity
@@ -157,7 +158,6 @@ _HOMES = {
     "runners.openai": ["OpenAIRunner"],
     "signals": ["activities_changed", "activity_changed", "activity_ended"],
     "tasks": [
-        "ActivityHandle",
         "Attempt",
         "EnqueueOptions",
         "Run",
@@ -171,17 +171,15 @@ _HOMES = {
     "children.tracker": ["Tracker"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-_DEPRECATED = {"TaskDefinition": "Task"}
+_DEPRECATED = {"ActivityHandle": "Run", "TaskDefinition": "Task"}
 
 
 def __getattr__(name: str) -> Any:
     if name == "__all__":
         return _loaded()
     if name in _DEPRECATED:
-        replacement = _DEPRECATED[name]
-        message = f"django_agentexec.{name} is deprecated and will be removed in version 0.4: use {replacement}."
-        warnings.warn(message, DeprecationWarning, stacklevel=2)
-        name = replacement
+        warn_deprecated(__name__, name, _DEPRECATED[name])
+        name = _DEPRECATED[name]
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

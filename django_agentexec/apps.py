@@ -19,12 +19,12 @@ class AgentExecConfig(AppConfig):
         from . import checks, conf, embedded, forks, log_text, queues, router_checks
         from .activity import bulk, streams, waiting
         from .children import propagation, tracker
-        from .dispatch import outbox
+        from .dispatch import push
         from .monitoring import metrics
 
         parts = (
             *(conf, forks, log_text, checks, router_checks, embedded, queues),
-            *(outbox, bulk, streams, waiting, propagation, tracker),
+            *(push, bulk, streams, waiting, propagation, tracker),
         )
         for part in parts:
             part.install()

@@ -120,9 +120,15 @@ def check_queue(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
             )
         ]
     if problem := cache_backend_error():
-        return [Error(problem, hint="Or use a queue backend that needs no Redis.", id="agentexec.E004")]
+        return [
+            Error(
+                problem,
+                hint="Correct the setting, or name another backend in AGENTEXEC['QUEUE_BACKEND'].",
+                id="agentexec.E004",
+            )
+        ]
     if problem := cluster_error():
-        return [Error(problem, hint="Change AGENTEXEC['REDIS_URL'] or CACHES['agentexec'].", id="agentexec.E009")]
+        return [Error(problem, hint=f"Change {get_queue().server_setting}.", id="agentexec.E009")]
     return []
 
 
@@ -183,7 +189,7 @@ def check_embedded(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         return [
             Error(
                 "AGENTEXEC['EMBEDDED'] is on while DEBUG is off: the embedded server is made for development.",
-                hint="Point CACHES['agentexec'] at a Redis or Valkey server, or set EMBEDDED_IN_PRODUCTION.",
+                hint="Set AGENTEXEC['REDIS_URL'] to a Redis or Valkey server, or set EMBEDDED_IN_PRODUCTION.",
                 id="agentexec.E005",
             )
         ]

@@ -118,7 +118,7 @@ class Settings:
         2, "Maximum number of waiting requests (`?wait=`) of one user in one WSGI process.", minimum=1
     )
     API_CHANGE_RATE = Setting(
-        "120/min", "Rate limit of enqueues, retries and cancels of one user over REST, in total; empty: no limit."
+        "120/min", "Rate limit of enqueues, retries and cancels of one user over REST and websockets; empty: no limit."
     )
     COUNT_LIMIT = Setting(10_000, "Number up to which lists count; larger totals appear as `at least`.", minimum=1)
 

@@ -97,8 +97,8 @@ def _refuse_in_production() -> None:
 
     if not settings.DEBUG and not conf.EMBEDDED_IN_PRODUCTION:
         raise EmbeddedServerError(
-            "AGENTEXEC['EMBEDDED'] is for development, but DEBUG is False. Configure a Redis or Valkey server in "
-            "CACHES and set EMBEDDED to False, or set AGENTEXEC['EMBEDDED_IN_PRODUCTION'] = True."
+            "AGENTEXEC['EMBEDDED'] is for development, but DEBUG is False. Set AGENTEXEC['REDIS_URL'] to a Redis or "
+            "Valkey server and EMBEDDED to False, or set AGENTEXEC['EMBEDDED_IN_PRODUCTION'] = True."
         )
 
 

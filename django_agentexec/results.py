@@ -12,6 +12,7 @@ from asgiref.sync import sync_to_async
 
 from .activity.waiting import await_for_end, check_not_own, wait_for_end
 from .activity.waiting import watching as watching
+from .blocking import blocking
 from .tasks.outcome import outcome
 from .tasks.run import Run, awaited_id
 from .validation import validate_timeout
@@ -30,6 +31,7 @@ Timeout: TypeAlias = float | timedelta | None
 def get_result(task: Run[T], timeout: Timeout = 300) -> T: ...
 @overload
 def get_result(task: UUID | str, timeout: Timeout = 300) -> Any: ...
+@blocking
 def get_result(task: Run[Any] | UUID | str, timeout: Timeout = 300) -> Any:
     """Wait for an activity to complete, up to `timeout` seconds, and return its result.
 
@@ -69,6 +71,7 @@ def gather(
 def gather(*tasks: Run[T], timeout: Timeout = 300) -> tuple[T, ...]: ...
 @overload
 def gather(*tasks: Run[Any] | UUID | str, timeout: Timeout = 300) -> tuple[Any, ...]: ...
+@blocking
 def gather(*tasks: Run[Any] | UUID | str, timeout: Timeout = 300) -> tuple[Any, ...]:
     """Wait for all of `tasks`, up to `timeout` seconds in total (or a timedelta, or None), and return their results.
 

@@ -37,7 +37,7 @@ from .models import Activity, Status
 from .pipelines.inline import InlineAttempt
 from .pool.reconciler import reconcile
 from .queues import Ack, Claim, Outcome, get_queue
-from .tasks import Attempt, TaskDefinition, registry
+from .tasks import AnyTask, Attempt, registry
 from .threads import CallExecutor
 from .worker.executor import Execution
 
@@ -110,7 +110,7 @@ async def adrain(*queues: str) -> int:
     return await _drain(queues or tuple(conf.QUEUES))
 
 
-def assert_enqueued(task: str | TaskDefinition[..., Any], **context: Any) -> Activity:
+def assert_enqueued(task: str | AnyTask, **context: Any) -> Activity:
     """Return the latest activity of `task` whose context has these values; fail with an `AssertionError` otherwise.
 
     `context` names some or all fields of the task's context: `assert_enqueued(research_company, company="Acme")`.
@@ -130,12 +130,12 @@ def assert_enqueued(task: str | TaskDefinition[..., Any], **context: Any) -> Act
     raise AssertionError(f"{_call_text(definition.name, context)} was not enqueued. {_listed(rows)}")
 
 
-async def aassert_enqueued(task: str | TaskDefinition[..., Any], **context: Any) -> Activity:
+async def aassert_enqueued(task: str | AnyTask, **context: Any) -> Activity:
     """Async version of `assert_enqueued`."""
     return await sync_to_async(assert_enqueued)(task, **context)
 
 
-def _has_values(definition: TaskDefinition[..., Any], row: Activity, expected: Mapping[str, Any]) -> bool:
+def _has_values(definition: AnyTask, row: Activity, expected: Mapping[str, Any]) -> bool:
     try:
         context: BaseModel = definition.load_context(json.dumps(row.context))
     except ValidationError:

@@ -32,7 +32,7 @@ QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 MAX_ERROR = 2_000  # characters of an error's one-line text
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # C0 and C1 but for tabs and line ends, and what turns the direction of writing around.
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 # What PostgreSQL's text (NUL) or UTF-8 (one half of a surrogate pair) cannot hold.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
@@ -71,7 +71,7 @@ def storable_json(text: str) -> str:
 
 def contains_nul(text: str) -> bool:
     """Whether a string inside this JSON holds a NUL character."""
-    return _ESCAPED_NUL.search(text) is not None
+    return "\\u0000" in text and _ESCAPED_NUL.search(text) is not None
 
 
 def validate_id(agent_id: UUID | str) -> UUID:

@@ -8,17 +8,40 @@ from importlib.util import find_spec
 import pytest
 from redis import Redis
 
-from tests import plugin
-from tests.servers import Valkey
+from tests.support import server_plugin
+from tests.support.servers import Valkey
 
 # Schedules need django-celery-beat, which may not allow the newest Django yet.
-collect_ignore_glob = [] if find_spec("django_celery_beat") else ["*/test_schedule*"]
+collect_ignore_glob = [] if find_spec("django_celery_beat") else ["*/integration/schedules/*"]
 
 
 @pytest.fixture(scope="session")
 def valkey() -> Valkey:
-    """The suite's Valkey server."""
-    return plugin.valkey
+    """Start the suite's Valkey server."""
+    return server_plugin.start_valkey()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """Start PostgreSQL if the tests run on it, before the test database is created."""
+    from django.conf import settings
+
+    if settings.DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
+        settings.DATABASES["default"].update(server_plugin.start_postgresql())
+
+
+@pytest.fixture
+def clean_valkey(valkey: Valkey) -> Iterator[Valkey]:
+    """Use the suite's Valkey server, and leave nothing in it for the next test."""
+    from django_agentexec.queues import get_queue
+
+    yield valkey
+    queue = get_queue()
+    queue.clear()
+    queue.close()
+    # A test that changes settings has had several queue objects, each of which knows its own keys only.
+    with Redis(unix_socket_path=str(valkey.socket)) as client:
+        client.flushall()
 
 
 @pytest.fixture(autouse=True)
@@ -32,17 +55,11 @@ def close_connections_of_async_tests() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def clean_queue() -> Iterator[None]:
-    """Leave nothing in the queue for the next test."""
+def fresh_queue() -> Iterator[None]:
+    """Give each test a queue object of the current settings, and counters at zero."""
     from django_agentexec.monitoring.metrics import counting
-    from django_agentexec.queues import get_queue, reset_queue
+    from django_agentexec.queues import reset_queue
 
     yield
     counting.reset()
-    queue = get_queue()
-    queue.clear()
-    queue.close()
     reset_queue()
-    # A test that changes settings has had several queue objects, each of which knows its own keys only.
-    with Redis(unix_socket_path=str(plugin.valkey.socket)) as client:
-        client.flushall()

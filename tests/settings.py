@@ -1,4 +1,4 @@
-"""Settings of the test suite. The servers' addresses come from the environment (see `tests/conftest.py`)."""
+"""Settings of the test suite. The servers' addresses come from the environment (`tests/support/server_plugin.py`)."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.db import transaction
 
+from ..blocking import blocking
 from ..dispatch.push import push_on_commit, stop_on_commit
 from ..exceptions import ActivityNotFound
 from ..models import Activity, ActivityQuerySet
@@ -31,6 +32,7 @@ __all__ = [
 ROWS_PER_TRANSACTION = 500  # locked together for about 50 ms
 
 
+@blocking
 def cancel_many(activities: ActivityQuerySet, message: str | None = None) -> BulkOutcome:
     """Cancel all of `activities` that are queued or running, each as `cancel` does; one transaction per 500."""
     return _change(activities, lambda agent_id: Cancel(agent_id=agent_id, message=message), stop_on_commit)
@@ -41,6 +43,7 @@ async def acancel_many(activities: ActivityQuerySet, message: str | None = None)
     return await sync_to_async(cancel_many)(activities, message)
 
 
+@blocking
 def retry_many(activities: ActivityQuerySet) -> BulkOutcome:
     """Queue all of `activities` that are retryable again, each as `retry` does; one transaction per 500."""
     return _change(
@@ -53,6 +56,7 @@ async def aretry_many(activities: ActivityQuerySet) -> BulkOutcome:
     return await sync_to_async(retry_many)(activities)
 
 
+@blocking
 def cancel_pending(*, metadata_filter: Mapping[str, Any] | None = None) -> int:
     """Cancel all queued and running activities (with this metadata); return the number of canceled activities."""
     wanted = Activity.objects.using(database()).active().for_metadata(**validate_metadata(metadata_filter))

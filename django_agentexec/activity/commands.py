@@ -15,6 +15,7 @@ from asgiref.sync import sync_to_async
 from django.db import transaction
 from pydantic import BaseModel
 
+from ..blocking import blocking
 from ..conf import conf
 from ..dispatch.push import push_on_commit, stop_on_commit
 from ..exceptions import ActivityNotFound, InvalidOption, ResultError
@@ -31,12 +32,13 @@ from ..validation import (
     validate_percentage,
     validate_usage,
 )
-from .current import current_attempt, write_and_wait
+from .current import current_attempt
 from .rerun import reset_steps
-from .store import apply_one, database, insert
+from .store import apply_one, database, insert, write_and_wait
 from .transitions import AddUsage, Cancel, Complete, Fail, Operation, OwnedOperation, Progress, Rerun, Retry
 
 
+@blocking
 def create(
     agent_type: str,
     message: str | None = None,
@@ -80,6 +82,7 @@ async def acreate(
     return await sync_to_async(create)(agent_type, message, context=context, metadata=metadata, agent_id=agent_id)
 
 
+@blocking
 def update(agent_id: UUID, message: str, percentage: float | None = None) -> None:
     """Log `message`, and set the progress if a percentage (0 to 100) is given; it may be lower than before.
 
@@ -95,6 +98,7 @@ async def aupdate(agent_id: UUID, message: str, percentage: float | None = None)
     await _awrite(_progress(agent_id, message, percentage))
 
 
+@blocking
 def add_usage(agent_id: UUID, usage: Mapping[str, int]) -> None:
     """Add token counts, such as `{"input_tokens": 120, "output_tokens": 80}`, to the activity's usage."""
     _write(_usage(agent_id, usage))
@@ -105,6 +109,7 @@ async def aadd_usage(agent_id: UUID, usage: Mapping[str, int]) -> None:
     await _awrite(_usage(agent_id, usage))
 
 
+@blocking
 def complete(agent_id: UUID, message: str | None = None, *, result: Any = None) -> None:
     """End the activity as `complete`, and stop its handler if a worker runs it.
 
@@ -118,6 +123,7 @@ async def acomplete(agent_id: UUID, message: str | None = None, *, result: Any =
     await sync_to_async(complete)(agent_id, message, result=result)
 
 
+@blocking
 def error(agent_id: UUID, message: str, *, traceback: str = "") -> None:
     """End the activity as `error`, and stop its handler if a worker runs it.
 
@@ -133,6 +139,7 @@ async def aerror(agent_id: UUID, message: str, *, traceback: str = "") -> None:
     await sync_to_async(error)(agent_id, message, traceback=traceback)
 
 
+@blocking
 def cancel(agent_id: UUID, message: str | None = None) -> None:
     """End the activity as `canceled`, at once and permanently, and stop its handler if a worker runs it.
 
@@ -146,6 +153,7 @@ async def acancel(agent_id: UUID, message: str | None = None) -> None:
     await sync_to_async(cancel)(agent_id, message)
 
 
+@blocking
 def retry(
     agent_id: UUID,
     *,

@@ -1,28 +1,27 @@
-"""The current attempt: writes inside a handler carry its fence and join the worker's group commit.
+"""The current attempt and the current actor: context variables, which tasks and threads inherit.
 
-The worker sets it around a handler. It is a context variable, so tasks and threads of the handler inherit it.
+The worker sets the attempt around a handler: writes inside it carry its fence and join the worker's group commit. The
+actor is the user or program that log lines and enqueued activities name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
-from django.db import connections
-from django.utils.asyncio import async_unsafe
-
-from ..exceptions import StaleAttempt
-from ..models import Activity
-from .store import apply_one, database
-from .transitions import Operation
+from ..validation import storable_text
 
 if TYPE_CHECKING:
-    from ..models import Approval
+    from ..models import Activity, Approval
     from .suspension import Suspended
+    from .transitions import Operation
+
+MAX_ACTOR = 255  # characters; the column's size
 
 
 class OwningAttempt(Protocol):
@@ -73,40 +72,68 @@ class OwningAttempt(Protocol):
         """Return the write as `write` would queue it, for a caller that applies it directly."""
 
 
-_current: ContextVar[OwningAttempt | None] = ContextVar("agentexec_attempt", default=None)
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """A user, or a source without users, such as a terminal."""
+
+    name: str
+    user_id: str | None = None
+    """The user's primary key as text, or None if there is no user."""
+
+
+_attempt: ContextVar[OwningAttempt | None] = ContextVar("agentexec_attempt", default=None)
+_actor: ContextVar[Actor | None] = ContextVar("agentexec_actor", default=None)
 
 
 def current_attempt(agent_id: UUID | None = None) -> OwningAttempt | None:
     """Return the attempt of the calling code, or None; with `agent_id`, only if it executes that activity."""
-    attempt = _current.get()
+    attempt = _attempt.get()
     return attempt if attempt and agent_id in (None, attempt.agent_id) else None
 
 
 @contextmanager
 def running(attempt: OwningAttempt) -> Iterator[None]:
     """Make `attempt` the current attempt inside the block."""
-    token = _current.set(attempt)
+    token = _attempt.set(attempt)
     try:
         yield
     finally:
-        _current.reset(token)
+        _attempt.reset(token)
 
 
-@async_unsafe("This write would block the event loop until it is committed; await its async version (a...) instead.")
-def write_and_wait(attempt: OwningAttempt, operation: Operation) -> Activity:
-    """Write as `attempt`, wait for the commit, and return the row; for sync code.
+@contextmanager
+def acting_as(actor: Any) -> Iterator[None]:
+    """Attribute each enqueue, cancel and retry inside the block to `actor`: a user, a name, or None for code.
 
-    Raises the reason of a refusal, and `StaleAttempt` as soon as the activity is lost: while neither the database nor
-    the queue is reachable, another worker may start the activity before this write is decided. The fence then decides
-    whether the write takes place.
+    A user is stored by primary key. REST, websockets, admin and terminal already do this; use it in your project's
+    views: `with acting_as(request.user): research_company.enqueue(...)`.
     """
-    connection = connections[database()]
-    if connection.vendor == "sqlite" and connection.in_atomic_block:
-        # The worker's committer would wait for the caller's transaction, and the caller for the committer.
-        return apply_one(attempt.adapt(operation))
-    written = attempt.write(operation)
-    written_or_lost: tuple[Future[Any], ...] = (written, attempt.lost)
-    wait(written_or_lost, return_when=FIRST_COMPLETED)
-    if not written.done():
-        raise StaleAttempt(f"Activity {attempt.agent_id} may belong to another worker: its lease has expired.")
-    return written.result()
+    token = _actor.set(_as_actor(actor))
+    try:
+        yield
+    finally:
+        _actor.reset(token)
+
+
+def actor_name() -> str | None:
+    """Return the name of the current actor, for a log line; None for code."""
+    actor = _actor.get()
+    return actor.name if actor else None
+
+
+def origin() -> tuple[UUID | None, str | None]:
+    """Return the activity whose handler is running, if any, and the user on whose behalf this code runs."""
+    attempt, actor = _attempt.get(), _actor.get()
+    if attempt is not None:
+        return attempt.agent_id, attempt.enqueued_by
+    return None, actor.user_id if actor else None
+
+
+def _as_actor(actor: Any) -> Actor | None:
+    if isinstance(actor, str):
+        return Actor(storable_text(actor)[:MAX_ACTOR])
+    key = getattr(actor, "pk", None)
+    if key is None:
+        return None  # an anonymous user
+    text = storable_text(key)[:MAX_ACTOR]
+    return Actor(text, text)

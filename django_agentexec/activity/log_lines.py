@@ -10,7 +10,7 @@ from ..bulk_sql import build_row
 from ..models import Activity, ActivityLog
 from ..public_errors import public_error
 from ..validation import storable_text
-from .actor import actor_name
+from .current import actor_name
 
 SHORT_DELAY = 10.0  # seconds; a message about a shorter delay omits the time at which it ends
 
@@ -52,10 +52,16 @@ def log_error(
     error, public = storable_text(failure.error), failure.public_error
     activity.error, activity.public_error = error, None if public is None else storable_text(public)
     shown = public_error(error, activity.public_error)
-    text, public_text = (fill(template, **values, error=each) for each in (error, shown))
+    text, public_text = (_fill_error(template, each, values) for each in (error, shown))
     if error not in text:
         text = public_text  # the template truncates or quotes the error, so redaction could not find the rest of it
     return log(activity, text, now, public_message=storable_text(public_text), traceback=traceback)
+
+
+def _fill_error(template: str, error: str, values: Mapping[str, object]) -> str:
+    """Fill in a template; an error that ends a sentence needs no further full stop."""
+    text = fill(template, **values, error=error)
+    return text.replace(f"{error}.", error) if error.endswith(".") else text
 
 
 def line_of(activity: Activity, traceback: str = "", public_message: str | None = None) -> ActivityLog:

@@ -15,6 +15,7 @@ from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 from django.utils import timezone
 
+from ..blocking import blocking
 from ..bulk_sql import can_skip_locked
 from ..exceptions import InvalidOption
 from ..ids import first_id
@@ -28,6 +29,7 @@ _LAST = UUID(int=(1 << 128) - 1)
 _CLOCK_MARGIN = timedelta(hours=1)
 
 
+@blocking
 def prune(
     older_than: timedelta,
     *,

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
+from ..blocking import blocking
 from ..conf import conf
 from ..exceptions import ActivityNotFound, InvalidOption
 from ..models import Activity, ActivityQuerySet
@@ -19,6 +20,7 @@ MAX_PAGE_SIZE = 1_000
 MAX_PAGE = 10**12  # with the largest page size still within a database's 64-bit offset
 
 
+@blocking
 def list(page: int = 1, page_size: int = 50, metadata_filter: Mapping[str, Any] | None = None) -> ActivityListSchema:
     """Return one page (from 1) of activities, active ones first, then the newest.
 
@@ -54,6 +56,7 @@ def page_of(wanted: ActivityQuerySet, page: int, page_size: int) -> ActivityList
     )
 
 
+@blocking
 def detail(agent_id: UUID, metadata_filter: Mapping[str, Any] | None = None) -> ActivityDetailSchema:
     """Return an activity with its complete log. Two queries.
 
@@ -70,6 +73,7 @@ async def adetail(agent_id: UUID, metadata_filter: Mapping[str, Any] | None = No
     return await sync_to_async(detail)(agent_id, metadata_filter)
 
 
+@blocking
 def count_active(metadata_filter: Mapping[str, Any] | None = None) -> int:
     """Return the number of queued and running activities. One query."""
     return _filtered(metadata_filter).active().count()

@@ -6,30 +6,38 @@ rest of its batch.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connections, router, transaction
 from django.db.models import Model
 from django.utils import timezone
+from django.utils.asyncio import async_unsafe
 
-from ..bulk_sql import LockWait, can_skip_locked, lock_rows, needs_no_transaction, write
-from ..bulk_sql.fields import Insert, Update
+from ..bulk_sql import Insert, LockWait, Update, can_skip_locked, lock_rows, needs_no_transaction, write
 from ..conf import conf
-from ..exceptions import ActivityLocked, ActivityNotFound, InvalidTransition
+from ..exceptions import ActivityLocked, ActivityNotFound, InvalidTransition, StaleAttempt
 from ..models import FINISHED, Activity, ActivityLog
 from ..outages import Outage, classify_outage
-from ..signals import changes_committed
+from ..signals import activities_changed, activity_changed, activity_ended, changes_committed
 from ..validation import storable_text
-from .change_signals import Change, has_receivers, send_change_signals
 from .completion_hooks import run_hooks
+from .current import OwningAttempt
 from .log_lines import line_of
 from .transitions import Operation
+
+logger = logging.getLogger(__name__)
+
+Change = tuple[Activity, ActivityLog | None, Operation | None]
+"""A changed row, the log line of the change, and the operation (None: the row is new)."""
 
 ApplyResult = Activity | InvalidTransition | ActivityNotFound | ActivityLocked
 """The result of an operation: the row as committed, or the reason why nothing was written."""
@@ -67,6 +75,38 @@ class CommitOutcomeUnknown(OperationalError):
         lines = ActivityLog.objects.using(using).filter(activity_id__in=ids, created_at=self.now)
         rows = Activity.objects.using(using).filter(agent_id__in=ids, updated_at=self.now)
         return lines.exists() or rows.exists()
+
+
+def send_change_signals(changes: Sequence[Change]) -> None:
+    """Send the public signals of the changes of one commit, in order. Exceptions of receivers are logged."""
+    activities_changed.send_robust(Activity, changes=list(changes))
+    metadata = _metadata_of_ended(changes) if activity_ended.has_listeners(Activity) else {}
+    for activity, line, operation in changes:
+        activity_changed.send_robust(Activity, activity=activity, log=line, operation=operation)
+        if _is_end(activity, line) and activity.agent_id in metadata:
+            activity_ended.send_robust(
+                Activity,
+                agent_id=activity.agent_id,
+                status=activity.status,
+                metadata=metadata[activity.agent_id],
+            )
+
+
+def _is_end(activity: Activity, line: ActivityLog | None) -> bool:
+    # Usage is added after a cancel, too, without a log line.
+    return line is not None and line.status in FINISHED and activity.status in FINISHED
+
+
+def _metadata_of_ended(changes: Sequence[Change]) -> dict[UUID, dict[str, Any]]:
+    ended = [activity.agent_id for activity, line, _ in changes if _is_end(activity, line)]
+    if not ended:
+        return {}
+    rows = Activity.objects.using(database()).filter(agent_id__in=ended)
+    try:
+        return dict(rows.values_list("agent_id", "metadata"))
+    except (DatabaseError, InterfaceError):
+        logger.exception("Could not send activity_ended for %d activities: their metadata cannot be read.", len(ended))
+        return {}
 
 
 class CommitCallbacks(threading.local):
@@ -137,6 +177,26 @@ def apply_one(operation: Operation) -> Activity:
     if isinstance(result, Exception):
         raise result
     return result
+
+
+@async_unsafe("This write would block the event loop until it is committed; await its async version (a...) instead.")
+def write_and_wait(attempt: OwningAttempt, operation: Operation) -> Activity:
+    """Write as `attempt`, wait for the commit, and return the row; for sync code.
+
+    Raises the reason of a refusal, and `StaleAttempt` as soon as the activity is lost: while neither the database nor
+    the queue is reachable, another worker may start the activity before this write is decided. The fence then decides
+    whether the write takes place.
+    """
+    connection = connections[database()]
+    if connection.vendor == "sqlite" and connection.in_atomic_block:
+        # The worker's committer would wait for the caller's transaction, and the caller for the committer.
+        return apply_one(attempt.adapt(operation))
+    written = attempt.write(operation)
+    written_or_lost: tuple[Future[Any], ...] = (written, attempt.lost)
+    wait(written_or_lost, return_when=FIRST_COMPLETED)
+    if not written.done():
+        raise StaleAttempt(f"Activity {attempt.agent_id} may belong to another worker: its lease has expired.")
+    return written.result()
 
 
 def insert(
@@ -275,5 +335,11 @@ def _send_signals_on_commit(changes: list[Change], using: str) -> None:
 
 def _send_signals(changes: list[Change]) -> None:
     changes_committed.send_robust(Activity, changes=changes)
-    if has_receivers():
+    if _has_receivers():
         commit_callbacks.send_signals(changes)
+
+
+def _has_receivers() -> bool:
+    """Whether the public signals of changes have receivers."""
+    signals = (activity_changed, activities_changed, activity_ended)
+    return any(signal.receivers and signal.has_listeners(Activity) for signal in signals)

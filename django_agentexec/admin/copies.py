@@ -20,8 +20,8 @@ from ..exceptions import InvalidContext, InvalidOption, NotAuthorized, UnknownTa
 from ..models import Activity
 from ..policy import Permission, get_policy
 from ..tasks.authorization import check_authorized
-from ..tasks.context_input import read_context
-from ..tasks.definition import TaskDefinition
+from ..tasks.context_input import field_problems, read_context
+from ..tasks.definition import AnyTask
 from ..tasks.registry import registry
 from .access import AccessAdmin
 from .formatting import pretty_json
@@ -81,7 +81,7 @@ class CopyPages(AccessAdmin):
     def _enqueue(
         self,
         request: HttpRequest,
-        task: TaskDefinition[..., Any],
+        task: AnyTask,
         original: Activity,
         text: str,
         errors: list[FieldError],
@@ -113,7 +113,7 @@ class CopyPages(AccessAdmin):
     def _ask_context(
         self,
         request: HttpRequest,
-        task: TaskDefinition[..., Any],
+        task: AnyTask,
         original: Activity,
         text: str,
         errors: Sequence[FieldError],
@@ -140,7 +140,7 @@ class CopyPages(AccessAdmin):
         )
 
 
-def task_of(activity: Activity) -> TaskDefinition[..., Any] | None:
+def task_of(activity: Activity) -> AnyTask | None:
     """Return the task of an activity, or None if it is not registered any more, or not run through a queue."""
     if not activity.queue:
         return None
@@ -150,7 +150,7 @@ def task_of(activity: Activity) -> TaskDefinition[..., Any] | None:
         return None
 
 
-def _fields(task: TaskDefinition[..., Any]) -> list[tuple[str, str, bool]]:
+def _fields(task: AnyTask) -> list[tuple[str, str, bool]]:
     """Return the name, the type or description, and whether it is required, of each field of the context."""
     schema = task.context_type.model_json_schema()
     required = schema.get("required", [])
@@ -163,16 +163,19 @@ def _fields(task: TaskDefinition[..., Any]) -> list[tuple[str, str, bool]]:
 def _field_errors(error: pydantic.ValidationError) -> list[FieldError]:
     """Return the errors of a context by field; values are not repeated, since they may be secrets."""
     found = []
-    for one in error.errors(include_url=False, include_context=False, include_input=False):
-        name = ".".join(str(part) for part in one["loc"])
-        match one["type"]:
+    for problem in field_problems(error):
+        name = problem.path
+        match problem.code:
             case "missing":
                 text = _("is missing.")
             case "extra_forbidden":
                 text = _("is not a field of this task.")
             case "json_invalid":
-                name, text = "", _("This is not valid JSON: %(reason)s") % {"reason": one["msg"].partition(": ")[2]}
+                name, text = (
+                    "",
+                    _("This is not valid JSON: %(reason)s") % {"reason": problem.message.partition(": ")[2]},
+                )
             case _other:
-                text = one["msg"].removeprefix("Value error, ")
+                text = problem.message
         found.append(FieldError(name, text))
     return found

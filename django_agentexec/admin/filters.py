@@ -21,7 +21,7 @@ from ..ids import first_id
 from ..models import Activity, ActivityQuerySet, Status
 from ..tasks.registry import registry
 from ..validation import is_storable
-from .metadata import MAX_ENTRIES, entries_of
+from .metadata import MAX_ENTRIES, SAMPLE, entries_of
 from .status import status_label
 
 logger = logging.getLogger(__name__)
@@ -43,10 +43,16 @@ SELECT name FROM names WHERE name IS NOT NULL LIMIT %s
 
 
 def task_names() -> list[str]:
-    """Return the task names that rows have, in order; one query."""
+    """Return the task names that rows of all tenants have, in order; one query."""
     with connections[Activity.objects.db].cursor() as cursor:
         cursor.execute(_TASK_NAMES, [MAX_TASKS])
         return [name for (name,) in cursor.fetchall()]
+
+
+def recent_task_names(activities: ActivityQuerySet) -> list[str]:
+    """Return the task names of the newest of these activities, in order; one query."""
+    newest = activities.order_by("-agent_id").values_list("agent_type", flat=True)[:SAMPLE]
+    return sorted(set(newest))
 
 
 def queue_names() -> list[str]:
@@ -131,9 +137,14 @@ class TaskFilter(_Choices):
     title = _("task")
     parameter_name = "task"
 
+    def __init__(self, request: HttpRequest, params: dict[str, list[str]], model: Any, model_admin: Any) -> None:
+        is_monitor = model_admin.has_monitor_permission(request)
+        self._names = task_names() if is_monitor else recent_task_names(model_admin.get_queryset(request))
+        super().__init__(request, params, model, model_admin)
+
     def options(self) -> Iterable[tuple[str, Any]]:
-        """Return the names that rows have."""
-        return [(name, name) for name in task_names()]
+        """Return the names that rows have: of all tenants for users who may monitor, otherwise of visible rows."""
+        return [(name, name) for name in self._names]
 
     def chosen(self, activities: ActivityQuerySet, value: str) -> ActivityQuerySet:
         """Return its runs."""

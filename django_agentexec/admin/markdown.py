@@ -13,13 +13,13 @@ from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
 _FENCE = re.compile(r"^\s*(```|~~~)")
-_HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*$")
+_HEADING = re.compile(r"^(#{1,6})\s+(\S.*)$")
 _BULLET = re.compile(r"^\s*[-*+]\s+(.*)$")
 _NUMBER = re.compile(r"^\s*\d{1,9}[.)]\s+(.*)$")
 _QUOTE = re.compile(r"^\s*>\s?(.*)$")
 _CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\[([^\[\]\n]+)\]\(((?:https?://|mailto:)[^\s()]+)\)")
-_STRONG = re.compile(r"\*\*(?=\S)(.+?)(?<=\S)\*\*")
+_STRONG = re.compile(r"\*\*(?=\S)((?:(?!\*\*).)+)(?<=\S)\*\*")
 _EMPHASIS = re.compile(r"(?<![\w*])\*(?=[^\s*])([^*\n]+?)(?<=\S)\*(?![\w*])")
 
 FIRST_LEVEL = 3  # of headings: the page has the first level, and each card the second
@@ -43,7 +43,9 @@ def _blocks(lines: list[str]) -> Iterator[str]:
             position = end + 1
         elif heading := _HEADING.match(line):
             level = min(FIRST_LEVEL + len(heading[1]) - 1, 6)
-            yield f"<h{level}>{_inline(heading[2])}</h{level}>"
+            # Not by the expression: its time would grow with the square of the line's length.
+            title = heading[2].rstrip().rstrip("#").rstrip()
+            yield f"<h{level}>{_inline(title)}</h{level}>"
             position += 1
         else:
             html, position = _group(lines, position)

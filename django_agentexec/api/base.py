@@ -21,11 +21,10 @@ from rest_framework.permissions import SAFE_METHODS
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.settings import api_settings
-from rest_framework.throttling import BaseThrottle, UserRateThrottle
+from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
-from ..conf import conf
+from ..change_rate import count_change
 from ..exceptions import ActivityNotFound
 from ..models import Activity, ActivityQuerySet
 from ..policy import get_policy, nobody
@@ -54,20 +53,18 @@ class FirstRenderer(BaseContentNegotiation):
         return first, str(first.media_type)
 
 
-class ChangeThrottle(UserRateThrottle):
-    """One allowance per user for enqueue, retry and cancel together, since each of them may start a run.
+class ChangeThrottle(BaseThrottle):
+    """One allowance per user for enqueue, retry and cancel together, since each of them may start a run."""
 
-    The rate is the project's `DEFAULT_THROTTLE_RATES["agentexec_enqueue"]` (None: no limit), by default
-    `AGENTEXEC["API_CHANGE_RATE"]`.
-    """
+    def allow_request(self, request: Request, view: APIView) -> bool:
+        """Count the request, if the rate allows another."""
+        user = request.user
+        self._wait = count_change(user.pk if user.is_authenticated else self.get_ident(request))
+        return self._wait is None
 
-    scope = "agentexec_enqueue"
-
-    def get_rate(self) -> str | None:
-        """Return the rate of the present settings."""
-        rates = api_settings.DEFAULT_THROTTLE_RATES or {}
-        rate = rates.get(self.scope, conf.API_CHANGE_RATE)
-        return str(rate) if rate else None
+    def wait(self) -> float | None:
+        """Return the seconds until the next change is allowed."""
+        return self._wait
 
 
 class AgentView(APIView):

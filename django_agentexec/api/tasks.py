@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -13,7 +14,7 @@ import pydantic
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiParameter
 from pydantic import BaseModel
-from rest_framework.exceptions import NotFound, PermissionDenied
+from rest_framework.exceptions import NotFound, ParseError, PermissionDenied
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -23,7 +24,7 @@ from ..conf import conf
 from ..exceptions import UnknownTask
 from ..models import Activity, Priority
 from ..policy import get_policy
-from ..tasks import ActivityHandle, TaskDefinition, registry
+from ..tasks import AnyTask, Run, registry
 from ..tasks.authorization import check_authorized
 from ..tasks.context_input import closed_schema, read_context
 from .base import AgentView
@@ -33,19 +34,19 @@ from .parameters import PRIORITIES, EnqueueOptions, NoParameters, metadata_of
 from .permissions import MayEnqueue
 from .schemas import EnqueuedSchema, TaskSchema
 
-Task = TaskDefinition[..., Any]
+logger = logging.getLogger(__name__)
 
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 MAX_IDEMPOTENCY_KEY = 255  # characters
 _DIGEST_LENGTH = 64  # hexadecimal digits
 
 
-def exposed_tasks() -> list[Task]:
+def exposed_tasks() -> list[AnyTask]:
     """Return the tasks with `api=True`, by name."""
     return sorted((task for task in registry if task.api), key=lambda task: task.name)
 
 
-def exposed_task(name: str) -> Task:
+def exposed_task(name: str) -> AnyTask:
     """Return the task of this name; raise 404 for a task without `api=True`."""
     try:
         task = registry.get(name)
@@ -81,7 +82,7 @@ class TaskListView(AgentView):
         NoParameters.read(request)
         return Response([self._describe(task).model_dump(mode="json") for task in exposed_tasks()])
 
-    def _describe(self, task: Task) -> TaskSchema:
+    def _describe(self, task: AnyTask) -> TaskSchema:
         return TaskSchema(
             name=task.name,
             description=description_of(task),
@@ -94,7 +95,7 @@ class EnqueueSchema(AgentSchema):
     """The schema of the enqueue of one task, or of any task where the path has a parameter."""
 
     @property
-    def task(self) -> Task | None:
+    def task(self) -> AnyTask | None:
         """The task of a path such as `/agents/tasks/research/`."""
         name = self.path.rpartition("/tasks/")[2].strip("/")
         return None if name == "{name}" else exposed_task(unquote(name))
@@ -177,7 +178,7 @@ class EnqueueView(AgentView):
             )
         return self._accepted(handle)
 
-    def _accepted(self, handle: ActivityHandle) -> Response:
+    def _accepted(self, handle: Run) -> Response:
         url = self.url("activity-detail", agent_id=handle.agent_id)
         status = "queued"
         if not handle.created:
@@ -187,7 +188,7 @@ class EnqueueView(AgentView):
             shape.model_dump(mode="json"), status=202, headers={"Location": url, "Retry-After": str(RETRY_AFTER)}
         )
 
-    def _priority(self, task: Task, name: str | None) -> Priority | None:
+    def _priority(self, task: AnyTask, name: str | None) -> Priority | None:
         if name is None:
             return None
         priority = PRIORITIES[name]
@@ -203,24 +204,31 @@ class EnqueueView(AgentView):
         return {key: values[-1] for key, values in given.items()}
 
 
-def context_component(task: Task) -> Component:
+def context_component(task: AnyTask) -> Component:
     """Return the context of the task as a component with the name of the task."""
     # Component names allow ASCII letters, digits and few other characters.
     parts = [char if char.isascii() and (char.isalnum() or char == "_") else f"-{ord(char):x}-" for char in task.name]
     return Component(task.context_type, f"{''.join(parts)}_context", "validation")
 
 
-def description_of(task: Task) -> str:
+def description_of(task: AnyTask) -> str:
     """Return the docstring of the task's function."""
     return inspect.cleandoc(task.__doc__ or "")
 
 
-def parse_context(task: Task, body: bytes) -> BaseModel:
-    """Return the context of the body; raise 400. Strict, as the published schema: "5" is not a number."""
+def parse_context(task: AnyTask, body: bytes) -> BaseModel:
+    """Return the context of the body; raise 400. Strict, as the published schema: "5" is not a number.
+
+    Pydantic and the validators of a model also raise other exceptions, such as `OverflowError` for a duration.
+    """
     try:
         return read_context(task, body, strict=True)
     except pydantic.ValidationError as error:
         raise validation_error(error) from error
+    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+        logger.warning("The context of task %r cannot be read.", task.name, exc_info=True)
+        text = _("The context of task %(task)r cannot be read: %(error)s")
+        raise ParseError(text % {"task": task.name, "error": type(error).__name__}) from error
 
 
 def idempotency_key(request: Request, task: str, stamp: Mapping[str, Any], body: bytes) -> str | None:

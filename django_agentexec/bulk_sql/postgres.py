@@ -17,8 +17,19 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from pydantic_core import to_json
 
-from .fields import AnyField, Insert, Model, Select, Update, insert_fields, insert_into, set_keys, updated_fields
-from .locks import LockWait, lock_clause
+from .fields import (
+    AnyField,
+    Insert,
+    LockWait,
+    Model,
+    Select,
+    Update,
+    insert_fields,
+    insert_into,
+    lock_clause,
+    set_keys,
+    updated_fields,
+)
 
 MAX_ROWS = 5_000  # of one statement
 # Characters of one statement's documents. PostgreSQL accepts a gigabyte; a worker has less memory to spare.

@@ -22,14 +22,16 @@ from pydantic import BaseModel
 from ..activity.completion_hooks import register_hook
 from ..activity.current import current_attempt
 from ..activity.store import database, insert
+from ..blocking import blocking
 from ..bulk_sql import limit_lock_wait
 from ..conf import conf
 from ..dispatch.push import push_on_commit
 from ..exceptions import ActivityNotFound, InvalidOption, InvalidTransition
 from ..models import FINISHED, Activity, HookFlag, TrackerMember, TrackerState
 from ..outages import Outage, classify_outage
-from ..tasks.definition import TaskDefinition
-from ..tasks.enqueue import ActivityHandle, definition_of, new_rows
+from ..registry import get_task
+from ..tasks.definition import AnyTask
+from ..tasks.run import Run
 from ..validation import is_storable, validate_id, validate_metadata
 
 logger = logging.getLogger(__name__)
@@ -113,6 +115,7 @@ class Tracker:
     def __repr__(self) -> str:
         return f"Tracker({self.name!r}, {self.batch_id!r})"
 
+    @blocking
     @_in_transaction
     def incr(self, *members: str | UUID) -> int:
         """Add members (by default the running activity) and return the number of members that are not done.
@@ -125,6 +128,7 @@ class Tracker:
         self._insert(state, dict.fromkeys(names), is_done=False)
         return _count_open(state)
 
+    @blocking
     @_in_transaction
     def decr(self, *members: str | UUID) -> int:
         """Mark members (by default the running activity) as done and return the number of members that are not done.
@@ -137,13 +141,14 @@ class Tracker:
         state.members.filter(member__in=names).update(is_done=True)
         return _fire_if_done(state)
 
+    @blocking
     @_in_transaction
-    def add(self, *activities: ActivityHandle | UUID) -> int:
+    def add(self, *activities: Run | UUID) -> int:
         """Add activities, which are done when they end with any status; return the number of members not done.
 
         Raises `ActivityNotFound` and the exceptions of `incr`.
         """
-        ids = [each.agent_id if isinstance(each, ActivityHandle) else validate_id(each) for each in activities]
+        ids = [each.agent_id if isinstance(each, Run) else validate_id(each) for each in activities]
         state = self._locked()
         self._insert(state, {str(agent_id): agent_id for agent_id in ids}, is_done=False)
         rows = Activity.objects.using(database()).filter(agent_id__in=ids)
@@ -154,6 +159,7 @@ class Tracker:
         state.members.filter(activity_id__in=list(ended)).update(is_done=True)
         return _fire_if_done(state)
 
+    @blocking
     def count(self) -> int:
         """Return the number of members that are not done."""
         return self._open_members().count()
@@ -168,10 +174,11 @@ class Tracker:
         """Deprecated: use `is_complete`."""
         return _DeprecatedComplete(self)
 
+    @blocking
     @_in_transaction
     def on_complete(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         context: BaseModel,
         *,
         metadata: Mapping[str, Any] | None = None,
@@ -182,8 +189,8 @@ class Tracker:
         `metadata` defaults to the metadata of the running activity. Raises the exceptions of `enqueue`, and
         `InvalidOption` if an earlier call set another task.
         """
-        definition = definition_of(task)
-        (row,) = new_rows(definition, [context], metadata=metadata)  # validates all arguments
+        definition = get_task(task)
+        (row,) = definition.new_rows([context], metadata=metadata)  # validates all arguments
         attempt, using = current_attempt(), database()
         state = self._locked()
         if state.task and state.task != definition.name:
@@ -200,6 +207,7 @@ class Tracker:
             state.save(using=using)
         _fire_if_done(state)
 
+    @blocking
     def delete(self) -> None:
         """Delete the members and the task to enqueue."""
         TrackerState.objects.using(database()).filter(name=self.name, batch_id=self.batch_id).delete()
@@ -236,7 +244,7 @@ class Tracker:
         """Async version of `decr`."""
         return await sync_to_async(self.decr)(*members)
 
-    async def aadd(self, *activities: ActivityHandle | UUID) -> int:
+    async def aadd(self, *activities: Run | UUID) -> int:
         """Async version of `add`."""
         return await sync_to_async(self.add)(*activities)
 
@@ -255,7 +263,7 @@ class Tracker:
 
     async def aon_complete(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         context: BaseModel,
         *,
         metadata: Mapping[str, Any] | None = None,
@@ -282,9 +290,9 @@ def _fire_if_done(state: TrackerState) -> int:
     """Enqueue the task of a (locked) tracker if all members are done; return the number of members not done."""
     open_count = _count_open(state)
     if open_count == 0 and state.task and state.fired is None:
-        definition = definition_of(state.task)
+        definition = get_task(state.task)
         context = definition.load_context(json.dumps(state.context))
-        (row,) = new_rows(definition, [context], metadata=state.metadata)
+        (row,) = definition.new_rows([context], metadata=state.metadata)
         row.parent_id = state.parent_id
         insert([row], conf.ACTIVITY_MESSAGE_CREATE, push_on_commit)
         state.fired = row.agent_id

@@ -1,1 +1,1 @@
-"""Transfer of rows to the queue: `push` after a commit, `outbox` after an outage."""
+"""Transfer of rows to the queue."""

@@ -1,27 +1,43 @@
-"""Conversion of rows to queue messages: the only code that puts activities into a queue.
+"""Conversion of rows to queue messages, and their delivery: the only code that puts activities into a queue.
 
 Enqueue and retry call it after the commit, the reconciler later for missing activities. The row holds everything that
 the queue needs, so lock key, priority and due time are the same for all callers.
+
+An outbox keeps messages that cannot be sent while the queue is unavailable, and sends them before later messages.
+Without it, activities enqueued after an outage would overtake, within their lock key, activities that were enqueued
+during the outage and wait for the reconciler. The reconciler also finds the messages of processes that have ended.
+Messages of activities that have ended meanwhile are harmless: the worker that claims them reads it in the row.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from django.db import connections, transaction
 from django.utils import timezone
 
 from ..activity.store import database
+from ..conf import conf
 from ..exceptions import QueueUnavailable
+from ..forks import reset_after_fork
 from ..models import Activity
-from ..queues import Message, get_queue
-from .outbox import send_or_store
+from ..queues import Message, Queue, get_queue
 
 logger = logging.getLogger(__name__)
+
+MAX_UNSENT = 10_000  # messages of one queue name, some megabytes; the reconciler sends further activities
+
+_UnsentMessages = list[tuple[float, Message]]
+"""Messages, each with the monotonic time at which it was to be sent."""
 
 
 def push_on_commit(
@@ -38,14 +54,15 @@ def push(activities: Iterable[Activity], *, requeue_running: bool = False, by_cr
     into its partition by its creation time, instead of at the end.
     """
     by_queue: dict[str, list[Message]] = defaultdict(list)
+    now = timezone.now()
     for activity in activities:
         by_queue[activity.queue].append(
-            _message(activity, requeue_running=requeue_running, by_creation_time=by_creation_time)
+            _message(activity, now, requeue_running=requeue_running, by_creation_time=by_creation_time)
         )
     added, failure = 0, None
     for queue, messages in by_queue.items():
         try:
-            added += send_or_store(get_queue(), queue, messages)
+            added += _send_or_store(get_queue(), queue, messages)
         except QueueUnavailable as error:  # its messages are stored in the outbox
             failure = failure or error
     if failure is not None:
@@ -96,13 +113,12 @@ def _call_or_log(function: Callable[[], object]) -> None:
         logger.exception("The queue refused a committed change; the reconciler of a pool tries again later.")
 
 
-def _message(activity: Activity, *, requeue_running: bool, by_creation_time: bool) -> Message:
+def _message(activity: Activity, now: datetime, *, requeue_running: bool, by_creation_time: bool) -> Message:
     # Resumed activities run before unstarted activities of the same priority.
     is_resumed = activity.blocking_child_id is not None
     # Both times of the row come from the clock of its last writer. If that clock is ahead of this machine's clock, the
     # remaining delay still does not exceed the requested delay.
-    now = max(timezone.now(), activity.updated_at)
-    delay = (activity.run_after - now).total_seconds() if activity.run_after else 0.0
+    delay = (activity.run_after - max(now, activity.updated_at)).total_seconds() if activity.run_after else 0.0
     return Message(
         agent_id=activity.agent_id,
         partition=activity.partition,
@@ -113,3 +129,58 @@ def _message(activity: Activity, *, requeue_running: bool, by_creation_time: boo
         again=requeue_running,
         fence=activity.fence,
     )
+
+
+class _Outbox:
+    """The unsent messages of one queue backend."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.unsent: dict[str, _UnsentMessages] = {}
+
+    def add(self, queue: str, messages: Sequence[Message]) -> None:
+        unsent = self.unsent.setdefault(queue, [])
+        # `again` refers to the run in progress at this moment; later, it would repeat another run.
+        messages = [replace(message, again=False) for message in messages[: max(0, MAX_UNSENT - len(unsent))]]
+        unsent += [(time.monotonic(), message) for message in messages]
+
+
+_outboxes: WeakKeyDictionary[Queue, _Outbox] = WeakKeyDictionary()
+
+
+def _send_or_store(backend: Queue, queue: str, messages: Sequence[Message]) -> int:
+    """Send `messages` after the unsent messages of the queue; return the number of messages new to the queue.
+
+    Raises `QueueUnavailable` after storing them for the next call.
+    """
+    outbox = _outboxes.get(backend)
+    if outbox is None or not outbox.unsent.get(queue):
+        try:
+            return backend.enqueue(queue, messages)
+        except QueueUnavailable:
+            _outboxes.setdefault(backend, _Outbox()).add(queue, messages)
+            raise
+    # One thread at a time, so that no message overtakes the messages that another thread is sending.
+    if not outbox.lock.acquire(timeout=conf.REDIS_TIMEOUT):
+        outbox.add(queue, messages)
+        raise QueueUnavailable("Another thread is still waiting for the queue's Redis.")
+    try:
+        unsent = list(outbox.unsent[queue])
+        added = backend.enqueue(queue, [*(_with_rest_of_delay(message, since) for since, message in unsent), *messages])
+        del outbox.unsent[queue][: len(unsent)]
+        return added
+    except QueueUnavailable:
+        outbox.add(queue, messages)
+        raise
+    finally:
+        outbox.lock.release()
+
+
+def _with_rest_of_delay(message: Message, since: float) -> Message:
+    """Return the message with the remaining part of its delay."""
+    return replace(message, delay=max(0.0, message.delay + since - time.monotonic())) if message.delay else message
+
+
+def install() -> None:
+    """Clear the outboxes in forked processes, since the parent sends its messages; called when the app is ready."""
+    reset_after_fork(_outboxes.clear)

@@ -61,16 +61,17 @@ class ReadBatch:
 
     async def distribute(self, states: Mapping[UUID, ActivityState]) -> set[ActivitySubscription]:
         """Offer the states to the subscriptions; return the subscriptions that have more to read immediately."""
-        unfinished = await self._finish_text(states)
+        shown = {agent_id: state.as_of_last_line() for agent_id, state in states.items()}
+        unfinished = await self._finish_text(shown)
         for agent_id, subscriptions in self.activities.items():
             for each in subscriptions:
                 if agent_id in self.failed or each in unfinished:
                     continue
-                if agent_id not in states:
+                if agent_id not in shown:
                     each.end_deleted()
                     continue
-                each.accept(states[agent_id])
-                if states[agent_id].has_more:
+                each.accept(shown[agent_id])
+                if shown[agent_id].has_more:
                     unfinished.add(each)
         for feed, changes in self.feeds.items():
             for agent_id in changes.keys() & states.keys():

@@ -19,7 +19,7 @@ from ..models import FINISHED, Activity
 from ..queues import Chunk
 from ..redaction import redact_internals
 from ..schemas import ActivityDetailSchema, ActivityListItemSchema
-from ..tasks import ActivityHandle
+from ..tasks import Run
 
 Json = dict[str, Any]
 Scalar = str | int | float | bool | None
@@ -296,8 +296,8 @@ def line(fields: Json) -> Line:
     message, public, traceback = fields["message"], fields["public_message"] or "", fields["traceback"]
     if max(len(message), len(public)) > MAX_TEXT or len(traceback) > MAX_TRACEBACK:
         message, public, traceback = message[:MAX_TEXT], public[:MAX_TEXT], traceback[-MAX_TRACEBACK:]
-        cut = {"message": message, "public_message": public or None, "traceback": traceback, "truncated": True}
-        fields = {**fields, **cut}
+        cut = {"message": message, "traceback": traceback, "truncated": True}
+        fields = {**fields, **cut, "public_message": None if fields["public_message"] is None else public}
     return Line(fields["id"], fields, _size(message) + _size(public) + _size(traceback) + _LINE_OVERHEAD)
 
 
@@ -312,7 +312,7 @@ def detail(row: Activity) -> Json:
     values = {name: getattr(row, name) for name in columns}
     found = _limit(ActivityDetailSchema.model_validate(values).model_dump(mode="json"))
     if "result" in found.get("truncated", ()):
-        found["result_url"] = f"{ActivityHandle(row.agent_id, row.agent_type).status_url.rstrip('/')}/result/"
+        found["result_url"] = f"{Run(row.agent_id, row.agent_type).status_url.rstrip('/')}/result/"
     return found
 
 
@@ -369,11 +369,11 @@ def _split_snapshot(message: FeedSnapshot) -> Iterator[FeedSnapshot]:
 
 
 def _limit(fields: Json) -> Json:
-    cut: list[str] = []
+    texts = {name: fields[name] for name in _TEXTS}
+    _limit_quoted_error(fields)
     for name in _TEXTS:
-        if len(fields[name] or "") > MAX_TEXT:
-            fields[name] = fields[name][:MAX_TEXT]
-            cut.append(name)
+        fields[name] = fields[name] and fields[name][:MAX_TEXT]
+    cut = [name for name in _TEXTS if fields[name] != texts[name]]
     if len(fields.get("traceback", "")) > MAX_TRACEBACK:
         fields["traceback"] = fields["traceback"][-MAX_TRACEBACK:]
         cut.append("traceback")
@@ -382,6 +382,20 @@ def _limit(fields: Json) -> Json:
             fields[name] = empty
             cut.append(name)
     return {**fields, "truncated": cut} if cut else fields
+
+
+def _limit_quoted_error(fields: Json) -> None:
+    """Shorten the error alike where it stands and where the latest message quotes it.
+
+    The redaction replaces the whole error in the message: of an error that ends earlier there, a part would remain.
+    """
+    message, error = fields["latest_log_message"], fields["error"]
+    quoted = message.count(error) if error else 0
+    if quoted and len(message) > MAX_TEXT:
+        room = MAX_TEXT - (len(message) - quoted * len(error))
+        short = error[: max(room // quoted, 0)]
+        fields["latest_log_message"] = message.replace(error, short)
+        fields["error"] = short or error
 
 
 def _size(text: str) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
@@ -73,14 +73,19 @@ class ActivityState:
     is_active: bool
     lines: list[Line] = field(default_factory=list)
     last_log_id: int = 0
+    """The newest known line, which may come after `lines`."""
     has_more: bool = False
     """Whether there may be further lines."""
 
-    def hold_back_end(self) -> None:
-        """Show a finished activity as active until its last lines have been read."""
-        if self.has_more:
-            self.is_active = True
-            self.item = as_of(self.item, self.lines[-1]) if self.lines else self.item
+    def as_of_last_line(self) -> ActivityState:
+        """Return the state for a client of the log: a finished activity is active until all lines have been read.
+
+        Not for a feed: it has no lines to wait for, and since `updated_at` is that of the row, it would never accept
+        the final status.
+        """
+        if not self.has_more:
+            return self
+        return replace(self, item=as_of(self.item, self.lines[-1]) if self.lines else self.item, is_active=True)
 
 
 def as_of(activity: Json, last: Line) -> Json:
@@ -114,10 +119,9 @@ def read_activity(agent_id: UUID, after: int | None) -> tuple[Json, ActivityStat
     lines, has_more = _lines_after(agent_id, after or 0)
     state = ActivityState(messages.item(activity), activity.updated_at, activity.is_active, lines, has_more=has_more)
     state.last_log_id = lines[-1].id if lines else after or 0
-    state.hold_back_end()
     detail = messages.detail(activity)
     detail = as_of(detail, lines[-1]) if has_more else detail
-    return {**detail, "logs": [line.json for line in lines], "has_more_logs": has_more}, state
+    return {**detail, "logs": [line.json for line in lines], "has_more_logs": has_more}, state.as_of_last_line()
 
 
 def read_detail(activity: Activity, after: int | None) -> tuple[Json, list[Line]]:
@@ -152,13 +156,14 @@ def read_changes(positions: Mapping[UUID, int], items: Mapping[UUID, int]) -> di
 
     `positions`: activities to read with their lines, after these ids; if the lines do not fit into one message, each
     activity costs a query. `items`: activities of feeds, each with its newest known line, or 0.
+
+    The states are those of the rows; clients of the log need `as_of_last_line`.
     """
     rows = Activity.objects.without_payloads().filter(pk__in={*positions, *items})
     states = {row.agent_id: ActivityState(messages.item(row), row.updated_at, row.is_active) for row in rows}
     for agent_id, (lines, has_more) in _new_lines(positions).items():
         if agent_id in states:  # else created between the two queries
             states[agent_id].lines, states[agent_id].has_more = lines, has_more
-            states[agent_id].hold_back_end()
     _fill_in_last_ids(states, positions, items)
     return states
 
@@ -259,8 +264,5 @@ def _fill_in_last_ids(
     unknown = [agent_id for agent_id in states if agent_id not in positions and not items.get(agent_id)]
     looked_up = last_log_ids(unknown) if unknown else {}
     for agent_id, state in states.items():
-        if state.lines:
-            state.last_log_id = state.lines[-1].id
-        else:
-            known = positions.get(agent_id, 0), items.get(agent_id, 0), looked_up.get(agent_id, 0)
-            state.last_log_id = max(known)
+        read = state.lines[-1].id if state.lines else positions.get(agent_id, 0)
+        state.last_log_id = max(read, items.get(agent_id, 0), looked_up.get(agent_id, 0))

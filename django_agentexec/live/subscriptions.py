@@ -200,7 +200,7 @@ class ActivitySubscription:
         if not lines and (state.has_more or state.updated_at == self.version):
             return
         self._lines += lines
-        self.position = max(self.position, state.last_log_id if lines else 0)
+        self.position = lines[-1].id if lines else self.position
         self._item, self.is_active = state.item, state.is_active
         self.version = None if state.has_more else state.updated_at
         self._has_changed, self._has_more = True, state.has_more
@@ -312,7 +312,8 @@ class FeedSubscription:
 
     def invalidate(self, agent_id: UUID) -> None:
         """Send this activity's state again at the next comparison: the client no longer follows it singly."""
-        self._versions.pop(agent_id, None)
+        if self._versions.pop(agent_id, None) is not None:
+            self._active[agent_id] = None  # compared even if it has ended: its final status may have been left out
 
     def _remember(self, agent_id: UUID, state: ActivityState) -> None:
         self._versions.pop(agent_id, None)

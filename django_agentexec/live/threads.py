@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Hashable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -16,7 +17,7 @@ from weakref import WeakValueDictionary
 
 from django.db import close_old_connections
 
-from ..threads import CallExecutor
+from ..threads import call
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,15 +27,15 @@ MAX_READS_PER_USER = 2  # at the same time; fewer than the threads, so that othe
 MAX_CANCELLATIONS = 3
 CANCELLATION_TIMEOUT = 0.5  # seconds
 
-_executor = CallExecutor(MAX_THREADS, thread_name_prefix="agentexec-live")
+_executor = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="agentexec-live")
 _reads: WeakValueDictionary[Hashable, asyncio.Semaphore] = WeakValueDictionary()
 _lock = threading.Lock()
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call the blocking `function` in a thread. Database connections are kept for `CONN_MAX_AGE` seconds."""
-    call = partial(function, *args, **kwargs)
-    return await asyncio.get_running_loop().run_in_executor(_executor, _with_fresh_connections, call)
+    wanted = partial(function, *args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(_executor, _with_fresh_connections, wanted)
 
 
 @asynccontextmanager
@@ -62,9 +63,9 @@ async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
                 task.cancelled() or task.exception()  # retrieved, so that asyncio does not log it
 
 
-def _with_fresh_connections(call: Callable[[], T]) -> T:
+def _with_fresh_connections(function: Callable[[], T]) -> T:
     close_old_connections()
     try:
-        return call()
+        return call(function)
     finally:
         close_old_connections()

@@ -156,9 +156,13 @@ class Activity(models.Model):  # type: ignore[django-manager-missing]  # a limit
     """The parent that spawned it and has failed or was canceled; not stored, set by `Retry`."""
 
     DB_DEFAULT_FIELDS = frozenset(
-        {"blocking_child_id", "awaited_ids", "discounted_crashes", "fan_out", "is_final", "waiting_for", "cost"}
+        {
+            *("started_at", "finished_at", "result", "public_error"),
+            *("blocking_child_id", "awaited_ids", "discounted_crashes", "fan_out", "is_final"),
+            *("waiting_for", "cost"),
+        }
     )
-    """Fields that an INSERT leaves to the database's defaults: most activities never use them."""
+    """Fields that an INSERT leaves to the database's defaults: a new activity does not use them."""
 
     objects: ClassVar[ActivityManager] = ActivityManager()
 

@@ -16,18 +16,20 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from pydantic import BaseModel, PlainSerializer, PlainValidator
 
+from ..blocking import blocking
 from ..exceptions import InvalidContext, InvalidOption
+from ..registry import get_task
 from ..serialization.comparison import Comparison
 from ..tasks.attempt import Attempt
-from ..tasks.definition import RESULT_COMPARISON, TaskDefinition
-from ..tasks.enqueue import ActivityHandle, definition_of, enqueue, new_rows
+from ..tasks.definition import RESULT_COMPARISON, AnyTask
+from ..tasks.enqueue import enqueue
 from ..tasks.options import EnqueueOptions
 from ..tasks.registry import registry, task
+from ..tasks.run import Run
 from ..validation import json_result
 from .flow import fits, type_name
 
-Task = str | TaskDefinition[..., Any]
-Call = tuple[Task, BaseModel]
+Call = tuple[str | AnyTask, BaseModel]
 """A task and its context."""
 
 RESULTS = "results"
@@ -91,7 +93,8 @@ Typed = Annotated[Any, PlainValidator(_read), PlainSerializer(_write)]
 """A result that is stored with the name of its task and loaded in the result type of that task."""
 
 
-def group(*calls: Call, **options: Unpack[EnqueueOptions]) -> ActivityHandle:
+@blocking
+def group(*calls: Call, **options: Unpack[EnqueueOptions]) -> Run:
     """Run calls in parallel: `group((research, acme), (research, globex))`. The result is the list of their results.
 
     If calls fail, the group fails after all calls have ended, with the error of the first failed call in order. Takes
@@ -102,13 +105,14 @@ def group(*calls: Call, **options: Unpack[EnqueueOptions]) -> ActivityHandle:
     return enqueue("agentexec.group", GroupContext(calls=[_stored(call) for call in calls]), **options)
 
 
-def chain(first: Call, *then: Task, **options: Unpack[EnqueueOptions]) -> ActivityHandle:
+@blocking
+def chain(first: Call, *then: str | AnyTask, **options: Unpack[EnqueueOptions]) -> Run:
     """Run tasks one after the other: `chain((research, acme), summarize, publish)`. Returns the last task's result.
 
     Each result is the context of the next task. Raises `InvalidOption` if the types do not match, and the exceptions
     of `enqueue`, before anything is written.
     """
-    definitions = [definition_of(first[0]), *map(definition_of, then)]
+    definitions = [get_task(first[0]), *map(get_task, then)]
     for definition, following in pairwise(definitions):
         produced = get_type_hints(definition.handler, include_extras=True).get("return", Any)
         if not fits(produced, following.context_type):
@@ -120,19 +124,20 @@ def chain(first: Call, *then: Task, **options: Unpack[EnqueueOptions]) -> Activi
     return enqueue("agentexec.chain", context, **options)
 
 
+@blocking
 def chord(
     calls: Sequence[Call],
-    callback: Task,
+    callback: str | AnyTask,
     *,
     fields: Mapping[str, Any] | None = None,
     **options: Unpack[EnqueueOptions],
-) -> ActivityHandle:
+) -> Run:
     """Run calls in parallel, then `callback` with their results. The result is that of the callback.
 
     The callback's context is a model with a list field `results`; `fields` contains the values of its other fields.
     Raises the exceptions of `group`, and `InvalidOption` if the callback's context has no field `results`.
     """
-    definition = definition_of(callback)
+    definition = get_task(callback)
     if RESULTS not in definition.context_type.model_fields:
         raise InvalidOption(
             f"Task {definition.name!r} takes a {definition.context_type.__name__}, but the callback of a chord "
@@ -143,23 +148,23 @@ def chord(
     return enqueue("agentexec.chord", context, **options)
 
 
-async def agroup(*calls: Call, **options: Unpack[EnqueueOptions]) -> ActivityHandle:
+async def agroup(*calls: Call, **options: Unpack[EnqueueOptions]) -> Run:
     """Async version of `group`."""
     return await sync_to_async(group)(*calls, **options)
 
 
-async def achain(first: Call, *then: Task, **options: Unpack[EnqueueOptions]) -> ActivityHandle:
+async def achain(first: Call, *then: str | AnyTask, **options: Unpack[EnqueueOptions]) -> Run:
     """Async version of `chain`."""
     return await sync_to_async(chain)(first, *then, **options)
 
 
 async def achord(
     calls: Sequence[Call],
-    callback: Task,
+    callback: str | AnyTask,
     *,
     fields: Mapping[str, Any] | None = None,
     **options: Unpack[EnqueueOptions],
-) -> ActivityHandle:
+) -> Run:
     """Async version of `chord`."""
     return await sync_to_async(chord)(calls, callback, fields=fields, **options)
 
@@ -199,7 +204,7 @@ async def _results(calls: Sequence[StoredCall], attempt: Attempt) -> list[Return
     by_task: dict[str, list[int]] = {}
     for number, call in enumerate(calls):
         by_task.setdefault(call.task, []).append(number)
-    handles: dict[int, ActivityHandle] = {}
+    handles: dict[int, Run] = {}
     for name, numbers in by_task.items():
         definition = registry.get(name)
         contexts = [definition.load_context(json.dumps(calls[number].context)) for number in numbers]
@@ -209,7 +214,7 @@ async def _results(calls: Sequence[StoredCall], attempt: Attempt) -> list[Return
     return [Returned(call.task, value) for call, value in zip(calls, values, strict=True)]
 
 
-def _stored_fields(definition: TaskDefinition[..., Any], fields: dict[str, Any]) -> dict[str, Any]:
+def _stored_fields(definition: AnyTask, fields: dict[str, Any]) -> dict[str, Any]:
     """Return fields of a callback's context as JSON. Raises `InvalidOption` if they would load as other values."""
     content: dict[str, Any] = json_result(fields)
     try:
@@ -227,6 +232,6 @@ def _stored_fields(definition: TaskDefinition[..., Any], fields: dict[str, Any])
 def _stored(call: Call) -> StoredCall:
     if not (isinstance(call, tuple) and len(call) == 2):
         raise InvalidContext(f"A call is a tuple (task, context) such as (research, context), not {call!r:.100}.")
-    definition = definition_of(call[0])
-    (row,) = new_rows(definition, [call[1]])  # validates the context as `enqueue` does
+    definition = get_task(call[0])
+    (row,) = definition.new_rows([call[1]])  # validates the context as `enqueue` does
     return StoredCall(task=definition.name, context=row.context)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
+from ..blocking import blocking
 from ..exceptions import ActivityNotFound, UnknownTask
 from ..models import Activity, StepRun
 from ..tasks.registry import registry
@@ -51,6 +52,7 @@ def steps_of(activity: Activity | UUID) -> list[StepView]:
     ]
 
 
+@blocking
 def mermaid(activity: Activity | UUID) -> str:
     """Return a Mermaid flowchart of the pipeline's steps with states and durations, or "" for other tasks.
 

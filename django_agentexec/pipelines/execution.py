@@ -27,7 +27,7 @@ from ..exceptions import SpawnMismatch, StaleAttempt
 from ..models import StepRun, StepState
 from ..public_errors import public_text_of
 from ..tasks.attempt import Attempt
-from ..tasks.definition import TaskDefinition
+from ..tasks.definition import AnyTask
 from ..threads import call
 from ..validation import one_line
 from .operations import BeginStep, FailStep, FinishStep
@@ -44,7 +44,7 @@ class PipelineClass(Protocol):
     """The attributes of a `Pipeline` subclass that are needed to run its steps."""
 
     @property
-    def task(self) -> TaskDefinition[..., Any]: ...
+    def task(self) -> AnyTask: ...
 
     @property
     def steps(self) -> tuple[Step, ...]: ...

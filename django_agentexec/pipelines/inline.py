@@ -17,10 +17,11 @@ from ..activity.transitions import Operation
 from ..exceptions import ActivityNotFound, InvalidContext, TaskFailed
 from ..ids import uuid7
 from ..models import Activity
+from ..registry import get_task
 from ..tasks.attempt import Attempt
-from ..tasks.definition import TaskDefinition
-from ..tasks.enqueue import ActivityHandle, definition_of
+from ..tasks.definition import AnyTask
 from ..tasks.options import BulkOptions
+from ..tasks.run import Run
 from ..threads import call
 from ..validation import one_line
 from .execution import PipelineClass, call_step
@@ -68,28 +69,28 @@ class InlineAttempt(Attempt):
 
     def spawn_many(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         contexts: Sequence[BaseModel],
         *,
         keys: Sequence[str] | None = None,
         **options: Unpack[BulkOptions],
-    ) -> list[ActivityHandle]:
+    ) -> list[Run]:
         return async_to_sync(self.aspawn_many)(task, contexts, keys=keys, **options)
 
     async def aspawn_many(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         contexts: Sequence[BaseModel],
         *,
         keys: Sequence[str] | None = None,
         **options: Unpack[BulkOptions],
-    ) -> list[ActivityHandle]:
-        definition = definition_of(task)
+    ) -> list[Run]:
+        definition = get_task(task)
         return [await self._run_child(definition, context) for context in contexts]
 
     def map(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         contexts: Iterable[BaseModel],
         *,
         key: Key = None,
@@ -101,7 +102,7 @@ class InlineAttempt(Attempt):
 
     async def amap(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         contexts: Iterable[BaseModel] | AsyncIterable[BaseModel],
         *,
         key: Key = None,
@@ -115,16 +116,14 @@ class InlineAttempt(Attempt):
         children = await self.aspawn_many(task, listed, **options)
         return tuple(self._result(child, return_exceptions) for child in children)
 
-    def gather(self, *children: ActivityHandle | UUID, return_exceptions: bool = False) -> tuple[Any, ...]:
+    def gather(self, *children: Run | UUID, return_exceptions: bool = False) -> tuple[Any, ...]:
         return tuple(self._result(child, return_exceptions) for child in children or self._children_of_step())
 
-    async def agather(
-        self, *children: ActivityHandle | UUID | Awaitable[ActivityHandle], return_exceptions: bool = False
-    ) -> tuple[Any, ...]:
+    async def agather(self, *children: Run | UUID | Awaitable[Run], return_exceptions: bool = False) -> tuple[Any, ...]:
         handles = [await child if isinstance(child, Awaitable) else child for child in children]
         return self.gather(*handles, return_exceptions=return_exceptions)
 
-    async def _run_child(self, definition: TaskDefinition[..., Any], context: BaseModel) -> ActivityHandle:
+    async def _run_child(self, definition: AnyTask, context: BaseModel) -> Run:
         if not isinstance(context, definition.context_type):
             raise InvalidContext(
                 f"Task {definition.name!r} takes a {definition.context_type.__name__}, not a {type(context).__name__}."
@@ -140,10 +139,10 @@ class InlineAttempt(Attempt):
             failed = TaskFailed(attempt.agent_id, one_line(error), 1)
             failed.__cause__ = error
             self._results[attempt.agent_id] = failed
-        return ActivityHandle(attempt.agent_id, definition.name)
+        return Run(attempt.agent_id, definition.name)
 
-    def _result(self, child: ActivityHandle | UUID, return_exceptions: bool) -> Any:
-        agent_id = child.agent_id if isinstance(child, ActivityHandle) else child
+    def _result(self, child: Run | UUID, return_exceptions: bool) -> Any:
+        agent_id = child.agent_id if isinstance(child, Run) else child
         if agent_id not in self._results:
             raise ActivityNotFound(agent_id)
         result = self._results[agent_id]
@@ -170,7 +169,7 @@ async def run_steps_inline(pipeline: PipelineClass, context: BaseModel, attempt:
     return value
 
 
-async def call_handler(definition: TaskDefinition[..., Any], arguments: tuple[Any, ...]) -> Any:
+async def call_handler(definition: AnyTask, arguments: tuple[Any, ...]) -> Any:
     """Call a handler, async or sync, and return its result."""
     if definition.signature.is_async:
         return await definition.handler(*arguments)

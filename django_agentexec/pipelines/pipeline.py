@@ -7,22 +7,20 @@ import re
 import warnings
 from collections.abc import AsyncIterable, Awaitable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack, cast
 from uuid import UUID
 
 from asgiref.sync import async_to_sync
 from pydantic import BaseModel
 
-from ..backoff import Delay
+from ..blocking import blocking
 from ..exceptions import AgentExecError, InvalidContext, TaskDefinitionError
 from ..ids import uuid7
-from ..models import Priority
 from ..tasks.attempt import Attempt
-from ..tasks.authorization import Authorize
-from ..tasks.definition import TaskDefinition
-from ..tasks.enqueue import ActivityHandle
-from ..tasks.options import BulkOptions, EnqueueOptions
+from ..tasks.definition import AnyTask
+from ..tasks.options import BulkOptions, EnqueueOptions, TaskOptions
 from ..tasks.registry import task
+from ..tasks.run import Run
 from .execution import run_steps
 from .flow import fits, is_model, tuple_parts, type_name
 from .inline import InlineAttempt, run_steps_inline
@@ -37,22 +35,6 @@ _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 HIDEABLE_METHODS = {"agather", "amap", "aspawn", "aspawn_many", "map"}
 """Methods that were added after the first release of `Pipeline`; a step of the same name hides them."""
-
-
-class TaskOptions(TypedDict, total=False):
-    """The options of `@task` that a pipeline class accepts as keywords."""
-
-    queue: str | None
-    lock_key: str | None
-    max_retries: int | None
-    backoff: Delay | None
-    retry_on: Sequence[type[BaseException]] | type[BaseException] | None
-    give_up_on: Sequence[type[BaseException]] | type[BaseException]
-    timeout: float | None
-    priority: Priority | int
-    api: bool
-    authorize: Authorize | None
-    expose_errors: bool
 
 
 class Pipeline:
@@ -73,7 +55,7 @@ class Pipeline:
     Each step runs on a separate instance: pass values between steps as results, not as attributes.
     """
 
-    task: ClassVar[TaskDefinition[..., Any]]
+    task: ClassVar[AnyTask]
     """The task that workers run."""
     steps: ClassVar[tuple[Step, ...]] = ()
     """The steps in the order in which they run."""
@@ -107,53 +89,53 @@ class Pipeline:
 
     def spawn(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         context: BaseModel,
         *,
         key: str | None = None,
         **options: Unpack[BulkOptions],
-    ) -> ActivityHandle:
+    ) -> Run:
         """Enqueue `task` once as a child of this step. For sync steps; see `Attempt.spawn`."""
         if _is_awaited("spawn"):
-            return cast(ActivityHandle, self.aspawn(task, context, key=key, **options))
+            return cast(Run, self.aspawn(task, context, key=key, **options))
         return self.attempt.spawn(task, context, key=key, **options)
 
     async def aspawn(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         context: BaseModel,
         *,
         key: str | None = None,
         **options: Unpack[BulkOptions],
-    ) -> ActivityHandle:
+    ) -> Run:
         """Async version of `spawn`."""
         return await self.attempt.aspawn(task, context, key=key, **options)
 
     def spawn_many(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         contexts: Sequence[BaseModel],
         *,
         keys: Sequence[str] | None = None,
         **options: Unpack[BulkOptions],
-    ) -> list[ActivityHandle]:
+    ) -> list[Run]:
         """Enqueue `task` once per context, in one transaction, as children of this step."""
         if _is_awaited("spawn_many"):
-            return cast(list[ActivityHandle], self.aspawn_many(task, contexts, keys=keys, **options))
+            return cast(list[Run], self.aspawn_many(task, contexts, keys=keys, **options))
         return self.attempt.spawn_many(task, contexts, keys=keys, **options)
 
     async def aspawn_many(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         contexts: Sequence[BaseModel],
         *,
         keys: Sequence[str] | None = None,
         **options: Unpack[BulkOptions],
-    ) -> list[ActivityHandle]:
+    ) -> list[Run]:
         """Async version of `spawn_many`."""
         return await self.attempt.aspawn_many(task, contexts, keys=keys, **options)
 
-    def gather(self, *children: ActivityHandle | UUID, return_exceptions: bool = False) -> tuple[Any, ...]:
+    def gather(self, *children: Run | UUID, return_exceptions: bool = False) -> tuple[Any, ...]:
         """Return the results of children; without arguments, of all children of this step. See `Attempt.gather`.
 
         The pipeline occupies no slot while children are active.
@@ -162,9 +144,7 @@ class Pipeline:
             return cast(tuple[Any, ...], self.agather(*children, return_exceptions=return_exceptions))
         return self.attempt.gather(*children, return_exceptions=return_exceptions)
 
-    async def agather(
-        self, *children: ActivityHandle | UUID | Awaitable[ActivityHandle], return_exceptions: bool = False
-    ) -> tuple[Any, ...]:
+    async def agather(self, *children: Run | UUID | Awaitable[Run], return_exceptions: bool = False) -> tuple[Any, ...]:
         """Async version of `gather`. Accepts calls of `aspawn` that are not awaited yet.
 
         Example: `await self.agather(self.aspawn(a, x), self.aspawn(b, y))`.
@@ -173,7 +153,7 @@ class Pipeline:
 
     def map(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         contexts: Iterable[BaseModel],
         *,
         key: Key = None,
@@ -191,7 +171,7 @@ class Pipeline:
 
     async def amap(
         self,
-        task: str | TaskDefinition[..., Any],
+        task: str | AnyTask,
         contexts: Iterable[BaseModel] | AsyncIterable[BaseModel],
         *,
         key: Key = None,
@@ -204,16 +184,17 @@ class Pipeline:
     # For callers
 
     @classmethod
-    def enqueue(cls, context: BaseModel, **options: Unpack[EnqueueOptions]) -> ActivityHandle:
+    def enqueue(cls, context: BaseModel, **options: Unpack[EnqueueOptions]) -> Run:
         """Enqueue the pipeline; see `django_agentexec.enqueue`."""
         return cls.task.enqueue(context, **options)
 
     @classmethod
-    async def aenqueue(cls, context: BaseModel, **options: Unpack[EnqueueOptions]) -> ActivityHandle:
+    async def aenqueue(cls, context: BaseModel, **options: Unpack[EnqueueOptions]) -> Run:
         """Async version of `enqueue`."""
         return await cls.task.aenqueue(context, **options)
 
     @classmethod
+    @blocking
     def run(cls, context: BaseModel) -> Any:
         """Run all steps in this process and return the result of the last step; for tests.
 

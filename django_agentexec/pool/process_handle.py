@@ -20,6 +20,7 @@ class Child:
         self.options = options
         self.started = self.last_beat = time.monotonic()
         self.stopping = False
+        self.was_killed = False
         self.was_late = False
         self.has_heartbeat = False
         self.needs_recovery = False
@@ -70,6 +71,7 @@ class Child:
 
     def kill(self) -> None:
         """Kill the process."""
+        self.was_killed = True
         self._signal(signal.SIGKILL)
 
     def kill_late(self) -> None:

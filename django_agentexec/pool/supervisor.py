@@ -272,7 +272,7 @@ class Pool:
         for child in self._children:
             child.read_heartbeats()
             limit = conf.STUCK_TIMEOUT if child.has_heartbeat else STARTUP_TIMEOUT
-            if now - child.last_beat > limit and not child.stopping:
+            if now - child.last_beat > limit and not (child.stopping or child.was_killed):
                 logger.error(
                     "The event loop of worker %s has been stuck for %.0f s; killing the process. A handler blocks it: "
                     "make that handler sync (`def`) to run it in a thread.",
@@ -283,8 +283,9 @@ class Pool:
         if self._stops_begun and now > self._deadline and self._children:
             self._forced = True
             for child in self._children:
-                logger.error("Worker process %s did not end in time; killing it.", child.options.name)
-                child.kill_late()
+                if not child.was_late:
+                    logger.error("Worker process %s did not end in time; killing it.", child.options.name)
+                    child.kill_late()
 
     # Quarantine
 

@@ -2,7 +2,8 @@
 
 A queue holds ids, never contexts. The database rows are authoritative: a queue that loses all its data is restored
 from them. Every verb works on batches and is atomic per queue name. All verbs are synchronous and safe to call from
-several threads. `tests/integration/test_queue_contract.py` is the conformance suite that every backend must pass.
+several threads. `tests/integration/queues/test_queue_contract.py` is the conformance suite that every backend must
+pass.
 """
 
 from __future__ import annotations
@@ -152,6 +153,11 @@ class Queue(Board, ABC):
     """Whether `Message.priority` is honoured; `enqueue` rejects priorities otherwise."""
     supports_partitions: bool = True
     """Whether activities of one partition run one at a time, in order; `enqueue` rejects lock keys otherwise."""
+
+    @property
+    def server_setting(self) -> str:
+        """The setting that determines the server, for error messages."""
+        return "AGENTEXEC['QUEUE_BACKEND']"
 
     @abstractmethod
     def enqueue(self, queue: str, messages: Sequence[Message]) -> int:

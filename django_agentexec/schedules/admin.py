@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.formats import date_format
@@ -22,6 +22,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from ..exceptions import AgentExecError, ScheduleError
 from ..models import Activity
+from ..policy import get_policy
 from .firing import run_now
 from .forms import AgentScheduleForm
 from .models import AgentSchedule, Origin, ScheduleRun
@@ -182,16 +183,20 @@ class ScheduleRunAdmin(_RunAdmin):
 
     list_display = ("due_at", "schedule", "kind", "activity_link", "status", "delay", "error")
     list_display_links = None
+    fields = list_display
+    readonly_fields = ("activity_link", "status", "delay")
     list_filter = ("kind", "schedule")
     list_select_related = ("schedule", "activity")
     date_hierarchy = "due_at"
     show_full_result_count = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ScheduleRun]:
-        """Load only the columns of the list."""
-        return super().get_queryset(request).only(
+        """Load only the columns of the list, and whether the policy shows the activity to the user."""
+        runs = super().get_queryset(request).only(
             "due_at", "kind", "error", "created_at", "schedule__name", "activity__status"
         )  # fmt: skip
+        visible = get_policy().visible(request.user, Activity.objects.all())
+        return runs.annotate(is_visible=Exists(visible.filter(pk=OuterRef("activity_id"))))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return False: only the scheduler writes runs."""
@@ -208,12 +213,12 @@ class ScheduleRunAdmin(_RunAdmin):
     @admin.display(description=gettext_lazy("activity"))
     def activity_link(self, run: ScheduleRun) -> str:
         """Return a link to the activity."""
-        return _activity_link(run.activity_id, self.admin_site) if run.activity_id else "-"
+        return _activity_link(run.activity_id, self.admin_site) if run.is_visible else "-"  # type: ignore[attr-defined]  # annotated
 
     @admin.display(description=gettext_lazy("status"))
     def status(self, run: ScheduleRun) -> str:
         """Return the status of the activity."""
-        return str(run.activity.get_status_display()) if run.activity else "-"
+        return str(run.activity.get_status_display()) if run.activity and run.is_visible else "-"  # type: ignore[attr-defined]  # annotated
 
     @admin.display(description=gettext_lazy("late by"))
     def delay(self, run: ScheduleRun) -> str:

@@ -159,7 +159,7 @@ class Declaration:
                 raise ValueError("a crontab has five fields: minute, hour, day of month, month and day of week")
             crontab(**parts)
         except (ValueError, ParseException) as error:
-            raise self._error(f"{text!r} is not a valid crontab: {' '.join(str(error).split())}") from error
+            raise self._error(f"{text!r} is not a valid crontab: {' '.join(str(error).split()).rstrip('.')}") from error
         return parts
 
     def _zone(self) -> object:

@@ -17,7 +17,7 @@ from django.utils import timezone
 from ..activity.store import database
 from ..conf import conf
 from ..exceptions import AgentExecError, ScheduleError
-from ..tasks import ActivityHandle, enqueue, registry
+from ..tasks import Run, enqueue, registry
 from ..validation import one_line, storable_text
 from .models import SCHEDULER_FIELDS, AgentSchedule, Misfire, RunKind, ScheduleRun
 from .timing import RESOLUTION, as_stored, as_utc
@@ -50,7 +50,7 @@ def fire(schedule_id: int, now: datetime) -> bool:
     return True
 
 
-def run_now(schedule: AgentSchedule) -> ActivityHandle:
+def run_now(schedule: AgentSchedule) -> Run:
     """Enqueue the task of a schedule by hand, independent of its due times and repeat limit.
 
     Raises `UnknownTask`, `InvalidContext` or `InvalidOption` before anything is written.
@@ -106,7 +106,7 @@ def _start(schedule: AgentSchedule, due: datetime, kind: RunKind, now: datetime)
         schedule.last_error = ""
 
 
-def _enqueue(schedule: AgentSchedule) -> ActivityHandle:
+def _enqueue(schedule: AgentSchedule) -> Run:
     definition = registry.get(schedule.task)
     return enqueue(
         definition,
@@ -117,9 +117,7 @@ def _enqueue(schedule: AgentSchedule) -> ActivityHandle:
     )
 
 
-def _record(
-    schedule: AgentSchedule, due: datetime, kind: RunKind, handle: ActivityHandle | None = None, error: str = ""
-) -> None:
+def _record(schedule: AgentSchedule, due: datetime, kind: RunKind, handle: Run | None = None, error: str = "") -> None:
     agent_id = handle.agent_id if handle else None
     run = ScheduleRun(schedule=schedule, due_at=as_stored(due), kind=kind, activity_id=agent_id, error=error)
     if handle:

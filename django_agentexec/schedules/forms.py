@@ -11,7 +11,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 from pydantic import BaseModel
 
-from ..tasks import TaskDefinition, registry
+from ..tasks import AnyTask, registry
 from .models import AgentSchedule
 from .timing import TIMERS
 
@@ -34,7 +34,7 @@ else:
     _ModelForm = forms.ModelForm
 
 
-def schema_of(definition: TaskDefinition[..., Any]) -> Schema:
+def schema_of(definition: AnyTask) -> Schema:
     """Return the JSON schema of a task's context, with the stored field names."""
     context_type: type[BaseModel] = definition.context_type
     return context_type.model_json_schema(by_alias=False)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db import DatabaseError, InterfaceError
 from django.db.models import Min, Q, QuerySet
@@ -21,7 +20,7 @@ from ..background import FIRST_PAUSE, PoolService
 from ..conf import conf
 from ..exceptions import QueueUnavailable
 from ..queues import get_queue
-from ..tasks import TaskDefinition, registry
+from ..tasks import AnyTask, registry
 from .firing import fire, prune_runs
 from .models import AgentSchedule
 from .planning import refresh
@@ -44,7 +43,7 @@ class Scheduler(PoolService):
         self,
         holder: str,
         clock: Callable[[], datetime] = timezone.now,
-        tasks: Iterable[TaskDefinition[..., Any]] = registry,
+        tasks: Iterable[AnyTask] = registry,
     ) -> None:
         super().__init__(holder)
         self._clock = clock

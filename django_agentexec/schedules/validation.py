@@ -17,7 +17,8 @@ from pydantic import BaseModel
 from pydantic import ValidationError as PydanticError
 
 from ..exceptions import AgentExecError, InvalidContext, ScheduleError, UnknownTask
-from ..tasks import TaskDefinition, registry
+from ..tasks import AnyTask, registry
+from ..tasks.context_input import field_problems
 from ..tasks.options import validate_queue
 from ..validation import one_line, validate_metadata
 from .timing import TIMERS, as_utc
@@ -41,7 +42,7 @@ def validate_schedule(schedule: AgentSchedule) -> None:
         raise ValidationError(problems)
 
 
-def load_context(definition: TaskDefinition[..., Any], content: object) -> BaseModel:
+def load_context(definition: AnyTask, content: object) -> BaseModel:
     """Return a stored context in the type of its task. Raises `InvalidContext`, naming each invalid field."""
     try:
         context: BaseModel = definition.load_context(json.dumps(content))
@@ -57,10 +58,7 @@ def load_context(definition: TaskDefinition[..., Any], content: object) -> BaseM
 
 def context_problems(error: PydanticError) -> list[str]:
     """Return one line per invalid field of a context."""
-    return [
-        f"{'.'.join(str(part) for part in problem['loc']) or 'context'}: {problem['msg']}"
-        for problem in error.errors(include_url=False, include_input=False, include_context=False)
-    ]
+    return [f"{problem.path or 'context'}: {problem.message}" for problem in field_problems(error)]
 
 
 def _check_task(schedule: AgentSchedule, problems: Problems) -> None:

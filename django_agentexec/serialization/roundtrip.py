@@ -52,9 +52,9 @@ class Store:
     def form_of(self, value: Any) -> str:
         """Return the value's stored form, as JSON. Raises `NotStorable`."""
         refusals: list[NotStorable] = []
-        for dump in self._dumps():
+        for inputs_only in (True,) if self.prefers_inputs else (False, True):
             try:
-                return self._checked(value, dump)
+                return self._checked(value, self.dump, inputs_only)
             except NotStorable as error:
                 refusals.append(error)
         changed = next((error for error in refusals if error.difference), None)
@@ -64,13 +64,9 @@ class Store:
                 return self._checked(value, dump_plainly)
         raise changed or NotStorable(f"{refusals[0]}{'' if 'JSON' in str(refusals[0]) else _hint(value)}")
 
-    def _dumps(self) -> list[Callable[[Any], str]]:
-        usual, inputs = (lambda value: self.dump(value, False)), (lambda value: self.dump(value, True))
-        return [inputs] if self.prefers_inputs else [usual, inputs]
-
-    def _checked(self, value: Any, dump: Callable[[Any], str]) -> str:
+    def _checked(self, value: Any, dump: Callable[..., str], *options: bool) -> str:
         try:
-            text = dump(value)
+            text = dump(value, *options)
             if "Infinity" in text or "NaN" in text:
                 json.loads(text, parse_constant=_refuse_constant)
             difference = self._difference(value, self.load(text), text)
@@ -93,6 +89,19 @@ class Store:
         if any(unknown_fields(loaded, json.loads(text))):
             return difference
         return self.comparison.first_difference(value, loaded)
+
+
+def model_form(model: type[BaseModel]) -> tuple[Dump, Load]:
+    """Return the functions that dump and load instances of a model, whose text is not changed."""
+
+    def dump(value: BaseModel, inputs_only: bool) -> str:
+        return value.model_dump_json(by_alias=False, round_trip=inputs_only)
+
+    def load(text: str) -> BaseModel:
+        # As JSON, since a strict model takes ids and dates as text from there only; by name, as it was dumped.
+        return model.model_validate_json(text, by_alias=True, by_name=True)
+
+    return dump, load
 
 
 def dump_with(adapter: TypeAdapter[Any]) -> Dump:

@@ -14,10 +14,11 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from pydantic import BaseModel
 
-from ..activity.current import write_and_wait
+from ..activity.store import write_and_wait
 from ..activity.streams import retract_text, stream_text
 from ..activity.suspension import Suspended
 from ..activity.transitions import Operation, Progress
+from ..blocking import blocking
 from ..models import Activity, Approval
 from ..validation import checked_message, validate_percentage
 from .gathering import gather, load
@@ -170,6 +171,7 @@ class Attempt:
         for check in self._completion_checks:
             check()
 
+    @blocking
     def progress(self, message: str, percentage: float | None = None) -> None:
         """Log `message`, with a percentage of 0 to 100; return when it is committed.
 
@@ -216,13 +218,9 @@ class Attempt:
     def spawn(
         self, task: str, context: BaseModel, *, key: str | None = None, **options: Unpack[BulkOptions]
     ) -> Run[Any]: ...
+    @blocking
     def spawn(
-        self,
-        task: str | AnyTask,
-        context: BaseModel,
-        *,
-        key: str | None = None,
-        **options: Unpack[BulkOptions],
+        self, task: str | AnyTask, context: BaseModel, *, key: str | None = None, **options: Unpack[BulkOptions]
     ) -> Run[Any]:
         """Enqueue `task` as a child of this activity; return the existing child if it was spawned before.
 
@@ -247,12 +245,7 @@ class Attempt:
         self, task: str, context: BaseModel, *, key: str | None = None, **options: Unpack[BulkOptions]
     ) -> Run[Any]: ...
     async def aspawn(
-        self,
-        task: str | AnyTask,
-        context: BaseModel,
-        *,
-        key: str | None = None,
-        **options: Unpack[BulkOptions],
+        self, task: str | AnyTask, context: BaseModel, *, key: str | None = None, **options: Unpack[BulkOptions]
     ) -> Run[Any]:
         """Async version of `spawn`."""
         return (await self.aspawn_many(task, [context], keys=None if key is None else [key], **options))[0]
@@ -275,6 +268,7 @@ class Attempt:
         keys: Sequence[str] | None = None,
         **options: Unpack[BulkOptions],
     ) -> list[Run[Any]]: ...
+    @blocking
     def spawn_many(
         self,
         task: str | AnyTask,
@@ -318,6 +312,7 @@ class Attempt:
         places = places_of(self, task, contexts, keys)
         return await sync_to_async(spawn_all)(self, places, in_order=self._pass.is_in_order(), **options)
 
+    @blocking
     def map(
         self,
         task: str | AnyTask,
@@ -372,6 +367,7 @@ class Attempt:
     def gather(self, *children: Run[T]) -> tuple[T, ...]: ...
     @overload
     def gather(self, *children: Run[Any] | UUID, return_exceptions: bool = False) -> tuple[Any, ...]: ...
+    @blocking
     def gather(self, *children: Run[Any] | UUID, return_exceptions: bool = False) -> tuple[Any, ...]:
         """Return the results of spawned children, in order; without arguments, of all children that exist.
 

@@ -8,17 +8,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from django.utils.translation import gettext as _
 from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import InitErrorDetails
 
 if TYPE_CHECKING:
     from .definition import AnyTask
 
+MAX_PROBLEMS = 100  # of a context that are reported; a small body may have a hundred thousand
+
+MORE_ERRORS = "more_errors"  # the code of the problem that states that there are more
 _UNKNOWN = "extra_forbidden"
 _VALUES = ("default", "const", "enum", "examples")  # keywords of a JSON schema that hold values, not schemas
 Location = tuple[int | str, ...]
+T = TypeVar("T")
 
 
 def read_context(task: AnyTask, text: str | bytes, *, strict: bool = False) -> BaseModel:
@@ -34,13 +40,18 @@ def read_context(task: AnyTask, text: str | bytes, *, strict: bool = False) -> B
         # The first validation returns the context; this validation only reports unknown fields.
         model.model_validate_json(text, strict=strict or None, by_alias=True, by_name=by_name, extra="forbid")
     except ValidationError as error:
-        unknown = [one for one in error.errors(include_url=False) if one["type"] == _UNKNOWN]
-        refused = [one for one in unknown if not _is_allowed(context, one["loc"])]
+        unknown = (one for one in error.errors(include_url=False) if one["type"] == _UNKNOWN)
+        refused = _first(one for one in unknown if not _is_allowed(context, one["loc"]))
         if refused:
             raise _unknown_fields(model, [(one["loc"], one["input"]) for one in refused]) from None
-    if strays := list(_strays(json.loads(text), context)):
+    if strays := _first(_strays(json.loads(text), context)):
         raise _unknown_fields(model, strays)
     return context
+
+
+def _first(found: Iterator[T]) -> list[T]:
+    """Return one more than is reported, so that the report says that there are more."""
+    return list(islice(found, MAX_PROBLEMS + 1))
 
 
 def _unknown_fields(model: type[BaseModel], found: Sequence[tuple[Location, Any]]) -> ValidationError:
@@ -146,8 +157,15 @@ class FieldProblem:
 
 
 def field_problems(error: ValidationError) -> list[FieldProblem]:
-    """Return the problems that a `ValidationError` lists, without Pydantic's prefix of custom messages."""
-    return [
+    """Return the problems that a `ValidationError` lists, without Pydantic's prefix of custom messages.
+
+    Of more than `MAX_PROBLEMS`, the first are returned, and one that states that there are more.
+    """
+    found = error.errors(include_url=False, include_context=False)
+    problems = [
         FieldProblem(problem["loc"], problem["msg"].removeprefix("Value error, "), problem["type"], problem["input"])
-        for problem in error.errors(include_url=False, include_context=False)
+        for problem in found[:MAX_PROBLEMS]
     ]
+    if len(found) > MAX_PROBLEMS:
+        problems.append(FieldProblem((), _("There are more errors; only the first are listed."), MORE_ERRORS, None))
+    return problems

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, Unpack, overload
 from uuid import UUID
 
 from pydantic import BaseModel
 
-from ..backoff import Delay
 from ..exceptions import TaskDefinitionError
-from ..models import Priority
 from ..registry import registry
-from .authorization import Authorize
-from .definition import AnyTask, ExceptionTypes, Task
-from .options import PriorityOption
+from .definition import AnyTask, Task
+from .options import TaskOptions
 
 C = TypeVar("C", bound=BaseModel)
 P = ParamSpec("P")
@@ -33,21 +29,7 @@ class TaskDecorator(Protocol):
     def __call__(self, handler: Callable[Concatenate[UUID, C, P], T], /) -> Task[C, P, T, T]: ...
 
 
-def task(
-    name: str,
-    *,
-    queue: str | None = None,
-    lock_key: str | None = None,
-    max_retries: int | None = None,
-    backoff: Delay | None = None,
-    retry_on: ExceptionTypes | None = None,
-    give_up_on: ExceptionTypes = (),
-    timeout: float | timedelta | None = None,
-    priority: PriorityOption = Priority.NORMAL,
-    api: bool = False,
-    authorize: Authorize | None = None,
-    expose_errors: bool = False,
-) -> TaskDecorator:
+def task(name: str, **options: Unpack[TaskOptions]) -> TaskDecorator:
     """Register a function, sync or async, as the task `name`.
 
     The function takes the activity's id (UUID), its context (annotated with a Pydantic model) and, optionally, its
@@ -78,21 +60,7 @@ def task(
         raise TaskDefinitionError(f"A task needs a name: @task('research_company'), not @task on {name!r} itself.")
 
     def register(handler: Callable[..., Any]) -> AnyTask:
-        definition: AnyTask = Task(
-            name,
-            handler,
-            queue=queue,
-            lock_key=lock_key,
-            max_retries=max_retries,
-            backoff=backoff,
-            retry_on=retry_on,
-            give_up_on=give_up_on,
-            timeout=timeout,
-            priority=priority,
-            api=api,
-            authorize=authorize,
-            expose_errors=expose_errors,
-        )
+        definition: AnyTask = Task(name, handler, **options)
         registry.register(definition)
         return definition
 

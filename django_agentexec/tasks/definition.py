@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, Unpack, cast
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
+from django.db import IntegrityError
+from django.utils import timezone
 from pydantic import BaseModel
 
-from ..backoff import Backoff, Delay
+from ..activity.current import origin
+from ..activity.store import database, insert
+from ..backoff import Backoff
+from ..bulk_sql import build_row
 from ..conf import conf
+from ..deprecation import deprecated_name
+from ..dispatch.push import push_on_commit
 from ..exceptions import ContextTooLarge, InvalidContext, ResultError, TaskDefinitionError
-from ..models import Priority
+from ..ids import uuid7
+from ..models import Activity, Priority
 from ..serialization.comparison import DECLARED, Cause, Comparison
-from ..serialization.roundtrip import NotStorable, Store, described, dump_with
-from ..validation import MAX_COUNT, MAX_NAME, MAX_SECONDS, as_seconds, contains_nul, is_storable
-from .authorization import Authorize, check_authorize
+from ..serialization.roundtrip import NotStorable, Store, described, dump_with, model_form
+from ..validation import MAX_NAME, as_seconds, contains_nul, is_storable
 from .context_input import read_context
-from .enqueue import enqueue, enqueue_many
 from .lock_keys import check_lock_key, evaluate_lock_key
 from .options import (
     BulkOptions,
     EnqueueOptions,
-    PriorityOption,
+    RowOptions,
+    TaskOptions,
+    check_task_options,
+    exception_types,
     validate_priority,
-    validate_queue,
 )
 from .retry import MAX_DELAY as MAX_DELAY
 from .retry import RetryPolicy
@@ -38,8 +46,6 @@ C = TypeVar("C", bound=BaseModel)
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-ExceptionTypes: TypeAlias = type[BaseException] | Sequence[type[BaseException]]
 
 MAX_LOCK_KEY = 500  # characters; the column's size
 # A result exists already: what its type declares to be left out of JSON, or does not declare, is no reason to lose it.
@@ -66,65 +72,34 @@ class Task(Generic[C, P, R, T]):
         self,
         name: str,
         handler: Callable[Concatenate[UUID, C, P], R],
-        *,
-        queue: str | None = None,
-        lock_key: str | None = None,
-        max_retries: int | None = None,
-        backoff: Delay | None = None,
-        retry_on: ExceptionTypes | None = None,
-        give_up_on: ExceptionTypes = (),
-        timeout: float | timedelta | None = None,
-        priority: PriorityOption = Priority.NORMAL,
-        api: bool = False,
-        authorize: Authorize | None = None,
-        expose_errors: bool = False,
+        **options: Unpack[TaskOptions],
     ) -> None:
         self.name = name
         self.handler = handler
         self.signature = read_signature(name, handler)
-        self.lock_key_template = lock_key or ""
-        self.backoff = backoff or Backoff()
-        self.retry_on = None if retry_on is None else _exceptions(name, "retry_on", retry_on)
-        self.give_up_on = _exceptions(name, "give_up_on", give_up_on)
-        self.retry_policy = RetryPolicy(self.backoff, self.retry_on, self.give_up_on)
-        self.api = api
-        self.authorize = authorize
-        self.exposes_errors = expose_errors
-        self._queue = queue
-        self._max_retries = max_retries
+        check_task_options(name, options)
+        if not (1 <= len(name) <= MAX_NAME and name.isprintable()):
+            raise TaskDefinitionError(f"A task's name has 1 to {MAX_NAME} printable characters, but this is {name!r}.")
+        retry_on, timeout = options.get("retry_on"), options.get("timeout")
+        self.retry_policy = RetryPolicy(
+            options.get("backoff") or Backoff(),
+            None if retry_on is None else exception_types(name, "retry_on", retry_on),
+            exception_types(name, "give_up_on", options.get("give_up_on", ())),
+        )
+        self.lock_key_template = options.get("lock_key") or ""
+        check_lock_key(name, self.lock_key_template, self.context_type)
+        self.priority = validate_priority(options.get("priority", Priority.NORMAL))
+        self.api = options.get("api", False)
+        self.authorize = options.get("authorize")
+        self.exposes_errors = options.get("expose_errors", False)
+        self._queue = options.get("queue")
+        self._max_retries = options.get("max_retries")
         self._timeout = None if timeout is None else as_seconds(timeout)
-        self._priority = priority
+        self._contexts = Store(*model_form(self.context_type), CONTEXT_COMPARISON)
+        result = self.signature.result
+        self._results = Store(dump_with(result), self._load_result, RESULT_COMPARISON, plain_form="unreadable")
         self.__doc__ = handler.__doc__
         self.__wrapped__ = handler
-        self._check()
-
-    def _check(self) -> None:
-        if not (1 <= len(self.name) <= MAX_NAME and self.name.isprintable()):
-            raise TaskDefinitionError(
-                f"A task's name has 1 to {MAX_NAME} printable characters, but this is {self.name!r}."
-            )
-        retries, timeout = self._max_retries, self._timeout
-        if retries is not None and not (_is_number(retries, int) and 0 <= retries <= MAX_COUNT):
-            raise TaskDefinitionError(
-                f"Task {self.name!r}: max_retries={retries!r:.50} must be a whole number from 0 to {MAX_COUNT:,}."
-            )
-        if timeout is not None and not (_is_number(timeout) and 0 < timeout <= MAX_SECONDS):
-            raise TaskDefinitionError(
-                f"Task {self.name!r}: timeout={timeout!r} must be positive seconds, at most {MAX_SECONDS:,}."
-            )
-        if not callable(self.backoff):
-            raise TaskDefinitionError(
-                f"Task {self.name!r}: backoff={self.backoff!r} must be a function of the retry's number and the "
-                "exception, such as Backoff(base=5)."
-            )
-        try:
-            self.priority = validate_priority(self._priority)
-            if self._queue is not None:
-                validate_queue(self._queue)
-        except ValueError as error:
-            raise TaskDefinitionError(f"Task {self.name!r}: {error}") from error
-        check_lock_key(self.name, self.lock_key_template, self.context_type)
-        check_authorize(self.name, self.authorize)
 
     if TYPE_CHECKING:
 
@@ -168,7 +143,16 @@ class Task(Generic[C, P, R, T]):
 
     def enqueue(self, context: C, **options: Unpack[EnqueueOptions]) -> Run[T]:
         """Enqueue this task; see `django_agentexec.enqueue`."""
-        return enqueue(self, context, **options)
+        (row,) = self._build_rows([context], RowOptions.read(self, options, EnqueueOptions))
+        existing = _with_same_key(row)
+        if existing is None:
+            try:
+                insert([row], conf.ACTIVITY_MESSAGE_CREATE, push_on_commit)
+            except IntegrityError:
+                existing = _with_same_key(row)
+                if existing is None:
+                    raise
+        return Run.of(row) if existing is None else Run.of(existing, created=False)
 
     async def aenqueue(self, context: C, **options: Unpack[EnqueueOptions]) -> Run[T]:
         """Async version of `enqueue`."""
@@ -176,11 +160,42 @@ class Task(Generic[C, P, R, T]):
 
     def enqueue_many(self, contexts: Sequence[C], **options: Unpack[BulkOptions]) -> list[Run[T]]:
         """Enqueue this task once per context; see `django_agentexec.enqueue_many`."""
-        return enqueue_many(self, contexts, **options)
+        rows = self.new_rows(contexts, **options)
+        if rows:
+            insert(rows, conf.ACTIVITY_MESSAGE_CREATE, push_on_commit)
+        return [Run.of(row) for row in rows]
 
     async def aenqueue_many(self, contexts: Sequence[C], **options: Unpack[BulkOptions]) -> list[Run[T]]:
         """Async version of `enqueue_many`."""
         return await sync_to_async(self.enqueue_many)(contexts, **options)
+
+    def new_rows(self, contexts: Sequence[C], **options: Unpack[BulkOptions]) -> list[Activity]:
+        """Return the rows of new activities, validated and not yet written. Raises as `enqueue` does."""
+        return self._build_rows(contexts, RowOptions.read(self, options, BulkOptions))
+
+    def _build_rows(self, contexts: Sequence[C], options: RowOptions) -> list[Activity]:
+        (parent_id, user_id), now = origin(), timezone.now()
+        shared = {
+            **_default_values(),
+            "agent_type": self.name,
+            "metadata": options.metadata,
+            "priority": options.priority,
+            "run_after": options.run_after,
+            "queue": options.queue,
+            "idempotency_key": options.idempotency_key,
+            "max_retries": self.max_retries,
+            "parent_id": parent_id,
+            "enqueued_by": user_id,
+            "created_at": now,
+            "updated_at": now,
+            "usage": {},
+        }
+        rows = []
+        for context in contexts:
+            stored, lock_key = self.prepare(context, options.metadata)
+            own = {"agent_id": uuid7(), "context": stored, "lock_key": lock_key}
+            rows.append(build_row(Activity, {**shared, **own}))
+        return rows
 
     def prepare(self, context: BaseModel, metadata: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         """Return what a row stores of a context: its JSON and its lock key. Raises `InvalidContext`."""
@@ -239,7 +254,7 @@ class Task(Generic[C, P, R, T]):
 
     def _context_form(self, context: BaseModel) -> str:
         try:
-            return Store(_dump_context, self.load_context, CONTEXT_COMPARISON).form_of(context)
+            return self._contexts.form_of(context)
         except NotStorable as error:
             if error.difference is None:
                 reason = "does not survive as JSON, so no worker could read it"
@@ -249,10 +264,10 @@ class Task(Generic[C, P, R, T]):
                 f"{_REMEDIES[error.difference.cause]}"
             ) from error
 
-    def load_context(self, text: str | bytes) -> C:
+    def load_context(self, text: str) -> C:
         """Return a context from its JSON. Raises pydantic's `ValidationError`."""
-        # As JSON, since a strict model takes ids and dates as text from there only; by name, as it was dumped.
-        return self.context_type.model_validate_json(text, by_alias=True, by_name=True)
+        context: C = self._contexts.load(text)
+        return context
 
     def store_result(self, value: Any) -> bytes:
         """Return a handler's result as JSON from which `load_result` creates it again.
@@ -261,12 +276,9 @@ class Task(Generic[C, P, R, T]):
         difference that the type declares (a secret, an excluded field) is no error, nor are objects that are loaded
         as JSON because no type is declared.
         """
-        result = self.signature.result
         try:
-            checked = result.validate_python(value)
-            text = Store(dump_with(result), self._load_result, RESULT_COMPARISON, plain_form="unreadable").form_of(
-                checked
-            )
+            checked = self.signature.result.validate_python(value)
+            text = self._results.form_of(checked)
             json.loads(text)
         except Exception as error:  # a model's own validators may raise anything
             reason = "cannot be stored" if isinstance(error, NotStorable) else "does not fit its return annotation"
@@ -297,20 +309,20 @@ AnyTask: TypeAlias = Task[Any, ..., Any, Any]
 if TYPE_CHECKING:
     TaskDefinition: TypeAlias = Task[Any, P, R, Any]
 else:
-    TaskDefinition = Task  # the name of earlier releases
+
+    def __getattr__(name: str) -> Any:
+        return deprecated_name(__name__, name, {"TaskDefinition": Task})
 
 
-def _dump_context(context: BaseModel, inputs_only: bool) -> str:
-    return context.model_dump_json(by_alias=False, round_trip=inputs_only)
+def _with_same_key(row: Activity) -> Activity | None:
+    """Return the existing activity with the idempotency key of a new row."""
+    if row.idempotency_key is None:
+        return None
+    rows = Activity.objects.using(database()).filter(agent_type=row.agent_type, idempotency_key=row.idempotency_key)
+    return rows.only("agent_id", "agent_type", "status").first()
 
 
-def _is_number(value: object, *kinds: type) -> bool:
-    return isinstance(value, kinds or (int, float)) and not isinstance(value, bool)
-
-
-def _exceptions(name: str, option: str, kinds: object) -> tuple[type[BaseException], ...]:
-    kinds = tuple(kinds) if isinstance(kinds, (tuple, list, set, frozenset)) else (kinds,)
-    for kind in kinds:
-        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-            raise TaskDefinitionError(f"Task {name!r}: {option} takes exceptions, not {kind!r}.")
-    return kinds
+@cache
+def _default_values() -> dict[str, Any]:
+    """Return the attributes of a new row before any is set."""
+    return vars(Activity())

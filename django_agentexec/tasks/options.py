@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 from django.conf import settings
 from django.utils import timezone
 
+from ..backoff import Delay
 from ..conf import conf
-from ..exceptions import InvalidOption
+from ..exceptions import InvalidOption, TaskDefinitionError
 from ..models import Priority
 from ..queues import get_queue
 from ..validation import (
     EARLIEST,
     LATEST,
+    MAX_COUNT,
+    MAX_SECONDS,
     QUEUE_NAME,
     as_seconds,
     is_storable,
     is_storable_moment,
     validate_metadata,
 )
+from .authorization import Authorize, check_authorize
 
 if TYPE_CHECKING:
     from .definition import AnyTask
@@ -37,6 +41,23 @@ _warned: set[str] = set()
 
 PriorityName = Literal["high", "normal", "low"]
 PriorityOption = Priority | int | PriorityName
+ExceptionTypes: TypeAlias = type[BaseException] | Sequence[type[BaseException]]
+
+
+class TaskOptions(TypedDict, total=False):
+    """Options of `@task`, which pipelines take as class keywords; `@task` describes them."""
+
+    queue: str | None
+    lock_key: str | None
+    max_retries: int | None
+    backoff: Delay | None
+    retry_on: ExceptionTypes | None
+    give_up_on: ExceptionTypes
+    timeout: float | timedelta | None
+    priority: PriorityOption
+    api: bool
+    authorize: Authorize | None
+    expose_errors: bool
 
 
 class BulkOptions(TypedDict, total=False):
@@ -66,15 +87,19 @@ class RowOptions:
     idempotency_key: str | None
 
     @classmethod
-    def read(cls, task: AnyTask, options: EnqueueOptions | BulkOptions) -> RowOptions:
-        """Return validated options, with the task's defaults. Raises `InvalidOption`."""
+    def read(cls, task: AnyTask, options: Mapping[str, Any], known: type) -> RowOptions:
+        """Return validated options, with the task's defaults.
+
+        Raises `InvalidOption`, and `TypeError` for an option that `known` (a TypedDict) does not have.
+        """
+        check_names(f"Enqueueing {task.name!r}", options, known)
         priority, queue = options.get("priority"), options.get("queue")
         checked = cls(
             priority=task.priority if priority is None else validate_priority(priority),
             metadata=validate_metadata(options.get("metadata")),
             run_after=due_time(options.get("delay"), options.get("run_after")),
             queue=task.queue if queue is None else validate_queue(queue),
-            idempotency_key=validate_idempotency_key(options.get("idempotency_key")),  # type: ignore[arg-type]  # of a union of TypedDicts
+            idempotency_key=validate_idempotency_key(options.get("idempotency_key")),
         )
         checked._check_backend(task)
         if checked.queue not in conf.QUEUES:
@@ -95,14 +120,55 @@ class RowOptions:
                 )
 
 
-def check_names(function: str, options: Mapping[str, object], known: type) -> None:
+def check_names(subject: str, options: Mapping[str, object], known: type) -> None:
     """Raise `TypeError` for an option that `known` (a TypedDict) does not have, with the closest known name."""
     names = known.__annotations__
     for name in options:
         if name not in names:
             close = difflib.get_close_matches(name, names, 1)
             hint = f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(names)}."
-            raise TypeError(f"{function}() has no option {name!r}. {hint}")
+            raise TypeError(f"{subject} has no option {name!r}. {hint}")
+
+
+def check_task_options(name: str, options: TaskOptions) -> None:
+    """Raise `TaskDefinitionError` for an option of task `name` that cannot work, `TypeError` for an unknown one."""
+    check_names(f"Task {name!r}", options, TaskOptions)
+    retries, timeout, backoff = options.get("max_retries"), options.get("timeout"), options.get("backoff")
+    if retries is not None and not (_is_number(retries, int) and 0 <= retries <= MAX_COUNT):
+        raise TaskDefinitionError(
+            f"Task {name!r}: max_retries={retries!r:.50} must be a whole number from 0 to {MAX_COUNT:,}."
+        )
+    seconds = None if timeout is None else as_seconds(timeout)
+    if seconds is not None and not (_is_number(seconds) and 0 < seconds <= MAX_SECONDS):
+        raise TaskDefinitionError(
+            f"Task {name!r}: timeout={seconds!r} must be positive seconds, at most {MAX_SECONDS:,}."
+        )
+    if backoff is not None and not callable(backoff):
+        raise TaskDefinitionError(
+            f"Task {name!r}: backoff={backoff!r} must be a function of the retry's number and the exception, such as "
+            "Backoff(base=5)."
+        )
+    queue = options.get("queue")
+    try:
+        validate_priority(options.get("priority", Priority.NORMAL))
+        if queue is not None:
+            validate_queue(queue)
+    except InvalidOption as error:
+        raise TaskDefinitionError(f"Task {name!r}: {error}") from error
+    check_authorize(name, options.get("authorize"))
+
+
+def exception_types(name: str, option: str, types: object) -> tuple[type[BaseException], ...]:
+    """Return the exceptions of an option of task `name`; raise `TaskDefinitionError` for anything else."""
+    found = tuple(types) if isinstance(types, (tuple, list, set, frozenset)) else (types,)
+    for each in found:
+        if not (isinstance(each, type) and issubclass(each, BaseException)):
+            raise TaskDefinitionError(f"Task {name!r}: {option} takes exceptions, not {each!r}.")
+    return found
+
+
+def _is_number(value: object, *types: type) -> bool:
+    return isinstance(value, types or (int, float)) and not isinstance(value, bool)
 
 
 def validate_priority(value: PriorityOption) -> Priority:

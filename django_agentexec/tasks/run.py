@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Generic, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -15,6 +15,8 @@ from typing_extensions import TypeVar
 from ..activity import commands, queries
 from ..activity.store import database
 from ..activity.waiting import await_for_end, wait_for_end
+from ..blocking import blocking
+from ..deprecation import deprecated_name
 from ..exceptions import ActivityNotFound
 from ..models import Activity, Status
 from ..schemas import ActivityDetailSchema
@@ -38,6 +40,11 @@ class Run(Generic[T]):
     """False if an idempotency key led to an activity that existed before."""
     _status: Status | None = field(default=None, compare=False, repr=False)
 
+    @classmethod
+    def of(cls, row: Activity, *, created: bool = True) -> Run[Any]:
+        """Return the handle of a row."""
+        return Run(row.agent_id, row.agent_type, created, Status(row.status))
+
     @property
     def task(self) -> str:
         """The name of the task."""
@@ -59,6 +66,7 @@ class Run(Generic[T]):
         assert self._status is not None
         return self._status
 
+    @blocking
     def refresh(self) -> None:
         """Read the status again. One query. Raises `ActivityNotFound`."""
         rows = Activity.objects.using(database()).filter(agent_id=self.agent_id)
@@ -71,6 +79,7 @@ class Run(Generic[T]):
         """Async version of `refresh`."""
         await sync_to_async(self.refresh)()
 
+    @blocking
     def result(self, timeout: float | timedelta | None = 300) -> T:
         """Wait for the result, up to `timeout` seconds (or a timedelta; None is no limit). See `get_result`."""
         value: T = outcome(wait_for_end(self.agent_id, timeout))
@@ -81,6 +90,7 @@ class Run(Generic[T]):
         value: T = await sync_to_async(outcome)(await await_for_end(self.agent_id, timeout))
         return value
 
+    @blocking
     def detail(self) -> ActivityDetailSchema:
         """Return the activity with its log. Two queries. Raises `ActivityNotFound`."""
         return queries.detail(self.agent_id)
@@ -89,6 +99,7 @@ class Run(Generic[T]):
         """Async version of `detail`."""
         return await sync_to_async(self.detail)()
 
+    @blocking
     def cancel(self, message: str | None = None) -> None:
         """End the activity as `canceled`; a running handler is stopped. See `activity.cancel`."""
         commands.cancel(self.agent_id, message)
@@ -97,6 +108,7 @@ class Run(Generic[T]):
         """Async version of `cancel`."""
         await sync_to_async(self.cancel)(message)
 
+    @blocking
     def retry(
         self,
         *,
@@ -118,9 +130,6 @@ class Run(Generic[T]):
         await sync_to_async(self.retry)(from_step=from_step, from_scratch=from_scratch, context=context)
 
 
-ActivityHandle = Run
-"""The name of `Run` in earlier releases."""
-
 Child: TypeAlias = Run[T] | Awaitable[Run[T]]
 """A child to gather: its handle, or the call of `aspawn` that returns it."""
 
@@ -131,5 +140,16 @@ def awaited_id(task: object) -> UUID:
         return task.agent_id
     if not isinstance(task, (UUID, str)):
         hint = "; unpack it: gather(*runs)" if isinstance(task, (Sequence, set, frozenset, dict)) else ""
+        if isinstance(task, Coroutine):
+            task.close()  # without a warning that it was never awaited
+            hint = "; await the call that returned this coroutine, or use its sync version"
         raise TypeError(f"To wait for {task!r:.200}, give what `enqueue` or `spawn` returned, or an agent_id{hint}.")
     return validate_id(task)
+
+
+if TYPE_CHECKING:
+    ActivityHandle = Run
+else:
+
+    def __getattr__(name: str) -> Any:
+        return deprecated_name(__name__, name, {"ActivityHandle": Run})

@@ -23,7 +23,6 @@ from ..models import FAILED_OR_CANCELED, Activity, HookFlag, Status
 from ..registry import get_task
 from ..serialization.comparison import Comparison
 from ..validation import is_storable
-from .enqueue import handle_of, new_rows
 from .options import BulkOptions
 from .run import Run
 
@@ -142,7 +141,7 @@ def spawn_all(
         if new or is_looser or map_name is not None:
             _save_record(attempt, parent, using, has_children=bool(new))
     return [
-        handle_of(found[one.key], created=False) if one.key in found else handle_of(row)
+        Run.of(found[one.key], created=False) if one.key in found else Run.of(row)
         for one, row in zip(places, wanted, strict=True)
     ]
 
@@ -170,13 +169,13 @@ def recorded_map(attempt: Attempt, name: str, *, in_order: bool = True) -> list[
         found = _found(attempt, keys, using)
         if _bring_back(attempt, list(found.values()), using):
             _save_record(attempt, parent, using, has_children=False)
-    return [handle_of(found[key], created=False) for key in keys]
+    return [Run.of(found[key], created=False) for key in keys]
 
 
 def _row(attempt: Attempt, one: Place, options: BulkOptions) -> Activity:
     # A lock key may be made of metadata, which is the parent's by default.
     own: BulkOptions = {"metadata": attempt.metadata, **options}
-    (row,) = new_rows(one.definition, [one.context], **own)
+    (row,) = one.definition.new_rows([one.context], **own)
     row.parent_id, row.spawn_key, row.spawn_generation = attempt.agent_id, one.key, _try(attempt)
     row.hook_flags = HookFlag.CHILD
     return row

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 from ..activity import acting_as
 from ..exceptions import InvalidContext, InvalidOption
-from ..tasks import TaskDefinition, enqueue, registry
+from ..tasks import AnyTask, enqueue, registry
 from ..tasks.authorization import check_authorized
-from ..tasks.context_input import field_problems, read_context
+from ..tasks.context_input import MORE_ERRORS, field_problems, read_context
 from ..tasks.options import EnqueueOptions
 from .arguments import add_metadata, priority, seconds
 from .command import OK, Output, Subcommand, account_actor
@@ -99,7 +99,7 @@ def read_text(text: str) -> str:
         raise InvalidOption(message % {"file": text, "error": error}) from error
 
 
-def parse_context(definition: TaskDefinition[..., Any], text: str) -> BaseModel:
+def parse_context(definition: AnyTask, text: str) -> BaseModel:
     """Return the context; raise `InvalidContext` that names every invalid field."""
     try:
         return read_context(definition, text)
@@ -107,7 +107,7 @@ def parse_context(definition: TaskDefinition[..., Any], text: str) -> BaseModel:
         lines = []
         for problem in field_problems(error):
             given = _("given: %(value)s") % {"value": cut(one_line(repr(problem.input)), MAX_INPUT)}
-            suffix = "" if problem.is_missing else f" ({given})"
+            suffix = "" if problem.is_missing or problem.code == MORE_ERRORS else f" ({given})"
             lines.append(f"  {problem.path or 'context'}: {problem.message}{suffix}")
         message = _("The context does not fit task %(task)r (%(model)s):")
         names = {"task": definition.name, "model": definition.context_type.__name__}

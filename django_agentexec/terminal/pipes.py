@@ -1,13 +1,18 @@
-"""Output into a pipe whose reader ends early, as in `manage.py ... | head -1`, without a traceback."""
+"""Output into a pipe whose reader ends early, or of an encoding without a character, without a traceback."""
 
 from __future__ import annotations
 
+import codecs
+import json
 import os
 import sys
 from contextlib import suppress
+from io import TextIOWrapper
 from typing import Any
 
 from django.core.management.base import BaseCommand
+
+ESCAPE = "agentexec.escape"  # the name of the codec error handler
 
 
 def discard_output() -> None:
@@ -20,11 +25,31 @@ def discard_output() -> None:
         os.close(null)
 
 
+def escape_unknown_characters() -> None:
+    r"""Write characters that the encoding of stdout lacks as `\uXXXX`, which is also valid in JSON.
+
+    Texts of agents contain any character; the encoding is that of the terminal or the locale.
+    """
+    output = sys.stdout
+    if not isinstance(output, TextIOWrapper) or output.errors not in {"strict", "surrogateescape"}:
+        return
+    if codecs.lookup(output.encoding).name != "utf-8":
+        codecs.register_error(ESCAPE, _escape)
+        output.reconfigure(errors=ESCAPE)
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
 class PipeSafeCommand(BaseCommand):
     """A command whose output may be cut off by its reader."""
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run the command, and flush its output while a closed pipe can still be handled."""
+        escape_unknown_characters()
         try:
             output: str | None = super().execute(*args, **options)
         except BrokenPipeError:

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from pydantic.errors import PydanticInvalidForJsonSchema
 
-from ..tasks import TaskDefinition, registry
+from ..tasks import AnyTask, registry
 from ..tasks.context_input import closed_schema
 from .command import FAILED, OK, Output, Subcommand
 from .text import to_json
@@ -43,7 +43,7 @@ class Types(Subcommand):
         return OK
 
 
-def describe(definition: TaskDefinition[..., Any]) -> dict[str, Any]:
+def describe(definition: AnyTask) -> dict[str, Any]:
     """Return name, context and result of a task; `schema` is None for a result that JSON Schema cannot describe."""
     model = definition.context_type
     hints = get_type_hints(definition.handler, include_extras=True)
@@ -64,7 +64,7 @@ def describe(definition: TaskDefinition[..., Any]) -> dict[str, Any]:
     }
 
 
-def _result_schema(definition: TaskDefinition[..., Any]) -> dict[str, Any] | None:
+def _result_schema(definition: AnyTask) -> dict[str, Any] | None:
     try:
         return definition.signature.result.json_schema(mode="serialization")
     except PydanticInvalidForJsonSchema:

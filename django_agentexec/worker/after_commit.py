@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 from django.db import close_old_connections, connections
 
-from ..activity.change_signals import Change, send_change_signals
 from ..activity.completion_hooks import run_hooks
+from ..activity.store import Change, send_change_signals
 from ..background import start_daemon_thread
 from ..models import Activity
 from ..signals import WARN_INTERVAL, activities_changed, activity_changed, activity_ended

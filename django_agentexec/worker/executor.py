@@ -31,7 +31,7 @@ from ..models import Activity, HookFlag
 from ..public_errors import public_text_of
 from ..queues import Claim
 from ..tasks.attempt import Attempt, Write
-from ..tasks.definition import TaskDefinition
+from ..tasks.definition import AnyTask
 from ..tasks.registry import registry
 from ..threads import call
 from ..validation import one_line
@@ -130,7 +130,7 @@ class Execution:
                 return self._stopped(definition, error)
             return self._raised(definition, error)
 
-    async def _call(self, definition: TaskDefinition[..., Any], context: BaseModel) -> Any:
+    async def _call(self, definition: AnyTask, context: BaseModel) -> Any:
         arguments = (self.activity.agent_id, context, *([self.attempt] if definition.signature.wants_attempt else []))
         try:
             if definition.signature.is_async:
@@ -153,7 +153,7 @@ class Execution:
                 self._handler.cancel()
             return await self._result(self._handler, limit)
 
-    async def _call_sync(self, definition: TaskDefinition[..., Any], arguments: tuple[Any, ...]) -> Any:
+    async def _call_sync(self, definition: AnyTask, arguments: tuple[Any, ...]) -> Any:
         if self._reason:
             raise asyncio.CancelledError
         # A thread cannot be stopped: slot and lock remain occupied until the handler ends.
@@ -174,7 +174,7 @@ class Execution:
             raise value.error
         return value
 
-    def _completed(self, definition: TaskDefinition[..., Any], value: Any) -> OwnedOperation | None:
+    def _completed(self, definition: AnyTask, value: Any) -> OwnedOperation | None:
         if self._reason in (Stop.CANCELED, Stop.LOST):
             return None
         if self._reason is not None:
@@ -189,7 +189,7 @@ class Execution:
             )
         return Complete(agent_id=self.activity.agent_id, fence=self.claim.fence, result=json.loads(text))
 
-    def _stopped(self, definition: TaskDefinition[..., Any], error: BaseException) -> OwnedOperation | None:
+    def _stopped(self, definition: AnyTask, error: BaseException) -> OwnedOperation | None:
         match self._reason:
             case Stop.CANCELED | Stop.LOST:
                 return None
@@ -244,16 +244,14 @@ class Execution:
         """Return the operation that returns the activity to the queue without counting a retry."""
         return Release(agent_id=self.activity.agent_id, fence=self.claim.fence)
 
-    def _raised(self, definition: TaskDefinition[..., Any], error: BaseException) -> OwnedOperation | None:
+    def _raised(self, definition: AnyTask, error: BaseException) -> OwnedOperation | None:
         if self._reason in (Stop.CANCELED, Stop.LOST):
             return None
         if self._reason is Stop.SHUTDOWN:
             return self.release()  # regardless of exceptions in its clean-up
         return self._failed(definition, error, retry_delay=definition.retry_delay(error, self.activity.retries + 1))
 
-    def _failed(
-        self, definition: TaskDefinition[..., Any] | None, error: BaseException, *, retry_delay: float | None
-    ) -> Fail:
+    def _failed(self, definition: AnyTask | None, error: BaseException, *, retry_delay: float | None) -> Fail:
         extra = {"agent_id": str(self.activity.agent_id), "task": self.activity.agent_type}
         is_final = retry_delay is None or self.activity.retries >= self.activity.max_retries
         logger.log(

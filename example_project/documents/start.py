@@ -9,7 +9,7 @@ from django.core.files.base import ContentFile
 from django.core.files.uploadedfile import UploadedFile
 from django.utils.text import get_valid_filename
 
-from django_agentexec import ActivityHandle, enqueue
+from django_agentexec import Run, enqueue
 
 from .catalogue import REPORTS, Kind, label
 from .library import Document
@@ -24,7 +24,7 @@ SUFFIXES = (".md", ".txt")
 _NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f]")
 
 
-def start(owner: str, document: Document, kind: Kind) -> ActivityHandle:
+def start(owner: str, document: Document, kind: Kind) -> Run:
     """Enqueue a task on `document` for the user with the name `owner`."""
     # The owner, and the title that lists show.
     tags = {OWNER_KEY: owner, "title": label(document)}
@@ -34,7 +34,7 @@ def start(owner: str, document: Document, kind: Kind) -> ActivityHandle:
     return enqueue("research_company", ResearchContext(company=company, document=document.name), metadata=tags)
 
 
-def compare_companies(owner: str) -> ActivityHandle:
+def compare_companies(owner: str) -> Run:
     """Enqueue the comparison of the library's companies for the user with the name `owner`."""
     # No title: its children inherit the metadata, and each of them is about one document.
     return enqueue("portfolio_pipeline", PortfolioContext(), metadata={OWNER_KEY: owner})

@@ -167,7 +167,7 @@ class Tab:
         self.call("Network.setCookie", name=name, value=value, url=url)
 
     def screenshot(self, path: Path, *, full: bool = True) -> None:
-        """Write a PNG of the page, in full height unless said."""
+        """Write a PNG of the page, by default in full height."""
         answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=full)
         path.write_bytes(base64.b64decode(answer["data"]))
 
@@ -190,7 +190,7 @@ class Chromium:
 
     @contextmanager
     def tab(self) -> Iterator[Tab]:
-        """Open a page with cookies of its own, and close it in the end. One at a time."""
+        """Open a page with separate cookies, and close it in the end. One at a time."""
         context = self._call("Target.createBrowserContext")["browserContextId"]
         target = self._call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
         session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]

@@ -11,9 +11,10 @@ from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.test import Client
 
 from django_agentexec.conf import conf
-from tests.admin_pages import ALL, staff
 from tests.browser.chromium import Chromium, Tab, chromium, find_chromium
-from tests.live import Server, serve
+from tests.support.admin_pages import ALL, staff
+from tests.support.asgi_server import Server, serve
+from tests.support.servers import Valkey
 
 HERE = "tests/browser/"
 
@@ -26,6 +27,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.django_db(transaction=True))
         if find_chromium() is None:
             item.add_marker(pytest.mark.skip(reason="There is no Chromium; name one in CHROMIUM."))
+
+
+@pytest.fixture(autouse=True)
+def queue_on_valkey(clean_valkey: Valkey) -> None:
+    """Start Valkey before the first test of this folder, and clean it after each."""
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 MANAGE = Path(__file__).resolve().parents[2] / "manage.py"
 HOST = "127.0.0.1"
@@ -23,7 +23,7 @@ PATIENCE = 60.0  # seconds
 
 
 class Example:
-    """The example project in a folder of its own, on a free port."""
+    """The example project in a separate folder, on a free port."""
 
     def __init__(self, folder: Path) -> None:
         self.password = secrets.token_urlsafe(12)

@@ -14,13 +14,12 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.test import override_settings
 
-from django_agentexec import activity
-from django_agentexec.exceptions import QueueUnavailable
+from django_agentexec import QueueUnavailable, activity
 from django_agentexec.monitoring.metrics import counting
 from django_agentexec.queues import WorkerInfo, get_queue
-from tests.admin_pages import DASHBOARD, page_of
 from tests.browser.conftest import Page
-from tests.rows import start
+from tests.support.activity_rows import start
+from tests.support.admin_pages import DASHBOARD, page_of
 from tests.testapp.agents import Text, report
 
 

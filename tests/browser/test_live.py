@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from uuid import UUID
 
-from django_agentexec import activity
-from django_agentexec.models import ActivityLog, Status
-from tests.admin_pages import DASHBOARD, page_of
+from django_agentexec import Status, activity
+from django_agentexec.models import ActivityLog
 from tests.browser.chromium import Chromium
 from tests.browser.conftest import Page, signed_in_page
 from tests.e2e.journal import Journal
-from tests.live import Server
-from tests.pools import pool, until
-from tests.rows import row, start
+from tests.support.activity_rows import row, start
+from tests.support.admin_pages import DASHBOARD, page_of
+from tests.support.asgi_server import Server
+from tests.support.pool_process import pool, until
 from tests.testapp.agents import Text, Work, report, sync_work
 
 

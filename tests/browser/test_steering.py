@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from uuid import UUID
 
-from django_agentexec import activity
-from django_agentexec.models import Status
-from tests.admin_pages import CHANGE_LIST, page_of
+from django_agentexec import Status, activity
 from tests.browser.conftest import Page
-from tests.rows import row, start
+from tests.support.activity_rows import row, start
+from tests.support.admin_pages import CHANGE_LIST, page_of
 from tests.testapp.agents import Text, report
 
 

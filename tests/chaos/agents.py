@@ -1,8 +1,8 @@
 """Tasks of a chaos run: their effects on their process, and their reports to the observer.
 
-Every handler tells of its start and of how it ended, and writes progress in between whose text carries its fence. One
-that is stopped tries to write once more, as a handler would that knows nothing of leases: the observer hears
-whether it was let.
+Every handler reports its start and how it ended, and writes progress in between whose text carries its fence. One
+that is stopped tries to write once more, as a handler would that knows nothing of leases: the observer records
+whether it was allowed.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from django_agentexec import Attempt, task
-from django_agentexec.backoff import Backoff
-from django_agentexec.exceptions import StaleAttempt
+from django_agentexec import Attempt, Backoff, StaleAttempt, task
 from tests.chaos.observer import report
 
 EXIT = 7  # the code with which a task ends its process

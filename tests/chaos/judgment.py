@@ -59,9 +59,9 @@ def a_rollback_leaves_nothing(history: History) -> Findings:
 def a_key_runs_one_at_a_time(history: History) -> Findings:
     """No handler of a lock key starts before the previous handler has ended, was stopped, or has died.
 
-    Excused is an overlap with a handler that could not be told that its lease was lost: the driver had frozen its
-    process before the next one started, and the handler ended within NOTICE of the thaw. Likewise where a handler of
-    ours had blocked the event loop of its process, and the queue was out of its reach at that time: else the lease
+    Excused is an overlap with a handler that could not be notified of the loss of its lease: the driver had frozen its
+    process before the next one started, and the handler ended within NOTICE of the thaw. Likewise where a handler
+    had blocked the event loop of its process, and the queue was out of its reach at that time: else the lease
     would have been extended by its thread.
     """
     by_key: dict[str, list[Execution]] = defaultdict(list)
@@ -175,15 +175,15 @@ def no_stale_write_is_accepted(history: History) -> Findings:
 
 
 def every_end_fits_its_history(history: History) -> Findings:
-    """`complete`: the execution of the row's fence returned. `canceled`: somebody canceled, and whoever was told so
-    finds it so. `error`: max_retries + 1 executions raised, or the processes of MAX_CRASHES starts died with them, or
-    MAX_EXPIRED_LEASES starts were cut off: by a death, or by the next start, which holds the lease by then. A
+    """`complete`: the execution of the row's fence returned. `canceled`: a cancel was requested, and a confirmed
+    cancel is final. `error`: max_retries + 1 executions raised, or the processes of MAX_CRASHES starts died with them,
+    or MAX_EXPIRED_LEASES starts were cut off: by a death, or by the next start, which holds the lease by then. A
     process that lives on is charged no crash."""
     asked = {event.agent_id for event in history.of("cancels")}
-    told = {event.agent_id for event in history.of("canceled")}
+    confirmed = {event.agent_id for event in history.of("canceled")}
     for row in history.rows:
         what = f"{row.name} ({row.agent_id}, {row.task})"
-        if row.agent_id in told and row.status != "canceled":
+        if row.agent_id in confirmed and row.status != "canceled":
             yield f"{what} is {row.status}, although its cancellation was confirmed"
         executions = history.executions_of.get(row.agent_id, [])
         match row.status:

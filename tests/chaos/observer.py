@@ -2,7 +2,7 @@
 
 It stands outside of the system under test: own process, own store, own socket, and CLOCK_MONOTONIC, which all
 processes of a machine share and nobody shifts. What is said is in the kernel's hands at once, so a handler waits
-for microseconds, and a process that is killed has said what it said. The end of its connection tells when it died.
+for microseconds, and a process that is killed has said what it said. The end of its connection shows when it died.
 """
 
 from __future__ import annotations

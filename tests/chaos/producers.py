@@ -1,9 +1,9 @@
 """A producer: a process that enqueues in every possible way, and reports the results to the observer.
 
 `python -m tests.chaos.producers NUMBER SEED RATE SPECIALS`: RATE activities per second, of which one in SPECIALS is
-poison. Before each call it tells which names it is about to make ("offers"), afterwards what came of them: "enqueued",
-"undone" (it rolled them back), or "unknown" (the call failed, so they may exist or not). A key belongs to one producer,
-which numbers its activities in the order in which it enqueues them.
+poison. Before each call it reports the names that it is about to make ("offers"), afterwards what came of them:
+"enqueued", "undone" (it rolled them back), or "unknown" (the call failed, so they may exist or not). A key belongs to
+one producer, which numbers its activities in the order in which it enqueues them.
 """
 
 from __future__ import annotations
@@ -144,8 +144,7 @@ class Producer:
 
     def cancel(self) -> None:
         """Cancel a recent activity."""
-        from django_agentexec import activity
-        from django_agentexec.exceptions import InvalidTransition
+        from django_agentexec import InvalidTransition, activity
         from tests.chaos.observer import report
 
         if not self.recent:
@@ -174,7 +173,7 @@ def main() -> None:
     django.setup()
     from django.db import DatabaseError, InterfaceError, connection
 
-    from django_agentexec.exceptions import AgentExecError
+    from django_agentexec import AgentExecError
 
     producer, started = Producer(number, seed, specials), time.monotonic()
     while not stopping:

@@ -1,5 +1,5 @@
 """A TCP proxy that simulates a bad network: delays, closed connections, silence, resets. Each pool has a proxy for each
-server, so that one pool may be disconnected while others continue."""
+server, so that a single pool may be disconnected while others continue."""
 
 from __future__ import annotations
 

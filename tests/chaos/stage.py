@@ -21,8 +21,8 @@ from tests.chaos import clock
 from tests.chaos.faults import Form
 from tests.chaos.proxy import Network, Proxy
 from tests.chaos.servers import postgresql
-from tests.processes import is_alive, state_of
-from tests.servers import valkey_server
+from tests.support.process_state import is_alive, state_of
+from tests.support.servers import valkey_server
 
 MARK = "CHAOS_RUN"  # an environment variable of every process of a run, which identifies leftover processes
 WORKERS = 2  # processes of a pool

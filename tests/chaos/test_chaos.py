@@ -39,10 +39,10 @@ def test_what_is_promised_holds_in_chaos(tmp_path: Path) -> None:
     print(run.stdout)
 
     assert run.returncode == 0, run.stdout
-    told = json.loads(report.read_text())
-    assert told["is_clean"]
+    summary = json.loads(report.read_text())
+    assert summary["is_clean"]
     # Without faults the promises would not have been tested.
-    assert told["faults"]["kill_worker"] >= 1
-    assert told["activities"]["all"] >= 500
-    assert told["activities"].keys() >= {"keyed complete", "failing error", "plain complete"}
-    assert told["observed"]["undone"] > 0
+    assert summary["faults"]["kill_worker"] >= 1
+    assert summary["activities"]["all"] >= 500
+    assert summary["activities"].keys() >= {"keyed complete", "failing error", "plain complete"}
+    assert summary["observed"]["undone"] > 0

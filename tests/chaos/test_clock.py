@@ -25,9 +25,9 @@ def test_a_process_believes_in_its_clock(shift: int) -> None:
     before, since = time.time(), time.monotonic()
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.chaos.settings", "CHAOS_CLOCK": str(shift)}
 
-    told = subprocess.run([sys.executable, "-c", PRINT], env=environment, capture_output=True, text=True, check=True)
+    printed = subprocess.run([sys.executable, "-c", PRINT], env=environment, capture_output=True, text=True, check=True)
 
-    *times, monotonic = map(float, told.stdout.split())
+    *times, monotonic = map(float, printed.stdout.split())
     for moment in times:
         assert before + shift <= moment <= datetime.now().timestamp() + shift
     assert since < monotonic < time.monotonic()

@@ -44,7 +44,7 @@ def test_an_activity_that_has_not_ended_is_found() -> None:
 
 
 def test_a_row_that_nobody_enqueued_is_found() -> None:
-    assert "nobody enqueued it" in the_finding("nothing is lost", past(rows=[GOOD]))
+    assert "has a row, but was not enqueued" in the_finding("nothing is lost", past(rows=[GOOD]))
 
 
 def test_an_id_with_another_ones_row_is_found() -> None:
@@ -52,7 +52,7 @@ def test_an_id_with_another_ones_row_is_found() -> None:
         enqueued(), enqueued("p0-2", "id-2"), rows=[replace(GOOD, name="p0-2"), replace(GOOD, agent_id="id-2")]
     )
 
-    assert "its row is that of p0-2" in findings("nothing is lost", history)[0]
+    assert "its row belongs to p0-2" in findings("nothing is lost", history)[0]
 
 
 def test_a_failed_enqueue_may_have_a_row_or_not_but_must_end() -> None:
@@ -126,7 +126,7 @@ def test_a_completion_that_nobody_returned_is_found() -> None:
 def test_a_cancellation_that_nobody_asked_for_is_found() -> None:
     canceled = replace(GOOD, status="canceled")
 
-    assert "nobody canceled it" in the_finding(FITS, past(rows=[canceled]))
+    assert "no cancel was requested" in the_finding(FITS, past(rows=[canceled]))
     assert findings(FITS, past(event(1, "cancels"), rows=[canceled])) == []
 
 
@@ -150,7 +150,7 @@ def test_a_failure_needs_an_error_of_each_try() -> None:
 def test_an_error_of_another_kind_is_found() -> None:
     history = past(rows=[replace(FAILED, error="OperationalError: boom")])
 
-    assert "ended in an error of its own: 'OperationalError: boom'" in the_finding(FITS, history)
+    assert "ended in an unplanned error: 'OperationalError: boom'" in the_finding(FITS, history)
 
 
 LOST = replace(GOOD, status="error", crashes=3, error=GIVEN_UP)

@@ -66,9 +66,9 @@ def test_a_frozen_process_cannot_be_told() -> None:
     [
         (fault("freeze_worker", 2, 11.5, pid=3), "another process was frozen"),
         (fault("freeze_worker", 2, 8.5, pid=1), "it had long been awake"),
-        (fault("freeze_worker", 10.5, 11.5, pid=1), "it was frozen after the other one had started"),
+        (fault("freeze_worker", 10.5, 11.5, pid=1), "it was frozen after the other handler had started"),
         (fault("kill_worker", 2, 11.5, pid=1), "not frozen"),
-        (fault("network", 2, 11.5, places=[0], choice="cut:both"), "a handler can be told without a network"),
+        (fault("network", 2, 11.5, places=[0], choice="cut:both"), "a handler can be notified without a network"),
         (fault("freeze_pool", 2, 11.5, pid=1), "its pool was frozen"),
     ],
 )

@@ -10,7 +10,13 @@ import pytest
 from django.contrib.auth.models import User
 
 from tests.e2e.journal import Journal
-from tests.live import Server, cookie_of, serve
+from tests.support.asgi_server import Server, cookie_of, serve
+from tests.support.servers import Valkey
+
+
+@pytest.fixture(autouse=True)
+def queue_on_valkey(clean_valkey: Valkey) -> None:
+    """Start Valkey before the first test of this folder, and clean it after each."""
 
 
 @pytest.fixture

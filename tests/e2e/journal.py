@@ -19,7 +19,7 @@ class Event:
 
 
 class Journal:
-    """The handlers' events, in a SQLite file of its own."""
+    """The handlers' events, in a separate SQLite file."""
 
     def __init__(self, folder: Path) -> None:
         self.path = str(folder / "journal.sqlite3")

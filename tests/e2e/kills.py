@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from tests.e2e.journal import Journal
-from tests.pools import PoolProcess
-from tests.processes import is_alive
+from tests.support.pool_process import PoolProcess
+from tests.support.process_state import is_alive
 
 KILLS = int(os.environ.get("AGENTEXEC_TEST_KILLS", "12"))
 """Random kills of one test; `AGENTEXEC_TEST_KILLS=100` for the whole of it."""

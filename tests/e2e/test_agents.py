@@ -1,4 +1,4 @@
-"""Agents of the SDK in a real pool, against a model server on loopback: what their rows tell."""
+"""Agents of the SDK in a real pool, against a model server on loopback: what their rows contain."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from django_agentexec import activity, get_result
-from django_agentexec.models import Activity, Status
+from django_agentexec import Status, activity, get_result
+from django_agentexec.models import Activity
 from django_agentexec.queues import get_queue
-from tests.model_server import Answer, Call, ModelServer, Tokens
-from tests.pools import pool, run_burst, until
+from tests.support.model_server import Answer, Call, ModelServer, Tokens
+from tests.support.pool_process import pool, run_burst, until
 from tests.testapp.agents import Question, ask
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]

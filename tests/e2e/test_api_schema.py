@@ -28,16 +28,16 @@ from django_agentexec.api import events
 from django_agentexec.api.base import AgentView
 from django_agentexec.live import follow_activity
 from django_agentexec.queues import WorkerInfo, get_queue
-from tests.rest import outside_task
+from tests.support.rest_api import outside_task
 from tests.testapp.agents import Text, shout
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 AUTHORIZATION = {"Authorization": f"Basic {base64.b64encode(b'admin:secret').decode()}"}
-# 422 is for a reused idempotency key, which no schema can tell.
+# 422 is for a reused idempotency key, which no schema can express.
 ACCEPTED = ["2xx", "401", "403", "404", "409", "422"]
 CHECKS = {"positive_data_acceptance": {"expected-statuses": ACCEPTED}}
-# A context without NUL characters, since no row can hold them; a fixed seed, so that a failure tells of a change.
+# A context without NUL characters, since no row can hold them; a fixed seed, so that a failure is caused by a change.
 GENERATION = {"max-examples": 15, "allow-x00": False}
 SEED = int(os.environ.get("AGENTEXEC_TEST_SEED", "1"))
 CONFIG = {"headers": AUTHORIZATION, "generation": GENERATION, "workers": 1, "checks": CHECKS, "seed": SEED}

@@ -8,11 +8,11 @@ from collections import Counter
 
 import pytest
 
-from django_agentexec import get_result
-from django_agentexec.models import Activity, ActivityLog, Status
+from django_agentexec import Status, get_result
+from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.queues import get_queue
 from tests.e2e.journal import Journal
-from tests.pools import pool, run_burst, until
+from tests.support.pool_process import pool, run_burst, until
 from tests.testapp.agents import Work, block, die, exit_in_a_task, locked_work, work
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from django_agentexec import activity
-from tests.live import Address, Server, daphne
+from tests.support.asgi_server import Address, Server, daphne
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
 
@@ -31,7 +31,7 @@ def address(request: pytest.FixtureRequest) -> Iterator[Address]:
 
 
 class Stream:
-    """What a browser's EventSource knows: the events, and the id of the last one."""
+    """What a browser's EventSource knows: the events, and the last id."""
 
     def __init__(self, address: Address, agent_id: UUID, cookie: str) -> None:
         self._address, self._path = address, f"/agents/activities/{agent_id}/events/"

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from tests.browser.example import Example, example
-from tests.pools import until
+from tests.support.pool_process import until
 
 pytestmark = pytest.mark.e2e
 

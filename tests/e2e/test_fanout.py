@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from django_agentexec import ActivityHandle, activity, get_result
-from django_agentexec.models import Activity, ActivityLog, Status
+from django_agentexec import Run, Status, activity, get_result
+from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.queues import get_queue
 from tests.e2e.journal import Journal
 from tests.e2e.kills import SETTINGS, kill_at_random, plan_deaths, survived
-from tests.pools import pool, until
-from tests.rows import messages, row
+from tests.support.activity_rows import messages, row
+from tests.support.pool_process import pool, until
 from tests.testapp.orchestration import DEATHS, IMPATIENT, Fan, fan_out, sync_fan_out
 
 WITHOUT_HELP = {"RECONCILE_INTERVAL": 1_000.0}
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 def no_pause_after_deaths(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv(IMPATIENT, "1")
     yield
-    # Who reconciles seldom leads for long: the next test's pool must not wait for the end of that.
+    # A pool that rarely reconciles leads for long: the next test's pool must not wait for the end of that.
     get_queue().client.flushall()  # type: ignore[attr-defined]  # the Redis queue's
 
 
@@ -57,7 +57,7 @@ def test_fifty_runs_on_two_slots_are_aggregated_once(journal: Journal) -> None:
 
 
 def test_random_kills_change_nothing_of_that(journal: Journal) -> None:
-    handles: list[ActivityHandle] = []
+    handles: list[Run] = []
 
     def feed() -> None:
         if all_ended():
@@ -85,7 +85,7 @@ def test_a_pool_full_of_parents_does_not_block_itself(journal: Journal, task: ob
 def test_deaths_on_the_way_into_and_out_of_a_wait(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     plan_deaths(journal, ["park:uncommitted", "park:committed", "wake:uncommitted", "wake:committed"])
     monkeypatch.setenv(DEATHS, journal.path)
-    handles: list[ActivityHandle] = []
+    handles: list[Run] = []
 
     def every_death_has_come() -> bool:
         # A child may be faster than the wait for it; then the next family comes to the place that is left.

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from django_agentexec import activity
-from django_agentexec.models import Status
+from django_agentexec import Status, activity
 from tests.e2e.journal import Journal
-from tests.pools import pool, run_burst, until
-from tests.processes import is_alive
-from tests.rows import messages, row
+from tests.support.activity_rows import messages, row
+from tests.support.pool_process import pool, run_burst, until
+from tests.support.process_state import is_alive
 from tests.testapp.agents import (
     Text,
     Work,
@@ -47,7 +46,7 @@ def test_a_cancel_in_the_middle_of_a_write_leaves_the_worker_writing() -> None:
             activity.cancel(handle.agent_id)
         last = shout.enqueue(Text(text="x"))
 
-        until(lambda: row(last.agent_id).status == Status.COMPLETE, "the end of the last one")
+        until(lambda: row(last.agent_id).status == Status.COMPLETE, "the end of the last")
 
 
 def test_progress_within_the_handlers_own_transaction() -> None:

@@ -16,9 +16,9 @@ from django_agentexec import activity
 from django_agentexec.live import hub
 from django_agentexec.models import Activity, ActivityLog
 from tests.e2e.journal import Journal
-from tests.live import FEED, Server, client, daphne, in_database, path_of
-from tests.pools import environment, pool, until
-from tests.servers import Valkey, valkey_server
+from tests.support.asgi_server import FEED, Server, client, daphne, in_database, path_of
+from tests.support.pool_process import environment, pool, until
+from tests.support.servers import Valkey, valkey_server
 from tests.testapp.agents import Text, Work, report, sync_work
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
@@ -36,7 +36,7 @@ for number in range(int(sys.argv[2])):
 
 @pytest.fixture
 def own_layer(settings: Any) -> Iterator[Valkey]:
-    """A server of its own for the channel layer."""
+    """A separate server for the channel layer."""
     with valkey_server() as running:
         layer = {**settings.CHANNEL_LAYERS["default"], "CONFIG": {"hosts": [running.url]}}
         settings.CHANNEL_LAYERS = {"default": layer}
@@ -149,20 +149,20 @@ async def test_pages_catch_up_after_the_layers_server_was_away(own_layer: Valkey
         while len(page.lines) < 2:
             await page.read()
         own_layer.kill()
-        await activity.aupdate(agent_id, "while it is away")
+        await activity.aupdate(agent_id, "while it is down")
         while len(page.lines) < 3:
             await page.read()
         await asyncio.to_thread(own_layer.start)
         await activity.acomplete(agent_id, "after")
         await page.read_until_status("complete")
 
-    assert [line["message"] for line in page.lines] == ["Waiting to start.", "before", "while it is away", "after"]
+    assert [line["message"] for line in page.lines] == ["Waiting to start.", "before", "while it is down", "after"]
 
 
 async def test_hints_come_again_after_the_layers_server_was_away(
     own_layer: Valkey, server: Server, root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("CHECK_INTERVAL", "POLL_INTERVAL", "PUBLISHER_DELAY"):  # so that nothing but a hint can tell
+    for name in ("CHECK_INTERVAL", "POLL_INTERVAL", "PUBLISHER_DELAY"):  # so that only a hint can cause a read
         monkeypatch.setattr(hub, name, 600.0)
     agent_id = await activity.acreate("import")
 

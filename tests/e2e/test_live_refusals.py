@@ -15,8 +15,8 @@ from django_agentexec import activity
 from django_agentexec.live.routing import websocket_urlpatterns
 from django_agentexec.live.websocket import consumers
 from tests.integration.test_policy import user
-from tests.live import FEED, Server, client, cookie_of, in_database, path_of, serve
-from tests.rows import row
+from tests.support.activity_rows import row
+from tests.support.asgi_server import FEED, Server, client, cookie_of, in_database, path_of, serve
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
 
@@ -45,7 +45,7 @@ def run() -> Any:
 
 
 async def refusal(server: Server, path: str, **options: Any) -> int:
-    """Return the code with which the server closes, having told nothing."""
+    """Return the code with which the server closes, having sent nothing."""
     async with client(server, path, **options) as page, asyncio.timeout(PATIENCE):
         code = await page.closed()
     assert page.seen == []
@@ -214,5 +214,5 @@ async def test_tracebacks_are_for_those_who_run_the_servers(
         end = await page.read_until_status("error")
 
     assert end["activity"]["error"] == "It broke."
-    # A line may be told a message before the status that it came with: the rows are read one after the other.
+    # A line may come a message before the status that it came with: the rows are read one after the other.
     assert [line["traceback"] for line in page.lines if line["status"] == "error"] == [traceback]

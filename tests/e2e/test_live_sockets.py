@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from django_agentexec import activity
 from django_agentexec.live.websocket import consumers
 from django_agentexec.models import ActivityLog
-from tests.live import FEED, Client, Server, client, path_of
+from tests.support.asgi_server import FEED, Client, Server, client, path_of
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
 
@@ -168,8 +168,8 @@ async def test_the_feed_brings_the_log_of_what_is_subscribed_only(server: Server
         ]:
             await page.read()
 
-    told = {m["activity"]["agent_id"]: m["logs"] for m in page.seen if m["type"] == "activity" and m["logs"]}
-    assert list(told) == [str(one)]
+    lines_by_id = {m["activity"]["agent_id"]: m["logs"] for m in page.seen if m["type"] == "activity" and m["logs"]}
+    assert list(lines_by_id) == [str(one)]
 
 
 async def test_text_is_streamed_and_replayed_after_a_position(server: Server, root: str) -> None:

@@ -15,8 +15,8 @@ import pytest
 from django_agentexec import activity
 from django_agentexec.api import waiting
 from django_agentexec.live.connections import live_connections
-from tests.live import Server
-from tests.pools import until
+from tests.support.asgi_server import Server
+from tests.support.pool_process import until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
 

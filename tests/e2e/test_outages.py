@@ -10,13 +10,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from django_agentexec import activity
-from django_agentexec.models import Activity, Status
+from django_agentexec import Status, activity
+from django_agentexec.models import Activity
 from django_agentexec.queues import get_queue
 from tests.e2e.journal import Journal
-from tests.pools import pool, run_burst, until
-from tests.processes import state_of
-from tests.servers import Valkey
+from tests.support.pool_process import pool, run_burst, until
+from tests.support.process_state import state_of
+from tests.support.servers import Valkey
 from tests.testapp.agents import Work, die, locked_work, work
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]

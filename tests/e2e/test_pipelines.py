@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from django_agentexec import get_result
-from django_agentexec.models import Activity, ActivityLog, Status, StepRun
+from django_agentexec import Status, get_result
+from django_agentexec.models import Activity, ActivityLog, StepRun
 from tests.e2e.journal import Journal
 from tests.e2e.kills import SETTINGS, kill_at_random, plan_deaths, survived
-from tests.pools import pool, until
+from tests.support.pool_process import pool, until
 from tests.testapp.orchestration import DEATHS, IMPATIENT, STEPS, FivePipeline, State
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from django_agentexec import TaskCanceled, activity, get_result
-from django_agentexec.models import Activity, Status
+from django_agentexec import Status, TaskCanceled, activity, get_result
+from django_agentexec.models import Activity
 from django_agentexec.queues import get_queue
 from tests.e2e.journal import Journal
-from tests.pools import environment, pool, refused, run_burst, until
-from tests.processes import is_alive
+from tests.support.pool_process import environment, pool, refused, run_burst, until
+from tests.support.process_state import is_alive
 from tests.testapp import agents
 from tests.testapp.agents import Text, Work, shout, sync_work, work
 
@@ -172,7 +172,7 @@ def test_a_pool_without_redis_says_so_and_exits_with_1() -> None:
 
 
 def start_in_vain(**variables: str) -> str:
-    """Start a pool that must end with 1 before it has a process, and return what it complains of."""
+    """Start a pool that must end with 1 before it has a process, and return its error."""
     done = subprocess.run(
         [sys.executable, "-m", "django", "runagentworkers"],
         env={**environment(), **variables},

@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 from django.utils import timezone
 
+from django_agentexec import Status
 from django_agentexec.conf import conf
-from django_agentexec.models import Activity, Status
+from django_agentexec.models import Activity
 from django_agentexec.queues import get_queue
 from django_agentexec.schedules.models import AgentSchedule, ScheduleRun
 from tests.e2e.journal import Journal
-from tests.pools import PoolProcess, environment, pool, refused, until
-from tests.schedules import interval
+from tests.support.pool_process import PoolProcess, environment, pool, refused, until
+from tests.support.schedule_builders import interval
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 
@@ -120,7 +121,7 @@ def test_a_pool_whose_schedules_have_no_tables_asks_for_migrate(tmp_path: Path) 
     ("arguments", "complaint"),
     [
         (["--scheduler-only", "--no-scheduler"], "not allowed with"),
-        (["--scheduler-only", "--burst"], "without --burst"),
+        (["--scheduler-only", "--burst"], "omit --burst"),
     ],
 )
 def test_flags_that_contradict_each_other_are_refused(arguments: list[str], complaint: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pools import pool
+from tests.support.pool_process import pool
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 

@@ -1,4 +1,4 @@
-"""Pools and workers that are told to end while something does not: handlers, or the queue's server."""
+"""Pools and workers that shall end while handlers or the queue's server hang."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import signal
 
 import pytest
 
-from django_agentexec.models import Activity, Status
+from django_agentexec import Status
+from django_agentexec.models import Activity
 from django_agentexec.pool.supervisor import EXIT_FORCED
 from django_agentexec.queues import get_queue
 from tests.e2e.journal import Journal
-from tests.pools import pool, until
-from tests.processes import is_alive
-from tests.servers import Valkey
+from tests.support.pool_process import pool, until
+from tests.support.process_state import is_alive
+from tests.support.servers import Valkey
 from tests.testapp.agents import Work, block, stubborn, work
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT = 120.0  # seconds that one command may take
+TIMEOUT = 120.0  # seconds for a command
 FILE = re.compile(r"^(?:# |<!-- )([\w/]+\.(?:py|html))( \(at the end\))?(?: -->)?\n")
 RUNS_UNTIL_STOPPED = ("runserver", "runagentworkers --autoreload")
 

@@ -10,7 +10,13 @@ from django.core.cache import cache
 from django_agentexec import task
 from django_agentexec.tasks import registry
 from django_agentexec.testing import memory_queue
-from tests.integration.family import FAILING, RUNS, discover, research, sync_discover
+from tests.support.research_family import FAILING, RUNS, discover, research, sync_discover
+from tests.support.servers import Valkey
+
+
+@pytest.fixture(autouse=True)
+def queue_on_valkey(clean_valkey: Valkey) -> None:
+    """Start Valkey before the first test of this folder, and clean it after each."""
 
 
 @pytest.fixture(autouse=True)

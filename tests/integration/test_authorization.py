@@ -1,6 +1,6 @@
 """Who is refused where: every caller without a right, on every route of REST, admin and websocket.
 
-The routes are read from the package. A new one fails the first test until it has a rule here.
+The routes are read from the package. A new route fails the first test until it has a rule here.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from django_agentexec.api import urls as api_urls
 from django_agentexec.live.routing import websocket_urlpatterns
 from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.policy import Permission
-from tests.live import Server, serve
-from tests.live import client as socket
+from tests.support.asgi_server import Server, serve
+from tests.support.asgi_server import client as socket
 from tests.testapp.agents import Text, shout
 
 pytestmark = pytest.mark.django_db
@@ -206,7 +206,7 @@ def test_another_tenant_gets_404(route: Route, world: World, settings: Any) -> N
     settings.AGENTEXEC = TENANTS
     client, before = caller(*all_but(None), first_name="org-2"), world.state()
 
-    for method in set(METHODS) - {"options"}:  # which tells of the route, not of the activity
+    for method in set(METHODS) - {"options"}:  # which describes the route, not the activity
         for agent_id in (world.waiting, world.failed):
             response = call(client, method, route.url(agent_id))
             assert str(agent_id).encode() not in getattr(response, "content", b"") or response.status_code == 404
@@ -271,7 +271,7 @@ def cookie_of(client: Client) -> str:
 
 
 async def refusal(server: Server, path: str, cookie: str, agent_id: UUID, origin: str | None = None) -> int:
-    """Try to follow and to steer; return the code that the socket was closed with, having told nothing."""
+    """Try to follow and to steer; return the code that the socket was closed with, having sent nothing."""
     async with socket(server, path, cookie=cookie, origin=origin) as page, asyncio.timeout(20):
         with suppress(ConnectionClosed):
             await page.send(cancel=str(agent_id))

@@ -19,8 +19,7 @@ import pytest
 import redis
 from django.test import override_settings
 
-from django_agentexec import embedded
-from django_agentexec.exceptions import EmbeddedServerError
+from django_agentexec import EmbeddedServerError, embedded
 
 pytestmark = pytest.mark.e2e
 

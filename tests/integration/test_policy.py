@@ -1,4 +1,4 @@
-"""The policies: who sees what, who may do what, and which feed hears of it."""
+"""The policies: who sees what, who may do what, and which feed receives it."""
 
 from __future__ import annotations
 

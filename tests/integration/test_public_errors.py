@@ -13,14 +13,16 @@ from django.test import override_settings
 from django_agentexec import Pipeline, UserFacingError, activity, step, task
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Fail
+from django_agentexec.live import messages
+from django_agentexec.live.messages import MAX_TEXT
 from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.redaction import redact_internals
 from django_agentexec.schemas import ActivityDetailSchema, ActivityListItemSchema, ActivityLogSchema
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue
-from tests.admin_pages import ALL, CHANGE_LIST, page_of, signed_in
-from tests.rest import POLICY, admin, client, member
-from tests.rows import row, start
+from tests.support.activity_rows import row, start
+from tests.support.admin_pages import ALL, CHANGE_LIST, page_of, signed_in
+from tests.support.rest_api import POLICY, admin, client, member
 from tests.testapp.agents import Text, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -92,9 +94,9 @@ def test_the_text_of_an_exception_stays_inside(name: str) -> None:
     run = failed(name)
 
     assert SECRET in row(run).error
-    told = seen(run)
-    assert "secret" not in told
-    assert NEUTRAL in told
+    shown = seen(run)
+    assert "secret" not in shown
+    assert NEUTRAL in shown
 
 
 def test_between_two_attempts_the_text_stays_inside() -> None:
@@ -103,9 +105,9 @@ def test_between_two_attempts_the_text_stays_inside() -> None:
     Activity.objects.filter(agent_id=run).update(max_retries=3)
     apply_one(Fail(agent_id=run, error=f"RuntimeError: {SECRET}", traceback="T", fence=1, retry_delay=5.0))
 
-    told = seen(run)
-    assert "secret" not in told
-    assert f"Attempt 1 failed: {NEUTRAL} Next attempt in" in told.replace("..", ".")
+    shown = seen(run)
+    assert "secret" not in shown
+    assert f"Attempt 1 failed: {NEUTRAL} Next attempt in" in shown
 
 
 def test_a_failed_try_of_a_step_is_noted_in_both_forms() -> None:
@@ -163,9 +165,9 @@ def test_rows_of_an_earlier_release_are_closed_too() -> None:
     Activity.objects.update(public_error=None)
     ActivityLog.objects.update(public_message=None)
 
-    told = seen(run)
-    assert "secret" not in told
-    assert NEUTRAL in told
+    shown = seen(run)
+    assert "secret" not in shown
+    assert NEUTRAL in shown
 
 
 def test_a_public_text_of_an_earlier_error_is_not_shown() -> None:
@@ -217,6 +219,22 @@ def test_live_messages_are_redacted_by_the_same_function(kind: str) -> None:
     assert "secret" not in json.dumps(redact_internals(message))
 
 
+@pytest.mark.parametrize("length", [100, MAX_TEXT - 60, MAX_TEXT - 10, MAX_TEXT, 3 * MAX_TEXT])
+@pytest.mark.parametrize(
+    "template", ["Task failed with error: {error}", "{error} and {error}", "x" * MAX_TEXT + "{error}"]
+)
+def test_a_long_error_that_a_live_message_shortens_is_redacted(length: int, template: str) -> None:
+    with override_settings(AGENTEXEC={"ACTIVITY_MESSAGE_ERROR": template, "QUEUE_BACKEND": QUEUE}):
+        found = row(failed("leaks", ("secret " * length)[:length]))
+
+    for fields in (messages.item(found), messages.detail(found)):
+        told = messages.redacted({"type": "activity", "activity": fields})
+        assert "secret" in json.dumps(fields)
+        assert "secret" not in json.dumps(told)
+        assert told["activity"]["error"] == NEUTRAL
+        assert max(len(fields["error"]), len(fields["latest_log_message"])) <= MAX_TEXT
+
+
 def test_an_error_without_a_public_text_is_closed() -> None:
     assert redact_internals({"error": f"ValueError: {SECRET}"})["error"] == "ValueError: An internal error occurred."
     assert redact_internals({"error": SECRET})["error"] == "An internal error occurred."
@@ -225,7 +243,7 @@ def test_an_error_without_a_public_text_is_closed() -> None:
 @pytest.mark.parametrize("name", ["leaks", "leaking_pipeline"])
 def test_staff_of_a_tenant_read_no_secret_in_the_admin(name: str) -> None:
     run = failed(name)
-    with override_settings(AGENTEXEC={"POLICY": "tests.admin_pages.TwoOrganizations"}):
+    with override_settings(AGENTEXEC={"POLICY": "tests.support.admin_pages.TwoOrganizations"}):
         who = signed_in(*ALL, first_name="org-1")
         pages = [who.get(address).content.decode() for address in (CHANGE_LIST, page_of(run), page_of(run, "live"))]
 

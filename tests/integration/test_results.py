@@ -25,6 +25,8 @@ from redis import Redis
 
 from django_agentexec import (
     ActivityNotFound,
+    InvalidOption,
+    ResultError,
     TaskCanceled,
     TaskFailed,
     activity,
@@ -38,13 +40,12 @@ from django_agentexec.activity import waiting
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Complete, Fail
 from django_agentexec.activity.waiting import watching
-from django_agentexec.exceptions import InvalidOption, ResultError
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Outcome, get_queue
-from django_agentexec.tasks import ActivityHandle, AnyTask, registry
-from tests.pools import until
-from tests.rows import claim, row, start
-from tests.servers import Valkey
+from django_agentexec.tasks import AnyTask, Run, registry
+from tests.support.activity_rows import claim, row, start
+from tests.support.pool_process import until
+from tests.support.servers import Valkey
 from tests.testapp.agents import Report, Text, report, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -54,7 +55,7 @@ UNREACHABLE = {"agentexec": {"BACKEND": "django_redis.cache.RedisCache", "LOCATI
 
 @pytest.fixture(autouse=True)
 def only_notifications(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whoever is not woken waits until the test has failed; nobody listens on after it."""
+    """A caller that is not woken waits until the test has failed; no listener outlives the test."""
     monkeypatch.setattr(waiting, "RECHECK", 60.0)
     monkeypatch.setattr(waiting, "LISTEN_SLICE", 0.05)
     yield
@@ -65,7 +66,7 @@ def is_quiet() -> bool:
     return "agentexec-results" not in {thread.name for thread in threading.enumerate()}
 
 
-def completed(definition: AnyTask, value: Any) -> ActivityHandle:
+def completed(definition: AnyTask, value: Any) -> Run:
     """Enqueue, and end as a worker would with what its handler returned."""
     handle = definition.enqueue(Text())
     start(handle.agent_id)
@@ -424,5 +425,7 @@ def test_a_list_of_runs_is_to_be_unpacked() -> None:
         gather(runs)  # type: ignore[arg-type]  # the mistake
     with pytest.raises(TypeError, match=r"gather\(\*runs\)"):
         async_to_sync(agather)(runs)  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(TypeError, match="await the call that returned this coroutine"):
+        get_result(shout.aenqueue(Text()))  # type: ignore[arg-type]  # the mistake
     with pytest.raises(TypeError, match="what `enqueue` or `spawn` returned"):
         get_result(7)  # type: ignore[arg-type]  # the mistake

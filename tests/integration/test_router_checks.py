@@ -1,4 +1,4 @@
-"""Database routers: what a router makes of the transactional guarantee is told by `check`."""
+"""Database routers: `check` reports what a router makes of the transactional guarantee."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Legacy:
 
 
 class Everything:
-    """All in one database, which is not the default one."""
+    """All in one database, which is not the default database."""
 
     def db_for_write(self, model: Any, **hints: Any) -> str:
         return "agents"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from django_agentexec.models import Activity, Status
-from tests.pools import run_burst
+from django_agentexec import Status
+from django_agentexec.models import Activity
+from tests.support.pool_process import run_burst
 from tests.testapp.agents import Text, fail, report, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -14,14 +14,13 @@ from django.db import transaction
 from django.test import TestCase
 from pydantic import BaseModel
 
-from django_agentexec import Attempt, TaskFailed, activity, aget_result, get_result, task
-from django_agentexec.exceptions import InvalidOption
-from django_agentexec.models import Activity, Status
+from django_agentexec import Attempt, InvalidOption, Status, TaskFailed, activity, aget_result, get_result, task
+from django_agentexec.models import Activity
 from django_agentexec.queues import get_queue
 from django_agentexec.queues.memory import MemoryQueue
 from django_agentexec.tasks import AnyTask, registry
 from django_agentexec.testing import aassert_enqueued, adrain, assert_enqueued, drain, make_attempt, memory_queue
-from tests.rows import messages, row
+from tests.support.activity_rows import messages, row
 from tests.testapp.agents import Text, fail, report, shout
 
 LOCAL: list[AnyTask] = []

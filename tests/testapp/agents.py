@@ -37,7 +37,7 @@ class Report(BaseModel):
 
 
 class Work(BaseModel):
-    """What a handler of the process tests is to do, and where it tells of it."""
+    """What a handler of the process tests is to do, and where it reports it."""
 
     journal: str
     name: str = ""

@@ -1,4 +1,4 @@
-"""Pipelines and families of the process tests. They tell a journal what they do, and die where they are told to."""
+"""Pipelines and families of the process tests. They record in a journal what they do, and die at given places."""
 
 from __future__ import annotations
 

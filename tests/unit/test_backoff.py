@@ -11,9 +11,8 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from django_agentexec import Backoff, StaleAttempt, Task
+from django_agentexec import Backoff, ResultError, StaleAttempt, Task
 from django_agentexec.backoff import MAX_RETRY_AFTER, retry_after
-from django_agentexec.exceptions import ResultError
 from django_agentexec.tasks.definition import MAX_DELAY
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.core import mail
@@ -15,12 +17,11 @@ from django.test import override_settings
 from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import override as translation_override
 
-from django_agentexec import checks
+from django_agentexec import checks, task
 from django_agentexec import conf as conf_module
 from django_agentexec.conf import conf, unknown_settings
-from django_agentexec.queues import get_queue
-from django_agentexec.tasks.registry import registry
-from tests.servers import Valkey
+from django_agentexec.tasks import registry
+from tests.testapp.agents import Text
 
 
 def test_a_setting_that_is_absent_has_its_default() -> None:
@@ -218,32 +219,30 @@ def test_sqlite_in_which_writers_fail_instead_of_waiting(
     assert identifiers() == expected
 
 
-@pytest.mark.parametrize(("policy", "expected"), [("allkeys-lru", ["agentexec.W002"]), ("noeviction", [])])
-def test_a_server_that_may_drop_work(policy: str, expected: list[str], valkey: Valkey) -> None:
-    client = get_queue().client  # type: ignore[attr-defined]  # the Redis queue's
-    client.config_set("maxmemory-policy", policy)
-    try:
-        messages = checks.check_eviction(None)
-    finally:
-        client.config_set("maxmemory-policy", "noeviction")
-
-    assert [message.id for message in messages] == expected
-    assert all(message.hint for message in messages)
-
-
 def test_a_server_that_is_away_does_not_keep_migrate_from_working() -> None:
     away = {"agentexec": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}}
     with override_settings(CACHES=away):
         assert checks.check_eviction(None) == []
 
 
-def test_a_task_whose_queue_is_not_declared_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry.get("shout"), "_queue", "defualt")
+@pytest.fixture
+def misdirected() -> Iterator[None]:
+    """A task whose queue is misspelled."""
+    task("misdirected", queue="defualt")(handler)
+    yield
+    registry.unregister("misdirected")
 
+
+def handler(agent_id: UUID, context: Text) -> None:
+    """Do nothing."""
+
+
+@pytest.mark.usefixtures("misdirected")
+def test_a_task_whose_queue_is_not_declared_is_warned_of() -> None:
     (message,) = run_checks(tags=["agentexec_tasks"])
 
     assert message.id == "agentexec.W010"
-    assert "Task 'shout': queue 'defualt' is not in AGENTEXEC['QUEUES'] (default)" in message.msg
+    assert "Task 'misdirected': queue 'defualt' is not in AGENTEXEC['QUEUES'] (default)" in message.msg
     assert message.msg.endswith("Did you mean 'default'?")
     with override_settings(AGENTEXEC={"QUEUES": ["default", "defualt"]}):
         assert run_checks(tags=["agentexec_tasks"]) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -43,28 +44,29 @@ def test_the_openai_runner_loads_the_sdk() -> None:
 WITHOUT_SDK = "import sys; sys.modules['agents'] = sys.modules['openai'] = None"
 
 
-@pytest.mark.parametrize(
-    "look",
-    [
-        "dir(django_agentexec)",
-        "import inspect; inspect.getmembers(django_agentexec)",
-        "from django_agentexec import *",
-        "import unittest.mock; unittest.mock.create_autospec(django_agentexec)",
-        # What freezegun does with every module, at each freeze_time.
-        "[getattr(one, name) for one in list(sys.modules.values()) for name in dir(one) if 'agentexec' in str(one)]",
-    ],
-)
-@pytest.mark.parametrize("project", ["", f"{SETUP}\n"], ids=["alone", "in a project"])
-def test_inspecting_the_package_imports_nothing_of_the_sdk(look: str, project: str) -> None:
-    loaded = loaded_after(f"import sys\n{project}import django_agentexec\n{look}")
+WAYS_TO_INSPECT = [
+    "dir(django_agentexec)",
+    "import inspect; inspect.getmembers(django_agentexec)",
+    "from django_agentexec import *",
+    "import unittest.mock; unittest.mock.create_autospec(django_agentexec)",
+    # What freezegun does with every module, at each freeze_time.
+    "[getattr(m, name) for m in list(sys.modules.values()) for name in dir(m) if 'agentexec' in str(m)]",
+]
 
-    assert "agents" not in loaded
+
+@pytest.mark.parametrize("project", ["", SETUP], ids=["alone", "in a project"])
+def test_inspecting_the_package_imports_nothing_of_the_sdk(project: str) -> None:
+    checks = "\n".join(f"{way}\nassert 'agents' not in sys.modules, {way!r}" for way in WAYS_TO_INSPECT)
+    loaded = loaded_after(f"{project}\nimport django_agentexec\n{checks}")
+
+    assert "django_agentexec" in loaded
     assert project or "django_agentexec.models" not in loaded
-    loaded_after(f"{WITHOUT_SDK}\n{project}import django_agentexec\n{look}")  # which fails where the SDK is missed
 
 
-def test_a_star_import_in_a_project_binds_what_is_loaded() -> None:
-    loaded_after(f"{WITHOUT_SDK}\n{SETUP}\nfrom django_agentexec import *\ntask, enqueue, Attempt, Status")
+@pytest.mark.parametrize("project", ["", SETUP], ids=["alone", "in a project"])
+def test_inspecting_the_package_does_without_the_sdk(project: str) -> None:
+    use = "task, enqueue, Attempt, Status" if project else ""  # bound by the star import
+    loaded_after("\n".join([WITHOUT_SDK, project, "import django_agentexec", *WAYS_TO_INSPECT, use]))
 
 
 def test_a_missing_sdk_is_named_with_the_command_that_installs_it() -> None:
@@ -77,9 +79,29 @@ def test_a_missing_sdk_is_named_with_the_command_that_installs_it() -> None:
     )
 
 
-def test_a_deprecated_name_warns_and_names_its_replacement() -> None:
-    with pytest.warns(DeprecationWarning, match="TaskDefinition is deprecated .* use Task"):
-        assert django_agentexec.TaskDefinition is django_agentexec.Task
+@pytest.mark.parametrize(
+    ("module", "name", "replacement"),
+    [
+        ("django_agentexec", "ActivityHandle", "Run"),
+        ("django_agentexec", "TaskDefinition", "Task"),
+        ("django_agentexec.tasks", "ActivityHandle", "Run"),
+        ("django_agentexec.tasks", "TaskDefinition", "Task"),
+        ("django_agentexec.tasks.definition", "TaskDefinition", "Task"),
+        ("django_agentexec.tasks.enqueue", "ActivityHandle", "Run"),
+        ("django_agentexec.tasks.run", "ActivityHandle", "Run"),
+    ],
+)
+def test_a_deprecated_name_warns_and_names_its_replacement(module: str, name: str, replacement: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"{module}.{name} is deprecated .* use {replacement}") as warnings:
+        found = getattr(import_module(module), name)
+
+    assert found is getattr(django_agentexec, replacement)
+    assert [warning.filename for warning in warnings] == [__file__]
+
+
+def test_the_package_itself_uses_no_deprecated_name() -> None:
+    code = "import django_agentexec, django_agentexec.tasks\nfrom django_agentexec.tasks import *"
+    loaded_after(f"import warnings\nwarnings.simplefilter('error', DeprecationWarning)\n{SETUP}\n{code}")
 
 
 def test_type_checkers_see_every_name_that_can_be_imported() -> None:
@@ -89,5 +111,5 @@ def test_type_checkers_see_every_name_that_can_be_imported() -> None:
     ]
 
     assert [sorted(ast.literal_eval(node.value)) for node in assigned] == [
-        sorted({*django_agentexec._HOME_OF, "TaskDefinition"})
+        sorted({*django_agentexec._HOME_OF, *django_agentexec._DEPRECATED})
     ]

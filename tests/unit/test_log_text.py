@@ -66,6 +66,7 @@ def test_a_record_without_an_exception_passes() -> None:
         ("\x1b\x07\x7f", r"\x1b\x07\x7f"),
         ("\x9b1m", r"\x9b1m"),
         ("\u202e\u2028", r"\u202e\u2028"),
+        ("\u061c", r"\u061c"),
     ],
 )
 def test_controls_are_escaped(text: str, escaped: str) -> None:

@@ -20,7 +20,7 @@ from django.db import (
     ProgrammingError,
 )
 
-from django_agentexec.exceptions import ActivityLocked
+from django_agentexec import ActivityLocked
 from django_agentexec.outages import Outage, classify_outage, is_outage
 
 

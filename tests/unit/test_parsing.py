@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
+from django_agentexec import ActivityNotFound
 from django_agentexec.backoff import retry_after
-from django_agentexec.exceptions import ActivityNotFound
 from django_agentexec.ids import id_range
 from django_agentexec.live.topics import ChangeNotice
 from django_agentexec.live.websocket.commands import Invalid, Unreadable, log_id, parse

@@ -7,6 +7,7 @@ permissions. All functions are synchronous; the consumers call them in threads.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, MutableMapping
+from math import ceil
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 from uuid import UUID
@@ -19,6 +20,7 @@ from django.utils.http import is_same_domain
 from django.utils.translation import gettext as _
 
 from ... import activity
+from ...change_rate import count_change
 from ...exceptions import ActivityLocked, ActivityNotFound, InvalidTransition, NotAuthorized
 from ...models import Activity
 from ...policy import Permission, get_policy
@@ -147,7 +149,13 @@ def filter_visible(user: User, agent_ids: Collection[UUID]) -> set[UUID]:
 
 
 def run_action(user: User, agent_id: UUID, permission: Permission) -> None:
-    """Cancel or retry the activity, according to the permission. Raises `Refused`, also if its state forbids it."""
+    """Cancel or retry the activity, according to the permission. Raises `Refused`, also if its state forbids it.
+
+    Counts towards the rate of changes, as over REST.
+    """
+    if (seconds := count_change(user.pk)) is not None:
+        text = _("Too many changes; try again in %(seconds)d seconds.")
+        raise Refused(FORBIDDEN, "too_many", text % {"seconds": ceil(seconds)})
     check_activity(user, agent_id, permission)
     try:
         with activity.acting_as(user):

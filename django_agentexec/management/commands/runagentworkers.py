@@ -125,7 +125,9 @@ class Command(PipeSafeCommand):
         except QueueMisconfigured as error:
             raise CommandError(str(error)) from error
         except QueueUnavailable as error:
-            raise CommandError(f"{error} Check that it is running and that CACHES names its address.") from error
+            raise CommandError(
+                f"{error} Check that it is running and that {get_queue().server_setting} names its address."
+            ) from error
         except (AgentExecError, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
         if pool.wants_reload:

@@ -39,6 +39,8 @@ FALLBACK_ALIAS = "default"
 # redis-py 8 caps a pool at 100 connections by default; each thread that uses the queue may hold one.
 MAX_CONNECTIONS = 10_000
 SCRIPT_REFUSED = "The user executing the script can't"  # the message of Redis 7 instead of NOPERM
+CLIENT_ERRORS = (RedisError, OSError)
+"""What the client raises if the server cannot be reached or refuses a command."""
 CHECK_TIMEOUT = 1.0  # seconds for which a system check waits for the server
 IS_A_CLUSTER = (
     "The queue's Redis is a node of a Redis Cluster, which is not supported: a node holds only some of the keys. "
@@ -49,6 +51,13 @@ IS_A_CLUSTER = (
 def cache_alias() -> str:
     """Return the alias of CACHES that names the queue's Redis: `agentexec`, else `default`."""
     return ALIAS if ALIAS in settings.CACHES else FALLBACK_ALIAS
+
+
+def server_setting() -> str:
+    """Return the setting that names the queue's Redis."""
+    if conf.EMBEDDED:
+        return "AGENTEXEC['EMBEDDED_DIR']"
+    return "AGENTEXEC['REDIS_URL']" if conf.REDIS_URL else f"CACHES[{cache_alias()!r}]"
 
 
 def make_client(*, timeout: float) -> Redis:
@@ -88,7 +97,9 @@ def _client_from_url(url: str) -> Redis:
     try:
         return Redis.from_url(url)
     except ValueError as error:  # its message does not contain the URL or the password
-        raise ImproperlyConfigured(f"AGENTEXEC['REDIS_URL'] is not a Redis URL: {error}") from error
+        raise ImproperlyConfigured(
+            f"AGENTEXEC['REDIS_URL'] is not a Redis URL such as 'redis://localhost:6379/0': {error}"
+        ) from error
 
 
 def _client_from_caches() -> Redis:
@@ -185,21 +196,26 @@ def _connect(prepare: Callable[[Any], None] | None, connection: Any) -> None:
 
 @contextmanager
 def reachable() -> Iterator[None]:
-    """Convert the client's errors into `QueueUnavailable`, or into `QueueMisconfigured` if a retry cannot help.
+    """Convert the client's errors as `queue_error` does."""
+    try:
+        yield
+    except CLIENT_ERRORS as error:
+        raise queue_error(error) from error
+
+
+def queue_error(error: Exception) -> QueueUnavailable | QueueMisconfigured:
+    """Return the exception for one of `CLIENT_ERRORS`: `QueueMisconfigured` if a retry cannot help.
 
     A server may reject commands temporarily: it is out of memory, loads or cannot save its data, has become a
     replica, or its passwords are being changed. Running activities must continue in all these cases.
     """
-    try:
-        yield
-    except (RedisConnectionError, TimeoutError, OSError) as error:
-        raise QueueUnavailable(f"The queue's Redis does not answer ({error}).") from error
-    except (AskError, ClusterError, ClusterCrossSlotError) as error:
-        raise QueueMisconfigured(IS_A_CLUSTER) from error
-    except RedisError as error:
-        if isinstance(error, NoPermissionError) or str(error).startswith(SCRIPT_REFUSED):
-            raise QueueMisconfigured(
-                f"The queue's Redis refuses a command ({error}). Its user needs the permissions listed on the page "
-                "'Guarantees' of the documentation, including INFO and EVALSHA."
-            ) from error
-        raise QueueUnavailable(f"The queue's Redis refuses a command ({error}).") from error
+    if isinstance(error, (RedisConnectionError, TimeoutError, OSError)):
+        return QueueUnavailable(f"The queue's Redis does not answer ({error}).")
+    if isinstance(error, (AskError, ClusterError, ClusterCrossSlotError)):
+        return QueueMisconfigured(IS_A_CLUSTER)
+    if isinstance(error, NoPermissionError) or str(error).startswith(SCRIPT_REFUSED):
+        return QueueMisconfigured(
+            f"The queue's Redis refuses a command ({error}). Its user needs the permissions listed on the page "
+            "'Guarantees' of the documentation, including INFO and EVALSHA."
+        )
+    return QueueUnavailable(f"The queue's Redis refuses a command ({error}).")

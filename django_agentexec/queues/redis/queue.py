@@ -22,7 +22,16 @@ from redis.exceptions import NoScriptError
 from ...conf import conf
 from .. import base
 from ..board import WorkerInfo, WorkersReading
-from .connection import learn_servers, make_client, raise_if_cluster, reachable, server_of
+from .connection import (
+    CLIENT_ERRORS,
+    learn_servers,
+    make_client,
+    queue_error,
+    raise_if_cluster,
+    reachable,
+    server_of,
+    server_setting,
+)
 from .listeners import CanceledListener, FinishedListener
 from .live import RedisLiveStore
 from .workers import RedisWorkers
@@ -32,14 +41,13 @@ KEYS = (
     "pending", "ready", "suspects", "locks", "leases", "meta",
     "delayed", "dead", "cancels", "again", "counters", "wake", "by_worker", "lapses",
 )  # fmt: skip
-SERVER = object()  # placeholder among the arguments of a script: the run id of the server that receives it
 MAX_BATCH = 1_000  # messages per call of `enqueue`: about 1 ms in the server, for which other clients wait
 PAGE_SIZE = 500  # claims per call of `list_leases`: about 2 ms in the server
 WAIT_MARGIN = 5.0  # seconds that a blocking read may exceed its own limit
 
 
 class RedisQueue(base.Queue):
-    """The queue on one Redis or Valkey server, as configured in CACHES (or embedded)."""
+    """The queue on one Redis or Valkey server, as configured in REDIS_URL or CACHES (or embedded)."""
 
     def __init__(self) -> None:
         self._prefix = conf.KEY_PREFIX
@@ -54,6 +62,10 @@ class RedisQueue(base.Queue):
         self._workers = RedisWorkers(
             lambda: self.client, self._prefix, partial(self.try_acquire_leadership, "forget-workers")
         )
+
+    @property
+    def server_setting(self) -> str:
+        return server_setting()
 
     def enqueue(self, queue: str, messages: Sequence[base.Message]) -> int:
         added = 0
@@ -93,8 +105,8 @@ class RedisQueue(base.Queue):
                 others += (str(ack.claim.agent_id), ack.claim.fence, ack.outcome.value, delay)
 
         epoch = self._epochs.get(queue, "")
-        head = [worker, limit, int(quarantine), epoch, rows.value, _pause(), SERVER, len(done) // 2]
-        reply = self._run("ack_and_claim", queue, [*head, *done, *others])
+        head = [worker, limit, int(quarantine), epoch, rows.value, _pause()]
+        reply = self._run("ack_and_claim", queue, head, [len(done) // 2, *done, *others], with_server=True)
         known, due, waiting, paused, needs_recovery, *claimed = reply
         self._epochs[queue] = known.decode()
         parts = iter(claimed)
@@ -290,24 +302,29 @@ class RedisQueue(base.Queue):
         self._counters.add(key)
         return key
 
-    def _run(self, verb: str, queue: str, args: list[Any]) -> Any:
+    def _run(
+        self, verb: str, queue: str, args: Sequence[Any], rest: Sequence[Any] = (), *, with_server: bool = False
+    ) -> Any:
         """Run a script by its digest; send its text if the server does not have it.
 
-        Takes a connection from the pool explicitly, since `SERVER` is the server of this connection.
+        With `with_server` the run id of the server stands between `args` and `rest`. The connection is taken from the
+        pool explicitly, so that the server is the one that runs the script.
         """
         keys, (sha, text) = self._keys(queue), script(verb)
         pool: Any = self.client.connection_pool
-        with reachable():
+        try:
             connection = pool.get_connection()
             try:
-                resolved = (server_of(connection) if argument is SERVER else argument for argument in args)
-                arguments = [len(keys), *keys, int(conf.LEASE * 1000), self._prefix, *resolved]
+                server = [server_of(connection)] if with_server else []
+                arguments = [len(keys), *keys, int(conf.LEASE * 1000), self._prefix, *args, *server, *rest]
                 try:
                     return _call(connection, "EVALSHA", sha, *arguments)
                 except NoScriptError:
                     return _call(connection, "EVAL", text, *arguments)
             finally:
                 pool.release(connection)
+        except CLIENT_ERRORS as error:
+            raise queue_error(error) from error
 
 
 def _call(connection: Any, *command: Any) -> Any:

@@ -1,0 +1,101 @@
+"""The admin's dashboard: its page, its data, and who may see them. What moves is in tests/browser."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from django.db import connection
+from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
+
+import django_agentexec
+from django_agentexec import Status, activity
+from tests.support.admin_pages import ALL, CHANGE_LIST, DASHBOARD, TENANTS, fill, page_of, signed_in
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PACKAGE = Path(django_agentexec.__file__).parent
+
+
+def test_the_data_are_the_overview_and_what_runs() -> None:
+    running = activity.create("import")
+    activity.update(running, "Reading", percentage=30)
+    activity.create("import")
+
+    data = signed_in("view_activity").get(f"{DASHBOARD}data/").json()
+
+    assert [(item["agent_id"], item["percentage"]) for item in data["running"]] == [(str(running), 30)]
+    assert (data["overview"]["running"], data["overview"]["queued"]) == (1, 1)
+    assert len(data["overview"]["minutes"]) == 60
+
+
+def test_the_overview_can_be_left_out() -> None:
+    assert set(signed_in("view_activity").get(f"{DASHBOARD}data/", {"overview": "0"}).json()) == {"running"}
+
+
+def test_the_page_carries_its_first_data() -> None:
+    running = activity.create("import")
+    activity.update(running, "</script><b>Reading", percentage=30)
+
+    page = signed_in("view_activity").get(DASHBOARD).content.decode()
+
+    assert str(running) in page
+    assert "</script><b>" not in page
+
+
+def test_follows_fifty_at_most() -> None:
+    fill(60, status=Status.RUNNING)
+    client = signed_in("view_activity")
+    client.get(DASHBOARD)
+
+    with CaptureQueriesContext(connection) as queries:
+        data = client.get(f"{DASHBOARD}data/").json()
+
+    assert len(data["running"]) == 50
+    assert data["overview"]["running"] == 60
+    assert len(queries) <= 9
+
+
+def test_is_linked_from_the_apps_index_and_from_the_list() -> None:
+    client = signed_in("view_activity")
+
+    for page in ("/admin/agentexec/", CHANGE_LIST):
+        assert f'href="{DASHBOARD}"' in client.get(page).content.decode()
+
+
+@override_settings(AGENTEXEC=TENANTS)
+def test_who_may_not_monitor_has_no_dashboard() -> None:
+    client = signed_in(*ALL, first_name="org-1")
+
+    assert client.get(DASHBOARD).status_code == 403
+    assert client.get(f"{DASHBOARD}data/").status_code == 403
+    assert DASHBOARD not in client.get(CHANGE_LIST).content.decode()
+
+
+def test_who_may_not_view_has_no_dashboard() -> None:
+    assert signed_in("cancel_activity").get(f"{DASHBOARD}data/").status_code == 403
+
+
+def test_no_page_of_ours_has_inline_scripts_or_styles_or_foreign_files() -> None:
+    agent_id = activity.create("import")
+    client = signed_in(*ALL)
+
+    for address in (DASHBOARD, page_of(agent_id), page_of(agent_id, "cancel"), CHANGE_LIST):
+        page = client.get(address).content.decode()
+        inline = re.findall(r"<script(?![^>]*(?:\bsrc=|application/json))[^>]*>", page)
+        assert not inline
+        assert not re.findall(r"<style|\bstyle=|\son[a-z]+=", page)
+        assert not re.findall(r"(?:src|href)=\"(?:https?:)?//", page)
+
+
+def test_the_scripts_fetch_nothing_from_elsewhere() -> None:
+    files = [*(PACKAGE / "static").rglob("*.js"), *(PACKAGE / "static").rglob("*.css")]
+
+    assert len(files) > 10
+    for file in files:
+        text = file.read_text().replace("http://www.w3.org/2000/svg", "")
+        assert not re.search(
+            r"https?://|@import|[: ]url\(|innerHTML|insertAdjacentHTML|document\.write|eval\(", text
+        ), file

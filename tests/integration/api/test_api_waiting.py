@@ -1,0 +1,150 @@
+"""Requests that wait for a change: one read for all of them, and few of one user at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import OperationalError, connections
+from django.test import override_settings
+
+from django_agentexec import activity
+from django_agentexec.api import waiting
+from django_agentexec.models import Activity
+from tests.support.pool_process import until
+from tests.support.rest_api import admin, client, staff
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PATIENCE = 20.0
+Elsewhere = Callable[..., Future[Any]]
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Elsewhere]:
+    """Run requests in threads of their own."""
+    with ThreadPoolExecutor(40) as pool:
+
+        def call(function: Callable[..., Any], *args: Any) -> Any:
+            try:
+                return function(*args)
+            finally:
+                connections.close_all()
+
+        yield lambda function, *args: pool.submit(call, function, *args)
+
+
+def detail(user: User, agent_id: UUID, **query: object) -> Any:
+    return client(user).get(f"/agents/activities/{agent_id}/", query)
+
+
+def waiters() -> int:
+    return sum(len(each) for each in waiting._watcher._waiters.values())
+
+
+@override_settings(AGENTEXEC={"API_MAX_WAITS": 100})
+def test_many_waits_share_one_read(elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [activity.create("import") for _ in range(30)]
+    users = [staff(f"user-{number}", "view_activity") for number in range(2)]
+    reads: list[set[UUID]] = []
+    look = waiting._watcher._read
+
+    def note(wanted: list[UUID]) -> None:
+        assert threading.current_thread().name == "agentexec-waiting"
+        reads.append(set(wanted))
+        look(wanted)
+
+    monkeypatch.setattr(waiting._watcher, "_read", note)
+    answers = [elsewhere(detail, users[number % 2], run) for number, run in enumerate(runs)]
+    assert all(answer.result(PATIENCE).status_code == 200 for answer in answers)
+
+    waits = [elsewhere(lambda u, r: detail(u, r, wait=20), users[number % 2], run) for number, run in enumerate(runs)]
+    until(lambda: waiters() == len(runs), "all wait")
+    until(lambda: set(runs) in reads, "one read for all")
+    for run in runs:
+        activity.cancel(run)
+    states = {wait.result(PATIENCE).json()["status"] for wait in waits}
+
+    assert states == {"canceled"}
+    assert waiters() == 0
+    until(lambda: not waiting._watcher._is_running, "the thread ends with the last wait")
+
+
+def test_a_failed_read_counts_as_no_change(elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, user = activity.create("import"), admin()
+    failures: list[None] = []
+
+    class Unavailable:
+        @property
+        def objects(self) -> Any:
+            if threading.current_thread().name == "agentexec-waiting" and len(failures) < 3:
+                failures.append(None)
+                raise OperationalError("too many connections")
+            return Activity.objects
+
+    monkeypatch.setattr(waiting, "POLL_INTERVAL", 0.01)
+    monkeypatch.setattr(waiting, "Activity", Unavailable())
+    wait = elsewhere(lambda: detail(user, run, wait=20))
+    until(lambda: len(failures) == 3, "reads have failed")
+    assert not wait.done()
+    activity.update(run, "running")
+
+    assert wait.result(PATIENCE).json()["status"] == "running"
+
+
+def test_an_activity_that_is_deleted_ends_the_wait(elsewhere: Elsewhere) -> None:
+    run, user = activity.create("import"), admin()
+    wait = elsewhere(lambda: detail(user, run, wait=20))
+    until(lambda: waiters() == 1, "it waits")
+    Activity.objects.filter(pk=run).delete()
+
+    assert wait.result(PATIENCE).status_code == 404
+
+
+@override_settings(AGENTEXEC={"API_MAX_WAITS": 2})
+def test_one_user_cannot_occupy_every_thread(elsewhere: Elsewhere) -> None:
+    run = activity.create("import")
+    one, other = [staff(name, "view_activity") for name in ("one", "other")]
+    waits = [elsewhere(lambda: detail(one, run, wait=20)) for _ in range(2)]
+    until(lambda: waiters() == 2, "both wait")
+
+    refused = detail(one, run, wait=20)
+    at_once = detail(one, run)
+    of_other = elsewhere(lambda: detail(other, run, wait=20))
+    until(lambda: waiters() == 3, "another user waits, too")
+    activity.cancel(run)
+
+    assert (refused.status_code, refused["Retry-After"]) == (429, "5")
+    assert at_once.status_code == 200
+    assert [wait.result(PATIENCE).json()["status"] for wait in (*waits, of_other)] == ["canceled"] * 3
+    assert not waiting._waits._held
+
+
+def test_few_requests_use_the_database_at_once() -> None:
+    inside, most = [], []
+    leave = threading.Event()
+
+    def request() -> None:
+        with waiting.Turn() as turn:
+            inside.append(None)
+            most.append(len(inside))
+            leave.wait(PATIENCE)
+            inside.pop()
+            with turn.released():
+                pass
+
+    threads = [threading.Thread(target=request) for _ in range(3 * waiting.MAX_READERS)]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(inside) == waiting.MAX_READERS, "all turns are taken")
+    leave.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+
+    assert max(most) <= waiting.MAX_READERS
+    assert len(most) == len(threads)

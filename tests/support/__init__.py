@@ -1,0 +1,1 @@
+"""Helpers of the tests: servers, processes, users, rows and doubles that several test modules share."""

@@ -1,0 +1,108 @@
+"""Queue backends with a clock that tests can move, and shorthands for the Redis backend.
+
+The in-memory queue takes a clock. On Redis, tests move the deadlines, or the scripts read a clock that stands still.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, Protocol
+from unittest import mock
+
+from django_agentexec.ids import uuid7
+from django_agentexec.queues import Message, Queue
+from django_agentexec.queues.memory import MemoryQueue
+from django_agentexec.queues.redis import queue as redis_queue
+from django_agentexec.queues.redis.queue import KEYS, RedisQueue
+
+START = 1_700_000_000.0  # seconds since the epoch
+TEST_CLOCK = "clock of the test"  # a key
+SERVER_CLOCK = "redis.call('TIME')"
+
+
+class Backend(Protocol):
+    """A queue and its clock."""
+
+    queue: Queue
+
+    def forward(self, seconds: float) -> None:
+        """Let time pass."""
+
+
+class MemoryBackend:
+    def __init__(self) -> None:
+        self.now = START
+        self.queue: Queue = MemoryQueue(clock=lambda: self.now)
+
+    def forward(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class RedisBackend:
+    def __init__(self) -> None:
+        self.redis = RedisQueue()
+        self.queue: Queue = self.redis
+
+    def forward(self, seconds: float) -> None:
+        """Move every deadline back; the server's own clock cannot be moved."""
+        client: Any = self.redis.client
+        for name in ("leases", "delayed"):
+            key = self.key(name)
+            if members := client.zrange(key, 0, -1):
+                pipe = client.pipeline()
+                for member in members:
+                    pipe.zincrby(key, -int(seconds * 1000), member)
+                pipe.execute()
+        for name in ("pause_until", "refill_until"):
+            if until := client.hget(self.key("counters"), name):
+                client.hset(self.key("counters"), name, str(int(until) - int(seconds * 1000)))
+
+    def key(self, name: str, queue: str = "default") -> str:
+        return self.redis._keys(queue)[KEYS.index(name)]
+
+
+class StoppedRedisBackend(RedisBackend):
+    """Redis with a clock that stands still between two calls of `forward`. Used inside `stopped_clock()`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = START
+        self.forward(0)
+
+    def forward(self, seconds: float) -> None:
+        self.now += seconds
+        whole, fraction = divmod(round(self.now * 1_000_000), 1_000_000)
+        client: Any = self.redis.client
+        client.hset(TEST_CLOCK, mapping={"seconds": whole, "microseconds": fraction})
+
+
+@contextmanager
+def stopped_clock() -> Iterator[None]:
+    """Have the queue's scripts read the clock of a `StoppedRedisBackend` instead of the server's."""
+    with mock.patch.object(redis_queue, "script", _script_with_test_clock):
+        yield
+
+
+_script = redis_queue.script
+
+
+@cache
+def _script_with_test_clock(verb: str) -> tuple[str, str]:
+    _, text = _script(verb)
+    assert text.count(SERVER_CLOCK) == 1
+    text = text.replace(SERVER_CLOCK, f"redis.call('HMGET', '{TEST_CLOCK}', 'seconds', 'microseconds')")
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text
+
+
+def message(partition: str = "") -> Message:
+    """Return the message of a new activity, by default in a separate partition."""
+    agent_id = uuid7()
+    return Message(agent_id, partition or f"i:{agent_id}")
+
+
+def refill(queue: Queue) -> None:
+    """End the wait for a refill."""
+    queue.end_recovery("default", queue.begin_recovery("default"))
