@@ -133,7 +133,7 @@ def _is_decision(activity: Activity) -> bool:
 def _awaits_decision(activity: Activity) -> bool:
     if not _is_decision(activity):
         return False
-    return Approval.objects.using(activity._state.db).of(activity.agent_id).pending().exists()
+    return bool(Approval.objects.using(activity._state.db).of(activity.agent_id).pending().exists())
 
 
 def _reason(requests: Sequence[Approval]) -> WaitingFor:

@@ -103,7 +103,7 @@ class Journal:
         if self._running == 0:
             waiters, self._waiters = self._waiters, []
             for loop, future in waiters:
-                loop.call_soon_threadsafe(lambda future=future: future.done() or future.set_result(None))
+                loop.call_soon_threadsafe(_wake, future)
 
     async def others_ended(self) -> None:
         """Wait until no run of the handler is in progress, so that a suspension interrupts none."""
@@ -148,7 +148,8 @@ class Journal:
         self.approvals = [each for each in self.approvals if each.path != path and not each.path.startswith(inside[1:])]
 
     def _beginning(self, calls: Sequence[AgentCall]) -> BeginCall:
-        new, again = [], []
+        new: list[AgentCall] = []
+        again: list[AgentCall] = []
         for call in calls:
             (again if call.pk in self._stored else new).append(call)
             self._stored.add(call.pk)
@@ -215,6 +216,11 @@ class Scope:
         if self._active:
             return _free(used, lambda number: joined(self.path, f"~{clean(agent)}:{digest[:8]}#{number}"), first=0)
         return _free(used, lambda number: self.path if number == 1 else joined(self.path, f"~{number}"), first=1)
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _free(used: set[str], path: Any, first: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 from uuid import UUID
 
 from django.db import models
@@ -37,7 +37,7 @@ else:
     ApprovalManager = models.Manager.from_queryset(ApprovalQuerySet, class_name="ApprovalManager")
 
 
-class Approval(models.Model):
+class Approval(models.Model):  # type: ignore[django-manager-missing]  # a limit of the mypy plugin
     """A tool call that a person must approve, a question to a person, or a call whose outcome a person must state.
 
     Its activity is suspended until no approval of it is pending.
@@ -76,7 +76,7 @@ class Approval(models.Model):
     decided_at = models.DateTimeField(_("decided at"), null=True, blank=True)
     attempt = models.PositiveIntegerField(_("attempt"), default=1)
 
-    objects = ApprovalManager()
+    objects: ClassVar[ApprovalManager] = ApprovalManager()
 
     class Meta:
         db_table = "agentexec_approval"

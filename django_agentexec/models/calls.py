@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 from django.db import models
@@ -38,7 +38,7 @@ else:
     CallManager = models.Manager.from_queryset(CallQuerySet, class_name="CallManager")
 
 
-class AgentCall(models.Model):
+class AgentCall(models.Model):  # type: ignore[django-manager-missing]  # a limit of the mypy plugin
     """A run of an agent, a call of a model or tool, or a side effect of a handler.
 
     Written under the attempt's fence, in the group commit of its activity. A call is identified by its place in the
@@ -92,7 +92,7 @@ class AgentCall(models.Model):
     started_at = models.DateTimeField(_("started at"), default=timezone.now)
     finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
 
-    objects = CallManager()
+    objects: ClassVar[CallManager] = CallManager()
 
     class Meta:
         db_table = "agentexec_call"

@@ -11,7 +11,7 @@ from ..ids import uuid7
 from .activities import Activity
 
 
-class Conversation(models.Model):
+class Conversation(models.Model):  # type: ignore[django-manager-missing]  # as of Activity
     """A conversation of a person with agents; each turn of an agent is an activity."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

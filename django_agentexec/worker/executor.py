@@ -214,8 +214,8 @@ class Execution:
             return Suspended(list(dict.fromkeys(awaited_ids)), fan_out, requests)
         logger.warning(
             "The handler of %s %s caught a wait for children or a decision and ended with %s, which is discarded: the "
-            "activity is suspended and its handler runs again afterwards. Do not catch the exception of `gather` or of a "
-            "run.",
+            "activity is suspended and its handler runs again afterwards. Do not catch the exception of `gather` or of "
+            "a run.",
             self.activity.agent_type,
             self.activity.agent_id,
             "a result" if error is None else one_line(error),

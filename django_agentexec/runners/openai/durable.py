@@ -103,7 +103,8 @@ class DurableAgents:
         if call is None:
             return []
         known = {tool.name for tool in tools} | {_handoff_name(each) for each in agent.handoffs}
-        called = {item["name"] for item in call.output["output"] if item.get("type") == "function_call"}
+        answer: Any = call.output
+        called = {item["name"] for item in answer["output"] if item.get("type") == "function_call"}
         return [
             durable_tool(missing_tool(name), agent.name, self._policies)  # type: ignore[misc]  # a function tool
             for name in sorted(called - known)

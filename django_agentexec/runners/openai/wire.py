@@ -33,7 +33,7 @@ def stored_response(response: ModelResponse) -> dict[str, Any]:
 
 def loaded_response(call: AgentCall) -> ModelResponse:
     """Return a recorded answer of a model."""
-    stored = call.output
+    stored: Any = call.output
     return ModelResponse(
         output=[_ITEM.validate_python(item) for item in stored["output"]],
         usage=_usage(call, stored.get("requests", 1)),
