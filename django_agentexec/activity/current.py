@@ -55,6 +55,10 @@ class OwningAttempt(Protocol):
         """Queue a write; the future returns the committed row, or raises the reason of a refusal."""
 
     @property
+    def records_calls(self) -> bool:
+        """Whether runners of agents record calls."""
+
+    @property
     def scope(self) -> str:
         """In a pipeline the name of the step, otherwise empty."""
 

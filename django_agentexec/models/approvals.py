@@ -37,7 +37,7 @@ else:
     ApprovalManager = models.Manager.from_queryset(ApprovalQuerySet, class_name="ApprovalManager")
 
 
-class Approval(models.Model):  # type: ignore[django-manager-missing]  # a limit of the mypy plugin
+class Approval(models.Model):
     """A tool call that a person must approve, a question to a person, or a call whose outcome a person must state.
 
     Its activity is suspended until no approval of it is pending.

@@ -38,7 +38,7 @@ else:
     CallManager = models.Manager.from_queryset(CallQuerySet, class_name="CallManager")
 
 
-class AgentCall(models.Model):  # type: ignore[django-manager-missing]  # a limit of the mypy plugin
+class AgentCall(models.Model):
     """A run of an agent, a call of a model or tool, or a side effect of a handler.
 
     Written under the attempt's fence, in the group commit of its activity. A call is identified by its place in the

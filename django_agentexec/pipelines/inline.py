@@ -42,7 +42,13 @@ class InlineAttempt(Attempt):
         enqueued_by: str | None = None,
     ) -> None:
         super().__init__(
-            agent_id or uuid7(), number, fence, _discard, metadata=dict(metadata or {}), enqueued_by=enqueued_by
+            agent_id or uuid7(),
+            number,
+            fence,
+            _discard,
+            metadata=dict(metadata or {}),
+            enqueued_by=enqueued_by,
+            records_calls=False,
         )
         self._results: dict[UUID, Any]
         object.__setattr__(self, "_results", {})  # the dataclass is frozen

@@ -79,6 +79,8 @@ class Attempt:
     enqueued_by: str | None = None
     """The primary key, as text, of the user who enqueued it over REST, or under `activity.acting_as`; None for code.
     Children take their parent's."""
+    records_calls: bool = True
+    """False in unit tests: runners of agents then neither record nor replay calls."""
     _canceled: threading.Event = field(default_factory=threading.Event, repr=False)
     _lost: Future[None] = field(default_factory=_uncancelable, repr=False)
     _spawned: Counter[str] = field(default_factory=Counter, repr=False)

@@ -149,7 +149,7 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         hooks = options.get("hooks")
         options["hooks"] = JoinedHooks(logging_hooks) if hooks is None else JoinedHooks(logging_hooks, hooks)
         attempt = current_attempt(self.agent_id)
-        if self.durable and attempt is not None:
+        if self.durable and attempt is not None and attempt.root.records_calls:
             run = DurableRun(attempt, self.policies, self.on_change, self._show_replayed)
             await run.begin(agent, input, key, cast(dict[str, Any], options))
             return await self._run_to_end(run, forwarder, options)
