@@ -36,6 +36,7 @@ def clean_valkey(valkey: Valkey) -> Iterator[Valkey]:
     from django_agentexec.queues import get_queue
 
     yield valkey
+    valkey.restart_if_dead()  # a failed test has left it so, and the next tests must not fail for it
     queue = get_queue()
     queue.clear()
     queue.close()

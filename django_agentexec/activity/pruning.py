@@ -69,7 +69,7 @@ async def aprune(
     dry_run: bool = False,
 ) -> AsyncIterator[int]:
     """Async version of `prune`: an asynchronous generator."""
-    batches = prune(older_than, batch_size=batch_size, activities=activities, dry_run=dry_run)
+    batches = await sync_to_async(prune)(older_than, batch_size=batch_size, activities=activities, dry_run=dry_run)
     while (number := await sync_to_async(partial(next, batches, None))()) is not None:
         yield number
 

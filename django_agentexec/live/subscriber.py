@@ -163,7 +163,9 @@ async def _messages(follower: Follower, allowed: Allowed | None) -> AsyncGenerat
     checked_at = sent_at = loop.time()
     while True:
         now, check_at, ping_at = loop.time(), checked_at + RECHECK_INTERVAL, sent_at + PING_INTERVAL
-        message = await follower.send_buffer.get(min(ping_at, check_at if check_at > now else ping_at) - now)
+        # A check may be overdue because the caller was busy with the last message.
+        wait_until = ping_at if allowed is None else min(ping_at, check_at)
+        message = await follower.send_buffer.get(max(0.0, wait_until - now))
         now = loop.time()
         if allowed is not None and check_at <= now:
             checked_at = now

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from ..activity.current import origin
 from ..activity.store import database, insert
 from ..backoff import Backoff
+from ..blocking import blocking
 from ..bulk_sql import build_row
 from ..conf import conf
 from ..deprecation import deprecated_name
@@ -141,6 +142,7 @@ class Task(Generic[C, P, R, T]):
         """Seconds per attempt, or None for no limit."""
         return self._timeout or conf.TIMEOUT or None
 
+    @blocking
     def enqueue(self, context: C, **options: Unpack[EnqueueOptions]) -> Run[T]:
         """Enqueue this task; see `django_agentexec.enqueue`."""
         (row,) = self._build_rows([context], RowOptions.read(self, options, EnqueueOptions))
@@ -158,6 +160,7 @@ class Task(Generic[C, P, R, T]):
         """Async version of `enqueue`."""
         return await sync_to_async(self.enqueue)(context, **options)
 
+    @blocking
     def enqueue_many(self, contexts: Sequence[C], **options: Unpack[BulkOptions]) -> list[Run[T]]:
         """Enqueue this task once per context; see `django_agentexec.enqueue_many`."""
         rows = self.new_rows(contexts, **options)

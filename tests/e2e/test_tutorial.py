@@ -81,9 +81,9 @@ def test_the_files_and_commands_of_the_page_work_from_an_empty_folder(tmp_path: 
             write_files(tmp_path)
 
     assert "no issues" in printed["python manage.py check"]
-    assert "complete" in printed["python manage.py agents list"]
+    assert "complete" in printed["python manage.py agentexec list"]
     assert "OK" in printed["python manage.py test"]
-    listed = json.loads(project.run("python manage.py agents list --json"))
+    listed = json.loads(project.run("python manage.py agentexec list --json"))
     assert [(item["agent_type"], item["status"]) for item in listed["items"]] == [("triage_ticket", "complete")]
 
 

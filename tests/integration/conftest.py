@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from django.core.cache import cache
 
+import tests.urls  # noqa: F401  # here, since Python 3.11 fails if two threads parse modules at the same time
 from django_agentexec import task
 from django_agentexec.tasks import registry
 from django_agentexec.testing import memory_queue

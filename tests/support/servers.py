@@ -77,6 +77,10 @@ class Valkey:
         assert self._process is not None
         self._process.send_signal(number)
 
+    def restart_if_dead(self) -> None:
+        if self._process is None or self._process.poll() is not None:
+            self.start()
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()

@@ -307,8 +307,8 @@ class RedisQueue(base.Queue):
     ) -> Any:
         """Run a script by its digest; send its text if the server does not have it.
 
-        With `with_server` the run id of the server stands between `args` and `rest`. The connection is taken from the
-        pool explicitly, so that the server is the one that runs the script.
+        With `with_server` the run id of the server stands between `args` and `rest`. A connection is taken from
+        the pool explicitly, so that this server runs the script.
         """
         keys, (sha, text) = self._keys(queue), script(verb)
         pool: Any = self.client.connection_pool

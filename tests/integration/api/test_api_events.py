@@ -238,6 +238,19 @@ async def test_a_quiet_stream_ends_with_its_users_rights(
     assert [event.kind for event in seen] == ["snapshot"]
 
 
+async def test_an_overdue_check_of_rights_waits_for_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscriber, "RECHECK_INTERVAL", 0.0)  # overdue when the client asks for the next message
+    run = await activity.acreate("import")
+    stream = events(await (await signed_in(await sync_to_async(staff)("viewer", "view_activity"))).get(url(run)))
+
+    async with asyncio.timeout(PATIENCE):
+        seen = [await anext(stream)]
+        await Session.objects.all().adelete()
+        seen += [event async for event in stream]
+
+    assert [event.kind for event in seen] == ["snapshot"]
+
+
 def test_the_rights_of_live_connections_are_checked_every_30_seconds() -> None:
     assert max(subscriber.RECHECK_INTERVAL, consumers.RECHECK_INTERVAL) <= 28  # leaving time for the check itself
 
