@@ -178,7 +178,12 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         with run.recorded():
             result = run.start()
             while True:
-                result = await self._completed(result, forwarder, options, run.recover)
+                try:
+                    result = await self._completed(result, forwarder, options, run.recover)
+                except Exception as error:
+                    if run.refusal is not None and error is not run.refusal:
+                        raise run.refusal from None
+                    raise
                 if not result.interruptions or not self.policies.suspends:
                     break
                 result = await run.without_invalid_calls(result)
