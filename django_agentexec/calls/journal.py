@@ -42,6 +42,8 @@ class Journal:
         self.attempt = attempt
         self.calls: dict[Place, AgentCall] = {call.place: call for call in calls}
         self.approvals = list(approvals)
+        self.is_resumed = bool(calls)
+        """Whether an earlier attempt, or a process that has ended, has made calls."""
         self.scopes: WeakKeyDictionary[OwningAttempt, Scope] = WeakKeyDictionary()
         self.paused: dict[str, Position] = {}
         """Runs that wait for a decision, by the path of their scope."""

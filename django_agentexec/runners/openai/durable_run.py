@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,20 +18,21 @@ from . import nested
 from .approvals import Policies
 from .durable import DurableAgents, agents_of_run, end_run, with_own_agents
 from .silent_hooks import SilentHooks
+from .text import TextStream
 from .wire import text_of
 
 INVALID_ARGUMENTS = "Error: the arguments are no JSON object, so the tool was not called. Call it again."
 
 
 class DurableRun:
-    """A run whose calls are recorded and replayed. `show_replayed` receives replayed texts and their agents' names."""
+    """A run whose calls are recorded and replayed. `text` publishes replayed texts."""
 
     def __init__(
-        self, attempt: OwningAttempt, policies: Policies, on_change: str, show_replayed: Callable[[str, str], None]
+        self, attempt: OwningAttempt, policies: Policies, on_change: str, text: TextStream | None = None
     ) -> None:
         self.attempt = attempt
         self._on_change = on_change
-        self._publish = show_replayed
+        self._text = text
         self._agents = DurableAgents(policies, self._show_replayed)
         self._runner = nested.install().inner
         self._position: Position
@@ -50,7 +51,10 @@ class DurableRun:
         options["hooks"] = SilentHooks(options["hooks"])
         self._agent = self._agents.copy_of(agent)
         self._input = self._agents.resumed(input) if isinstance(input, RunState) else input
-        self._position.journal.active_runs.add(self._position.path)
+        journal = self._position.journal
+        journal.active_runs.add(self._position.path)
+        if self._text is not None and journal.is_resumed:
+            self._text.restart(agent.name)
 
     @property
     def refusal(self) -> InvalidTransition | None:
@@ -146,6 +150,7 @@ class DurableRun:
         self._position.journal.active_runs.remove(self._position.path)
 
     def _show_replayed(self, position: Position, response: ModelResponse) -> None:
-        if position in (self._position, self._recovery):  # texts of nested runs are not published
+        # Texts of nested runs are not published.
+        if self._text is not None and any(position is own for own in (self._position, self._recovery)):
             for text in filter(None, text_of(response)):
-                self._publish(text, position.agent)
+                self._text.replay(text, position.agent)

@@ -145,7 +145,7 @@ def test_a_rejection_is_recorded_and_the_tool_never_runs() -> None:
         return str(result.final_output)
 
     run(handler)
-    decide(ApprovalStatus.REJECTED, reason="Too early.")
+    decide(status=ApprovalStatus.REJECTED, reason="Too early.")
     row = drained()
 
     assert (row.status, DONE["sent"]) == (Status.COMPLETE, 0), row.error
