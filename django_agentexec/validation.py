@@ -69,6 +69,28 @@ def storable_json(text: str) -> str:
     return _ESCAPED_NUL.sub(rf"\1{_REPLACEMENT}", text)
 
 
+def storable_value(value: Any) -> Any:
+    """Return JSON values as every database holds them; what JSON does not represent becomes text."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        try:
+            return _storable_parts(to_jsonable_python(value, fallback=repr, serialize_unknown=True))
+        except (PydanticSerializationError, ValueError, RecursionError):
+            return storable_text(reprlib.repr(value))
+    return value if is_storable(text) and not contains_nul(text) else _storable_parts(value)
+
+
+def _storable_parts(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {storable_text(key): _storable_parts(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_storable_parts(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return storable_text(value) if isinstance(value, str) else value
+
+
 def contains_nul(text: str) -> bool:
     """Whether a string inside this JSON holds a NUL character."""
     return "\\u0000" in text and _ESCAPED_NUL.search(text) is not None

@@ -55,6 +55,10 @@ class OwningAttempt(Protocol):
         """Queue a write; the future returns the committed row, or raises the reason of a refusal."""
 
     @property
+    def locals(self) -> dict[str, Any]:
+        """Values that live as long as the attempt, by name."""
+
+    @property
     def records_calls(self) -> bool:
         """Whether runners of agents record calls."""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -79,6 +79,19 @@ def retract_text(agent_id: UUID, attempt: int, fence: int = 0) -> None:
     _writer.retract(agent_id, _Text(fence, attempt, retracts=True))
 
 
+def rewind_text(agent_id: UUID, position: int, attempt: int, fence: int = 0, label: str = "") -> None:
+    """Withdraw the streamed text of `label` after its first `position` characters, as this attempt.
+
+    For a call of a model that begins again: clients remove the text, and later clients do not receive it.
+    """
+    _writer.rewind(agent_id, _Text(fence, attempt, label, rewinds_to=position))
+
+
+def text_position(agent_id: UUID, fence: int = 0, label: str = "") -> int:
+    """Return how many characters this process has streamed with a label under a fence."""
+    return _writer.position((agent_id, fence), label)
+
+
 def flush_stream(timeout: float = FLUSH_TIMEOUT) -> bool:
     """Wait until all text streamed so far is stored; return False if that takes longer than `timeout` seconds."""
     return _writer.flush(timeout)
@@ -105,11 +118,12 @@ class _Text:
     lost: int = 0
     """Characters after this text that were dropped."""
     retracts: bool = False
+    rewinds_to: int = -1
 
     @property
-    def source(self) -> tuple[int, int, str, bool]:
+    def source(self) -> tuple[int, int, str, bool, int]:
         """The origin of the text: only texts of the same origin are joined."""
-        return self.fence, self.attempt, self.label, self.retracts
+        return self.fence, self.attempt, self.label, self.retracts, self.rewinds_to
 
 
 class _StreamWriter(BatchingThread):
@@ -121,6 +135,7 @@ class _StreamWriter(BatchingThread):
         self._waiting: dict[UUID, list[_Text]] = {}
         self._sizes: dict[UUID, int] = {}
         self._offsets: OrderedDict[Stream, int] = OrderedDict()
+        self._lengths: OrderedDict[Stream, Counter[str]] = OrderedDict()  # by label
         self._pending_gaps: dict[Stream, Chunk] = {}
         self._is_failing = False
         self._written = threading.Condition(self._lock)
@@ -133,19 +148,36 @@ class _StreamWriter(BatchingThread):
             accepted = text.parts[0][: max(0, MAX_WAITING - size)]
             lost = len(text.parts[0]) - len(accepted)
             self._sizes[agent_id] = size + len(accepted)
-            # Writers that alternate within the interval are collected separately.
-            collected = next((each for each in reversed(texts) if each.source == text.source), None)
+            collected = _collected(texts, text)
             if collected is None or (collected.lost and accepted):
                 collected = _Text(text.fence, text.attempt, text.label)
                 texts.append(collected)
             collected.parts.append(accepted)
             collected.lost += lost
+            self._lengths_of((agent_id, text.fence))[text.label] += len(accepted)
             self._wake()
+
+    def rewind(self, agent_id: UUID, text: _Text) -> None:
+        with self._lock:
+            self._waiting.setdefault(agent_id, []).append(text)
+            self._lengths_of((agent_id, text.fence))[text.label] = text.rewinds_to
+            self._wake()
+
+    def position(self, stream: Stream, label: str) -> int:
+        with self._lock:
+            return self._lengths_of(stream)[label]
+
+    def _lengths_of(self, stream: Stream) -> Counter[str]:
+        lengths = self._lengths[stream] = self._lengths.pop(stream, Counter())
+        while len(self._lengths) > MAX_STREAMS:
+            self._lengths.popitem(last=False)
+        return lengths
 
     def retract(self, agent_id: UUID, text: _Text) -> None:
         with self._lock:
             self._waiting[agent_id] = [text]
             self._sizes[agent_id] = 0
+            self._lengths.pop((agent_id, text.fence), None)
             self._wake()
 
     def holds(self, agent_id: UUID) -> bool:
@@ -206,11 +238,13 @@ class _StreamWriter(BatchingThread):
                 writer=self._name,
                 label=text.label,
                 retracts=text.retracts,
+                rewinds_to=text.rewinds_to,
             )
 
         whole = "".join(text.parts)
-        if text.retracts:
+        if text.retracts or text.rewinds_to >= 0:
             yield piece()
+            offset += text.rewinds_to >= 0
         for start in range(0, len(whole), MAX_PIECE):
             yield piece(whole[start : start + MAX_PIECE])
             offset += len(whole[start : start + MAX_PIECE])
@@ -233,7 +267,7 @@ class _StreamWriter(BatchingThread):
                 "",
                 chunk.attempt,
                 fence=chunk.fence,
-                offset=chunk.offset + len(chunk.text),
+                offset=chunk.end,
                 writer=chunk.writer,
                 retracts=retracts,
             )
@@ -241,6 +275,16 @@ class _StreamWriter(BatchingThread):
         if any(chunk.retracts for chunk in self._pending_gaps.values()):
             with self._lock:
                 self._wake()  # a retraction is repeated even if no more text follows
+
+
+def _collected(texts: list[_Text], text: _Text) -> _Text | None:
+    """Return the waiting text that `text` continues: writers that alternate are collected separately."""
+    for each in reversed(texts):
+        if each.source == text.source:
+            return each
+        if each.rewinds_to >= 0 and each.label == text.label:
+            return None
+    return None
 
 
 def _batches(chunks: list[Chunk]) -> Iterator[list[Chunk]]:

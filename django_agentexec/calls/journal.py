@@ -22,14 +22,17 @@ from django.utils import timezone
 from ..activity.current import OwningAttempt
 from ..activity.store import database
 from ..activity.transitions import Operation
-from ..exceptions import InvalidOption
+from ..exceptions import InvalidOption, InvalidTransition
 from ..models import AgentCall, Approval, ApprovalScope, ApprovalStatus, CallKind, CallState
 from ..validation import storable_text
-from .operations import BeginCall, FinishCall, SetAside
+from .active_runs import ActiveRuns
+from .operations import BeginCall, FinishCall, SetAside, make_storable
 from .paths import clean, inside_call, is_overlapping, is_run_of, joined, short_call_id
 
 Place = tuple[str, str, int, str]
 MAX_ERROR = 2_000  # characters
+MAX_CALLBACK_ROUNDS = 3  # of the event loop until the callback of an ended task has run
+_JOURNAL = "journal"  # its name among the values of the attempt
 
 
 class Journal:
@@ -39,13 +42,16 @@ class Journal:
         self.attempt = attempt
         self.calls: dict[Place, AgentCall] = {call.place: call for call in calls}
         self.approvals = list(approvals)
+        self.is_resumed = bool(calls)
+        """Whether an earlier attempt, or a process that has ended, has made calls."""
         self.scopes: WeakKeyDictionary[OwningAttempt, Scope] = WeakKeyDictionary()
         self.paused: dict[str, Position] = {}
         """Runs that wait for a decision, by the path of their scope."""
         self.requests: dict[tuple[str, str], Approval] = {}
         """New rows for the decisions that runs of this attempt wait for, by path and call id."""
-        self._running = 0
-        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        self.active_runs = ActiveRuns()
+        self.refusal: InvalidTransition | None = None
+        """Why a write was refused: the attempt has lost its activity, or the activity has ended."""
         self._stored = {call.pk for call in calls}
 
     def find(self, path: str, kind: CallKind, ordinal: int = 0, call_id: str = "") -> AgentCall | None:
@@ -93,26 +99,6 @@ class Journal:
         """Queue the end of a call."""
         self.attempt.write(self._ending(call, None, None))
 
-    def run_started(self) -> None:
-        """Note that a run of the handler has started."""
-        self._running += 1
-
-    def run_ended(self) -> None:
-        """Note that a run of the handler has ended or waits for a decision."""
-        self._running -= 1
-        if self._running == 0:
-            waiters, self._waiters = self._waiters, []
-            for loop, future in waiters:
-                loop.call_soon_threadsafe(_wake, future)
-
-    async def others_ended(self) -> None:
-        """Wait until no run of the handler is in progress, so that a suspension interrupts none."""
-        if self._running:
-            loop = asyncio.get_running_loop()
-            future = loop.create_future()
-            self._waiters.append((loop, future))
-            await future
-
     def request(self, path: str, call_id: str, **values: Any) -> None:
         """Note that a tool call waits for a decision; once per call."""
         key = path, short_call_id(call_id)
@@ -148,23 +134,40 @@ class Journal:
         self.approvals = [each for each in self.approvals if each.path != path and not each.path.startswith(inside[1:])]
 
     def _beginning(self, calls: Sequence[AgentCall]) -> BeginCall:
-        new: list[AgentCall] = []
-        again: list[AgentCall] = []
         for call in calls:
-            (again if call.pk in self._stored else new).append(call)
-            self._stored.add(call.pk)
+            make_storable(call, "arguments", "request")
+        new, again = self._divided(calls)
         return BeginCall(agent_id=self.attempt.agent_id, fence=self.attempt.fence, new=new, again=again)
 
     def _ending(self, call: AgentCall, usage: Mapping[str, int] | None, cost: Decimal | None) -> FinishCall:
         call.finished_at = timezone.now()
         call.error = storable_text(call.error)[:MAX_ERROR]
+        make_storable(call, "arguments", "output")
+        new, changed = self._divided([call])
         return FinishCall(
-            agent_id=self.attempt.agent_id, fence=self.attempt.fence, changed=[call], usage=usage or {}, cost=cost
+            agent_id=self.attempt.agent_id,
+            fence=self.attempt.fence,
+            new=new,
+            changed=changed,
+            usage=usage or {},
+            cost=cost,
+            is_progress=call.state != CallState.FAILED,
         )
 
+    def _divided(self, calls: Sequence[AgentCall]) -> tuple[list[AgentCall], list[AgentCall]]:
+        """Return the new rows, and the rows that are stored, or will be by an earlier write."""
+        new = [call for call in calls if call.pk not in self._stored]
+        stored = [call for call in calls if call.pk in self._stored]
+        self._stored.update(call.pk for call in new)
+        return new, stored
+
     async def _write(self, operation: Operation) -> None:
-        # Shielded: a call that has ended is recorded even if its attempt is being stopped.
-        await asyncio.shield(asyncio.wrap_future(self.attempt.write(operation)))
+        try:
+            # Shielded: a call that has ended is recorded even if its attempt is being stopped.
+            await asyncio.shield(asyncio.wrap_future(self.attempt.write(operation)))
+        except InvalidTransition as error:
+            self.refusal = error  # the SDK may wrap it
+            raise
 
 
 @dataclass
@@ -195,6 +198,11 @@ class Scope:
         """Note that a run has ended."""
         self._active -= 1
 
+    async def runs_left(self) -> None:
+        """Let runs that have just ended leave: the callback of a streamed run follows its end."""
+        for _ in range(MAX_CALLBACK_ROUNDS if self._active else 0):
+            await asyncio.sleep(0)
+
     def _keyed(self, key: str) -> str:
         path = joined(self.path, f"~key={clean(key)}")
         if path in self._taken:
@@ -216,11 +224,6 @@ class Scope:
         if self._active:
             return _free(used, lambda number: joined(self.path, f"~{clean(agent)}:{digest[:8]}#{number}"), first=0)
         return _free(used, lambda number: self.path if number == 1 else joined(self.path, f"~{number}"), first=1)
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _free(used: set[str], path: Any, first: int) -> str:
@@ -248,6 +251,8 @@ class Position:
     """While the run waits for a decision of its handler: the runner's copies of its agents."""
     is_replaying: bool = False
     """Whether the latest model call was answered from the journal."""
+    input_sizes: list[int] = field(default_factory=list)
+    """The number of input items of each model call."""
     _side_runs: Counter[str] = field(default_factory=Counter)
 
     def begin_side_run(self, agent: str, digest: str) -> Position:
@@ -316,7 +321,6 @@ class Position:
         return next((each for each in found if not each.is_void), None)
 
 
-_journals: WeakKeyDictionary[OwningAttempt, Journal] = WeakKeyDictionary()
 _position: ContextVar[Position | None] = ContextVar("agentexec_position", default=None)
 _scope: ContextVar[Scope | None] = ContextVar("agentexec_scope", default=None)
 
@@ -324,10 +328,11 @@ _scope: ContextVar[Scope | None] = ContextVar("agentexec_scope", default=None)
 async def journal_of(attempt: OwningAttempt) -> Journal:
     """Return the journal of an attempt, loaded at the first call."""
     root = attempt.root
-    if root not in _journals:
+    if _JOURNAL not in root.locals:
         loaded = await sync_to_async(_load)(root)
-        return _journals.setdefault(root, loaded)  # another run may have loaded it meanwhile
-    return _journals[root]
+        root.locals.setdefault(_JOURNAL, loaded)  # another run may have loaded it meanwhile
+    journal: Journal = root.locals[_JOURNAL]
+    return journal
 
 
 async def current_scope(attempt: OwningAttempt) -> Scope:

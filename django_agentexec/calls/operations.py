@@ -13,6 +13,7 @@ from ..activity.transitions import OwnedOperation
 from ..bulk_sql.fields import Insert, Update
 from ..exceptions import StaleAttempt
 from ..models import Activity, ActivityLog, AgentCall, Approval
+from ..validation import storable_value
 
 # One set for all changes, so that the changes of a batch are one statement.
 CHANGED_FIELDS = (
@@ -43,7 +44,7 @@ class BeginCall(OwnedOperation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishCall(OwnedOperation):
-    """The end of calls, with their usage. Earlier crashes no longer count against the activity.
+    """The end of calls, with their usage. If they are progress, earlier crashes no longer count against the activity.
 
     Accepted until another attempt has started, also after a cancel: the call has been paid.
     """
@@ -55,6 +56,8 @@ class FinishCall(OwnedOperation):
     changed: Sequence[AgentCall] = ()
     usage: Mapping[str, int] = field(default_factory=dict)
     cost: Decimal | None = None
+    is_progress: bool = True
+    """Whether a later attempt does not make the calls again."""
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         if activity.fence != self.fence:
@@ -66,7 +69,9 @@ class FinishCall(OwnedOperation):
             activity.usage = total
         if self.cost is not None:
             activity.cost = (activity.cost or Decimal()) + self.cost
-        activity.discounted_crashes, activity.updated_at = activity.crashes, now
+        if self.is_progress:
+            activity.discounted_crashes = activity.crashes
+        activity.updated_at = now
         return None
 
     def related_writes(self, activity: Activity, now: datetime) -> Sequence[Insert | Update]:
@@ -99,6 +104,13 @@ def set_aside(activity: Activity, path: str | None = None) -> None:
     for model in (AgentCall, Approval):
         rows = model._default_manager.using(activity._state.db).filter(where, activity_id=activity.agent_id)
         rows.filter(set_aside=0).update(set_aside=activity.fence)
+
+
+def make_storable(call: AgentCall, *names: str) -> None:
+    """Replace what no database holds in these JSON columns."""
+    for name in names:
+        if call.__dict__.get(name) is not None:  # a deferred column has no entry
+            setattr(call, name, storable_value(getattr(call, name)))
 
 
 def _writes(new: Sequence[AgentCall], changed: Sequence[AgentCall]) -> list[Insert | Update]:

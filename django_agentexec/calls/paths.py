@@ -56,6 +56,11 @@ def is_run_of(scope: str, path: str) -> bool:
     return path == scope or (path.startswith(scope) and _SIBLING.fullmatch(path[len(scope) :]) is not None)
 
 
+def is_inside(outer: str, path: str) -> bool:
+    """Whether the run at `path` is part of the run at `outer`, as inside a tool call, and not that run itself."""
+    return path.startswith((f"{outer}/", f"{outer}^", f"{outer}+"))
+
+
 def is_overlapping(path: str) -> bool:
     """Whether the run at `path` has overlapped with another one."""
     return "#" in path.rpartition("~")[2]

@@ -119,6 +119,19 @@ class Retraction(TypedDict):
 
 
 @final
+class Rewind(TypedDict):
+    """A request to remove the text with this label after its first `position` characters."""
+
+    type: Literal["rewind"]
+    agent_id: str
+    attempt: int
+    fence: int
+    stream_id: str
+    position: int
+    label: NotRequired[str]
+
+
+@final
 class Ping(TypedDict):
     """A sign of life, sent when there is nothing else to send."""
 
@@ -145,10 +158,20 @@ class Failure(TypedDict):
 
 
 Message = (
-    FeedSnapshot | ActivitySnapshot | ActivityChange | Delta | Gap | StoredText | Retraction | Ping | Done | Failure
+    FeedSnapshot
+    | ActivitySnapshot
+    | ActivityChange
+    | Delta
+    | Gap
+    | StoredText
+    | Retraction
+    | Rewind
+    | Ping
+    | Done
+    | Failure
 )
 TYPES: tuple[type, ...] = get_args(Message)
-EVENT_TYPES = ("snapshot", "activity", "delta", "gap", "text", "retract", "error")
+EVENT_TYPES = ("snapshot", "activity", "delta", "gap", "text", "retract", "rewind", "error")
 """Types of server-sent events. A ping is a comment there, and commands exist on websockets only."""
 
 
@@ -223,6 +246,21 @@ def retraction(chunk: Chunk, fence: int) -> Retraction:
         "fence": fence,
         "stream_id": chunk.stream_id,
     }
+
+
+def rewind(chunk: Chunk, fence: int) -> Rewind:
+    """Return the request to remove the text after a position."""
+    message: Rewind = {
+        "type": "rewind",
+        "agent_id": str(chunk.agent_id),
+        "attempt": chunk.attempt,
+        "fence": fence,
+        "stream_id": chunk.stream_id,
+        "position": chunk.rewinds_to,
+    }
+    if chunk.label:
+        message["label"] = chunk.label
+    return message
 
 
 def ping() -> Ping:

@@ -129,7 +129,7 @@ async def follow_activity(
     holder: Hashable = None,
 ) -> AsyncGenerator[Message, None]:
     """Yield the messages of one activity, without end: `snapshot`, then `activity`, `delta`, `gap`, `text`,
-    `retract` and `ping`.
+    `retract`, `rewind` and `ping`.
 
     `after`: the id of the last log line that the client has. `stream_after`: the `stream_id` of the last text.
     `allowed`: called at least every 30 seconds; the iteration ends when it returns False. The iteration also ends, with

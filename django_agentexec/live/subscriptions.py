@@ -13,7 +13,7 @@ from uuid import UUID
 from ..queues import Chunk
 from ..queues.live import START
 from . import messages
-from .messages import MAX_DELTA, MAX_LINES_SIZE, Gap, Json, Line, Message, Retraction
+from .messages import MAX_DELTA, MAX_LINES_SIZE, Gap, Json, Line, Message, Retraction, Rewind
 from .reading import MAX_LINES, ActivityState, as_of
 from .send_buffer import SendBuffer
 from .topics import activity_topic, feed_topic
@@ -45,7 +45,7 @@ class TextFeed:
         self._attempt = 0
         self._offsets: dict[str, int] = {}
         self._knows_start = not self.must_resume
-        self._waiting: list[Chunk | Gap | Retraction] = []
+        self._waiting: list[Chunk | Gap | Retraction | Rewind] = []
         self._size = 0
         self._stored = ""
         self._stored_sent = 0
@@ -68,7 +68,7 @@ class TextFeed:
             return
         self._fence, self._attempt = last.fence, last.attempt
         if last.offset >= 0:
-            self._offsets[last.writer] = last.offset + len(last.text)
+            self._offsets[last.writer] = last.end
 
     def accept(self, chunks: Sequence[Chunk]) -> bool:
         """Take the pieces after the position; False if some were left because too much text waits."""
@@ -118,7 +118,9 @@ class TextFeed:
             expected = self._offsets.get(chunk.writer, 0 if self._knows_start else chunk.offset)
             if chunk.offset > expected:
                 self.add_gap(chunk.offset - expected)
-            self._offsets[chunk.writer] = chunk.offset + len(chunk.text)
+            self._offsets[chunk.writer] = chunk.end
+        if chunk.rewinds_to >= 0:
+            self._waiting.append(messages.rewind(chunk, self._fence))
         if chunk.text:
             self._waiting.append(chunk)
             self._size += len(chunk.text)
@@ -140,9 +142,9 @@ def stream_key(stream_id: str) -> tuple[int, int]:
     return int(milliseconds), int(number)
 
 
-def _joined(waiting: Sequence[Chunk | Gap | Retraction]) -> list[Chunk | Gap | Retraction]:
+def _joined(waiting: Sequence[Chunk | Gap | Retraction | Rewind]) -> list[Chunk | Gap | Retraction | Rewind]:
     """Join consecutive pieces of the same origin, so that a slow or late client receives few messages."""
-    joined: list[Chunk | Gap | Retraction] = []
+    joined: list[Chunk | Gap | Retraction | Rewind] = []
     for each in waiting:
         last = joined[-1] if joined else None
         if isinstance(each, Chunk) and isinstance(last, Chunk) and _are_joinable(last, each):

@@ -44,6 +44,13 @@ class Chunk:
     """The name of the agent that wrote it, where several agents write at the same time."""
     retracts: bool = False
     """Whether it replaces all text before it."""
+    rewinds_to: int = -1
+    """If not negative, it withdraws the text of this label under this fence after so many characters."""
+
+    @property
+    def end(self) -> int:
+        """The offset of the next chunk. A rewind counts as a character, so that a lost one is noticed."""
+        return self.offset + len(self.text) + (self.rewinds_to >= 0)
 
 
 class LiveStore(ABC):

@@ -15,6 +15,8 @@ from uuid import UUID
 from typing_extensions import TypeVar
 
 from django_agentexec import activity
+from django_agentexec.activity.current import current_attempt
+from django_agentexec.activity.streams import rewind_text, text_position
 
 ReportStatus = Callable[[str, int], Awaitable[str]]
 # The framework's type of tools; by default a plain async function.
@@ -100,6 +102,18 @@ class BaseAgentRunner(ABC, Generic[ReportTool]):
     def retract_stream(self) -> None:
         """Retract all text that this attempt has published, for example after a guardrail has rejected it."""
         activity.retract_stream(self.agent_id)
+
+    def stream_position(self, label: str = "") -> int:
+        """Return how many characters this attempt has published with this label."""
+        attempt = current_attempt(self.agent_id)
+        return text_position(self.agent_id, attempt.fence if attempt else 0, label)
+
+    def rewind_stream(self, position: int, label: str = "") -> None:
+        """Withdraw the text with this label after its first `position` characters: its model call begins again."""
+        attempt = current_attempt(self.agent_id)
+        if attempt is None or not attempt.canceled:
+            number, fence = (attempt.number, attempt.fence) if attempt else (0, 0)
+            rewind_text(self.agent_id, position, number, fence, label)
 
     async def flush_stream(self) -> None:
         """Wait at most 2 seconds until all streamed text is readable, so that it precedes the end of the activity."""

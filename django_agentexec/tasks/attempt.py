@@ -79,6 +79,8 @@ class Attempt:
     enqueued_by: str | None = None
     """The primary key, as text, of the user who enqueued it over REST, or under `activity.acting_as`; None for code.
     Children take their parent's."""
+    locals: dict[str, Any] = field(default_factory=dict, repr=False)
+    """Values of this package that live as long as the attempt, by name."""
     records_calls: bool = True
     """False in unit tests: runners of agents then neither record nor replay calls."""
     _canceled: threading.Event = field(default_factory=threading.Event, repr=False)

@@ -234,8 +234,9 @@ def _events(number: int, answer: Answer) -> Iterator[dict[str, Any]]:
         place = {"output_index": index, "item_id": item["id"]}
         yield {"type": "response.output_item.added", "output_index": index, "item": _begun(item)}
         if item["type"] == "message":
-            delta = {"type": "response.output_text.delta", "delta": answer.text}
-            yield {**delta, **place, "content_index": 0, "logprobs": []}
+            for word in re.findall(r"\S+\s*", answer.text):
+                delta = {"type": "response.output_text.delta", "delta": word}
+                yield {**delta, **place, "content_index": 0, "logprobs": []}
         else:
             done = {"type": "response.function_call_arguments.done", "name": item["name"]}
             yield {**done, **place, "arguments": item["arguments"]}

@@ -110,6 +110,8 @@ def _entry(chunk: Chunk) -> dict[Any, Any]:
         entry["label"] = chunk.label
     if chunk.retracts:
         entry["retracts"] = 1
+    if chunk.rewinds_to >= 0:
+        entry["rewinds_to"] = chunk.rewinds_to
     return entry
 
 
@@ -125,4 +127,5 @@ def _chunk(agent_id: UUID, stream_id: bytes, entry: Mapping[bytes, bytes]) -> Ch
         writer=entry.get(b"writer", b"").decode(),
         label=entry.get(b"label", b"").decode(),
         retracts=b"retracts" in entry,
+        rewinds_to=int(entry.get(b"rewinds_to", -1)),
     )

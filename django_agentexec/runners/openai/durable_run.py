@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,31 +12,34 @@ from agents.items import ModelResponse
 from django_agentexec.activity.current import OwningAttempt
 from django_agentexec.calls.journal import Position, at, current_position, current_scope
 from django_agentexec.calls.paths import digest_of
+from django_agentexec.exceptions import InvalidTransition
 
 from . import nested
 from .approvals import Policies
 from .durable import DurableAgents, agents_of_run, end_run, with_own_agents
 from .silent_hooks import SilentHooks
+from .text import TextStream
 from .wire import text_of
 
 INVALID_ARGUMENTS = "Error: the arguments are no JSON object, so the tool was not called. Call it again."
 
 
 class DurableRun:
-    """A run whose calls are recorded and replayed. `show_replayed` receives replayed texts and their agents' names."""
+    """A run whose calls are recorded and replayed. `text` publishes replayed texts."""
 
     def __init__(
-        self, attempt: OwningAttempt, policies: Policies, on_change: str, show_replayed: Callable[[str, str], None]
+        self, attempt: OwningAttempt, policies: Policies, on_change: str, text: TextStream | None = None
     ) -> None:
         self.attempt = attempt
         self._on_change = on_change
-        self._publish = show_replayed
+        self._text = text
         self._agents = DurableAgents(policies, self._show_replayed)
         self._runner = nested.install().inner
         self._position: Position
         self._options: dict[str, Any]
         self._agent: Agent[Any]
         self._input: Any
+        self._recovery: Position | None = None
 
     async def begin(self, agent: Agent[Any], input: Any, key: str | None, options: dict[str, Any]) -> None:
         """Find the run's place and record its start. `options` are those of the SDK, and are changed."""
@@ -48,7 +51,15 @@ class DurableRun:
         options["hooks"] = SilentHooks(options["hooks"])
         self._agent = self._agents.copy_of(agent)
         self._input = self._agents.resumed(input) if isinstance(input, RunState) else input
-        self._position.journal.run_started()
+        journal = self._position.journal
+        journal.active_runs.add(self._position.path)
+        if self._text is not None and journal.is_resumed:
+            self._text.restart(agent.name)
+
+    @property
+    def refusal(self) -> InvalidTransition | None:
+        """Why a write of the run was refused; the SDK may wrap this exception."""
+        return self._position.journal.refusal
 
     async def _place(self, agent: Agent[Any], input: Any, key: str | None) -> Position:
         outer = current_position()
@@ -74,10 +85,14 @@ class DurableRun:
 
     def recover(self, agent: Agent[Any], input: Any, **options: Any) -> RunResultStreaming:
         """Start the wrap-up after the last turn."""
-        position = self._position.recovery()
+        self._recovery = position = self._position.recovery()
         position.begin(agent.name, digest_of(input), None)
-        self._options = options
-        return self._start(position, self._agents.copy_of(agent), input)
+        self._options, self._agent = options, self._agents.copy_of(agent)
+        return self._start(position, self._agent, input)
+
+    @property
+    def _latest(self) -> Position:
+        return self._recovery or self._position
 
     def _start(self, position: Position, agent: Agent[Any], input: Any) -> RunResultStreaming:
         token = agents_of_run.set(self._agents)
@@ -93,7 +108,7 @@ class DurableRun:
         try:
             yield
         except BaseException as error:
-            end_run(self._position, None, error)
+            self._record_end(None, error)
             self._leave()
             raise
 
@@ -103,9 +118,13 @@ class DurableRun:
             self._position.journal.paused[self._position.home] = self._position
             self._position.copies = self._agents
         else:
-            end_run(self._position, result, None)
+            self._record_end(result, None)
             with_own_agents(result)
         self._leave()
+
+    def _record_end(self, result: RunResultStreaming | None, error: BaseException | None) -> None:
+        for position in filter(None, (self._recovery, self._position)):
+            end_run(position, result, error)
 
     async def without_invalid_calls(self, result: RunResultStreaming) -> RunResultStreaming:
         """Suspend the activity if the run waits for decisions.
@@ -114,20 +133,24 @@ class DurableRun:
         """
         journal = self._position.journal
         if journal.requests_of(self._position.path):
-            journal.run_ended()
-            await journal.others_ended()
-            journal.run_started()
+            path = self._position.path
+            journal.active_runs.remove(path)
+            try:
+                await journal.active_runs.others_ended(path)
+            finally:
+                journal.active_runs.add(path)
             raise self.attempt.suspend_for_decision(list(journal.requests.values()))
         state = result.to_state()
         for item in result.interruptions:
             state.reject(item, rejection_message=INVALID_ARGUMENTS)
-        return self._start(self._position, self._agent, state)
+        return self._start(self._latest, self._agent, state)
 
     def _leave(self) -> None:
         self._position.leave()
-        self._position.journal.run_ended()
+        self._position.journal.active_runs.remove(self._position.path)
 
     def _show_replayed(self, position: Position, response: ModelResponse) -> None:
-        if position is self._position:  # texts of nested runs are not published
-            for text in text_of(response):
-                self._publish(text, position.agent)
+        # Texts of nested runs are not published.
+        if self._text is not None and any(position is own for own in (self._position, self._recovery)):
+            for text in filter(None, text_of(response)):
+                self._text.replay(text, position.agent)

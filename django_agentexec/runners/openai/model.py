@@ -18,7 +18,15 @@ from django_agentexec.conf import conf
 from django_agentexec.models import AgentCall, CallKind, CallState
 from django_agentexec.validation import one_line
 
-from .wire import completed_event, counts_of, loaded_response, stored_response, streamed_response
+from .wire import (
+    FAILURES,
+    completed_event,
+    counts_of,
+    failure_of,
+    loaded_response,
+    stored_response,
+    streamed_response,
+)
 
 ShowReplayed = Callable[[Position, ModelResponse], None]
 
@@ -53,14 +61,14 @@ class DurableModel(Model):
         position = current_position()
         if position is None:
             return await self.inner.get_response(*args, **kwargs)
-        request = _Request(args, kwargs)
+        request = _Request(position, args, kwargs)
         if recorded := self._recorded(position, request):
-            return loaded_response(recorded)
+            return recorded[1]
         call = await self._begin(position, request)
         try:
             response = await self.inner.get_response(*args, **kwargs)
         except BaseException as error:
-            await self._fail(position, call, error)
+            self._fail(position, call, error)
             raise
         await self._finish(position, call, response)
         return response
@@ -72,9 +80,9 @@ class DurableModel(Model):
             async for event in self.inner.stream_response(*args, **kwargs):
                 yield event
             return
-        request = _Request(args, kwargs)
+        request = _Request(position, args, kwargs)
         if recorded := self._recorded(position, request):
-            yield completed_event(recorded)
+            yield completed_event(*recorded)
             return
         call = await self._begin(position, request)
         items: list[TResponseOutputItem] = []
@@ -88,15 +96,18 @@ class DurableModel(Model):
                     elif isinstance(event, ResponseCompletedEvent):
                         await self._finish(position, call, streamed_response(event.response, items))
                         is_finished = True
+                    elif event.type in FAILURES and not is_finished:
+                        self._fail(position, call, failure_of(event))  # the SDK raises an error
+                        is_finished = True
                     yield event
         except BaseException as error:
             if not is_finished:
-                await self._fail(position, call, error)
+                self._fail(position, call, error)
             raise
         if not is_finished:
-            await self._fail(position, call, RuntimeError("The stream ended without an answer."))
+            self._fail(position, call, RuntimeError("The stream ended without an answer."))
 
-    def _recorded(self, position: Position, request: _Request) -> AgentCall | None:
+    def _recorded(self, position: Position, request: _Request) -> tuple[AgentCall, ModelResponse] | None:
         call = position.next_model_call()
         position.is_replaying = call is not None
         if call is None:
@@ -105,9 +116,10 @@ class DurableModel(Model):
         if call.digest != request.digest and not call.has_changed:
             call.has_changed = True
             position.journal.begin_soon(call)
+        response = loaded_response(call)
         if self._show_replayed is not None:
-            self._show_replayed(position, loaded_response(call))
-        return call
+            self._show_replayed(position, response)
+        return call, response
 
     async def _begin(self, position: Position, request: _Request) -> AgentCall:
         journal, name = position.journal, str(getattr(self.inner, "model", "") or type(self.inner).__name__)
@@ -130,7 +142,7 @@ class DurableModel(Model):
             setattr(call, name, counts[name])
         await position.journal.finish(call, usage=counts)
 
-    async def _fail(self, position: Position, call: AgentCall, error: BaseException) -> None:
+    def _fail(self, position: Position, call: AgentCall, error: BaseException) -> None:
         position.ordinal = call.ordinal  # a retry of the SDK asks for the same answer again
         if isinstance(error, Exception):
             call.state, call.error = CallState.FAILED, one_line(error)
@@ -157,14 +169,24 @@ class DurableProvider(ModelProvider):
 
 
 class _Request:
-    """The request of a model call: its digest, and its content for the trace."""
+    """The next request of a run: its digest, and its content for the trace.
 
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    The digest leaves out the input that the previous request of the run contained, too: it would cost more with each
+    turn, and is part of an earlier digest.
+    """
+
+    def __init__(self, position: Position, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         named = dict(zip(("system_instructions", "input", "model_settings", "tools"), args, strict=False)) | kwargs
         self._instructions = named.get("system_instructions")
         self._input = named.get("input")
         self._tools = named.get("tools") or []
-        self.digest = digest_of(self._instructions, self._input)
+        size = len(self._input) if isinstance(self._input, list) else 0
+        sizes = position.input_sizes
+        del sizes[position.ordinal :]  # of a try that has failed
+        known = sizes[-1] if sizes and sizes[-1] <= size else 0
+        sizes.append(size)
+        new = self._input[known:] if isinstance(self._input, list) else self._input
+        self.digest = digest_of(self._instructions, known, new)
 
     @property
     def content(self) -> dict[str, Any]:

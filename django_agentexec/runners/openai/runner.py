@@ -99,7 +99,7 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
             on_expiry,
             suspends=approvals == "suspend",
         )
-        self._text = TextStream(agent_id, self.stream, label) if stream else None
+        self._text = TextStream(agent_id, self, label) if stream else None
         self._ended: InvalidTransition | None = None
         self._refused: InvalidTransition | None = None
         super().__init__(agent_id, report_status_prompt=report_status_prompt, wrap_up_prompt=wrap_up_prompt)
@@ -150,7 +150,7 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         options["hooks"] = JoinedHooks(logging_hooks) if hooks is None else JoinedHooks(logging_hooks, hooks)
         attempt = current_attempt(self.agent_id)
         if self.durable and attempt is not None and attempt.root.records_calls:
-            run = DurableRun(attempt, self.policies, self.on_change, self._show_replayed)
+            run = DurableRun(attempt, self.policies, self.on_change, self._text)
             await run.begin(agent, input, key, cast(dict[str, Any], options))
             return await self._run_to_end(run, forwarder, options)
         result = Runner.run_streamed(agent, input, **options)
@@ -178,7 +178,12 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         with run.recorded():
             result = run.start()
             while True:
-                result = await self._completed(result, forwarder, options, run.recover)
+                try:
+                    result = await self._completed(result, forwarder, options, run.recover)
+                except Exception as error:
+                    if run.refusal is not None and error is not run.refusal:
+                        raise run.refusal from None
+                    raise
                 if not result.interruptions or not self.policies.suspends:
                     break
                 result = await run.without_invalid_calls(result)
@@ -188,10 +193,6 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         if result.interruptions:
             expect_decision(result, run.attempt)
         return result
-
-    def _show_replayed(self, text: str, agent: str) -> None:
-        if self._text is not None:
-            self._text.replay(text, agent)
 
     async def log(self, message: str, percentage: int | None = None) -> None:
         """Log as in the base class, and store an `InvalidTransition`, which the SDK would wrap."""
@@ -232,6 +233,8 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
                 result = await self._recover(result, options, run_streamed)
                 await self._forward(result, forwarder)
         except Exception as error:
+            if self._text is not None:
+                self._text.withdraw_call()
             if self._ended is not None:
                 # The SDK wraps exceptions of tools and hooks in other exceptions.
                 raise self._ended from None
@@ -245,7 +248,7 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
     async def _retract_text(self) -> None:
         """Retract text that was published before a guardrail rejected it."""
         if self._text is not None and self._text.has_published:
-            self._text.has_published = False
+            self._text.forget()
             self.retract_stream()
             await self.flush_stream()
 

@@ -11,6 +11,7 @@ from typing import Any
 from agents import ApplyPatchTool, ComputerTool, CustomTool, FunctionTool, LocalShellTool, ShellTool, Tool
 from agents.tool_context import ToolContext
 from django.utils import timezone
+from pydantic import TypeAdapter
 
 from django_agentexec.calls.journal import Position, current_position, inside
 from django_agentexec.exceptions import InvalidOption
@@ -22,6 +23,7 @@ from .wire import loaded_json, loaded_output, stored_output
 
 Invoke = Callable[[Any, str], Awaitable[Any]]
 
+_ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 MISSING_TOOL = "Error: this tool no longer exists."
 
 
@@ -72,7 +74,9 @@ def _durable_function(tool: FunctionTool, agent: str, policies: Policies) -> Fun
     durable = copy.copy(tool)
     is_agent = tool._is_agent_tool
     # A plain function: the SDK's own invoker would ask for an approval although a decision is recorded.
-    durable.on_invoke_tool = _recorded(tool.name, agent, policies, tool.on_invoke_tool, is_agent=is_agent)
+    durable.on_invoke_tool = _recorded(
+        tool.name, agent, policies, tool.on_invoke_tool, is_agent=is_agent, schema=_schema_of(tool)
+    )
 
     async def needs_approval(context: Any, arguments: dict[str, Any], call_id: str) -> bool:
         return await must_wait(
@@ -84,6 +88,13 @@ def _durable_function(tool: FunctionTool, agent: str, policies: Policies) -> Fun
     if tool.needs_approval is not False or (not is_agent and policies.in_doubt(tool.name) != "rerun"):
         durable.needs_approval = needs_approval
     return durable
+
+
+def _schema_of(tool: FunctionTool) -> TypeAdapter[Any] | None:
+    """Return the declared type of a tool's output: the SDK validates outputs, also replayed ones."""
+    if tool._output_type_adapter is None and tool.output_json_schema is not None:
+        return _ANYTHING
+    return tool._output_type_adapter
 
 
 async def _rule(tool: FunctionTool, context: Any, arguments: dict[str, Any], call_id: str) -> bool:
@@ -113,12 +124,20 @@ def _rule_of(tool: Any, agent: str, policies: Policies) -> Any:
     return needs_approval
 
 
-def _recorded(name: str, agent: str, policies: Policies, original: Invoke, *, is_agent: bool = False) -> Invoke:
+def _recorded(
+    name: str,
+    agent: str,
+    policies: Policies,
+    original: Invoke,
+    *,
+    is_agent: bool = False,
+    schema: TypeAdapter[Any] | None = None,
+) -> Invoke:
     async def invoke(context: Any, arguments: str) -> Any:
         position = current_position()
         if position is None:
             return await original(context, arguments)
-        call = _Call(position, context.tool_call_id, name, agent, arguments, is_agent)
+        call = _Call(position, context.tool_call_id, name, agent, arguments, is_agent, schema)
         return await call.run(lambda: original(context, arguments), policies)
 
     return invoke
@@ -136,7 +155,7 @@ def _recorded_executor(name: str, agent: str, policies: Policies, original: Call
             output = await _called(original, request)
             return output if isinstance(output, str) else _shell_text(output)
 
-        return await _Call(position, request.data.call_id, name, agent, arguments, False).run(call, policies)
+        return await _Call(position, request.data.call_id, name, agent, arguments).run(call, policies)
 
     return execute
 
@@ -144,19 +163,29 @@ def _recorded_executor(name: str, agent: str, policies: Policies, original: Call
 class _Call:
     """One call of a tool."""
 
-    def __init__(self, position: Position, call_id: str, name: str, agent: str, arguments: str, is_agent: bool) -> None:
+    def __init__(
+        self,
+        position: Position,
+        call_id: str,
+        name: str,
+        agent: str,
+        arguments: str,
+        is_agent: bool = False,
+        schema: TypeAdapter[Any] | None = None,
+    ) -> None:
         self.position = position
         self.call_id = call_id
         self.name = name
         self.agent = agent
         self.arguments = arguments
         self.is_agent = is_agent
+        self.schema = schema
 
     async def run(self, original: Callable[[], Awaitable[Any]], policies: Policies) -> Any:
         """Return the recorded output, or call the tool and record its output."""
         journal, call = self.position.journal, self.position.tool_call(self.call_id)
         if call is not None and call.state in (CallState.DONE, CallState.IN_DOUBT, CallState.REJECTED):
-            return loaded_output(call.output)
+            return loaded_output(call.output, self.schema)
         is_in_doubt = not self.is_agent and self.position.is_in_doubt(call)
         if call is None:
             ordinal = max(0, self.position.ordinal - 1)
@@ -183,8 +212,9 @@ class _Call:
             call.state, call.error = CallState.FAILED, one_line(error)
             journal.finish_soon(call)
             raise
+        await scope.runs_left()
         if scope.path not in journal.paused:  # otherwise a run inside it waits for a decision
-            call.state, call.output = CallState.DONE, stored_output(output)
+            call.state, call.output = CallState.DONE, stored_output(output, self.schema)
             await journal.finish(call)
         return output
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from typing import Any
 
 from agents import Usage
 from agents.items import ModelResponse, TResponseOutputItem
 from agents.tool import ToolOutputFileContent, ToolOutputImage, ToolOutputText
 from openai.types.responses import Response, ResponseCompletedEvent, ResponseOutputMessage, ResponseUsage
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
+from pydantic_core import PydanticSerializationError
 
 from django_agentexec.models import AgentCall
 
 _ITEM: TypeAdapter[Any] = TypeAdapter(TResponseOutputItem)
 _STRUCTURED = {each.__name__: each for each in (ToolOutputText, ToolOutputImage, ToolOutputFileContent)}
 _TYPE = "__agentexec_type__"
+FAILURES = ("response.incomplete", "response.failed", "error", "response.error")
+"""Events that end a stream without an answer."""
 
 
 def stored_response(response: ModelResponse) -> dict[str, Any]:
@@ -42,11 +48,10 @@ def loaded_response(call: AgentCall) -> ModelResponse:
     )
 
 
-def completed_event(call: AgentCall) -> ResponseCompletedEvent:
+def completed_event(call: AgentCall, response: ModelResponse) -> ResponseCompletedEvent:
     """Return the event that ends the stream of a recorded answer."""
-    response = loaded_response(call)
     usage = response.usage
-    return ResponseCompletedEvent(
+    event = ResponseCompletedEvent(
         type="response.completed",
         sequence_number=0,
         response=Response.model_construct(
@@ -67,6 +72,16 @@ def completed_event(call: AgentCall) -> ResponseCompletedEvent:
             ),
         ),
     )
+    event.response._request_id = response.request_id
+    return event
+
+
+def failure_of(event: Any) -> RuntimeError:
+    """Return the failure that an event of `FAILURES` reports."""
+    response = getattr(event, "response", None)
+    reason = getattr(response, "error", None) or getattr(response, "incomplete_details", None) or event
+    text = getattr(reason, "message", None) or getattr(reason, "reason", None) or "no reason is given"
+    return RuntimeError(f"{event.type}: {text}")
 
 
 def streamed_response(response: Response, items: Sequence[TResponseOutputItem]) -> ModelResponse:
@@ -82,7 +97,12 @@ def streamed_response(response: Response, items: Sequence[TResponseOutputItem]) 
             input_tokens_details=given.input_tokens_details,
             output_tokens_details=given.output_tokens_details,
         )
-    return ModelResponse(output=list(response.output or items), usage=usage, response_id=response.id)
+    return ModelResponse(
+        output=list(response.output or items),
+        usage=usage,
+        response_id=response.id,
+        request_id=getattr(response, "_request_id", None),
+    )
 
 
 def text_of(response: ModelResponse) -> list[str]:
@@ -106,32 +126,69 @@ def counts_of(usage: Usage) -> dict[str, int]:
     }
 
 
-def stored_output(output: Any) -> Any:
-    """Return the output of a tool as JSON. Other values than JSON and the SDK's types are stored as their text.
+def stored_output(output: Any, schema: TypeAdapter[Any] | None = None) -> Any:
+    """Return the output of a tool as JSON. `schema` is that of a tool with a declared output type.
 
-    The text is what the SDK shows the model in any case.
+    Other values than JSON, the SDK's types, models and dataclasses are stored as their text, which is what the SDK
+    shows the model in any case.
     """
+    if schema is not None and not isinstance(output, str):
+        return {_TYPE: "typed", "value": schema.dump_python(output, mode="json", by_alias=True, warnings=False)}
     if isinstance(output, BaseModel) and type(output).__name__ in _STRUCTURED:
         return {_TYPE: type(output).__name__, "value": output.model_dump(mode="json")}
     if isinstance(output, list) and any(isinstance(part, BaseModel) for part in output):
         return {_TYPE: "list", "value": [stored_output(part) for part in output]}
+    if isinstance(output, BaseModel) or (is_dataclass(output) and not isinstance(output, type)):
+        return _stored_object(output)
     return output if _survives(output) else str(output)
 
 
-def loaded_output(stored: Any) -> Any:
+def loaded_output(stored: Any, schema: TypeAdapter[Any] | None = None) -> Any:
     """Return the output of a tool from its stored form."""
-    if isinstance(stored, dict) and _TYPE in stored:
-        if stored[_TYPE] == "list":
-            return [loaded_output(part) for part in stored["value"]]
-        return _STRUCTURED[stored[_TYPE]].model_validate(stored["value"])
-    return stored
+    if not isinstance(stored, dict) or _TYPE not in stored:
+        return stored
+    kind, value = stored[_TYPE], stored["value"]
+    if kind == "list":
+        return [loaded_output(part) for part in value]
+    if kind == "typed":
+        return _validated(schema, value, value)
+    if kind == "object":
+        return _loaded_object(stored)
+    return _STRUCTURED[kind].model_validate(value)
+
+
+def _stored_object(output: Any) -> Any:
+    try:
+        value = TypeAdapter(type(output)).dump_python(output, mode="json", warnings=False)
+    except (PydanticSchemaGenerationError, PydanticSerializationError):
+        return str(output)
+    name = f"{type(output).__module__}:{type(output).__qualname__}"
+    return {_TYPE: "object", "class": name, "value": value, "text": str(output)}
+
+
+def _loaded_object(stored: dict[str, Any]) -> Any:
+    """Return an object of its class, or its text if the class no longer exists or has changed."""
+    module, _, name = stored["class"].partition(":")
+    found: Any = sys.modules.get(module)  # not imported: rows do not decide about code
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not isinstance(found, type) or not (issubclass(found, BaseModel) or is_dataclass(found)):
+        return stored["text"]
+    return _validated(TypeAdapter(found), stored["value"], stored["text"])
+
+
+def _validated(schema: TypeAdapter[Any] | None, value: Any, otherwise: Any) -> Any:
+    try:
+        return value if schema is None else schema.validate_python(value)
+    except ValidationError:
+        return otherwise
 
 
 def loaded_json(text: str) -> Any:
     """Return the arguments of a tool call as JSON values, or as text if the model wrote no JSON."""
     try:
         return json.loads(text) if text else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

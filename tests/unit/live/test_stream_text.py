@@ -211,3 +211,22 @@ def test_text_of_several_agents_is_labeled_and_kept_apart(feed: TextFeed) -> Non
     feed.accept([piece("A1 ", 0, label="A"), piece("A2", 3, label="A"), piece("B1", 5, label="B")])
 
     assert [(each["label"], each["text"]) for each in feed.take()] == [("A", "A1 A2"), ("B", "B1")]
+
+
+def test_a_rewind_follows_the_text_before_it_and_precedes_the_text_after_it(feed: TextFeed) -> None:
+    feed.accept([piece("one ", 0), piece("tw", 4), piece("", 6, rewinds_to=4), piece("two", 7)])
+
+    messages = feed.take()
+
+    assert [(each["type"], each.get("text", each.get("position"))) for each in messages] == [
+        ("delta", "one tw"),
+        ("rewind", 4),
+        ("delta", "two"),
+    ]
+    assert not feed.has_gap
+
+
+def test_a_lost_rewind_is_a_gap(feed: TextFeed) -> None:
+    feed.accept([piece("one tw", 0), piece("two", 7)])
+
+    assert kinds(feed) == [("delta", "one tw"), ("gap", 1), ("delta", "two")]

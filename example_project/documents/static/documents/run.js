@@ -10,7 +10,7 @@ const MAX_STREAMED = 4000; // characters of streamed text that are kept on the p
 let lastLogId = Number(page.dataset.lastLogId);
 let lastStreamId = "";
 let fence = null; // of the shown text; under another fence the text starts again
-let label = "";
+let pieces = []; // of the shown text: each with its label
 let state = { status: page.dataset.status, started_at: page.dataset.startedAt, finished_at: page.dataset.finishedAt };
 let attempt = Number(page.dataset.attempt);
 
@@ -20,7 +20,7 @@ const live = new Live({
   resume: () => `after=${lastLogId}${lastStreamId && `&stream_after=${encodeURIComponent(lastStreamId)}`}`,
   onState: connectionShower(part("connection")),
   onMessage(message) {
-    if (["delta", "gap", "text", "retract"].includes(message.type)) return stream(message);
+    if (["delta", "gap", "text", "retract", "rewind"].includes(message.type)) return stream(message);
     const activity = message.type === "poll" ? message.body : message.activity;
     if (!activity || activity.agent_id !== page.dataset.id) return;
     append(message.logs ?? activity.logs ?? []);
@@ -68,24 +68,46 @@ function stream(message) {
   if (message) {
     lastStreamId = message.stream_id ?? lastStreamId; // only the last part of a long piece has one
     if (!ACTIVE.includes(state.status)) return; // a replay of text that is in the result
-    text.textContent = streamed(text.textContent, message).slice(-MAX_STREAMED);
+    pieces = streamed(message);
+    text.textContent = withHeadings(pieces).slice(-MAX_STREAMED);
     text.scrollTop = text.scrollHeight;
   } else {
+    pieces = [];
     text.textContent = "";
   }
   part("streaming").hidden = !text.textContent;
 }
 
-/** Return the text to show after `message`. */
-function streamed(shown, message) {
-  if (message.type === "retract") return "";
-  if (message.type === "gap") return `${shown} [\u2026] `;
-  if (message.type === "text") return (message.offset ? shown : "") + message.text;
-  const before = fence !== null && message.fence !== fence ? "" : shown;
+/** Return the pieces of text to show after `message`. */
+function streamed(message) {
+  if (message.type === "retract") return [];
+  if (message.type === "gap") return added("", " [\u2026] ");
+  if (message.type === "text") return [{ label: "", text: (message.offset ? withHeadings(pieces) : "") + message.text }];
+  if (fence !== null && message.fence !== fence) pieces = [];
   fence = message.fence;
-  const heading = message.label && label && message.label !== label ? `\n\n${message.label}:\n` : "";
-  label = message.label ?? "";
-  return before + heading + message.text;
+  return message.type === "rewind" ? rewound(message.label ?? "", message.position) : added(message.label ?? "", message.text);
+}
+
+function added(label, text) {
+  const last = pieces.at(-1);
+  if (last && (last.label === label || !label)) return [...pieces.slice(0, -1), { ...last, text: last.text + text }];
+  return [...pieces, { label, text }];
+}
+
+/** Remove the text with this label after so many characters (of Unicode, not of UTF-16). */
+function rewound(label, position) {
+  let left = position;
+  return pieces.map((piece) => {
+    if (piece.label !== label) return piece;
+    const kept = [...piece.text].slice(0, left);
+    left -= kept.length;
+    return { label, text: kept.join("") };
+  });
+}
+
+function withHeadings(shown) {
+  const written = shown.filter((piece) => piece.text);
+  return written.map(({ label, text }, place) => (place && label ? `\n\n${label}:\n${text}` : text)).join("");
 }
 
 function offer(status) {

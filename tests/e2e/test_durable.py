@@ -1,0 +1,206 @@
+"""Durable agents in real worker processes that are killed at every point: nothing that was committed happens again.
+
+A run without a death lists the points of a scenario. Then one activity per point dies there, once. By default some
+points of each scenario are chosen; `AGENTEXEC_TEST_AGENT_KILLS=all` (`make chaos-agents`) takes all of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from django_agentexec.calls.paths import is_run_of
+from django_agentexec.models import Activity, AgentCall, Approval, ApprovalKind, CallKind, CallState, Status
+from tests.e2e.durable_answers import FINAL, SCRIPTS, ScriptedServer
+from tests.support.decisions import decide
+from tests.support.pool_process import pool, until
+from tests.support.text_client import TextClient
+from tests.testapp.durable import Scenario, durable_agent
+from tests.testapp.kill_points import lines, plan
+
+pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
+
+ALL = os.environ.get("AGENTEXEC_TEST_AGENT_KILLS") == "all"
+CHOSEN = 3  # points of each scenario in the short form
+IN_FLIGHT = ("request", "answered", "chunk", "before", "after")
+"""Points inside a call. Elsewhere no call may be repeated, except calls beside it."""
+TABLE = os.environ.get("AGENTEXEC_TEST_AGENT_KILLS_TABLE")
+"""A file to which each scenario appends a line."""
+
+
+@dataclass
+class Case:
+    """One activity, which dies at a point or not at all."""
+
+    scenario: str
+    folder: Path
+    point: str
+    agent_id: UUID
+    follower: TextClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.follower = TextClient(self.agent_id)
+
+    @property
+    def effects(self) -> Counter[str]:
+        return Counter(lines(str(self.folder), "effects"))
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as running:
+        yield running
+
+
+def start(server: ScriptedServer, folder: Path, scenario: str, api: str, point: str = "") -> Case:
+    """Enqueue an activity that dies at `point`."""
+    name = folder.name
+    folder.mkdir()
+    if point:
+        plan(str(folder), point)
+    server.scripts[name] = SCRIPTS[scenario]
+    url = server.base_url.replace("/v1", f"/v1/{name}")
+    handle = durable_agent.enqueue(Scenario(name=scenario, base_url=url, folder=str(folder), api=api))
+    return Case(scenario, folder, point, handle.agent_id)
+
+
+def finish(cases: Sequence[Case]) -> None:
+    """Follow the activities to their end, and decide what they ask for."""
+
+    def has_ended() -> bool:
+        for case in cases:
+            case.follower.read()
+        for approval in Approval.objects.pending():
+            _decide(approval, next(case for case in cases if case.agent_id == approval.activity_id))
+        return not Activity.objects.active().exists()
+
+    until(has_ended, "the end of all activities", timeout=60 + 10 * len(cases))
+
+
+def _decide(approval: Approval, case: Case) -> None:
+    if Activity.objects.get(pk=case.agent_id).is_suspended:
+        is_done = approval.kind == ApprovalKind.IN_DOUBT and case.effects["send letter"]
+        decide(approval, answer="letter is done" if is_done else None)
+
+
+def check(server: ScriptedServer, case: Case) -> tuple[int, int]:
+    """Check an activity that has ended; return the numbers of repeated calls of models and of tools."""
+    row = Activity.objects.get(pk=case.agent_id)
+    where = f"{case.scenario} killed at {case.point or 'no point'}"
+    assert row.status == Status.COMPLETE, f"{where}: {row.error}"
+    assert row.crashes == bool(case.point) or row.discounted_crashes, where
+    repeated_models = _check_models(server, case, where)
+    repeated_tools = _check_effects(case, where)
+    assert not AgentCall.objects.filter(activity=row, state=CallState.STARTED).exists(), where
+    assert case.follower.read() == stored_text(row), f"{where}, follower"
+    assert TextClient(row.agent_id).read() == stored_text(row), f"{where}, late follower"
+    assert row.usage["requests"] == sum(len(script) for script in SCRIPTS[case.scenario].values()), where
+    return repeated_models, repeated_tools
+
+
+def _check_models(server: ScriptedServer, case: Case, where: str) -> int:
+    calls = AgentCall.objects.filter(activity_id=case.agent_id, kind=CallKind.MODEL)
+    first = min(calls.values_list("fence", flat=True))
+    repeated = 0
+    for call in calls:
+        count = server.counts[case.folder.name, call.name, call.ordinal]
+        was_committed = not case.point or (call.fence == first and _has_died_later(case, call))
+        assert count == 1 if was_committed else 1 <= count <= 2, f"{where}: {call.name} {call.ordinal} {count} times"
+        repeated += count - 1
+    asked = {key[1:] for key in server.counts if key[0] == case.folder.name}
+    assert asked == {(name, turn) for name, script in SCRIPTS[case.scenario].items() for turn in range(len(script))}
+    return repeated
+
+
+def _has_died_later(case: Case, call: AgentCall) -> bool:
+    """Whether the process that made the call has died afterwards, so that others could have repeated it."""
+    return Activity.objects.filter(pk=case.agent_id, fence__gt=call.fence).exists()
+
+
+def _check_effects(case: Case, where: str) -> int:
+    most = 1 if not case.point or not case.point.rpartition("#")[0].endswith(IN_FLIGHT) else 2
+    for effect, count in case.effects.items():
+        limit = 1 if effect.startswith("send") else most
+        assert count <= limit, f"{where}: {effect} {count} times"
+    expected = {
+        f"{call.name.removeprefix('take_')} {value}"
+        for script in SCRIPTS[case.scenario].values()
+        for answer in script
+        for call in answer.calls
+        for value in dict(call.arguments).values()  # type: ignore[arg-type]  # a dictionary here
+        if not call.name.startswith("ask_")
+    }
+    assert set(case.effects) == expected, where
+    return sum(case.effects.values()) - len(expected)
+
+
+def stored_text(row: Activity) -> str:
+    """Return the text of the recorded answers of the handler's run."""
+    if row.agent_type != "durable_agent" or "gather" in row.context.get("name", ""):
+        return ""
+    answers = AgentCall.objects.filter(activity=row, kind=CallKind.MODEL).order_by("ordinal")
+    texts = []
+    for call in answers:
+        if is_run_of("", call.path):
+            for item in call.output["output"]:  # type: ignore[index,call-overload]  # an answer of a model
+                texts += ["".join(part["text"] for part in item.get("content", []))] if "content" in item else []
+    return "\n\n".join(texts)
+
+
+def points_of(case: Case) -> list[str]:
+    points = list(dict.fromkeys(lines(str(case.folder), "points")))
+    if ALL:
+        return points
+    step = max(1, len(points) // CHOSEN)
+    return points[step // 2 :: step][:CHOSEN]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "api"),
+    [
+        ("sequential", "responses"),
+        ("parallel", "chat"),
+        ("handoffs", "responses"),
+        ("agents_as_tools", "chat"),
+        ("streaming", "chat"),
+        ("streaming", "responses"),
+        ("guardrails", "chat"),
+        ("mcp", "responses"),
+        ("approval", "chat"),
+        ("nested_approval", "responses"),
+        ("gather", "chat"),
+    ],
+)
+def test_killed_agents_repeat_nothing_that_was_committed(
+    server: ScriptedServer, tmp_path: Path, scenario: str, api: str
+) -> None:
+    with pool("--workers", "2", "--concurrency", "1", RECONCILE_INTERVAL=1.0):
+        whole = start(server, tmp_path / "whole", scenario, api)
+        finish([whole])
+        cases = [
+            start(server, tmp_path / f"kill{number}", scenario, api, point)
+            for number, point in enumerate(points_of(whole))
+        ]
+        finish(cases)
+
+    check(server, whole)
+    repeated = [check(server, case) for case in cases]
+    assert all((case.folder / "killed").exists() for case in cases)
+    if scenario != "gather":
+        assert Activity.objects.get(pk=whole.agent_id).result == FINAL
+    _report(scenario, api, cases, repeated)
+
+
+def _report(scenario: str, api: str, cases: Sequence[Case], repeated: Sequence[tuple[int, int]]) -> None:
+    models, tools = (sum(numbers) for numbers in zip(*repeated, strict=True))
+    line = f"| {scenario} | {api} | {len(cases)} | 0 | {models} | {tools} |"
+    print(line)
+    if TABLE:
+        with open(TABLE, "a") as file:
+            file.write(f"{line}\n")

@@ -1,0 +1,54 @@
+"""Kill points: named places of a handler, at one of which its process kills itself.
+
+A folder per activity has the list of the places that were reached (`points`), the side effects (`effects`), and at
+most one planned death (`plan`), which is carried out once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+
+def reach(folder: str, place: str) -> None:
+    """Note a place; die here if that is planned."""
+    if is_planned(folder, place):
+        os.rename(f"{folder}/plan", f"{folder}/killed")
+        os.kill(os.getpid(), signal.SIGKILL)
+    _append(folder, "points", _numbered(folder, place))
+
+
+def is_planned(folder: str, place: str) -> bool:
+    """Whether the process is about to die at this place."""
+    try:
+        return Path(folder, "plan").read_text() == _numbered(folder, place)
+    except FileNotFoundError:
+        return False
+
+
+def plan(folder: str, numbered_place: str) -> None:
+    """Let the process die at this place, as `points` lists it."""
+    Path(folder, "plan").write_text(numbered_place)
+
+
+def effect(folder: str, text: str) -> None:
+    """Have a side effect."""
+    _append(folder, "effects", text)
+
+
+def lines(folder: str, name: str) -> list[str]:
+    """Return the lines of one of the lists."""
+    path = Path(folder, name)
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def _numbered(folder: str, place: str) -> str:
+    number = sum(1 for line in lines(folder, "points") if line.rpartition("#")[0] == place)
+    return f"{place}#{number}"
+
+
+def _append(folder: str, name: str, line: str) -> None:
+    with open(Path(folder, name), "a") as file:
+        file.write(f"{line}\n")
+        file.flush()
