@@ -14,6 +14,7 @@ from .deprecation import warn_deprecated
 if TYPE_CHECKING:
     from . import activity
     from .backoff import Backoff
+    from .calls.journal import tool_key
     from .children.tracker import Tracker
     from .exceptions import (
         ActivityLocked,
@@ -119,6 +120,7 @@ if TYPE_CHECKING:
         "mermaid",
         "step",
         "task",
+        "tool_key",
     ]
 
 __version__ = "0.1.0"
@@ -126,6 +128,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "activity": ["activity"],
     "backoff": ["Backoff"],
+    "calls.journal": ["tool_key"],
     "exceptions": [
         "ActivityLocked",
         "ActivityNotFound",

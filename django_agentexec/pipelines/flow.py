@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import re
 import types
-from collections import Counter
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-NoneType = type(None)
-MAX_UNORDERED_ITEMS = 1_000  # longer lists are not compared pair by pair
+from ..serialization.results import covers, type_name
+
+__all__ = ["covers", "fits", "is_model", "tuple_parts", "type_name"]
 
 
 def fits(produced: Any, wanted: Any) -> bool:
@@ -50,45 +48,6 @@ def is_model(annotation: Any) -> bool:
     """Whether the type is a Pydantic model."""
     bare = _bare(annotation)
     return isinstance(bare, type) and issubclass(bare, BaseModel)
-
-
-def type_name(annotation: Any) -> str:
-    """Return a type as it is written in code, without module names."""
-    if annotation is NoneType:
-        return "None"
-    if isinstance(annotation, type) and not get_args(annotation):
-        return annotation.__name__
-    return re.sub(r"(?:\w+\.|<locals>\.)+(?=\w)", "", str(annotation))
-
-
-def covers(new: Any, stored: Any) -> bool:
-    """Whether the JSON value `new` contains all data of `stored`; objects may have additional keys.
-
-    The order of lists is ignored, because a list may represent a set, whose order differs between processes.
-    """
-    if isinstance(stored, dict):
-        return isinstance(new, dict) and all(key in new and covers(new[key], stored[key]) for key in stored)
-    if isinstance(stored, list):
-        if not isinstance(new, list) or len(new) != len(stored):
-            return False
-        return all(map(covers, new, stored)) or _covers_in_any_order(new, stored)
-    return bool(new == stored)
-
-
-def _covers_in_any_order(new: list[Any], stored: list[Any]) -> bool:
-    if Counter(map(_canonical, new)) == Counter(map(_canonical, stored)):
-        return True
-    left = list(new) if len(new) <= MAX_UNORDERED_ITEMS else []
-    for item in stored:
-        match = next((number for number, other in enumerate(left) if covers(other, item)), None)
-        if match is None:
-            return False
-        del left[match]
-    return True
-
-
-def _canonical(item: Any) -> str:
-    return json.dumps(item, sort_keys=True)
 
 
 def _bare(annotation: Any) -> Any:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import json
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, get_type_hints
@@ -16,18 +14,14 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from ..backoff import Backoff, Delay
-from ..conf import conf
-from ..exceptions import PipelineChanged, ResultError, TaskDefinitionError
-from ..serialization.comparison import Comparison
-from ..serialization.roundtrip import NotStorable, Store, described, dump_plainly, dump_with
+from ..exceptions import PipelineChanged, TaskDefinitionError
+from ..serialization.results import ResultForm, TypeChanged, type_name
 from ..validation import MAX_COUNT, MAX_SECONDS
-from .flow import covers, tuple_parts, type_name
+from .flow import tuple_parts
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 MARK = "_agentexec_step"
-# Results must reach the next step unchanged, except values without a declared type.
-_RESULTS = Comparison(untyped_as_json=True, cleaned_text=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +105,7 @@ class Step:
     @property
     def result_type(self) -> str:
         """The name of the result's type."""
-        return type_name(self.result)[:500]
+        return self.form.type_name
 
     def as_arguments(self, value: Any) -> tuple[Any, ...]:
         """Return the arguments of the next step for a result of this step."""
@@ -119,59 +113,25 @@ class Step:
             return tuple(value)
         return () if self.result is type(None) else (value,)
 
-    def stored(self, value: Any) -> Any:
-        """Return a result as JSON values that `loaded` converts back.
+    @property
+    def form(self) -> ResultForm:
+        """The stored form of its results."""
+        return ResultForm(self.result, self.adapter)
 
-        Raises `ResultError` if the result does not match the declared type, would load with other values, or is too
-        large.
-        """
-        try:
-            checked = self.adapter.validate_python(value)
-            text = Store(
-                dump_with(self.adapter), self._load, _RESULTS, prefers_inputs=True, plain_form="changed"
-            ).form_of(checked)
-            content = json.loads(text)
-        except Exception as error:  # validators of a model may raise anything
-            reason = "cannot be stored" if isinstance(error, NotStorable) else f"does not fit {self.result_type}"
-            raise ResultError(
-                f"Step {self.name!r} returned {type(value).__name__}, which {reason}: {described(error)}"
-            ) from error
-        if len(text.encode()) > conf.MAX_RESULT_BYTES:
-            raise ResultError(
-                f"The result of step {self.name!r} has {len(text.encode()):,} bytes of JSON; the limit "
-                f"AGENTEXEC['MAX_RESULT_BYTES'] is {conf.MAX_RESULT_BYTES:,}."
-            )
-        return content
+    def stored(self, value: Any) -> Any:
+        """Return a result as JSON values that `loaded` converts back. Raises `ResultError` if that is impossible."""
+        return self.form.stored(value, f"Step {self.name!r}")
 
     def loaded(self, stored: Any, stored_type: str) -> Any:
         """Return a stored result in the declared type. Raises `PipelineChanged` if the type no longer matches."""
         try:
-            value = self._load(json.dumps(stored))
-            reason = "" if any(covers(form, stored) for form in self._forms(value)) else "data would be lost"
-        except Exception as error:  # noqa: BLE001  # as above
-            reason = str(error)
-        if reason:
+            return self.form.loaded(stored)
+        except TypeChanged as error:
             raise PipelineChanged(
                 f"Step {self.name!r} has a stored result of type {stored_type}, but now declares {self.result_type}, "
-                f"which cannot represent it ({reason}). Run the step again with activity.retry(agent_id, "
+                f"which cannot represent it ({error}). Run the step again with activity.retry(agent_id, "
                 f"from_step={self.name!r}), or restore the type."
-            )
-        return value
-
-    def _load(self, text: str) -> Any:
-        return self.adapter.validate_json(text, by_alias=True, by_name=True)
-
-    def _forms(self, value: Any) -> Iterator[Any]:
-        """Yield the JSON forms in which a loaded result may have been stored, the current form first."""
-        dump = dump_with(self.adapter)
-        dumps: list[Callable[[], str]] = [
-            lambda: dump(value, True),
-            lambda: dump_plainly(value),
-            lambda: dump(value, False),
-        ]
-        for write in dumps:
-            with suppress(Exception):  # serializers of a model may raise anything
-                yield json.loads(write())
+            ) from error
 
 
 def read_step(owner: str, method: Callable[..., Any], options: StepOptions, position: int) -> Step:

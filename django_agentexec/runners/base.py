@@ -7,7 +7,8 @@ it inside the handler, with the `agent_id` passed to the handler.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, cast
 from uuid import UUID
@@ -17,6 +18,9 @@ from typing_extensions import TypeVar
 from django_agentexec import activity
 from django_agentexec.activity.current import current_attempt
 from django_agentexec.activity.streams import rewind_text, text_position
+from django_agentexec.calls.recording import RecordedRun, recording
+from django_agentexec.conf import conf
+from django_agentexec.exceptions import InvalidOption
 
 ReportStatus = Callable[[str, int], Awaitable[str]]
 # The framework's type of tools; by default a plain async function.
@@ -60,7 +64,10 @@ class BaseAgentRunner(ABC, Generic[ReportTool]):
                 await self.add_usage({"requests": 1, "input_tokens": answer.tokens})
                 return answer.text
 
-    `report_status_prompt` and `wrap_up_prompt` replace the default `prompts`.
+    With `recorded_run`, later attempts read the model and tool calls of earlier attempts from the database.
+
+    `report_status_prompt` and `wrap_up_prompt` replace the default `prompts`. `durable` is whether calls are recorded,
+    by default the setting `DURABLE`.
     """
 
     def __init__(
@@ -69,8 +76,10 @@ class BaseAgentRunner(ABC, Generic[ReportTool]):
         *,
         report_status_prompt: str | None = None,
         wrap_up_prompt: str | None = None,
+        durable: bool | None = None,
     ) -> None:
         self.agent_id = agent_id
+        self.durable = conf.DURABLE if durable is None else durable
         self.prompts = Prompts(
             report_status=REPORT_STATUS_PROMPT if report_status_prompt is None else report_status_prompt,
             wrap_up=WRAP_UP_PROMPT if wrap_up_prompt is None else wrap_up_prompt,
@@ -80,6 +89,28 @@ class BaseAgentRunner(ABC, Generic[ReportTool]):
     @abstractmethod
     async def run(self, *args: Any, **kwargs: Any) -> Any:
         """Run the agent to its end and return its result. The subclass defines arguments and result."""
+
+    @asynccontextmanager
+    async def recorded_run(
+        self, agent: str, input: Any = None, *, key: str | None = None, on_change: str = "continue"
+    ) -> AsyncIterator[RecordedRun]:
+        """Record one run of an agent: `async with self.recorded_run("Clerk", question) as run: ...`.
+
+        Inside, make each model call by `run.model_call` and each tool call by `run.tool_call`, and set `run.output`. In
+        a later attempt, recorded calls are answered from the database. `agent` is the agent's name; `agent` and `input`
+        identify runs that overlap, unless they have a `key`. If the input has changed since, paid calls are kept
+        (`on_change="continue"`) or made again (`"restart"`).
+
+        Outside of a worker, in unit tests and with `durable=False` the calls are made and not recorded.
+        """
+        if on_change not in ("continue", "restart"):
+            raise InvalidOption(f"recorded_run(on_change={on_change!r}) must be 'continue' or 'restart'.")
+        attempt = current_attempt(self.agent_id)
+        if attempt is None or not self.durable or not attempt.root.records_calls:
+            yield RecordedRun(agent, None, self.add_usage)
+            return
+        async with recording(attempt, agent, input, key, on_change, self.add_usage) as run:
+            yield run
 
     async def log(self, message: str, percentage: int | None = None) -> None:
         """Write a line to the activity's log. Without a `percentage` (0 to 100) the progress does not change.

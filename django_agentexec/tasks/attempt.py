@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections import Counter
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import async_to_sync, sync_to_async
 from pydantic import BaseModel
 
 from ..activity.store import write_and_wait
 from ..activity.streams import retract_text, stream_text
-from ..activity.suspension import Suspended
-from ..activity.transitions import Operation, Progress
+from ..activity.transitions import Progress
 from ..blocking import blocking
-from ..models import Activity, Approval
+from ..calls.once import UNSET, Once
 from ..validation import checked_message, validate_percentage
 from .gathering import gather, load
 from .options import BulkOptions
-from .passes import Pass
 from .run import Child, Run
 from .spawn import Key, map_name, map_places, places_of, recorded_map, spawn_all
+from .state import AttemptState
 
 if TYPE_CHECKING:
     from .definition import AnyTask, Task
@@ -36,113 +32,14 @@ T1 = TypeVar("T1")
 T2 = TypeVar("T2")
 T3 = TypeVar("T3")
 
-Write = Callable[[Operation], "Future[Activity]"]
-
-
-def _as_it_is(operation: Operation) -> Operation:
-    return operation
-
-
-def _uncancelable() -> Future[None]:
-    """Return a future that its waiters cannot cancel."""
-    future: Future[None] = Future()
-    future.set_running_or_notify_cancel()
-    return future
-
 
 @dataclass(frozen=True, eq=False)
-class Attempt:
+class Attempt(AttemptState):
     """One execution of an activity.
 
     A handler receives it as its third parameter: `def handler(agent_id, context, attempt)`. In a unit test,
     `django_agentexec.testing.make_attempt()` creates one.
     """
-
-    agent_id: UUID
-    number: int
-    """1 for the first attempt of the activity. A crash of the process, or a wait for children, does not add one."""
-    fence: int
-    """Grows with every claim. A store that supports fencing can reject writes with an older fence."""
-    write: Write = field(repr=False)
-    scope: str = ""
-    """The prefix of its children's keys: in a pipeline, the step."""
-    tries: int = 0
-    """The number of the step's try; 0 outside of steps."""
-    adapt: Callable[[Operation], Operation] = field(default=_as_it_is, repr=False)
-    """Changes each operation before it is written: the progress of a step is a share of the pipeline's."""
-    outer: Attempt | None = field(default=None, repr=False)
-    """The enclosing attempt: in a step, the pipeline's."""
-    is_parent: bool = True
-    """False if the activity had no children when this attempt began."""
-    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """The activity's metadata, such as its tenant; read-only."""
-    enqueued_by: str | None = None
-    """The primary key, as text, of the user who enqueued it over REST, or under `activity.acting_as`; None for code.
-    Children take their parent's."""
-    locals: dict[str, Any] = field(default_factory=dict, repr=False)
-    """Values of this package that live as long as the attempt, by name."""
-    records_calls: bool = True
-    """False in unit tests: runners of agents then neither record nor replay calls."""
-    _canceled: threading.Event = field(default_factory=threading.Event, repr=False)
-    _lost: Future[None] = field(default_factory=_uncancelable, repr=False)
-    _spawned: Counter[str] = field(default_factory=Counter, repr=False)
-    _awaited: dict[UUID, None] = field(default_factory=dict, repr=False)
-    _fan_out: dict[str, Any] = field(default_factory=dict, repr=False)
-    _requests: list[Approval] = field(default_factory=list, repr=False)
-    _completion_checks: list[Callable[[], None]] = field(default_factory=list, repr=False)
-    _pass: Pass = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_pass", Pass(self.scope))  # the dataclass is frozen
-
-    @property
-    def idempotency_key(self) -> str:
-        """A key that all attempts of this activity share, for services that deduplicate requests."""
-        return str(self.agent_id)
-
-    @property
-    def canceled(self) -> bool:
-        """Whether the handler must stop: canceled, timed out, lease lost or worker shutting down.
-
-        Async handlers also get a `CancelledError`; sync handlers must check this property regularly.
-        """
-        return self._canceled.is_set() or (self.outer is not None and self.outer.canceled)
-
-    @property
-    def lost(self) -> Future[None]:
-        """A future that ends when another worker may own the activity; a waiting sync write then ends, too."""
-        return self._lost if self.outer is None else self.outer.lost
-
-    @property
-    def root(self) -> Attempt:
-        """The outermost attempt: the activity's."""
-        return self if self.outer is None else self.outer.root
-
-    @property
-    def suspension(self) -> Suspended | None:
-        """The suspension that a `gather` or a run of an agent has requested; None without one.
-
-        It overrides the handler's outcome, even if the handler has caught the exception.
-        """
-        root = self.root
-        is_suspended = root._awaited or root._requests
-        return Suspended(list(root._awaited), root._fan_out, root._requests) if is_suspended else None
-
-    def suspend(self, awaited_ids: Sequence[UUID]) -> Suspended:
-        """Record that the handler waits for these children, and return the exception that suspends it."""
-        self.root._awaited.update(dict.fromkeys(awaited_ids))
-        self.root._fan_out[self.scope] = self._pass.entry()
-        return Suspended(awaited_ids)
-
-    def suspend_for_decision(self, requests: Sequence[Approval]) -> Suspended:
-        """Record that the handler waits for these new approvals, and return the exception that suspends it."""
-        noted = {request.pk for request in self.root._requests}
-        self.root._requests.extend(request for request in requests if request.pk not in noted)
-        return Suspended([], requests=requests)
-
-    def enter(self) -> None:
-        """Record that the handler, or step, begins in the calling task or thread."""
-        self._pass.enter()
 
     def finish(self) -> None:
         """Raise `SpawnMismatch` if the handler, or step, has returned without spawning its existing children."""
@@ -154,26 +51,6 @@ class Attempt:
         """Async version of `finish`."""
         if self.suspension is None and (self.is_parent or self._pass.is_loaded):
             await sync_to_async(self.finish)()
-
-    def cancel(self) -> None:
-        """Set `canceled`; called by the worker."""
-        self._canceled.set()
-
-    def lose(self) -> None:
-        """End `lost`; called by the worker, once."""
-        self._lost.set_result(None)
-
-    def add_completion_check(self, check: Callable[[], None]) -> None:
-        """Call `check` when the handler (in a pipeline: the step) has returned.
-
-        An exception of the check replaces the result. Runners use it for runs that wait for approvals.
-        """
-        self._completion_checks.append(check)
-
-    def check_completion(self) -> None:
-        """Call the completion checks; called by the worker when the handler has returned."""
-        for check in self._completion_checks:
-            check()
 
     @blocking
     def progress(self, message: str, percentage: float | None = None) -> None:
@@ -203,6 +80,29 @@ class Attempt:
         """Remove all text of this attempt from the live stream, also for clients that already show it."""
         if not self.canceled:
             retract_text(self.agent_id, self.number, self.fence)
+
+    @blocking
+    def once(self, key: str, function: Callable[[], T], *, result_type: Any = UNSET) -> T:
+        """Call `function` once in the life of the activity, and return its result; later attempts read the result.
+
+        For side effects of the handler, such as a payment. The start is recorded before the call and the result after
+        it, so a call whose process dies in between happens again: pass `tool_key()` to services that deduplicate.
+        `key` is unique within the handler (in a pipeline: the step). The type of the result is that of the function's
+        annotation or `result_type`; the result is stored and loaded like that of a pipeline's step. A call that raises
+        is repeated in the next attempt. Concurrent calls of a key wait for the first.
+
+        Raises `InvalidOption` before the call for an unsuitable key, an unknown type, or a key that was used for
+        another function or other values; `ResultError` after it, without a retry, for a result that cannot be stored.
+        """
+        result: T = async_to_sync(Once(self, key, function, result_type).run)()
+        return result
+
+    async def aonce(
+        self, key: str, function: Callable[[], Awaitable[T]] | Callable[[], T], *, result_type: Any = UNSET
+    ) -> T:
+        """Async version of `once`. A plain function runs in a thread."""
+        result: T = await Once(self, key, function, result_type).run()
+        return result
 
     def _progress(self, message: str, percentage: float | None) -> Progress:
         return Progress(

@@ -30,9 +30,10 @@ from ..exceptions import ResultError, SpawnMismatch, StaleAttempt
 from ..models import Activity, HookFlag
 from ..public_errors import public_text_of
 from ..queues import Claim
-from ..tasks.attempt import Attempt, Write
+from ..tasks.attempt import Attempt
 from ..tasks.definition import AnyTask
 from ..tasks.registry import registry
+from ..tasks.state import Write
 from ..threads import call
 from ..validation import one_line
 from .error_tracker import isolated_error_tracker

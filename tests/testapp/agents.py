@@ -18,7 +18,7 @@ from django.contrib.auth.models import Group
 from django.db import transaction
 from pydantic import BaseModel
 
-from django_agentexec import Attempt, activity, task
+from django_agentexec import Attempt, activity, task, tool_key
 
 
 class Text(BaseModel):
@@ -230,3 +230,25 @@ def own_transaction(agent_id: UUID, context: Text) -> None:
 
 
 from . import durable, orchestration  # noqa: E402, F401  # their tasks are found here; orchestration uses what stands above
+
+
+@task("pay_and_die")
+def pay_and_die(agent_id: UUID, context: Work, attempt: Attempt) -> int:
+    """Pay once, and die at the first payment's side: before its record (`key="during"`) or after it."""
+    is_first = not os.path.exists(context.name)
+
+    def pay() -> int:
+        note(context.journal, "paid", tool_key(), agent_id)
+        if is_first and context.key == "during":
+            _die_once(context.name)
+        return 7
+
+    receipt = attempt.once("pay", pay)
+    if is_first and context.key == "after":
+        _die_once(context.name)
+    return receipt
+
+
+def _die_once(marker: str) -> None:
+    with open(marker, "w"):
+        os.kill(os.getpid(), signal.SIGKILL)

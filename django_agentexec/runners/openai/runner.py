@@ -91,7 +91,6 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
             raise InvalidOption(f"OpenAIRunner(on_change={on_change!r}) must be 'continue' or 'restart'.")
         if approvals not in ("suspend", "return"):
             raise InvalidOption(f"OpenAIRunner(approvals={approvals!r}) must be 'suspend' or 'return'.")
-        self.durable = conf.DURABLE if durable is None else durable
         self.on_change = on_change
         self.policies = Policies(
             {"": in_doubt} if isinstance(in_doubt, str) else dict(in_doubt),
@@ -102,7 +101,9 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         self._text = TextStream(agent_id, self, label) if stream else None
         self._ended: InvalidTransition | None = None
         self._refused: InvalidTransition | None = None
-        super().__init__(agent_id, report_status_prompt=report_status_prompt, wrap_up_prompt=wrap_up_prompt)
+        super().__init__(
+            agent_id, report_status_prompt=report_status_prompt, wrap_up_prompt=wrap_up_prompt, durable=durable
+        )
 
     async def run(
         self,

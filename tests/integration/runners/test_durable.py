@@ -13,8 +13,7 @@ from agents import Agent, GuardrailFunctionOutput, InputGuardrail, Runner, funct
 from agents.testing import ScriptedModel, assistant_message, function_call
 from pydantic import BaseModel
 
-from django_agentexec import Attempt, OpenAIRunner, task
-from django_agentexec.calls.journal import tool_key
+from django_agentexec import Attempt, OpenAIRunner, task, tool_key
 from django_agentexec.models import Activity, AgentCall, Approval, CallKind, Status
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue

@@ -1,0 +1,215 @@
+"""`RecordedRun`: one run of an agent of any framework, whose model and tool calls are recorded and replayed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import Any, TypeVar, cast
+
+from django.utils import timezone
+from pydantic_core import to_jsonable_python
+
+from ..activity.current import OwningAttempt
+from ..exceptions import InvalidOption
+from ..models import AgentCall, CallKind, CallState
+from ..validation import one_line
+from .journal import Position, at, current_position, current_scope, inside
+from .paths import digest_of
+
+T = TypeVar("T")
+AddUsage = Callable[[Mapping[str, int]], Awaitable[None]]
+
+TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
+MAX_NAME = 200  # characters; the columns' size
+UNKNOWN_OUTCOME = (
+    "Error: the process died during this call, so its outcome is unknown: it may have had its effect or not. "
+    "Find out before you repeat it."
+)
+
+
+def as_json(value: Any) -> Any:
+    """Return a value as JSON: Pydantic's form, and the text of objects that have none."""
+    return to_jsonable_python(value, fallback=str, serialize_unknown=True)
+
+
+def unchanged(value: Any) -> Any:
+    """Return the value."""
+    return value
+
+
+class RecordedRun:
+    """One run of an agent. Created by `BaseAgentRunner.recorded_run`.
+
+    Without a position, nothing is recorded: the calls are made, and their usage is added to the activity.
+    """
+
+    def __init__(self, agent: str, position: Position | None, add_usage: AddUsage) -> None:
+        self.agent = agent
+        self.output: Any = None
+        """The final output, for the trace; set it before the end of the run."""
+        self._position = position
+        self._add_usage = add_usage
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the latest model call was answered from the record."""
+        return self._position is not None and self._position.is_replaying
+
+    async def model_call(
+        self,
+        request: Any,
+        call: Callable[[], Awaitable[T]],
+        *,
+        model: str = "",
+        dump: Callable[[T], Any] = as_json,
+        load: Callable[[Any], T] = unchanged,
+        usage: Callable[[T], Mapping[str, int]] | None = None,
+        cost: Callable[[T], Decimal | None] | None = None,
+    ) -> T:
+        """Return the recorded answer to the run's next model call, or call the model and record its answer.
+
+        The answer is committed before this returns. The model calls of a run are numbered in the order of their start,
+        so they must not overlap. `request` is compared with the recorded request; a difference is only marked in the
+        trace. `dump` converts an answer to JSON, and `load` converts it back. `usage` returns the token counts of an
+        answer, with the keys of `add_usage`, and `cost` its price in US dollars (None: unknown).
+        """
+        position = self._position
+        if position is None:
+            answer = await call()
+            await self._add_usage(_counts(answer, usage))
+            return answer
+        digest = digest_of(request)
+        recorded = position.next_model_call()
+        position.is_replaying = recorded is not None
+        if recorded is not None:
+            position.ordinal += 1
+            if recorded.digest != digest and not recorded.has_changed:
+                recorded.has_changed = True
+                position.journal.begin_soon(recorded)
+            return load(recorded.output)
+        row = self._row(position, CallKind.MODEL, position.ordinal, name=model)
+        row.digest = digest
+        await position.journal.begin(row)
+        position.ordinal += 1
+        try:
+            answer = await call()
+            row.output, counts = dump(answer), _counts(answer, usage)
+            row.cost = cost(answer) if cost is not None else None
+        except BaseException as error:
+            position.ordinal = row.ordinal  # a retry of the framework requests the same answer
+            _fail(position, row, error)
+            raise
+        row.state = CallState.DONE
+        for name in TOKENS:
+            setattr(row, name, counts.get(name, 0))
+        await position.journal.finish(row, usage=counts, cost=row.cost)
+        return answer
+
+    async def tool_call(
+        self,
+        call_id: str,
+        name: str,
+        arguments: Any,
+        call: Callable[[], Awaitable[T] | T],
+        *,
+        dump: Callable[[T], Any] = as_json,
+        load: Callable[[Any], T] = unchanged,
+        in_doubt: str = "rerun",
+    ) -> T:
+        """Return the recorded output of a tool call, or call the tool and record its output.
+
+        `call_id` is the id that the model gave the call; it is unique among the calls of one answer. A call that was
+        started when its process died is made again, or with `in_doubt="fail"` answered with an error text. A call that
+        raises is recorded as failed, and a later attempt makes it again. Inside the call `tool_key()` returns its key,
+        and runs of agents are recorded below it.
+        """
+        if in_doubt not in ("rerun", "fail"):
+            raise InvalidOption(f"tool_call(in_doubt={in_doubt!r}) must be 'rerun' or 'fail'.")
+        position = self._position
+        if position is None:
+            return await _result(call)
+        row = position.tool_call(call_id)
+        if row is not None and row.state in (CallState.DONE, CallState.IN_DOUBT):
+            return cast(T, row.output) if row.state == CallState.IN_DOUBT else load(row.output)
+        is_in_doubt = position.is_in_doubt(row)
+        row = self._row(position, CallKind.TOOL, max(0, position.ordinal - 1), call_id, name=name)
+        row.arguments = as_json(arguments)
+        if is_in_doubt and in_doubt == "fail":
+            row.state, row.output = CallState.IN_DOUBT, UNKNOWN_OUTCOME
+            await position.journal.finish(row)
+            return cast(T, row.output)
+        await position.journal.begin(row)
+        try:
+            with inside(position.scope_of_call(call_id)):
+                value = await _result(call)
+            row.output = dump(value)
+        except BaseException as error:
+            _fail(position, row, error)
+            raise
+        row.state = CallState.DONE
+        await position.journal.finish(row)
+        return value
+
+    def _row(self, position: Position, kind: CallKind, ordinal: int, call_id: str = "", *, name: str = "") -> AgentCall:
+        """Return the row of a call that starts now."""
+        journal = position.journal
+        row = journal.find(position.path, kind, ordinal, call_id)
+        if row is None:
+            row = journal.new_call(position.path, kind, ordinal, call_id)
+        row.agent, row.name = self.agent[:MAX_NAME], name[:MAX_NAME]
+        row.state, row.error, row.finished_at, row.started_at = CallState.STARTED, "", None, timezone.now()
+        row.attempt, row.fence = journal.attempt.number, journal.attempt.fence
+        return row
+
+
+@asynccontextmanager
+async def recording(
+    attempt: OwningAttempt, agent: str, input: Any, key: str | None, on_change: str, add_usage: AddUsage
+) -> AsyncIterator[RecordedRun]:
+    """Record one run of an agent from its start to its end; see `BaseAgentRunner.recorded_run`."""
+    position = await _place(attempt, agent, as_json(input), key, on_change)
+    position.agent = agent
+    run = RecordedRun(agent, position, add_usage)
+    position.journal.run_started()
+    try:
+        with at(position):
+            yield run
+        position.end(CallState.DONE, output=as_json(run.output))
+    except Exception as error:
+        position.end(CallState.FAILED, error=one_line(error))
+        raise
+    finally:
+        position.leave()
+        position.journal.run_ended()
+
+
+async def _place(attempt: OwningAttempt, agent: str, input: Any, key: str | None, on_change: str) -> Position:
+    outer, scope, digest = current_position(), await current_scope(attempt), digest_of(input)
+    if outer is not None and key is None:
+        position = outer.begin_side_run(agent, digest)
+    else:
+        position = scope.begin_run(agent, digest, key)
+    run = position.recorded_run()
+    if run is not None and run.digest != digest and on_change == "restart":
+        await position.journal.set_aside(position.path)
+    position.begin(agent, digest, input)
+    return position
+
+
+def _fail(position: Position, row: AgentCall, error: BaseException) -> None:
+    if isinstance(error, Exception):
+        row.state, row.error = CallState.FAILED, one_line(error)
+        position.journal.finish_soon(row)
+
+
+def _counts(answer: T, usage: Callable[[T], Mapping[str, int]] | None) -> dict[str, int]:
+    counts = {"requests": 1, **(usage(answer) if usage is not None else {})}
+    counts.setdefault("total_tokens", counts.get("input_tokens", 0) + counts.get("output_tokens", 0))
+    return counts
+
+
+async def _result(call: Callable[[], Awaitable[T] | T]) -> T:
+    value = call()
+    return await value if inspect.isawaitable(value) else value
