@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from . import activity
     from .backoff import Backoff
     from .children.tracker import Tracker
+    from .conversations.session import DjangoSession
     from .exceptions import (
         ActivityLocked,
         ActivityNotFound,
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
         "Backoff",
         "BaseAgentRunner",
         "ContextTooLarge",
+        "DjangoSession",
         "EmbeddedServerError",
         "EnqueueOptions",
         "InvalidContext",
@@ -126,6 +128,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "activity": ["activity"],
     "backoff": ["Backoff"],
+    "conversations.session": ["DjangoSession"],
     "exceptions": [
         "ActivityLocked",
         "ActivityNotFound",

@@ -6,7 +6,7 @@ actor is the user or program that log lines and enqueued activities name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -57,6 +57,18 @@ class OwningAttempt(Protocol):
     @property
     def records_calls(self) -> bool:
         """Whether runners of agents record calls."""
+
+    @property
+    def session_id(self) -> str | None:
+        """The session id of the activity's conversation."""
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The metadata of its activity."""
+
+    @property
+    def state(self) -> dict[Any, Any]:
+        """Objects that belong to the attempt, such as its turns in conversations."""
 
     @property
     def scope(self) -> str:

@@ -19,6 +19,7 @@ from ..activity.streams import retract_text, stream_text
 from ..activity.suspension import Suspended
 from ..activity.transitions import Operation, Progress
 from ..blocking import blocking
+from ..conversations.session import DjangoSession
 from ..models import Activity, Approval
 from ..validation import checked_message, validate_percentage
 from .gathering import gather, load
@@ -79,8 +80,12 @@ class Attempt:
     enqueued_by: str | None = None
     """The primary key, as text, of the user who enqueued it over REST, or under `activity.acting_as`; None for code.
     Children take their parent's."""
+    session_id: str | None = None
+    """The session id of the conversation of which it is a turn; None without one."""
     records_calls: bool = True
     """False in unit tests: runners of agents then neither record nor replay calls."""
+    state: dict[Any, Any] = field(default_factory=dict, repr=False)
+    """Objects that belong to this attempt, such as its turns in conversations; for code of the package."""
     _canceled: threading.Event = field(default_factory=threading.Event, repr=False)
     _lost: Future[None] = field(default_factory=_uncancelable, repr=False)
     _spawned: Counter[str] = field(default_factory=Counter, repr=False)
@@ -105,6 +110,11 @@ class Attempt:
         Async handlers also get a `CancelledError`; sync handlers must check this property regularly.
         """
         return self._canceled.is_set() or (self.outer is not None and self.outer.canceled)
+
+    @property
+    def conversation(self) -> DjangoSession | None:
+        """The conversation that `enqueue(..., conversation=...)` has named, as a session for runs; None without one."""
+        return None if self.session_id is None else DjangoSession(self.session_id)
 
     @property
     def lost(self) -> Future[None]:
