@@ -60,7 +60,7 @@ class Turn:
             self._own.extend(items)
             written = self._write_changes()
         if written is not None:
-            # Shielded: what the SDK was told to store is stored, even if its task is being canceled.
+            # Shielded: the items are stored even if the task of the run is being canceled.
             await asyncio.shield(asyncio.wrap_future(written))
 
     def pop(self) -> Item | None:

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..conversations.history import history_items
 from ..exceptions import InvalidOption
-from ..expressions import metadata_holds, same_values
+from ..expressions import Scalar, metadata_holds, parse_candidates, same_values
 from ..ids import uuid7
 from ..validation import is_storable, validate_metadata
 from .activities import Activity
@@ -29,10 +29,12 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         """Return the conversations whose metadata has these values, as `ActivityQuerySet.for_same_metadata`."""
         found = self
         for key, value in metadata.items():
-            has_containment = bool(connections[self.db].features.supports_json_field_contains)
-            condition = metadata_holds(key, same_values(value), has_containment=has_containment)
-            found = found.none() if condition is None else found.filter(condition)
+            found = found._with_any_value(key, same_values(value))
         return found
+
+    def for_metadata_text(self, key: str, *texts: str) -> ConversationQuerySet:
+        """Return the conversations whose metadata has one of `texts`, as `ActivityQuerySet.for_metadata_text`."""
+        return self._with_any_value(key, [value for text in texts for value in parse_candidates(text)])
 
     def owned_by(self, user: Any) -> ConversationQuerySet:
         """Return the conversations of a user; none for an anonymous user."""
@@ -66,6 +68,11 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
             conversation = self.get_or_create_session(session_id, owner, metadata)
             conversation.append(checked)
         return conversation
+
+    def _with_any_value(self, key: str, values: Iterable[Scalar]) -> ConversationQuerySet:
+        has_containment = bool(connections[self.db].features.supports_json_field_contains)
+        condition = metadata_holds(key, values, has_containment=has_containment)
+        return self.none() if condition is None else self.filter(condition)
 
 
 if TYPE_CHECKING:
