@@ -52,9 +52,7 @@ class ConversationListView(AgentView):
 
     permission_classes = [MayViewConversations]
 
-    @operation(
-        "list_conversations", {200: ConversationListSchema}, errors=[400, 404], parameters=_list_parameters
-    )
+    @operation("list_conversations", {200: ConversationListSchema}, errors=[400, 404], parameters=_list_parameters)
     def get(self, request: Request) -> Response:
         """List conversations in pages, the latest first.
 

@@ -11,8 +11,8 @@ from django.http import HttpResponse
 from django.test import override_settings
 from rest_framework.test import APIClient
 
-from django_agentexec.policy import Policy
 from django_agentexec.models import Activity, Conversation, ConversationItem
+from django_agentexec.policy import Policy
 from tests.support.rest_api import POLICY, client, member, outside_task, staff
 
 pytestmark = pytest.mark.django_db
