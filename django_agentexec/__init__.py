@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .backoff import Backoff
     from .calls.journal import tool_key
     from .children.tracker import Tracker
+    from .conversations.session import DjangoSession
     from .exceptions import (
         ActivityLocked,
         ActivityNotFound,
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
         "Backoff",
         "BaseAgentRunner",
         "ContextTooLarge",
+        "DjangoSession",
         "EmbeddedServerError",
         "EnqueueOptions",
         "InvalidContext",
@@ -129,6 +131,7 @@ _HOMES = {
     "activity": ["activity"],
     "backoff": ["Backoff"],
     "calls.journal": ["tool_key"],
+    "conversations.session": ["DjangoSession"],
     "exceptions": [
         "ActivityLocked",
         "ActivityNotFound",

@@ -19,7 +19,7 @@ from django.utils.module_loading import import_string
 
 from .conf import conf
 from .expressions import text_form
-from .models import Activity, ActivityQuerySet
+from .models import Activity, ActivityQuerySet, ConversationQuerySet
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
@@ -38,6 +38,7 @@ class Permission(StrEnum):
     CANCEL = "cancel_activity"
     RETRY = "retry_activity"
     ENQUEUE = "enqueue_task"
+    VIEW_CONVERSATION = "view_conversation"
 
 
 class Policy:
@@ -50,6 +51,13 @@ class Policy:
     def visible(self, user: User, activities: ActivityQuerySet) -> ActivityQuerySet:
         """Return the activities among `activities` that exist for `user`."""
         return activities.none()
+
+    def visible_conversations(self, user: User, conversations: ConversationQuerySet) -> ConversationQuerySet:
+        """Return the conversations among `conversations` that exist for `user`; such as `conversations.owned_by(user)`.
+
+        Only in these may the user read items and, over REST, enqueue turns.
+        """
+        return conversations.none()
 
     def may(self, user: User, permission: Permission, activity: Activity | None = None) -> bool:
         """Whether `user` has the permission: for this (visible) activity or, without an activity, in general."""
@@ -78,6 +86,10 @@ class StaffPolicy(Policy):
     def visible(self, user: User, activities: ActivityQuerySet) -> ActivityQuerySet:
         """Return all activities if `user` may view them, else none."""
         return activities if self.may(user, Permission.VIEW) else activities.none()
+
+    def visible_conversations(self, user: User, conversations: ConversationQuerySet) -> ConversationQuerySet:
+        """Return all conversations if `user` may view them, else none."""
+        return conversations if self.may(user, Permission.VIEW_CONVERSATION) else conversations.none()
 
     def may(self, user: User, permission: Permission, activity: Activity | None = None) -> bool:
         """Whether `user` is active staff and has the permission."""
@@ -123,6 +135,15 @@ class TenantPolicy(StaffPolicy):
             return activities
         tenant = self._tenant(user)
         return activities.for_same_metadata(**tenant) if tenant else activities.none()
+
+    def visible_conversations(self, user: User, conversations: ConversationQuerySet) -> ConversationQuerySet:
+        """Return all conversations for permitted staff, else the tenant's conversations."""
+        if self._sees_all_tenants(user, Permission.VIEW_CONVERSATION):
+            return conversations
+        tenant = self._tenant(user)
+        if not tenant or not self.may(user, Permission.VIEW_CONVERSATION):
+            return conversations.none()
+        return conversations.for_same_metadata(**tenant)
 
     def may(self, user: User, permission: Permission, activity: Activity | None = None) -> bool:
         """Whether `user` is permitted staff, or has one of `permissions` and belongs to a tenant (the activity's)."""

@@ -130,6 +130,8 @@ class ActivityDetailSchema(ActivityListItemSchema):
     retries: int = 0
     max_retries: int = 0
     crashes: int = 0
+    conversation_id: UUID | None = None
+    """The conversation of which it is a turn."""
     logs: list[ActivityLogSchema] = Field(default_factory=list)
     has_more_logs: bool = False
     """Whether there are more lines after these: a response or message has at most a few hundred lines."""
@@ -147,3 +149,52 @@ class ActivityCountSchema(Schema):
     """The number of active activities."""
 
     count: int
+
+
+class ConversationSchema(Schema):
+    """A conversation in a list."""
+
+    id: UUID
+    session_id: str
+    title: str = ""
+    owner: str | None = None
+    """The primary key of the user to whom it belongs; None for code."""
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    created_at: datetime
+    updated_at: datetime
+
+    @field_serializer("metadata")
+    def _only_if_exposed(self, value: dict[str, Any]) -> dict[str, Any]:
+        return value if conf.EXPOSE_METADATA else {}
+
+
+class ConversationListSchema(Schema):
+    """One page of conversations, the latest first."""
+
+    items: list[ConversationSchema]
+    total: int
+    """The number of conversations; with `total_is_bounded`, a lower bound."""
+    total_is_bounded: bool = False
+    page: int
+    page_size: int
+
+
+class ConversationItemSchema(Schema):
+    """An item of a conversation."""
+
+    id: int
+    position: int
+    """Not decreasing."""
+    item: dict[str, Any]
+    """A message, a tool call, its output, ... in the form of the model's API."""
+    activity_id: UUID | None = None
+    """The activity that wrote it; None for code outside of activities, and after its pruning."""
+    created_at: datetime
+
+
+class ConversationItemsSchema(Schema):
+    """A part of a conversation, in order."""
+
+    items: list[ConversationItemSchema]
+    has_more: bool
+    """Whether there are items after these: request them with `after`, the `id` of the last item."""

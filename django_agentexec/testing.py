@@ -181,11 +181,13 @@ def _next_claim(queues: tuple[str, ...]) -> Claim | None:
 
 async def _run(claim: Claim, caller: int) -> None:
     loop = asyncio.get_running_loop()
+    writes: list[Future[Activity]] = []
 
     def write(operation: Operation) -> Future[Activity]:
         if threading.get_ident() == caller:  # a sync handler, which blocks other threads of `sync_to_async`
             return _written(operation)
-        return asyncio.run_coroutine_threadsafe(sync_to_async(apply_one)(operation), loop)
+        writes.append(asyncio.run_coroutine_threadsafe(sync_to_async(apply_one)(operation), loop))
+        return writes[-1]
 
     start = Start(agent_id=claim.agent_id, fence=claim.fence, worker=WORKER, crashes=claim.crashes)
     try:
@@ -194,6 +196,8 @@ async def _run(claim: Claim, caller: int) -> None:
         await sync_to_async(_acknowledge)(claim, Outcome.DONE)
         return
     outcome = await Execution(claim, activity, write, _InlineInvoker()).run()
+    # What the handler has not awaited is written before its end, as by a worker.
+    await asyncio.gather(*map(asyncio.wrap_future, writes), return_exceptions=True)
     await sync_to_async(_finish)(claim, outcome)
 
 

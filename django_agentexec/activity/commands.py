@@ -199,11 +199,14 @@ async def aretry(
 def _prepared(agent_id: UUID, context: BaseModel | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """Return what the row stores of a corrected context: its JSON and its lock key. One query."""
     rows = Activity.objects.using(database()).filter(agent_id=agent_id)
-    row = rows.only("agent_id", "agent_type", "metadata").first()
+    row = rows.only("agent_id", "agent_type", "metadata", "lock_key", "conversation_id").first()
     if row is None:
         raise ActivityNotFound(agent_id)
     task = registry.get(row.agent_type)
-    return task.prepare(context if isinstance(context, BaseModel) else task.parse_context(context), row.metadata)
+    stored, lock_key = task.prepare(
+        context if isinstance(context, BaseModel) else task.parse_context(context), row.metadata
+    )
+    return stored, lock_key if row.conversation_id is None else row.lock_key
 
 
 def _progress(agent_id: UUID, message: str, percentage: float | None) -> Progress:

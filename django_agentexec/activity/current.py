@@ -6,7 +6,7 @@ actor is the user or program that log lines and enqueued activities name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -55,12 +55,20 @@ class OwningAttempt(Protocol):
         """Queue a write; the future returns the committed row, or raises the reason of a refusal."""
 
     @property
-    def locals(self) -> dict[str, Any]:
+    def locals(self) -> dict[Any, Any]:
         """Values that live as long as the attempt, by name."""
 
     @property
     def records_calls(self) -> bool:
         """Whether runners of agents record calls."""
+
+    @property
+    def session_id(self) -> str | None:
+        """The session id of the activity's conversation."""
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The metadata of its activity."""
 
     @property
     def scope(self) -> str:

@@ -23,7 +23,7 @@ from uuid import UUID
 from ..bulk_sql.fields import Insert, Update
 from ..conf import conf
 from ..exceptions import InvalidTransition, StaleAttempt
-from ..models import FAILED_OR_CANCELED, FINISHED, Activity, ActivityLog, HookFlag, Status
+from ..models import FAILED_OR_CANCELED, FINISHED, Activity, ActivityLog, Conversation, HookFlag, Status
 from ..validation import storable_text
 from .log_lines import LOGGED, delay_text, fill, log, log_error
 
@@ -73,11 +73,19 @@ class Start(Operation):
         "blocking_child_id",
     )
 
-    read_fields: ClassVar[tuple[str, ...]] = ("context", "run_after", "latest_log_timestamp", "metadata", "enqueued_by")
+    read_fields: ClassVar[tuple[str, ...]] = (
+        *("context", "run_after", "latest_log_timestamp", "metadata", "enqueued_by"),
+        "conversation",
+    )
 
     fence: int
     worker: str
     crashes: int
+
+    def prefetch(self, activity: Activity) -> None:
+        if activity.conversation_id is not None:
+            conversations = Conversation.objects.using(activity._state.db).filter(pk=activity.conversation_id)
+            activity.session_id = conversations.values_list("session_id", flat=True).first()
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         if self.fence < activity.fence:

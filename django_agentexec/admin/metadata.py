@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from ..conf import conf
-from ..models import Activity, ActivityQuerySet
+from ..models import Activity, ActivityQuerySet, Conversation
 from .values import cell_text
 
 SAMPLE = 200  # newest rows whose keys are tried by a search for a bare value
@@ -55,19 +55,19 @@ class MetadataColumn:
     label: str
     url: str = ""
 
-    def text(self, activity: Activity) -> str:
-        """Return the value of an activity, or "" if its metadata does not have the key."""
-        value = (activity.metadata or {}).get(self.key)
+    def text(self, row: Activity | Conversation) -> str:
+        """Return the value of a row, or "" if its metadata does not have the key."""
+        value = (row.metadata or {}).get(self.key)
         return "" if value is None else cell_text(value)
 
-    def html(self, activity: Activity) -> SafeString:
-        """Return the value of an activity as a cell, with the link of the setting."""
-        text = self.text(activity)
+    def html(self, row: Activity | Conversation) -> SafeString:
+        """Return the value of a row as a cell, with the link of the setting."""
+        text = self.text(row)
         if not text:
             return EMPTY
         if not self.url:
             return format_html("{}", text)
-        value = str(activity.metadata[self.key])
+        value = str(row.metadata[self.key])
         return format_html('<a href="{}">{}</a>', self.url.replace("{value}", quote(value, safe="")), text)
 
 

@@ -114,6 +114,11 @@ class EnqueueOptions(QueryParameters):
         description="By name or number. A priority above the task's requires the monitor permission.",
     )
     delay: float = Field(0.0, ge=0, le=MAX_DELAY, description="Seconds until it is due.")
+    conversation: str | None = Field(
+        None,
+        max_length=255,
+        description="The session id of a visible conversation, or of a new conversation: the activity is a turn of it.",
+    )
 
 
 class RetryOptions(QueryParameters):

@@ -53,6 +53,12 @@ class MayEnqueue(PolicyPermission):
     permission = Permission.ENQUEUE
 
 
+class MayViewConversations(PolicyPermission):
+    """The permission to view conversations."""
+
+    permission = Permission.VIEW_CONVERSATION
+
+
 class MayMonitor(BasePermission):
     """The monitor permission: workers, queues and metrics."""
 

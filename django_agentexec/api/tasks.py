@@ -27,7 +27,9 @@ from ..policy import get_policy
 from ..tasks import AnyTask, Run, registry
 from ..tasks.authorization import check_authorized
 from ..tasks.context_input import closed_schema, read_context
+from ..tasks.options import validate_conversation
 from .base import AgentView
+from .conversations import conversation_for_turn
 from .errors import RETRY_AFTER, KeyReused, TooLarge, invalid_parameter, validation_error
 from .openapi import AgentSchema, Component, header, operation, query_parameters
 from .parameters import PRIORITIES, EnqueueOptions, NoParameters, metadata_of
@@ -168,13 +170,19 @@ class EnqueueView(AgentView):
         body: bytes = parsed.get("json", b"{}")  # without a body, the context is empty
         context = parse_context(task, body)
         check_authorized(task, request.user, context, {**metadata, **stamp})
+        key = idempotency_key(request, task.name, stamp, body)
+        conversation = None
+        if options.conversation is not None:
+            validate_conversation(task, options.conversation)
+            conversation = conversation_for_turn(request.user, options.conversation, {**metadata, **stamp})
         with acting_as(request.user):
             handle = task.enqueue(
                 context,
                 priority=priority,
                 delay=options.delay,
                 metadata={**metadata, **stamp},
-                idempotency_key=idempotency_key(request, task.name, stamp, body),
+                idempotency_key=key,
+                conversation=conversation,
             )
         return self._accepted(handle)
 

@@ -6,6 +6,7 @@ from django.urls import path
 
 from .actions import CancelView, RetryView
 from .activities import ActiveCountView, ActivityDetailView, ActivityListView, ActivityResultView
+from .conversations import ConversationItemsView, ConversationListView
 from .document import DocumentView
 from .events import ActivityEventsView
 from .metrics import MetricsView
@@ -23,6 +24,8 @@ urlpatterns = [
     path("activities/<str:agent_id>/cancel/", CancelView.as_view(), name="activity-cancel"),
     path("activities/<str:agent_id>/retry/", RetryView.as_view(), name="activity-retry"),
     path("activities/<str:agent_id>/events/", ActivityEventsView.as_view(), name="activity-events"),
+    path("conversations/", ConversationListView.as_view(), name="conversation-list"),
+    path("conversations/<str:conversation_id>/items/", ConversationItemsView.as_view(), name="conversation-items"),
     path("tasks/", TaskListView.as_view(), name="task-list"),
     path("tasks/<path:name>/", EnqueueView.as_view(), name="task-enqueue"),
     path("workers/", WorkersView.as_view(), name="worker-list"),

@@ -40,16 +40,17 @@ class Migration(migrations.Migration):
             name='ConversationItem',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('position', models.PositiveIntegerField(help_text='From 0, increasing, with possible gaps.', verbose_name='position')),
+                ('position', models.PositiveIntegerField(help_text='Not decreasing from 0; equal if two writers wrote at the same moment.', verbose_name='position')),
                 ('item', models.JSONField(verbose_name='item')),
-                ('key', models.CharField(blank=True, default='', help_text='Its place among the items that the activity writes; a later attempt writes none twice.', max_length=200, verbose_name='key')),
+                ('key', models.CharField(blank=True, default='', help_text='Its place among the items that the activity writes; a later attempt writes none twice.', max_length=255, verbose_name='key')),
+                ('removed_by', models.UUIDField(blank=True, help_text='The turn that removed it; null: it is part of the history.', null=True, verbose_name='removed by')),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, verbose_name='created at')),
             ],
             options={
                 'verbose_name': 'conversation item',
                 'verbose_name_plural': 'conversation items',
                 'db_table': 'agentexec_conversation_item',
-                'ordering': ['position'],
+                'ordering': ['position', 'id'],
                 'default_permissions': ('view',),
             },
         ),
@@ -164,6 +165,27 @@ class Migration(migrations.Migration):
             name='conversation',
             field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='items', to='agentexec.conversation', verbose_name='conversation'),
         ),
+        migrations.CreateModel(
+            name='ConversationTurn',
+            fields=[
+                ('id', models.UUIDField(default=django_agentexec.ids.uuid7, editable=False, primary_key=True, serialize=False)),
+                ('scope', models.CharField(blank=True, default='', help_text='The step.', max_length=200, verbose_name='scope')),
+                ('start', models.PositiveIntegerField(help_text='The position after the last item at its beginning.', verbose_name='start')),
+                ('created_at', models.DateTimeField(default=django.utils.timezone.now, verbose_name='created at')),
+                ('activity', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='conversation_turns', to='agentexec.activity', verbose_name='activity')),
+                ('conversation', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='turns', to='agentexec.conversation', verbose_name='conversation')),
+            ],
+            options={
+                'verbose_name': 'conversation turn',
+                'verbose_name_plural': 'conversation turns',
+                'db_table': 'agentexec_conversation_turn',
+                'default_permissions': (),
+            },
+        ),
+        migrations.AddConstraint(
+            model_name='conversationturn',
+            constraint=models.UniqueConstraint(fields=('activity', 'conversation', 'scope'), name='agentexec_turn'),
+        ),
         migrations.AddIndex(
             model_name='agentcall',
             index=models.Index(fields=['name', 'id'], name='agentexec_call_name'),
@@ -180,9 +202,9 @@ class Migration(migrations.Migration):
             model_name='approval',
             constraint=models.UniqueConstraint(fields=('activity', 'set_aside', 'path', 'kind', 'call_id', 'number'), name='agentexec_approval_call'),
         ),
-        migrations.AddConstraint(
+        migrations.AddIndex(
             model_name='conversationitem',
-            constraint=models.UniqueConstraint(fields=('conversation', 'position'), name='agentexec_item_position'),
+            index=models.Index(fields=['conversation', 'position', 'id'], name='agentexec_item_position'),
         ),
         migrations.AddConstraint(
             model_name='conversationitem',

@@ -25,7 +25,7 @@ from ..querysets import ActivityQuerySet
 from .activities import Activity, ActivityLog
 from .approvals import Approval, ApprovalQuerySet
 from .calls import AgentCall, CallQuerySet
-from .conversations import Conversation, ConversationItem
+from .conversations import Conversation, ConversationItem, ConversationQuerySet, ConversationTurn
 from .steps import StepRun
 from .trackers import TrackerMember, TrackerState
 
@@ -47,6 +47,8 @@ __all__ = [
     "CallState",
     "Conversation",
     "ConversationItem",
+    "ConversationQuerySet",
+    "ConversationTurn",
     "HookFlag",
     "OnExpiry",
     "Priority",

@@ -152,6 +152,9 @@ class Activity(models.Model):  # type: ignore[django-manager-missing]  # a limit
     next_blocking_child_id: UUID | None = None
     """The last awaited child that has not ended; not stored, set by `Suspend` and `Resume`."""
 
+    session_id: str | None = None
+    """The session id of its conversation; not stored here, set by `Start`."""
+
     ended_parent: UUID | None = None
     """The parent that spawned it and has failed or was canceled; not stored, set by `Retry`."""
 

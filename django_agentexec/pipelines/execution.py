@@ -217,6 +217,8 @@ def step_attempt(whole: Attempt, step: Step, count: int, tries: int) -> Attempt:
         is_parent=whole.is_parent,
         metadata=whole.metadata,
         enqueued_by=whole.enqueued_by,
+        session_id=whole.session_id,
+        records_calls=whole.records_calls,
     )
 
 

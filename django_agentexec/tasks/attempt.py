@@ -16,6 +16,7 @@ from ..activity.streams import retract_text, stream_text
 from ..activity.transitions import Progress
 from ..blocking import blocking
 from ..calls.once import UNSET, Once
+from ..conversations.session import DjangoSession
 from ..validation import checked_message, validate_percentage
 from .gathering import gather, load
 from .options import BulkOptions
@@ -40,6 +41,11 @@ class Attempt(AttemptState):
     A handler receives it as its third parameter: `def handler(agent_id, context, attempt)`. In a unit test,
     `django_agentexec.testing.make_attempt()` creates one.
     """
+
+    @property
+    def conversation(self) -> DjangoSession | None:
+        """The conversation that `enqueue(..., conversation=...)` has named, as a session for runs; None without one."""
+        return None if self.session_id is None else DjangoSession(self.session_id)
 
     def finish(self) -> None:
         """Raise `SpawnMismatch` if the handler, or step, has returned without spawning its existing children."""

@@ -19,11 +19,12 @@ from ..backoff import Backoff
 from ..blocking import blocking
 from ..bulk_sql import build_row
 from ..conf import conf
+from ..conversations.session import DjangoSession
 from ..deprecation import deprecated_name
 from ..dispatch.push import push_on_commit
 from ..exceptions import ContextTooLarge, InvalidContext, ResultError, TaskDefinitionError
 from ..ids import uuid7
-from ..models import Activity, Priority
+from ..models import Activity, Conversation, Priority
 from ..serialization.comparison import DECLARED, Cause, Comparison
 from ..serialization.roundtrip import NotStorable, Store, described, dump_with, model_form
 from ..validation import MAX_NAME, as_seconds, contains_nul, is_storable
@@ -198,6 +199,10 @@ class Task(Generic[C, P, R, T]):
             stored, lock_key = self.prepare(context, options.metadata)
             own = {"agent_id": uuid7(), "context": stored, "lock_key": lock_key}
             rows.append(build_row(Activity, {**shared, **own}))
+        if options.conversation is not None and rows:
+            conversation = _stored_conversation(options, user_id)
+            for row in rows:
+                row.conversation_id, row.lock_key = conversation.pk, conversation.lock_key
         return rows
 
     def prepare(self, context: BaseModel, metadata: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -323,6 +328,16 @@ def _with_same_key(row: Activity) -> Activity | None:
         return None
     rows = Activity.objects.using(database()).filter(agent_type=row.agent_type, idempotency_key=row.idempotency_key)
     return rows.only("agent_id", "agent_type", "status").first()
+
+
+def _stored_conversation(options: RowOptions, user_id: str | None) -> Conversation:
+    """Return the conversation of new activities; a new one belongs to their user, and has their metadata."""
+    given = options.conversation
+    if not isinstance(given, DjangoSession):
+        return cast("Conversation", given)
+    conversations = Conversation.objects.db_manager(database())
+    metadata = options.metadata if given.metadata is None else given.metadata
+    return conversations.get_or_create_session(given.session_id, given.owner or user_id, metadata)
 
 
 @cache

@@ -38,8 +38,9 @@ def enqueue(task: str | AnyTask, context: BaseModel, **options: Unpack[EnqueueOp
     see the activity after the commit. If Redis is unavailable, the activity waits in the database.
 
     Options: `priority` (a `Priority` or its name, such as `"high"`), `metadata` (a JSON-able dictionary to filter by),
-    `delay` (seconds or timedelta) or `run_after` (aware datetime), `queue`, and `idempotency_key`: a second enqueue
-    of the same task with the same key returns the existing activity.
+    `delay` (seconds or timedelta) or `run_after` (aware datetime), `queue`, `conversation` (a session id, a
+    `Conversation` or a `DjangoSession`: the activity is a turn of it, and its turns run one after another), and
+    `idempotency_key`: a second enqueue of the same task with the same key returns the existing activity.
 
     Raises `UnknownTask`, `InvalidContext` (`ContextTooLarge`, or for a context that a worker would load with other
     values) or `InvalidOption`, with nothing written.

@@ -14,8 +14,9 @@ from django.utils import timezone
 
 from ..backoff import Delay
 from ..conf import conf
+from ..conversations.session import DjangoSession
 from ..exceptions import InvalidOption, TaskDefinitionError
-from ..models import Priority
+from ..models import Conversation, Priority
 from ..queues import get_queue
 from ..validation import (
     EARLIEST,
@@ -68,6 +69,7 @@ class BulkOptions(TypedDict, total=False):
     delay: float | timedelta | None
     run_after: datetime | None
     queue: str | None
+    conversation: str | Conversation | DjangoSession | None
 
 
 class EnqueueOptions(BulkOptions, total=False):
@@ -85,6 +87,7 @@ class RowOptions:
     run_after: datetime | None
     queue: str
     idempotency_key: str | None
+    conversation: Conversation | DjangoSession | None = None
 
     @classmethod
     def read(cls, task: AnyTask, options: Mapping[str, Any], known: type) -> RowOptions:
@@ -100,6 +103,7 @@ class RowOptions:
             run_after=due_time(options.get("delay"), options.get("run_after")),
             queue=task.queue if queue is None else validate_queue(queue),
             idempotency_key=validate_idempotency_key(options.get("idempotency_key")),
+            conversation=validate_conversation(task, options.get("conversation")),
         )
         checked._check_backend(task)
         if checked.queue not in conf.QUEUES:
@@ -112,7 +116,7 @@ class RowOptions:
         for is_used, is_supported, feature in (
             (self.run_after, backend.supports_delay, "delays"),
             (self.priority != Priority.NORMAL, backend.supports_priority, "priorities"),
-            (task.lock_key_template, backend.supports_partitions, "lock keys"),
+            (task.lock_key_template or self.conversation, backend.supports_partitions, "lock keys"),
         ):
             if is_used and not is_supported:
                 raise InvalidOption(
@@ -225,6 +229,26 @@ def _stored_time(moment: datetime) -> datetime:
     if timezone.is_naive(moment):
         raise InvalidOption(f"run_after={moment!r} has no time zone; use django.utils.timezone.now() + ...")
     return moment
+
+
+def validate_conversation(task: AnyTask, given: object) -> Conversation | DjangoSession | None:
+    """Return the option `conversation`, a session for a session id.
+
+    Raises `InvalidOption`, also if the task has a lock key: an activity has one, and turns use the conversation's.
+    """
+    if given is None:
+        return None
+    if isinstance(given, str):
+        given = DjangoSession(given)
+    if not isinstance(given, (Conversation, DjangoSession)) or getattr(given, "pk", given) is None:
+        raise InvalidOption(f"conversation={given!r:.200} must be a session id, a Conversation or a DjangoSession.")
+    if task.lock_key_template:
+        raise InvalidOption(
+            f"Task {task.name!r} has the lock key {task.lock_key_template!r}, and an activity has only one: with "
+            "conversation=..., it is the conversation's, so that its turns run one after another. Remove lock_key from "
+            "the task, or pass the session id in the context and use DjangoSession(session_id) without conversation=."
+        )
+    return given
 
 
 def undeclared_queue_problem(name: str, known: Collection[str] = ()) -> str:

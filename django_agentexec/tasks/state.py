@@ -54,7 +54,9 @@ class AttemptState:
     enqueued_by: str | None = None
     """The primary key, as text, of the user who enqueued it over REST, or under `activity.acting_as`; None for code.
     Children take their parent's."""
-    locals: dict[str, Any] = field(default_factory=dict, repr=False)
+    session_id: str | None = None
+    """The session id of the conversation of which it is a turn; None without one."""
+    locals: dict[Any, Any] = field(default_factory=dict, repr=False)
     """Values of this package that live as long as the attempt, by name."""
     records_calls: bool = True
     """False in unit tests: runners of agents then neither record nor replay calls."""

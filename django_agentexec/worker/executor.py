@@ -68,6 +68,7 @@ class Execution:
             is_parent=bool(activity.hook_flags & HookFlag.PARENT),
             metadata=activity.metadata,
             enqueued_by=activity.enqueued_by,
+            session_id=activity.session_id,
         )
         self._invoker = invoker
         self._reason: Stop | None = None  # the first reason

@@ -31,6 +31,9 @@ class TwoOrganizations(TenantPolicy):
     def visible(self, user: Any, activities: Any) -> Any:
         return activities.for_metadata(organization_id=user.first_name)
 
+    def visible_conversations(self, user: Any, conversations: Any) -> Any:
+        return conversations.for_same_metadata(organization_id=user.first_name)
+
     def may(self, user: Any, permission: Any, activity: Activity | None = None) -> bool:
         return activity is None or activity.metadata.get("organization_id") == user.first_name
 

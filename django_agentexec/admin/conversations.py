@@ -1,0 +1,241 @@
+"""The admin of conversations: a list, a page that reads as a chat, and an export. Items are read-only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, Q, QuerySet, Sum
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils.translation import gettext as _
+
+from ..conf import conf
+from ..conversations.history import estimate_tokens
+from ..models import ACTIVE, Activity, Conversation, ConversationItem, ConversationQuerySet, Status
+from ..parsing import parse_digits, parse_id
+from ..policy import Permission, get_policy
+from .access import visible
+from .actors import user_names
+from .chat import open_turns, turns_of
+from .formatting import compact, count_text, moment, money, total_tokens
+from .metadata import metadata_columns
+
+if TYPE_CHECKING:
+    from django.contrib.admin import ModelAdmin
+
+    ConversationBase = ModelAdmin[Conversation]
+else:
+    from .base import Base as ConversationBase
+
+PAGE_SIZE = 50  # conversations on a page of the list
+MAX_ITEMS = 300  # of a conversation on one page
+MAX_ACTIVITIES = 300  # of a conversation, the newest
+
+
+class ConversationAdmin(ConversationBase):
+    """Conversations, read-only except for their deletion."""
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the export."""
+        view = self.admin_site.admin_view
+        export = path("<path:object_id>/export/", view(self.export), name="agentexec_conversation_export")
+        return [export, *super().get_urls()]
+
+    def get_queryset(self, request: HttpRequest) -> ConversationQuerySet:
+        """Return the conversations that the policy shows to the user."""
+        found: Any = super().get_queryset(request)
+        return get_policy().visible_conversations(request.user, found)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Return False: conversations are written by code."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Conversation | None = None) -> bool:
+        """Return False: conversations are written by code."""
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Conversation | None = None) -> bool:
+        """Whether the user has the permission `view_conversation`, and the policy agrees."""
+        user = request.user
+        is_permitted = user.has_perm(f"{self.opts.app_label}.{Permission.VIEW_CONVERSATION}")
+        return is_permitted and get_policy().may(user, Permission.VIEW_CONVERSATION)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Conversation | None = None) -> bool:
+        """Whether the user may delete a conversation, in which no activity may be active."""
+        if obj is not None and obj.activities.filter(status__in=ACTIVE).exists():
+            return False
+        return super().has_delete_permission(request, obj) and self.has_view_permission(request, obj)
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Return no bulk actions."""
+        return {}
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Conversation | None:
+        """Return a visible conversation, or None."""
+        try:
+            return self.get_queryset(request).filter(pk=parse_id(object_id)).first()
+        except ValueError:
+            return None
+
+    def get_deleted_objects(
+        self, objs: Sequence[Conversation] | QuerySet[Conversation], request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        """Return what Django's page of a deletion names: the conversation, and the number of its items."""
+        items = ConversationItem.objects.filter(conversation__in=objs).count()
+        counts = {str(self.opts.verbose_name_plural): len(objs), str(_("items")): items}
+        return [str(each) for each in objs], counts, set(), []
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the list, the newest first."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        query, page = request.GET.get("q", "").strip(), max(1, parse_digits(request.GET.get("p", "")) or 1)
+        found = _searched(self.get_queryset(request), query).order_by("-id")
+        first = (min(page, conf.COUNT_LIMIT) - 1) * PAGE_SIZE
+        rows = list(found[first : first + PAGE_SIZE + 1])
+        return self._render(
+            request,
+            "list.html",
+            {
+                "title": _("Conversations"),
+                "rows": _list_rows(request, rows[:PAGE_SIZE]),
+                "columns": metadata_columns(),
+                "query": query,
+                "page_number": page,
+                "newer": page - 1,
+                "older": page + 1 if len(rows) > PAGE_SIZE else None,
+                **(extra_context or {}),
+            },
+        )
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show a conversation. There is no form."""
+        if object_id is None or request.method not in ("GET", "HEAD"):
+            raise PermissionDenied
+        conversation = self.get_object(request, unquote(object_id))
+        if conversation is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]  # Django's own, unknown to the stubs
+        if not self.has_view_permission(request, conversation):
+            raise PermissionDenied
+        before = parse_digits(request.GET.get("before", ""))
+        context = _chat(request, conversation, before)
+        context["may_delete"] = self.has_delete_permission(request, conversation)
+        return self._render(request, "detail.html", {**context, **(extra_context or {})})
+
+    def export(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Return all items as a JSON file, which `Conversation.objects.import_history` reads."""
+        conversation = self.get_object(request, unquote(object_id))
+        if conversation is None:
+            raise Http404(_("There is no conversation %(id)s.") % {"id": object_id})
+        if not self.has_view_permission(request, conversation):
+            raise PermissionDenied
+        items = list(conversation.visible_items().values_list("item", flat=True))
+        response = JsonResponse(items, safe=False, json_dumps_params={"ensure_ascii": False, "indent": 1})
+        response["Content-Disposition"] = f'attachment; filename="conversation-{conversation.pk}.json"'
+        return response
+
+    def _render(self, request: HttpRequest, template: str, context: dict[str, Any]) -> TemplateResponse:
+        request.current_app = self.admin_site.name
+        user = request.user
+        may_view = user.has_perm(f"{self.opts.app_label}.{Permission.VIEW}") and get_policy().may(user, Permission.VIEW)
+        values = {
+            **self.admin_site.each_context(request),
+            "subtitle": None,
+            "opts": self.opts,
+            "media": self.media,
+            "may_monitor": may_view and get_policy().may_monitor(user),
+            "may_view_activities": may_view,
+            **context,
+        }
+        return TemplateResponse(request, f"admin/agentexec/conversation/{template}", values)
+
+
+def _searched(conversations: ConversationQuerySet, query: str) -> ConversationQuerySet:
+    """Return the conversations that the search finds: by the beginning of the session id, by owner, or by id."""
+    if not query:
+        return conversations
+    condition = Q(session_id__startswith=query) | Q(owner=query) | Q(title__startswith=query)
+    with suppress(ValueError):
+        condition |= Q(pk=parse_id(query))
+    return conversations.filter(condition)
+
+
+def _list_rows(request: HttpRequest, rows: Sequence[Conversation]) -> list[dict[str, Any]]:
+    """Return the rows of the list with the numbers of their activities; three queries."""
+    ids = [row.pk for row in rows]
+    activities = visible(request, Activity.objects.all()).filter(conversation_id__in=ids).order_by()
+    counts = activities.values("conversation_id").annotate(
+        turns=Count("pk"),
+        active=Count("pk", filter=Q(status__in=ACTIVE)),
+        failed=Count("pk", filter=Q(status=Status.ERROR)),
+        cost_sum=Sum("cost"),
+    )
+    numbers: dict[UUID, dict[str, Any]] = {each["conversation_id"]: {**each} for each in counts}
+    names = user_names({row.owner for row in rows if row.owner})
+    columns = metadata_columns()
+    return [
+        {
+            "conversation": row,
+            "owner": names.get(row.owner or "", row.owner or ""),
+            "cells": [(column.label, column.html(row)) for column in columns],
+            "turns": count_text(numbers.get(row.pk, {}).get("turns", 0)),
+            "active": numbers.get(row.pk, {}).get("active", 0),
+            "failed": numbers.get(row.pk, {}).get("failed", 0),
+            "cost": money(cost) if (cost := numbers.get(row.pk, {}).get("cost_sum")) is not None else "",
+            "created": moment(row.created_at),
+            "updated": moment(row.updated_at),
+        }
+        for row in rows
+    ]
+
+
+def _chat(request: HttpRequest, conversation: Conversation, before: int | None) -> dict[str, Any]:
+    """Return the contents of the page."""
+    items = conversation.visible_items()
+    if before is not None and (limit := items.filter(pk=before).first()) is not None:
+        items = items.filter(Q(position__lt=limit.position) | Q(position=limit.position, id__lt=limit.pk))
+    found = list(items.order_by("-position", "-id")[: MAX_ITEMS + 1])
+    shown = found[:MAX_ITEMS][::-1]
+    rows = visible(request, Activity.objects.all()).filter(
+        Q(conversation_id=conversation.pk) | Q(pk__in={item.activity_id for item in shown if item.activity_id})
+    )
+    newest = rows.without_payloads().order_by("-agent_id")[:MAX_ACTIVITIES]
+    activities = {row.agent_id: row for row in sorted(newest, key=lambda row: row.created_at)}
+    turns = turns_of(shown, activities)
+    if before is None:
+        turns += open_turns(activities.values(), turns)
+    costs = [row.cost for row in activities.values() if row.cost is not None]
+    tokens = sum(total_tokens(row.usage) for row in activities.values())
+    return {
+        "title": conversation.title or conversation.session_id,
+        "original": conversation,
+        "owner": user_names({conversation.owner}).get(conversation.owner, conversation.owner)
+        if conversation.owner
+        else "",
+        "facts": [
+            (column.label, column.html(conversation)) for column in metadata_columns() if column.text(conversation)
+        ],
+        "turns": turns,
+        "earlier": shown[0].pk if len(found) > MAX_ITEMS else None,
+        "max_items": MAX_ITEMS,
+        "item_count": count_text(conversation.visible_items().count()),
+        "activity_count": count_text(len(activities)),
+        "tokens": compact(tokens) if tokens else "",
+        "cost": money(sum(costs[1:], costs[0])) if costs else "",
+        "history_tokens": compact(sum(estimate_tokens(item.item) for item in shown)),
+        "is_whole": before is None and len(found) <= MAX_ITEMS,
+        "created": moment(conversation.created_at),
+        "updated": moment(conversation.updated_at),
+    }
