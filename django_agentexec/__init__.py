@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 from .deprecation import warn_deprecated
 
 if TYPE_CHECKING:
-    from . import activity
+    from . import activity, approvals
     from .backoff import Backoff
     from .children.tracker import Tracker
     from .exceptions import (
         ActivityLocked,
         ActivityNotFound,
         AgentExecError,
+        AlreadyDecided,
+        ApprovalNotFound,
+        ApprovalVoid,
         ContextTooLarge,
         EmbeddedServerError,
         InvalidContext,
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
     from .results import agather, aget_result, gather, get_result
     from .runners.base import BaseAgentRunner
     from .runners.openai import OpenAIRunner
-    from .signals import activities_changed, activity_changed, activity_ended
+    from .signals import activities_changed, activity_changed, activity_ended, approval_decided, approval_requested
     from .tasks import (
         ActivityHandle,
         Attempt,
@@ -65,6 +68,9 @@ if TYPE_CHECKING:
         "ActivityLocked",
         "ActivityNotFound",
         "AgentExecError",
+        "AlreadyDecided",
+        "ApprovalNotFound",
+        "ApprovalVoid",
         "Attempt",
         "Backoff",
         "BaseAgentRunner",
@@ -109,6 +115,9 @@ if TYPE_CHECKING:
         "aget_result",
         "agroup",
         "amermaid",
+        "approval_decided",
+        "approval_requested",
+        "approvals",
         "chain",
         "chord",
         "enqueue",
@@ -125,11 +134,15 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "activity": ["activity"],
+    "approvals": ["approvals"],
     "backoff": ["Backoff"],
     "exceptions": [
         "ActivityLocked",
         "ActivityNotFound",
         "AgentExecError",
+        "AlreadyDecided",
+        "ApprovalNotFound",
+        "ApprovalVoid",
         "ContextTooLarge",
         "EmbeddedServerError",
         "InvalidContext",
@@ -156,7 +169,13 @@ _HOMES = {
     "results": ["agather", "aget_result", "gather", "get_result"],
     "runners.base": ["BaseAgentRunner"],
     "runners.openai": ["OpenAIRunner"],
-    "signals": ["activities_changed", "activity_changed", "activity_ended"],
+    "signals": [
+        "activities_changed",
+        "activity_changed",
+        "activity_ended",
+        "approval_decided",
+        "approval_requested",
+    ],
     "tasks": [
         "Attempt",
         "EnqueueOptions",

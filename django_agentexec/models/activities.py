@@ -152,6 +152,9 @@ class Activity(models.Model):  # type: ignore[django-manager-missing]  # a limit
     next_blocking_child_id: UUID | None = None
     """The last awaited child that has not ended; not stored, set by `Suspend` and `Resume`."""
 
+    ended_wait: bool = False
+    """Whether the change ends a wait for a decision; not stored, set by `transitions`."""
+
     ended_parent: UUID | None = None
     """The parent that spawned it and has failed or was canceled; not stored, set by `Retry`."""
 
