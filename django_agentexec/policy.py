@@ -38,6 +38,7 @@ class Permission(StrEnum):
     CANCEL = "cancel_activity"
     RETRY = "retry_activity"
     ENQUEUE = "enqueue_task"
+    DECIDE = "decide_approval"
 
 
 class Policy:

@@ -117,9 +117,9 @@ approval_requested = WatchedSignal("approval_requested")
 """An activity waits for a decision. Argument: `approval`, the `Approval`. Sent once per request, after the commit."""
 
 approval_decided = WatchedSignal("approval_decided")
-"""A decision or answer was given, or an approval has expired. Argument: `approval`, with the decision. After the commit.
+"""A decision or answer was given, or an approval has expired. Argument: `approval`, with the decision.
 
-Approvals that become void because their activity ends are not announced.
+Sent after the commit. Approvals that become void because their activity ends are not announced.
 """
 
 changes_committed = Signal()

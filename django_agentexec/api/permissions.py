@@ -53,6 +53,12 @@ class MayEnqueue(PolicyPermission):
     permission = Permission.ENQUEUE
 
 
+class MayDecide(PolicyPermission):
+    """The permission to decide approvals."""
+
+    permission = Permission.DECIDE
+
+
 class MayMonitor(BasePermission):
     """The monitor permission: workers, queues and metrics."""
 

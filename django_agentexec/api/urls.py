@@ -6,6 +6,7 @@ from django.urls import path
 
 from .actions import CancelView, RetryView
 from .activities import ActiveCountView, ActivityDetailView, ActivityListView, ActivityResultView
+from .approvals import AnswerView, ApprovalDetailView, ApprovalListView, ApproveView, RejectView
 from .document import DocumentView
 from .events import ActivityEventsView
 from .metrics import MetricsView
@@ -23,6 +24,11 @@ urlpatterns = [
     path("activities/<str:agent_id>/cancel/", CancelView.as_view(), name="activity-cancel"),
     path("activities/<str:agent_id>/retry/", RetryView.as_view(), name="activity-retry"),
     path("activities/<str:agent_id>/events/", ActivityEventsView.as_view(), name="activity-events"),
+    path("approvals/", ApprovalListView.as_view(), name="approval-list"),
+    path("approvals/<str:approval_id>/", ApprovalDetailView.as_view(), name="approval-detail"),
+    path("approvals/<str:approval_id>/approve/", ApproveView.as_view(), name="approval-approve"),
+    path("approvals/<str:approval_id>/reject/", RejectView.as_view(), name="approval-reject"),
+    path("approvals/<str:approval_id>/answer/", AnswerView.as_view(), name="approval-answer"),
     path("tasks/", TaskListView.as_view(), name="task-list"),
     path("tasks/<path:name>/", EnqueueView.as_view(), name="task-enqueue"),
     path("workers/", WorkersView.as_view(), name="worker-list"),

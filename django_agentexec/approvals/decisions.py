@@ -1,4 +1,4 @@
-"""The decision about an approval, written once: under the lock of its activity, which resumes in the same transaction."""
+"""The decision about an approval: written once, in one transaction with the resumption of its activity."""
 
 from __future__ import annotations
 
