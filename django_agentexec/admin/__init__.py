@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from ..models import Activity
+from ..models import Activity, Approval
 from .activities import ActivityAdmin
+from .approvals import ApprovalAdmin
 
 admin.site.register(Activity, ActivityAdmin)
+admin.site.register(Approval, ApprovalAdmin)
 
-__all__ = ["ActivityAdmin"]
+__all__ = ["ActivityAdmin", "ApprovalAdmin"]

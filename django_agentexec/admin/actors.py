@@ -12,13 +12,13 @@ from .detail import Timeline
 def name_actors(activity: Activity, timeline: Timeline) -> str:
     """Name the actor of each line, and return the name of who enqueued the activity; one query if there are any."""
     lines = [line for attempt in timeline.attempts for line in attempt.lines if line.actor]
-    names = _names({str(line.actor) for line in lines} | ({activity.enqueued_by} if activity.enqueued_by else set()))
+    names = names_of({str(line.actor) for line in lines} | ({activity.enqueued_by} if activity.enqueued_by else set()))
     for line in lines:
         line.actor_name = names.get(str(line.actor), line.actor)  # type: ignore[attr-defined]  # for the template
     return names.get(activity.enqueued_by or "", activity.enqueued_by or "")
 
 
-def _names(actors: set[str]) -> dict[str, str]:
+def names_of(actors: set[str]) -> dict[str, str]:
     """Return the names of those actors that are users, by the text of their primary key."""
     model = get_user_model()
     keys = []

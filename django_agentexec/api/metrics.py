@@ -84,7 +84,9 @@ class _Snapshot(Collector):
 
     def _suspended_rows(self) -> Metric:
         rows = GaugeMetricFamily(
-            "agentexec_suspended_rows", "Suspended activities by what they wait for, up to COUNT_LIMIT.", labels=["reason"]
+            "agentexec_suspended_rows",
+            "Suspended activities by what they wait for, up to COUNT_LIMIT.",
+            labels=["reason"],
         )
         for reason in WaitingFor.values:
             rows.add_metric([reason], self._waiting[reason])

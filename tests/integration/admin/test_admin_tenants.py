@@ -6,7 +6,7 @@ import pytest
 from django.test import override_settings
 
 from django_agentexec import activity
-from tests.admin_pages import ALL, CHANGE_LIST, TENANTS, signed_in
+from tests.support.admin_pages import ALL, CHANGE_LIST, TENANTS, signed_in
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
