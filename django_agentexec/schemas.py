@@ -184,7 +184,7 @@ class ApprovalSchema(Schema):
         if isinstance(value, Approval):
             names = cls.model_fields.keys() - {"agent_id", "agent_type"}
             fields = {name: getattr(value, name) for name in names}
-            is_loaded = Approval.activity.is_cached(value)  # type: ignore[attr-defined]  # Django's descriptor
+            is_loaded = "activity" in value._state.fields_cache
             fields |= {"activity_id": value.activity_id, "agent_type": value.activity.agent_type if is_loaded else ""}
             return fields
         return value

@@ -9,6 +9,6 @@ from .activities import ActivityAdmin
 from .approvals import ApprovalAdmin
 
 admin.site.register(Activity, ActivityAdmin)
-admin.site.register(Approval, ApprovalAdmin)
+admin.site.register(Approval, ApprovalAdmin)  # type: ignore[misc]  # its base is typed for activities
 
 __all__ = ["ActivityAdmin", "ApprovalAdmin"]

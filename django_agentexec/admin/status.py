@@ -28,7 +28,7 @@ def status_label(status: str) -> str:
 
 
 def shown_status(activity: Activity) -> str:
-    """Return the status; while a running activity waits, `suspended`, or `approval` or `answer` if a person must act."""
+    """Return the status; while a running activity waits, `suspended`, or the decision that it waits for."""
     if not activity.is_suspended:
         return activity.status
     return activity.waiting_for if activity.waiting_for in DECISIONS else SUSPENDED

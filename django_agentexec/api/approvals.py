@@ -150,7 +150,7 @@ class DecisionSchema(AgentSchema):
 
     def get_request_serializer(self) -> Any:
         """Return the body."""
-        body: type[BaseModel] = self.view.body
+        body: type[BaseModel] = getattr(self.view, "body")  # noqa: B009  # of the views below
         return Component(body, f"Agent{body.__name__.removesuffix('Body')}", "validation")
 
 
@@ -184,7 +184,7 @@ class DecisionView(ApprovalView):
         return Response(self.shown(decided))
 
 
-_RESPONSES = {200: ApprovalSchema, 409: OtherDecisionSchema, 410: ErrorSchema}
+_RESPONSES: dict[int | tuple[int, str], Any] = {200: ApprovalSchema, 409: OtherDecisionSchema, 410: ErrorSchema}
 _ERRORS = [400, 404, 413, 415]
 
 

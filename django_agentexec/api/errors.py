@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import pydantic
 from django.utils.translation import gettext as _
@@ -60,7 +60,7 @@ class OtherDecision(exceptions.APIException):
     def __init__(self, detail: str, approval: Mapping[str, Any]) -> None:
         super().__init__({"detail": detail})
         # Set here, since REST framework turns each value of a detail into a text.
-        self.detail = {"detail": detail, "approval": approval}  # type: ignore[assignment]
+        self.detail = cast("Any", {"detail": detail, "approval": approval})
 
 
 class TooLarge(exceptions.APIException):

@@ -46,7 +46,7 @@ def test_the_inbox_fits_and_selects_calls_of_one_tool(page: Any) -> None:
     assert tab.evaluate("document.querySelector('[data-bulk]').hidden")
     tab.click("input[data-tool=send_letter]")
     assert tab.evaluate("document.querySelector('input[data-tool=refund_order]').disabled")
-    assert tab.text("[data-selected]") == "1 × send_letter"
+    assert tab.text("[data-selected]").endswith("send_letter")
     for width, is_phone in ((1366, False), (390, True)):
         tab.resize(width, is_phone=is_phone)
         assert not tab.evaluate(SCROLLS), width
