@@ -97,6 +97,8 @@ class ApprovalView(AgentView):
 class ApprovalListView(ApprovalView):
     """The list of visible approvals."""
 
+    permission_classes = [MayView]
+
     @operation(
         "list_approvals",
         {200: ApprovalListSchema},
@@ -137,6 +139,8 @@ class ApprovalListView(ApprovalView):
 
 class ApprovalDetailView(ApprovalView):
     """An approval."""
+
+    permission_classes = [MayView]
 
     @operation("get_approval", {200: ApprovalSchema}, errors=[400, 404])
     def get(self, request: Request, approval_id: str) -> Response:
@@ -191,6 +195,7 @@ _ERRORS = [400, 404, 413, 415]
 class ApproveView(DecisionView):
     """The approval of a tool call."""
 
+    permission_classes = [MayDecide]
     body = ApproveBody
 
     @operation("approve", _RESPONSES, errors=_ERRORS)
@@ -205,6 +210,7 @@ class ApproveView(DecisionView):
 class RejectView(DecisionView):
     """The rejection of a tool call."""
 
+    permission_classes = [MayDecide]
     body = RejectBody
 
     @operation("reject", _RESPONSES, errors=_ERRORS)
@@ -217,6 +223,7 @@ class RejectView(DecisionView):
 class AnswerView(DecisionView):
     """The answer to a question, or the output of a call in doubt."""
 
+    permission_classes = [MayDecide]
     body = AnswerBody
 
     @operation("answer", _RESPONSES, errors=_ERRORS)
