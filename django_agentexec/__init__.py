@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .deprecation import warn_deprecated
 
 if TYPE_CHECKING:
-    from . import activity
+    from . import activity, approvals
     from .backoff import Backoff
     from .calls.journal import tool_key
     from .children.tracker import Tracker
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
         ActivityLocked,
         ActivityNotFound,
         AgentExecError,
+        AlreadyDecided,
+        ApprovalNotFound,
+        ApprovalVoid,
         ContextTooLarge,
         EmbeddedServerError,
         InvalidContext,
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
     from .results import agather, aget_result, gather, get_result
     from .runners.base import BaseAgentRunner
     from .runners.openai import OpenAIRunner
-    from .signals import activities_changed, activity_changed, activity_ended
+    from .signals import activities_changed, activity_changed, activity_ended, approval_decided, approval_requested
     from .tasks import (
         ActivityHandle,
         Attempt,
@@ -67,6 +70,9 @@ if TYPE_CHECKING:
         "ActivityLocked",
         "ActivityNotFound",
         "AgentExecError",
+        "AlreadyDecided",
+        "ApprovalNotFound",
+        "ApprovalVoid",
         "Attempt",
         "Backoff",
         "BaseAgentRunner",
@@ -112,6 +118,9 @@ if TYPE_CHECKING:
         "aget_result",
         "agroup",
         "amermaid",
+        "approval_decided",
+        "approval_requested",
+        "approvals",
         "chain",
         "chord",
         "enqueue",
@@ -129,6 +138,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "activity": ["activity"],
+    "approvals": ["approvals"],
     "backoff": ["Backoff"],
     "calls.journal": ["tool_key"],
     "conversations.session": ["DjangoSession"],
@@ -136,6 +146,9 @@ _HOMES = {
         "ActivityLocked",
         "ActivityNotFound",
         "AgentExecError",
+        "AlreadyDecided",
+        "ApprovalNotFound",
+        "ApprovalVoid",
         "ContextTooLarge",
         "EmbeddedServerError",
         "InvalidContext",
@@ -162,7 +175,13 @@ _HOMES = {
     "results": ["agather", "aget_result", "gather", "get_result"],
     "runners.base": ["BaseAgentRunner"],
     "runners.openai": ["OpenAIRunner"],
-    "signals": ["activities_changed", "activity_changed", "activity_ended"],
+    "signals": [
+        "activities_changed",
+        "activity_changed",
+        "activity_ended",
+        "approval_decided",
+        "approval_requested",
+    ],
     "tasks": [
         "Attempt",
         "EnqueueOptions",

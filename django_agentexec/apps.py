@@ -18,14 +18,18 @@ class AgentExecConfig(AppConfig):
         """Register checks, hooks, receivers and counters. No module of the package registers anything on import."""
         from . import checks, conf, embedded, forks, log_text, queues, router_checks
         from .activity import bulk, streams, waiting
+        from .approvals import expiry, log
         from .children import propagation, tracker
         from .dispatch import push
         from .monitoring import metrics
+        from .pool.services import register_service
 
         parts = (
             *(conf, forks, log_text, checks, router_checks, embedded, queues),
             *(push, bulk, streams, waiting, propagation, tracker),
+            *(expiry, log),
         )
         for part in parts:
             part.install()
         metrics.connect()
+        register_service("approvals", expiry.ApprovalExpiry, app_label=self.label)

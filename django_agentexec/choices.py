@@ -59,6 +59,10 @@ class WaitingFor(models.TextChoices):
     EVENT = "event", _("Event")
 
 
+DECISIONS = (WaitingFor.APPROVAL, WaitingFor.ANSWER)
+"""The reasons that end with a decision of a person."""
+
+
 class CallKind(models.TextChoices):
     """The kinds of recorded calls; the values are those of the wire format."""
 

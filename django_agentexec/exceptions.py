@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 from uuid import UUID
+
+if TYPE_CHECKING:
+    from .models import Approval
 
 
 class AgentExecError(Exception):
@@ -95,6 +99,34 @@ class ActivityLocked(AgentExecError):
             what = f"Some of {len(self.agent_ids)} activities are"
         waited = f" and stayed so for {seconds:g} s" if seconds else ""
         super().__init__(f"{what} locked by another transaction{waited}. Try again when that transaction has ended.")
+
+
+class ApprovalNotFound(AgentExecError, LookupError):
+    """There is no approval of this id."""
+
+    def __init__(self, id: object) -> None:
+        super().__init__(f"There is no approval {id}.")
+        self.id = id
+
+
+class AlreadyDecided(AgentExecError):
+    """Another decision was made before, or the approval has expired; nothing was changed."""
+
+    def __init__(self, approval: Approval) -> None:
+        by = f" by {approval.decided_by}" if approval.decided_by else ""
+        super().__init__(f"Approval {approval.id} ({approval.tool}) is already {approval.status}{by}.")
+        self.approval = approval
+        """The approval with the decision that counts."""
+
+
+class ApprovalVoid(AgentExecError):
+    """The activity no longer waits for this decision: it was canceled, has ended or was restarted."""
+
+    def __init__(self, approval: Approval) -> None:
+        super().__init__(
+            f"Approval {approval.id} ({approval.tool}) is void: its activity no longer waits for this decision."
+        )
+        self.approval = approval
 
 
 class QueueUnavailable(AgentExecError):

@@ -39,6 +39,7 @@ class Permission(StrEnum):
     RETRY = "retry_activity"
     ENQUEUE = "enqueue_task"
     VIEW_CONVERSATION = "view_conversation"
+    DECIDE = "decide_approval"
 
 
 class Policy:

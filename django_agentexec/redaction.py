@@ -11,7 +11,7 @@ from .models import Activity, ActivityLog
 from .public_errors import neutral_error, public_error, public_message_of
 
 _PRIVATE = ("traceback", "worker")
-_NESTED = ("activity", "activities", "items", "logs")
+_NESTED = ("activity", "activities", "approval", "items", "logs")
 
 
 def redact_internals(data: dict[str, Any]) -> dict[str, Any]:
@@ -28,6 +28,8 @@ def redact_internals(data: dict[str, Any]) -> dict[str, Any]:
         shown["message"], shown["public_message"] = message, None
     if actor := data.get("actor"):
         shown["actor"] = _source(actor)
+    if decided_by := data.get("decided_by"):
+        shown["decided_by"] = _source(decided_by)
     return shown
 
 

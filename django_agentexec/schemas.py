@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from .conf import conf
-from .models import Status
+from .models import Approval, ApprovalKind, ApprovalScope, ApprovalStatus, OnExpiry, Status
 from .public_errors import public_error, public_message_of
 
 
@@ -79,6 +79,8 @@ class ActivityListItemSchema(Schema):
     """The primary key of the user who enqueued it; None for code."""
     usage: dict[str, int] = Field(default_factory=dict)
     parent_id: UUID | None = None
+    waiting_for: str = ""
+    """While it is suspended: `children`, `approval`, `answer`, `budget` or `event`; otherwise empty."""
     metadata: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("public_error", mode="before")
@@ -198,3 +200,53 @@ class ConversationItemsSchema(Schema):
     items: list[ConversationItemSchema]
     has_more: bool
     """Whether there are items after these: request them with `after`, the `id` of the last item."""
+
+
+class ApprovalSchema(Schema):
+    """A tool call that a person must approve, a question to a person, or a call whose outcome a person must state."""
+
+    id: UUID
+    agent_id: UUID = Field(validation_alias="activity_id")
+    """The activity that waits for it."""
+    agent_type: str = ""
+    """The task of the activity."""
+    kind: ApprovalKind
+    agent: str
+    tool: str
+    arguments: Any = None
+    title: str = ""
+    """The question, in words for people."""
+    choices: list[Any] | None = None
+    """The possible answers to a question; null: free text."""
+    status: ApprovalStatus
+    scope: ApprovalScope
+    answer: Any = None
+    reason: str = ""
+    requested_at: datetime
+    expires_at: datetime | None = None
+    on_expiry: OnExpiry
+    decided_by: str | None = None
+    """The primary key of a user, or a terminal; null for code."""
+    decided_at: datetime | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_task(cls, value: Any) -> Any:
+        if isinstance(value, Approval):
+            names = cls.model_fields.keys() - {"agent_id", "agent_type"}
+            fields = {name: getattr(value, name) for name in names}
+            is_loaded = "activity" in value._state.fields_cache
+            fields |= {"activity_id": value.activity_id, "agent_type": value.activity.agent_type if is_loaded else ""}
+            return fields
+        return value
+
+
+class ApprovalListSchema(Schema):
+    """One page of approvals."""
+
+    items: list[ApprovalSchema]
+    total: int
+    """The number of approvals; with `total_is_bounded`, a lower bound."""
+    total_is_bounded: bool = False
+    page: int
+    page_size: int

@@ -113,6 +113,15 @@ activity_ended = WatchedSignal("activity_ended")
 A retried activity may end several times.
 """
 
+approval_requested = WatchedSignal("approval_requested")
+"""An activity waits for a decision. Argument: `approval`, the `Approval`. Sent once per request, after the commit."""
+
+approval_decided = WatchedSignal("approval_decided")
+"""A decision or answer was given, or an approval has expired. Argument: `approval`, with the decision.
+
+Sent after the commit. Approvals that become void because their activity ends are not announced.
+"""
+
 changes_committed = Signal()
 """Internal: as `activities_changed`, but sent in the thread that committed. Receivers must return in microseconds."""
 

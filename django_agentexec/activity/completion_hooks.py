@@ -20,6 +20,7 @@ Hook = Callable[[Sequence[Activity]], None]
 Repair = Callable[[], None]
 
 _hooks: dict[HookFlag, tuple[Hook, Repair]] = {}
+_repairs: dict[str, Repair] = {}
 
 
 def register_hook(flag: HookFlag, hook: Hook, repair_missed: Repair) -> None:
@@ -29,6 +30,11 @@ def register_hook(flag: HookFlag, hook: Hook, repair_missed: Repair) -> None:
     `status` and `hook_flags` loaded.
     """
     _hooks[flag] = hook, repair_missed
+
+
+def register_repair(name: str, repair_missed: Repair) -> None:
+    """Call `repair_missed` in each run of the reconciler; it must be idempotent. `name` describes it in the log."""
+    _repairs[name] = repair_missed
 
 
 def run_hooks(activities: Sequence[Activity]) -> None:
@@ -50,13 +56,14 @@ def run_hooks(activities: Sequence[Activity]) -> None:
 
 
 def repair_missed() -> None:
-    """Run the hooks of ends for which they did not run."""
-    for flag, (_, repair) in _hooks.items():
+    """Run the hooks of ends for which they did not run, and the other repairs."""
+    repairs = {f"missed {flag.name} hooks": repair for flag, (_, repair) in _hooks.items()}
+    for name, repair in (repairs | _repairs).items():
         try:
             repair()
         except ActivityLocked as error:
-            logger.warning("%s Its hooks run later.", error)
+            logger.warning("%s Its repair (%s) runs later.", error, name)
         except (DatabaseError, InterfaceError):
             raise
         except Exception:  # neither the other hooks nor the reconciler may fail because of it
-            logger.exception("Could not run missed %s hooks; the reconciler of a pool tries again.", flag.name)
+            logger.exception("Could not run %s; the reconciler of a pool tries again.", name)

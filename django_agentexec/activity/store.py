@@ -48,6 +48,7 @@ TABLE_LOCK_TIMEOUT = 2.0  # seconds that a batch which skips locked rows waits f
 READ_FIELDS = (
     "agent_id", "agent_type", "status", "percentage", "queue", "lock_key", "priority", "attempt", "retries",
     "max_retries", "crashes", "fence", "started_at", "hook_flags", "blocking_child_id",
+    "waiting_for",
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from django.utils.translation import ngettext
 from ..bulk_sql.fields import Insert, Update
 from ..conf import conf, in_site_language
 from ..exceptions import InvalidTransition
-from ..models import ACTIVE, Activity, ActivityLog, Approval, ApprovalKind, Status, WaitingFor
+from ..models import ACTIVE, DECISIONS, Activity, ActivityLog, Approval, ApprovalKind, Status, WaitingFor
 from .log_lines import LOGGED, fill, log
 from .transitions import Operation, OwnedOperation
 
@@ -127,7 +127,7 @@ def _queue_again(activity: Activity, now: datetime) -> ActivityLog:
 
 
 def _is_decision(activity: Activity) -> bool:
-    return activity.waiting_for in (WaitingFor.APPROVAL, WaitingFor.ANSWER)
+    return activity.waiting_for in DECISIONS
 
 
 def _awaits_decision(activity: Activity) -> bool:

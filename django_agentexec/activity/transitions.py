@@ -20,10 +20,23 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
+from django.db.models import Q
+
 from ..bulk_sql.fields import Insert, Update
+from ..choices import DECISIONS
 from ..conf import conf
 from ..exceptions import InvalidTransition, StaleAttempt
-from ..models import FAILED_OR_CANCELED, FINISHED, Activity, ActivityLog, Conversation, HookFlag, Status
+from ..models import (
+    FAILED_OR_CANCELED,
+    FINISHED,
+    Activity,
+    ActivityLog,
+    Approval,
+    ApprovalStatus,
+    Conversation,
+    HookFlag,
+    Status,
+)
 from ..validation import storable_text
 from .log_lines import LOGGED, delay_text, fill, log, log_error
 
@@ -51,6 +64,28 @@ class Operation(ABC):
 
     def save_related(self, activity: Activity, now: datetime) -> None:  # noqa: B027  # optional hook
         """Write other rows that belong to the change, after `apply` and in the same transaction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndOfWait(Operation):
+    """A change after which the activity no longer waits for a decision: its pending approvals become void."""
+
+    def save_related(self, activity: Activity, now: datetime) -> None:
+        if activity.ended_wait:
+            void_pending(activity, now)
+
+
+def void_pending(activity: Activity, now: datetime, path: Q | None = None) -> None:
+    """Make the pending approvals of a locked row void, all or those at these paths."""
+    pending = Approval.objects.using(activity._state.db).filter(
+        path or Q(), activity_id=activity.agent_id, status=ApprovalStatus.PENDING
+    )
+    pending.update(status=ApprovalStatus.VOID, decided_at=now)
+
+
+def _end_wait(activity: Activity) -> None:
+    activity.ended_wait = activity.waiting_for in DECISIONS
+    activity.waiting_for = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,10 +199,13 @@ class AddUsage(OwnedOperation):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Complete(OwnedOperation):
+class Complete(OwnedOperation, EndOfWait):
     """End an attempt that succeeded. `result` is JSON."""
 
-    update_fields = (*LOGGED, "status", "percentage", "result", "error", "public_error", "traceback", "finished_at")
+    update_fields = (
+        *(*LOGGED, "status", "percentage", "result", "error", "public_error", "traceback", "finished_at"),
+        "waiting_for",
+    )
 
     result: Any = None
     message: str | None = None
@@ -180,16 +218,17 @@ class Complete(OwnedOperation):
         activity.result, activity.error, activity.traceback = self.result, "", ""
         activity.public_error = None
         activity.finished_at = now
+        _end_wait(activity)
         return log(activity, self.message or conf.ACTIVITY_MESSAGE_COMPLETE, now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fail(OwnedOperation):
+class Fail(OwnedOperation, EndOfWait):
     """End an attempt that failed. With `retry_delay` (seconds) and a retry left, the activity is queued again."""
 
     update_fields = (
         *(*LOGGED, "status", "error", "public_error", "traceback", "retries", "run_after", "finished_at"),
-        "is_final",
+        *("is_final", "waiting_for"),
     )
 
     error: str
@@ -202,6 +241,7 @@ class Fail(OwnedOperation):
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         self.check_owner(activity)
+        _end_wait(activity)
         activity.traceback = storable_text(self.traceback)
         activity.is_final = self.retry_delay is None
         if self.retry_delay is None or activity.retries >= activity.max_retries:
@@ -266,10 +306,10 @@ class Release(OwnedOperation):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cancel(Operation):
+class Cancel(EndOfWait):
     """Cancel the activity at once; later writes of a running attempt are refused."""
 
-    update_fields = (*LOGGED, "status", "finished_at", "is_final")
+    update_fields = (*LOGGED, "status", "finished_at", "is_final", "waiting_for")
 
     message: str | None = None
     is_final: bool = True
@@ -281,11 +321,12 @@ class Cancel(Operation):
                 f"Activity {self.agent_id} is {activity.status}; it cannot be canceled.", f"already {activity.status}"
             )
         activity.status, activity.finished_at, activity.is_final = Status.CANCELED, now, self.is_final
+        _end_wait(activity)
         return log(activity, self.message or conf.ACTIVITY_MESSAGE_CANCELED, now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retry(Operation):
+class Retry(EndOfWait):
     """Queue the activity again, with all its automatic retries, under the same id and with its history."""
 
     update_fields: ClassVar[tuple[str, ...]] = (
@@ -330,12 +371,13 @@ class Retry(Operation):
         activity.retries = activity.crashes = activity.discounted_crashes = 0
         activity.started_at = activity.finished_at = activity.run_after = None
         activity.blocking_child_id, activity.awaited_ids, activity.is_final = None, None, False
-        activity.waiting_for = ""
+        _end_wait(activity)  # ended by a release without approvals
         if self.context is not None:
             activity.context, activity.lock_key = dict(self.context), self.lock_key or ""
         return log(activity, conf.ACTIVITY_MESSAGE_REQUEUED, now)
 
     def save_related(self, activity: Activity, now: datetime) -> None:
+        EndOfWait.save_related(self, activity, now)
         # A retry by a person or code also applies to permanently failed children.
         if not self.by_parent and activity.hook_flags & HookFlag.PARENT:
             children = Activity.objects.using(activity._state.db).spawned_by(activity.agent_id)

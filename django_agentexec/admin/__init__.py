@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from ..models import Activity, Conversation
+from ..models import Activity, Approval, Conversation
 from .activities import ActivityAdmin
+from .approvals import ApprovalAdmin
 from .conversations import ConversationAdmin
 
 admin.site.register(Activity, ActivityAdmin)
+admin.site.register(Approval, ApprovalAdmin)  # type: ignore[misc]  # its base is typed for activities
 admin.site.register(Conversation, ConversationAdmin)
 
-__all__ = ["ActivityAdmin", "ConversationAdmin"]
+__all__ = ["ActivityAdmin", "ApprovalAdmin", "ConversationAdmin"]

@@ -8,10 +8,13 @@ from typing import Any
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
+from django.urls import reverse
 
-from ..models import Activity, ActivityQuerySet
+from ..models import Activity, ActivityQuerySet, Approval, ApprovalQuerySet, ApprovalStatus
 from ..policy import Permission, get_policy
 from .base import Base
+
+MAX_COUNTED = 99  # pending approvals that the tab counts
 
 
 class AccessAdmin(Base):
@@ -56,8 +59,25 @@ class AccessAdmin(Base):
         """Whether the user may see the dashboard, with workers and queues of everybody."""
         return self.has_view_permission(request) and get_policy().may_monitor(request.user)
 
+    def approvals_tab(self, request: HttpRequest) -> dict[str, Any]:
+        """Return the address of the inbox and the number of visible pending approvals; one query."""
+        if not self.admin_site.is_registered(Approval):
+            return {}
+        pending = visible_approvals(request).filter(status=ApprovalStatus.PENDING)
+        number = pending.order_by()[: MAX_COUNTED + 1].count()
+        return {
+            "approvals_url": reverse(f"{self.admin_site.name}:agentexec_approval_changelist"),
+            "approvals_pending": f"{MAX_COUNTED}+" if number > MAX_COUNTED else str(number or ""),
+        }
+
     def render_page(
-        self, request: HttpRequest, template: str, context: Mapping[str, Any], *, status: int = 200
+        self,
+        request: HttpRequest,
+        template: str,
+        context: Mapping[str, Any],
+        *,
+        status: int = 200,
+        folder: str = "activity",
     ) -> TemplateResponse:
         """Return a page of the package within the admin site: `template` with the site's context and `context`.
 
@@ -66,12 +86,13 @@ class AccessAdmin(Base):
         request.current_app = self.admin_site.name
         return TemplateResponse(
             request,
-            f"admin/agentexec/activity/{template}",
+            f"admin/agentexec/{folder}/{template}",
             {
                 **self.admin_site.each_context(request),
                 "subtitle": None,
                 "opts": self.opts,
                 "media": self.media,
+                **self.approvals_tab(request),
                 **context,
             },
             status=status,
@@ -86,3 +107,16 @@ def visible(request: HttpRequest, activities: QuerySet[Activity]) -> ActivityQue
     """Return those of `activities` that the policy shows to the user."""
     assert isinstance(activities, ActivityQuerySet)
     return get_policy().visible(request.user, activities)
+
+
+def visible_approvals(request: HttpRequest) -> ApprovalQuerySet:
+    """Return the approvals of the activities that the policy shows to the user."""
+    activities = visible(request, Activity.objects.all()).order_by()
+    return Approval.objects.filter(activity__in=activities)
+
+
+def may_decide(request: HttpRequest, found: Activity | None = None) -> bool:
+    """Whether the user has the permission `decide_approval`, and the policy lets them."""
+    user = request.user
+    label = Activity._meta.app_label
+    return user.has_perm(f"{label}.{Permission.DECIDE}") and get_policy().may(user, Permission.DECIDE, found)

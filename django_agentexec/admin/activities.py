@@ -78,6 +78,7 @@ class ActivityAdmin(ListColumns, SteeringAdmin, DetailPages, DashboardPages):
             return HttpResponseRedirect(f"{request.path}?{known}" if known else request.path)
         drop_impossible_selection(request)
         own = {"may_monitor": self.has_monitor_permission(request), "title": _("Activities"), "subtitle": None}
+        own |= self.approvals_tab(request)
         response = super().changelist_view(request, {**own, **(extra_context or {})})
         if isinstance(response, TemplateResponse) and response.context_data and "cl" in response.context_data:
             response.context_data.update(list_context(request, self, response.context_data["cl"]))

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..conf import conf
 from ..ids import first_id
-from ..models import Activity, ActivityQuerySet, Status
+from ..models import DECISIONS, Activity, ActivityQuerySet, Status, WaitingFor
 from ..tasks.registry import registry
 from ..validation import is_storable
 from .metadata import MAX_ENTRIES, SAMPLE, entries_of
@@ -129,6 +129,27 @@ class StatusFilter(_Choices):
     def chosen(self, activities: ActivityQuerySet, value: str) -> ActivityQuerySet:
         """Return those in it."""
         return activities.filter(status=value)
+
+
+class WaitingFilter(_Choices):
+    """Suspended activities, by what they wait for."""
+
+    title = _("waiting for")
+    parameter_name = "waiting_for"
+
+    def options(self) -> Iterable[tuple[str, Any]]:
+        """Return the reasons that occur."""
+        return [
+            ("decision", _("A decision or an answer")),
+            (WaitingFor.APPROVAL, _("An approval")),
+            (WaitingFor.ANSWER, _("An answer")),
+            (WaitingFor.CHILDREN, _("Children")),
+        ]
+
+    def chosen(self, activities: ActivityQuerySet, value: str) -> ActivityQuerySet:
+        """Return the activities that wait for it."""
+        reasons = DECISIONS if value == "decision" else (value,)
+        return activities.suspended().filter(waiting_for__in=reasons)
 
 
 class TaskFilter(_Choices):
@@ -249,6 +270,7 @@ class MetadataFilter(ListFilter):
 FILTERS: tuple[type[ListFilter], ...] = (
     LifeFilter,
     StatusFilter,
+    WaitingFilter,
     TaskFilter,
     QueueFilter,
     CreatedFilter,

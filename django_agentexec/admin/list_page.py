@@ -97,11 +97,17 @@ def _own_media(cl: ChangeList) -> Media:
 
 
 def _views(cl: ChangeList) -> list[View]:
-    life, status = _value(cl, "life"), _value(cl, "status")
+    names = ("life", "status", "waiting_for")
+    chosen = {name: value for name in names if (value := _value(cl, name))}
+    views: list[tuple[str, dict[str, str]]] = [
+        (_("All"), {}),
+        (_("Active"), {"life": "active"}),
+        (_("Needs approval"), {"waiting_for": "decision"}),
+        (_("Failed"), {"status": "error"}),
+    ]
     return [
-        View(_("All"), cl.get_query_string({}, ["life", "status", "p"]), not life and not status),
-        View(_("Active"), cl.get_query_string({"life": "active"}, ["status", "p"]), life == "active" and not status),
-        View(_("Failed"), cl.get_query_string({"status": "error"}, ["life", "p"]), status == "error" and not life),
+        View(label, cl.get_query_string(dict(own), [*(name for name in names if name not in own), "p"]), chosen == own)
+        for label, own in views
     ]
 
 
@@ -122,7 +128,7 @@ def _chips(cl: ChangeList) -> Iterator[Chip]:
         names = [name for name in spec.expected_parameters() if name]
         if not any(name in cl.params for name in names):
             continue
-        if any(shown_by_view[1:]) and names in (["life"], ["status"]):
+        if any(shown_by_view[1:]) and names in (["life"], ["status"], ["waiting_for"]):
             continue
         selected = [choice for choice in spec.choices(cl) if choice.get("selected")]
         text = ", ".join(str(choice["display"]) for choice in selected) or str(_value(cl, names[0]))

@@ -12,14 +12,23 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 
-from ..models import FAILED_OR_CANCELED, Activity, ActivityLog, ActivityQuerySet
+from ..models import (
+    DECISIONS,
+    FAILED_OR_CANCELED,
+    Activity,
+    ActivityLog,
+    ActivityQuerySet,
+    Approval,
+    ApprovalStatus,
+)
 from ..parsing import parse_digits
 from ..pipelines.diagram import StepView, mermaid_of, steps_of
 from ..public_errors import neutral_error
 from ..redaction import redact_internals, redact_row
 from ..schemas import ActivityListItemSchema, ActivityLogSchema
-from .access import visible
+from .access import may_decide, visible
 from .actors import name_actors
+from .approval_cards import Card, card
 from .children import MAX_CHILDREN, ChildCounts, child_counts, latest_children
 from .columns import line_of, percentage_of
 from .copies import CopyPages
@@ -29,6 +38,8 @@ from .metadata import metadata_columns
 from .sockets import socket_path
 from .status import short_id, shown_status, status_label
 from .texts import script_texts
+
+MAX_CARDS = 20  # approvals of one activity on its page
 
 
 class DetailPages(CopyPages):
@@ -94,8 +105,18 @@ class DetailPages(CopyPages):
             "has_more_children": counts.total > MAX_CHILDREN,
             "socket": socket_path(activity.agent_id),
             "may": self._allowed(request, activity),
+            "approval_cards": self._approval_cards(request, activity),
+            "next": request.path,
             **facts(activity),
         }
+
+    def _approval_cards(self, request: HttpRequest, activity: Activity) -> list[Card]:
+        """Return the cards of the decisions that the activity waits for; a query only if there are any."""
+        if activity.waiting_for not in DECISIONS:
+            return []
+        decides = may_decide(request, activity) and self.admin_site.is_registered(Approval)
+        pending = activity.approvals.filter(status=ApprovalStatus.PENDING).order_by("id")[:MAX_CARDS]
+        return [card(each, may_decide=decides) for each in pending]
 
     def _step_views(self, activity: Activity, *, is_redacted: bool) -> list[StepView]:
         views = steps_of(activity)

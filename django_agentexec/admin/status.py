@@ -6,7 +6,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from ..models import Activity, Status
+from ..models import DECISIONS, Activity, Status, WaitingFor
 
 SUSPENDED = "suspended"
 """Shown in place of the status while a running activity waits for its children."""
@@ -21,13 +21,17 @@ def status_label(status: str) -> str:
         Status.ERROR: _("Failed"),
         Status.CANCELED: _("Canceled"),
         SUSPENDED: _("Waiting"),
+        WaitingFor.APPROVAL: _("Needs approval"),
+        WaitingFor.ANSWER: _("Needs an answer"),
     }
     return labels.get(status, status)
 
 
 def shown_status(activity: Activity) -> str:
-    """Return the status, or `suspended` while a running activity waits for its children."""
-    return SUSPENDED if activity.is_suspended else activity.status
+    """Return the status; while a running activity waits, `suspended`, or the decision that it waits for."""
+    if not activity.is_suspended:
+        return activity.status
+    return activity.waiting_for if activity.waiting_for in DECISIONS else SUSPENDED
 
 
 def badge(activity: Activity) -> SafeString:

@@ -13,7 +13,7 @@ def script_texts() -> dict[str, object]:
     """Return the texts by key; `{name}` is a placeholder that the script fills."""
     return {
         "status": {str(status): status_label(str(status)) for status in Status}
-        | {"suspended": status_label("suspended")},
+        | {name: status_label(name) for name in ("suspended", "approval", "answer")},
         "units": units(),
         **_connection(),
         **_list(),

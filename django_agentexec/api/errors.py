@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 import pydantic
 from django.utils.translation import gettext as _
@@ -15,6 +15,8 @@ from rest_framework.settings import api_settings
 from ..exceptions import (
     ActivityLocked,
     ActivityNotFound,
+    ApprovalNotFound,
+    ApprovalVoid,
     ContextTooLarge,
     InvalidContext,
     InvalidOption,
@@ -43,10 +45,22 @@ class Conflict(exceptions.APIException):
 
 
 class Gone(exceptions.APIException):
-    """410: the activity has been pruned."""
+    """410: the activity has been pruned, or an approval is void."""
 
     status_code = status.HTTP_410_GONE
     default_code = "gone"
+
+
+class OtherDecision(exceptions.APIException):
+    """409: another decision about the approval was made before."""
+
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "already_decided"
+
+    def __init__(self, detail: str, approval: Mapping[str, Any]) -> None:
+        super().__init__({"detail": detail})
+        # Set here, since REST framework turns each value of a detail into a text.
+        self.detail = cast("Any", {"detail": detail, "approval": approval})
 
 
 class TooLarge(exceptions.APIException):
@@ -96,6 +110,10 @@ def as_api_exception(error: Exception) -> Exception:
     match error:
         case ActivityNotFound():
             return exceptions.NotFound(_("There is no activity %(agent_id)s.") % {"agent_id": error.agent_id})
+        case ApprovalNotFound():
+            return exceptions.NotFound(_("There is no approval %(id)s.") % {"id": error.id})
+        case ApprovalVoid():
+            return Gone(_("The activity no longer waits for this decision: it was canceled, has ended or runs again."))
         case UnknownTask():
             return exceptions.NotFound()
         case NotAuthorized():

@@ -20,7 +20,7 @@ from rest_framework.request import Request
 
 from ..conf import conf
 from ..ids import HEX_DIGITS, id_range
-from ..models import ACTIVE, Activity, ActivityQuerySet, Status
+from ..models import ACTIVE, Activity, ActivityQuerySet, Status, WaitingFor
 from ..parsing import parse_id
 from .errors import invalid_parameter
 from .openapi import query_parameter
@@ -93,6 +93,9 @@ class ActivityFilter(FilterSet):  # type: ignore[misc]  # as above
     """Filters of the list of activities."""
 
     status = MultipleChoiceFilter(choices=Status.choices, distinct=False, label="One of these statuses.")
+    waiting_for = MultipleChoiceFilter(
+        choices=WaitingFor.choices, distinct=False, label="Suspended for one of these reasons."
+    )
     agent_type = CharFilter(max_length=200, strip=False, label="Name of the task.")
     queue = CharFilter(max_length=100, strip=False, label="Name of the queue.")
     parent = IdFilter("parent_id", label="Id of the parent activity.")
@@ -143,7 +146,7 @@ def filtered(activities: ActivityQuerySet, request: Request, *, searches_errors:
     given = dict(request.query_params.lists())
     for name in ActivityFilter.base_filters:
         check_number_of_values(name, given.get(name, []))
-        if name != "status" and len(given.get(name, [])) > 1:
+        if name not in ("status", "waiting_for") and len(given.get(name, [])) > 1:
             raise invalid_parameter(name, _("Give one value, not %(count)s.") % {"count": len(given[name])})
     filters = ActivityFilter(request.query_params, activities, request=request)
     filters.searches_errors = searches_errors

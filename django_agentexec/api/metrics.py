@@ -16,6 +16,7 @@ from rest_framework.request import Request
 
 from .. import monitoring
 from ..exceptions import QueueUnavailable
+from ..models import WaitingFor
 from ..monitoring import Counters, Histogram, OverviewSchema, WorkerSchema
 from .base import AgentView, FirstRenderer
 from .openapi import operation
@@ -54,12 +55,14 @@ class _Snapshot(Collector):
 
     def __init__(self, overview: OverviewSchema, counters: Counters | None) -> None:
         self._overview, self._counters = overview, counters
+        self._waiting = monitoring.waiting_by_reason()
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics."""
         is_up = self._overview.is_live and self._counters is not None
         yield GaugeMetricFamily("agentexec_queue_up", "Whether the queue's server answers.", float(is_up))
         yield self._active_rows()
+        yield self._suspended_rows()
         if counters := self._counters:
             yield _counter("enqueued", "Activities enqueued.", ["task", "queue"], counters.enqueued)
             yield _counter("finished", "Activities that ended.", ["task", "queue", "status"], counters.finished)
@@ -77,6 +80,16 @@ class _Snapshot(Collector):
         for queue in self._overview.queues:
             rows.add_metric([queue.name, "queued"], queue.waiting_rows)
             rows.add_metric([queue.name, "running"], queue.running_rows)
+        return rows
+
+    def _suspended_rows(self) -> Metric:
+        rows = GaugeMetricFamily(
+            "agentexec_suspended_rows",
+            "Suspended activities by what they wait for, up to COUNT_LIMIT.",
+            labels=["reason"],
+        )
+        for reason in WaitingFor.values:
+            rows.add_metric([reason], self._waiting[reason])
         return rows
 
     def _queues(self) -> Iterator[Metric]:

@@ -59,6 +59,12 @@ class MayViewConversations(PolicyPermission):
     permission = Permission.VIEW_CONVERSATION
 
 
+class MayDecide(PolicyPermission):
+    """The permission to decide approvals."""
+
+    permission = Permission.DECIDE
+
+
 class MayMonitor(BasePermission):
     """The monitor permission: workers, queues and metrics."""
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from ..models import Status
+from ..schemas import ApprovalSchema
 
 
 class EnqueuedSchema(BaseModel):
@@ -49,3 +50,10 @@ class ConflictSchema(BaseModel):
     """The cause without the id: the same text for all activities with the same cause."""
     status: Status
     """The status of the activity."""
+
+
+class OtherDecisionSchema(BaseModel):
+    """The decision that was made before."""
+
+    detail: str
+    approval: ApprovalSchema

@@ -6,6 +6,7 @@ from django.urls import path
 
 from .actions import CancelView, RetryView
 from .activities import ActiveCountView, ActivityDetailView, ActivityListView, ActivityResultView
+from .approvals import AnswerView, ApprovalDetailView, ApprovalListView, ApproveView, RejectView
 from .conversations import ConversationItemsView, ConversationListView
 from .document import DocumentView
 from .events import ActivityEventsView
@@ -26,6 +27,11 @@ urlpatterns = [
     path("activities/<str:agent_id>/events/", ActivityEventsView.as_view(), name="activity-events"),
     path("conversations/", ConversationListView.as_view(), name="conversation-list"),
     path("conversations/<str:conversation_id>/items/", ConversationItemsView.as_view(), name="conversation-items"),
+    path("approvals/", ApprovalListView.as_view(), name="approval-list"),
+    path("approvals/<str:approval_id>/", ApprovalDetailView.as_view(), name="approval-detail"),
+    path("approvals/<str:approval_id>/approve/", ApproveView.as_view(), name="approval-approve"),
+    path("approvals/<str:approval_id>/reject/", RejectView.as_view(), name="approval-reject"),
+    path("approvals/<str:approval_id>/answer/", AnswerView.as_view(), name="approval-answer"),
     path("tasks/", TaskListView.as_view(), name="task-list"),
     path("tasks/<path:name>/", EnqueueView.as_view(), name="task-enqueue"),
     path("workers/", WorkersView.as_view(), name="worker-list"),

@@ -178,6 +178,8 @@ class Scope:
     path: str
     call_key: str = ""
     """Inside a tool call: the stable key of the call."""
+    questions: int = 0
+    """The number of questions to a person that code in this place has asked."""
     _taken: set[str] = field(default_factory=set)
     _active: int = 0
 

@@ -8,8 +8,9 @@ from datetime import datetime
 from decimal import Decimal
 
 from django.db.models import Q
+from django.utils import timezone
 
-from ..activity.transitions import OwnedOperation
+from ..activity.transitions import OwnedOperation, void_pending
 from ..bulk_sql.fields import Insert, Update
 from ..exceptions import StaleAttempt
 from ..models import Activity, ActivityLog, AgentCall, Approval
@@ -101,6 +102,7 @@ def set_aside(activity: Activity, path: str | None = None) -> None:
     if path is not None:
         for separator in ("/", "^", "+"):
             where |= Q(path__startswith=path + separator)
+    void_pending(activity, timezone.now(), where)
     for model in (AgentCall, Approval):
         rows = model._default_manager.using(activity._state.db).filter(where, activity_id=activity.agent_id)
         rows.filter(set_aside=0).update(set_aside=activity.fence)

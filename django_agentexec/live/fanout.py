@@ -7,8 +7,9 @@ ready during a read has a snapshot of another moment; it takes part in the next 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID
 
 from ..models import Activity, ActivityQuerySet
@@ -56,7 +57,13 @@ class ReadBatch:
             wanted[agent_id] = min(s.position for s in subscriptions), wanted.get(agent_id, (None, None))[1]
         if not wanted:
             return {}
-        found, self.failed = await in_thread(read_isolated, _read_changes, wanted)
+        undecided = {
+            agent_id
+            for agent_id, subscriptions in self.activities.items()
+            if any(s.knows_pending for s in subscriptions)
+        }
+        read = partial(_read_changes, undecided=undecided)
+        found, self.failed = await in_thread(read_isolated, read, wanted)
         return {agent_id: state for states in found for agent_id, state in states.items()}
 
     async def distribute(self, states: Mapping[UUID, ActivityState]) -> set[ActivitySubscription]:
@@ -109,10 +116,12 @@ async def finish_text(finished: Sequence[ActivitySubscription]) -> set[ActivityS
     return remaining
 
 
-def _read_changes(wanted: Mapping[UUID, tuple[int | None, int | None]]) -> dict[UUID, ActivityState]:
+def _read_changes(
+    wanted: Mapping[UUID, tuple[int | None, int | None]], undecided: Set[UUID]
+) -> dict[UUID, ActivityState]:
     positions = {agent_id: position for agent_id, (position, _) in wanted.items() if position is not None}
     items = {agent_id: newest for agent_id, (_, newest) in wanted.items() if newest is not None}
-    return read_changes(positions, items)
+    return read_changes(positions, items, undecided & positions.keys())
 
 
 async def distribute_text(

@@ -15,10 +15,10 @@ from uuid import UUID
 
 from django.utils.translation import gettext as _
 
-from ..models import FINISHED, Activity
+from ..models import FINISHED, Activity, Approval
 from ..queues import Chunk
 from ..redaction import redact_internals
-from ..schemas import ActivityDetailSchema, ActivityListItemSchema
+from ..schemas import ActivityDetailSchema, ActivityListItemSchema, ApprovalSchema
 from ..tasks import Run
 
 Json = dict[str, Any]
@@ -68,6 +68,15 @@ class ActivityChange(TypedDict):
     logs: list[Json]
     last_log_id: int
     has_more: NotRequired[bool]
+
+
+@final
+class ApprovalChange(TypedDict):
+    """An approval that is requested or decided, with the shape of the REST API."""
+
+    type: Literal["approval"]
+    agent_id: str
+    approval: Json
 
 
 @final
@@ -161,6 +170,7 @@ Message = (
     FeedSnapshot
     | ActivitySnapshot
     | ActivityChange
+    | ApprovalChange
     | Delta
     | Gap
     | StoredText
@@ -171,7 +181,7 @@ Message = (
     | Failure
 )
 TYPES: tuple[type, ...] = get_args(Message)
-EVENT_TYPES = ("snapshot", "activity", "delta", "gap", "text", "retract", "rewind", "error")
+EVENT_TYPES = ("snapshot", "activity", "approval", "delta", "gap", "text", "retract", "rewind", "error")
 """Types of server-sent events. A ping is a comment there, and commands exist on websockets only."""
 
 
@@ -202,6 +212,21 @@ def activity_change(item: Json, lines: Sequence[Line], last_log_id: int, *, has_
     if has_more:
         message["has_more"] = True
     return message
+
+
+def approval_change(approval: Approval) -> ApprovalChange:
+    """Return the message of a requested or decided approval; `truncated` names the values that were left out."""
+    fields = ApprovalSchema.model_validate(approval).model_dump(mode="json")
+    cut = [name for name in ("arguments", "answer") if len(json.dumps(fields[name])) > MAX_VALUE]
+    fields |= dict.fromkeys(cut)
+    if len(fields["title"]) > MAX_TEXT:
+        fields["title"] = fields["title"][:MAX_TEXT]
+        cut.append("title")
+    return {
+        "type": "approval",
+        "agent_id": str(approval.activity_id),
+        "approval": {**fields, "truncated": cut} if cut else fields,
+    }
 
 
 def delta(chunk: Chunk) -> Delta:

@@ -19,11 +19,11 @@ from django.db.models import Max, Q
 from django.db.models.functions import Left, Right
 
 from ..exceptions import ActivityNotFound
-from ..models import ACTIVE, Activity, ActivityLog, ActivityQuerySet, Status
+from ..models import ACTIVE, DECISIONS, Activity, ActivityLog, ActivityQuerySet, Approval, Status
 from ..schemas import ActivityDetailSchema, ActivityLogSchema
 from ..throttled_logging import ThrottledLogger
 from . import messages
-from .messages import Json, Line
+from .messages import ApprovalChange, Json, Line
 
 logger = logging.getLogger(__name__)
 throttled = ThrottledLogger(logger)
@@ -32,6 +32,7 @@ MAX_LINES = 500  # log lines of one message or response; further lines follow in
 MIN_LINES = 20  # log lines of each activity in a read of many activities
 MAX_IDS = 500  # of one query
 FEED_SIZE = 100
+MAX_APPROVALS = 200  # of one read
 # Seconds for single reads after a shared read has failed: enough to find the faulty key if the server is available.
 ISOLATION_TIMEOUT = 1.0
 
@@ -76,6 +77,8 @@ class ActivityState:
     """The newest known line, which may come after `lines`."""
     has_more: bool = False
     """Whether there may be further lines."""
+    approvals: list[ApprovalChange] = field(default_factory=list)
+    """The approvals of the activity, if it waits for a decision or a client knows a pending one."""
 
     def as_of_last_line(self) -> ActivityState:
         """Return the state for a client of the log: a finished activity is active until all lines have been read.
@@ -111,6 +114,8 @@ def as_of(activity: Json, last: Line) -> Json:
 def read_activity(agent_id: UUID, after: int | None) -> tuple[Json, ActivityState]:
     """Return the detail with its first lines after the line `after`, and the corresponding state. Two queries.
 
+    A third query reads approvals: those that the activity waits for and, for a client that comes back, all others.
+
     If further lines follow, both show a finished activity in its state at the last line. Raises `ActivityNotFound`.
     """
     activity = Activity.objects.filter(pk=agent_id).first()
@@ -119,6 +124,8 @@ def read_activity(agent_id: UUID, after: int | None) -> tuple[Json, ActivityStat
     lines, has_more = _lines_after(agent_id, after or 0)
     state = ActivityState(messages.item(activity), activity.updated_at, activity.is_active, lines, has_more=has_more)
     state.last_log_id = lines[-1].id if lines else after or 0
+    if after or activity.waiting_for in DECISIONS:
+        state.approvals = _approvals([agent_id]).get(agent_id, [])
     detail = messages.detail(activity)
     detail = as_of(detail, lines[-1]) if has_more else detail
     return {**detail, "logs": [line.json for line in lines], "has_more_logs": has_more}, state.as_of_last_line()
@@ -151,16 +158,26 @@ def read_latest(activity: Activity) -> Json:
     return _detail_of(activity) | {"logs": lines, "has_earlier_logs": len(found) > MAX_LINES}
 
 
-def read_changes(positions: Mapping[UUID, int], items: Mapping[UUID, int]) -> dict[UUID, ActivityState]:
+def read_changes(
+    positions: Mapping[UUID, int], items: Mapping[UUID, int], undecided: Collection[UUID] = ()
+) -> dict[UUID, ActivityState]:
     """Return the states of the existing activities. Two queries, plus one if the newest line of an item is unknown.
 
     `positions`: activities to read with their lines, after these ids; if the lines do not fit into one message, each
     activity costs a query. `items`: activities of feeds, each with its newest known line, or 0.
 
+    `undecided`: activities of which clients know pending approvals. For these, and those that wait for a decision, a
+    further query reads the approvals.
+
     The states are those of the rows; clients of the log need `as_of_last_line`.
     """
-    rows = Activity.objects.without_payloads().filter(pk__in={*positions, *items})
+    rows = list(Activity.objects.without_payloads().filter(pk__in={*positions, *items}))
     states = {row.agent_id: ActivityState(messages.item(row), row.updated_at, row.is_active) for row in rows}
+    waiting = {row.agent_id for row in rows if row.waiting_for in DECISIONS} & positions.keys()
+    if wanted := {*undecided, *waiting}:
+        for agent_id, found in _approvals(wanted).items():
+            if agent_id in states:
+                states[agent_id].approvals = found
     for agent_id, (lines, has_more) in _new_lines(positions).items():
         if agent_id in states:  # else created between the two queries
             states[agent_id].lines, states[agent_id].has_more = lines, has_more
@@ -196,6 +213,15 @@ def last_log_ids(agent_ids: Collection[UUID]) -> dict[UUID, int]:
     """Return the newest line of each of these activities."""
     newest = ActivityLog.objects.filter(activity_id__in=agent_ids).order_by().values_list("activity_id")
     return dict(newest.annotate(newest=Max("id")))
+
+
+def _approvals(agent_ids: Collection[UUID]) -> dict[UUID, list[ApprovalChange]]:
+    """Return the latest approvals of these activities, in the order of the requests. One query."""
+    rows = Approval.objects.filter(activity_id__in=agent_ids, set_aside=0).order_by("-id")[:MAX_APPROVALS]
+    found: dict[UUID, list[ApprovalChange]] = {}
+    for row in reversed(rows):
+        found.setdefault(row.activity_id, []).append(messages.approval_change(row))
+    return found
 
 
 def _new_lines(positions: Mapping[UUID, int]) -> dict[UUID, tuple[list[Line], bool]]:

@@ -10,10 +10,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from ..models import ApprovalStatus
 from ..queues import Chunk
 from ..queues.live import START
 from . import messages
-from .messages import MAX_DELTA, MAX_LINES_SIZE, Gap, Json, Line, Message, Retraction, Rewind
+from .messages import MAX_DELTA, MAX_LINES_SIZE, ApprovalChange, Gap, Json, Line, Message, Retraction, Rewind
 from .reading import MAX_LINES, ActivityState, as_of
 from .send_buffer import SendBuffer
 from .topics import activity_topic, feed_topic
@@ -179,6 +180,8 @@ class ActivitySubscription:
         """Called when the client has taken what waited and `is_behind` was set."""
         self._send_buffer = send_buffer
         self._item: Json = {}
+        self._approvals: list[ApprovalChange] = []
+        self._decisions: dict[str, str] = {}
         self._lines: list[Line] = []
         self._has_changed = False
         self._has_more = False
@@ -188,6 +191,21 @@ class ActivitySubscription:
         self.position, self.version = state.last_log_id, None if state.has_more else state.updated_at
         self._item, self.is_active = state.item, state.is_active
         self.is_ready = True
+        self._accept_approvals(state.approvals)
+
+    @property
+    def knows_pending(self) -> bool:
+        """Whether the client knows an approval without a decision."""
+        return ApprovalStatus.PENDING in self._decisions.values()
+
+    def _accept_approvals(self, approvals: Sequence[ApprovalChange]) -> None:
+        """Send the approvals whose status is new to the client."""
+        for each in approvals:
+            id, status = each["approval"]["id"], each["approval"]["status"]
+            if self._decisions.get(id) != status:
+                self._decisions[id] = status
+                self._approvals.append(each)
+                self._send_buffer.mark_pending(self)
 
     def has_room(self) -> bool:
         """Whether changes can be accepted now; sets `is_behind` otherwise."""
@@ -198,6 +216,7 @@ class ActivitySubscription:
 
     def accept(self, state: ActivityState) -> None:
         """Take what is new in `state`, which was read from this subscription's position or an earlier one."""
+        self._accept_approvals(state.approvals)
         lines = [line for line in state.lines if line.id > self.position]
         if not lines and (state.has_more or state.updated_at == self.version):
             return
@@ -231,6 +250,8 @@ class ActivitySubscription:
         if self.text.is_waiting:  # a long text; the state follows after the rest
             self._send_buffer.mark_pending(self)
             return taken
+        taken += self._approvals
+        self._approvals = []
         if self._has_changed:
             *first, last = messages.group_lines(self._lines)
             for group in first:

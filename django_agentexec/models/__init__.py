@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ..choices import (
     ACTIVE,
+    DECISIONS,
     FAILED_OR_CANCELED,
     FINISHED,
     ApprovalKind,
@@ -31,6 +32,7 @@ from .trackers import TrackerMember, TrackerState
 
 __all__ = [
     "ACTIVE",
+    "DECISIONS",
     "FAILED_OR_CANCELED",
     "FINISHED",
     "Activity",

@@ -155,6 +155,9 @@ class Activity(models.Model):  # type: ignore[django-manager-missing]  # a limit
     session_id: str | None = None
     """The session id of its conversation; not stored here, set by `Start`."""
 
+    ended_wait: bool = False
+    """Whether the change ends a wait for a decision; not stored, set by `transitions`."""
+
     ended_parent: UUID | None = None
     """The parent that spawned it and has failed or was canceled; not stored, set by `Retry`."""
 

@@ -5,7 +5,7 @@
 
 from .counters import Counters, Histogram, counters
 from .health import health
-from .overview import overview, queues, workers
+from .overview import overview, queues, waiting_by_reason, workers
 from .reconciliation import record_reconciliation
 from .schemas import (
     HealthCheckSchema,
@@ -32,5 +32,6 @@ __all__ = [
     "record_reconciliation",
     "overview",
     "queues",
+    "waiting_by_reason",
     "workers",
 ]

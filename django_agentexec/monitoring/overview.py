@@ -12,7 +12,7 @@ from django.utils.translation import ngettext
 
 from ..conf import conf
 from ..exceptions import QueueUnavailable
-from ..models import Activity, ActivityQuerySet
+from ..models import Activity, ActivityQuerySet, WaitingFor
 from ..queues import Queue, QueueStats, get_queue
 from .counters import LastHour, last_hour
 from .entries import WorkerList, worker_list
@@ -64,6 +64,12 @@ def rows_by_queue(activities: ActivityQuerySet) -> Counter[str]:
     and are therefore soon among the oldest.
     """
     return Counter(activities.order_by("agent_id").values_list("queue", flat=True)[: conf.COUNT_LIMIT])
+
+
+def waiting_by_reason() -> Counter[str]:
+    """Count the suspended activities by the reason of their wait, up to `COUNT_LIMIT`. One query."""
+    reasons = Activity.objects.suspended().order_by().values_list("waiting_for", flat=True)
+    return Counter(reason or WaitingFor.CHILDREN.value for reason in reasons[: conf.COUNT_LIMIT])
 
 
 def unserved(workers: Iterable[WorkerSchema], names: Iterable[str]) -> list[str]:

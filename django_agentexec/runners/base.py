@@ -18,6 +18,7 @@ from typing_extensions import TypeVar
 from django_agentexec import activity
 from django_agentexec.activity.current import current_attempt
 from django_agentexec.activity.streams import rewind_text, text_position
+from django_agentexec.calls.questions import ask
 from django_agentexec.calls.recording import RecordedRun, recording
 from django_agentexec.conf import conf
 from django_agentexec.exceptions import InvalidOption
@@ -50,12 +51,14 @@ class Tools(Generic[ReportTool]):
     """The tools of one activity, in the type of the runner's framework."""
 
     report_status: ReportTool
+    ask_person: ReportTool
 
 
 class BaseAgentRunner(ABC, Generic[ReportTool]):
     """Base class of runners, which run an agent for the activity `agent_id`.
 
-    A subclass implements `run`, and overrides `report_status_tool` if its framework has a type for tools:
+    A subclass implements `run`, and overrides `report_status_tool` and `ask_person_tool` if its framework has a type
+    for tools:
 
         class PlainRunner(BaseAgentRunner):
             async def run(self, question: str) -> str:
@@ -84,7 +87,9 @@ class BaseAgentRunner(ABC, Generic[ReportTool]):
             report_status=REPORT_STATUS_PROMPT if report_status_prompt is None else report_status_prompt,
             wrap_up=WRAP_UP_PROMPT if wrap_up_prompt is None else wrap_up_prompt,
         )
-        self.tools: Tools[ReportTool] = Tools(report_status=self.report_status_tool())
+        self.tools: Tools[ReportTool] = Tools(
+            report_status=self.report_status_tool(), ask_person=self.ask_person_tool()
+        )
 
     @abstractmethod
     async def run(self, *args: Any, **kwargs: Any) -> Any:
@@ -178,3 +183,18 @@ class BaseAgentRunner(ABC, Generic[ReportTool]):
     def report_status_tool(self) -> ReportTool:
         """Return `report_status` in the framework's type of tools; by default a plain async function."""
         return cast(ReportTool, self.report_status)
+
+    async def ask_person(self, question: str, choices: list[str] | None = None) -> str:
+        """Return the answer of a person to `question`, one of the `choices` if there are any.
+
+        Until there is an answer, the activity is suspended: `Suspended` is raised, which no code may catch, and the
+        handler runs again with the answer. Raises `InvalidOption` outside of a worker.
+        """
+        attempt = current_attempt(self.agent_id)
+        if attempt is None:
+            raise InvalidOption("ask_person suspends an activity, and therefore needs a worker that executes it.")
+        return await ask(attempt, question, choices)
+
+    def ask_person_tool(self) -> ReportTool:
+        """Return `ask_person` in the framework's type of tools; by default a plain async function."""
+        return cast(ReportTool, self.ask_person)

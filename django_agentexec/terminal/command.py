@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from ..activity.store import database
-from ..exceptions import ActivityNotFound, AgentExecError, InvalidContext, InvalidOption, UnknownTask
+from ..exceptions import ActivityNotFound, AgentExecError, ApprovalNotFound, InvalidContext, InvalidOption, UnknownTask
 from ..models import Status
 from .pipes import PipeSafeCommand, discard_output
 from .text import clean, table, to_json
@@ -40,7 +40,7 @@ exit codes:
   0    done
   1    the run failed or was canceled, a change was refused, or a server is unavailable
   2    invalid arguments or context
-  3    the activity or task does not exist
+  3    the activity, approval or task does not exist
   124  the activity did not end within the timeout
 """)
 
@@ -137,7 +137,7 @@ class TerminalCommand(PipeSafeCommand):
         try:
             code = self.run(Output(self.stdout, self.stderr, self.style), options)
             self.stdout.flush()
-        except (ActivityNotFound, UnknownTask) as error:
+        except (ActivityNotFound, ApprovalNotFound, UnknownTask) as error:
             raise CommandError(clean(error), returncode=NOT_FOUND) from error
         except (InvalidOption, InvalidContext) as error:
             raise CommandError(clean(error), returncode=USAGE) from error

@@ -9,6 +9,7 @@ from django.core.management.base import CommandParser
 from django.utils.translation import gettext_lazy
 
 from django_agentexec.terminal.actions import Cancel, Retry
+from django_agentexec.terminal.approvals import Approvals
 from django_agentexec.terminal.command import OK, GroupCommand, Output, Subcommand
 from django_agentexec.terminal.enqueue import Enqueue
 from django_agentexec.terminal.listing import List
@@ -49,6 +50,7 @@ class Command(GroupCommand):
         "show": Show(),
         "cancel": Cancel(),
         "retry": Retry(),
+        "approvals": Approvals(),
         "enqueue": Enqueue(),
         "result": Result(),
         "workers": Workers(),

@@ -14,6 +14,7 @@ from typing import Any
 from django.utils import timezone
 
 from django_agentexec.calls.journal import Position, current_position
+from django_agentexec.calls.questions import ASK_PERSON, answer_of
 from django_agentexec.conf import conf
 from django_agentexec.exceptions import InvalidOption
 from django_agentexec.models import Approval, ApprovalKind, ApprovalStatus, CallState, OnExpiry
@@ -24,7 +25,6 @@ UNKNOWN_OUTCOME = (
     "Find out before you repeat it."
 )
 REJECTED = "Tool execution was not approved."
-QUESTION_TOOL = "ask_person"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ async def must_wait(
     if call is not None and call.state in (CallState.DONE, CallState.IN_DOUBT, CallState.REJECTED):
         return False  # its output is recorded
     decision = position.approval(call_id)
-    kind = ApprovalKind.QUESTION if tool == QUESTION_TOOL else ApprovalKind.APPROVAL
+    kind = ApprovalKind.QUESTION if tool == ASK_PERSON else ApprovalKind.APPROVAL
     if _asks_for_outcome(position, call_id, decision, policies.in_doubt(tool)):
         kind = ApprovalKind.IN_DOUBT
     elif decision is not None:
@@ -98,7 +98,7 @@ def outcome_without_call(
     """Return state and output of a call that must not happen (again), or None if it must."""
     decision = position.approval(call_id)
     if decision is not None and decision.kind == ApprovalKind.QUESTION:
-        return CallState.DONE, _answer(decision)
+        return CallState.DONE, answer_of(decision)
     if decision is not None and _is_rejected(decision):
         if decision.kind == ApprovalKind.IN_DOUBT:
             return CallState.IN_DOUBT, UNKNOWN_OUTCOME
@@ -149,9 +149,3 @@ def _is_rejected(decision: Approval) -> bool:
     if decision.status == ApprovalStatus.EXPIRED:
         return decision.on_expiry != OnExpiry.APPROVE
     return decision.status == ApprovalStatus.REJECTED
-
-
-def _answer(decision: Approval) -> str:
-    if _is_rejected(decision) or decision.answer is None:
-        return f"Nobody has answered. {decision.reason}".strip()
-    return decision.answer if isinstance(decision.answer, str) else str(decision.answer)

@@ -30,6 +30,7 @@ from agents.run_config import RunOptions
 from asgiref.sync import async_to_sync
 
 from django_agentexec.activity.current import current_attempt
+from django_agentexec.calls.questions import ASK_PERSON
 from django_agentexec.conf import conf
 from django_agentexec.exceptions import InvalidOption, InvalidTransition
 from django_agentexec.runners.base import BaseAgentRunner
@@ -216,6 +217,20 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
             return await self.report_status(message, percentage)
 
         return function_tool(report_status, name_override=REPORT_STATUS, failure_error_function=_explain_arguments)
+
+    def ask_person_tool(self) -> FunctionTool:
+        """Return `ask_person` as a tool of the SDK."""
+
+        async def ask_person(question: str, choices: list[str] | None = None) -> str:
+            """Ask the person who is responsible for this work, and wait for the answer.
+
+            Args:
+                question: The question, in one or two sentences that can be understood without other context.
+                choices: The possible answers, or null for an answer in free text.
+            """
+            return await self.ask_person(question, choices)
+
+        return function_tool(ask_person, name_override=ASK_PERSON, needs_approval=True)
 
     async def _completed(
         self,

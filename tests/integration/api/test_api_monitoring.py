@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from django_agentexec import QueueUnavailable, activity
 from django_agentexec.api import monitoring as views
+from django_agentexec.models import WaitingFor
 from django_agentexec.monitoring.metrics import counting
 from django_agentexec.queues import WorkerInfo, get_queue
 from django_agentexec.queues.redis import RedisQueue
@@ -150,6 +151,7 @@ def test_without_redis_unknown_metrics_are_absent_and_rows_are_counted(monkeypat
         ("agentexec_queue_up",): 0,
         ("agentexec_active_rows", ("queue", "default"), ("status", "queued")): 1,
         ("agentexec_active_rows", ("queue", "default"), ("status", "running")): 0,
+        **{("agentexec_suspended_rows", ("reason", reason)): 0 for reason in WaitingFor.values},
         ("agentexec_queue_oldest_age_seconds", ("queue", "default")): ANY,
     }
 

@@ -13,6 +13,7 @@ from django.urls import get_resolver, include, path, re_path
 from django_agentexec import activity
 from django_agentexec.api import urls as api_urls
 from django_agentexec.policy import StaffPolicy, nobody
+from tests.support.approval_rows import waiting
 from tests.support.rest_api import admin, client, outside_task
 from tests.testapp.agents import Text, shout
 
@@ -69,12 +70,20 @@ def test_every_route_answers(urls: type, base: str, name: str) -> None:
     kwargs = {"agent_id": run} if name.startswith("activity-") and "{" not in name else {}
     kwargs = {} if name in ("activity-list", "activity-active-count") else kwargs
     kwargs = {"name": "read_title"} if name == "task-enqueue" else kwargs
+    if name.startswith("approval-") and name != "approval-list":
+        is_question = name == "approval-answer"
+        (approval,) = waiting({"kind": "question"} if is_question else {})
+        kwargs = {"approval_id": approval.id}
     route = base + get_resolver(API).reverse(name, **kwargs)
     who = client(admin())
 
     with override_settings(ROOT_URLCONF=urls):
         if name in ("task-enqueue", "activity-cancel"):
             answer = who.post(route, {"title": "x"}, format="json")
+        elif name in ("approval-approve", "approval-reject"):
+            answer = who.post(route)
+        elif name == "approval-answer":
+            answer = who.post(route, {"answer": "x"}, format="json")
         elif name == "activity-retry":
             activity.cancel(run)
             answer = who.post(route)

@@ -46,7 +46,8 @@ function update(item) {
     if (item.status !== row.dataset.status) refreshLater();
     return;
   }
-  if (row.querySelector('.ae-badge[data-status="suspended"]')) {
+  const isWaiting = row.querySelector('.ae-badge:is([data-status="suspended"], [data-status="approval"], [data-status="answer"])');
+  if (isWaiting || item.waiting_for) {
     refreshLater();
     return;
   }

@@ -1,0 +1,130 @@
+"""`agentexec approvals`: list the decisions that agents wait for, and approve, reject or answer them."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from .. import activity, approvals
+from ..activity.store import database
+from ..exceptions import AlreadyDecided, ApprovalNotFound, InvalidOption
+from ..ids import HEX_DIGITS, id_range
+from ..models import Approval, ApprovalScope, ApprovalStatus
+from ..schemas import ApprovalSchema
+from .arguments import positive
+from .command import FAILED, OK, Output, Subcommand, account_actor
+from .times import time_span
+
+MAX_CANDIDATES = 3  # ids in the error message for ambiguous first digits
+MAX_ARGUMENTS = 2_000  # characters of the arguments in a line
+
+
+class Approvals(Subcommand):
+    """Approvals: the list, and the decisions."""
+
+    help = gettext_lazy("list the decisions that agents wait for; approve, reject or answer them")
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the actions with their arguments."""
+        actions = parser.add_subparsers(dest="action", metavar="action")
+        listing = actions.add_parser("list", help=_("list approvals, by default those that wait"))
+        listing.add_argument("--status", choices=ApprovalStatus.values, default="pending", help=_("(pending)"))
+        listing.add_argument("--tool", help=_("name of the tool"))
+        listing.add_argument("--limit", type=positive, default=50, metavar="N", help=_("maximum number (50)"))
+        approve = actions.add_parser("approve", help=_("approve a tool call"))
+        approve.add_argument("id", help=_("id of the approval, or its first digits"))
+        approve.add_argument("--reason", default="", help=_("stored with the decision"))
+        approve.add_argument(
+            "--scope", choices=ApprovalScope.values, default="once", help=_("this call, or all of the tool in this run")
+        )
+        reject = actions.add_parser("reject", help=_("reject a tool call, or decline a question"))
+        reject.add_argument("id", help=_("id of the approval, or its first digits"))
+        reject.add_argument("--reason", required=True, help=_("the agent reads it"))
+        answer = actions.add_parser("answer", help=_("answer a question, or state the output of a call in doubt"))
+        answer.add_argument("id", help=_("id of the approval, or its first digits"))
+        answer.add_argument("text", help=_("the answer"))
+        for action in (listing, approve, reject, answer):
+            action.add_argument("--json", action="store_true", help=_("print JSON in the shape of REST"))
+
+    def run(self, out: Output, options: dict[str, Any]) -> int:
+        """List, or decide."""
+        decide: dict[str, Callable[[UUID], Approval]] = {
+            "approve": lambda id: approvals.approve(id, reason=options["reason"], scope=options["scope"]),
+            "reject": lambda id: approvals.reject(id, reason=options["reason"]),
+            "answer": lambda id: approvals.answer(id, _answer(id, options["text"])),
+        }
+        if options["action"] in decide:
+            return _decide(out, options, decide[options["action"]])
+        return _list(out, options)
+
+
+def _decide(out: Output, options: dict[str, Any], decide: Callable[[UUID], Approval]) -> int:
+    found = _find(options["id"])
+    try:
+        with activity.acting_as(account_actor()):
+            decided, code = decide(found), OK
+    except AlreadyDecided as refusal:
+        out.note(_("Another decision was made before; yours was not applied."))
+        decided, code = refusal.approval, FAILED
+    if options["json"]:
+        out.json(ApprovalSchema.model_validate(decided))
+    else:
+        values = {"id": decided.id, "tool": decided.tool, "status": decided.status}
+        out.write(_("%(id)s %(tool)s: %(status)s") % values)
+    return code
+
+
+def _list(out: Output, options: dict[str, Any]) -> int:
+    status = options.get("status") or "pending"
+    found = Approval.objects.using(database()).select_related("activity").filter(status=status)
+    found = found.pending() if status == "pending" else found.order_by("-id")
+    if options.get("tool"):
+        found = found.filter(tool=options["tool"])
+    rows = list(found[: options.get("limit") or 50])
+    if options.get("json"):
+        out.json([ApprovalSchema.model_validate(row).model_dump(mode="json") for row in rows])
+        return OK
+    if not rows:
+        out.note(_("No approval matches."))
+        return OK
+    header = [_("id"), _("kind"), _("tool"), _("task"), _("expires"), _("question or arguments")]
+    out.table(header, [_row(row) for row in rows])
+    return OK
+
+
+def _row(row: Approval) -> list[object]:
+    expires = "-"
+    if row.expires_at is not None and row.is_pending:
+        expires = time_span(max(0.0, (row.expires_at - timezone.now()).total_seconds()))
+    given = row.arguments if isinstance(row.arguments, dict) else {"": row.arguments}
+    text = row.title or ", ".join(f"{name}={value!r}" if name else repr(value) for name, value in given.items())
+    return [row.id, row.kind, row.tool, row.activity.agent_type, expires, text[:MAX_ARGUMENTS]]
+
+
+def _answer(id: UUID, text: str) -> Any:
+    """Return the choice that has this text in its own type, or the text."""
+    choices = Approval.objects.using(database()).values_list("choices", flat=True).get(pk=id) or ()
+    return next((choice for choice in choices if str(choice) == text), text)
+
+
+def _find(text: str) -> UUID:
+    """Return the id that equals, or begins with, `text`. Raises `ApprovalNotFound`, and `InvalidOption` for several."""
+    digits = text.strip().lower().replace("-", "")
+    if not re.fullmatch(rf"[0-9a-f]{{1,{HEX_DIGITS}}}", digits):
+        raise ApprovalNotFound(repr(text))
+    same = Approval.objects.using(database()).filter(id__range=id_range(digits)).order_by("id")
+    found = list(same.values_list("id", flat=True)[: MAX_CANDIDATES + 1])
+    if not found:
+        raise ApprovalNotFound(text)
+    if len(found) > 1:
+        ids = ", ".join(map(str, found[:MAX_CANDIDATES])) + (", ..." if len(found) > MAX_CANDIDATES else "")
+        message = _("Several approvals begin with %(digits)s: %(ids)s. Give more digits.")
+        raise InvalidOption(message % {"digits": text, "ids": ids})
+    return found[0]

@@ -1,0 +1,395 @@
+"""Decisions: approve, reject and answer, each made once, and their effect on the activity that waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from agents import Agent, function_tool
+from agents.testing import ScriptedModel, assistant_message, function_call
+from django.utils import timezone
+from pydantic import BaseModel
+
+from django_agentexec import (
+    AlreadyDecided,
+    ApprovalNotFound,
+    ApprovalVoid,
+    InvalidOption,
+    OpenAIRunner,
+    activity,
+    approval_decided,
+    approval_requested,
+    approvals,
+    task,
+)
+from django_agentexec.approvals.expiry import expire_due, resume_missed
+from django_agentexec.ids import uuid7
+from django_agentexec.models import Activity, ActivityLog, AgentCall, Approval, CallKind, Status
+from django_agentexec.tasks import registry
+from django_agentexec.testing import drain, memory_queue
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SENT: list[str] = []
+
+
+class Empty(BaseModel):
+    pass
+
+
+@function_tool(needs_approval=True)
+def send(to: str) -> str:
+    """Send a letter."""
+    SENT.append(to)
+    return f"sent to {to}"
+
+
+@pytest.fixture(autouse=True)
+def clean() -> Iterator[None]:
+    SENT.clear()
+    with memory_queue():
+        yield
+    registry.unregister("clerk")
+
+
+def call(name: str, call_id: str, /, **arguments: Any) -> Any:
+    return function_call(name, arguments, call_id=call_id)
+
+
+def say(text: str) -> list[Any]:
+    return [assistant_message(text)]
+
+
+def run(*steps: Any, tools: Any = (send,), **options: Any) -> tuple[Activity, ScriptedModel]:
+    scripted = ScriptedModel(list(steps))
+
+    async def handler(agent_id: UUID, context: Empty) -> str:
+        agent = Agent("Clerk", model=scripted, tools=list(tools))
+        return str((await OpenAIRunner(agent_id, **options).run(agent, "Write.")).final_output)
+
+    task("clerk", max_retries=3, backoff=lambda *_: 0.0)(handler).enqueue(Empty())
+    drain()
+    return Activity.objects.get(), scripted
+
+
+def again(row: Activity) -> Activity:
+    drain()
+    return Activity.objects.get(pk=row.pk)
+
+
+def outputs(scripted: ScriptedModel) -> list[str]:
+    """Return the outputs of tools that the model has received in its last request."""
+    return [item["output"] for item in scripted.calls[-1].input if item.get("type") == "function_call_output"]
+
+
+def test_an_approved_tool_runs_once_and_the_run_continues() -> None:
+    row, scripted = run([call("send", "1", to="Acme")], say("Done."))
+
+    decided = approvals.approve(Approval.objects.get().id, by="shift-lead", reason="Fine.")
+    row = again(row)
+
+    assert (row.status, row.result, row.waiting_for) == (Status.COMPLETE, "Done.", ""), row.error
+    assert (SENT, len(scripted.calls)) == (["Acme"], 2)
+    assert (decided.status, decided.decided_by, decided.reason) == ("approved", "shift-lead", "Fine.")
+    line = ActivityLog.objects.get(message__contains="was approved")
+    assert (line.message, line.actor) == ("send was approved. Fine.", "shift-lead")
+
+
+def test_a_rejected_tool_never_runs_and_the_model_reads_the_reason() -> None:
+    row, scripted = run([call("send", "1", to="Acme")], say("Not sent."))
+
+    approvals.reject(Approval.objects.get().id, reason="Ask for consent first.")
+    row = again(row)
+
+    assert (row.status, SENT) == (Status.COMPLETE, [])
+    assert outputs(scripted) == ["Tool execution was not approved. Ask for consent first."]
+
+
+def test_the_same_decision_again_is_accepted_and_another_is_refused() -> None:
+    run([call("send", "1", to="Acme")], say("Done."))
+    id = Approval.objects.get().id
+    approvals.approve(id, by="first")
+
+    assert approvals.approve(str(id), by="second").decided_by == "first"
+    with pytest.raises(AlreadyDecided, match="already approved by first") as refused:
+        approvals.reject(id, reason="No.")
+    with pytest.raises(AlreadyDecided):
+        approvals.approve(id, scope="run")
+
+    assert refused.value.approval.status == "approved"
+    assert ActivityLog.objects.filter(message__contains="was approved").count() == 1
+
+
+def test_unknown_ids_and_impossible_decisions_are_refused() -> None:
+    run([call("send", "1", to="Acme")], say("Done."))
+    id = Approval.objects.get().id
+
+    for unknown in (uuid7(), "no-id", ""):
+        with pytest.raises(ApprovalNotFound, match="There is no approval"):
+            approvals.approve(unknown)
+    with pytest.raises(InvalidOption, match="once, run"):
+        approvals.approve(id, scope="always")
+    with pytest.raises(InvalidOption, match="no question"):
+        approvals.answer(id, "Yes.")
+    with pytest.raises(InvalidOption, match="2,001 characters"):
+        approvals.reject(id, reason="x" * 2001)
+
+    assert Approval.objects.get().is_pending
+
+
+def test_several_calls_resume_with_the_last_decision() -> None:
+    row, scripted = run([call("send", "1", to="Acme"), call("send", "2", to="Beta")], say("Done."))
+    first, second = Approval.objects.pending()
+
+    approvals.approve(first.id)
+    waiting = again(row)
+    assert (waiting.is_suspended, waiting.waiting_for, SENT) == (True, "approval", [])
+    approvals.reject(second.id)
+
+    assert again(row).status == Status.COMPLETE
+    assert (SENT, len(scripted.calls)) == (["Acme"], 2)
+
+
+def test_an_approval_of_the_run_covers_waiting_and_later_calls() -> None:
+    row, _ = run(
+        [call("send", "1", to="Acme"), call("send", "2", to="Beta")], [call("send", "3", to="Gamma")], say("Done.")
+    )
+
+    approvals.approve(Approval.objects.pending()[0].id, by="lead", scope="run")
+
+    assert again(row).status == Status.COMPLETE
+    assert sorted(SENT) == ["Acme", "Beta", "Gamma"]
+    assert set(Approval.objects.values_list("status", "scope", "decided_by")) == {("approved", "run", "lead")}
+
+
+@pytest.mark.parametrize("end", [activity.cancel, lambda id: activity.error(id, "no"), activity.complete])
+def test_an_end_makes_pending_approvals_void(end: Callable[[UUID], None]) -> None:
+    row, _ = run([call("send", "1", to="Acme")], say("Done."))
+
+    end(row.agent_id)
+
+    approval = Approval.objects.get()
+    assert (approval.status, Activity.objects.get().waiting_for) == ("void", "")
+    with pytest.raises(ApprovalVoid, match="no longer waits"):
+        approvals.approve(approval.id)
+    again(row)
+    assert SENT == []
+
+
+def test_a_retry_after_a_cancel_asks_again() -> None:
+    row, scripted = run([call("send", "1", to="Acme")], say("Done."))
+    old = Approval.objects.get()
+    activity.cancel(row.agent_id)
+
+    activity.retry(row.agent_id)
+    again(row)
+    (new,) = Approval.objects.pending()
+
+    assert (new.number, SENT) == (1, [])
+    with pytest.raises(ApprovalVoid):
+        approvals.approve(old.id)
+    approvals.approve(new.id)
+    assert again(row).status == Status.COMPLETE
+    assert (SENT, len(scripted.calls)) == (["Acme"], 2)
+
+
+def expired(row: Activity) -> Activity:
+    Approval.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert expire_due() == Approval.objects.count()
+    return again(row)
+
+
+def test_expiry_rejects_by_default() -> None:
+    row, scripted = run([call("send", "1", to="Acme")], say("Too late."), approval_timeout=60)
+
+    row = expired(row)
+
+    assert (row.result, SENT) == ("Too late.", [])
+    assert outputs(scripted) == ["Tool execution was not approved. Nobody has decided in time."]
+    assert Approval.objects.get().status == "expired"
+
+
+def test_expiry_may_approve() -> None:
+    row, _ = run([call("send", "1", to="Acme")], say("Done."), approval_timeout=60, on_expiry="approve")
+
+    assert (expired(row).status, SENT) == (Status.COMPLETE, ["Acme"])
+
+
+def test_expiry_may_fail_the_activity_for_good_and_a_retry_asks_again() -> None:
+    row, _ = run([call("send", "1", to="Acme")], say("Done."), approval_timeout=60, on_expiry="fail")
+
+    row = expired(row)
+    assert (row.status, row.error, row.is_final) == (Status.ERROR, "send was not approved in time.", True)
+    activity.retry(row.agent_id)
+    again(row)
+
+    (new,) = Approval.objects.pending()
+    approvals.approve(new.id)
+    assert (again(row).status, SENT) == (Status.COMPLETE, ["Acme"])
+
+
+def test_a_decision_after_the_expiry_comes_too_late() -> None:
+    row, _ = run([call("send", "1", to="Acme")], say("Too late."), approval_timeout=60)
+    Approval.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+
+    with pytest.raises(AlreadyDecided, match="already expired"):
+        approvals.approve(Approval.objects.get().id)
+
+    assert (again(row).result, SENT) == ("Too late.", [])
+    assert expire_due() == 0
+
+
+def test_an_approval_that_is_not_due_stays() -> None:
+    run([call("send", "1", to="Acme")], say("Done."), approval_timeout=60)
+
+    assert expire_due() == 0
+    assert Approval.objects.pending().exists()
+
+
+def test_a_missed_decision_is_repaired() -> None:
+    row, _ = run([call("send", "1", to="Acme")], say("Done."))
+    Approval.objects.update(status="approved")
+    Activity.objects.update(updated_at=timezone.now() - timedelta(minutes=1))
+
+    resume_missed()
+
+    assert (again(row).status, SENT) == (Status.COMPLETE, ["Acme"])
+
+
+def test_a_repair_leaves_activities_that_wait() -> None:
+    row, _ = run([call("send", "1", to="Acme")], say("Done."))
+    Activity.objects.update(updated_at=timezone.now() - timedelta(minutes=1))
+
+    resume_missed()
+
+    assert again(row).is_suspended
+
+
+def test_questions_are_answered_with_one_of_the_choices() -> None:
+    def handler_tools(runner: OpenAIRunner) -> list[Any]:
+        return [runner.tools.ask_person]
+
+    scripted = ScriptedModel([[call("ask_person", "1", question="Which size?", choices=["S", "M"])], say("M it is.")])
+
+    async def handler(agent_id: UUID, context: Empty) -> str:
+        runner = OpenAIRunner(agent_id)
+        agent = Agent("Clerk", model=scripted, tools=handler_tools(runner))
+        return str((await runner.run(agent, "Order.")).final_output)
+
+    task("clerk")(handler).enqueue(Empty())
+    drain()
+    row, question = Activity.objects.get(), Approval.objects.get()
+
+    assert (row.waiting_for, question.kind, question.title, question.choices) == (
+        "answer", "question", "Which size?", ["S", "M"]
+    )  # fmt: skip
+    with pytest.raises(InvalidOption, match="answer it"):
+        approvals.approve(question.id)
+    with pytest.raises(InvalidOption, match="'XL' is not one of the choices 'S', 'M'"):
+        approvals.answer(question.id, "XL")
+    with pytest.raises(InvalidOption, match="empty"):
+        approvals.answer(question.id, "")
+    approvals.answer(question.id, "M", by="buyer")
+    assert approvals.answer(question.id, "M").decided_by == "buyer"
+    with pytest.raises(AlreadyDecided):
+        approvals.answer(question.id, "S")
+
+    assert again(row).result == "M it is."
+    assert outputs(scripted) == ["M"]
+
+
+def test_a_declined_question_tells_the_model() -> None:
+    scripted = ScriptedModel([[call("ask_person", "1", question="Which size?")], say("I choose.")])
+
+    async def handler(agent_id: UUID, context: Empty) -> str:
+        runner = OpenAIRunner(agent_id)
+        agent = Agent("Clerk", model=scripted, tools=[runner.tools.ask_person])
+        return str((await runner.run(agent, "Order.")).final_output)
+
+    task("clerk")(handler).enqueue(Empty())
+    drain()
+    approvals.reject(Approval.objects.get().id, reason="Decide yourself.")
+    drain()
+
+    assert Activity.objects.get().result == "I choose."
+    assert outputs(scripted) == ["Nobody has answered. Decide yourself."]
+
+
+def test_signals_report_requests_and_decisions_after_the_commit() -> None:
+    seen: list[tuple[str, str, str]] = []
+
+    def on_request(approval: Approval, **_: Any) -> None:
+        seen.append(("requested", approval.tool, Approval.objects.get(pk=approval.pk).status))
+
+    def on_decision(approval: Approval, **_: Any) -> None:
+        seen.append(("decided", approval.tool, Approval.objects.get(pk=approval.pk).status))
+
+    approval_requested.connect(on_request)
+    approval_decided.connect(on_decision)
+    try:
+        run([call("send", "1", to="Acme")], say("Done."))
+        approvals.approve(Approval.objects.get().id)
+    finally:
+        approval_requested.disconnect(on_request)
+        approval_decided.disconnect(on_decision)
+
+    assert seen == [("requested", "send", "pending"), ("decided", "send", "approved")]
+
+
+def test_a_callable_rule_asks_only_where_it_says_so() -> None:
+    async def is_large(context: Any, arguments: dict[str, Any], call_id: str) -> bool:
+        return bool(arguments["amount"] > 25)
+
+    @function_tool(needs_approval=is_large)
+    def refund(amount: int) -> str:
+        """Refund."""
+        SENT.append(str(amount))
+        return "refunded"
+
+    row, _ = run([call("refund", "1", amount=10)], [call("refund", "2", amount=50)], say("Done."), tools=[refund])
+
+    assert (SENT, Approval.objects.get().arguments) == (["10"], {"amount": 50})
+    approvals.approve(Approval.objects.get().id)
+    assert (again(row).status, SENT) == (Status.COMPLETE, ["10", "50"])
+
+
+def test_an_approval_inside_an_agent_that_is_a_tool() -> None:
+    inner = ScriptedModel([[call("send", "1", to="Acme")], say("inner done")])
+    helper = Agent("Helper", model=inner, tools=[send])
+    row, outer = run([call("help", "1", input="x")], say("Done."), tools=[helper.as_tool("help", "Helps.")])
+
+    approval = Approval.objects.get()
+    assert (approval.agent, approval.path) == ("Helper", "/0:1")
+    approvals.approve(approval.id)
+
+    assert again(row).status == Status.COMPLETE
+    assert (SENT, len(inner.calls), len(outer.calls)) == (["Acme"], 2, 2)
+
+
+def test_another_activity_runs_while_one_waits() -> None:
+    row, _ = run([call("send", "1", to="Acme")], say("Done."))
+    done: list[UUID] = []
+
+    async def other(agent_id: UUID, context: Empty) -> None:
+        done.append(agent_id)
+
+    task("other")(other).enqueue(Empty())
+    try:
+        drain()
+    finally:
+        registry.unregister("other")
+
+    assert len(done) == 1
+    assert Activity.objects.get(pk=row.pk).is_suspended
+
+
+def test_each_approved_call_is_recorded_once() -> None:
+    row, _ = run([call("send", "1", to="Acme")], say("Done."))
+    approvals.approve(Approval.objects.get().id)
+    again(row)
+
+    calls = AgentCall.objects.filter(kind=CallKind.TOOL).values_list("name", "state", "output")
+    assert list(calls) == [("send", "done", "sent to Acme")]
