@@ -172,7 +172,7 @@ async def recording(
     position = await _place(attempt, agent, as_json(input), key, on_change)
     position.agent = agent
     run = RecordedRun(agent, position, add_usage)
-    position.journal.run_started()
+    position.journal.active_runs.add(position.path)
     try:
         with at(position):
             yield run
@@ -182,7 +182,7 @@ async def recording(
         raise
     finally:
         position.leave()
-        position.journal.run_ended()
+        position.journal.active_runs.remove(position.path)
 
 
 async def _place(attempt: OwningAttempt, agent: str, input: Any, key: str | None, on_change: str) -> Position:
