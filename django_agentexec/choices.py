@@ -81,7 +81,7 @@ class CallState(models.TextChoices):
     DONE = "done", _("Done")
     FAILED = "failed", _("Failed")
     IN_DOUBT = "in_doubt", _("In doubt")
-    """Its process died during the call, and the model was told that the outcome is unknown."""
+    """Its process died during the call, and the model was informed that the outcome is unknown."""
     REJECTED = "rejected", _("Rejected")
     """A person did not approve it."""
 

@@ -331,7 +331,7 @@ def _with_same_key(row: Activity) -> Activity | None:
 
 
 def _stored_conversation(options: RowOptions, user_id: str | None) -> Conversation:
-    """Return the conversation of new activities; a new one belongs to their user, and has their metadata."""
+    """Return the conversation of new activities; a new conversation belongs to their user, and has their metadata."""
     given = options.conversation
     if not isinstance(given, DjangoSession):
         return cast("Conversation", given)

@@ -135,7 +135,7 @@ def check_names(subject: str, options: Mapping[str, object], known: type) -> Non
 
 
 def check_task_options(name: str, options: TaskOptions) -> None:
-    """Raise `TaskDefinitionError` for an option of task `name` that cannot work, `TypeError` for an unknown one."""
+    """Raise `TaskDefinitionError` for an option of task `name` that cannot work, `TypeError` for an unknown option."""
     check_names(f"Task {name!r}", options, TaskOptions)
     retries, timeout, backoff = options.get("max_retries"), options.get("timeout"), options.get("backoff")
     if retries is not None and not (_is_number(retries, int) and 0 <= retries <= MAX_COUNT):
