@@ -233,8 +233,8 @@ class Execution:
             fence=self.claim.fence,
             awaited_ids=suspended.awaited_ids,
             fan_out=suspended.fan_out,
-            requests=suspended.requests,
-            new_requests=[request for request in suspended.requests if request._state.adding],
+            requests=tuple(suspended.requests),
+            new_requests=tuple(request for request in suspended.requests if request._state.adding),
         )
 
     def _deferred(self, deferred: Deferred) -> OwnedOperation | None:

@@ -276,8 +276,8 @@ def test_a_rate_is_a_number_and_a_period(rate: str) -> None:
 @override_settings(LANGUAGE_CODE="de")
 def test_default_messages_are_stored_in_the_language_of_the_site(monkeypatch: pytest.MonkeyPatch) -> None:
     catalogue = {"Task started.": "Aufgabe gestartet."}
-    monkeypatch.setattr("django_agentexec.conf.gettext", lambda text: f"{get_language()}: {catalogue[text]}")
-    monkeypatch.setattr("django_agentexec.conf._translated", conf_module._translated.__wrapped__)
+    monkeypatch.setattr("django_agentexec.setting.gettext", lambda text: f"{get_language()}: {catalogue[text]}")
+    monkeypatch.setattr("django_agentexec.setting._translated", conf_module._translated.__wrapped__)
     with translation_override("fr"):  # the language of a request
         assert conf.ACTIVITY_MESSAGE_STARTED == "de: Aufgabe gestartet."
 

@@ -82,7 +82,7 @@ def test_a_child_is_a_turn_of_the_conversation_that_spawn_names() -> None:
 
 def test_a_task_with_a_lock_key_is_refused() -> None:
     definition = clerk(lock_key="text:{text}")
-    with pytest.raises(InvalidOption, match=r"lock key 'text:\{text\}', and an activity has only one"):
+    with pytest.raises(InvalidOption, match=r"lock key 'text:\{text\}', but an activity has a single lock key"):
         definition.enqueue(Text(), conversation="one")
     assert not Activity.objects.exists()
     assert not Conversation.objects.exists()
