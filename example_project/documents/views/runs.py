@@ -104,6 +104,8 @@ class Run(LoginRequiredMixin, ActivityDetail):
             last_log_id=logs[-1].pk if logs else 0,
             may_cancel=policy.may(self.request.user, Permission.CANCEL, run),
             may_retry=policy.may(self.request.user, Permission.RETRY, run),
+            may_decide=policy.may(self.request.user, Permission.DECIDE, run),
+            approvals=list(run.approvals.pending()),
             **kwargs,
         )
 
