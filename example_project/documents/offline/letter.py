@@ -21,7 +21,7 @@ def next_turn(conversation: Conversation) -> Turn:
     if not (outcomes := conversation.outputs("send_letter")):
         text = (
             "Dear Sir or Madam,\n\n"
-            f"we are reviewing “{title}” before it is signed. Please name the person who answers questions about it.\n\n"
+            f"we are reviewing “{title}” before it is signed. Please name a contact for our questions.\n\n"
             "Yours faithfully,\nThe reading room"
         )
         return [ToolCall("send_letter", {"recipient": recipient, "subject": f"Contact for {title}", "text": text})]
