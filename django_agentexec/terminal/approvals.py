@@ -16,7 +16,7 @@ from .. import activity, approvals
 from ..activity.store import database
 from ..exceptions import AlreadyDecided, ApprovalNotFound, InvalidOption
 from ..ids import HEX_DIGITS, id_range
-from ..models import Approval, ApprovalScope, ApprovalStatus
+from ..models import Approval, ApprovalQuerySet, ApprovalScope, ApprovalStatus
 from ..schemas import ApprovalSchema
 from .arguments import positive
 from .command import FAILED, OK, Output, Subcommand, account_actor
@@ -83,7 +83,7 @@ def _decide(out: Output, options: dict[str, Any], decide: Callable[[UUID], Appro
 
 def _list(out: Output, options: dict[str, Any]) -> int:
     status = options.get("status") or "pending"
-    found = Approval.objects.using(database()).select_related("activity").filter(status=status)
+    found: ApprovalQuerySet = Approval.objects.using(database()).select_related("activity").filter(status=status)
     found = found.pending() if status == "pending" else found.order_by("-id")
     if options.get("tool"):
         found = found.filter(tool=options["tool"])
@@ -120,7 +120,7 @@ def _find(text: str) -> UUID:
     if not re.fullmatch(rf"[0-9a-f]{{1,{HEX_DIGITS}}}", digits):
         raise ApprovalNotFound(repr(text))
     same = Approval.objects.using(database()).filter(id__range=id_range(digits)).order_by("id")
-    found = list(same.values_list("id", flat=True)[: MAX_CANDIDATES + 1])
+    found: list[UUID] = list(same.values_list("id", flat=True)[: MAX_CANDIDATES + 1])
     if not found:
         raise ApprovalNotFound(text)
     if len(found) > 1:

@@ -17,7 +17,7 @@ from tests.testapp.agents import Text, shout
 def waiting(
     *calls: dict[str, Any], metadata: dict[str, Any] | None = None, seconds: float | None = None
 ) -> list[Approval]:
-    """Return the approvals that a new activity waits for; by default one of the tool `send_letter`."""
+    """Return the approvals that a new activity waits for; by default a call of the tool `send_letter`."""
     agent_id = shout.enqueue(Text(), metadata=metadata or {}).agent_id
     fence = start(agent_id).fence
     requests = [
