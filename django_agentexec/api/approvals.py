@@ -200,7 +200,10 @@ class ApproveView(DecisionView):
 
     @operation("approve", _RESPONSES, errors=_ERRORS)
     def post(self, request: Request, approval_id: str) -> Response:
-        """Approve a tool call: the tool runs. Returns 200 for the same decision again, 409 for a different decision, 410 if it is void."""
+        """Approve a tool call: the tool runs.
+
+        Returns 200 for the same decision again, 409 for a different decision, 410 if the approval is void.
+        """
         given = self.parse(request)
         return self.decide(
             approval_id, lambda found: approvals.approve(found.id, reason=given.reason, scope=given.scope)
