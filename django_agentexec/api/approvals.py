@@ -175,7 +175,7 @@ class DecisionView(ApprovalView):
             raise validation_error(error) from error
 
     def decide(self, approval_id: str, decide: Callable[[Approval], Approval]) -> Response:
-        """Decide, and return the approval; raise 409 with the decision if another decision was made before."""
+        """Decide, and return the approval; raise 409 with an earlier, different decision."""
         found = self.find_approval(approval_id)
         try:
             with activity.acting_as(self.request.user):
@@ -200,7 +200,10 @@ class ApproveView(DecisionView):
 
     @operation("approve", _RESPONSES, errors=_ERRORS)
     def post(self, request: Request, approval_id: str) -> Response:
-        """Approve a tool call: the tool runs. The same decision again returns 200, a different decision 409, a void one 410."""
+        """Approve a tool call: the tool runs.
+
+        Returns 200 for the same decision again, 409 for a different decision, 410 if the approval is void.
+        """
         given = self.parse(request)
         return self.decide(
             approval_id, lambda found: approvals.approve(found.id, reason=given.reason, scope=given.scope)

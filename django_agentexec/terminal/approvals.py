@@ -120,7 +120,7 @@ def _find(text: str) -> UUID:
     if not re.fullmatch(rf"[0-9a-f]{{1,{HEX_DIGITS}}}", digits):
         raise ApprovalNotFound(repr(text))
     same = Approval.objects.using(database()).filter(id__range=id_range(digits)).order_by("id")
-    found = list(same.values_list("id", flat=True)[: MAX_CANDIDATES + 1])
+    found: list[UUID] = list(same.values_list("id", flat=True)[: MAX_CANDIDATES + 1])
     if not found:
         raise ApprovalNotFound(text)
     if len(found) > 1:

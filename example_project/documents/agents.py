@@ -7,14 +7,24 @@ from uuid import UUID
 from django_agentexec import OpenAIRunner, task
 
 from .assistants import company_analyst, contract_reviewer
+from .letters import letter_writer
 from .library import DocumentNotFound
 from .model import build_model
 from .research import PortfolioPipeline
-from .schemas import CheckedBrief, CheckedReview, CompanyBrief, ContractContext, ContractReview, ResearchContext
+from .schemas import (
+    CheckedBrief,
+    CheckedReview,
+    CompanyBrief,
+    ContractContext,
+    ContractReview,
+    Letter,
+    LetterContext,
+    ResearchContext,
+)
 from .shelf import Shelf
 from .verification import checked_brief, checked_review
 
-__all__ = ["PortfolioPipeline", "research_company", "review_contract"]
+__all__ = ["PortfolioPipeline", "research_company", "review_contract", "write_letter"]
 
 MAX_TURNS = 40  # a turn for each page and search, and a margin
 
@@ -42,3 +52,15 @@ async def review_contract(agent_id: UUID, context: ContractContext) -> CheckedRe
     result = await runner.run(agent, f"Document: {context.document}", context=shelf, max_turns=MAX_TURNS)
     review = result.final_output_as(ContractReview, raise_if_incorrect_type=True)
     return checked_review(review, document, result.new_items)
+
+
+@task("write_letter", api=True, give_up_on=[DocumentNotFound])
+async def write_letter(agent_id: UUID, context: LetterContext) -> Letter:
+    """Write a letter to the other party of a contract, and send it once a person has approved."""
+    shelf = await Shelf.of(agent_id)
+    shelf.get(context.document)
+    runner = OpenAIRunner(agent_id)
+    agent = letter_writer(build_model(), runner.tools.report_status, runner.prompts.report_status)
+    request = f"Document: {context.document}\nRecipient: {context.recipient}"
+    result = await runner.run(agent, request, context=shelf)
+    return result.final_output_as(Letter, raise_if_incorrect_type=True)

@@ -22,6 +22,21 @@ class ContractContext(BaseModel):
     document: str
 
 
+class LetterContext(BaseModel):
+    """A contract, and the recipient of a letter about it."""
+
+    document: str
+    recipient: str
+
+
+class Letter(BaseModel):
+    """What became of a letter."""
+
+    headline: str
+    recipient: str
+    was_sent: bool
+
+
 class Figure(BaseModel):
     """A figure of a report, as printed there."""
 

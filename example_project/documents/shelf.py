@@ -45,6 +45,12 @@ class Shelf:
         digest = hashlib.sha256(self.owner.encode()).hexdigest()[:32]
         return Uploads(location=Path(settings.MEDIA_ROOT) / digest)
 
+    @property
+    def letters(self) -> FileSystemStorage:
+        """The letters that agents have sent for the owner."""
+        digest = hashlib.sha256(self.owner.encode()).hexdigest()[:32]
+        return FileSystemStorage(location=Path(settings.MEDIA_ROOT) / "letters" / digest)
+
     def uploaded(self) -> list[Document]:
         """Return the owner's uploaded documents, by name."""
         folder = Path(self.uploads.location)

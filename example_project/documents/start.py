@@ -14,7 +14,7 @@ from django_agentexec import Run, enqueue
 from .catalogue import REPORTS, Kind, label
 from .library import Document
 from .research import PortfolioContext
-from .schemas import ContractContext, ResearchContext
+from .schemas import ContractContext, LetterContext, ResearchContext
 from .shelf import OWNER_KEY, Shelf
 
 MAX_BYTES = 64_000  # about 25 pages: as many as an agent can read in its turns
@@ -38,6 +38,12 @@ def compare_companies(owner: str) -> Run:
     """Enqueue the comparison of the library's companies for the user with the name `owner`."""
     # No title: its children inherit the metadata, and each of them is about one document.
     return enqueue("portfolio_pipeline", PortfolioContext(), metadata={OWNER_KEY: owner})
+
+
+def write_letter(owner: str, document: Document, recipient: str) -> Run:
+    """Enqueue a letter about `document` for the user with the name `owner`; it waits for an approval."""
+    tags = {OWNER_KEY: owner, "title": f"Letter to {recipient}"}
+    return enqueue("write_letter", LetterContext(document=document.name, recipient=recipient), metadata=tags)
 
 
 def store(shelf: Shelf, file: UploadedFile[bytes]) -> Document:

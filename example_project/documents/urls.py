@@ -14,6 +14,7 @@ urlpatterns = [
     path("runs/<uuid:agent_id>/result/", runs.Result.as_view(), name="result"),
     path("runs/<uuid:agent_id>/cancel/", steering.steer, {"verb": "cancel"}, name="cancel"),
     path("runs/<uuid:agent_id>/retry/", steering.steer, {"verb": "retry"}, name="retry"),
+    path("approvals/<uuid:approval_id>/", steering.decide, name="decide"),
     path("welcome/", entry.Welcome.as_view(), name="welcome"),
     path("welcome/guest/", entry.EnterAsGuest.as_view(), name="guest"),
     path("enter/<str:password>/", entry.enter, name="enter"),

@@ -229,7 +229,7 @@ def own_transaction(agent_id: UUID, context: Text) -> None:
         activity.update(agent_id, "within")
 
 
-from . import durable, orchestration  # noqa: E402, F401  # their tasks are found here; orchestration uses what stands above
+from . import approvals, durable, orchestration  # noqa: E402, F401  # their tasks are found here; they use what stands above
 
 
 @task("pay_and_die")

@@ -14,12 +14,13 @@ from agents.testing import ModelCall, ModelStep, ScriptedModel, assistant_messag
 from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
 from pydantic import BaseModel
 
-from . import portfolio, research, review
+from . import letter, portfolio, research, review
 from .conversation import Conversation, Planner, Turn
 
 PLANNERS: dict[str, Planner] = {
     "CompanyBrief": research,
     "ContractReview": review,
+    "Letter": letter,
     "Candidates": portfolio.Scout(),
     "PortfolioReport": portfolio.Editor(),
 }

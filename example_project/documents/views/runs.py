@@ -12,7 +12,7 @@ from django.shortcuts import redirect
 from django.views.generic import DetailView, ListView
 from django.views.generic.edit import FormMixin
 
-from django_agentexec.models import Activity, ActivityQuerySet
+from django_agentexec.models import Activity, ActivityQuerySet, Approval
 from django_agentexec.policy import Permission, get_policy
 
 from ..catalogue import CONTRACTS, REPORTS, label
@@ -104,6 +104,8 @@ class Run(LoginRequiredMixin, ActivityDetail):
             last_log_id=logs[-1].pk if logs else 0,
             may_cancel=policy.may(self.request.user, Permission.CANCEL, run),
             may_retry=policy.may(self.request.user, Permission.RETRY, run),
+            may_decide=policy.may(self.request.user, Permission.DECIDE, run),
+            approvals=list(Approval.objects.filter(activity=run).pending()),
             **kwargs,
         )
 

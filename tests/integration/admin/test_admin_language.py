@@ -12,14 +12,17 @@ from django.test import override_settings
 from django.utils import translation
 
 import django_agentexec
-from django_agentexec import activity
+from django_agentexec import activity, approvals
 from tests.support.activity_rows import start
 from tests.support.admin_pages import ALL, CHANGE_LIST, DASHBOARD, page_of, signed_in
+from tests.support.approval_rows import waiting
 from tests.testapp.agents import Text, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 CATALOGUE = Path(django_agentexec.__file__).parent / "locale" / "de" / "LC_MESSAGES" / "django.po"
+
+INBOX = "/admin/agentexec/approval/"
 
 
 @pytest.fixture
@@ -48,9 +51,14 @@ def test_no_page_mixes_languages() -> None:
     activity.error(failed, "kaputt")
     start(complete)
     activity.complete(complete, result={"text": "fertig"})
-    client = signed_in(*ALL, "enqueue_task")
+    client = signed_in(*ALL, "enqueue_task", "decide_approval")
     addresses = [CHANGE_LIST, f"{CHANGE_LIST}?status=error", f"{CHANGE_LIST}?metadata=a=b", DASHBOARD]
     addresses += [page_of(failed), page_of(complete), page_of(failed, "retry"), page_of(complete, "copy")]
+    (pending,) = waiting(seconds=60)
+    waiting({"kind": "question", "title": "Wohin?"}, {"kind": "in_doubt"})
+    (decided,) = waiting()
+    approvals.reject(decided.id, reason="Nein.")
+    addresses += [*(f"{INBOX}?tab={tab}" for tab in ("waiting", "decided", "expired")), page_of(pending.activity_id)]
 
     for address in addresses:
         page = client.get(address).content.decode()

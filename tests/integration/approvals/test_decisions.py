@@ -17,6 +17,7 @@ from django_agentexec import (
     AlreadyDecided,
     ApprovalNotFound,
     ApprovalVoid,
+    BaseAgentRunner,
     InvalidOption,
     OpenAIRunner,
     activity,
@@ -393,3 +394,64 @@ def test_each_approved_call_is_recorded_once() -> None:
 
     calls = AgentCall.objects.filter(kind=CallKind.TOOL).values_list("name", "state", "output")
     assert list(calls) == [("send", "done", "sent to Acme")]
+
+
+def died_during_the_call() -> Approval:
+    """Return the request for the outcome of an approved call whose process died."""
+    row, _ = run([call("send", "1", to="Acme")], say("Done."))
+    approvals.approve(Approval.objects.get().id)
+    AgentCall.objects.create(
+        activity=row, path="", kind=CallKind.TOOL, call_id="1", name="send", state="started", attempt=1, fence=row.fence
+    )
+    drain()
+    return Approval.objects.pending().get()
+
+
+@pytest.mark.parametrize(
+    ("decide", "sent", "output"),
+    [
+        (lambda id: approvals.answer(id, "It was sent."), [], "It was sent."),
+        (lambda id: approvals.approve(id), ["Acme"], "sent to Acme"),
+        (lambda id: approvals.reject(id), [], "outcome is unknown"),
+    ],
+)
+def test_an_approved_call_that_died_is_not_repeated_without_another_decision(
+    decide: Callable[[UUID], Approval], sent: list[str], output: str
+) -> None:
+    request = died_during_the_call()
+    assert (request.kind, request.number, SENT) == ("in_doubt", 1, [])
+    with pytest.raises(InvalidOption, match="single call"):
+        approvals.approve(request.id, scope="run")
+
+    decide(request.id)
+    drain()
+
+    assert (Activity.objects.get().status, SENT) == (Status.COMPLETE, sent)
+    assert output in str(AgentCall.objects.get(kind=CallKind.TOOL).output)
+
+
+class PlainRunner(BaseAgentRunner):
+    """A runner without a framework."""
+
+    async def run(self) -> list[str]:
+        return [await self.tools.ask_person("Which size?", ["S", "M"]), await self.ask_person("Which colour?")]
+
+
+def test_a_runner_of_any_framework_asks_in_the_order_of_its_handler() -> None:
+    async def handler(agent_id: UUID, context: Empty) -> list[str]:
+        return await PlainRunner(agent_id).run()
+
+    task("clerk")(handler).enqueue(Empty())
+    drain()
+    approvals.answer(Approval.objects.pending().get(title="Which size?").id, "S")
+    drain()
+    approvals.answer(Approval.objects.pending().get(title="Which colour?").id, "blue")
+    drain()
+
+    assert Activity.objects.get().result == ["S", "blue"]
+    assert Approval.objects.count() == 2
+
+
+async def test_a_question_outside_of_a_worker_is_refused() -> None:
+    with pytest.raises(InvalidOption, match="needs a worker"):
+        await PlainRunner(uuid7()).ask_person("Which size?")

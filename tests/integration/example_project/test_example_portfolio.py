@@ -41,7 +41,7 @@ def test_companies_are_found_researched_in_parallel_and_compared(monkeypatch: py
 def test_the_demo_s_timeout_ends_with_the_summary() -> None:
     out = StringIO()
     with memory_queue(), pytest.raises(TimeoutError, match="--timeout sets a longer limit"):
-        Command(stdout=out)._run(0.0, [])
+        Command(stdout=out)._run(0.0, [], approves=False)
 
     _, summary = out.getvalue().split("\ndocument ")
-    assert summary.count("queued") == 7  # of six documents, and of their comparison
+    assert summary.count("queued") == 8  # of six documents, of their comparison, and of the letter

@@ -16,9 +16,10 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.urls import reverse
 
+from django_agentexec import approvals
 from django_agentexec.conf import conf
 from django_agentexec.embedded import embedded_dir, ensure_server
-from django_agentexec.models import Activity, Status
+from django_agentexec.models import Activity, Approval, Status, WaitingFor
 from example_project.documents.accounts import DEMO, make_demo_user
 from example_project.documents.demo.children import HOST, Child, ChildDied, free_port, is_free, wait_for_port
 from example_project.documents.demo.screen import Screen
@@ -54,7 +55,7 @@ class Command(BaseCommand):
             with ExitStack() as children:
                 checks = self._start(port, children)
                 self._introduce(model, port, make_demo_user())
-                activities = self._run(timeout, checks)
+                activities = self._run(timeout, checks, approves=once)
                 if not once:
                     self._stay(port, checks)
             _require_complete(activities)
@@ -84,15 +85,20 @@ class Command(BaseCommand):
         self.stdout.write(f"Watch them at   {site}{reverse('documents:enter', args=[password])}")
         self.stdout.write(f"The admin is at {site}{reverse('admin:index')} (user {DEMO}, password {password})\n")
 
-    def _run(self, timeout: float, checks: Sequence[Callable[[], None]]) -> list[Activity]:
-        """Enqueue the activities and show their progress until all have ended; return them."""
+    def _run(self, timeout: float, checks: Sequence[Callable[[], None]], *, approves: bool) -> list[Activity]:
+        """Enqueue the activities and show their progress until all have ended or wait for a person; return them.
+
+        With `approves`, the letter is approved here, since nobody is there to do it.
+        """
         subjects = enqueue_all(DEMO)
         screen = Screen(self.stdout, subjects)
         deadline = time.monotonic() + timeout
         while True:
             activities = _load(list(subjects))
             screen.show(activities)
-            if not any(activity.is_active for activity in activities):
+            if approves:
+                self._approve(activities)
+            if not any(_is_in_progress(activity, approves) for activity in activities):
                 break
             for check in checks:
                 check()
@@ -103,10 +109,16 @@ class Command(BaseCommand):
         screen.summarize(activities)
         return activities
 
+    def _approve(self, activities: Sequence[Activity]) -> None:
+        waiting = [activity.agent_id for activity in activities if activity.waiting_for == WaitingFor.APPROVAL]
+        for approval in Approval.objects.pending().filter(activity_id__in=waiting) if waiting else ():
+            approvals.approve(approval.id, by="demo --once", reason="Approved by the demo.")
+
     def _stay(self, port: int, checks: Sequence[Callable[[], None]]) -> None:
         self.stdout.write(
             f"\nServer and pool keep running at http://{HOST}:{port}/ until Ctrl-C. Start a run there, cancel it, "
-            "run it again."
+            "run it again. The letter waits for you: approve or reject it on its page, or in the admin at "
+            f"http://{HOST}:{port}{reverse('admin:agentexec_approval_changelist')}"
         )
         while True:
             for check in checks:
@@ -116,6 +128,11 @@ class Command(BaseCommand):
 
 def _load(agent_ids: list[UUID]) -> list[Activity]:
     return list(Activity.objects.filter(agent_id__in=agent_ids).order_by("agent_id"))
+
+
+def _is_in_progress(activity: Activity, approves: bool) -> bool:
+    """Whether to wait for an activity: one that waits for the visitor's approval is left to the visitor."""
+    return activity.is_active and (approves or activity.waiting_for != WaitingFor.APPROVAL)
 
 
 def _choose_port(asked: int | None) -> int:

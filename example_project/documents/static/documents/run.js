@@ -20,9 +20,11 @@ const live = new Live({
   resume: () => `after=${lastLogId}${lastStreamId && `&stream_after=${encodeURIComponent(lastStreamId)}`}`,
   onState: connectionShower(part("connection")),
   onMessage(message) {
+    if (message.type === "approval") return;
     if (["delta", "gap", "text", "retract", "rewind"].includes(message.type)) return stream(message);
     const activity = message.type === "poll" ? message.body : message.activity;
     if (!activity || activity.agent_id !== page.dataset.id) return;
+    if ((activity.waiting_for ?? "") !== page.dataset.waitingFor) return location.reload(); // shows or removes the decision
     append(message.logs ?? activity.logs ?? []);
     show(activity);
   },
