@@ -60,3 +60,6 @@ async def canceled(agent_id: UUID, context: Canceled) -> None:
 @task("pause")
 async def pause(agent_id: UUID, context: Pause) -> None:
     await asyncio.sleep(context.seconds)
+
+
+from . import durable_tasks  # noqa: E402, F401  # tasks of `benchmarks.durable`

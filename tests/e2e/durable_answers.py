@@ -23,7 +23,7 @@ def _ask(*names: str) -> Answer:
 
 
 FINAL = "All of it is done and well."
-HELPED = [_look("x"), Answer("I have helped.")]
+HELPED = {name: [_look(name), Answer("I have helped.")] for name in ("one", "two")}
 SCRIPTS: dict[str, dict[str, Script]] = {
     "sequential": {"boss": [_look("a"), _look("b"), Answer(FINAL)]},
     "parallel": {"boss": [_look("a", "b", "c"), Answer(FINAL)]},
@@ -33,7 +33,7 @@ SCRIPTS: dict[str, dict[str, Script]] = {
             Answer(FINAL),
         ]
     },
-    "agents_as_tools": {"boss": [_ask("one", "two"), Answer(FINAL)], "one": HELPED, "two": HELPED},
+    "agents_as_tools": {"boss": [_ask("one", "two"), Answer(FINAL)], **HELPED},
     "streaming": {
         "boss": [Answer("First I look it up.", calls=[Call("look_up", {"item": "a"})]), Answer(FINAL)]
     },
@@ -53,7 +53,7 @@ SCRIPTS: dict[str, dict[str, Script]] = {
             Answer(calls=[Call("look_up", {"item": "x"}), Call("send", {"item": "letter"})]), Answer("I have sent it."),
         ],
     },
-    "gather": {"one": HELPED, "two": HELPED},
+    "gather": HELPED,
 }  # fmt: skip
 
 
