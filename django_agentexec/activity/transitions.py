@@ -73,7 +73,14 @@ class Start(Operation):
         "blocking_child_id",
     )
 
-    read_fields: ClassVar[tuple[str, ...]] = ("context", "run_after", "latest_log_timestamp", "metadata", "enqueued_by")
+    read_fields: ClassVar[tuple[str, ...]] = (
+        "context",
+        "run_after",
+        "latest_log_timestamp",
+        "metadata",
+        "enqueued_by",
+        "traceparent",
+    )
 
     fence: int
     worker: str
