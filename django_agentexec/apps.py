@@ -23,11 +23,12 @@ class AgentExecConfig(AppConfig):
         from .dispatch import push
         from .monitoring import metrics
         from .pool.services import register_service
+        from .telemetry import spans
 
         parts = (
             *(conf, forks, log_text, checks, router_checks, embedded, queues),
             *(push, bulk, streams, waiting, propagation, tracker),
-            *(expiry, log),
+            *(expiry, log, spans),
         )
         for part in parts:
             part.install()

@@ -252,6 +252,11 @@ class Settings:
     APPROVAL_ON_EXPIRY = Setting(
         "reject", "Default outcome of an expired approval.", choices=("approve", "reject", "fail")
     )
+    OTEL_SPANS = Setting(
+        True, "Create OpenTelemetry spans of recorded calls, if the project has configured a tracer provider."
+    )
+    OTEL_CONTENT = Setting(False, "Put inputs and outputs of calls into their spans, as TRACE_CONTENT permits.")
+    OTEL_PROVIDER = Setting("openai", "The value of `gen_ai.provider.name` in spans.")
     TRACING_API_KEY = Setting("", "Key for the trace export of the agents SDK; without a key nothing is exported.")
 
     def reload(self) -> None:

@@ -110,7 +110,7 @@ class Start(Operation):
 
     read_fields: ClassVar[tuple[str, ...]] = (
         *("context", "run_after", "latest_log_timestamp", "metadata", "enqueued_by"),
-        "conversation",
+        *("conversation", "traceparent"),
     )
 
     fence: int

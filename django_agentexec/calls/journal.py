@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -24,6 +24,7 @@ from ..activity.store import database
 from ..activity.transitions import Operation
 from ..exceptions import InvalidOption, InvalidTransition
 from ..models import AgentCall, Approval, ApprovalScope, ApprovalStatus, CallKind, CallState
+from ..telemetry.context import key_inside, key_of_run, within_call
 from ..validation import storable_text
 from .active_runs import ActiveRuns
 from .operations import BeginCall, FinishCall, SetAside, make_storable
@@ -361,7 +362,8 @@ def at(position: Position | None) -> Iterator[None]:
     """Make `position` the current one."""
     token = _position.set(position)
     try:
-        yield
+        with within_call(position.journal.attempt, key_of_run(position.path)) if position else nullcontext():
+            yield
     finally:
         _position.reset(token)
 
@@ -371,7 +373,8 @@ def inside(scope: Scope) -> Iterator[None]:
     """Let runs of agents begin in `scope`, as inside a tool call."""
     token, outer = _scope.set(scope), _position.set(None)
     try:
-        yield
+        with within_call(scope.journal.attempt, key_inside(scope.path)):
+            yield
     finally:
         _position.reset(outer)
         _scope.reset(token)

@@ -51,7 +51,7 @@ class FinishCall(OwnedOperation):
     """
 
     update_fields = ("updated_at", "usage", "cost", "discounted_crashes")
-    read_fields = ("usage", "cost")
+    read_fields = ("usage", "cost", "traceparent")
 
     new: Sequence[AgentCall] = ()
     changed: Sequence[AgentCall] = ()

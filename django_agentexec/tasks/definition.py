@@ -27,6 +27,7 @@ from ..ids import uuid7
 from ..models import Activity, Conversation, Priority
 from ..serialization.comparison import DECLARED, Cause, Comparison
 from ..serialization.roundtrip import NotStorable, Store, described, dump_with, model_form
+from ..telemetry.context import current_traceparent
 from ..validation import MAX_NAME, as_seconds, contains_nul, is_storable
 from .context_input import read_context
 from .lock_keys import check_lock_key, evaluate_lock_key
@@ -193,6 +194,7 @@ class Task(Generic[C, P, R, T]):
             "created_at": now,
             "updated_at": now,
             "usage": {},
+            "traceparent": current_traceparent(),
         }
         rows = []
         for context in contexts:

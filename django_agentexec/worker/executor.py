@@ -34,6 +34,7 @@ from ..tasks.attempt import Attempt
 from ..tasks.definition import AnyTask
 from ..tasks.registry import registry
 from ..tasks.state import Write
+from ..telemetry.context import continued
 from ..threads import call
 from ..validation import one_line
 from .error_tracker import isolated_error_tracker
@@ -116,7 +117,7 @@ class Execution:
         except Exception as error:  # noqa: BLE001  # a model's validators may raise anything
             return self._failed(definition, error, retry_delay=None)
         try:
-            with running(self.attempt):
+            with running(self.attempt), continued(self.activity.traceparent):
                 value = await self._call(definition, context)
             if suspended := self._suspension(None):
                 return self._suspended(suspended)

@@ -55,7 +55,7 @@ REPORT_STATUS = "report_status"
 
 
 class OpenAIRunner(BaseAgentRunner[FunctionTool]):
-    """Runner for agents of the OpenAI Agents SDK (0.24 or later).
+    """Runner for agents of the OpenAI Agents SDK (0.23.1 or later).
 
     Logs the run in the activity's log, with the detail of the setting `RUNNER_LOG`, and saves token counts after each
     model call. With `max_turns_recovery`, a run that has used up its turns receives `wrap_up_prompt` and continues for

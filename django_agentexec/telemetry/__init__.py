@@ -1,0 +1,1 @@
+"""OpenTelemetry (the extra `otel`): the trace context of activities, and spans of recorded calls."""
