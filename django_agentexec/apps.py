@@ -19,12 +19,13 @@ class AgentExecConfig(AppConfig):
         from . import checks, conf, embedded, forks, log_text, queues, router_checks
         from .activity import bulk, streams, waiting
         from .children import propagation, tracker
+        from .costs import prices
         from .dispatch import push
         from .monitoring import metrics
 
         parts = (
             *(conf, forks, log_text, checks, router_checks, embedded, queues),
-            *(push, bulk, streams, waiting, propagation, tracker),
+            *(push, bulk, streams, waiting, propagation, tracker, prices),
         )
         for part in parts:
             part.install()

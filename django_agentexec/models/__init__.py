@@ -26,6 +26,7 @@ from .activities import Activity, ActivityLog
 from .approvals import Approval, ApprovalQuerySet
 from .calls import AgentCall, CallQuerySet
 from .conversations import Conversation, ConversationItem
+from .prices import ModelPrice
 from .steps import StepRun
 from .trackers import TrackerMember, TrackerState
 
@@ -48,6 +49,7 @@ __all__ = [
     "Conversation",
     "ConversationItem",
     "HookFlag",
+    "ModelPrice",
     "OnExpiry",
     "Priority",
     "Status",
