@@ -26,9 +26,7 @@ class MetadataText(Func):
         value = "CASE type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE CAST(value AS TEXT) END"
         return f"(SELECT {value} FROM JSON_EACH({column}) WHERE key = %s)", [*parameters, self._key]
 
-    def as_postgresql(
-        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **_: Any
-    ) -> tuple[str, list[Any]]:
+    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **_: Any) -> tuple[str, list[Any]]:
         """Return the SQL."""
         column, parameters = compiler.compile(self.get_source_expressions()[0])
         return f"({column} ->> %s::text)", [*parameters, self._key]

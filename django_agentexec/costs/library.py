@@ -79,7 +79,7 @@ def _calculate(name: str, provider: str, at: datetime, **tokens: int) -> PriceCa
         return calc_price(Usage(**tokens), name, provider_id=provider_id, genai_request_timestamp=at)
     except LookupError:
         return None
-    except Exception as error:  # a call that has been paid must not fail because of its price
+    except Exception as error:  # noqa: BLE001  # a call that has been paid must not fail because of its price
         _log.warn(f"genai-prices could not calculate the price of a call of {name!r}.", error)
         return None
 

@@ -35,7 +35,7 @@ class Period:
         """
         zone = zone or timezone.get_current_timezone()
         last = last or (timezone.localdate(timezone=zone) if settings.USE_TZ else date.today())
-        first = first or max(_FIRST, last - timedelta(days=DEFAULT_DAYS - 1))
+        first = first or _days_before(last, DEFAULT_DAYS - 1)
         if not _FIRST <= first <= last <= _LAST:
             text = _("The period from %(first)s to %(last)s is empty: give a first day that is not after the last.")
             raise InvalidOption(text % {"first": first, "last": last})
@@ -63,11 +63,16 @@ class Period:
     @property
     def previous(self) -> Period:
         """The same number of days before it."""
-        return Period(self.first - timedelta(days=len(self.days)), self.first - timedelta(days=1), self.zone)
+        return Period(_days_before(self.first, len(self.days)), _days_before(self.first, 1), self.zone)
 
     def _midnight(self, day: date) -> datetime:
         midnight = datetime.combine(day, time())
         return timezone.make_aware(midnight, self.zone) if settings.USE_TZ else midnight
+
+
+def _days_before(day: date, days: int) -> date:
+    """Return the day that many days before, but no day that some database or time zone cannot compare."""
+    return day - timedelta(days=days) if day >= _FIRST + timedelta(days=days) else min(day, _FIRST)
 
 
 def zone_of(name: str) -> ZoneInfo:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import date
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -102,9 +102,7 @@ def usage_report(activities: ActivityQuerySet, period: Period, group_by: str) ->
     )
 
 
-def usage_groups(
-    activities: ActivityQuerySet, period: Period, group_by: str
-) -> tuple[list[UsageGroupSchema], bool]:
+def usage_groups(activities: ActivityQuerySet, period: Period, group_by: str) -> tuple[list[UsageGroupSchema], bool]:
     """Return the sums by group, at most `MAX_GROUPS`, and whether there are more groups; one query."""
     calls = calls_of(activities, period).order_by().values(group=group_expression(group_by, period))
     order = ["group"] if group_by == "day" else [F("sum_cost").desc(nulls_last=True), "-sum_input_tokens", "group"]
@@ -156,12 +154,13 @@ def _is_unrestricted(activities: ActivityQuerySet) -> bool:
     return not (query.where or query.is_sliced or query.combinator or query.distinct)
 
 
-def _group(row: dict[str, Any]) -> UsageGroupSchema:
-    key = row.pop("group")
-    return UsageGroupSchema(key=key.date().isoformat() if hasattr(key, "date") else key, **_values(row))
+def _group(row: Any) -> UsageGroupSchema:
+    values = dict(row)
+    key = values.pop("group")
+    return UsageGroupSchema(key=key.date().isoformat() if isinstance(key, datetime) else key, **_values(values))
 
 
-def _values(row: dict[str, Any]) -> dict[str, Any]:
+def _values(row: Mapping[str, Any]) -> dict[str, Any]:
     values = {name.removeprefix("sum_"): value for name, value in row.items()}
     if values["cost"] is None and not values["calls"]:
         values["cost"] = Decimal(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
@@ -28,10 +29,16 @@ def today() -> date:
     return timezone.localtime(now, timezone.get_default_timezone()).date() if timezone.is_aware(now) else now.date()
 
 
-def _price_field(name: str, **options: object) -> models.DecimalField[Decimal, Decimal]:
+def _price_field(name: Any, help_text: Any, *, is_optional: bool = False) -> models.DecimalField[Any, Any]:
     return models.DecimalField(
-        name, max_digits=14, decimal_places=6, validators=[MinValueValidator(Decimal(0))], **options
-    )  # type: ignore[call-overload]  # the stubs list all options
+        name,
+        max_digits=14,
+        decimal_places=6,
+        validators=[MinValueValidator(Decimal(0))],
+        null=is_optional,
+        blank=is_optional,
+        help_text=help_text,
+    )
 
 
 class ModelPrice(models.Model):
@@ -48,14 +55,13 @@ class ModelPrice(models.Model):
     valid_from = models.DateField(
         _("valid from"), default=today, help_text=_("Calls that start on this day or later have this price.")
     )
-    input_price = _price_field(_("input price"), help_text=_("US dollars for a million input tokens."))
+    input_price = _price_field(_("input price"), _("US dollars for a million input tokens."))
     cached_price = _price_field(
         _("cached price"),
-        null=True,
-        blank=True,
-        help_text=_("US dollars for a million input tokens from the provider's cache; empty: the input price."),
+        _("US dollars for a million input tokens from the provider's cache; empty: the input price."),
+        is_optional=True,
     )
-    output_price = _price_field(_("output price"), help_text=_("US dollars for a million output tokens."))
+    output_price = _price_field(_("output price"), _("US dollars for a million output tokens."))
 
     class Meta:
         db_table = "agentexec_model_price"

@@ -176,7 +176,13 @@ def test_the_provider_of_a_server() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("pattern", ""), ("pattern", " gpt-5"), ("provider", "openai "), ("input_price", Decimal(-1)), ("pattern", "a\0b")],
+    [
+        ("pattern", ""),
+        ("pattern", " gpt-5"),
+        ("provider", "openai "),
+        ("input_price", Decimal(-1)),
+        ("pattern", "a\0b"),
+    ],
 )
 def test_invalid_prices_are_refused(field: str, value: Any) -> None:
     values: dict[str, Any] = {"pattern": "house", "input_price": Decimal(1), "output_price": Decimal(1), field: value}
