@@ -11,6 +11,7 @@ from .events import ActivityEventsView
 from .metrics import MetricsView
 from .monitoring import HealthView, QueuesView, WorkersView
 from .tasks import EnqueueView, TaskListView
+from .usage import ActivityUsageView, UsageView
 
 app_name = "agentexec"
 
@@ -23,6 +24,8 @@ urlpatterns = [
     path("activities/<str:agent_id>/cancel/", CancelView.as_view(), name="activity-cancel"),
     path("activities/<str:agent_id>/retry/", RetryView.as_view(), name="activity-retry"),
     path("activities/<str:agent_id>/events/", ActivityEventsView.as_view(), name="activity-events"),
+    path("activities/<str:agent_id>/usage/", ActivityUsageView.as_view(), name="activity-usage"),
+    path("usage/", UsageView.as_view(), name="usage"),
     path("tasks/", TaskListView.as_view(), name="task-list"),
     path("tasks/<path:name>/", EnqueueView.as_view(), name="task-enqueue"),
     path("workers/", WorkersView.as_view(), name="worker-list"),

@@ -6,7 +6,7 @@ import csv
 from io import StringIO
 from typing import Any
 
-from .money import plain
+from ..money import plain
 from .usage import UsageReportSchema
 
 COLUMNS = (

@@ -16,9 +16,9 @@ from pydantic import BaseModel, Field, computed_field
 
 from ..exceptions import InvalidOption
 from ..models import ActivityQuerySet, AgentCall
+from ..money import Money, rounded
 from ..validation import is_storable
 from .expressions import MetadataText
-from .money import Money, rounded
 from .period import Period
 
 MAX_GROUPS = 500

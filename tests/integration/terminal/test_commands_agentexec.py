@@ -31,6 +31,7 @@ SUBCOMMANDS = [
     "health",
     "prune",
     "types",
+    "usage",
 ]
 ALIASES = {
     ("agentmonitor",): "monitor",
