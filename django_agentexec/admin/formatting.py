@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.utils import timezone
@@ -13,6 +14,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
+
+from ..money import plain
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
@@ -69,6 +72,26 @@ def compact(number: int) -> str:
             value = f"{number / size:.1f}".removesuffix(".0")
             return f"{number_format(value, use_l10n=True)}{suffix}"
     return str(number)
+
+
+def money(amount: Decimal | None) -> str:
+    """Return US dollars: "$1,204.50", "$0.017", "< $0.001", or "Unknown" for None, which is never 0."""
+    if amount is None:
+        return _("Unknown")
+    if 0 < amount < Decimal("0.001"):
+        return f"< {_dollars(Decimal('0.001'), 3)}"
+    return _dollars(amount, 2 if amount >= 1 else 3 if amount else 0)
+
+
+def price(amount: Decimal) -> str:
+    """Return a price with all its digits, at least two of them decimals."""
+    text = plain(amount)
+    return _dollars(amount, max(2, len(text.partition(".")[2])))
+
+
+def _dollars(amount: Decimal, decimals: int) -> str:
+    number = number_format(f"{amount:.{decimals}f}", use_l10n=True, force_grouping=True)
+    return _("$%(amount)s") % {"amount": number}
 
 
 def moment(when: datetime) -> SafeString:

@@ -34,7 +34,7 @@ class Period:
         Raises `InvalidOption` for an empty or too long period.
         """
         zone = zone or timezone.get_current_timezone()
-        last = last or (timezone.localdate(timezone=zone) if settings.USE_TZ else date.today())
+        last = last or current_day(zone)
         first = first or _days_before(last, DEFAULT_DAYS - 1)
         if not _FIRST <= first <= last <= _LAST:
             text = _("The period from %(first)s to %(last)s is empty: give a first day that is not after the last.")
@@ -73,6 +73,11 @@ class Period:
 def _days_before(day: date, days: int) -> date:
     """Return the day that many days before, but no day that some database or time zone cannot compare."""
     return day - timedelta(days=days) if day >= _FIRST + timedelta(days=days) else min(day, _FIRST)
+
+
+def current_day(zone: tzinfo | None = None) -> date:
+    """Return today's date in a time zone, by default the current one."""
+    return timezone.localdate(timezone=zone) if settings.USE_TZ else date.today()
 
 
 def zone_of(name: str) -> ZoneInfo:

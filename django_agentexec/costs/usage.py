@@ -25,7 +25,7 @@ MAX_GROUPS = 500
 MAX_KEY = 200  # characters of a metadata key
 METADATA = "metadata."
 _TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
-_SUMS = {
+SUMS: dict[str, Any] = {
     "sum_calls": Count("id"),
     "sum_runs": Count("activity_id", distinct=True),
     **{f"sum_{name}": Sum(name, default=0) for name in _TOKENS},
@@ -106,20 +106,20 @@ def usage_groups(activities: ActivityQuerySet, period: Period, group_by: str) ->
     """Return the sums by group, at most `MAX_GROUPS`, and whether there are more groups; one query."""
     calls = calls_of(activities, period).order_by().values(group=group_expression(group_by, period))
     order = ["group"] if group_by == "day" else [F("sum_cost").desc(nulls_last=True), "-sum_input_tokens", "group"]
-    rows = list(calls.annotate(**_SUMS).order_by(*order)[: MAX_GROUPS + 1])
-    return [_group(row) for row in rows[:MAX_GROUPS]], len(rows) > MAX_GROUPS
+    rows = list(calls.annotate(**SUMS).order_by(*order)[: MAX_GROUPS + 1])
+    return [group_of(row) for row in rows[:MAX_GROUPS]], len(rows) > MAX_GROUPS
 
 
 def usage_totals(activities: ActivityQuerySet, period: Period) -> UsageSchema:
     """Return the sums of a period; one query."""
-    return UsageSchema(**_values(calls_of(activities, period).order_by().aggregate(**_SUMS)))
+    return UsageSchema(**_values(calls_of(activities, period).order_by().aggregate(**SUMS)))
 
 
 def usage_of(agent_ids: Iterable[UUID]) -> tuple[UsageSchema, list[UsageGroupSchema]]:
     """Return the usage of activities at any time, in total and by model; two queries."""
     calls = AgentCall.objects.billed().filter(activity_id__in=list(agent_ids)).order_by()
-    models = calls.values(group=F("name")).annotate(**_SUMS).order_by(F("sum_cost").desc(nulls_last=True), "group")
-    return UsageSchema(**_values(calls.aggregate(**_SUMS))), [_group(row) for row in models[:MAX_GROUPS]]
+    models = calls.values(group=F("name")).annotate(**SUMS).order_by(F("sum_cost").desc(nulls_last=True), "group")
+    return UsageSchema(**_values(calls.aggregate(**SUMS))), [group_of(row) for row in models[:MAX_GROUPS]]
 
 
 def calls_of(activities: ActivityQuerySet, period: Period) -> QuerySet[AgentCall]:
@@ -154,7 +154,8 @@ def _is_unrestricted(activities: ActivityQuerySet) -> bool:
     return not (query.where or query.is_sliced or query.combinator or query.distinct)
 
 
-def _group(row: Any) -> UsageGroupSchema:
+def group_of(row: Mapping[str, Any]) -> UsageGroupSchema:
+    """Return the sums of a row of a query that is grouped by `group` and annotated with `SUMS`."""
     values = dict(row)
     key = values.pop("group")
     return UsageGroupSchema(key=key.date().isoformat() if isinstance(key, datetime) else key, **_values(values))
