@@ -23,7 +23,7 @@ from .status import badge, progress_bar, short_id
 
 MESSAGE_LENGTH = 300  # characters of the latest message; the page of the activity has all
 
-COLUMNS = ("task", "state", "message", "tokens", "cost", "took", "created")
+COLUMNS = ("task", "state", "message", "tokens", "spent", "took", "created")
 
 
 class ListColumns(AccessAdmin):
@@ -76,7 +76,7 @@ class ListColumns(AccessAdmin):
         return format_html('<span class="ae-number" title="{}">{}</span>', count_text(total), compact(total))
 
     @admin.display(description=gettext_lazy("Cost"))
-    def cost(self, activity: Activity) -> str:
+    def spent(self, activity: Activity) -> str:
         """Return the cost of the calls in all attempts; unknown if tokens were used and no price is known."""
         if activity.cost is None and not total_tokens(activity.usage):
             return EMPTY

@@ -176,15 +176,12 @@ def _model_line(row: dict[str, Any], period: Period) -> ModelLine:
 
 
 def _prices(rates: Rates) -> str:
-    if rates.input is None or rates.output is None:
-        return _("by size")
-    return f"{price(rates.input)} / {price(rates.output)}"
+    text = f"{price(rates.input)} / {price(rates.output)}"
+    return _("from %(price)s") % {"price": text} if rates.is_tiered else text
 
 
 def _saved(rates: Rates | None, cached_tokens: int) -> Decimal:
-    if rates is None or rates.input is None or rates.cached is None:
-        return Decimal(0)
-    return (rates.input - rates.cached) * cached_tokens / MILLION
+    return Decimal(0) if rates is None else (rates.input - rates.cached) * cached_tokens / MILLION
 
 
 def expensive_runs(activities: ActivityQuerySet, period: Period) -> list[tuple[Activity, str, int]]:

@@ -25,11 +25,13 @@ MAX_PROVIDER = 100  # characters
 
 @dataclass(frozen=True)
 class Rates:
-    """Prices of a model, in US dollars for a million tokens; None where a price depends on the size of the request."""
+    """Prices of a model, in US dollars for a million tokens."""
 
-    input: Decimal | None
-    cached: Decimal | None
-    output: Decimal | None
+    input: Decimal
+    cached: Decimal
+    output: Decimal
+    is_tiered: bool = False
+    """Whether large requests have higher prices."""
 
 
 def library_cost(call: AgentCall, at: datetime) -> Decimal | None:
@@ -52,8 +54,12 @@ def library_rates(name: str, provider: str, at: datetime) -> Rates | None:
         return None
     price = found.model_price
     values = [getattr(price, f"{kind}_mtok", None) for kind in ("input", "cache_read", "output")]
-    given, cached, output = (value if isinstance(value, Decimal) else None for value in values)
-    return Rates(given, given if cached is None else cached, output)
+    # Prices by the size of the request have their lowest price as `base`.
+    given, cached, output = (value if value is None else Decimal(getattr(value, "base", value)) for value in values)
+    if given is None:
+        return None
+    is_tiered = any(hasattr(value, "base") for value in values)
+    return Rates(given, given if cached is None else cached, output or Decimal(0), is_tiered)
 
 
 @lru_cache(maxsize=256)
