@@ -20,6 +20,7 @@ class AgentExecConfig(AppConfig):
         from .activity import bulk, streams, waiting
         from .approvals import expiry, log
         from .children import propagation, tracker
+        from .costs import prices
         from .dispatch import push
         from .monitoring import metrics
         from .pool.services import register_service
@@ -27,7 +28,7 @@ class AgentExecConfig(AppConfig):
 
         parts = (
             *(conf, forks, log_text, checks, router_checks, embedded, queues),
-            *(push, bulk, streams, waiting, propagation, tracker),
+            *(push, bulk, streams, waiting, propagation, tracker, prices),
             *(expiry, log, spans),
         )
         for part in parts:

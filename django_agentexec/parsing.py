@@ -7,12 +7,14 @@ digits. What such text leads to fails later, in a database or in Redis, where it
 from __future__ import annotations
 
 import re
+from datetime import date
 from uuid import UUID
 
 MAX_INT64 = 2**63 - 1
 """The largest integer of a database's `bigint`."""
 _DIGITS = re.compile(r"[0-9]{1,19}")
 _DECIMAL = re.compile(r"-?(?:[0-9]{1,19}(?:\.[0-9]{0,19})?|\.[0-9]{1,19})(?:[eE][+-]?[0-9]{1,3})?")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _ID = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -25,6 +27,14 @@ def parse_digits(text: str, maximum: int = MAX_INT64) -> int | None:
 def parse_decimal(text: str) -> float | None:
     """Return the decimal number that `text` is, with an optional exponent (infinite above a float), otherwise None."""
     return float(text) if _DECIMAL.fullmatch(text) else None
+
+
+def parse_day(text: str) -> date | None:
+    """Return the day that `text` is in the form YYYY-MM-DD, otherwise None."""
+    try:
+        return date.fromisoformat(text) if _DAY.fullmatch(text) else None
+    except ValueError:
+        return None
 
 
 def parse_id(text: str) -> UUID:

@@ -23,6 +23,7 @@ from pydantic import (
 
 from .conf import conf
 from .models import Approval, ApprovalKind, ApprovalScope, ApprovalStatus, OnExpiry, Status
+from .money import Money
 from .public_errors import public_error, public_message_of
 
 
@@ -78,6 +79,8 @@ class ActivityListItemSchema(Schema):
     enqueued_by: str | None = None
     """The primary key of the user who enqueued it; None for code."""
     usage: dict[str, int] = Field(default_factory=dict)
+    cost: Money | None = None
+    """US dollars, of its model calls whose price is known, in all attempts; null: no price is known."""
     parent_id: UUID | None = None
     waiting_for: str = ""
     """While it is suspended: `children`, `approval`, `answer`, `budget` or `event`; otherwise empty."""

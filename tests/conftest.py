@@ -57,10 +57,12 @@ def close_connections_of_async_tests() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def fresh_queue() -> Iterator[None]:
-    """Give each test a queue object of the current settings, and counters at zero."""
+    """Give each test a queue object of the current settings, counters at zero, and prices that are read again."""
+    from django_agentexec.costs.prices import table
     from django_agentexec.monitoring.metrics import counting
     from django_agentexec.queues import reset_queue
 
     yield
     counting.reset()
+    table.reset()
     reset_queue()

@@ -27,10 +27,11 @@ from .list_page import list_context
 from .pages import DetailPages
 from .pagination import BoundedPaginator, LightChangeList
 from .search import search
+from .usage import UsagePages
 from .verbs import delete_many
 
 
-class ActivityAdmin(ListColumns, SteeringAdmin, DetailPages, DashboardPages):
+class ActivityAdmin(ListColumns, SteeringAdmin, DetailPages, DashboardPages, UsagePages):
     """Activities, read-only but for the verbs. Reads no table to its end, whatever its size."""
 
     list_filter = FILTERS

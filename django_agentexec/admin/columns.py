@@ -17,13 +17,13 @@ from django.utils.translation import gettext_lazy
 from ..models import Activity, Status
 from .access import AccessAdmin
 from .children import ChildCounts
-from .formatting import compact, count_text, duration, local_time, moment, short_time, span, total_tokens
+from .formatting import compact, count_text, duration, local_time, moment, money, short_time, span, total_tokens
 from .metadata import EMPTY, MetadataColumn, metadata_columns
 from .status import badge, progress_bar, short_id
 
 MESSAGE_LENGTH = 300  # characters of the latest message; the page of the activity has all
 
-COLUMNS = ("task", "state", "message", "tokens", "took", "created")
+COLUMNS = ("task", "state", "message", "tokens", "spent", "took", "created")
 
 
 class ListColumns(AccessAdmin):
@@ -74,6 +74,13 @@ class ListColumns(AccessAdmin):
         if not total:
             return EMPTY
         return format_html('<span class="ae-number" title="{}">{}</span>', count_text(total), compact(total))
+
+    @admin.display(description=gettext_lazy("Cost"))
+    def spent(self, activity: Activity) -> str:
+        """Return the cost of the calls in all attempts; unknown if tokens were used and no price is known."""
+        if activity.cost is None and not total_tokens(activity.usage):
+            return EMPTY
+        return format_html('<span class="ae-number">{}</span>', money(activity.cost))
 
     @admin.display(description=gettext_lazy("Duration"))
     def took(self, activity: Activity) -> str:

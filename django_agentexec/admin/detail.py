@@ -11,10 +11,11 @@ from typing import Any
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from ..models import Activity, ActivityLog, StepRun
+from ..costs.tree import tree_usage
+from ..models import Activity, ActivityLog, ActivityQuerySet, StepRun
 from ..pipelines.diagram import StepView
 from ..redaction import redact_line
-from .formatting import compact, count_text, duration, moment, pretty_json, span, total_tokens
+from .formatting import compact, count_text, duration, moment, money, pretty_json, span, total_tokens
 from .values import JsonPrefix, Shown, shown
 
 MAX_LINES = 300  # of the log on one page
@@ -132,8 +133,32 @@ def json_value(activity: Activity, name: str) -> JsonValue | None:
     )
 
 
+@dataclass(frozen=True)
+class Spend:
+    """The cost of an activity with all activities below it, by model."""
+
+    total: str
+    has_unpriced: bool
+    has_children: bool
+    models: list[tuple[str, str, str]]
+    """Name, tokens and cost."""
+
+
+def spend(activity: Activity, others: ActivityQuerySet) -> Spend | None:
+    """Return the cost of an activity and of the visible activities below it; None without calls. Four queries."""
+    totals, models = tree_usage(activity.pk, others)
+    if not totals.calls:
+        return None
+    return Spend(
+        money(totals.cost),
+        bool(totals.unpriced_calls),
+        totals.runs > 1,
+        [(model.key or "", compact(model.total_tokens), money(model.cost)) for model in models],
+    )
+
+
 def usage(activity: Activity) -> list[tuple[str, str]]:
-    """Return the names and numbers of the usage, the tokens in all last."""
+    """Return the names and numbers of the usage, the tokens in all last, and the cost if there are any."""
     names = {
         "requests": _("Requests"),
         "input_tokens": _("Input tokens"),
@@ -144,7 +169,9 @@ def usage(activity: Activity) -> list[tuple[str, str]]:
     known = {name: count for name, count in (activity.usage or {}).items() if name != "total_tokens"}
     total = total_tokens(activity.usage)
     lines = [(names.get(name) or name.replace("_", " ").capitalize(), count_text(n)) for name, n in known.items()]
-    return [*lines, *([(_("Total tokens"), count_text(total))] if total else [])]
+    if total:
+        lines += [(_("Total tokens"), count_text(total)), (_("Cost"), money(activity.cost))]
+    return lines
 
 
 def steps_with_values(activity: Activity, views: Sequence[StepView]) -> list[Step]:
@@ -204,6 +231,7 @@ def facts(activity: Activity) -> dict[str, Any]:
         "waited": duration(span(activity.created_at, started)) if started and activity.attempt <= 1 else "",
         "took": duration(span(started, ended or now)),
         "tokens": compact(total) if total else "",
+        "cost": "" if activity.cost is None else money(activity.cost),
         "times": {
             name: moment(when)
             for name in ("created_at", "started_at", "finished_at", "run_after")

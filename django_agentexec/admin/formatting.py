@@ -15,6 +15,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
+from ..money import plain
+
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
@@ -81,9 +83,15 @@ def money(amount: Decimal | None) -> str:
     return _dollars(amount, 2 if amount >= 1 else 3 if amount else 0)
 
 
+def price(amount: Decimal) -> str:
+    """Return a price with all its digits, at least two of them decimals."""
+    text = plain(amount)
+    return _dollars(amount, max(2, len(text.partition(".")[2])))
+
+
 def _dollars(amount: Decimal, decimals: int) -> str:
     number = number_format(f"{amount:.{decimals}f}", use_l10n=True, force_grouping=True)
-    return f"${number}"
+    return _("$%(amount)s") % {"amount": number}
 
 
 def moment(when: datetime) -> SafeString:

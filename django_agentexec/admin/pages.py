@@ -32,7 +32,7 @@ from .approval_cards import Card, card
 from .children import MAX_CHILDREN, ChildCounts, child_counts, latest_children
 from .columns import line_of, percentage_of
 from .copies import CopyPages
-from .detail import MAX_LINES, VALUES, facts, json_value, steps_with_values, timeline, usage
+from .detail import MAX_LINES, VALUES, facts, json_value, spend, steps_with_values, timeline, usage
 from .formatting import pretty_json
 from .metadata import metadata_columns
 from .sockets import socket_path
@@ -97,6 +97,7 @@ class DetailPages(CopyPages):
             "result": json_value(activity, "result"),
             "values": [value for name in ("context", "metadata") if (value := json_value(activity, name))],
             "usage": usage(activity),
+            "spend": spend(activity, others),
             "steps": steps_with_values(activity, views := self._step_views(activity, is_redacted=not monitors)),
             "diagram": mermaid_of(views),
             "parent": self._parent(others, activity.parent_id),

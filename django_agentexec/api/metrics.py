@@ -33,7 +33,7 @@ class MetricsView(AgentView):
 
     @operation("get_metrics", {(200, "text/plain"): {"type": "string"}}, errors=[503])
     def get(self, request: Request) -> HttpResponse:
-        """Return all metrics as text: enqueued, finished, tokens, wait, duration, depth and workers.
+        """Return all metrics as text: enqueued, finished, tokens, cost, wait, duration, depth and workers.
 
         While the queue's server is unavailable, only the metrics from the database are included.
         """
@@ -67,6 +67,10 @@ class _Snapshot(Collector):
             yield _counter("enqueued", "Activities enqueued.", ["task", "queue"], counters.enqueued)
             yield _counter("finished", "Activities that ended.", ["task", "queue", "status"], counters.finished)
             yield _counter("tokens", "Tokens used, and requests made to models.", ["task", "kind"], counters.tokens)
+            by_model = ["task", "model"]
+            yield _counter("model_tokens", "Tokens and requests by model.", [*by_model, "kind"], counters.model_tokens)
+            yield _counter("cost_dollars", "Cost of calls whose price is known.", by_model, counters.cost)
+            yield _counter("unpriced_tokens", "Tokens without a known price.", by_model, counters.unpriced_tokens)
             yield _histogram("wait_seconds", "From the time an activity is due to its start.", counters.wait)
             yield _histogram("duration_seconds", "From an activity's first start to its end.", counters.duration)
         yield from self._queues()

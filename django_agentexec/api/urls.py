@@ -13,6 +13,7 @@ from .events import ActivityEventsView
 from .metrics import MetricsView
 from .monitoring import HealthView, QueuesView, WorkersView
 from .tasks import EnqueueView, TaskListView
+from .usage import ActivityUsageView, UsageView
 
 app_name = "agentexec"
 
@@ -25,6 +26,7 @@ urlpatterns = [
     path("activities/<str:agent_id>/cancel/", CancelView.as_view(), name="activity-cancel"),
     path("activities/<str:agent_id>/retry/", RetryView.as_view(), name="activity-retry"),
     path("activities/<str:agent_id>/events/", ActivityEventsView.as_view(), name="activity-events"),
+    path("activities/<str:agent_id>/usage/", ActivityUsageView.as_view(), name="activity-usage"),
     path("conversations/", ConversationListView.as_view(), name="conversation-list"),
     path("conversations/<str:conversation_id>/items/", ConversationItemsView.as_view(), name="conversation-items"),
     path("approvals/", ApprovalListView.as_view(), name="approval-list"),
@@ -32,6 +34,7 @@ urlpatterns = [
     path("approvals/<str:approval_id>/approve/", ApproveView.as_view(), name="approval-approve"),
     path("approvals/<str:approval_id>/reject/", RejectView.as_view(), name="approval-reject"),
     path("approvals/<str:approval_id>/answer/", AnswerView.as_view(), name="approval-answer"),
+    path("usage/", UsageView.as_view(), name="usage"),
     path("tasks/", TaskListView.as_view(), name="task-list"),
     path("tasks/<path:name>/", EnqueueView.as_view(), name="task-enqueue"),
     path("workers/", WorkersView.as_view(), name="worker-list"),

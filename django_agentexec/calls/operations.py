@@ -18,7 +18,7 @@ from ..validation import storable_value
 
 # One set for all changes, so that the changes of a batch are one statement.
 CHANGED_FIELDS = (
-    *("state", "agent", "name", "digest", "has_changed", "arguments", "output", "error", "input_tokens"),
+    *("state", "agent", "name", "provider", "digest", "has_changed", "arguments", "output", "error", "input_tokens"),
     *("cached_tokens", "output_tokens", "reasoning_tokens", "cost", "attempt", "fence", "started_at", "finished_at"),
 )
 

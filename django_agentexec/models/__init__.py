@@ -27,6 +27,7 @@ from .activities import Activity, ActivityLog
 from .approvals import Approval, ApprovalQuerySet
 from .calls import AgentCall, CallQuerySet
 from .conversations import Conversation, ConversationItem, ConversationQuerySet, ConversationTurn
+from .prices import ModelPrice
 from .steps import StepRun
 from .trackers import TrackerMember, TrackerState
 
@@ -52,6 +53,7 @@ __all__ = [
     "ConversationQuerySet",
     "ConversationTurn",
     "HookFlag",
+    "ModelPrice",
     "OnExpiry",
     "Priority",
     "Status",

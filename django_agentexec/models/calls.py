@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -27,6 +28,14 @@ class CallQuerySet(models.QuerySet["AgentCall"]):
     def of(self, agent_id: UUID) -> CallQuerySet:
         """Return the calls of an activity in the order of their start."""
         return self.filter(activity_id=agent_id).order_by("id")
+
+    def billed(self) -> CallQuerySet:
+        """Return the answered calls of models, also those that a retry has set aside: they have been paid."""
+        return self.filter(kind=CallKind.MODEL, state=CallState.DONE)
+
+    def unpriced(self) -> CallQuerySet:
+        """Return the billed calls whose cost is unknown."""
+        return self.billed().filter(cost__isnull=True)
 
 
 if TYPE_CHECKING:
@@ -65,6 +74,10 @@ class AgentCall(models.Model):
     )
     agent = models.CharField(_("agent"), max_length=200, blank=True, default="")
     name = models.CharField(_("name"), max_length=200, blank=True, default="", help_text=_("Of the model or tool."))
+    provider = models.CharField(
+        _("provider"), max_length=100, blank=True, default="", db_default="",
+        help_text=_("Of the model: a provider such as openai, or the host name of its server; empty: unknown."),
+    )  # fmt: skip
     state = models.CharField(_("state"), max_length=10, choices=CallState.choices, default=CallState.STARTED)
     digest = models.CharField(_("digest"), max_length=64, blank=True, default="", help_text=_("Of the request."))
     has_changed = models.BooleanField(
@@ -105,7 +118,11 @@ class AgentCall(models.Model):
                 fields=["activity", "set_aside", "path", "kind", "ordinal", "call_id"], name="agentexec_call_place"
             ),
         ]
-        indexes = [models.Index(fields=["name", "id"], name="agentexec_call_name")]
+        indexes = [
+            models.Index(fields=["name", "id"], name="agentexec_call_name"),
+            # For usage by time. Neither column changes when a call ends, so PostgreSQL updates no index then.
+            models.Index(fields=["started_at"], condition=Q(kind="model"), name="agentexec_call_model"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name or self.agent} ({self.state})"

@@ -62,6 +62,12 @@ class Counters:
     """By task, queue and status."""
     tokens: dict[tuple[str, str], float] = field(default_factory=dict)
     """By task and kind, such as `input_tokens`; also `requests`."""
+    model_tokens: dict[tuple[str, str, str], float] = field(default_factory=dict)
+    """By task, model and kind, of recorded calls."""
+    cost: dict[tuple[str, str], float] = field(default_factory=dict)
+    """US dollars, by task and model, of calls whose price is known."""
+    unpriced_tokens: dict[tuple[str, str], float] = field(default_factory=dict)
+    """Input and output tokens without a known price, by task and model."""
     wait: dict[str, Histogram] = field(default_factory=lambda: _histograms(WAIT_BUCKETS))
     """Seconds from the time an activity is due to its start, by task."""
     duration: dict[str, Histogram] = field(default_factory=lambda: _histograms(DURATION_BUCKETS))
@@ -80,6 +86,12 @@ def counters() -> Counters:
                 found.finished[task, queue, status] = amount
             case ["tokens", task, kind]:
                 found.tokens[task, kind] = amount
+            case ["model_tokens", task, model, kind]:
+                found.model_tokens[task, model, kind] = amount
+            case ["cost", task, model]:
+                found.cost[task, model] = amount
+            case ["unpriced_tokens", task, model]:
+                found.unpriced_tokens[task, model] = amount
             case ["wait", task, bound]:
                 found.wait[task].add(bound, amount)
             case ["wait_sum", task]:

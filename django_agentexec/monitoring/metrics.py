@@ -21,9 +21,10 @@ from functools import lru_cache
 from typing import Any
 
 from ..activity.transitions import AddUsage, Operation
+from ..calls.operations import FinishCall
 from ..conf import conf
 from ..exceptions import QueueUnavailable
-from ..models import Activity, ActivityLog, Status
+from ..models import Activity, ActivityLog, CallKind, CallState, Status
 from ..queues import get_queue
 from ..signals import changes_committed, worker_stopped
 
@@ -33,6 +34,8 @@ FLUSH_INTERVAL = 2.0  # seconds
 TOTAL = "total"
 TOTAL_SECONDS = 400 * 86_400.0  # a year and a month without any activity
 MINUTE_SECONDS = 2 * 3_600.0
+MAX_MODELS = 50  # names of models that a process counts one by one, per task; the calls of all others are OTHER
+OTHER = "other"
 MAX_PENDING = 100_000  # fields kept while the server is unavailable; further fields are not counted
 
 WAIT_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, float("inf"))
@@ -120,6 +123,8 @@ class Counting:
 
 
 counting = Counting()
+_models: dict[str, set[str]] = {}
+"""The models that this process counts by name, by task."""
 
 
 def connect() -> None:
@@ -142,8 +147,10 @@ def _count(changes: Iterable[tuple[Activity, ActivityLog | None, Operation | Non
     for activity, line, operation in changes:
         task = activity.agent_type
         if isinstance(operation, AddUsage):
-            for kind, tokens in operation.usage.items():
-                totals[field("tokens", task, kind)] += tokens
+            _count_tokens(task, operation.usage, totals)
+        elif isinstance(operation, FinishCall):
+            _count_tokens(task, operation.usage, totals)
+            _count_calls(task, operation, totals)
         elif operation is None:
             totals[field("enqueued", task, activity.queue)] += 1
             minute[field("enqueued")] += 1
@@ -154,6 +161,32 @@ def _count(changes: Iterable[tuple[Activity, ActivityLog | None, Operation | Non
         elif activity.waited is not None:
             _count_start(activity, task, activity.waited, totals, minute)
     counting.add(totals, minute)
+
+
+def _count_tokens(task: str, usage: Mapping[str, int], totals: Amounts) -> None:
+    for kind, tokens in usage.items():
+        totals[field("tokens", task, kind)] += tokens
+
+
+def _count_calls(task: str, operation: FinishCall, totals: Amounts) -> None:
+    for call in (*operation.new, *operation.changed):
+        if call.kind != CallKind.MODEL or call.state != CallState.DONE:
+            continue
+        model = _model_label(task, call.name)
+        for kind, tokens in call.usage().items():
+            totals[field("model_tokens", task, model, kind)] += tokens
+        if call.cost is not None:
+            totals[field("cost", task, model)] += float(call.cost)
+        else:
+            totals[field("unpriced_tokens", task, model)] += call.input_tokens + call.output_tokens
+
+
+def _model_label(task: str, name: str) -> str:
+    known = _models.setdefault(task, set())
+    if name not in known and len(known) >= MAX_MODELS:
+        return OTHER
+    known.add(name)
+    return name
 
 
 def _count_start(activity: Activity, task: str, waited: float, totals: Amounts, minute: Amounts) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from django.utils.translation import gettext as _
 
 from ..models import Priority, Status
-from ..parsing import parse_decimal, parse_digits
+from ..parsing import parse_day, parse_decimal, parse_digits
 
 MIN_INTERVAL = 0.1  # seconds
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -45,6 +45,14 @@ def interval(text: str) -> float:
     value = seconds(text)
     if value < MIN_INTERVAL:
         raise _invalid(_("%(text)r is too short; the minimum is 0.1 s."), text)
+    return value
+
+
+def day(text: str) -> date:
+    """Return the day of YYYY-MM-DD. Raises `ArgumentTypeError`."""
+    value = parse_day(text)
+    if value is None:
+        raise _invalid(_("%(text)r is not a day: give YYYY-MM-DD, such as 2026-11-30."), text)
     return value
 
 

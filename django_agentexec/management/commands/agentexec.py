@@ -18,6 +18,7 @@ from django_agentexec.terminal.prune import Prune
 from django_agentexec.terminal.result import Result
 from django_agentexec.terminal.show import Show
 from django_agentexec.terminal.types import Types
+from django_agentexec.terminal.usage import Usage
 from django_agentexec.terminal.workers import Health, Workers
 
 from . import runagentworkers
@@ -57,4 +58,5 @@ class Command(GroupCommand):
         "health": Health(),
         "prune": Prune(),
         "types": Types(),
+        "usage": Usage(),
     }

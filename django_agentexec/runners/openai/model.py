@@ -15,9 +15,11 @@ from openai.types.responses import ResponseCompletedEvent, ResponseOutputItemDon
 from django_agentexec.calls.journal import Position, current_position
 from django_agentexec.calls.paths import digest_of
 from django_agentexec.conf import conf
+from django_agentexec.costs.prices import acost_of
 from django_agentexec.models import AgentCall, CallKind, CallState
 from django_agentexec.validation import one_line
 
+from .provider import provider_of
 from .wire import (
     FAILURES,
     completed_event,
@@ -140,7 +142,9 @@ class DurableModel(Model):
         call.state, call.output = CallState.DONE, stored_response(response)
         for name in ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens"):
             setattr(call, name, counts[name])
-        await position.journal.finish(call, usage=counts)
+        call.provider = provider_of(self.inner)
+        call.cost = await acost_of(call)
+        await position.journal.finish(call, usage=counts, cost=call.cost)
 
     def _fail(self, position: Position, call: AgentCall, error: BaseException) -> None:
         position.ordinal = call.ordinal  # a retry of the SDK asks for the same answer again

@@ -32,6 +32,7 @@ SUBCOMMANDS = [
     "health",
     "prune",
     "types",
+    "usage",
 ]
 ALIASES = {
     ("agentmonitor",): "monitor",

@@ -1,0 +1,1 @@
+"""Cost of model calls: prices (`prices`, `library`), usage by day, task, model or metadata (`usage`), `reprice`."""

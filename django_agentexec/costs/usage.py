@@ -1,0 +1,168 @@
+"""Usage and cost of model calls, summed by day, task, model or metadata. Each report is two queries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Count, F, Q, QuerySet, Sum
+from django.db.models.expressions import Expression
+from django.db.models.functions import TruncDay
+from django.utils.translation import gettext as _
+from pydantic import BaseModel, Field, computed_field
+
+from ..exceptions import InvalidOption
+from ..models import ActivityQuerySet, AgentCall
+from ..money import Money, rounded
+from ..validation import is_storable
+from .expressions import MetadataText
+from .period import Period
+
+MAX_GROUPS = 500
+MAX_KEY = 200  # characters of a metadata key
+METADATA = "metadata."
+_TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
+SUMS: dict[str, Any] = {
+    "sum_calls": Count("id"),
+    "sum_runs": Count("activity_id", distinct=True),
+    **{f"sum_{name}": Sum(name, default=0) for name in _TOKENS},
+    "sum_cost": Sum("cost"),
+    "sum_unpriced_calls": Count("id", filter=Q(cost__isnull=True)),
+    "sum_unpriced_tokens": Sum(F("input_tokens") + F("output_tokens"), filter=Q(cost__isnull=True), default=0),
+}
+
+
+class UsageSchema(BaseModel):
+    """The sums of model calls."""
+
+    calls: int = 0
+    runs: int = 0
+    """Activities that made the calls."""
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    """Part of the input tokens."""
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    """Part of the output tokens."""
+    cost: Money | None = Decimal(0)
+    """US dollars, of the calls whose price is known; null: no price is known."""
+    unpriced_calls: int = 0
+    """Calls whose cost is unknown, and is missing in `cost`."""
+    unpriced_tokens: int = 0
+
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's documented form
+    @property
+    def total_tokens(self) -> int:
+        """Input and output tokens."""
+        return self.input_tokens + self.output_tokens
+
+
+class UsageGroupSchema(UsageSchema):
+    """The sums of one day, task, model or value."""
+
+    key: str | None
+    """The day as YYYY-MM-DD, the task, the model or the value; null: the metadata does not have the key."""
+
+
+class UsageReportSchema(BaseModel):
+    """The usage of a period by group."""
+
+    group_by: str
+    first: date = Field(serialization_alias="from")
+    """The first day."""
+    last: date = Field(serialization_alias="to")
+    """The last day, which is included."""
+    time_zone: str
+    """The time zone of the days."""
+    currency: str = "USD"
+    groups: list[UsageGroupSchema]
+    """Days in their order, other groups by cost, the highest first."""
+    has_more_groups: bool = False
+    """Whether there are groups beyond these, which only the totals include."""
+    totals: UsageSchema
+
+
+def usage_report(activities: ActivityQuerySet, period: Period, group_by: str) -> UsageReportSchema:
+    """Return the usage of `activities` in a period, by `day`, `task`, `model` or `metadata.<key>`.
+
+    Raises `InvalidOption` for another group.
+    """
+    groups, has_more = usage_groups(activities, period, group_by)
+    return UsageReportSchema(
+        group_by=group_by,
+        first=period.first,
+        last=period.last,
+        time_zone=str(period.zone),
+        groups=groups,
+        has_more_groups=has_more,
+        totals=usage_totals(activities, period),
+    )
+
+
+def usage_groups(activities: ActivityQuerySet, period: Period, group_by: str) -> tuple[list[UsageGroupSchema], bool]:
+    """Return the sums by group, at most `MAX_GROUPS`, and whether there are more groups; one query."""
+    calls = calls_of(activities, period).order_by().values(group=group_expression(group_by, period))
+    order = ["group"] if group_by == "day" else [F("sum_cost").desc(nulls_last=True), "-sum_input_tokens", "group"]
+    rows = list(calls.annotate(**SUMS).order_by(*order)[: MAX_GROUPS + 1])
+    return [group_of(row) for row in rows[:MAX_GROUPS]], len(rows) > MAX_GROUPS
+
+
+def usage_totals(activities: ActivityQuerySet, period: Period) -> UsageSchema:
+    """Return the sums of a period; one query."""
+    return UsageSchema(**_values(calls_of(activities, period).order_by().aggregate(**SUMS)))
+
+
+def usage_of(agent_ids: Iterable[UUID]) -> tuple[UsageSchema, list[UsageGroupSchema]]:
+    """Return the usage of activities at any time, in total and by model; two queries."""
+    calls = AgentCall.objects.billed().filter(activity_id__in=list(agent_ids)).order_by()
+    models = calls.values(group=F("name")).annotate(**SUMS).order_by(F("sum_cost").desc(nulls_last=True), "group")
+    return UsageSchema(**_values(calls.aggregate(**SUMS))), [group_of(row) for row in models[:MAX_GROUPS]]
+
+
+def calls_of(activities: ActivityQuerySet, period: Period) -> QuerySet[AgentCall]:
+    """Return the billed calls of `activities` that started in a period."""
+    calls = AgentCall.objects.using(activities.db).billed()
+    calls = calls.filter(started_at__gte=period.start, started_at__lt=period.end)
+    if not _is_unrestricted(activities):
+        calls = calls.filter(activity__in=activities.order_by().values("pk"))
+    return calls
+
+
+def group_expression(group_by: str, period: Period) -> Expression | F:
+    """Return the expression of a group. Raises `InvalidOption` for an unknown group."""
+    match group_by:
+        case "day":
+            return TruncDay("started_at", tzinfo=period.zone)
+        case "task":
+            return F("activity__agent_type")
+        case "model":
+            return F("name")
+    key = group_by.removeprefix(METADATA)
+    if key == group_by or not key or len(key) > MAX_KEY or not is_storable(key):
+        text = _("%(name)r is not a group: give day, task, model or metadata.<key>, with a key of at most %(n)s "
+                 "characters.")  # fmt: skip
+        raise InvalidOption(text % {"name": group_by[:80], "n": MAX_KEY})
+    return MetadataText("activity__metadata", key)
+
+
+def _is_unrestricted(activities: ActivityQuerySet) -> bool:
+    """Whether these are all activities, so that calls need not be compared with them."""
+    query = activities.query
+    return not (query.where or query.is_sliced or query.combinator or query.distinct)
+
+
+def group_of(row: Mapping[str, Any]) -> UsageGroupSchema:
+    """Return the sums of a row of a query that is grouped by `group` and annotated with `SUMS`."""
+    values = dict(row)
+    key = values.pop("group")
+    return UsageGroupSchema(key=key.date().isoformat() if isinstance(key, datetime) else key, **_values(values))
+
+
+def _values(row: Mapping[str, Any]) -> dict[str, Any]:
+    values = {name.removeprefix("sum_"): value for name, value in row.items()}
+    if values["cost"] is None and not values["calls"]:
+        values["cost"] = Decimal(0)
+    return {**values, "cost": None if values["cost"] is None else rounded(values["cost"])}

@@ -1,0 +1,26 @@
+"""Amounts of money: their precision, and their form in JSON."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Annotated
+
+from pydantic import PlainSerializer
+
+UNIT = Decimal("1e-10")
+"""The precision of stored amounts."""
+
+
+def rounded(amount: Decimal) -> Decimal:
+    """Return an amount in the precision of the database."""
+    return amount.quantize(UNIT, ROUND_HALF_EVEN)
+
+
+def plain(amount: Decimal) -> str:
+    """Return an amount without exponent and without zeros at its end, such as "0.0025"."""
+    text = format(amount, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+Money = Annotated[Decimal, PlainSerializer(plain, return_type=str, when_used="json")]
+"""US dollars; a string in JSON, since a JSON number loses digits."""

@@ -1,0 +1,13 @@
+"""The provider of a model of the SDK, for its price."""
+
+from __future__ import annotations
+
+from agents import Model
+
+from django_agentexec.costs.library import provider_of_url
+
+
+def provider_of(model: Model) -> str:
+    """Return the provider of an OpenAI-compatible model by its base URL, or "" for a model without one."""
+    url = getattr(getattr(model, "_client", None), "base_url", None)
+    return "" if url is None else provider_of_url(str(url))
