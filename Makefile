@@ -98,7 +98,7 @@ bench: $(VENV)/.installed $(if $(PEERS),.venv-bench/.installed)
 DJANGO ?= django>=5.2,<5.3
 # `make fast-tests RESOLUTION=lowest-direct` tests the oldest dependencies that pyproject.toml allows; needs uv.
 RESOLUTION ?= highest
-EXTRAS ?= openai,api,live,terminal,beat,embedded
+EXTRAS ?= openai,api,live,terminal,prices,beat,embedded,otel
 GROUP := $(shell $(PYTHON) -c "import tomllib; print(' '.join(repr(d) for d in tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['dev'] if 'agentexec' not in d))")
 
 $(VENV)/.installed: pyproject.toml

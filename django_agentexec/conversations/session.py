@@ -30,8 +30,8 @@ class DjangoSession:
     at most the latest `limit` items, of together at most about `max_tokens` tokens, and never the output of a tool
     call without the call. Calls without an output, which interrupted turns leave behind, are left out.
 
-    In a handler, the items are those of its activity: a later attempt sees the history as the first attempt did, and adds
-    no item twice. See the page on conversations.
+    In a handler, the items are those of its activity: a later attempt sees the history as the first attempt did, and
+    adds no item twice. See the page on conversations.
 
     Raises `InvalidOption` for a session id, a limit or metadata that cannot be stored.
     """

@@ -3,7 +3,7 @@
 A later attempt of the activity runs its handler from the beginning, and repeats its changes. It sees the history as
 it was when the first attempt began to use it, followed by the items that it has itself added so far. As long as these
 are the items that an earlier attempt has stored, nothing is written. At the first difference, the stored turn becomes
-that of this attempt. So each item is stored once, whichever attempts there were, and the turn is that of the last attempt.
+that of this attempt. So each item is stored once, and the turn is that of the last attempt.
 
 Items that a turn removes stay in the table, invisible, for later attempts of the turn. A removal is written together
 with the next item, or when the handler has returned: a compaction, which clears the history and adds its summary, is
