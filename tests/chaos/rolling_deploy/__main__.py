@@ -28,6 +28,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--pools", type=int, default=2, help="pools, and producers, of each release")
     parser.add_argument("--rate", type=float, default=10.0, help="activities per second of one producer")
+    parser.add_argument("--keep", action="store_true", help="keep the logs, also without findings")
     parser.add_argument("--report", type=Path, help="file for the report as JSON")
     return parser.parse_args(arguments)
 
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     print(f"--from {plan.commit} --database {plan.database} --seed {plan.seed}", flush=True)
     result = Trial(plan, folder, old, new).go()
-    if result.is_clean:
+    if result.is_clean and not options.keep:
         shutil.rmtree(folder, ignore_errors=True)
         result.folder = ""
     print(as_text(result))

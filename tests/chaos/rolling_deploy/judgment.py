@@ -81,7 +81,7 @@ def no_result_twice(deploy: Deploy) -> Findings:
             yield f"{row.name} ({row.agent_id}) is complete with fence {row.fence}, and has effects of {fences}"
         for fence in set(fences) - {row.fence}:
             if not _has_ended(deploy.history, row, fence):
-                yield f"{row.name} ({row.agent_id}, fence {row.fence}) has an effect of fence {fence}, which did not end"
+                yield f"{row.name} ({row.agent_id}, fence {row.fence}) has an effect of fence {fence}, which lives on"
 
 
 def _has_ended(history: History, row: Row, fence: int) -> bool:
