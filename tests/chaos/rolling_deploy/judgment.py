@@ -79,6 +79,8 @@ def no_result_twice(deploy: Deploy) -> Findings:
                 yield f"{row.name} ({row.agent_id}) has {count} effects of fence {fence}"
         if row.status == "complete" and row.fence not in fences:
             yield f"{row.name} ({row.agent_id}) is complete with fence {row.fence}, and has effects of {fences}"
+        if row.status == "canceled":
+            continue
         for fence in set(fences) - {row.fence}:
             if not _has_ended(deploy.history, row, fence):
                 yield f"{row.name} ({row.agent_id}, fence {row.fence}) has an effect of fence {fence}, which lives on"

@@ -6,6 +6,7 @@ share. It cancels and retries activities of any producer. Producer 0 creates a s
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from tests.chaos.producers import Producer, main
@@ -13,6 +14,8 @@ from tests.chaos.producers import Producer, main
 SHARED_KEYS = 5
 TICK_INTERVAL = 2  # seconds between two runs of the schedule
 RECENT = 30  # activities among which a cancel or a retry chooses
+LONGEST_PAUSE = 0.6  # seconds of each of the two pauses of a handler
+IDEMPOTENCY_WINDOW = 3  # seconds in which producers use the same idempotency key
 
 
 class DeployProducer(Producer):
@@ -31,6 +34,7 @@ class DeployProducer(Producer):
             (20, lambda: self.one("plain")),
             (20, lambda: self.one(self.random.choice(["keyed", "keyed", "keyed_sync", "keyed_flaky"]))),
             (10, self.shared),
+            (5, self.idempotent),
             (10, lambda: self.one("plain", delay=self.random.uniform(0.1, 8.0))),
             (4, lambda: self.one("plain", seconds=self.random.uniform(2.0, 5.0))),  # longer than the grace period
             (6, lambda: self.one("flaky", chance=0.4)),
@@ -48,6 +52,11 @@ class DeployProducer(Producer):
         if number == 0:
             schedule()
 
+    def job(self, task: str, **values: object) -> object:
+        """Return a context like that of a chaos run, with longer work: so that a kill meets running activities."""
+        values.setdefault("seconds", self.random.uniform(0, LONGEST_PAUSE))
+        return super().job(task, **values)
+
     def family(self) -> None:
         """Enqueue a parent."""
         task = self.random.choice(["family", "family", "family_sync"])
@@ -63,6 +72,13 @@ class DeployProducer(Producer):
         job = self.agents.Job(name=name, key=key, seconds=self.random.uniform(0, 0.1))
         self.made += 1
         self.call([job], lambda: [self.tasks["keyed"].enqueue(job)])
+
+    def idempotent(self) -> None:
+        """Enqueue an activity that all producers enqueue, with an idempotency key: it exists once."""
+        name = f"once-{int(time.time()) // IDEMPOTENCY_WINDOW}"
+        job = self.agents.Job(name=name, seconds=0.1)
+        self.made += 1
+        self.call([job], lambda: [self.tasks["plain"].enqueue(job, idempotency_key=name)])
 
     def cancel(self) -> None:
         """Cancel one of the newest active activities, of any release."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ from django.core.management import call_command
 
 from tests.chaos.effects import EFFECTS
 from tests.chaos.faults import Form
+from tests.chaos.history import ENDS
 from tests.chaos.observer import Observer, report
 from tests.chaos.rolling_deploy import REPAIRED
 from tests.chaos.rolling_deploy.release import Release
@@ -261,13 +263,13 @@ class Trial:
         for app, leaf in sorted(self.old_leaves.items(), reverse=True):
             call_command("migrate", app, leaf, verbosity=0)
         after = self.stage.read(self.old, "rows")
-        found = list(_differences(before, after, "after the way back"))
+        found = list(differences(before, after, "after the way back"))
         worked = self.stage.read(self.old, "work")
-        found += _differences(after, {key: worked.get(key) for key in after}, "after further work")
+        found += differences(after, {key: worked.get(key) for key in after}, "after further work")
         added = {key: row for key, row in worked.items() if key not in after}
         found += [f"{key} is {row[:4]} after the way back" for key, row in added.items() if row[1] != "complete"]
         call_command("migrate", verbosity=0)
-        found += _differences(worked, json.loads(json.dumps(rows())), "after the second migration")
+        found += differences(worked, json.loads(json.dumps(rows())), "after the second migration")
         self.result.findings["the way back keeps every row"] = found
         self.result.figures["rows compared after the way back"] = len(before)
         self.result.figures["activities of the old release after the way back"] = len(added)
@@ -304,12 +306,20 @@ class Trial:
     def _kill(self, release: str) -> None:
         if self.killed.total() >= self.plan.kills:
             return
-        pids = sorted(pid for pool in self.stage.pools_of[release] for pid in pool.workers())
+        pids = {pid for pool in self.stage.pools_of[release] for pid in pool.workers()}
+        busy = self._busy()
         at = time.monotonic()
-        if pids and send(pid := self.random.choice(pids), 9):
+        if pids and send(pid := max(sorted(pids), key=lambda pid: busy[pid]), signal.SIGKILL):
             self.killed[release] += 1
             detail = {"kind": "kill_worker", "pid": pid, "until": time.monotonic()}
             report("fault", at=at, detail=json.dumps(detail))
+
+    def _busy(self) -> Counter[int]:
+        """Return the number of handlers that each process has begun and not ended."""
+        running: Counter[int] = Counter()
+        for event in self.observer.events():
+            running[event.pid] += (event.kind == "start") - (event.kind in ENDS)
+        return running
 
     def _time(self, what: str, work: Callable[[], None]) -> None:
         began = time.monotonic()
@@ -330,7 +340,8 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _differences(before: dict[str, Any], after: dict[str, Any], when: str) -> Iterator[str]:
+def differences(before: dict[str, Any], after: dict[str, Any], when: str) -> Iterator[str]:
+    """Yield the rows that differ, by their ids."""
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):
             yield f"{key}: {before.get(key)} is {after.get(key)} {when}"
