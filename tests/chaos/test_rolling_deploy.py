@@ -46,7 +46,7 @@ def test_both_releases_work_side_by_side_and_the_way_back_keeps_every_row(tmp_pa
     report = tmp_path / "report.json"
     run = deploy(
         *("--database", os.environ.get("AGENTEXEC_TEST_DB", "sqlite"), "--seed", seed, "--report", str(report)),
-        *("--activities", "150", "--kills", "2", "--pools", "1"),
+        *("--activities", "100", "--kills", "2", "--pools", "1"),
     )
     print(run.stdout)
 
@@ -60,7 +60,7 @@ def test_both_releases_work_side_by_side_and_the_way_back_keeps_every_row(tmp_pa
     assert figures["enqueued by"].keys() == {"old", "new"}
     assert figures["by task"].keys() >= {"family complete", "relay complete", "keyed complete", "plain complete"}
     assert figures["due times"]["due"] >= 1
-    assert figures["rows compared after the way back"] >= 150
+    assert figures["rows compared after the way back"] >= 100
 
 
 def test_a_commit_that_the_history_does_not_have_is_a_clear_error() -> None:

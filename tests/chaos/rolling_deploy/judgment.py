@@ -129,7 +129,7 @@ def logs_are_quiet(deploy: Deploy) -> Findings:
 
 
 def both_releases_work(deploy: Deploy, pools: Mapping[str, Iterable[int]], numbers: Mapping[str, range]) -> Findings:
-    """Each release executed activities of its own producers, and of the producers of the other release."""
+    """Each release executed activities of the producers of both releases."""
     producer_of = {event.agent_id: event.pool for event in deploy.history.of("enqueued")}
     seen = {
         (releases_of(producer_of[e.agent_id], numbers), releases_of(e.pool, pools))

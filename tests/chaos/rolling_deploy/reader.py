@@ -40,15 +40,20 @@ def rows() -> dict[str, Any]:
     return found
 
 
-def work() -> dict[str, Any]:
-    """Enqueue an activity of each kind, run a pool until they have ended, and return every activity by its id."""
-    from django.core.management import call_command
-
+def enqueue(prefix: str) -> None:
+    """Enqueue an activity of each kind."""
     from tests.chaos.rolling_deploy.agents import Family, Job, Relay, family, tick
 
-    tick.enqueue(Job(name="afterwards-tick"))
-    family.enqueue(Family(name="afterwards-family"))
-    Relay.task.enqueue(Job(name="afterwards-relay"))
+    tick.enqueue(Job(name=f"{prefix}-tick"))
+    family.enqueue(Family(name=f"{prefix}-family"))
+    Relay.task.enqueue(Job(name=f"{prefix}-relay"))
+
+
+def work() -> dict[str, Any]:
+    """Enqueue activities, run a pool until all have ended, and return every activity by its id."""
+    from django.core.management import call_command
+
+    enqueue("afterwards")
     with open(os.devnull, "w") as output:
         call_command("runagentworkers", burst=True, workers=1, stdout=output)
     return rows()
