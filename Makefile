@@ -24,7 +24,7 @@ FRAMEWORK := $(addprefix tests/integration/,schedules/test_schedules_model.py sc
 DURABLE := $(addprefix tests/e2e/test_,pipelines.py fanout.py scheduler.py)
 
 .PHONY: help demo screenshots test fast fast-tests check fix lint types docs tests tests-postgresql test-newer \
-  test-between chaos bench release clean
+  test-between chaos rolling-deploy bench release clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -70,10 +70,14 @@ tests: $(VENV)/.installed
 chaos: $(VENV)/.installed  ## a long run of activities under kills, freezes and a bad network
 	$(BIN)/python -m tests.chaos
 
+# Verifies docs/upgrades.md with the package of an earlier commit. For example ARGS="--database sqlite --activities 400 --seed 7"
+rolling-deploy: $(VENV)/.installed  ## workers of an earlier release and of this checkout on one queue
+	$(BIN)/python -m tests.chaos.rolling_deploy $(ARGS)
+
 tests-postgresql: $(VENV)/.installed
 	AGENTEXEC_TEST_DB=postgresql $(PYTEST) $(IN_PARALLEL) tests/integration $(NEITHER) $(ARGS)
 	AGENTEXEC_TEST_DB=postgresql $(PYTEST) $(BY_FILE) $(DURABLE) $(ARGS)
-	AGENTEXEC_TEST_DB=postgresql $(PYTEST) tests/chaos/test_chaos.py $(ARGS)
+	AGENTEXEC_TEST_DB=postgresql $(PYTEST) tests/chaos/test_chaos.py tests/chaos/test_rolling_deploy.py $(ARGS)
 
 # All fast tests on the newest Django and a newer Python, without the schedules, since django-celery-beat does not allow
 # that Django yet: make test-newer PYTHON=python3.13

@@ -16,6 +16,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from django_agentexec import Attempt, Backoff, StaleAttempt, task
+from tests.chaos.effects import append_effect
 from tests.chaos.observer import report
 
 EXIT = 7  # the code with which a task ends its process
@@ -46,14 +47,15 @@ class Planned(Exception):
     """An intended error."""
 
 
-class _Witness:
+class Witness:
     """The reports of one execution to the observer."""
 
-    def __init__(self, agent_id: UUID, job: Job, attempt: Attempt) -> None:
+    def __init__(self, agent_id: UUID, job: Job, attempt: Attempt, *, starts: bool = True) -> None:
         self.name = job.name
         self.agent_id = str(agent_id)
         self.attempt = attempt
-        self.report("start", detail=job.key)
+        if starts:
+            self.report("start", detail=job.key)
 
     def report(self, kind: str, **fields: object) -> None:
         report(kind, name=self.name, agent_id=self.agent_id, fence=self.attempt.fence, **fields)
@@ -82,6 +84,7 @@ class _Witness:
         self.report("wrote", at=begun, detail=step)
 
     def answer(self) -> Answer:
+        append_effect(self.agent_id, self.attempt.fence, self.name)
         self.report("returned")
         return Answer(name=self.name, fence=self.attempt.fence)
 
@@ -90,8 +93,8 @@ class _Witness:
         return Planned(f"{self.name} fails as planned")
 
 
-async def _work(agent_id: UUID, job: Job, attempt: Attempt) -> _Witness:
-    witness = _Witness(agent_id, job, attempt)
+async def _work(agent_id: UUID, job: Job, attempt: Attempt) -> Witness:
+    witness = Witness(agent_id, job, attempt)
     try:
         await witness.awrite("begins")
         await asyncio.sleep(job.seconds)
@@ -119,7 +122,7 @@ async def keyed(agent_id: UUID, job: Job, attempt: Attempt) -> Answer:
 
 @task("keyed_sync", lock_key="key:{key}")
 def keyed_sync(agent_id: UUID, job: Job, attempt: Attempt) -> Answer:
-    witness = _Witness(agent_id, job, attempt)
+    witness = Witness(agent_id, job, attempt)
     try:
         witness.write("begins")
         until = time.monotonic() + 2 * job.seconds
@@ -159,7 +162,7 @@ async def failing(agent_id: UUID, job: Job, attempt: Attempt) -> Answer:
 
 @task("poison")
 async def poison(agent_id: UUID, job: Job, attempt: Attempt) -> Answer:
-    witness = _Witness(agent_id, job, attempt)
+    witness = Witness(agent_id, job, attempt)
     witness.report("exits")
     os._exit(EXIT)
 
@@ -175,7 +178,7 @@ async def exits(agent_id: UUID, job: Job, attempt: Attempt) -> Answer:
 
 @task("blocking")
 async def blocking(agent_id: UUID, job: Job, attempt: Attempt) -> Answer:
-    witness = _Witness(agent_id, job, attempt)
+    witness = Witness(agent_id, job, attempt)
     witness.report("blocks")
     time.sleep(job.seconds)  # noqa: ASYNC251  # the misbehaviour under test
     witness.report("unblocks")

@@ -15,8 +15,12 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import django
+
+if TYPE_CHECKING:
+    from django_agentexec.tasks import AnyTask
 
 KEYS = 15  # lock keys of one producer
 KEPT = 50  # activities that it may still cancel
@@ -35,7 +39,6 @@ class Producer:
     """A sequence of enqueues, drawn from a seed."""
 
     def __init__(self, number: int, seed: int, specials: int) -> None:
-        from django_agentexec.tasks import AnyTask
         from tests.chaos import agents
 
         self.number = number
@@ -164,7 +167,7 @@ class Producer:
         report(kind, name=job.name, agent_id=agent_id, detail=job.key)
 
 
-def main() -> None:
+def main(make: type[Producer] = Producer) -> None:
     """Produce until SIGTERM."""
     number, seed, rate, specials = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
     stopping: list[int] = []
@@ -175,7 +178,7 @@ def main() -> None:
 
     from django_agentexec import AgentExecError
 
-    producer, started = Producer(number, seed, specials), time.monotonic()
+    producer, started = make(number, seed, specials), time.monotonic()
     while not stopping:
         try:
             producer.step()

@@ -69,14 +69,18 @@ class Pool:
                     *(sys.executable, "-m", "django", "runagentworkers", "-v2", "--workers", str(WORKERS)),
                     *("--concurrency", str(CONCURRENCY), "--max-rss", str(MAX_RSS)),
                 ],
-                env={
-                    **self._stage.environment(self.proxies),
-                    "CHAOS_POOL": str(self.number),
-                    clock.VARIABLE: str(shift),
-                },
+                env=self.environment(),
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of its process."""
+        return {
+            **self._stage.environment(self.proxies),
+            "CHAOS_POOL": str(self.number),
+            clock.VARIABLE: str(self.shift),
+        }
 
     def workers(self) -> list[int]:
         """Return the process ids of its live workers, including workers of a killed predecessor."""
