@@ -21,7 +21,7 @@ from django_agentexec.activity.transitions import Complete, Fail, Operation, Own
 from django_agentexec.models import Activity
 from django_agentexec.queues import Claim
 from django_agentexec.tasks import registry
-from django_agentexec.tasks.attempt import Write
+from django_agentexec.tasks.state import Write
 from django_agentexec.validation import MAX_ERROR
 from django_agentexec.worker.executor import MAX_TRACEBACK, Execution, Stop
 from tests.support.pool_process import until
