@@ -24,7 +24,7 @@ FRAMEWORK := $(addprefix tests/integration/,schedules/test_schedules_model.py sc
 DURABLE := $(addprefix tests/e2e/test_,pipelines.py fanout.py scheduler.py)
 
 .PHONY: help demo screenshots test fast fast-tests check fix lint types docs tests tests-postgresql test-newer \
-  test-between chaos rolling-deploy bench release clean
+  test-between test-oldest-sdk chaos rolling-deploy bench release clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -82,8 +82,15 @@ tests-postgresql: $(VENV)/.installed
 # All fast tests on the newest Django and a newer Python, without the schedules, since django-celery-beat does not allow
 # that Django yet: make test-newer PYTHON=python3.13
 test-newer:
-	$(MAKE) VENV=.venv-newer DJANGO="django>=6.1,<6.2" EXTRAS=openai,api,live,terminal,embedded .venv-newer/.installed
+	$(MAKE) VENV=.venv-newer DJANGO="django>=6.1,<6.2" EXTRAS=openai,api,live,terminal,embedded,otel .venv-newer/.installed
 	.venv-newer/bin/python -m pytest $(IN_PARALLEL) tests/unit tests/integration $(ARGS)
+
+# The oldest agents SDK that pyproject.toml allows, with the newest of all else: the runners and the points of the SDK on
+# which they depend.
+OLDEST_SDK := $(shell $(PYTHON) -c "import tomllib; print(tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['openai'][0].replace('>=', '=='))")
+test-oldest-sdk:  ## the tests of the runners on the oldest allowed agents SDK
+	$(MAKE) VENV=.venv-oldest-sdk DJANGO="$(DJANGO)" SDK="$(OLDEST_SDK)" .venv-oldest-sdk/.installed
+	.venv-oldest-sdk/bin/python -m pytest tests/unit/runners tests/integration/runners $(ARGS)
 
 # What meets the framework most, on the Django between, with the schedules: make test-between PYTHON=python3.12
 test-between:
@@ -109,10 +116,10 @@ $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed, this is ' + sys.version.split()[0])"
 	if command -v uv >/dev/null; then \
 	  uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
-	  uv pip install --quiet --resolution $(RESOLUTION) --python $(BIN)/python "$(DJANGO)" -e ".[$(EXTRAS)]" $(GROUP); \
+	  uv pip install --quiet --resolution $(RESOLUTION) --python $(BIN)/python "$(DJANGO)" $(if $(SDK),"$(SDK)") -e ".[$(EXTRAS)]" $(GROUP); \
 	else \
 	  $(PYTHON) -m venv $(VENV) && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check "$(DJANGO)" -e ".[$(EXTRAS)]" $(GROUP); \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check "$(DJANGO)" $(if $(SDK),"$(SDK)") -e ".[$(EXTRAS)]" $(GROUP); \
 	fi
 	touch $@
 
@@ -127,4 +134,4 @@ release: $(VENV)/.installed  ## build wheel and source archive into dist/, and c
 	$(BIN)/python -m twine check --strict dist/*.whl dist/*.tar.gz
 
 clean:  ## remove environments, caches and built files
-	rm -rf dist .venv .venv-newer .venv-between .venv-bench .mypy_cache .ruff_cache .pytest_cache
+	rm -rf dist .venv .venv-newer .venv-between .venv-oldest-sdk .venv-bench .mypy_cache .ruff_cache .pytest_cache

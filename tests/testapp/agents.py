@@ -19,6 +19,7 @@ from django.db import transaction
 from pydantic import BaseModel
 
 from django_agentexec import Attempt, activity, task, tool_key
+from django_agentexec.telemetry.context import current_traceparent
 
 
 class Text(BaseModel):
@@ -247,6 +248,11 @@ def pay_and_die(agent_id: UUID, context: Work, attempt: Attempt) -> int:
     if is_first and context.key == "after":
         _die_once(context.name)
     return receipt
+
+
+@task("show_trace")
+async def show_trace(agent_id: UUID, context: Text) -> str:
+    return current_traceparent()
 
 
 def _die_once(marker: str) -> None:

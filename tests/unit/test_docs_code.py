@@ -31,7 +31,8 @@ GIVEN = {
     "user": "a user of the project",
 }
 SETTINGS = {"BASE_DIR", "DATABASES", "DEBUG", "INSTALLED_APPS"}  # where a block continues the project's settings
-REQUIRED = {"schedules.md": "django_celery_beat", "frameworks.md": "pydantic_ai"}  # packages that pages import
+# Packages that pages import and an environment may lack.
+REQUIRED = {"schedules.md": "django_celery_beat", "frameworks.md": "pydantic_ai", "durable.md": "opentelemetry.sdk"}
 PROJECTS = ("myapp", "myproject", "desk", "helpdesk")  # packages of the reader's project
 
 
