@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import groupby, pairwise
 from typing import Any
 
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from ..costs.tree import tree_usage
+from ..costs.tree import tree_calls
+from ..costs.usage import models_of
 from ..models import Activity, ActivityLog, ActivityQuerySet, StepRun
 from ..pipelines.diagram import StepView
 from ..redaction import redact_line
@@ -144,15 +146,16 @@ class Spend:
     """Name, tokens and cost."""
 
 
-def spend(activity: Activity, others: ActivityQuerySet) -> Spend | None:
-    """Return the cost of an activity and of the visible activities below it; None without calls. Four queries."""
-    totals, models = tree_usage(activity.pk, others)
-    if not totals.calls:
+def spend(activity: Activity, others: ActivityQuerySet, *, has_children: bool) -> Spend | None:
+    """Return the cost of an activity and of the visible activities below it; None without calls. Two queries."""
+    models = models_of(tree_calls(activity.pk, others))
+    costs = [model.cost for model in models if model.cost is not None]
+    if not models:
         return None
     return Spend(
-        money(totals.cost),
-        bool(totals.unpriced_calls),
-        totals.runs > 1,
+        money(sum(costs, Decimal(0)) if costs else None),
+        any(model.unpriced_calls for model in models),
+        has_children,
         [(model.key or "", compact(model.total_tokens), money(model.cost)) for model in models],
     )
 

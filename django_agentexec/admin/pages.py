@@ -97,7 +97,7 @@ class DetailPages(CopyPages):
             "result": json_value(activity, "result"),
             "values": [value for name in ("context", "metadata") if (value := json_value(activity, name))],
             "usage": usage(activity),
-            "spend": spend(activity, others),
+            "spend": spend(activity, others, has_children=bool(counts.total)),
             "steps": steps_with_values(activity, views := self._step_views(activity, is_redacted=not monitors)),
             "diagram": mermaid_of(views),
             "parent": self._parent(others, activity.parent_id),

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from django.db import connections
 
-from ..models import Activity, ActivityQuerySet
-from .usage import UsageGroupSchema, UsageSchema, usage_of
+from ..models import Activity, ActivityQuerySet, AgentCall, CallQuerySet
+from .usage import UsageGroupSchema, UsageSchema, models_of, usage_of
 
 MAX_TREE = 10_000  # activities
 
@@ -27,10 +27,16 @@ def tree_ids(agent_id: UUID, using: str) -> list[UUID]:
         return [field.to_python(row[0]) for row in cursor.fetchall()]
 
 
+def tree_calls(agent_id: UUID, activities: ActivityQuerySet) -> CallQuerySet:
+    """Return the billed calls of an activity and of those below it that are among `activities`; one query."""
+    visible = activities.filter(pk__in=tree_ids(agent_id, activities.db)).order_by().values("pk")
+    return AgentCall.objects.using(activities.db).billed().filter(activity__in=visible)
+
+
 def tree_usage(agent_id: UUID, activities: ActivityQuerySet) -> tuple[UsageSchema, list[UsageGroupSchema]]:
     """Return the usage of an activity and of those below it that are among `activities`, in total and by model.
 
-    All attempts are included. Four queries.
+    All attempts are included. Three queries.
     """
-    ids = tree_ids(agent_id, activities.db)
-    return usage_of(activities.filter(pk__in=ids).values_list("pk", flat=True))
+    calls = tree_calls(agent_id, activities)
+    return usage_of(calls), models_of(calls)

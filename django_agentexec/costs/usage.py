@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 from django.db.models import Count, F, Q, QuerySet, Sum
 from django.db.models.expressions import Expression
@@ -112,14 +111,18 @@ def usage_groups(activities: ActivityQuerySet, period: Period, group_by: str) ->
 
 def usage_totals(activities: ActivityQuerySet, period: Period) -> UsageSchema:
     """Return the sums of a period; one query."""
-    return UsageSchema(**_values(calls_of(activities, period).order_by().aggregate(**SUMS)))
+    return usage_of(calls_of(activities, period))
 
 
-def usage_of(agent_ids: Iterable[UUID]) -> tuple[UsageSchema, list[UsageGroupSchema]]:
-    """Return the usage of activities at any time, in total and by model; two queries."""
-    calls = AgentCall.objects.billed().filter(activity_id__in=list(agent_ids)).order_by()
-    models = calls.values(group=F("name")).annotate(**SUMS).order_by(F("sum_cost").desc(nulls_last=True), "group")
-    return UsageSchema(**_values(calls.aggregate(**SUMS))), [group_of(row) for row in models[:MAX_GROUPS]]
+def usage_of(calls: QuerySet[AgentCall]) -> UsageSchema:
+    """Return the sums of billed calls; one query."""
+    return UsageSchema(**_values(calls.order_by().aggregate(**SUMS)))
+
+
+def models_of(calls: QuerySet[AgentCall]) -> list[UsageGroupSchema]:
+    """Return the sums of billed calls by model, the highest cost first; one query."""
+    models = calls.order_by().values(group=F("name")).annotate(**SUMS)
+    return [group_of(row) for row in models.order_by(F("sum_cost").desc(nulls_last=True), "group")[:MAX_GROUPS]]
 
 
 def calls_of(activities: ActivityQuerySet, period: Period) -> QuerySet[AgentCall]:

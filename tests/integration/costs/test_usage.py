@@ -184,7 +184,7 @@ def test_the_usage_of_an_activity_includes_its_children_and_retries() -> None:
     with CaptureQueriesContext(connection) as queries:
         totals, models = tree_usage(parent.pk, Activity.objects.for_metadata(org="a"))
 
-    assert len(queries) == 4
+    assert len(queries) == 3
     assert (totals.cost, totals.runs, totals.unpriced_calls) == (Decimal(7), 3, 1)
     assert {model.key: model.cost for model in models} == {
         "gpt-5": Decimal(3), "gpt-5-mini": Decimal(4), "house": None
