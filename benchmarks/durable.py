@@ -46,10 +46,12 @@ def measure() -> dict[str, Any]:
     failed = [row.error for row in Activity.objects.exclude(status="complete")]
     if failed:
         raise RuntimeError(f"The measured activities have failed: {failed}")
-    per_model_call = statistics.median(get_result(handoffs, timeout=1))
+    with_handoffs: list[float] = get_result(handoffs, timeout=1)
+    with_tools: list[float] = get_result(tools, timeout=1)
+    per_model_call = statistics.median(with_handoffs)
     return {
         "cpu_per_model_call": per_model_call,
-        "cpu_per_tool_call": statistics.median(get_result(tools, timeout=1)) - per_model_call,
+        "cpu_per_tool_call": statistics.median(with_tools) - per_model_call,
         "stored": {turns: _stored_bytes(handle.agent_id) for turns, handle in long.items()},
         "resume": {turns: get_result(handle, timeout=1) for turns, handle in long.items()},
     }
