@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+CHAOS_TABLE ?=
 PYTEST ?= $(BIN)/python -m pytest
 # Each process of a parallel run starts its own servers, when its first test needs them. Tests with pools mostly wait, and
 # share the servers of their file; those with browsers and with chaos run one by one: they look at the clock.
@@ -21,10 +22,10 @@ FRAMEWORK := $(addprefix tests/integration/,schedules/test_schedules_model.py sc
   api/test_api_document.py terminal/test_commands_agents.py tasks/test_enqueue.py activity/test_activity.py \
   activity/test_queries.py monitoring/test_health.py test_smoke.py)
 # Long tests of processes that die: their hard part is the database's locks, so PostgreSQL has them.
-DURABLE := $(addprefix tests/e2e/test_,pipelines.py fanout.py scheduler.py)
+DURABLE := $(addprefix tests/e2e/test_,pipelines.py fanout.py scheduler.py durable.py)
 
 .PHONY: help demo screenshots test fast fast-tests check fix lint types docs tests tests-postgresql test-newer \
-  test-between test-oldest-sdk chaos rolling-deploy bench release clean
+  test-between test-oldest-sdk chaos chaos-agents rolling-deploy bench bench-agents release clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -73,6 +74,16 @@ chaos: $(VENV)/.installed  ## a long run of activities under kills, freezes and 
 # Verifies docs/upgrades.md with the package of an earlier commit. For example ARGS="--database sqlite --activities 400 --seed 7"
 rolling-deploy: $(VENV)/.installed  ## workers of an earlier release and of this checkout on one queue
 	$(BIN)/python -m tests.chaos.rolling_deploy $(ARGS)
+
+# Kills workers at every point of the durable agents' scenarios, on both databases; `make test` takes some of the points.
+# CHAOS_TABLE=kills.md collects the numbers of kills and of repeated calls.
+chaos-agents: $(VENV)/.installed  ## kill durable agents at every point
+	AGENTEXEC_TEST_AGENT_KILLS=all AGENTEXEC_TEST_AGENT_KILLS_TABLE=$(CHAOS_TABLE) $(PYTEST) tests/e2e/test_durable.py $(ARGS)
+	AGENTEXEC_TEST_DB=postgresql AGENTEXEC_TEST_AGENT_KILLS=all AGENTEXEC_TEST_AGENT_KILLS_TABLE=$(CHAOS_TABLE) \
+	  $(PYTEST) tests/e2e/test_durable.py $(ARGS)
+
+bench-agents: $(VENV)/.installed  ## what recording costs durable agents: CPU per call, storage, resume
+	$(BIN)/python -m benchmarks.durable
 
 tests-postgresql: $(VENV)/.installed
 	AGENTEXEC_TEST_DB=postgresql $(PYTEST) $(IN_PARALLEL) tests/integration $(NEITHER) $(ARGS)

@@ -7,19 +7,22 @@ points of each scenario are chosen; `AGENTEXEC_TEST_AGENT_KILLS=all` (`make chao
 from __future__ import annotations
 
 import os
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from redis import Redis
 
 from django_agentexec.calls.paths import is_run_of
 from django_agentexec.models import Activity, AgentCall, Approval, ApprovalKind, CallKind, CallState, Status
 from tests.e2e.durable_answers import FINAL, SCRIPTS, ScriptedServer
 from tests.support.decisions import decide
 from tests.support.pool_process import pool, until
+from tests.support.servers import Valkey
 from tests.support.text_client import TextClient
 from tests.testapp.durable import Scenario, durable_agent
 from tests.testapp.kill_points import lines, plan
@@ -27,7 +30,7 @@ from tests.testapp.kill_points import lines, plan
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 
 ALL = os.environ.get("AGENTEXEC_TEST_AGENT_KILLS") == "all"
-CHOSEN = 3  # points of each scenario in the short form
+CHOSEN = 2  # points of each scenario in the short form
 TABLE = os.environ.get("AGENTEXEC_TEST_AGENT_KILLS_TABLE")
 """A file to which each scenario appends a line."""
 
@@ -92,6 +95,7 @@ def check(server: ScriptedServer, case: Case) -> tuple[int, int]:
     row = Activity.objects.get(pk=case.agent_id)
     where = f"{case.scenario} killed at {case.point or 'no point'}"
     assert row.status == Status.COMPLETE, f"{where}: {row.error}"
+    assert row.result == ("I have helped. I have helped." if case.scenario == "gather" else FINAL), where
     repeated_models = _check_models(server, case, where)
     repeated_tools = _check_effects(case, where)
     assert not AgentCall.objects.filter(activity=row, state=CallState.STARTED).exists(), where
@@ -153,40 +157,81 @@ def points_of(case: Case) -> list[str]:
     return points[step // 2 :: step][:CHOSEN]
 
 
-@pytest.mark.parametrize(
-    ("scenario", "api"),
-    [
-        ("sequential", "responses"),
-        ("parallel", "chat"),
-        ("handoffs", "responses"),
-        ("agents_as_tools", "chat"),
-        ("streaming", "chat"),
-        ("streaming", "responses"),
-        ("guardrails", "chat"),
-        ("mcp", "responses"),
-        ("approval", "chat"),
-        ("nested_approval", "responses"),
-        ("gather", "chat"),
-    ],
-)
+SCENARIOS = [
+    ("sequential", "responses"),
+    ("parallel", "chat"),
+    ("handoffs", "responses"),
+    ("agents_as_tools", "chat"),
+    ("streaming", "chat"),
+    ("streaming", "responses"),
+    ("guardrails", "chat"),
+    ("mcp", "responses"),
+    ("approval", "chat"),
+    ("nested_approval", "responses"),
+    ("gather", "chat"),
+]
+GROUPS = [[each] for each in SCENARIOS] if ALL else [SCENARIOS]
+"""Scenarios that share a pool."""
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: "-".join(group[0]) if ALL else "some")
 def test_killed_agents_repeat_nothing_that_was_committed(
-    server: ScriptedServer, tmp_path: Path, scenario: str, api: str
+    server: ScriptedServer, tmp_path: Path, group: list[tuple[str, str]]
 ) -> None:
     with pool("--workers", "2", "--concurrency", "1", RECONCILE_INTERVAL=1.0):
-        whole = start(server, tmp_path / "whole", scenario, api)
-        finish([whole])
-        cases = [
-            start(server, tmp_path / f"kill{number}", scenario, api, point)
-            for number, point in enumerate(points_of(whole))
+        whole = [start(server, tmp_path / f"{name}-{api}", name, api) for name, api in group]
+        finish(whole)
+        killed = [
+            [
+                start(server, tmp_path / f"{case.folder.name}-{number}", name, api, point)
+                for number, point in enumerate(points_of(case))
+            ]
+            for case, (name, api) in zip(whole, group, strict=True)
         ]
+        finish([case for cases in killed for case in cases])
+
+    for case, cases, (name, api) in zip(whole, killed, group, strict=True):
+        check(server, case)
+        repeated = [check(server, each) for each in cases]
+        assert all((each.folder / "killed").exists() for each in cases), name
+        _report(name, api, cases, repeated)
+
+
+def test_many_agents_share_a_process_that_dies(server: ScriptedServer, tmp_path: Path) -> None:
+    scenarios = ["sequential", "parallel", "handoffs", "agents_as_tools", "streaming", "guardrails"] * 2
+    with pool("--workers", "1", "--concurrency", str(len(scenarios)), RECONCILE_INTERVAL=1.0):
+        cases = [
+            start(server, tmp_path / f"{number}", scenario, "chat" if number % 2 else "responses")
+            for number, scenario in enumerate(scenarios)
+        ]
+        plan(str(cases[0].folder), "boss answered#1")
+        for case in cases:
+            case.point = "boss answered#1 of another activity"
         finish(cases)
 
-    check(server, whole)
-    repeated = [check(server, case) for case in cases]
-    assert all((case.folder / "killed").exists() for case in cases)
-    if scenario != "gather":
-        assert Activity.objects.get(pk=whole.agent_id).result == FINAL
-    _report(scenario, api, cases, repeated)
+    assert (cases[0].folder / "killed").exists()
+    for case in cases:
+        check(server, case)
+
+
+def test_a_stopped_pool_and_a_flushed_redis_cost_no_committed_call(
+    server: ScriptedServer, tmp_path: Path, clean_valkey: Valkey
+) -> None:
+    thinking = threading.Event()
+    first, second, last = SCRIPTS["sequential"]["boss"]
+    case = start(server, tmp_path / "stopped", "sequential", "chat")
+    case.point = "a stop"
+    server.scripts["stopped"] = {"boss": [first, replace(second, when=thinking), last]}
+    with pool("--workers", "1", GRACE_PERIOD=0.1):
+        until(lambda: server.counts["stopped", "boss", 1], "the second request")
+    thinking.set()
+    with Redis(unix_socket_path=str(clean_valkey.socket)) as client:
+        client.flushall()
+    with pool("--workers", "1", RECONCILE_INTERVAL=0.5):
+        finish([case])
+
+    assert check(server, case) == (1, 0)
+    assert server.counts["stopped", "boss", 0] == 1
 
 
 def _report(scenario: str, api: str, cases: Sequence[Case], repeated: Sequence[tuple[int, int]]) -> None:

@@ -17,6 +17,7 @@ from django_agentexec.calls.journal import Position, current_position
 from django_agentexec.models import CallState
 
 from .approvals import Policies
+from .handoffs import durable_handoff
 from .model import DurableModel, DurableProvider, ShowReplayed
 from .silent_hooks import PUBLIC_AGENT, SilentAgentHooks, own_agent
 from .tools import durable_tool, missing_tool
@@ -81,12 +82,7 @@ class DurableAgents:
     def _handoff(self, target: Agent[Any] | Handoff[Any, Any]) -> Agent[Any] | Handoff[Any, Any]:
         if isinstance(target, Agent):
             return self.copy_of(target)
-        original = target.on_invoke_handoff
-
-        async def on_invoke(context: Any, arguments: str) -> Any:
-            return self.copy_of(await original(context, arguments))
-
-        return replace(target, on_invoke_handoff=on_invoke)
+        return durable_handoff(target, self.copy_of)
 
     def _tools_of(self, agent: Agent[Any]) -> Callable[[Any], Any]:
         async def get_all_tools(context: Any) -> list[Any]:
