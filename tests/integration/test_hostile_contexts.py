@@ -19,7 +19,7 @@ from django_agentexec.models import Activity
 from django_agentexec.tasks import AnyTask, registry
 from django_agentexec.tasks.context_input import MAX_PROBLEMS
 from django_agentexec.terminal.enqueue import parse_context
-from tests.rest import admin, client
+from tests.support.rest_api import admin, client
 
 pytestmark = pytest.mark.django_db
 

@@ -8,8 +8,8 @@ from django.test import Client, override_settings
 
 from django_agentexec.schedules.firing import fire
 from django_agentexec.schedules.models import ScheduleRun
-from tests.schedules import NOON, SECOND, make_schedule
 from tests.support.admin_pages import TENANTS, staff
+from tests.support.schedule_builders import NOON, SECOND, make_schedule
 
 pytestmark = pytest.mark.django_db
 

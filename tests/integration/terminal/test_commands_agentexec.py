@@ -25,6 +25,7 @@ SUBCOMMANDS = [
     "show",
     "cancel",
     "retry",
+    "approvals",
     "enqueue",
     "result",
     "workers",
