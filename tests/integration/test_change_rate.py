@@ -12,7 +12,7 @@ from django.test import override_settings
 from django_agentexec import change_rate
 from django_agentexec.live.websocket import auth
 from django_agentexec.policy import Permission
-from tests.rows import row
+from tests.support.activity_rows import row
 from tests.support.rest_api import admin, client, staff
 from tests.testapp.agents import Text, shout
 
