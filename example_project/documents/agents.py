@@ -24,7 +24,7 @@ from .schemas import (
 from .shelf import Shelf
 from .verification import checked_brief, checked_review
 
-__all__ = ["PortfolioPipeline", "research_company", "review_contract", "write_letter"]
+__all__ = ["PortfolioPipeline", "contract_letter", "research_company", "review_contract"]
 
 MAX_TURNS = 40  # a turn for each page and search, and a margin
 
@@ -54,8 +54,8 @@ async def review_contract(agent_id: UUID, context: ContractContext) -> CheckedRe
     return checked_review(review, document, result.new_items)
 
 
-@task("write_letter", api=True, give_up_on=[DocumentNotFound])
-async def write_letter(agent_id: UUID, context: LetterContext) -> Letter:
+@task("contract_letter", api=True, give_up_on=[DocumentNotFound])
+async def contract_letter(agent_id: UUID, context: LetterContext) -> Letter:
     """Write a letter to the other party of a contract, and send it once a person has approved."""
     shelf = await Shelf.of(agent_id)
     shelf.get(context.document)

@@ -43,7 +43,7 @@ def compare_companies(owner: str) -> Run:
 def write_letter(owner: str, document: Document, recipient: str) -> Run:
     """Enqueue a letter about `document` for the user with the name `owner`; it waits for an approval."""
     tags = {OWNER_KEY: owner, "title": f"Letter to {recipient}"}
-    return enqueue("write_letter", LetterContext(document=document.name, recipient=recipient), metadata=tags)
+    return enqueue("contract_letter", LetterContext(document=document.name, recipient=recipient), metadata=tags)
 
 
 def store(shelf: Shelf, file: UploadedFile[bytes]) -> Document:
