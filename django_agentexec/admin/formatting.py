@@ -83,7 +83,7 @@ def money(amount: Decimal | None) -> str:
 
 def _dollars(amount: Decimal, decimals: int) -> str:
     number = number_format(f"{amount:.{decimals}f}", use_l10n=True, force_grouping=True)
-    return f"${number}"
+    return _("$%(amount)s") % {"amount": number}
 
 
 def moment(when: datetime) -> SafeString:

@@ -229,4 +229,4 @@ def own_transaction(agent_id: UUID, context: Text) -> None:
         activity.update(agent_id, "within")
 
 
-from . import orchestration  # noqa: E402, F401  # its tasks are found here; it uses what stands above
+from . import conversing, orchestration  # noqa: E402, F401  # their tasks are found here; they use what stands above
