@@ -230,7 +230,7 @@ def own_transaction(agent_id: UUID, context: Text) -> None:
         activity.update(agent_id, "within")
 
 
-from . import approvals, durable, orchestration  # noqa: E402, F401  # their tasks are found here; they use what stands above
+from . import approvals, conversing, durable, orchestration  # noqa: E402, F401  # their tasks are found here; they use what stands above
 
 
 @task("pay_and_die")

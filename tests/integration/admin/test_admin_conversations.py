@@ -271,3 +271,18 @@ def test_activity_and_conversation_link_each_other() -> None:
 
     assert f"{URL}{conversation.pk}/change/" in text
     assert f'href="{URL}"' in text
+
+
+def test_the_pages_are_in_german() -> None:
+    conversation, client = example(), signed_in(*VIEW)
+
+    with override_settings(LANGUAGE_CODE="de"):
+        text = page(client, conversation).content.decode() + client.get(URL).content.decode()
+
+    for german in (
+        "2 Werkzeugaufrufe: find_order",
+        "Versuch 2, Beitrag nur einmal gespeichert",
+        "1 aktiv",
+        "Unterhaltung",
+    ):
+        assert german in text
