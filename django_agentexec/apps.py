@@ -21,10 +21,11 @@ class AgentExecConfig(AppConfig):
         from .children import propagation, tracker
         from .dispatch import push
         from .monitoring import metrics
+        from .pool import trace_pruner
 
         parts = (
             *(conf, forks, log_text, checks, router_checks, embedded, queues),
-            *(push, bulk, streams, waiting, propagation, tracker),
+            *(push, bulk, streams, waiting, propagation, tracker, trace_pruner),
         )
         for part in parts:
             part.install()

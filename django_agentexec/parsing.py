@@ -7,12 +7,15 @@ digits. What such text leads to fails later, in a database or in Redis, where it
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from uuid import UUID
 
 MAX_INT64 = 2**63 - 1
 """The largest integer of a database's `bigint`."""
 _DIGITS = re.compile(r"[0-9]{1,19}")
 _DECIMAL = re.compile(r"-?(?:[0-9]{1,19}(?:\.[0-9]{0,19})?|\.[0-9]{1,19})(?:[eE][+-]?[0-9]{1,3})?")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)([smhdw])")
 _ID = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -25,6 +28,12 @@ def parse_digits(text: str, maximum: int = MAX_INT64) -> int | None:
 def parse_decimal(text: str) -> float | None:
     """Return the decimal number that `text` is, with an optional exponent (infinite above a float), otherwise None."""
     return float(text) if _DECIMAL.fullmatch(text) else None
+
+
+def parse_duration(text: str) -> timedelta | None:
+    """Return a duration such as `90s`, `15m`, `12h`, `30d` or `2w`, otherwise None. Raises `OverflowError`."""
+    found = _DURATION.fullmatch(text.strip())
+    return timedelta(**{_UNITS[found[2]]: float(found[1])}) if found else None
 
 
 def parse_id(text: str) -> UUID:

@@ -6,6 +6,7 @@ from django.urls import path
 
 from .actions import CancelView, RetryView
 from .activities import ActiveCountView, ActivityDetailView, ActivityListView, ActivityResultView
+from .calls import CallDetailView, CallListView
 from .document import DocumentView
 from .events import ActivityEventsView
 from .metrics import MetricsView
@@ -23,6 +24,8 @@ urlpatterns = [
     path("activities/<str:agent_id>/cancel/", CancelView.as_view(), name="activity-cancel"),
     path("activities/<str:agent_id>/retry/", RetryView.as_view(), name="activity-retry"),
     path("activities/<str:agent_id>/events/", ActivityEventsView.as_view(), name="activity-events"),
+    path("activities/<str:agent_id>/calls/", CallListView.as_view(), name="activity-calls"),
+    path("activities/<str:agent_id>/calls/<str:call_id>/", CallDetailView.as_view(), name="activity-call"),
     path("tasks/", TaskListView.as_view(), name="task-list"),
     path("tasks/<path:name>/", EnqueueView.as_view(), name="task-enqueue"),
     path("workers/", WorkersView.as_view(), name="worker-list"),

@@ -105,7 +105,7 @@ class AgentCall(models.Model):
                 fields=["activity", "set_aside", "path", "kind", "ordinal", "call_id"], name="agentexec_call_place"
             ),
         ]
-        indexes = [models.Index(fields=["name", "id"], name="agentexec_call_name")]
+        indexes = [models.Index(fields=["name", "activity"], name="agentexec_call_name")]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name or self.agent} ({self.state})"

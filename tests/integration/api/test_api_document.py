@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -98,7 +99,7 @@ def test_it_describes_every_route() -> None:
 
     described = {where.replace("{name}", "").removeprefix("/agents/") for where in found["paths"]}
     for route in routes:
-        where = str(route.pattern).replace("<str:agent_id>", "{agent_id}").replace("<path:name>", "fetch")
+        where = re.sub(r"<str:(\w+)>", r"{\1}", str(route.pattern)).replace("<path:name>", "fetch")
         assert where in described
     assert found["info"]["title"] == "Agents"
 
