@@ -99,8 +99,8 @@ class RetryView(ActionView):
         """Queue an activity in `error` or `canceled` again, under its id. The results of finished steps are kept.
 
         With an option, an activity in `complete` can be queued again, too. A body `{"context": {...}}` replaces the
-        stored context; it requires permission to enqueue the task. A body `{"fresh": true}` makes the calls of its agents
-        again; by default, recorded calls of models and tools are replayed and not paid again.
+        stored context; it requires permission to enqueue the task. A body `{"fresh": true}` makes the calls of its
+        agents again; by default, recorded calls of models and tools are replayed and not paid again.
         """
         options, found = RetryOptions.read(request), self.find_target(agent_id)
         body = _body(request)

@@ -24,7 +24,8 @@ class Prune(Subcommand):
     help = gettext_lazy("delete activities that ended long ago, in batches")
     epilog = gettext_lazy("""
 Queued and running activities are never deleted, nor are their calls. The log of an activity is deleted with it; its
-children stay, without a parent. Each batch is a transaction, so the command can be stopped and started again at any time.
+children stay, without a parent. Each batch is a transaction, so the command can be stopped and started again at any
+time.
 
 exit codes:
   0  done
