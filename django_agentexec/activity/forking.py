@@ -80,7 +80,7 @@ def _kept(original: Activity, point: AgentCall, using: str) -> Iterator[AgentCal
             call.state, call.output, call.error, call.finished_at = CallState.STARTED, None, "", None
         else:
             continue
-        # Paid by the original: the fork has no tokens and no cost of its own.
+        # Paid by the original, and not counted twice.
         call.input_tokens = call.cached_tokens = call.output_tokens = call.reasoning_tokens = 0
         call.cost = None if call.kind == CallKind.AGENT else Decimal()
         call.request, call.has_changed, call.fence, call.attempt = None, False, 0, 0

@@ -275,7 +275,7 @@ def _state(activity: Activity, call: AgentCall) -> str:
         return "interrupted"
     if activity.is_suspended:
         return "waiting"
-    # A run goes on in each attempt; a call that was started by another process is made again.
+    # A run continues in each attempt; a call that another process has started is made again.
     return "running" if call.kind == CallKind.AGENT or call.fence == activity.fence else "interrupted"
 
 

@@ -12,18 +12,18 @@ from .command import Output
 from .text import clean
 from .times import clock, time_span
 
-INDENT = "  "
+INDENT = "· "
 
 
 def write_calls(out: Output, trace: Trace) -> None:
     """Write the calls as a table."""
     rows: list[list[object]] = [cells for root in trace.roots for cells in _rows(root, 0)]
     out.write("\n" + _("calls"))
-    if not rows:
-        out.write("  " + _("none"))
-        return
     header = [_("call"), _("state"), _("attempt"), _("started"), _("took"), _("tokens"), _("cost")]
-    out.table(header, rows, right=(2, 4, 5, 6))
+    if rows:
+        out.table(header, rows, right=(2, 4, 5, 6))
+    else:
+        out.write("  " + _("none"))
     if set_aside := sum(1 for nodes in trace.earlier for root in nodes for _node in root):
         out.write(_("%(count)s calls were set aside by fresh retries.") % {"count": set_aside})
     if trace.has_more:
@@ -38,7 +38,7 @@ def _rows(node: Node, depth: int) -> Iterator[list[object]]:
     name = call.agent if call.kind == CallKind.AGENT else call.name or call.call_id
     state = _("replayed") if node.is_replayed and call.kind != CallKind.AGENT else node.state.replace("_", " ")
     yield [
-        f"{INDENT * (depth + 1)}{kind} {clean(name)}",
+        f"{INDENT * depth}{kind} {clean(name)}",
         f"{state}: {clean(node.error)}" if node.error else state,
         call.attempt,
         clock(call.started_at),

@@ -94,9 +94,8 @@ def test_rows_load_their_content_and_follow_the_run(page: Page) -> None:
     page.open(f"/admin/agentexec/activity/{row.pk}/change/")
     page.tab.until("document.querySelectorAll('[data-call]').length === 8")
 
-    page.tab.evaluate(
-        "[...document.querySelectorAll('[data-call]')].find(r => r.textContent.includes('find_order') && r.dataset.kind === 'tool').open = true"
-    )
+    find = "[...document.querySelectorAll('[data-kind=tool]')].find(row => row.textContent.includes('find_order'))"
+    page.tab.evaluate(f"{find}.open = true")
     page.tab.until("document.querySelector('[data-trace]').textContent.includes('2 payments of')")
     if folder := os.environ.get("TRACE_PICTURES"):
         for width, scheme in ((1366, "light"), (390, "dark"), (1366, "dark"), (390, "light")):

@@ -34,12 +34,11 @@ def test_show_prints_the_tree_of_calls_on_request() -> None:
     assert "look_up" not in output("show", str(row.pk)).split("log\n")[0]
     text = output("show", str(row.pk), "--calls")
     lines = [line for line in text.partition("calls\n")[2].splitlines() if line.strip()]
-    assert [line.split()[:2] for line in lines[1:4]] == [
-        ["agent", "Clerk"],
-        ["model", "ScriptedModel"],
-        ["tool", "look_up"],
+    assert [line.split()[:3] for line in lines[1:4]] == [
+        ["agent", "Clerk", "done"],
+        ["·", "model", "ScriptedModel"],
+        ["·", "tool", "look_up"],
     ]
-    assert len(lines[2]) - len(lines[2].lstrip()) > len(lines[1]) - len(lines[1].lstrip())
     found = json.loads(output("show", str(row.pk), "--calls", "--json"))
     assert [each["id"] for each in found["items"]] == [str(each.id) for each in AgentCall.objects.of(row.agent_id)]
 
