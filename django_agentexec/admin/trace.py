@@ -115,11 +115,16 @@ def call_content(call: AgentCall, *, monitors: bool) -> dict[str, Any]:
 
 
 def _busy(trace: Trace, now: datetime) -> list[tuple[datetime, datetime]]:
-    """Return the spans of calls of models and tools; of a trace without any, those of its runs."""
+    """Return the spans of calls of models and tools; of a trace without any, those of its runs.
+
+    A call with runs inside that have continued under another claim contains a wait, and does not count as busy.
+    """
     spans = [
         (node.call.started_at, _end(node, now))
         for node in trace
-        if node.call.kind != CallKind.AGENT and not node.children and node.state != "waiting"
+        if node.call.kind != CallKind.AGENT
+        and node.state != "waiting"
+        and all(inside.call.fence == node.call.fence for inside in node)
     ]
     return spans or [(node.call.started_at, _end(node, now)) for node in trace]
 

@@ -224,3 +224,15 @@ def test_200_calls_render_in_under_a_second_and_with_the_same_queries() -> None:
     assert counts[0] == counts[1]
     assert sizes[1] < 500_000  # without the content of 4 MB
     assert took < 5  # a second on an idle machine; the benchmark is the size and the number of queries
+
+
+def test_a_wait_inside_a_tool_call_is_no_busy_time() -> None:
+    row = Activity.objects.get(pk=activity.create("t"))
+    since = timezone.now() - timedelta(hours=5)
+    later = since + timedelta(hours=4)
+    add_call(row, CallKind.AGENT, since=since, seconds=4 * 3600 + 10)
+    add_call(row, CallKind.TOOL, call_id="1", since=since, seconds=4 * 3600 + 10, fence=2)
+    add_call(row, CallKind.AGENT, path="/0:1", since=since, seconds=4 * 3600 + 10, fence=1)
+    add_call(row, CallKind.MODEL, path="/0:1", since=since, seconds=10, fence=1)
+    add_call(row, CallKind.MODEL, path="/0:1", ordinal=1, since=later, seconds=10, fence=2)
+    assert "Long waits are shortened on the axis: 3 h 59 min." in page(row)
