@@ -23,13 +23,14 @@ class AgentExecConfig(AppConfig):
         from .costs import prices
         from .dispatch import push
         from .monitoring import metrics
+        from .pool import trace_pruner
         from .pool.services import register_service
         from .telemetry import spans
 
         parts = (
             *(conf, forks, log_text, checks, router_checks, embedded, queues),
             *(push, bulk, streams, waiting, propagation, tracker, prices),
-            *(expiry, log, spans),
+            *(expiry, log, spans, trace_pruner),
         )
         for part in parts:
             part.install()

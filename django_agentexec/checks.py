@@ -179,6 +179,25 @@ def check_policy(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
     return []
 
 
+def check_trace(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Refuse a function of `TRACE_REDACT` that cannot be imported: every value of the trace would be hidden."""
+    from .calls.content import trace_redactor
+
+    if _impossible_values():
+        return []  # reported by `check_settings`
+    try:
+        trace_redactor()
+    except Exception as error:  # noqa: BLE001  # any error of the project's module
+        return [
+            Error(
+                f"AGENTEXEC['TRACE_REDACT'] is {conf.TRACE_REDACT!r}, which cannot be used: {error}",
+                hint="Give the dotted path of a function of a value, its field and its call.",
+                id="agentexec.E017",
+            )
+        ]
+    return []
+
+
 def check_embedded(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Refuse the embedded server in production."""
     from django.conf import settings
@@ -240,7 +259,10 @@ def check_eviction(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 
 def install() -> None:
     """Register the checks; called when the app is ready."""
-    for check in (check_settings, check_templates, check_rate, check_queue, check_policy, check_embedded, check_sqlite):
+    for check in (
+        *(check_settings, check_templates, check_rate, check_queue, check_policy, check_trace, check_embedded),
+        check_sqlite,
+    ):
         register(check, "agentexec")
     register(check_task_queues, "agentexec_tasks")
     register(check_eviction, Tags.database)

@@ -63,6 +63,19 @@ DECISIONS = (WaitingFor.APPROVAL, WaitingFor.ANSWER)
 """The reasons that end with a decision of a person."""
 
 
+class LineType(models.TextChoices):
+    """The kinds of events that log lines describe; the values are those of the wire format."""
+
+    STATUS = "status", _("Status")
+    """A change of the status, or of what the activity waits for."""
+    PROGRESS = "progress", _("Progress")
+    """A message of the handler or of an agent."""
+    HANDOFF = "handoff", _("Handoff")
+    """An agent hands over to another agent."""
+    APPROVAL = "approval", _("Approval")
+    """A request for a decision, or a decision."""
+
+
 class CallKind(models.TextChoices):
     """The kinds of recorded calls; the values are those of the wire format."""
 

@@ -233,18 +233,22 @@ class Settings:
     )
     TRACE_CONTENT = Setting(
         "full",
-        "Content that the trace keeps: `full`, `outputs` (no arguments and inputs), or `none`. What a later attempt "
-        "needs to resume is kept until the activity has ended.",
+        "Content that the trace shows and keeps: `full`, `outputs` (no arguments and inputs), or `none`. What a later "
+        "attempt needs to resume is kept until the activity has ended.",
         choices=("full", "outputs", "none"),
     )
     TRACE_REQUESTS = Setting(False, "Store the raw request of each model call in the trace.")
     TRACE_REDACT: Setting[str] = Setting(
-        "", "Dotted path of a function that receives a value of the trace and returns the value to show."
+        "",
+        "Dotted path of a function that returns the value to show, from a value of the trace, its field (`request`, "
+        "`arguments`, `output`, `error`) and its call. If it fails, the value is hidden.",
     )
     KEEP_CALLS = Setting(
         0.0,
-        "Seconds, or a timedelta, for which the calls of ended activities are kept; 0: with the activity.",
+        "Time for which the calls of ended activities are kept: seconds, a timedelta or text such as `30d`; 0: as long "
+        "as the activity.",
         minimum=0,
+        accepts_duration=True,
     )
     APPROVAL_TIMEOUT = Setting(
         0.0, "Seconds, or a timedelta, after which an approval expires by default; 0: never.", minimum=0

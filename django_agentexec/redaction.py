@@ -11,7 +11,7 @@ from .models import Activity, ActivityLog
 from .public_errors import neutral_error, public_error, public_message_of
 
 _PRIVATE = ("traceback", "worker")
-_NESTED = ("activity", "activities", "approval", "items", "logs")
+_NESTED = ("activity", "activities", "approval", "call", "items", "logs")
 
 
 def redact_internals(data: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from .conf import conf
-from .models import Approval, ApprovalKind, ApprovalScope, ApprovalStatus, OnExpiry, Status
+from .models import FINISHED, Approval, ApprovalKind, ApprovalScope, ApprovalStatus, LineType, OnExpiry, Status
 from .money import Money
 from .public_errors import public_error, public_message_of
 
@@ -37,6 +37,8 @@ class ActivityLogSchema(Schema):
     """One line of an activity's history."""
 
     id: int
+    type: LineType = LineType.PROGRESS
+    """The kind of event."""
     message: str
     status: Status
     percentage: int
@@ -48,8 +50,15 @@ class ActivityLogSchema(Schema):
     """The primary key of the user who caused it, or a terminal; None for code."""
     created_at: datetime
 
+    @field_validator("type", mode="before")
+    @classmethod
+    def _known_type(cls, value: Any) -> Any:
+        return value or LineType.PROGRESS
+
     @model_validator(mode="after")
     def _fill_in_public_text(self) -> Self:
+        if self.type == LineType.PROGRESS and self.status in (Status.QUEUED, *FINISHED):
+            self.type = LineType.STATUS  # written by a release without types
         if self.public_message is None and self.traceback:  # written by a release without public texts
             self.public_message = public_message_of(self.traceback)
         return self

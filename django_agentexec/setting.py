@@ -16,6 +16,8 @@ from django.utils import translation
 from django.utils.functional import Promise
 from django.utils.translation import gettext
 
+from .parsing import parse_duration
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -29,9 +31,10 @@ class Setting(Generic[T]):
 
     `minimum` is inclusive. A value of another type than the default's, none of the `choices`, or text that does not
     match `pattern` raises `ImproperlyConfigured` on access. A setting of type float is a number of seconds in most
-    cases, and accepts integers and timedeltas; one of type text accepts lazy translations and, with `accepts_class`, a
-    class in place of its dotted path. `placeholders` are the fields of a template, with an example of each. The default
-    of a setting that `is_translated` is a message id, read in the language of the site.
+    cases, and accepts integers, timedeltas and, with `accepts_duration`, text such as `30d`; one of type text
+    accepts lazy translations and, with `accepts_class`, a class in place of its dotted path. `placeholders` are the
+    fields of a template, with an example of each. The default of a setting that `is_translated` is a message id,
+    read in the language of the site.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Setting(Generic[T]):
         placeholders: Mapping[str, object] | None = None,
         is_translated: bool = False,
         accepts_class: bool = False,
+        accepts_duration: bool = False,
     ) -> None:
         self.default = default
         self.help = help
@@ -54,6 +58,7 @@ class Setting(Generic[T]):
         self.placeholders = placeholders
         self.is_translated = is_translated
         self.accepts_class = accepts_class
+        self.accepts_duration = accepts_duration
         self.name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -82,6 +87,8 @@ class Setting(Generic[T]):
     def validated(self, value: Any) -> T:
         """Return `value` in this setting's type, or raise `ImproperlyConfigured`."""
         expected = str if isinstance(self.default, Promise) else type(self.default)
+        if self.accepts_duration and isinstance(value, str):
+            value = self._duration(value)
         if expected is float and isinstance(value, timedelta):
             value = value.total_seconds()
         if self.accepts_class and isinstance(value, type):
@@ -111,6 +118,18 @@ class Setting(Generic[T]):
         if self.pattern is not None and not re.fullmatch(self.pattern, str(value)):
             raise ImproperlyConfigured(f"AGENTEXEC[{self.name!r}] is {value!r}, but must match {self.pattern!r}.")
         return cast("T", value)
+
+    def _duration(self, text: str) -> timedelta:
+        try:
+            found = parse_duration(text)
+        except OverflowError:
+            found = None
+        if found is None:
+            raise ImproperlyConfigured(
+                f"AGENTEXEC[{self.name!r}] is {text!r}, but must be a number of seconds, a timedelta, or a duration "
+                "such as '30d' (units: s, m, h, d, w)."
+            )
+        return found
 
     def template_problem(self) -> str:
         """Return why the template that is configured cannot be filled in, or "" if it can."""

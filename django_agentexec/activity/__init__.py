@@ -28,6 +28,7 @@ from .commands import (
     update,
 )
 from .current import acting_as
+from .forking import afork, fork
 from .pruning import aprune, prune
 from .queries import acount_active, adetail, alist, count_active, detail, list
 from .streams import aflush_stream, flush_stream, retract_stream, stream
@@ -49,6 +50,7 @@ __all__ = [
     "adetail",
     "aerror",
     "aflush_stream",
+    "afork",
     "alist",
     "aprune",
     "aretry",
@@ -61,6 +63,7 @@ __all__ = [
     "detail",
     "error",
     "flush_stream",
+    "fork",
     "list",
     "prune",
     "retract_stream",

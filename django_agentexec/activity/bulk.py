@@ -44,16 +44,18 @@ async def acancel_many(activities: ActivityQuerySet, message: str | None = None)
 
 
 @blocking
-def retry_many(activities: ActivityQuerySet) -> BulkOutcome:
+def retry_many(activities: ActivityQuerySet, *, fresh: bool = False) -> BulkOutcome:
     """Queue all of `activities` that are retryable again, each as `retry` does; one transaction per 500."""
     return _change(
-        activities, lambda agent_id: Retry(agent_id=agent_id), lambda rows: push_on_commit(rows, requeue_running=True)
+        activities,
+        lambda agent_id: Retry(agent_id=agent_id, fresh=fresh),
+        lambda rows: push_on_commit(rows, requeue_running=True),
     )
 
 
-async def aretry_many(activities: ActivityQuerySet) -> BulkOutcome:
+async def aretry_many(activities: ActivityQuerySet, *, fresh: bool = False) -> BulkOutcome:
     """Async version of `retry_many`."""
-    return await sync_to_async(retry_many)(activities)
+    return await sync_to_async(retry_many)(activities, fresh=fresh)
 
 
 @blocking

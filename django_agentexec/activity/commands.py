@@ -159,6 +159,7 @@ def retry(
     *,
     from_step: str | None = None,
     from_scratch: bool = False,
+    fresh: bool = False,
     context: BaseModel | Mapping[str, Any] | None = None,
 ) -> None:
     """Queue an activity in `error` or `canceled` again, under the same id.
@@ -169,6 +170,9 @@ def retry(
     context: a corrected model or its values as a dictionary, for example if a deploy has changed the model since the
     activity was enqueued.
 
+    Recorded calls of agents are replayed. With `fresh` they are set aside and made again; so are the calls of the steps
+    that `from_step` or `from_scratch` repeats.
+
     Raises `InvalidTransition` in any other state, and for a child whose parent has failed or was canceled (retry the
     parent), `InvalidOption` for a step that has not started, `InvalidContext` for a context that does not fit the task,
     `UnknownTask`, `ActivityNotFound`.
@@ -177,9 +181,9 @@ def retry(
         raise InvalidOption("Give either from_step or from_scratch, not both.")
     agent_id, is_rerun = validate_id(agent_id), from_scratch or from_step is not None
     stored, lock_key = (None, None) if context is None else _prepared(agent_id, context)
-    operation_class = Rerun if is_rerun else Retry
+    operation_class, fresh = Rerun if is_rerun else Retry, fresh or from_scratch
     with transaction.atomic(using=database()):
-        row = apply_one(operation_class(agent_id=agent_id, context=stored, lock_key=lock_key))
+        row = apply_one(operation_class(agent_id=agent_id, context=stored, lock_key=lock_key, fresh=fresh))
         if is_rerun:
             reset_steps(agent_id, from_step)
         push_on_commit([row], requeue_running=True)
@@ -190,10 +194,11 @@ async def aretry(
     *,
     from_step: str | None = None,
     from_scratch: bool = False,
+    fresh: bool = False,
     context: BaseModel | Mapping[str, Any] | None = None,
 ) -> None:
     """Async version of `retry`."""
-    await sync_to_async(retry)(agent_id, from_step=from_step, from_scratch=from_scratch, context=context)
+    await sync_to_async(retry)(agent_id, from_step=from_step, from_scratch=from_scratch, fresh=fresh, context=context)
 
 
 def _prepared(agent_id: UUID, context: BaseModel | Mapping[str, Any]) -> tuple[dict[str, Any], str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from ..bulk_sql import build_row
-from ..models import Activity, ActivityLog
+from ..models import Activity, ActivityLog, LineType
 from ..public_errors import public_error
 from ..validation import storable_text
 from .current import actor_name
@@ -17,14 +19,37 @@ SHORT_DELAY = 10.0  # seconds; a message about a shorter delay omits the time at
 # The fields that every operation with a log line changes.
 LOGGED = ("latest_log_message", "latest_log_timestamp", "updated_at")
 
+_message_type: ContextVar[LineType] = ContextVar("agentexec_message_type", default=LineType.PROGRESS)
+
+
+@contextmanager
+def messages_of_type(type: LineType) -> Iterator[None]:
+    """Give the messages that are logged inside the block this type instead of `progress`."""
+    token = _message_type.set(type)
+    try:
+        yield
+    finally:
+        _message_type.reset(token)
+
+
+def message_type() -> LineType:
+    """Return the type of messages that are logged now."""
+    return _message_type.get()
+
 
 def log(
-    activity: Activity, message: str, now: datetime, *, public_message: str | None = None, traceback: str = ""
+    activity: Activity,
+    message: str,
+    now: datetime,
+    *,
+    public_message: str | None = None,
+    traceback: str = "",
+    type: LineType = LineType.STATUS,
 ) -> ActivityLog:
     """Set the row's newest message, and return its log line."""
     activity.latest_log_message = storable_text(message)
     activity.latest_log_timestamp = activity.updated_at = now
-    return line_of(activity, storable_text(traceback), public_message)
+    return line_of(activity, storable_text(traceback), public_message, type)
 
 
 class Failure(Protocol):
@@ -64,7 +89,9 @@ def _fill_error(template: str, error: str, values: Mapping[str, object]) -> str:
     return text.replace(f"{error}.", error) if error.endswith(".") else text
 
 
-def line_of(activity: Activity, traceback: str = "", public_message: str | None = None) -> ActivityLog:
+def line_of(
+    activity: Activity, traceback: str = "", public_message: str | None = None, type: LineType = LineType.STATUS
+) -> ActivityLog:
     """Return the log line of a row's newest message."""
     return build_row(
         ActivityLog,
@@ -78,6 +105,7 @@ def line_of(activity: Activity, traceback: str = "", public_message: str | None 
             "traceback": traceback,
             "public_message": public_message,
             "actor": actor_name(),
+            "type": type.value,
             "created_at": activity.latest_log_timestamp,
         },
     )

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.db.models import F, Q
 
+from ..calls.setting_aside import set_aside_steps
 from ..dispatch.push import stop_on_commit
 from ..exceptions import InvalidOption
 from ..models import Activity, HookFlag, StepRun
@@ -19,7 +20,8 @@ ALL_FLAGS = 0x7FFF  # the largest value of the column
 def reset_steps(agent_id: UUID, from_step: str | None) -> None:
     """Delete the checkpoints from this step (None: all), so that these steps run again and spawn new children.
 
-    Their earlier children stay as history, detached from the steps; active children are canceled. Runs in the caller's
+    Their earlier children stay as history, detached from the steps; active children are canceled. Recorded calls of the
+    steps are set aside; those of all steps by `Rerun` itself. Runs in the caller's
     transaction, which holds the activity's lock. Raises `InvalidOption` for a step that has not started.
     """
     steps = StepRun.objects.using(database()).filter(activity_id=agent_id)
@@ -33,6 +35,7 @@ def reset_steps(agent_id: UUID, from_step: str | None) -> None:
             )
         steps = steps.filter(position__gte=positions[from_step])
         names = [name for name, position in positions.items() if position >= positions[from_step]]
+        set_aside_steps(agent_id, names, database())
     detach_children(agent_id, names)
     steps.delete()
 

@@ -23,6 +23,7 @@ from django.utils import timezone
 from django.utils.asyncio import async_unsafe
 
 from ..bulk_sql import Insert, LockWait, Update, can_skip_locked, lock_rows, needs_no_transaction, write
+from ..calls.dropping import drop_content
 from ..conf import conf
 from ..exceptions import ActivityLocked, ActivityNotFound, InvalidTransition, StaleAttempt
 from ..models import FINISHED, Activity, ActivityLog
@@ -153,6 +154,7 @@ def apply(
             ]
             if changes:
                 write([*_updates(changes, columns), *_merged(related), *_log_inserts(changes)], using)
+                drop_content((activity for activity, line, _ in changes if line), using)
                 _publish_on_commit(changes, using)
             is_complete = True
     except (DatabaseError, InterfaceError) as error:

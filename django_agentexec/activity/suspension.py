@@ -20,7 +20,7 @@ from django.utils.translation import ngettext
 from ..bulk_sql.fields import Insert, Update
 from ..conf import conf, in_site_language
 from ..exceptions import InvalidTransition
-from ..models import ACTIVE, DECISIONS, Activity, ActivityLog, Approval, ApprovalKind, Status, WaitingFor
+from ..models import ACTIVE, DECISIONS, Activity, ActivityLog, Approval, ApprovalKind, LineType, Status, WaitingFor
 from .log_lines import LOGGED, fill, log
 from .transitions import Operation, OwnedOperation
 
@@ -81,7 +81,7 @@ class Suspend(OwnedOperation):
         )
         activity.waiting_for = _reason(self.requests) if self.requests else WaitingFor.CHILDREN
         if self.requests:
-            return log(activity, _request_text(self.requests), now)
+            return log(activity, _request_text(self.requests), now, type=LineType.APPROVAL)
         count = len(self.awaited_ids)
         activities = in_site_language(ngettext, "%(count)d activity", "%(count)d activities", count) % {"count": count}
         return log(activity, fill(conf.ACTIVITY_MESSAGE_PARKED, activities=activities, count=count), now)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 from uuid import UUID
@@ -23,6 +23,7 @@ from uuid import UUID
 from django.db.models import Q
 
 from ..bulk_sql.fields import Insert, Update
+from ..calls.setting_aside import set_aside
 from ..choices import DECISIONS
 from ..conf import conf
 from ..exceptions import InvalidTransition, StaleAttempt
@@ -35,10 +36,11 @@ from ..models import (
     ApprovalStatus,
     Conversation,
     HookFlag,
+    LineType,
     Status,
 )
 from ..validation import storable_text
-from .log_lines import LOGGED, delay_text, fill, log, log_error
+from .log_lines import LOGGED, delay_text, fill, log, log_error, message_type
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +171,7 @@ class Progress(OwnedOperation):
 
     message: str
     percentage: int | None = None
+    type: LineType = field(default_factory=message_type)
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         self.check_owner(activity)
@@ -176,7 +179,7 @@ class Progress(OwnedOperation):
             activity.status, activity.attempt, activity.started_at = Status.RUNNING, 1, now
         if self.percentage is not None:
             activity.percentage = self.percentage
-        return log(activity, self.message, now)
+        return log(activity, self.message, now, type=self.type)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,6 +343,9 @@ class Retry(EndOfWait):
 
     accepted_statuses: ClassVar[tuple[Status, ...]] = FAILED_OR_CANCELED
 
+    fresh: bool = False
+    """Whether the calls of its agents are made again; by default, recorded calls are replayed."""
+
     by_parent: bool = False
     """Whether its parent runs again and has spawned it again; otherwise a user or code retries it."""
 
@@ -382,6 +388,8 @@ class Retry(EndOfWait):
         if not self.by_parent and activity.hook_flags & HookFlag.PARENT:
             children = Activity.objects.using(activity._state.db).spawned_by(activity.agent_id)
             children.filter(is_final=True).update(is_final=False)
+        if self.fresh:
+            set_aside(activity)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ from .access import AccessAdmin
 from .formatting import count_text
 from .pagination import AtLeast, bounded_count
 from .status import badge
-from .verbs import CANCEL, DELETE, RETRY, Action, reason_text, retry_from
+from .verbs import CANCEL, DELETE, RETRY, RETRY_FRESH, Action, reason_text, retry_from
 
 PREVIEW = 10  # rows that the confirmation names
 
@@ -73,6 +73,7 @@ class SteeringAdmin(AccessAdmin):
 
     def _change_many(self, request: HttpRequest, queryset: QuerySet[Activity], verb: Action) -> HttpResponse | None:
         assert isinstance(queryset, ActivityQuerySet)
+        verb = _chosen(request, verb)
         is_across = request.POST.get("select_across") not in (None, "", "0")
         until = _id(request.POST.get("until"))
         if request.POST.get("post") and (until or not is_across):
@@ -97,7 +98,7 @@ class SteeringAdmin(AccessAdmin):
         chosen = self.get_queryset(request).filter(pk=found.pk)
         page = reverse(f"{self.admin_site.name}:agentexec_activity_change", args=[found.pk])
         step = request.GET.get("from_step") if verb is RETRY else None
-        verb = retry_from(step) if step else verb
+        verb = retry_from(step) if step else _chosen(request, verb)
         if request.method != "POST":
             return self._ask(request, chosen, verb, original=found, back=page)
         self._change(request, chosen, verb)
@@ -144,6 +145,7 @@ class SteeringAdmin(AccessAdmin):
                 "title": title,
                 "may_monitor": self.has_monitor_permission(request),
                 "verb": verb,
+                "offers_fresh": verb is RETRY,
                 "count": count,
                 # Two lower bounds have no known difference.
                 "others": 0 if isinstance(matching, AtLeast) else matching - count,
@@ -177,3 +179,8 @@ def _id(text: str | None) -> UUID | None:
         return parse_id(text or "")
     except ValueError:
         return None
+
+
+def _chosen(request: HttpRequest, verb: Action) -> Action:
+    """Return the fresh form of a retry if the user has chosen it."""
+    return RETRY_FRESH if verb is RETRY and request.POST.get("fresh") else verb

@@ -29,20 +29,21 @@ from ..schemas import ActivityListItemSchema, ActivityLogSchema
 from .access import may_decide, visible
 from .actors import name_actors
 from .approval_cards import Card, card
+from .calls import CallPages
 from .children import MAX_CHILDREN, ChildCounts, child_counts, latest_children
 from .columns import line_of, percentage_of
-from .copies import CopyPages
 from .detail import MAX_LINES, VALUES, facts, json_value, spend, steps_with_values, timeline, usage
 from .formatting import pretty_json
 from .metadata import metadata_columns
 from .sockets import socket_path
 from .status import short_id, shown_status, status_label
 from .texts import script_texts
+from .trace import money, trace_card
 
 MAX_CARDS = 20  # approvals of one activity on its page
 
 
-class DetailPages(CopyPages):
+class DetailPages(CallPages):
     """Views below `<id>/`."""
 
     def get_urls(self) -> list[URLPattern]:
@@ -96,6 +97,7 @@ class DetailPages(CopyPages):
             "max_lines": MAX_LINES,
             "result": json_value(activity, "result"),
             "values": [value for name in ("context", "metadata") if (value := json_value(activity, name))],
+            "trace": trace_card(activity, request.GET.get("calls", ""), is_redacted=not monitors),
             "usage": usage(activity),
             "spend": spend(activity, others, has_children=bool(counts.total)),
             "steps": steps_with_values(activity, views := self._step_views(activity, is_redacted=not monitors)),
@@ -104,6 +106,7 @@ class DetailPages(CopyPages):
             "children": latest_children(others, activity, is_redacted=not monitors),
             "child_counts": counts,
             "has_more_children": counts.total > MAX_CHILDREN,
+            "cost": money(activity.cost),
             "socket": socket_path(activity.agent_id),
             "may": self._allowed(request, activity),
             "approval_cards": self._approval_cards(request, activity),
@@ -144,12 +147,12 @@ class DetailPages(CopyPages):
         """Return a whole JSON column as JSON, so that no browser renders it as a page."""
         if name not in VALUES:
             raise Http404(_("There is no value %(name)s.") % {"name": name})
-        activity = self._visible_or_404(request, object_id)
+        activity = self._visible(request, object_id)
         return HttpResponse(pretty_json(getattr(activity, name)), content_type="application/json; charset=utf-8")
 
     def live_data(self, request: HttpRequest, object_id: str) -> JsonResponse:
         """Return the state and the log lines after `?after=<log id>`, as the websocket's `activity` event does."""
-        activity = self._visible_or_404(request, object_id)
+        activity = self._visible(request, object_id)
         after = _number(request.GET.get("after")) or 0
         lines = list(ActivityLog.objects.filter(activity_id=activity.pk, id__gt=after).order_by("id")[:MAX_LINES])
         data = {
@@ -160,14 +163,6 @@ class DetailPages(CopyPages):
         }
         shown = data if self.has_monitor_permission(request) else redact_internals(data)
         return JsonResponse(shown, headers={"Cache-Control": "no-store"})
-
-    def _visible_or_404(self, request: HttpRequest, object_id: str) -> Activity:
-        activity = self.get_object(request, unquote(object_id))
-        if activity is None:
-            raise Http404(_("There is no activity %(id)s.") % {"id": object_id})
-        if not self.has_view_permission(request, activity):
-            raise PermissionDenied
-        return activity
 
 
 def _redacted(step: StepView) -> StepView:

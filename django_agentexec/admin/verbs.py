@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from uuid import UUID
 
 from django.contrib.admin.models import CHANGE, DELETION
@@ -90,6 +91,10 @@ RETRY = Action(
     action_flag=CHANGE,
     candidates=lambda activities: activities.filter(status__in=[Status.ERROR, Status.CANCELED]).managed(),
     run=activity.retry_many,
+)
+
+RETRY_FRESH = replace(
+    RETRY, log_entry=_("Queued again, with fresh calls."), run=partial(activity.retry_many, fresh=True)
 )
 
 DELETE = Action(

@@ -37,6 +37,8 @@ class RetryBody(BaseModel):
 
     context: dict[str, Any] | None = None
     """A context that replaces the stored context."""
+    fresh: bool = False
+    """Whether the calls of its agents are made again; by default, recorded calls are replayed."""
 
 
 class ActionView(AgentView):
@@ -97,22 +99,25 @@ class RetryView(ActionView):
         """Queue an activity in `error` or `canceled` again, under its id. The results of finished steps are kept.
 
         With an option, an activity in `complete` can be queued again, too. A body `{"context": {...}}` replaces the
-        stored context; it requires permission to enqueue the task.
+        stored context; it requires permission to enqueue the task. A body `{"fresh": true}` makes the calls of its
+        agents again; by default, recorded calls of models and tools are replayed and not paid again.
         """
         options, found = RetryOptions.read(request), self.find_target(agent_id)
-        context = self._context(request, found)
+        body = _body(request)
+        context = self._context(request, found, body.context)
         if context is None:
             check_retry_authorized(request.user, found.agent_id)
-        retry = partial(activity.retry, from_step=options.from_step, from_scratch=options.from_scratch, context=context)
+        retry = partial(
+            activity.retry,
+            from_step=options.from_step,
+            from_scratch=options.from_scratch,
+            fresh=body.fresh,
+            context=context,
+        )
         return self.apply(found, retry)
 
-    def _context(self, request: Request, found: Activity) -> BaseModel | None:
-        """Return the new context, or None; raise 400, 403 or, for a context that does not fit the task, 422."""
-        parsed: Any = request.data
-        try:
-            given = RetryBody.model_validate_json(parsed.get("json", b"{}")).context
-        except pydantic.ValidationError as error:
-            raise validation_error(error) from error
+    def _context(self, request: Request, found: Activity, given: dict[str, Any] | None) -> BaseModel | None:
+        """Return the new context, or None; raise 403 or, for a context that does not fit the task, 422."""
         if given is None:
             return None
         try:
@@ -130,3 +135,12 @@ class RetryView(ActionView):
             raise Unprocessable({"detail": detail, "context": error.detail}) from error
         check_authorized(task, request.user, context, found.metadata)
         return context
+
+
+def _body(request: Request) -> RetryBody:
+    """Return the body of a retry; raise 400 for an invalid one."""
+    parsed: Any = request.data
+    try:
+        return RetryBody.model_validate_json(parsed.get("json", b"{}"))
+    except pydantic.ValidationError as error:
+        raise validation_error(error) from error

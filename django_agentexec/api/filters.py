@@ -12,15 +12,16 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BooleanField, F, Func, Q, Subquery
 from django.db.models.sql.compiler import SQLCompiler
 from django.utils.translation import gettext as _
-from django_filters import CharFilter, ChoiceFilter, Filter, MultipleChoiceFilter, UUIDFilter
+from django_filters import CharFilter, ChoiceFilter, Filter, MultipleChoiceFilter, NumberFilter, UUIDFilter
 from django_filters.rest_framework import FilterSet, IsoDateTimeFilter
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
+from ..calls.filters import with_call
 from ..conf import conf
 from ..ids import HEX_DIGITS, id_range
-from ..models import ACTIVE, Activity, ActivityQuerySet, Status, WaitingFor
+from ..models import ACTIVE, Activity, ActivityQuerySet, CallKind, Status, WaitingFor
 from ..parsing import parse_id
 from .errors import invalid_parameter
 from .openapi import query_parameter
@@ -33,8 +34,10 @@ _ID_PREFIX = re.compile(rf"[0-9a-f]{{{_ID_DIGITS}}}[0-9a-f-]{{0,28}}", re.IGNORE
 _MIN_MOMENT, _MAX_MOMENT = datetime(1970, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 
 ORDERS = {
-    "created": F("agent_id").asc(),
-    "-created": F("agent_id").desc(),
+    "created": (F("agent_id").asc(),),
+    "-created": (F("agent_id").desc(),),
+    "cost": (F("cost").asc(), F("agent_id").asc()),
+    "-cost": (F("cost").desc(), F("agent_id").desc()),
 }
 """The orders by name. Ids are in the order of creation."""
 
@@ -89,6 +92,16 @@ class IdFilter(UUIDFilter):  # type: ignore[misc]  # as above
     field_class = _IdField
 
 
+class CostFilter(NumberFilter):  # type: ignore[misc]  # as above
+    """A filter by cost, within the range of the column."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, min_value=0, max_value=10**9, max_digits=20, decimal_places=10, **kwargs)
+
+    def get_max_validator(self) -> None:
+        """Return None: `max_value` is given."""
+
+
 class ActivityFilter(FilterSet):  # type: ignore[misc]  # as above
     """Filters of the list of activities."""
 
@@ -115,8 +128,17 @@ class ActivityFilter(FilterSet):  # type: ignore[misc]  # as above
     ordering = ChoiceFilter(
         method="_apply_later",
         choices=[(name, name) for name in ORDERS],
-        label="By default, active activities first, then the newest.",
+        label="By default, active activities first, then the newest. By cost: only activities with a known cost.",
     )
+
+    model = CharFilter(
+        method="_with_call", max_length=200, strip=False, label="Name of a model that its agents have called."
+    )
+    tool = CharFilter(
+        method="_with_call", max_length=200, strip=False, label="Name of a tool that its agents have called."
+    )
+    min_cost = CostFilter("cost", "gte", label="Known cost of at least this many US dollars.")
+    max_cost = CostFilter("cost", "lte", label="Known cost of at most this many US dollars.")
 
     searches_errors = False
     """Whether the search includes texts of errors that are not public."""
@@ -129,9 +151,15 @@ class ActivityFilter(FilterSet):  # type: ignore[misc]  # as above
         values = self.form.cleaned_data
         if values["search"]:
             queryset = searched(queryset, values["search"], searches_errors=self.searches_errors)
+        if values["ordering"].endswith("cost"):
+            queryset = queryset.filter(cost__isnull=False)
         if values["ordering"]:
-            return queryset.order_by(ORDERS[values["ordering"]])
+            return queryset.order_by(*ORDERS[values["ordering"]])
         return _in_default_order(queryset, values["status"])
+
+    def _with_call(self, queryset: ActivityQuerySet, name: str, value: str) -> ActivityQuerySet:
+        """Return the activities with a call of this model or tool."""
+        return with_call(queryset, CallKind.MODEL if name == "model" else CallKind.TOOL, value)
 
     def _apply_later(self, queryset: ActivityQuerySet, name: str, value: str) -> ActivityQuerySet:
         """Return the queryset as it is; `filter_queryset` applies this filter after all others."""
@@ -176,6 +204,8 @@ def _json_schema(filter_: Filter) -> dict[str, Any]:
             return {"type": "array", "items": {"type": "string", "enum": values}}
         case ChoiceFilter():
             return {"type": "string", "enum": [choice[0] for choice in filter_.extra["choices"]]}
+        case CostFilter():
+            return {"type": "string", "format": "decimal"}
         case MomentFilter():
             return {"type": "string", "format": "date-time"}
         case UUIDFilter():

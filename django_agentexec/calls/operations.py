@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
-from django.db.models import Q
-from django.utils import timezone
-
-from ..activity.transitions import OwnedOperation, void_pending
+from ..activity.transitions import OwnedOperation
 from ..bulk_sql.fields import Insert, Update
 from ..exceptions import StaleAttempt
-from ..models import Activity, ActivityLog, AgentCall, Approval
+from ..models import Activity, ActivityLog, AgentCall
 from ..validation import storable_value
+from .dropping import drop_late_content
+from .setting_aside import set_aside
 
 # One set for all changes, so that the changes of a batch are one statement.
 CHANGED_FIELDS = (
@@ -76,6 +75,7 @@ class FinishCall(OwnedOperation):
         return None
 
     def related_writes(self, activity: Activity, now: datetime) -> Sequence[Insert | Update]:
+        drop_late_content(activity, (*self.new, *self.changed))
         return _writes(self.new, self.changed)
 
 
@@ -94,18 +94,6 @@ class SetAside(OwnedOperation):
 
     def save_related(self, activity: Activity, now: datetime) -> None:
         set_aside(activity, self.path)
-
-
-def set_aside(activity: Activity, path: str | None = None) -> None:
-    """Set aside the calls and approvals of the run at `path` and of everything inside it; without a path, all."""
-    where = Q() if path is None else Q(path=path)
-    if path is not None:
-        for separator in ("/", "^", "+"):
-            where |= Q(path__startswith=path + separator)
-    void_pending(activity, timezone.now(), where)
-    for model in (AgentCall, Approval):
-        rows = model._default_manager.using(activity._state.db).filter(where, activity_id=activity.agent_id)
-        rows.filter(set_aside=0).update(set_aside=activity.fence)
 
 
 def make_storable(call: AgentCall, *names: str) -> None:

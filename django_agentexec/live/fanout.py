@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from ..models import Activity, ActivityQuerySet
 from ..policy import get_policy
 from ..queues import Chunk, get_queue
 from ..throttled_logging import ThrottledLogger
-from .reading import ActivityState, last_log_ids, read_changes, read_feed, read_isolated, read_stored_texts
+from .reading import ActivityState, last_log_ids, read_calls, read_changes, read_feed, read_isolated, read_stored_texts
 from .subscriptions import ActivitySubscription, FeedSubscription, Subscription, stream_key
 from .threads import in_thread
 
@@ -36,13 +37,19 @@ class ReadBatch:
     feeds: dict[FeedSubscription, dict[UUID, int]] = field(default_factory=dict)
     failed: set[UUID] = field(default_factory=set)
     """Activities that could not be read."""
+    calling: set[UUID] = field(default_factory=set)
+    """Activities whose calls are to be read, too."""
 
-    def add(self, subscriptions: Iterable[Subscription], changes: Mapping[UUID, int]) -> None:
+    def add(
+        self, subscriptions: Iterable[Subscription], changes: Mapping[UUID, int], *, with_calls: bool = False
+    ) -> None:
         """Add the subscriptions of a topic that are ready and have room; `changes` are those of a feed."""
         for each in subscriptions:
             if isinstance(each, ActivitySubscription):
                 if each.is_ready and each.has_room():
                     self.activities.setdefault(each.agent_id, []).append(each)
+                    if with_calls:
+                        self.calling.add(each.agent_id)
             elif each.is_ready:
                 self.feeds.setdefault(each, {}).update(changes)
             else:
@@ -65,6 +72,25 @@ class ReadBatch:
         read = partial(_read_changes, undecided=undecided)
         found, self.failed = await in_thread(read_isolated, read, wanted)
         return {agent_id: state for states in found for agent_id, state in states.items()}
+
+    async def read_calls(self) -> set[ActivitySubscription]:
+        """Read the calls that have started or ended, and offer them; return the subscriptions with more to read.
+
+        Called after `read`, so that a client has all calls before the final status.
+        """
+        since: dict[UUID, datetime] = {}
+        for agent_id in self.calling - self.failed:
+            positions = [each.calls.since for each in self.activities.get(agent_id, ())]
+            if known := [position for position in positions if position is not None]:
+                since[agent_id] = min(known)
+        if not since:
+            return set()
+        found, has_more = await in_thread(read_calls, since)
+        readers = {agent_id: self.activities[agent_id] for agent_id in since}
+        for agent_id, subscriptions in readers.items():
+            for each in subscriptions:
+                each.accept_calls(found.get(agent_id, ()))
+        return {each for subscriptions in readers.values() for each in subscriptions} if has_more else set()
 
     async def distribute(self, states: Mapping[UUID, ActivityState]) -> set[ActivitySubscription]:
         """Offer the states to the subscriptions; return the subscriptions that have more to read immediately."""

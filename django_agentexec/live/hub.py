@@ -71,6 +71,7 @@ class Hub:
         self._changed: dict[str, None] = {}  # in order of arrival, so that a busy topic does not delay the others
         self._feed_changes: dict[str, dict[UUID, int]] = {}
         self._streamed: set[str] = set()
+        self._calling: set[str] = set()
         self._has_changes = asyncio.Event()
         self._has_streamed = asyncio.Event()
         self._watched_at: dict[str, float] = {}
@@ -120,6 +121,8 @@ class Hub:
         if notice.streamed:
             self._streamed.add(notice.topic)
             self._has_streamed.set()
+        if notice.calls:
+            self._calling.add(notice.topic)
         if not notice.changed:
             return
         self._changed[notice.topic] = None
@@ -139,6 +142,7 @@ class Hub:
         else:
             self._streamed.add(subscription.topic)
             self._has_streamed.set()
+            self._calling.add(subscription.topic)
         self._changed[subscription.topic] = None
         self._has_changes.set()
 
@@ -175,8 +179,13 @@ class Hub:
         self._changed = {topic: None for topic in self._changed if topic not in topics and topic in self.topics}
         batch = fanout.ReadBatch()
         for topic in topics:
-            batch.add(self.topics[topic], self._take_feed_changes(topic))
+            with_calls = topic in self._calling
+            self._calling.discard(topic)
+            batch.add(self.topics[topic], self._take_feed_changes(topic), with_calls=with_calls)
         states = await batch.read()
+        for unfinished in await batch.read_calls():
+            self._calling.add(unfinished.topic)
+            self._changed[unfinished.topic] = None
         for unfinished in await batch.distribute(states):
             self._changed[unfinished.topic] = None
         self._retry_failed(batch)

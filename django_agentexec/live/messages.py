@@ -10,19 +10,60 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NotRequired, TypedDict, cast, final, get_args
+from typing import Any, cast
 from uuid import UUID
 
 from django.utils.translation import gettext as _
 
+from ..calls.queries import CallSummarySchema
 from ..models import FINISHED, Activity, Approval
 from ..queues import Chunk
 from ..redaction import redact_internals
 from ..schemas import ActivityDetailSchema, ActivityListItemSchema, ApprovalSchema
 from ..tasks import Run
+from .message_types import (
+    EVENT_TYPES,
+    TYPES,
+    ActivityChange,
+    ActivitySnapshot,
+    ApprovalChange,
+    CallFinished,
+    CallStarted,
+    Delta,
+    Done,
+    Failure,
+    FeedSnapshot,
+    Gap,
+    Json,
+    Message,
+    Ping,
+    Retraction,
+    Rewind,
+    Scalar,
+    StoredText,
+)
 
-Json = dict[str, Any]
-Scalar = str | int | float | bool | None
+__all__ = [
+    "EVENT_TYPES",
+    "TYPES",
+    "ActivityChange",
+    "ActivitySnapshot",
+    "ApprovalChange",
+    "CallFinished",
+    "CallStarted",
+    "Delta",
+    "Done",
+    "Failure",
+    "FeedSnapshot",
+    "Gap",
+    "Json",
+    "Message",
+    "Ping",
+    "Retraction",
+    "Rewind",
+    "Scalar",
+    "StoredText",
+]
 
 MAX_TEXT = 2_000  # characters of a log line's message, and of an activity's error and latest message
 MAX_TRACEBACK = 10_000  # characters, counted from the end, which is the most informative part
@@ -34,155 +75,6 @@ _ESCAPED = 6  # maximum number of bytes of a character, as JSON escapes it
 _LINE_OVERHEAD = 300  # bytes of a line's other fields
 _TEXTS = ("latest_log_message", "error", "public_error")
 _VALUES: dict[str, Any] = {"metadata": {}, "context": {}, "result": None}
-
-
-# Types
-
-
-@final
-class FeedSnapshot(TypedDict):
-    """The first message on a feed. A long snapshot is split into parts."""
-
-    type: Literal["snapshot"]
-    activities: list[Json]
-    part: NotRequired[int]
-    has_more: NotRequired[bool]
-
-
-@final
-class ActivitySnapshot(TypedDict):
-    """The first message on an activity: its detail, with the log lines after the client's position."""
-
-    type: Literal["snapshot"]
-    activity: Json
-    last_log_id: int
-    has_more: NotRequired[bool]
-
-
-@final
-class ActivityChange(TypedDict):
-    """A change of an activity: its list item and the new log lines."""
-
-    type: Literal["activity"]
-    activity: Json
-    logs: list[Json]
-    last_log_id: int
-    has_more: NotRequired[bool]
-
-
-@final
-class ApprovalChange(TypedDict):
-    """An approval that is requested or decided, with the shape of the REST API."""
-
-    type: Literal["approval"]
-    agent_id: str
-    approval: Json
-
-
-@final
-class Delta(TypedDict):
-    """A piece of streamed text, to append to the text before it."""
-
-    type: Literal["delta"]
-    agent_id: str
-    stream_id: NotRequired[str]
-    text: str
-    attempt: int
-    fence: int
-    label: NotRequired[str]
-
-
-@final
-class Gap(TypedDict):
-    """A notice that streamed text is missing at this point."""
-
-    type: Literal["gap"]
-    agent_id: str
-    attempt: int
-    fence: int
-    missing: int | None
-
-
-@final
-class StoredText(TypedDict):
-    """A part of the stored text, which replaces the text from `offset` on."""
-
-    type: Literal["text"]
-    agent_id: str
-    attempt: int
-    fence: int
-    text: str
-    offset: int
-    total: int
-
-
-@final
-class Retraction(TypedDict):
-    """A request to remove the text shown so far."""
-
-    type: Literal["retract"]
-    agent_id: str
-    attempt: int
-    fence: int
-    stream_id: str
-
-
-@final
-class Rewind(TypedDict):
-    """A request to remove the text with this label after its first `position` characters."""
-
-    type: Literal["rewind"]
-    agent_id: str
-    attempt: int
-    fence: int
-    stream_id: str
-    position: int
-    label: NotRequired[str]
-
-
-@final
-class Ping(TypedDict):
-    """A sign of life, sent when there is nothing else to send."""
-
-    type: Literal["ping"]
-
-
-@final
-class Done(TypedDict):
-    """The answer to a successful command."""
-
-    type: Literal["done"]
-    request: Scalar
-
-
-@final
-class Failure(TypedDict):
-    """The answer to a failed command (with `request`), or the end of a subscription (with `agent_id`)."""
-
-    type: Literal["error"]
-    code: str
-    message: str
-    request: NotRequired[Scalar]
-    agent_id: NotRequired[str]
-
-
-Message = (
-    FeedSnapshot
-    | ActivitySnapshot
-    | ActivityChange
-    | ApprovalChange
-    | Delta
-    | Gap
-    | StoredText
-    | Retraction
-    | Rewind
-    | Ping
-    | Done
-    | Failure
-)
-TYPES: tuple[type, ...] = get_args(Message)
-EVENT_TYPES = ("snapshot", "activity", "approval", "delta", "gap", "text", "retract", "rewind", "error")
-"""Types of server-sent events. A ping is a comment there, and commands exist on websockets only."""
 
 
 # Construction
@@ -286,6 +178,26 @@ def rewind(chunk: Chunk, fence: int) -> Rewind:
     if chunk.label:
         message["label"] = chunk.label
     return message
+
+
+def restart(chunk: Chunk) -> Rewind:
+    """Return the notice that a new claim writes the text from its beginning again."""
+    return {
+        "type": "rewind",
+        "agent_id": str(chunk.agent_id),
+        "attempt": chunk.attempt,
+        "fence": chunk.fence,
+        "position": 0,
+    }
+
+
+def call_event(agent_id: UUID, call: CallSummarySchema) -> CallStarted | CallFinished:
+    """Return the event of a call: its start, or its end once it has ended."""
+    fields = call.model_dump(mode="json")
+    fields["error"], fields["public_error"] = fields["error"][:MAX_TEXT], fields["public_error"][:MAX_TEXT]
+    if call.finished_at is None:
+        return {"type": "call_started", "agent_id": str(agent_id), "call": fields}
+    return {"type": "call_finished", "agent_id": str(agent_id), "call": fields}
 
 
 def ping() -> Ping:

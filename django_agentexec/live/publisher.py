@@ -11,13 +11,14 @@ import asyncio
 import atexit
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from django.db import close_old_connections, connections
 
 from ..background import BatchingThread
+from ..calls.operations import BeginCall, FinishCall
 from ..conf import conf
 from ..models import Activity, ActivityLog
 from ..policy import get_policy
@@ -48,6 +49,7 @@ class Publisher(BatchingThread):
         super()._reset()
         self._changed: dict[UUID, int] = {}
         self._streamed: set[UUID] = set()
+        self._calling: set[UUID] = set()
         self._watched: frozenset[str] = frozenset()
         self._watched_at = -WATCHED_INTERVAL
 
@@ -60,6 +62,12 @@ class Publisher(BatchingThread):
                 if known is not None or len(changed) < MAX_CHANGES:
                     changed[agent_id] = max(log_id, known or 0)
             self._wake()
+
+    def record_calls(self, agent_ids: Iterable[UUID]) -> None:
+        """Record activities whose calls have started or ended; call it before `record`."""
+        with self._lock:
+            if len(self._calling) < MAX_CHANGES:
+                self._calling.update(agent_ids)
 
     def record_text(self, agent_ids: Iterable[UUID]) -> None:
         """Record activities with streamed text."""
@@ -91,11 +99,17 @@ class Publisher(BatchingThread):
         with self._lock:
             changed, self._changed = self._changed, {}
             streamed, self._streamed = self._streamed, set()
+            calling, self._calling = self._calling, set()
         watched = self._read_watched()
         if not watched:
             return
         notices = [
-            ChangeNotice(topic, {agent_id: changed[agent_id]} if agent_id in changed else {}, agent_id in streamed)
+            ChangeNotice(
+                topic,
+                {agent_id: changed[agent_id]} if agent_id in changed else {},
+                agent_id in streamed,
+                agent_id in calling,
+            )
             for agent_id in changed.keys() | streamed
             if (topic := activity_topic(agent_id)) in watched
         ]
@@ -160,7 +174,10 @@ def connect() -> None:
     atexit.register(_flush)
 
 
-def _on_changes(changes: Iterable[tuple[Activity, ActivityLog | None, object]], **signal: Any) -> None:
+def _on_changes(changes: Sequence[tuple[Activity, ActivityLog | None, object]], **signal: Any) -> None:
+    calling = {activity.agent_id for activity, _, operation in changes if isinstance(operation, BeginCall | FinishCall)}
+    if calling:
+        publisher.record_calls(calling)
     publisher.record((activity.agent_id, line.id if line else 0) for activity, line, _ in changes)
 
 

@@ -15,14 +15,16 @@ from itertools import islice
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db.models import Max, Q
-from django.db.models.functions import Left, Right
+from django.db.models import F, Max, Q
+from django.db.models.functions import Coalesce, Left, Right
 
+from ..calls.queries import CONTENT, summary_of
 from ..exceptions import ActivityNotFound
-from ..models import ACTIVE, DECISIONS, Activity, ActivityLog, ActivityQuerySet, Approval, Status
+from ..models import ACTIVE, DECISIONS, Activity, ActivityLog, ActivityQuerySet, AgentCall, Approval, Status
 from ..schemas import ActivityDetailSchema, ActivityLogSchema
 from ..throttled_logging import ThrottledLogger
 from . import messages
+from .call_feed import ReadCall
 from .messages import ApprovalChange, Json, Line
 
 logger = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ throttled = ThrottledLogger(logger)
 MAX_LINES = 500  # log lines of one message or response; further lines follow in the next
 MIN_LINES = 20  # log lines of each activity in a read of many activities
 MAX_IDS = 500  # of one query
+MAX_CALLS = 500  # of one read
 FEED_SIZE = 100
 MAX_APPROVALS = 200  # of one read
 # Seconds for single reads after a shared read has failed: enough to find the faulty key if the server is available.
@@ -207,6 +210,25 @@ def read_stored_texts(agent_ids: Collection[UUID]) -> dict[UUID, str]:
     """Return the results of these activities that are text: the complete text of their streams."""
     results = Activity.objects.filter(pk__in=agent_ids).values_list("agent_id", "result")
     return {agent_id: result for agent_id, result in results if isinstance(result, str)}
+
+
+def read_calls(since: Mapping[UUID, datetime]) -> tuple[dict[UUID, list[ReadCall]], bool]:
+    """Return the calls that have started or ended since these times, in this order, and whether there may be more.
+
+    One query for all activities, without the content of calls.
+    """
+    wanted = Q()
+    for agent_id, moment in since.items():
+        wanted |= Q(activity_id=agent_id, changed_at__gt=moment)
+    rows = AgentCall.objects.annotate(
+        changed_at=Coalesce("finished_at", "started_at"), current_fence=F("activity__fence")
+    ).filter(wanted, set_aside=0)
+    found: dict[UUID, list[ReadCall]] = {}
+    changed = list(rows.defer(*CONTENT).order_by("changed_at", "id")[: MAX_CALLS + 1]) if since else []
+    row: Any  # with the annotations
+    for row in changed[:MAX_CALLS]:
+        found.setdefault(row.activity_id, []).append(ReadCall(summary_of(row, row.current_fence), row.changed_at))
+    return found, len(changed) > MAX_CALLS
 
 
 def last_log_ids(agent_ids: Collection[UUID]) -> dict[UUID, int]:

@@ -14,6 +14,7 @@ from ..models import ApprovalStatus
 from ..queues import Chunk
 from ..queues.live import START
 from . import messages
+from .call_feed import CallFeed, ReadCall
 from .messages import MAX_DELTA, MAX_LINES_SIZE, ApprovalChange, Gap, Json, Line, Message, Retraction, Rewind
 from .reading import MAX_LINES, ActivityState, as_of
 from .send_buffer import SendBuffer
@@ -108,7 +109,10 @@ class TextFeed:
 
     def _accept_chunk(self, chunk: Chunk) -> None:
         if chunk.fence > self._fence and (self._fence or self._knows_start):
+            has_text = bool(self._fence)
             self._restart()
+            if has_text:
+                self._waiting.append(messages.restart(chunk))
         self._fence, self._attempt = max(chunk.fence, self._fence), chunk.attempt
         if chunk.retracts:
             self._restart()
@@ -168,6 +172,7 @@ class ActivitySubscription:
         self.agent_id = agent_id
         self.topic = activity_topic(agent_id)
         self.text = TextFeed(agent_id, stream_after)
+        self.calls = CallFeed(agent_id)
         self.position = 0
         """The newest log line that was sent to the client, or waits for it."""
         self.is_ready = False
@@ -190,6 +195,7 @@ class ActivitySubscription:
         """Continue from the snapshot that was sent to the client."""
         self.position, self.version = state.last_log_id, None if state.has_more else state.updated_at
         self._item, self.is_active = state.item, state.is_active
+        self.calls.start(state.updated_at)
         self.is_ready = True
         self._accept_approvals(state.approvals)
 
@@ -210,7 +216,7 @@ class ActivitySubscription:
     def has_room(self) -> bool:
         """Whether changes can be accepted now; sets `is_behind` otherwise."""
         has_room_for_lines = len(self._lines) < MAX_LINES and sum(line.size for line in self._lines) < MAX_LINES_SIZE
-        has_room = has_room_for_lines and self.text.has_room
+        has_room = has_room_for_lines and self.text.has_room and self.calls.has_room
         self.is_behind |= not has_room
         return has_room
 
@@ -226,6 +232,12 @@ class ActivitySubscription:
         self.version = None if state.has_more else state.updated_at
         self._has_changed, self._has_more = True, state.has_more
         self._send_buffer.mark_pending(self)
+
+    def accept_calls(self, calls: Sequence[ReadCall]) -> None:
+        """Take the calls that have started or ended since the last read."""
+        self.calls.accept(calls)
+        if self.calls.is_waiting:
+            self._send_buffer.mark_pending(self)
 
     def accept_text(self, chunks: Sequence[Chunk]) -> bool:
         """Take the pieces of text after the position; False if some were left because too much text waits."""
@@ -245,13 +257,14 @@ class ActivitySubscription:
         self._send_buffer.put(messages.activity_deleted(self.agent_id))
 
     def take(self) -> list[Message]:
-        """Return the text before the state, so that a client that receives the final status has all text."""
+        """Return text and calls before the state, so that a client that receives the final status has all of them."""
         taken = self.text.take()
         if self.text.is_waiting:  # a long text; the state follows after the rest
             self._send_buffer.mark_pending(self)
             return taken
         taken += self._approvals
         self._approvals = []
+        taken += self.calls.take()
         if self._has_changed:
             *first, last = messages.group_lines(self._lines)
             for group in first:

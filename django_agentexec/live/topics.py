@@ -47,6 +47,8 @@ class ChangeNotice:
     """Activities whose row changed, each with its newest log line that the sender knows, or 0."""
     streamed: bool = False
     """Whether the topic's activity has streamed text."""
+    calls: bool = False
+    """Whether calls of the topic's activity have started or ended."""
 
     def as_message(self) -> dict[str, Any]:
         """Return the message for the channel layer."""
@@ -55,13 +57,14 @@ class ChangeNotice:
             "topic": self.topic,
             "changed": [[agent_id.hex, log_id] for agent_id, log_id in self.changed.items()],
             "streamed": self.streamed,
+            "calls": self.calls,
         }
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> ChangeNotice:
         """Parse a message of the channel layer. Raises `KeyError`, `TypeError` or `ValueError` for other messages."""
         changed = {parse_id(agent_id): _log_id(log_id) for agent_id, log_id in message["changed"]}
-        return cls(str(message["topic"]), changed, bool(message["streamed"]))
+        return cls(str(message["topic"]), changed, bool(message["streamed"]), bool(message.get("calls")))
 
 
 def _log_id(value: object) -> int:

@@ -155,6 +155,15 @@ class Migration(migrations.Migration):
             model_name='activity',
             index=models.Index(condition=models.Q(('conversation__isnull', False)), fields=['conversation'], name='agentexec_in_conversation'),
         ),
+        migrations.AddIndex(
+            model_name='activity',
+            index=models.Index(condition=models.Q(('cost__isnull', False)), fields=['cost', 'agent_id'], name='agentexec_cost'),
+        ),
+        migrations.AddField(
+            model_name='activitylog',
+            name='type',
+            field=models.CharField(blank=True, choices=[('status', 'Status'), ('progress', 'Progress'), ('handoff', 'Handoff'), ('approval', 'Approval')], db_default='', default='', help_text='The kind of event.', max_length=10, verbose_name='type'),
+        ),
         migrations.AddField(
             model_name='conversationitem',
             name='activity',
@@ -188,7 +197,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='agentcall',
-            index=models.Index(fields=['name', 'id'], name='agentexec_call_name'),
+            index=models.Index(fields=['name', 'activity'], name='agentexec_call_name'),
         ),
         migrations.AddConstraint(
             model_name='agentcall',

@@ -10,7 +10,7 @@ from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from ..choices import ACTIVE, FAILED_OR_CANCELED, HookFlag, Priority, Status, WaitingFor
+from ..choices import ACTIVE, FAILED_OR_CANCELED, HookFlag, LineType, Priority, Status, WaitingFor
 from ..ids import uuid7
 from ..querysets import ActivityQuerySet
 
@@ -201,6 +201,8 @@ class Activity(models.Model):  # type: ignore[django-manager-missing]  # a limit
             models.Index(
                 fields=["conversation"], condition=Q(conversation__isnull=False), name="agentexec_in_conversation"
             ),
+            # Lists by cost contain only activities with a known cost.
+            models.Index(fields=["cost", "agent_id"], condition=Q(cost__isnull=False), name="agentexec_cost"),
         ]
         # On PostgreSQL the first migration also creates a GIN index on `metadata`.
 
@@ -247,6 +249,10 @@ class ActivityLog(models.Model):
     actor = models.CharField(
         _("actor"), max_length=255, null=True, blank=True, help_text=_("Primary key of the user who caused it.")
     )
+    type = models.CharField(
+        _("type"), max_length=10, choices=LineType.choices, blank=True, default="", db_default="",
+        help_text=_("The kind of event."),
+    )  # fmt: skip
     created_at = models.DateTimeField(_("created at"), default=timezone.now)
 
     class Meta:

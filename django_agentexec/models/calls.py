@@ -119,7 +119,7 @@ class AgentCall(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["name", "id"], name="agentexec_call_name"),
+            models.Index(fields=["name", "activity"], name="agentexec_call_name"),
             # For usage by time. Neither column changes when a call ends, so PostgreSQL updates no index then.
             models.Index(fields=["started_at"], condition=Q(kind="model"), name="agentexec_call_model"),
         ]

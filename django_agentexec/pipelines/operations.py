@@ -10,7 +10,7 @@ from ..activity.log_lines import LOGGED, delay_text, fill, log, log_error
 from ..activity.rerun import detach_children
 from ..activity.transitions import OwnedOperation
 from ..conf import conf
-from ..models import Activity, ActivityLog, StepRun, StepState
+from ..models import Activity, ActivityLog, LineType, StepRun, StepState
 from ..validation import storable_text
 
 
@@ -50,7 +50,7 @@ class BeginStep(StepOperation):
         self.check_owner(activity)
         activity.percentage = 100 * self.position // self.count
         text = fill(conf.ACTIVITY_MESSAGE_STEP, number=self.position + 1, count=self.count, step=self.title)
-        return log(activity, text, now)
+        return log(activity, text, now, type=LineType.PROGRESS)
 
     def save_related(self, activity: Activity, now: datetime) -> None:
         if self.has_new_input:

@@ -121,15 +121,19 @@ class Retry(Action):
 
     help = gettext_lazy("retry activities, by id or --all that match the filters")
     possible = (Status.ERROR, Status.CANCELED)
+    _is_fresh = False
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the arguments of an action, and the context."""
         super().add_arguments(parser)
+        fresh_help = _("make the calls of models and tools again, instead of replaying recorded calls")
+        parser.add_argument("--fresh", action="store_true", help=fresh_help)
         help = _("replaces the stored context of one activity; `-` reads stdin, `@file` a file")
         parser.add_argument("--context", metavar="JSON", help=help)
 
     def run(self, out: Output, options: dict[str, Any]) -> int:
         """Retry the activities, or one activity with another context."""
+        self._is_fresh = options["fresh"]
         return super().run(out, options) if options["context"] is None else self._retry_with_context(out, options)
 
     def _retry_with_context(self, out: Output, options: dict[str, Any]) -> int:
@@ -144,7 +148,7 @@ class Retry(Action):
         outcome = BulkOutcome()
         try:
             with activity.acting_as(account_actor()):
-                activity.retry(agent_id, context=context)
+                activity.retry(agent_id, context=context, fresh=options["fresh"])
             outcome.done.append(agent_id)
         except InvalidTransition as refusal:
             outcome.refused[refusal.reason] += 1
@@ -152,7 +156,7 @@ class Retry(Action):
 
     def apply(self, activities: ActivityQuerySet) -> BulkOutcome:
         """Retry the activities."""
-        return activity.retry_many(activities)
+        return activity.retry_many(activities, fresh=self._is_fresh)
 
     def question(self, count: int) -> str:
         """Return the question."""

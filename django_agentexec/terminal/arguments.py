@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from datetime import date, timedelta
 from typing import Any
 
 from django.utils.translation import gettext as _
 
 from ..models import Priority, Status
-from ..parsing import parse_day, parse_decimal, parse_digits
+from ..parsing import parse_day, parse_decimal, parse_digits, parse_duration
 
 MIN_INTERVAL = 0.1  # seconds
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)([smhdw])")
 _PRIORITIES = {text: priority for priority in Priority for text in (priority.name.lower(), str(priority.value))}
 
 
 def duration(text: str) -> timedelta:
     """Return a duration. The unit is required, since `30` could mean days or seconds. Raises `ArgumentTypeError`."""
-    found = _DURATION.fullmatch(text.strip())
-    if found is None:
-        raise _invalid(_("%(text)r is not a duration: give a number and s, m, h, d or w, such as 30d."), text)
     try:
-        return timedelta(**{_UNITS[found[2]]: float(found[1])})
+        found = parse_duration(text)
     except OverflowError:
         raise _invalid(_("%(text)r exceeds the longest possible duration."), text) from None
+    if found is None:
+        raise _invalid(_("%(text)r is not a duration: give a number and s, m, h, d or w, such as 30d."), text)
+    return found
 
 
 def seconds(text: str) -> float:

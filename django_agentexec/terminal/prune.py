@@ -11,6 +11,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from ..activity.pruning import BATCH_SIZE, prune
+from ..calls.pruning import prune_calls
+from ..exceptions import InvalidOption
 from ..models import FINISHED, Activity, ActivityQuerySet
 from .arguments import duration, positive
 from .command import FAILED, OK, Output, Subcommand
@@ -21,8 +23,9 @@ class Prune(Subcommand):
 
     help = gettext_lazy("delete activities that ended long ago, in batches")
     epilog = gettext_lazy("""
-Queued and running activities are never deleted. The log of an activity is deleted with it; its children stay, without
-a parent. Each batch is a transaction, so the command can be stopped and started again at any time.
+Queued and running activities are never deleted, nor are their calls. The log of an activity is deleted with it; its
+children stay, without a parent. Each batch is a transaction, so the command can be stopped and started again at any
+time.
 
 exit codes:
   0  done
@@ -33,6 +36,8 @@ exit codes:
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the options."""
         age_help = _("time since the end: 90s, 15m, 12h, 30d, 2w")
+        calls_help = _("delete only the recorded calls of the activities, and keep the activities")
+        parser.add_argument("--calls", action="store_true", help=calls_help)
         parser.add_argument("--older-than", type=duration, required=True, metavar="AGE", help=age_help)
         statuses = [status.value for status in FINISHED]
         parser.add_argument("--status", action="append", choices=statuses, help=_("may be repeated"))
@@ -50,8 +55,15 @@ exit codes:
         if options["type"]:
             activities = activities.of_type(options["type"])
         is_dry, size, total = options["dry_run"], options["batch_size"], 0
+        if options["calls"] and (options["status"] or options["type"]):
+            raise InvalidOption(_("--calls cannot be combined with --status or --type."))
+        batches = (
+            prune_calls(options["older_than"], batch_size=size, dry_run=is_dry)
+            if options["calls"]
+            else prune(options["older_than"], batch_size=size, activities=activities, dry_run=is_dry)
+        )
         try:
-            for number in prune(options["older_than"], batch_size=size, activities=activities, dry_run=is_dry):
+            for number in batches:
                 total += number
                 if options["verbosity"] > 1 and number:
                     out.note(_("%(number)s so far") % {"number": f"{total:,}"})

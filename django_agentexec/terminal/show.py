@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 from typing import Any
+from uuid import UUID
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from .. import activity
-from ..models import Activity
+from ..calls.queries import MAX_CALLS, CallListSchema, page_of_calls, trace_of
+from ..models import Activity, AgentCall
 from ..schemas import ActivityDetailSchema
 from . import times
 from .arguments import add_id
+from .calls import write_calls
 from .command import OK, Output, Subcommand
 from .selection import find
 from .text import clean, to_json
@@ -29,9 +32,16 @@ class Show(Subcommand):
         """Declare the id."""
         add_id(parser)
         parser.add_argument("--json", action="store_true", help=_("print JSON in the shape of the REST detail"))
+        calls_help = _(
+            "print the calls of models and tools, too; with --json only these, in the shape of the REST list"
+        )
+        parser.add_argument("--calls", action="store_true", help=calls_help)
 
     def run(self, out: Output, options: dict[str, Any]) -> int:
         """Write the activity."""
+        if options["calls"] and options["json"]:
+            out.json(_calls(find(options["id"])))
+            return OK
         detail = activity.detail(find(options["id"]))
         if options["json"]:
             out.json(detail)
@@ -41,7 +51,15 @@ class Show(Subcommand):
         widest = max(map(len, facts))
         out.write("\n".join(f"  {name:<{widest}}  {value}" for name, value in facts.items()))
         _write_sections(out, detail)
+        if options["calls"]:
+            write_calls(out, trace_of(Activity.objects.get(pk=detail.agent_id)))
         return OK
+
+
+def _calls(agent_id: UUID) -> CallListSchema:
+    rows = list(AgentCall.objects.of(agent_id).defer("request")[: MAX_CALLS + 1])
+    found = Activity.objects.only("agent_id", "fence").get(pk=agent_id)
+    return page_of_calls(found, rows[:MAX_CALLS], monitors=True, with_content=True, has_more=len(rows) > MAX_CALLS)
 
 
 def _facts(detail: ActivityDetailSchema) -> list[tuple[str, object]]:

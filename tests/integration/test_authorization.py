@@ -25,7 +25,7 @@ from websockets.exceptions import ConnectionClosed
 from django_agentexec import activity
 from django_agentexec.api import urls as api_urls
 from django_agentexec.live.routing import websocket_urlpatterns
-from django_agentexec.models import Activity, ActivityLog
+from django_agentexec.models import Activity, ActivityLog, AgentCall, CallKind
 from django_agentexec.policy import Permission
 from tests.support.asgi_server import Server, serve
 from tests.support.asgi_server import client as socket
@@ -46,6 +46,8 @@ REST: dict[str, str | None] = {
     "activity-detail": VIEW,
     "activity-result": VIEW,
     "activity-events": VIEW,
+    "activity-calls": VIEW,
+    "activity-call": VIEW,
     "activity-cancel": CANCEL,
     "activity-retry": RETRY,
     "task-list": ENQUEUE,
@@ -67,9 +69,13 @@ ADMIN: dict[str, str | None] = {
     "agentexec_activity_cancel": CANCEL,
     "agentexec_activity_retry": RETRY,
     "agentexec_activity_copy": ENQUEUE,
+    "agentexec_activity_trace": VIEW,
+    "agentexec_activity_call": VIEW,
+    "agentexec_activity_fork": ENQUEUE,
     "agentexec_activity_delete": "delete_activity",
     "agentexec_activity_add": None,
 }
+ABOUT_A_CALL = ("activity-call", "agentexec_activity_call", "agentexec_activity_fork")
 SOCKETS = ["ws/agents/activities/", "ws/agents/activities/<uuid:agent_id>/"]
 
 
@@ -93,7 +99,8 @@ class Route:
     def url(self, agent_id: UUID) -> str:
         """Return its address, about this activity if it is about one."""
         name = f"admin:{self.name}" if self.name in ADMIN else f"agentexec:{self.name}"
-        for arguments in (["shout"] if self.name == "task-enqueue" else [agent_id], [], [agent_id, "context"]):
+        part = AgentCall.objects.get(activity_id=agent_id).id if self.name in ABOUT_A_CALL else "context"
+        for arguments in (["shout"] if self.name == "task-enqueue" else [agent_id], [], [agent_id, part]):
             try:
                 return reverse(name, args=arguments)
             except NoReverseMatch:
@@ -125,6 +132,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     failed = shout.enqueue(Text(text="secret-context"), metadata={"organization_id": "org-1"}).agent_id
     activity.cancel(failed)
     waiting = shout.enqueue(Text(text="secret-context"), metadata={"organization_id": "org-1"}).agent_id
+    for agent_id in (waiting, failed):
+        AgentCall.objects.create(activity_id=agent_id, kind=CallKind.TOOL, arguments={"text": "secret-context"})
     return World(waiting, failed)
 
 

@@ -18,7 +18,7 @@ from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import override as translation_override
 
 from django_agentexec import checks, task
-from django_agentexec import conf as conf_module
+from django_agentexec import setting as setting_module
 from django_agentexec.conf import conf, unknown_settings
 from django_agentexec.tasks import registry
 from tests.testapp.agents import Text
@@ -277,7 +277,7 @@ def test_a_rate_is_a_number_and_a_period(rate: str) -> None:
 def test_default_messages_are_stored_in_the_language_of_the_site(monkeypatch: pytest.MonkeyPatch) -> None:
     catalogue = {"Task started.": "Aufgabe gestartet."}
     monkeypatch.setattr("django_agentexec.setting.gettext", lambda text: f"{get_language()}: {catalogue[text]}")
-    monkeypatch.setattr("django_agentexec.setting._translated", conf_module._translated.__wrapped__)
+    monkeypatch.setattr("django_agentexec.setting._translated", setting_module._translated.__wrapped__)
     with translation_override("fr"):  # the language of a request
         assert conf.ACTIVITY_MESSAGE_STARTED == "de: Aufgabe gestartet."
 

@@ -16,6 +16,9 @@ from agents import (
 )
 from agents.lifecycle import RunHooksBase
 
+from django_agentexec.activity.log_lines import messages_of_type
+from django_agentexec.models import LineType
+
 Log = Callable[[str], Awaitable[None]]
 
 
@@ -47,7 +50,8 @@ class LoggingHooks(RunHooks[Any]):
 
     async def on_handoff(self, context: RunContextWrapper[Any], from_agent: Agent[Any], to_agent: Agent[Any]) -> None:
         if self._level == "steps":
-            await self._log(f"Agent {from_agent.name} hands over to {to_agent.name}.")
+            with messages_of_type(LineType.HANDOFF):
+                await self._log(f"Agent {from_agent.name} hands over to {to_agent.name}.")
 
     async def on_tool_start(self, context: RunContextWrapper[Any], agent: Agent[Any], tool: Tool) -> None:
         if self._level == "steps" and tool.name != self._silent_tool:

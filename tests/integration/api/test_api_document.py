@@ -99,8 +99,7 @@ def test_it_describes_every_route() -> None:
 
     described = {where.replace("{name}", "").removeprefix("/agents/") for where in found["paths"]}
     for route in routes:
-        where = str(route.pattern).replace("<path:name>", "fetch")
-        where = re.sub(r"<str:(\w+)>", r"{\1}", where)
+        where = re.sub(r"<str:(\w+)>", r"{\1}", str(route.pattern)).replace("<path:name>", "fetch")
         assert where in described
     assert found["info"]["title"] == "Agents"
 

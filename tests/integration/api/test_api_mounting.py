@@ -12,6 +12,7 @@ from django.urls import get_resolver, include, path, re_path
 
 from django_agentexec import activity
 from django_agentexec.api import urls as api_urls
+from django_agentexec.models import AgentCall, CallKind
 from django_agentexec.policy import StaffPolicy, nobody
 from tests.support.approval_rows import waiting
 from tests.support.rest_api import admin, client, outside_task
@@ -69,6 +70,8 @@ def test_every_route_answers(urls: type, base: str, name: str) -> None:
     run = shout.enqueue(Text()).agent_id
     kwargs = {"agent_id": run} if name.startswith("activity-") and "{" not in name else {}
     kwargs = {} if name in ("activity-list", "activity-active-count") else kwargs
+    if name == "activity-call":
+        kwargs["call_id"] = AgentCall.objects.create(activity_id=run, kind=CallKind.MODEL).id
     kwargs = {"name": "read_title"} if name == "task-enqueue" else kwargs
     if name.startswith("approval-") and name != "approval-list":
         is_question = name == "approval-answer"

@@ -106,9 +106,16 @@ def test_a_long_stored_text_is_sent_in_parts_a_few_at_a_time(feed: TextFeed) -> 
 def test_a_new_fence_begins_the_text_again(feed: TextFeed) -> None:
     feed.accept([*pieces("one ", "two "), *pieces("one ", "two ", "three", fence=FENCE + 1, writer="x")])
 
-    (message,) = feed.take()
+    rewind, message = feed.take()
 
+    assert (rewind["type"], rewind["position"], rewind["fence"]) == ("rewind", 0, FENCE + 1)
     assert (message["text"], message["fence"]) == ("one two three", FENCE + 1)
+
+
+def test_the_first_text_of_a_client_withdraws_nothing(feed: TextFeed) -> None:
+    feed.accept([*pieces("one", fence=FENCE + 1, writer="x")])
+
+    assert kinds(feed) == [("delta", "one")]
 
 
 def test_a_worker_that_has_lost_the_activity_is_not_shown(feed: TextFeed) -> None:
@@ -122,7 +129,7 @@ def test_a_worker_that_has_lost_the_activity_is_not_shown(feed: TextFeed) -> Non
 def test_a_new_fence_closes_the_gap_of_the_old_one(feed: TextFeed) -> None:
     feed.accept([*pieces("lost", start=9), *pieces("whole", fence=FENCE + 1, writer="x")])
 
-    assert kinds(feed) == [("delta", "whole")]
+    assert kinds(feed) == [("rewind", None), ("delta", "whole")]
     assert not feed.has_gap
 
 

@@ -14,6 +14,7 @@ import { Feed } from "./feed.js";
 import { Poller, Refused } from "./poll.js";
 import { statusText } from "./text.js";
 import { addLines } from "./timeline.js";
+import { openRows, receive, refreshSoon, restore } from "./trace.js";
 
 const POLL_EVERY = 1_500;
 const CHILDREN_EVERY = 5_000;
@@ -35,6 +36,7 @@ const feed = new Feed(() => root.dataset.socket && `${root.dataset.socket}?after
 
 function received(message) {
   isAway = false;
+  receive(message);
   const activity = message.activity;
   if (!activity) return;
   const isNews = activity.status !== root.dataset.status || String(activity.attempt) !== root.dataset.attempt ||
@@ -42,6 +44,7 @@ function received(message) {
     ("hasChildren" in root.dataset && Boolean(message.logs?.length));
   const isBeyond = addLines(root, message.logs ?? activity.logs ?? []);
   write(activity);
+  if (!feed.isOpen) refreshSoon(); // no events of calls while polling
   if (isNews || isBeyond) renew(activity);
   settle();
 }
@@ -67,9 +70,11 @@ async function renew(activity) {
     const fresh = page.getElementById("ae-activity");
     if (!response.ok || !fresh) return;
     fresh.replaceChild(find("[data-announce]"), fresh.querySelector("[data-announce]"));
+    const rows = openRows();
     keepOpen(root, fresh);
     root.replaceWith(fresh);
     root = fresh;
+    restore(rows);
     announcer.announce(`${statusText(activity.status)}: ${activity.latest_log_message ?? ""}`);
   } catch {
     isAway = true;
@@ -82,7 +87,7 @@ async function renew(activity) {
 
 /** Open the same parts in the fresh content, if it has as many. */
 function keepOpen(before, after) {
-  const [old, next] = [before, after].map((part) => [...part.querySelectorAll("details")]);
+  const [old, next] = [before, after].map((part) => [...part.querySelectorAll("details:not([data-trace] *)")]);
   if (old.length === next.length) old.forEach((node, index) => (next[index].open ||= node.open));
 }
 

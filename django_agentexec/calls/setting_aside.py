@@ -1,0 +1,50 @@
+"""Calls and approvals that a later attempt no longer uses; they stay in the trace."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Case, F, Max, Q, QuerySet, Value, When
+
+from ..models import Activity, AgentCall, Approval, ApprovalStatus
+
+_SEPARATORS = ("/", "^", "+")
+_SIBLING = "~"
+
+
+def set_aside(activity: Activity, path: str | None = None) -> None:
+    """Set aside the calls and approvals of the run at `path` and of everything inside it; without a path, all.
+
+    Runs in the transaction that has locked the activity.
+    """
+    where = Q()
+    if path is not None:
+        where = Q(path=path)
+        for separator in _SEPARATORS:
+            where |= Q(path__startswith=path + separator)
+    _set_aside(activity.agent_id, activity.fence, activity._state.db, where)
+
+
+def set_aside_steps(agent_id: UUID, steps: Collection[str], using: str) -> None:
+    """Set aside all that these steps of a pipeline have recorded. The caller has locked the activity."""
+    where = Q(pk__in=[])
+    for step in steps:
+        where |= Q(path=step)
+        for separator in (*_SEPARATORS, _SIBLING):
+            where |= Q(path__startswith=step + separator)
+    _set_aside(agent_id, 0, using, where)
+
+
+def _set_aside(agent_id: UUID, fence: int, using: str | None, where: Q) -> None:
+    calls = AgentCall.objects.using(using).filter(activity_id=agent_id)
+    calls.filter(where, set_aside=0).update(set_aside=_number(calls, fence))
+    approvals = Approval.objects.using(using).filter(activity_id=agent_id)
+    pending = Case(When(status=ApprovalStatus.PENDING, then=Value(ApprovalStatus.VOID)), default=F("status"))
+    approvals.filter(where, set_aside=0).update(status=pending, set_aside=_number(approvals, fence))
+
+
+def _number(rows: QuerySet[Any], fence: int) -> int:
+    """Return the fence, or a larger number if the same place may have been set aside under this fence before."""
+    return max(fence, (rows.aggregate(latest=Max("set_aside"))["latest"] or 0) + 1)
