@@ -174,9 +174,8 @@ class DecisionView(ApprovalView):
         except pydantic.ValidationError as error:
             raise validation_error(error) from error
 
-    def decide(self, approval_id: str, decide: Callable[[Approval], Approval]) -> Response:
+    def decide(self, found: Approval, decide: Callable[[Approval], Approval]) -> Response:
         """Decide, and return the approval; raise 409 with an earlier, different decision."""
-        found = self.find_approval(approval_id)
         try:
             with activity.acting_as(self.request.user):
                 decided = decide(found)
@@ -204,10 +203,8 @@ class ApproveView(DecisionView):
 
         Returns 200 for the same decision again, 409 for a different decision, 410 if the approval is void.
         """
-        given = self.parse(request)
-        return self.decide(
-            approval_id, lambda found: approvals.approve(found.id, reason=given.reason, scope=given.scope)
-        )
+        target, given = self.find_approval(approval_id), self.parse(request)
+        return self.decide(target, lambda found: approvals.approve(found.id, reason=given.reason, scope=given.scope))
 
 
 class RejectView(DecisionView):
@@ -219,8 +216,8 @@ class RejectView(DecisionView):
     @operation("reject", _RESPONSES, errors=_ERRORS)
     def post(self, request: Request, approval_id: str) -> Response:
         """Reject a tool call, which then never runs; the agent reads the reason. Responses as of an approval."""
-        given = self.parse(request)
-        return self.decide(approval_id, lambda found: approvals.reject(found.id, reason=given.reason))
+        target, given = self.find_approval(approval_id), self.parse(request)
+        return self.decide(target, lambda found: approvals.reject(found.id, reason=given.reason))
 
 
 class AnswerView(DecisionView):
@@ -232,5 +229,5 @@ class AnswerView(DecisionView):
     @operation("answer", _RESPONSES, errors=_ERRORS)
     def post(self, request: Request, approval_id: str) -> Response:
         """Answer a question, or state the output of a call whose outcome is unknown. Responses as of an approval."""
-        given = self.parse(request)
-        return self.decide(approval_id, lambda found: approvals.answer(found.id, given.answer))
+        target, given = self.find_approval(approval_id), self.parse(request)
+        return self.decide(target, lambda found: approvals.answer(found.id, given.answer))

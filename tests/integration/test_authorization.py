@@ -25,7 +25,7 @@ from websockets.exceptions import ConnectionClosed
 from django_agentexec import activity
 from django_agentexec.api import urls as api_urls
 from django_agentexec.live.routing import websocket_urlpatterns
-from django_agentexec.models import Activity, ActivityLog, AgentCall, CallKind
+from django_agentexec.models import Activity, ActivityLog, AgentCall, Approval, CallKind, Conversation
 from django_agentexec.policy import Permission
 from tests.support.asgi_server import Server, serve
 from tests.support.asgi_server import client as socket
@@ -37,7 +37,7 @@ METHODS = ("get", "head", "options", "post", "put", "patch", "delete")
 REFUSED = {302, 401, 403, 404, 405}  # 302 leads to the admin's login
 TENANTS = {"POLICY": "tests.integration.test_policy.OrganizationPolicy"}
 
-VIEW, CANCEL, RETRY, ENQUEUE, _DECIDE = (str(permission) for permission in Permission)
+VIEW, CANCEL, RETRY, ENQUEUE, DECIDE = (str(permission) for permission in Permission)
 
 # The permission that opens each route, "" where none is needed, and None where nothing does.
 REST: dict[str, str | None] = {
@@ -50,6 +50,11 @@ REST: dict[str, str | None] = {
     "activity-call": VIEW,
     "activity-cancel": CANCEL,
     "activity-retry": RETRY,
+    "approval-list": VIEW,
+    "approval-detail": VIEW,
+    "approval-approve": DECIDE,
+    "approval-reject": DECIDE,
+    "approval-answer": DECIDE,
     "task-list": ENQUEUE,
     "task-enqueue": ENQUEUE,
     "worker-list": VIEW,
@@ -98,6 +103,9 @@ class Route:
 
     def url(self, agent_id: UUID) -> str:
         """Return its address, about this activity if it is about one."""
+        if self.name.startswith("approval-"):
+            ids = [] if self.name == "approval-list" else [Approval.objects.get().id]
+            return reverse(f"agentexec:{self.name}", args=ids)
         name = f"admin:{self.name}" if self.name in ADMIN else f"agentexec:{self.name}"
         part = AgentCall.objects.get(activity_id=agent_id).id if self.name in ABOUT_A_CALL else "context"
         for arguments in (["shout"] if self.name == "task-enqueue" else [agent_id], [], [agent_id, part]):
@@ -110,7 +118,7 @@ class Route:
 
 ROUTES = [Route(*item) for rules in (REST, ADMIN) for item in rules.items()]
 CLOSED = [route for route in ROUTES if route.permission != ""]
-ABOUT_ONE = [route for route in ROUTES if "activity-" in route.name or route.name.startswith("agentexec_activity_")]
+ABOUT_ONE = [route for route in ROUTES if route.name.startswith(("activity-", "approval-", "agentexec_activity_"))]
 
 
 @dataclass
@@ -123,7 +131,7 @@ class World:
     def state(self) -> list[Any]:
         """Return all that a caller could have changed."""
         rows = Activity.objects.order_by("agent_id").values_list("agent_id", "status", "updated_at")
-        return [list(rows), ActivityLog.objects.count()]
+        return [list(rows), ActivityLog.objects.count(), list(Approval.objects.values_list("status", flat=True))]
 
 
 @pytest.fixture
@@ -134,6 +142,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     waiting = shout.enqueue(Text(text="secret-context"), metadata={"organization_id": "org-1"}).agent_id
     for agent_id in (waiting, failed):
         AgentCall.objects.create(activity_id=agent_id, kind=CallKind.TOOL, arguments={"text": "secret-context"})
+    Approval.objects.create(activity_id=waiting, tool="send_letter", arguments={"text": "secret-context"})
     return World(waiting, failed)
 
 
@@ -219,7 +228,7 @@ def test_another_tenant_gets_404(route: Route, world: World, settings: Any) -> N
         for agent_id in (world.waiting, world.failed):
             response = call(client, method, route.url(agent_id))
             assert str(agent_id).encode() not in getattr(response, "content", b"") or response.status_code == 404
-            if route.name not in ("activity-list", "activity-active-count"):
+            if route.name not in ("activity-list", "activity-active-count", "approval-list"):
                 assert_refused(response)
 
     assert world.state() == before
