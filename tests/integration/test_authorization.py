@@ -37,7 +37,7 @@ METHODS = ("get", "head", "options", "post", "put", "patch", "delete")
 REFUSED = {302, 401, 403, 404, 405}  # 302 leads to the admin's login
 TENANTS = {"POLICY": "tests.integration.test_policy.OrganizationPolicy"}
 
-VIEW, CANCEL, RETRY, ENQUEUE, DECIDE = (str(permission) for permission in Permission)
+VIEW, CANCEL, RETRY, ENQUEUE, VIEW_CONVERSATION, DECIDE = (str(permission) for permission in Permission)
 
 # The permission that opens each route, "" where none is needed, and None where nothing does.
 REST: dict[str, str | None] = {
@@ -50,6 +50,10 @@ REST: dict[str, str | None] = {
     "activity-call": VIEW,
     "activity-cancel": CANCEL,
     "activity-retry": RETRY,
+    "activity-usage": VIEW,
+    "usage": VIEW,
+    "conversation-list": VIEW_CONVERSATION,
+    "conversation-items": VIEW_CONVERSATION,
     "approval-list": VIEW,
     "approval-detail": VIEW,
     "approval-approve": DECIDE,
@@ -65,6 +69,7 @@ REST: dict[str, str | None] = {
 }
 ADMIN: dict[str, str | None] = {
     "agentexec_activity_changelist": VIEW,
+    "agentexec_activity_usage": VIEW,
     "agentexec_activity_dashboard": VIEW,
     "agentexec_activity_dashboard_data": VIEW,
     "agentexec_activity_change": VIEW,
@@ -106,6 +111,8 @@ class Route:
         if self.name.startswith("approval-"):
             ids = [] if self.name == "approval-list" else [Approval.objects.get().id]
             return reverse(f"agentexec:{self.name}", args=ids)
+        if self.name == "conversation-items":
+            return reverse(f"agentexec:{self.name}", args=[Conversation.objects.get().id])
         name = f"admin:{self.name}" if self.name in ADMIN else f"agentexec:{self.name}"
         part = AgentCall.objects.get(activity_id=agent_id).id if self.name in ABOUT_A_CALL else "context"
         for arguments in (["shout"] if self.name == "task-enqueue" else [agent_id], [], [agent_id, part]):
@@ -143,6 +150,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     for agent_id in (waiting, failed):
         AgentCall.objects.create(activity_id=agent_id, kind=CallKind.TOOL, arguments={"text": "secret-context"})
     Approval.objects.create(activity_id=waiting, tool="send_letter", arguments={"text": "secret-context"})
+    conversation = Conversation.objects.create(session_id="s", metadata={"organization_id": "org-1"})
+    conversation.items.create(position=0, item={"role": "user", "content": "secret-context"})
     return World(waiting, failed)
 
 
