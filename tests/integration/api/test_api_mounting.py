@@ -12,7 +12,7 @@ from django.urls import get_resolver, include, path, re_path
 
 from django_agentexec import activity
 from django_agentexec.api import urls as api_urls
-from django_agentexec.models import AgentCall, CallKind
+from django_agentexec.models import AgentCall, CallKind, Conversation
 from django_agentexec.policy import StaffPolicy, nobody
 from tests.support.approval_rows import waiting
 from tests.support.rest_api import admin, client, outside_task
@@ -77,6 +77,8 @@ def test_every_route_answers(urls: type, base: str, name: str) -> None:
         is_question = name == "approval-answer"
         (approval,) = waiting({"kind": "question"} if is_question else {})
         kwargs = {"approval_id": approval.id}
+    if name == "conversation-items":
+        kwargs = {"conversation_id": Conversation.objects.create(session_id="s").id}
     route = base + get_resolver(API).reverse(name, **kwargs)
     who = client(admin())
 
