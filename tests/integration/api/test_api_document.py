@@ -98,7 +98,12 @@ def test_it_describes_every_route() -> None:
 
     described = {where.replace("{name}", "").removeprefix("/agents/") for where in found["paths"]}
     for route in routes:
-        where = str(route.pattern).replace("<str:agent_id>", "{agent_id}").replace("<path:name>", "fetch")
+        where = (
+            str(route.pattern)
+            .replace("<str:agent_id>", "{agent_id}")
+            .replace("<str:conversation_id>", "{conversation_id}")
+            .replace("<path:name>", "fetch")
+        )
         assert where in described
     assert found["info"]["title"] == "Agents"
 
