@@ -77,7 +77,7 @@ class CallState(models.TextChoices):
     DONE = "done", _("Done")
     FAILED = "failed", _("Failed")
     IN_DOUBT = "in_doubt", _("In doubt")
-    """Its process died during the call, and the model was told that the outcome is unknown."""
+    """Its process died during the call, and the model received the answer that the outcome is unknown."""
     REJECTED = "rejected", _("Rejected")
     """A person did not approve it."""
 

@@ -74,7 +74,7 @@ class Journal:
         return call
 
     def is_foreign(self, call: AgentCall) -> bool:
-        """Whether another process made the call: an earlier attempt, or this one before a crash or a wait."""
+        """Whether another process made the call: an earlier attempt, or this attempt before a crash or a wait."""
         return call.fence != self.attempt.fence
 
     def runs_of(self, scope: str) -> list[AgentCall]:
@@ -206,7 +206,7 @@ class Scope:
     def _keyed(self, key: str) -> str:
         path = joined(self.path, f"~key={clean(key)}")
         if path in self._taken:
-            raise InvalidOption(f"Two runs of this handler have the key {key!r}; each needs a key of its own.")
+            raise InvalidOption(f"Two runs of this handler have the key {key!r}; give each another key.")
         return path
 
     def _recorded(self, agent: str, digest: str) -> str | None:
@@ -241,7 +241,7 @@ class Position:
     path: str
     scope: Scope | None = None
     home: str | None = None
-    """The path of the scope in which the run began; None for a run next to another one."""
+    """The path of the scope in which the run began; None for a run beside its run."""
     run: AgentCall | None = None
     """The row of the run."""
     agent: str = ""
@@ -256,7 +256,7 @@ class Position:
     _side_runs: Counter[str] = field(default_factory=Counter)
 
     def begin_side_run(self, agent: str, digest: str) -> Position:
-        """Return the position of a run next to this one, such as that of an agent in a guardrail."""
+        """Return the position of a run beside this run, such as that of an agent in a guardrail."""
         name = f"^{clean(agent)}:{digest[:8]}"
         number = self._side_runs[name]
         self._side_runs[name] += 1

@@ -3,7 +3,7 @@
     ""                      the first run of a handler
     "~2", "~3"              later runs, one after another
     "~key=summary"          a run with a key
-    "~Writer:1f2e3d4c#0"    a run that overlaps with another one: agent, digest of its input, and a counter
+    "~Writer:1f2e3d4c#0"    a run that overlaps with another run: agent, digest of its input, and a counter
     "^Guard:1f2e3d4c#0"     a run next to the calls of its run, as of an agent in a guardrail
     "+recovery"             the wrap-up after the last turn
     "/0:call_1"             inside the tool call `call_1`, which model call 0 has requested; its runs follow as above
@@ -62,7 +62,7 @@ def is_inside(outer: str, path: str) -> bool:
 
 
 def is_overlapping(path: str) -> bool:
-    """Whether the run at `path` has overlapped with another one."""
+    """Whether the run at `path` has overlapped with another run."""
     return "#" in path.rpartition("~")[2]
 
 

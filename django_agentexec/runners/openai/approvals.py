@@ -1,6 +1,6 @@
 """Approvals of tool calls: whether a call must wait for a person, and what a decision means for it.
 
-A decision is found by the place of its call, so a later attempt replays the run up to the call and goes on. No state
+A decision is found by the place of its call, so a later attempt replays the run up to the call and continues. No state
 of the SDK is stored.
 """
 

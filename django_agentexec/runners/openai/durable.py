@@ -74,7 +74,7 @@ class DurableAgents:
         return model if isinstance(model, DurableModel) else DurableModel(model, self._show_replayed)
 
     def resumed(self, state: RunState[Any]) -> RunState[Any]:
-        """Let a state go on with durable copies."""
+        """Let a state continue with durable copies."""
         if state._current_agent is not None:
             state._current_agent = self.copy_of(state._current_agent)
         return state

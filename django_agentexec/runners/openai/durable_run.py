@@ -129,7 +129,7 @@ class DurableRun:
     async def without_invalid_calls(self, result: RunResultStreaming) -> RunResultStreaming:
         """Suspend the activity if the run waits for decisions.
 
-        Otherwise the interrupted calls have arguments that are no JSON: reject them, and go on.
+        Otherwise the interrupted calls have arguments that are no JSON: reject them, and continue.
         """
         journal = self._position.journal
         if journal.requests_of(self._position.path):

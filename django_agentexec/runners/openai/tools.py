@@ -50,7 +50,7 @@ def durable_tool(tool: Tool, agent: str, policies: Policies) -> Tool:
     if isinstance(tool, (ApplyPatchTool, ComputerTool)):
         raise InvalidOption(
             f"Agent {agent!r} has the tool {tool.name!r}, a {type(tool).__name__}, whose calls cannot be recorded: the "
-            "SDK does not tell which call it executes. Run the agent with OpenAIRunner(agent_id, durable=False)."
+            "SDK does not identify the call that it executes. Run the agent with OpenAIRunner(agent_id, durable=False)."
         )
     return tool
 
@@ -109,7 +109,7 @@ async def _rule(tool: FunctionTool, context: Any, arguments: dict[str, Any], cal
 
 
 def _rule_of(tool: Any, agent: str, policies: Policies) -> Any:
-    """Return the approval rule of a custom or shell tool, which takes its input in a form of its own."""
+    """Return the approval rule of a custom or shell tool, which takes its input in another form."""
     rule = tool.needs_approval
     if rule is False and policies.in_doubt(tool.name) == "rerun":
         return rule
