@@ -78,7 +78,7 @@ def _agent(turns: int, size: int) -> Agent[Any]:
 
 
 def _handing_off(turns: int) -> Agent[Any]:
-    """Return an agent that hands off to another one and back, so that its run has calls of its model only."""
+    """Return an agent that hands off to another agent and back, so that its run has calls of its model only."""
     model = Chatty(turns, "transfer_to_alpha", "transfer_to_beta")
     alpha, beta = Agent("alpha", model=model), Agent("beta", model=model)
     alpha.handoffs, beta.handoffs = [beta], [alpha]

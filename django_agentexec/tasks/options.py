@@ -246,7 +246,7 @@ def validate_conversation(task: AnyTask, given: object) -> Conversation | Django
         raise InvalidOption(
             f"Task {task.name!r} has the lock key {task.lock_key_template!r}, but an activity has a single lock key: "
             "with conversation=..., it is the conversation's, so that its turns run one after another. Remove lock_key "
-            "from the task, or pass the session id in the context and use DjangoSession(session_id) without this option."
+            "from the task, or pass the session id in the context and use DjangoSession(session_id) instead."
         )
     return given
 
