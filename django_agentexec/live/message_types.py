@@ -174,7 +174,7 @@ Message = (
 )
 TYPES: tuple[type, ...] = get_args(Message)
 EVENT_TYPES = (
-    *("snapshot", "activity", "approval", "call_started", "call_finished"),
-    *("delta", "gap", "text", "retract", "rewind", "error"),
+    *("snapshot", "activity", "approval", "delta", "gap", "text", "retract", "rewind"),
+    *("call_started", "call_finished", "error"),
 )
 """Types of server-sent events. A ping is a comment there, and commands exist on websockets only."""

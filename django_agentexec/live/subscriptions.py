@@ -51,6 +51,8 @@ class TextFeed:
         self._size = 0
         self._stored = ""
         self._stored_sent = 0
+        self._has_shown = self.must_resume
+        """Whether the client may show text."""
 
     @property
     def has_room(self) -> bool:
@@ -100,6 +102,7 @@ class TextFeed:
         taken: list[Message] = [
             messages.delta(each) if isinstance(each, Chunk) else each for each in _joined(self._waiting)
         ]
+        self._has_shown = self._has_shown or bool(taken)
         self._drop_waiting()
         end = min(len(self._stored), self._stored_sent + MAX_WAITING)
         for offset in range(self._stored_sent, end, MAX_DELTA):
@@ -109,10 +112,10 @@ class TextFeed:
 
     def _accept_chunk(self, chunk: Chunk) -> None:
         if chunk.fence > self._fence and (self._fence or self._knows_start):
-            has_text = bool(self._fence)
             self._restart()
-            if has_text:
+            if self._has_shown and chunk.rewinds_to < 0 and not chunk.retracts:  # these withdraw the text themselves
                 self._waiting.append(messages.restart(chunk))
+            self._has_shown = False
         self._fence, self._attempt = max(chunk.fence, self._fence), chunk.attempt
         if chunk.retracts:
             self._restart()

@@ -20,7 +20,7 @@ def run_of(task: str = "import", **metadata: Any) -> Activity:
 
 
 def child_of(parent: Activity, task: str = "import", **metadata: Any) -> Activity:
-    """Return a new activity below another one."""
+    """Return a new activity below another activity."""
     child = run_of(task, **metadata)
     Activity.objects.filter(pk=child.pk).update(parent=parent)
     return child

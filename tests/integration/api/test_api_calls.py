@@ -107,7 +107,7 @@ def test_a_foreign_tenant_finds_nothing(settings: Any) -> None:
     other = run(two_look_ups(), organization_id="org-2")
     assert own.get(url(row.agent_id)).status_code == own.get(url(row.agent_id, first.id)).status_code == 200
     assert foreign.get(url(row.agent_id)).status_code == foreign.get(url(row.agent_id, first.id)).status_code == 404
-    # Nor through an activity of its own.
+    # Nor through a different activity.
     assert foreign.get(url(other.agent_id, first.id)).status_code == 404
     assert foreign.get("/agents/activities/", {"tool": "look_up"}).json()["total"] == 1
 

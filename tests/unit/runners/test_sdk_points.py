@@ -358,7 +358,7 @@ async def test_point_the_completed_event_alone_ends_a_streamed_answer() -> None:
         async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
             response = ModelResponse(output=say("recorded"), usage=Usage(requests=1), response_id="r1")
             row = AgentCall(name="m", output=stored_response(response), input_tokens=3, output_tokens=2)
-            event = completed_event(row)
+            event = completed_event(row, response)
             assert isinstance(event, ResponseCompletedEvent)
             yield event
 
