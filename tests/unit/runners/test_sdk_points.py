@@ -43,7 +43,7 @@ from django_agentexec.models import AgentCall
 from django_agentexec.runners.openai.model import DurableModel, DurableProvider
 from django_agentexec.runners.openai.nested import DispatchingRunner
 from django_agentexec.runners.openai.silent_hooks import PUBLIC_AGENT, SilentAgentHooks, SilentHooks
-from django_agentexec.runners.openai.wire import completed_event, stored_response
+from django_agentexec.runners.openai.wire import completed_event, loaded_response, stored_response
 
 seen: ContextVar[str] = ContextVar("seen", default="")
 
@@ -358,7 +358,7 @@ async def test_point_the_completed_event_alone_ends_a_streamed_answer() -> None:
         async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
             response = ModelResponse(output=say("recorded"), usage=Usage(requests=1), response_id="r1")
             row = AgentCall(name="m", output=stored_response(response), input_tokens=3, output_tokens=2)
-            event = completed_event(row, response)
+            event = completed_event(row, loaded_response(row))
             assert isinstance(event, ResponseCompletedEvent)
             yield event
 
