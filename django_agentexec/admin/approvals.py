@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from .. import activity, approvals
+from ..conf import conf
 from ..exceptions import ActivityLocked, AlreadyDecided, ApprovalNotFound, ApprovalVoid, InvalidOption
 from ..models import Approval, ApprovalKind, ApprovalQuerySet, ApprovalStatus
 from ..parsing import parse_digits, parse_id
@@ -62,7 +63,7 @@ class ApprovalAdmin(AccessAdmin):
             return self._approve_many(request)
         tab = request.GET.get("tab", "waiting")
         tab = tab if tab in TABS else "waiting"
-        page = parse_digits(request.GET.get("p", "1")) or 1
+        page = min(parse_digits(request.GET.get("p", "1")) or 1, conf.COUNT_LIMIT)  # no offset beyond an integer
         found = visible_approvals(request).select_related("activity").filter(status__in=TABS[tab])
         found = found.pending() if tab == "waiting" else found.order_by("-decided_at", "-id")
         rows = list(found[(page - 1) * PAGE_SIZE : page * PAGE_SIZE + 1])

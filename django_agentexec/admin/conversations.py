@@ -20,6 +20,7 @@ from ..conversations.history import estimate_tokens
 from ..models import ACTIVE, Activity, Conversation, ConversationItem, ConversationQuerySet, Status
 from ..parsing import parse_digits, parse_id
 from ..policy import Permission, get_policy
+from ..validation import is_storable
 from .access import visible
 from .actors import user_names
 from .chat import open_turns, turns_of
@@ -166,6 +167,8 @@ def _searched(conversations: ConversationQuerySet, query: str) -> ConversationQu
     """Return the conversations that the search finds: by the beginning of the session id, by owner, or by id."""
     if not query:
         return conversations
+    if not is_storable(query):
+        return conversations.none()
     condition = Q(session_id__startswith=query) | Q(owner=query) | Q(title__startswith=query)
     with suppress(ValueError):
         condition |= Q(pk=parse_id(query))

@@ -48,6 +48,14 @@ class QueryParameters(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
+    def _validate_text(cls, value: Any) -> Any:
+        """Reject text that no database can hold, and with which no query can be made."""
+        if isinstance(value, str) and not is_storable(value):
+            raise ValueError(_("Null characters are not allowed."))
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
     def _validate_number(cls, value: Any, info: ValidationInfo) -> Any:
         """Reject numbers that Pydantic accepts beyond ASCII digits, such as `1_000`, ` 7` and `+7`."""
         annotation = cls.model_fields[str(info.field_name)].annotation

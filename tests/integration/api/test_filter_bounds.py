@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from django_agentexec import activity
 from django_agentexec.api.parameters import MAX_METADATA_KEYS, MAX_VALUES
-from django_agentexec.models import Activity
+from django_agentexec.models import Activity, Conversation
 from tests.support.admin_pages import ALL, CHANGE_LIST, said, signed_in
 from tests.support.rest_api import admin, client
 
@@ -86,6 +86,20 @@ def test_a_nul_in_an_option_of_a_change_is_refused_over_rest(query: str) -> None
     assert who.get(f"{URL}{run}/?after=%00").status_code == 400
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        *["conversations/?session_id=%00", "conversations/?owner=a%00", "conversations/?metadata.a=%00"],
+        *["approvals/?tool=%00", "approvals/?activity=%00", "activities/{run}/calls/?name=%00"],
+        *["usage/?time_zone=%00", "usage/?group_by=metadata.%00"],
+    ],
+)
+def test_a_nul_in_a_parameter_of_other_lists_is_refused_over_rest(address: str) -> None:
+    run = activity.create("import")
+
+    assert client(admin()).get(f"/agents/{address.format(run=run)}").status_code == 400
+
+
 class HidesAll:
     """The result of a policy for a user without a tenant."""
 
@@ -132,6 +146,17 @@ def test_other_addresses_of_the_admin_take_a_nul_for_no_match() -> None:
         {"action": "cancel_selected", "_selected_action": str(run), "select_across": "\0", "until": "\0"},
     ):
         assert who.post(CHANGE_LIST, fields, follow=True).status_code == 200, fields
+
+
+@pytest.mark.parametrize("address", ["conversation/?q=a%00", "conversation/?p={huge}", "approval/?p={huge}"])
+def test_lists_of_the_admin_take_an_impossible_search_or_page_for_no_match(address: str) -> None:
+    found = Conversation.objects.get_or_create_session("a")
+    who = signed_in("view_activity", "view_conversation")
+
+    answer = who.get(f"/admin/agentexec/{address.format(huge=2**63 - 1)}")
+
+    assert answer.status_code == 200
+    assert str(found.pk) not in answer.content.decode()
 
 
 def test_too_many_metadata_entries_are_ignored_in_the_admin_with_a_message() -> None:
