@@ -11,15 +11,17 @@ from django.http import HttpResponse, HttpResponseBase
 from django.utils.cache import patch_vary_headers
 from django.utils.translation import gettext as _
 from pydantic import BaseModel, BeforeValidator, Field, create_model
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from ..conf import conf
 from ..costs.period import MAX_DAYS, Period, zone_of
 from ..costs.spreadsheet import usage_csv
 from ..costs.tree import tree_usage
-from ..costs.usage import UsageGroupSchema, UsageReportSchema, UsageSchema, group_expression, usage_report
+from ..costs.usage import METADATA, UsageGroupSchema, UsageReportSchema, UsageSchema, group_expression, usage_report
 from ..exceptions import InvalidOption
 from ..parsing import parse_day
 from .base import AgentView
@@ -99,13 +101,16 @@ class UsageView(AgentView):
         """Sum tokens and cost of the model calls that started in a period, by day, task, model or metadata.
 
         Calls of all attempts are included. A cost that is not known is null, and its tokens are `unpriced_tokens`.
+        Groups of metadata require the monitor permission, or the setting `EXPOSE_METADATA`.
         """
         given = UsageParameters.read(request).model_dump()
         try:
             zone = None if given["time_zone"] is None else zone_of(given["time_zone"])
         except InvalidOption as error:
             raise invalid_parameter("time_zone", str(error)) from None
-        report = usage_report(self.activities, _period(given, zone), given["group_by"])
+        period = _period(given, zone)
+        self._check_group(given["group_by"])
+        report = usage_report(self.activities, period, given["group_by"])
         wants_csv = given["format"] == "csv" or (given["format"] is None and prefers_csv(request))
         if not wants_csv:
             return Response(report.model_dump(mode="json", by_alias=True), headers={"Vary": "Accept"})
@@ -113,6 +118,11 @@ class UsageView(AgentView):
         response["Content-Disposition"] = f'attachment; filename="usage-{report.first}-{report.last}.csv"'
         patch_vary_headers(response, ["Accept"])
         return response
+
+    def _check_group(self, group_by: str) -> None:
+        """Raise 403 for groups of metadata that the user may not read."""
+        if group_by.startswith(METADATA) and not (conf.EXPOSE_METADATA or self.monitors):
+            raise PermissionDenied(_("Metadata requires the monitor permission."))
 
 
 class ActivityUsageView(AgentView):

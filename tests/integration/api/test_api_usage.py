@@ -112,7 +112,7 @@ def test_impossible_parameters_are_refused(parameters: dict[str, str], name: str
     assert (response.status_code, list(response.json())) == (400, [name]), response.content
 
 
-@override_settings(AGENTEXEC={"POLICY": POLICY})
+@override_settings(AGENTEXEC={"POLICY": POLICY, "EXPOSE_METADATA": True})
 def test_a_tenant_sees_its_own_usage_only() -> None:
     ours, theirs = run_of("answer", organization_id="org-1"), run_of("secret", organization_id="org-2")
     call(ours, "gpt-5", "1", started_at=at(3))
@@ -126,6 +126,20 @@ def test_a_tenant_sees_its_own_usage_only() -> None:
     assert "secret" not in get(who, group_by="task", format="csv").content.decode()
     assert client(who).get(f"/agents/activities/{ours.pk}/usage/").json()["totals"]["cost"] == "1"
     assert client(who).get(f"/agents/activities/{theirs.pk}/usage/").status_code == 404
+
+
+@override_settings(AGENTEXEC={"POLICY": POLICY})
+def test_values_of_metadata_are_no_groups_for_users_who_may_not_read_it() -> None:
+    call(run_of("answer", organization_id="org-1", margin="internal-40"), cost="1", started_at=at(3))
+    who = member("org-1")
+
+    for parameters in ({}, {"format": "csv"}):
+        answer = get(who, group_by="metadata.margin", **parameters)
+        assert answer.status_code == 403
+        assert "internal-40" not in answer.content.decode()
+    assert get(admin(), group_by="metadata.margin").json()["groups"][0]["key"] == "internal-40"
+    with override_settings(AGENTEXEC={"POLICY": POLICY, "EXPOSE_METADATA": True}):
+        assert get(who, group_by="metadata.margin").json()["groups"][0]["key"] == "internal-40"
 
 
 def test_access_is_denied_by_default() -> None:
