@@ -15,6 +15,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 
+from ..calls.content import public_item
 from ..conf import conf
 from ..conversations.history import estimate_tokens
 from ..models import ACTIVE, Activity, Conversation, ConversationItem, ConversationQuerySet, Status
@@ -142,25 +143,35 @@ class ConversationAdmin(ConversationBase):
             raise Http404(_("There is no conversation %(id)s.") % {"id": object_id})
         if not self.has_view_permission(request, conversation):
             raise PermissionDenied
-        items = list(conversation.visible_items().values_list("item", flat=True))
+        items: list[Any] = list(conversation.visible_items().values_list("item", flat=True))
+        if not _may_monitor(request):
+            items = [public_item(item) for item in items]
         response = JsonResponse(items, safe=False, json_dumps_params={"ensure_ascii": False, "indent": 1})
         response["Content-Disposition"] = f'attachment; filename="conversation-{conversation.pk}.json"'
         return response
 
     def _render(self, request: HttpRequest, template: str, context: dict[str, Any]) -> TemplateResponse:
         request.current_app = self.admin_site.name
-        user = request.user
-        may_view = user.has_perm(f"{self.opts.app_label}.{Permission.VIEW}") and get_policy().may(user, Permission.VIEW)
         values = {
             **self.admin_site.each_context(request),
             "subtitle": None,
             "opts": self.opts,
             "media": self.media,
-            "may_monitor": may_view and get_policy().may_monitor(user),
-            "may_view_activities": may_view,
+            "may_monitor": _may_monitor(request),
+            "may_view_activities": _may_view_activities(request),
             **context,
         }
         return TemplateResponse(request, f"admin/agentexec/conversation/{template}", values)
+
+
+def _may_view_activities(request: HttpRequest) -> bool:
+    user = request.user
+    label = Activity._meta.app_label
+    return user.has_perm(f"{label}.{Permission.VIEW}") and get_policy().may(user, Permission.VIEW)
+
+
+def _may_monitor(request: HttpRequest) -> bool:
+    return _may_view_activities(request) and get_policy().may_monitor(request.user)
 
 
 def _searched(conversations: ConversationQuerySet, query: str) -> ConversationQuerySet:
@@ -211,6 +222,9 @@ def _chat(request: HttpRequest, conversation: Conversation, before: int | None) 
         items = items.filter(Q(position__lt=limit.position) | Q(position=limit.position, id__lt=limit.pk))
     found = list(items.order_by("-position", "-id")[: MAX_ITEMS + 1])
     shown = found[:MAX_ITEMS][::-1]
+    if not _may_monitor(request):
+        for item in shown:
+            item.item = public_item(item.item)
     rows = visible(request, Activity.objects.all()).filter(
         Q(conversation_id=conversation.pk) | Q(pk__in={item.activity_id for item in shown if item.activity_id})
     )

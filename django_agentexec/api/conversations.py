@@ -15,6 +15,7 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from ..calls.content import public_item
 from ..conf import conf
 from ..models import Conversation, ConversationQuerySet
 from ..parsing import parse_id
@@ -97,7 +98,7 @@ class ConversationItemsView(AgentView):
         """Return the items of a conversation in order, at most `limit`.
 
         To read all, send as `after` the `id` of the last item received, until `has_more` is false. Items that a
-        compaction has removed are left out.
+        compaction has removed are left out. Without the monitor permission, outputs of tools that failed are neutral.
         """
         paging = ItemPaging.read(request)
         found = visible_conversation(request.user, conversation_id)
@@ -108,6 +109,9 @@ class ConversationItemsView(AgentView):
                 raise NotFound(_("This conversation has no item %(id)s.") % {"id": paging.after})
             items = items.filter(Q(position__gt=last.position) | Q(position=last.position, id__gt=last.pk))
         rows = list(items[: paging.limit + 1])
+        if not self.monitors:
+            for row in rows:
+                row.item = public_item(row.item)
         shown = [ConversationItemSchema.model_validate(row) for row in rows[: paging.limit]]
         part = ConversationItemsSchema(items=shown, has_more=len(rows) > paging.limit)
         return Response(part.model_dump(mode="json"))

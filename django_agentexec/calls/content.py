@@ -56,6 +56,8 @@ def content_of(call: AgentCall, *, monitors: bool, fields: tuple[str, ...] = ("a
             continue
         if name == "output":
             value = _readable_output(call, value, monitors=monitors)
+        elif isinstance(value, list) and not monitors:  # the history that a run received
+            value = [public_item(item) for item in value]
         shown[name], is_hidden = _redacted(value, name, call)
         if is_hidden:
             hidden.append(name)
@@ -75,7 +77,13 @@ def error_of(call: AgentCall) -> str:
 
 def failed_in_tool(call: AgentCall, output: Any) -> bool:
     """Whether the output of a tool is the text of its exception, which the model received."""
-    return call.kind == CallKind.TOOL and isinstance(output, str) and output.startswith(_FAILED_TOOL)
+    return call.kind == CallKind.TOOL and _is_failure(output)
+
+
+def public_item(item: Any) -> Any:
+    """Return an item of a history for users without the monitor permission: without the text of a tool's exception."""
+    is_output = isinstance(item, dict) and str(item.get("type")).endswith("_output")
+    return {**item, "output": neutral_error("")} if is_output and _is_failure(item.get("output")) else item
 
 
 def trace_redactor() -> Redact | None:
@@ -86,6 +94,10 @@ def trace_redactor() -> Redact | None:
     if not callable(function):
         raise TypeError(f"{conf.TRACE_REDACT} is not callable.")
     return function  # type: ignore[no-any-return]
+
+
+def _is_failure(output: Any) -> bool:
+    return isinstance(output, str) and output.startswith(_FAILED_TOOL)
 
 
 def _readable_output(call: AgentCall, value: Any, *, monitors: bool) -> Any:

@@ -15,13 +15,14 @@ from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Fail
 from django_agentexec.live import messages
 from django_agentexec.live.messages import MAX_TEXT
-from django_agentexec.models import Activity, ActivityLog
+from django_agentexec.models import Activity, ActivityLog, CallKind, Conversation
 from django_agentexec.redaction import redact_internals
 from django_agentexec.schemas import ActivityDetailSchema, ActivityListItemSchema, ActivityLogSchema
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue
 from tests.support.activity_rows import row, start
 from tests.support.admin_pages import ALL, CHANGE_LIST, page_of, signed_in
+from tests.support.recorded_calls import add_call
 from tests.support.rest_api import POLICY, admin, client, member
 from tests.testapp.agents import Text, shout
 
@@ -271,3 +272,35 @@ def test_terminal_control_sequences_are_escaped_before_they_are_stored() -> None
     run = failed("leaks", "\x1b[2J\x1b]0;owned\x07\nERROR forged line\u202e")
 
     assert row(run).error == r"RuntimeError: \x1b[2J\x1b]0;owned\x07 ERROR forged line\u202e"
+
+
+def test_the_text_of_a_tools_exception_stays_inside_in_histories() -> None:
+    """Conversations and the inputs of runs repeat what the model read."""
+    item = {
+        "type": "function_call_output",
+        "call_id": "1",
+        "output": f"An error occurred while running the tool. Please try again. Error: {SECRET}",
+    }
+    items = [{"type": "function_call", "call_id": "1", "name": "look_up", "arguments": "{}"}, item]
+    conversation = Conversation.objects.import_history("one", items, metadata=TENANT)
+    run = Activity.objects.get(pk=activity.create("t", metadata=TENANT))
+    add_call(run, CallKind.AGENT, path="", arguments=items)
+    page = f"/admin/agentexec/conversation/{conversation.pk}"
+
+    def read(who: Any, editor: Any) -> list[str]:
+        answers = [
+            who.get(f"/agents/conversations/{conversation.pk}/items/"),
+            who.get(f"/agents/activities/{run.pk}/calls/"),
+            editor.get(f"{page}/change/"),
+            editor.get(f"{page}/export/"),
+        ]
+        assert [answer.status_code for answer in answers] == [200] * 4
+        return [answer.content.decode() for answer in answers]
+
+    with override_settings(AGENTEXEC={"POLICY": POLICY, "STAFF_SEES_ALL_TENANTS": False}):
+        editor = signed_in("view_activity", "view_conversation", first_name="org-1")
+        for text in read(client(member("org-1")), editor):
+            assert "look_up" in text
+            assert "secret" not in text
+        root = signed_in(name="root", is_superuser=True)
+        assert all(SECRET in text for text in read(client(admin()), root))
