@@ -22,6 +22,10 @@ Redact = Callable[[Any, str, AgentCall], Any]
 
 FIELDS = ("request", "arguments", "output")
 _HIDDEN_BY_SETTING = {"full": (), "outputs": ("request", "arguments"), "none": FIELDS}
+# The arguments of calls of tools in the answer of a model, also of tools that the provider runs.
+_CHOSEN_BY_MODEL = frozenset(
+    {"arguments", "input", "action", "actions", "operation", "code", "queries", "revised_prompt"}
+)
 # The agents SDK turns an exception of a tool into this output, with the text of the exception.
 _FAILED_TOOL = "An error occurred while running the tool"
 
@@ -105,7 +109,7 @@ def _readable_output(call: AgentCall, value: Any, *, monitors: bool) -> Any:
         return neutral_error("")
     if call.kind == CallKind.MODEL and conf.TRACE_CONTENT == "outputs" and isinstance(value, dict):
         items = [
-            {name: part for name, part in item.items() if name not in ("arguments", "input", "action")}
+            {name: part for name, part in item.items() if name not in _CHOSEN_BY_MODEL}
             if isinstance(item, dict)
             else item
             for item in value.get("output") or ()

@@ -70,6 +70,26 @@ def test_the_answer_of_a_model_is_shown_without_the_arguments_that_it_chose() ->
     assert "Acme" not in str(output)
 
 
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "code_interpreter_call", "id": "c", "code": "pay(7)"},
+        {"type": "file_search_call", "id": "f", "queries": ["pay(7)"]},
+        {"type": "apply_patch_call", "call_id": "p", "operation": {"diff": "pay(7)"}},
+        {"type": "computer_call", "call_id": "g", "actions": [{"type": "type", "text": "pay(7)"}]},
+        {"type": "image_generation_call", "id": "i", "revised_prompt": "pay(7)"},
+    ],
+    ids=lambda item: item["type"],
+)
+def test_nor_with_those_of_tools_that_the_provider_runs(item: dict[str, Any]) -> None:
+    model = AgentCall(kind=CallKind.MODEL, output={"output": [item]})
+    assert "pay(7)" in str(content_of(model, monitors=True).output)
+    with override_settings(AGENTEXEC={"TRACE_CONTENT": "outputs"}):
+        output = content_of(model, monitors=True).output
+    assert item["type"] in str(output)
+    assert "pay(7)" not in str(output)
+
+
 def test_errors_are_reduced_to_their_class_without_content() -> None:
     row = run(ScriptedModel([ConnectionError("of org-9")]))
     failed = AgentCall.objects.of(row.agent_id).get(kind=CallKind.MODEL)
