@@ -18,6 +18,7 @@ from django_agentexec.calls.questions import ASK_PERSON, answer_of
 from django_agentexec.conf import conf
 from django_agentexec.exceptions import InvalidOption
 from django_agentexec.models import Approval, ApprovalKind, ApprovalStatus, CallState, OnExpiry
+from django_agentexec.validation import MAX_SECONDS
 
 IN_DOUBT = ("rerun", "fail", "ask")
 UNKNOWN_OUTCOME = (
@@ -40,6 +41,13 @@ class Policies:
     """Whether a call that needs an approval suspends the activity; otherwise the handler decides."""
 
     def __post_init__(self) -> None:
+        seconds = self.expires_after
+        is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if seconds is not None and not (is_number and 0 <= seconds <= MAX_SECONDS):
+            raise InvalidOption(
+                f"approval_timeout={seconds!r} must be a timedelta or seconds, at most {MAX_SECONDS:,} s; 0 is no expiry, "
+                "and None the setting APPROVAL_TIMEOUT."
+            )
         for tool, policy in self.in_doubt_by_tool.items():
             if policy not in IN_DOUBT:
                 raise InvalidOption(
