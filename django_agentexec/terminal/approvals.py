@@ -53,7 +53,9 @@ class Approvals(Subcommand):
         answer.add_argument("text", help=_("the answer"))
         for action in (listing, approve, reject, answer):
             # Without a default, which would replace a --json before the action.
-            action.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=_("print JSON in the shape of REST"))
+            action.add_argument(
+                "--json", action="store_true", default=argparse.SUPPRESS, help=_("print JSON in the shape of REST")
+            )
 
     def run(self, out: Output, options: dict[str, Any]) -> int:
         """List, or decide."""

@@ -95,8 +95,8 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
             raise InvalidOption(f"OpenAIRunner(approvals={approvals!r}) must be 'suspend' or 'return'.")
         if not isinstance(in_doubt, str | Mapping):
             raise InvalidOption(
-                f"OpenAIRunner(in_doubt={in_doubt!r}) must be 'rerun', 'fail', 'ask', or a dictionary from names of tools "
-                "to these."
+                f"OpenAIRunner(in_doubt={in_doubt!r}) must be 'rerun', 'fail', 'ask', or a dictionary from names of "
+                "tools to these."
             )
         self.on_change = on_change
         self.policies = Policies(
