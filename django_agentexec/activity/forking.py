@@ -13,6 +13,7 @@ from ..blocking import blocking
 from ..exceptions import ActivityNotFound, InvalidOption, InvalidTransition
 from ..ids import uuid7
 from ..models import Activity, AgentCall, Approval, ApprovalScope, ApprovalStatus, CallKind, CallState
+from ..parsing import parse_id
 from ..registry import registry
 from ..validation import validate_id
 from .store import database
@@ -36,8 +37,7 @@ def fork(agent_id: UUID, *, before: UUID) -> UUID:
     original = Activity.objects.using(using).filter(agent_id=agent_id).defer("result", "traceback").first()
     if original is None:
         raise ActivityNotFound(agent_id)
-    call = AgentCall.objects.using(using).of(agent_id).filter(id=validate_id(before)).only("set_aside", "started_at")
-    point = call.first()
+    point = _call(agent_id, before, using)
     if point is None:
         raise InvalidOption(f"Activity {agent_id} has no call {before}: give the id of one of its calls.")
     if not original.queue:
@@ -61,6 +61,14 @@ def fork(agent_id: UUID, *, before: UUID) -> UUID:
         AgentCall.objects.using(using).bulk_create(kept)
         Approval.objects.using(using).bulk_create(decisions)
     return run.agent_id
+
+
+def _call(agent_id: UUID, call_id: UUID | str, using: str) -> AgentCall | None:
+    try:
+        id = call_id if isinstance(call_id, UUID) else parse_id(call_id)
+    except (ValueError, TypeError):
+        return None  # the id of no call
+    return AgentCall.objects.using(using).of(agent_id).filter(id=id).only("set_aside", "started_at").first()
 
 
 async def afork(agent_id: UUID, *, before: UUID) -> UUID:

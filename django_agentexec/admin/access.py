@@ -60,15 +60,8 @@ class AccessAdmin(Base):
         return self.has_view_permission(request) and get_policy().may_monitor(request.user)
 
     def approvals_tab(self, request: HttpRequest) -> dict[str, Any]:
-        """Return the address of the inbox and the number of visible pending approvals; one query."""
-        if not self.admin_site.is_registered(Approval):
-            return {}
-        pending = visible_approvals(request).filter(status=ApprovalStatus.PENDING)
-        number = pending.order_by()[: MAX_COUNTED + 1].count()
-        return {
-            "approvals_url": reverse(f"{self.admin_site.name}:agentexec_approval_changelist"),
-            "approvals_pending": f"{MAX_COUNTED}+" if number > MAX_COUNTED else str(number or ""),
-        }
+        """Return the contents of the tab *Approvals*."""
+        return approvals_tab(request, self.admin_site)
 
     def render_page(
         self,
@@ -107,6 +100,18 @@ def visible(request: HttpRequest, activities: QuerySet[Activity]) -> ActivityQue
     """Return those of `activities` that the policy shows to the user."""
     assert isinstance(activities, ActivityQuerySet)
     return get_policy().visible(request.user, activities)
+
+
+def approvals_tab(request: HttpRequest, site: AdminSite) -> dict[str, Any]:
+    """Return the address of the inbox and the number of visible pending approvals; one query."""
+    if not site.is_registered(Approval):
+        return {}
+    pending = visible_approvals(request).filter(status=ApprovalStatus.PENDING)
+    number = pending.order_by()[: MAX_COUNTED + 1].count()
+    return {
+        "approvals_url": reverse(f"{site.name}:agentexec_approval_changelist"),
+        "approvals_pending": f"{MAX_COUNTED}+" if number > MAX_COUNTED else str(number or ""),
+    }
 
 
 def visible_approvals(request: HttpRequest) -> ApprovalQuerySet:

@@ -207,6 +207,8 @@ class Scope:
             await asyncio.sleep(0)
 
     def _keyed(self, key: str) -> str:
+        if not (isinstance(key, str) and key):
+            raise InvalidOption(f"The key of a run, key={key!r}, must be a text such as 'summary', or None.")
         path = joined(self.path, f"~key={clean(key)}")
         if path in self._taken:
             raise InvalidOption(f"Two runs of this handler have the key {key!r}; each needs its own key.")

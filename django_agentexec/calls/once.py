@@ -123,7 +123,8 @@ class Once:
             return self._form.stored(value, self._source)
         except ResultError as error:
             raise ResultError(
-                f"{error} The side effect has happened, but its result is not recorded, so another attempt repeats it."
+                f"{str(error).rstrip('.')}. The side effect has happened, but its result is not recorded, so another "
+                "attempt repeats it."
             ) from error
 
     def _loaded(self, call: AgentCall) -> Any:

@@ -33,6 +33,7 @@ class Approvals(Subcommand):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the actions with their arguments."""
+        parser.add_argument("--json", action="store_true", help=_("print JSON in the shape of REST"))
         actions = parser.add_subparsers(dest="action", metavar="action")
         listing = actions.add_parser("list", help=_("list approvals, by default those that wait"))
         listing.add_argument("--status", choices=ApprovalStatus.values, default="pending", help=_("(pending)"))
@@ -51,7 +52,10 @@ class Approvals(Subcommand):
         answer.add_argument("id", help=_("id of the approval, or its first digits"))
         answer.add_argument("text", help=_("the answer"))
         for action in (listing, approve, reject, answer):
-            action.add_argument("--json", action="store_true", help=_("print JSON in the shape of REST"))
+            # Without a default, which would replace a --json before the action.
+            action.add_argument(
+                "--json", action="store_true", default=argparse.SUPPRESS, help=_("print JSON in the shape of REST")
+            )
 
     def run(self, out: Output, options: dict[str, Any]) -> int:
         """List, or decide."""

@@ -18,6 +18,7 @@ from django_agentexec.calls.questions import ASK_PERSON, answer_of
 from django_agentexec.conf import conf
 from django_agentexec.exceptions import InvalidOption
 from django_agentexec.models import Approval, ApprovalKind, ApprovalStatus, CallState, OnExpiry
+from django_agentexec.validation import MAX_SECONDS
 
 IN_DOUBT = ("rerun", "fail", "ask")
 UNKNOWN_OUTCOME = (
@@ -40,6 +41,13 @@ class Policies:
     """Whether a call that needs an approval suspends the activity; otherwise the handler decides."""
 
     def __post_init__(self) -> None:
+        seconds = self.expires_after
+        is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if seconds is not None and not (is_number and 0 <= seconds <= MAX_SECONDS):
+            raise InvalidOption(
+                f"approval_timeout={seconds!r} must be a timedelta or seconds, at most {MAX_SECONDS:,} s; 0 is no "
+                "expiry, and None the setting APPROVAL_TIMEOUT."
+            )
         for tool, policy in self.in_doubt_by_tool.items():
             if policy not in IN_DOUBT:
                 raise InvalidOption(
@@ -53,12 +61,18 @@ class Policies:
         """Return the policy of a tool."""
         return self.in_doubt_by_tool.get(tool) or self.in_doubt_by_tool.get("") or "rerun"
 
-    def expiry(self) -> dict[str, Any]:
-        """Return the columns of a new approval that concern its expiry."""
+    def expiry(self, kind: ApprovalKind) -> dict[str, Any]:
+        """Return the columns of a new approval that concern its expiry.
+
+        The approval of a call in doubt would be a second call that nobody has allowed: its expiry rejects.
+        """
         seconds = conf.APPROVAL_TIMEOUT if self.expires_after is None else self.expires_after
+        on_expiry = self.on_expiry or conf.APPROVAL_ON_EXPIRY
+        if kind == ApprovalKind.IN_DOUBT and on_expiry == OnExpiry.APPROVE:
+            on_expiry = OnExpiry.REJECT
         return {
             "expires_at": timezone.now() + timedelta(seconds=seconds) if seconds else None,
-            "on_expiry": self.on_expiry or conf.APPROVAL_ON_EXPIRY,
+            "on_expiry": on_expiry,
         }
 
 
@@ -141,7 +155,7 @@ def _request(
         arguments=arguments,
         title=str(arguments.get("question", "")) if is_question else "",
         choices=arguments.get("choices") or None if is_question else None,
-        **policies.expiry(),
+        **policies.expiry(kind),
     )
 
 

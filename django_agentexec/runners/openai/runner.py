@@ -34,6 +34,7 @@ from django_agentexec.calls.questions import ASK_PERSON
 from django_agentexec.conf import conf
 from django_agentexec.exceptions import InvalidOption, InvalidTransition
 from django_agentexec.runners.base import BaseAgentRunner
+from django_agentexec.validation import as_seconds
 
 from .approvals import Policies
 from .defaults import with_defaults
@@ -92,10 +93,15 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
             raise InvalidOption(f"OpenAIRunner(on_change={on_change!r}) must be 'continue' or 'restart'.")
         if approvals not in ("suspend", "return"):
             raise InvalidOption(f"OpenAIRunner(approvals={approvals!r}) must be 'suspend' or 'return'.")
+        if not isinstance(in_doubt, str | Mapping):
+            raise InvalidOption(
+                f"OpenAIRunner(in_doubt={in_doubt!r}) must be 'rerun', 'fail', 'ask', or a dictionary from names of "
+                "tools to these."
+            )
         self.on_change = on_change
         self.policies = Policies(
             {"": in_doubt} if isinstance(in_doubt, str) else dict(in_doubt),
-            approval_timeout.total_seconds() if isinstance(approval_timeout, timedelta) else approval_timeout,
+            as_seconds(approval_timeout) if approval_timeout is not None else None,
             on_expiry,
             suspends=approvals == "suspend",
         )

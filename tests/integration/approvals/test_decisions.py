@@ -396,9 +396,9 @@ def test_each_approved_call_is_recorded_once() -> None:
     assert list(calls) == [("send", "done", "sent to Acme")]
 
 
-def died_during_the_call() -> Approval:
+def died_during_the_call(**options: Any) -> Approval:
     """Return the request for the outcome of an approved call whose process died."""
-    row, _ = run([call("send", "1", to="Acme")], say("Done."))
+    row, _ = run([call("send", "1", to="Acme")], say("Done."), **options)
     approvals.approve(Approval.objects.get().id)
     AgentCall.objects.create(
         activity=row, path="", kind=CallKind.TOOL, call_id="1", name="send", state="started", attempt=1, fence=row.fence
@@ -428,6 +428,17 @@ def test_an_approved_call_that_died_is_not_repeated_without_another_decision(
 
     assert (Activity.objects.get().status, SENT) == (Status.COMPLETE, sent)
     assert output in str(AgentCall.objects.get(kind=CallKind.TOOL).output)
+
+
+def test_expiry_never_repeats_a_call_in_doubt() -> None:
+    request = died_during_the_call(approval_timeout=60, on_expiry="approve")
+    Approval.objects.filter(id=request.id).update(expires_at=timezone.now() - timedelta(seconds=1))
+
+    assert expire_due() == 1
+    drain()
+
+    assert (Activity.objects.get().status, SENT) == (Status.COMPLETE, [])
+    assert "outcome is unknown" in str(AgentCall.objects.get(kind=CallKind.TOOL).output)
 
 
 class PlainRunner(BaseAgentRunner):

@@ -145,6 +145,8 @@ def test_an_impossible_fork_is_refused() -> None:
     row = run(two_look_ups())
     with pytest.raises(InvalidOption, match="has no call"):
         activity.fork(row.agent_id, before=uuid7())
+    with pytest.raises(InvalidOption, match="has no call first: give the id"):
+        activity.fork(row.agent_id, before="first")  # type: ignore[arg-type]
     with pytest.raises(ActivityNotFound):
         activity.fork(uuid7(), before=uuid7())
     driven = activity.create("by hand")

@@ -435,3 +435,14 @@ def test_a_failed_call_does_not_forgive_crashes() -> None:
 
     assert (row.status, discounted) == (Status.COMPLETE, [0]), row.error
     assert row.discounted_crashes == row.crashes
+
+
+@pytest.mark.parametrize("key", ["", 5])
+def test_a_key_that_is_no_text_is_refused(key: Any) -> None:
+    scripted = model(say("one"))
+
+    async def handler(agent_id: UUID, context: Empty) -> None:
+        await OpenAIRunner(agent_id).run(Agent("Clerk", model=scripted), "Go.", key=key)
+
+    assert f"InvalidOption: The key of a run, key={key!r}, must be a text such as 'summary'" in run(handler).error
+    assert not scripted.calls

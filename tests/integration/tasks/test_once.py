@@ -231,7 +231,7 @@ def test_a_result_that_cannot_be_stored_is_an_error_that_mentions_the_side_effec
 
     assert (row.status, row.attempt, DONE["wrong"]) == (Status.ERROR, 1, 1)  # no retry, which would repeat it
     assert "attempt.once('wrong') returned str, which does not fit int" in row.error
-    assert "The side effect has happened" in row.error
+    assert ". The side effect has happened" in row.error
     assert AgentCall.objects.get().state == CallState.FAILED
 
 

@@ -36,6 +36,7 @@ def test_the_list_shows_what_waits() -> None:
     for text in (str(approval.id), "approval", "send_letter", "shout", "to='Acme', copies=2"):
         assert text in answer.out
     assert json.loads(approvals("list", "--json").out)[0]["id"] == str(approval.id)
+    assert approvals("--json").out == approvals("list", "--json").out == approvals("--json", "list").out
     assert "No approval matches." in approvals("list", "--tool", "other").err
     assert "No approval matches." in approvals("list", "--status", "void").err
 

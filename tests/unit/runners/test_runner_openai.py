@@ -25,7 +25,7 @@ from agents.lifecycle import RunHooksBase
 from agents.testing import ScriptedModel, assistant_message, function_call
 from django.core.exceptions import ImproperlyConfigured
 
-from django_agentexec import InvalidTransition, OpenAIRunner, StaleAttempt
+from django_agentexec import InvalidOption, InvalidTransition, OpenAIRunner, StaleAttempt
 from django_agentexec.runners.openai.hooks import JoinedHooks
 from tests.support.activity_recorder import ActivityRecorder, record_activity
 
@@ -326,3 +326,17 @@ async def test_a_database_failure_is_not_shown_to_the_model(
 
     with pytest.raises(UserError, match="disk is full"):
         await runner.run(Agent("Clerk", model=model, tools=[runner.tools.report_status]), "Hi")
+
+
+@pytest.mark.parametrize(
+    ("option", "remedy"),
+    [
+        ({"in_doubt": 5}, "in_doubt=5.*'ask', or a dictionary from names of tools"),
+        ({"approval_timeout": -1}, "approval_timeout=-1.* must be a timedelta or seconds"),
+        ({"approval_timeout": "4h"}, "approval_timeout='4h' must be a timedelta or seconds"),
+        ({"approval_timeout": float("nan")}, "approval_timeout=nan must be"),
+    ],
+)
+def test_an_impossible_policy_is_refused_before_the_run(option: dict[str, Any], remedy: str) -> None:
+    with pytest.raises(InvalidOption, match=remedy):
+        OpenAIRunner(uuid4(), **option)
