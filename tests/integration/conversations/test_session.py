@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from uuid import UUID
@@ -133,7 +134,13 @@ def _last_history(result: Any, use: Use) -> Any:
 def test_run_sync_uses_it_outside_of_activities() -> None:
     agent = Agent("Clerk", model=ScriptedModel([[assistant_message("hello")]]))
 
-    Runner.run_sync(agent, "Hello", session=DjangoSession("one"))
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)  # the SDK uses the thread's loop, and otherwise leaves a new loop open
+    try:
+        Runner.run_sync(agent, "Hello", session=DjangoSession("one"))
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
 
     assert [row.item.get("role") for row in ConversationItem.objects.all()] == ["user", "assistant"]
 
