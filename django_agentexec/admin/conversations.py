@@ -20,7 +20,7 @@ from ..conversations.history import estimate_tokens
 from ..models import ACTIVE, Activity, Conversation, ConversationItem, ConversationQuerySet, Status
 from ..parsing import parse_digits, parse_id
 from ..policy import Permission, get_policy
-from .access import visible
+from .access import approvals_tab, visible
 from .actors import user_names
 from .chat import open_turns, turns_of
 from .formatting import compact, count_text, moment, money, total_tokens
@@ -157,6 +157,7 @@ class ConversationAdmin(ConversationBase):
             "media": self.media,
             "may_monitor": may_view and get_policy().may_monitor(user),
             "may_view_activities": may_view,
+            **(approvals_tab(request, self.admin_site) if may_view else {}),
             **context,
         }
         return TemplateResponse(request, f"admin/agentexec/conversation/{template}", values)
