@@ -110,7 +110,8 @@ class ApprovalAdmin(AccessAdmin):
         try:
             with activity.acting_as(request.user):
                 decided = _decision(request)(found)
-            self.message_user(request, f"{found.tool}: {status_text(decided)}", messages.SUCCESS)
+            # Not the tool first: Django's template would capitalize it.
+            self.message_user(request, f"{status_text(decided)}: {found.tool}", messages.SUCCESS)
         except (AlreadyDecided, ApprovalVoid, ApprovalNotFound, InvalidOption, ActivityLocked) as refusal:
             self.message_user(request, _refusal_text(refusal), messages.WARNING)
         return HttpResponseRedirect(self._next(request))

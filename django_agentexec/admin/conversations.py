@@ -22,7 +22,7 @@ from ..models import ACTIVE, Activity, Conversation, ConversationItem, Conversat
 from ..parsing import parse_digits, parse_id
 from ..policy import Permission, get_policy
 from ..validation import is_storable
-from .access import visible
+from .access import approvals_tab, visible
 from .actors import user_names
 from .chat import open_turns, turns_of
 from .formatting import compact, count_text, moment, money, total_tokens
@@ -159,6 +159,7 @@ class ConversationAdmin(ConversationBase):
             "media": self.media,
             "may_monitor": _may_monitor(request),
             "may_view_activities": _may_view_activities(request),
+            **(approvals_tab(request, self.admin_site) if _may_view_activities(request) else {}),
             **context,
         }
         return TemplateResponse(request, f"admin/agentexec/conversation/{template}", values)

@@ -81,7 +81,8 @@ def _decide(out: Output, options: dict[str, Any], decide: Callable[[UUID], Appro
         out.json(ApprovalSchema.model_validate(decided))
     else:
         values = {"id": decided.id, "tool": decided.tool, "status": decided.status}
-        out.write(_("%(id)s %(tool)s: %(status)s") % values)
+        answer = "" if decided.answer is None else f" ({decided.answer})"
+        out.write(_("%(id)s %(tool)s: %(status)s") % values + answer)
     return code
 
 
@@ -109,6 +110,8 @@ def _row(row: Approval) -> list[object]:
         expires = time_span(max(0.0, (row.expires_at - timezone.now()).total_seconds()))
     given = row.arguments if isinstance(row.arguments, dict) else {"": row.arguments}
     text = row.title or ", ".join(f"{name}={value!r}" if name else repr(value) for name, value in given.items())
+    if row.choices:
+        text += f" ({', '.join(map(str, row.choices))})"
     return [row.id, row.kind, row.tool, row.activity.agent_type, expires, text[:MAX_ARGUMENTS]]
 
 

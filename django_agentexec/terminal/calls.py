@@ -19,9 +19,10 @@ def write_calls(out: Output, trace: Trace) -> None:
     """Write the calls as a table."""
     rows: list[list[object]] = [cells for root in trace.roots for cells in _rows(root, 0)]
     out.write("\n" + _("calls"))
-    header = [_("call"), _("state"), _("attempt"), _("started"), _("took"), _("tokens"), _("cost")]
+    # The state is the last column, since it contains errors of any length.
+    header = [_("call"), _("attempt"), _("started"), _("took"), _("tokens"), _("cost"), _("state")]
     if rows:
-        out.table(header, rows, right=(2, 4, 5, 6))
+        out.table(header, rows, right=(1, 3, 4, 5))
     else:
         out.write("  " + _("none"))
     if set_aside := sum(1 for nodes in trace.earlier for root in nodes for _node in root):
@@ -39,12 +40,12 @@ def _rows(node: Node, depth: int) -> Iterator[list[object]]:
     state = _("replayed") if node.is_replayed and call.kind != CallKind.AGENT else node.state.replace("_", " ")
     yield [
         f"{INDENT * depth}{kind} {clean(name)}",
-        f"{state}: {clean(node.error)}" if node.error else state,
         call.attempt,
         clock(call.started_at),
         _took(call.duration),
         f"{node.tokens:,}" if node.tokens else "",
         "" if node.cost is None else f"${node.cost:.4f}",
+        f"{state}: {clean(node.error)}" if node.error else state,
     ]
     for child in node.children:
         yield from _rows(child, depth + 1)

@@ -115,7 +115,7 @@ def outcome_without_call(
         return CallState.DONE, answer_of(decision)
     if decision is not None and _is_rejected(decision):
         if decision.kind == ApprovalKind.IN_DOUBT:
-            return CallState.IN_DOUBT, UNKNOWN_OUTCOME
+            return CallState.IN_DOUBT, f"{UNKNOWN_OUTCOME} {decision.reason}".strip()
         return CallState.REJECTED, f"{REJECTED} {decision.reason}".strip()
     if not is_in_doubt:
         return None

@@ -58,7 +58,7 @@ def test_an_approval_needs_no_reason_and_a_rejection_does() -> None:
     first, second = waiting({}, {"tool": "refund"})
     client = signed_in(*DECIDER)
 
-    assert "Approved" in said(decide(client, first, decision="approve"))[0]
+    assert "Approved: send_letter" in decide(client, first, decision="approve").content.decode()
     assert "Give a reason" in said(decide(client, second, decision="reject", reason=" "))[0]
     second.refresh_from_db()
     assert second.is_pending

@@ -11,6 +11,7 @@ import pytest
 from django.db import connection
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 
 from django_agentexec import Status
@@ -222,6 +223,17 @@ def test_the_permission_is_needed() -> None:
         assert client.get(f"{URL}{path}").status_code in (302, 403, 404)
     assert URL not in client.get(CHANGE_LIST).content.decode()
     assert client.post(f"{URL}{conversation.pk}/change/", {"title": "x"}).status_code == 403
+
+
+@pytest.mark.parametrize(("permissions", "is_shown"), [(VIEW, True), (("view_conversation",), False)])
+def test_the_inbox_is_among_the_tabs_of_those_who_may_see_activities(
+    permissions: tuple[str, ...], is_shown: bool
+) -> None:
+    conversation, client = example(), signed_in(*permissions)
+
+    for address in (URL, f"{URL}{conversation.pk}/change/"):
+        tabs = client.get(address).content.decode().split('<nav class="ae-tabs"')[1].split("</nav>")[0]
+        assert (f'href="{reverse("admin:agentexec_approval_changelist")}"' in tabs) is is_shown
 
 
 def test_without_the_permission_for_activities_the_chat_has_no_links() -> None:

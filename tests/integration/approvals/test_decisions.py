@@ -413,6 +413,7 @@ def died_during_the_call(**options: Any) -> Approval:
         (lambda id: approvals.answer(id, "It was sent."), [], "It was sent."),
         (lambda id: approvals.approve(id), ["Acme"], "sent to Acme"),
         (lambda id: approvals.reject(id), [], "outcome is unknown"),
+        (lambda id: approvals.reject(id, reason="No stamp."), [], "Find out before you repeat it. No stamp."),
     ],
 )
 def test_an_approved_call_that_died_is_not_repeated_without_another_decision(

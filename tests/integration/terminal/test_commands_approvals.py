@@ -65,9 +65,11 @@ def test_a_rejection_needs_a_reason() -> None:
 def test_questions_are_answered() -> None:
     (question,) = waiting({"kind": "question", "tool": "ask_person", "title": "How many?", "choices": [1, 2]})
 
+    assert "How many? (1, 2)" in approvals().out
     assert approvals("answer", str(question.id), "3").code == 2
     assert approvals("answer", str(question.id), "2", "--json").code == 0
     assert Approval.objects.get().answer == 2
+    assert f"{question.id} ask_person: approved (2)" in approvals("answer", str(question.id), "1").out
 
 
 def test_refusals_have_exit_codes() -> None:

@@ -34,8 +34,9 @@ def test_show_prints_the_tree_of_calls_on_request() -> None:
     assert "look_up" not in output("show", str(row.pk)).split("log\n")[0]
     text = output("show", str(row.pk), "--calls")
     lines = [line for line in text.partition("calls\n")[2].splitlines() if line.strip()]
+    assert [lines[0].split()[-1], lines[1].split()[-1]] == ["state", "done"]  # the last column: it contains errors
     assert [line.split()[:3] for line in lines[1:4]] == [
-        ["agent", "Clerk", "done"],
+        ["agent", "Clerk", "1"],
         ["·", "model", "ScriptedModel"],
         ["·", "tool", "look_up"],
     ]
