@@ -455,3 +455,19 @@ def test_a_runner_of_any_framework_asks_in_the_order_of_its_handler() -> None:
 async def test_a_question_outside_of_a_worker_is_refused() -> None:
     with pytest.raises(InvalidOption, match="needs a worker"):
         await PlainRunner(uuid7()).ask_person("Which size?")
+
+
+@pytest.mark.parametrize("second", [{"to": "Rival"}, {"to": "Acme"}])
+@pytest.mark.parametrize("is_one_answer", [True, False])
+def test_an_approval_allows_no_other_call_for_which_the_model_uses_the_same_id(
+    second: dict[str, str], is_one_answer: bool
+) -> None:
+    """Decisions are found by the ids of calls, which a model may choose; the SDK runs an id once."""
+    calls = [call("send", "1", to="Acme"), call("send", "1", **second)]
+    row, _ = run(*([calls] if is_one_answer else [[each] for each in calls]), say("Done."))
+
+    for approval in Approval.objects.pending():
+        approvals.approve(approval.id)
+    again(row)
+
+    assert SENT in ([], ["Acme"])
