@@ -27,6 +27,7 @@ from django_agentexec import (
     task,
 )
 from django_agentexec.approvals.expiry import expire_due, resume_missed
+from django_agentexec.calls.pruning import prune_calls
 from django_agentexec.ids import uuid7
 from django_agentexec.models import Activity, ActivityLog, AgentCall, Approval, CallKind, Status
 from django_agentexec.tasks import registry
@@ -471,3 +472,22 @@ def test_an_approval_allows_no_other_call_for_which_the_model_uses_the_same_id(
     again(row)
 
     assert SENT in ([], ["Acme"])
+
+
+@pytest.mark.parametrize("scope", ["once", "run"])
+def test_a_decision_counts_no_longer_when_the_calls_have_been_deleted(scope: str) -> None:
+    """A retry makes the calls again, and another call may have the id of the approved call."""
+    first, second = call("send", "1", to="Acme"), call("send", "1", to="Rival")
+    row, _ = run([first], *[ValueError("no answer")] * 4, [second], say("Done."))
+    approvals.approve(Approval.objects.get().id, scope=scope)
+    row = again(row)
+    assert (row.status, SENT) == (Status.ERROR, ["Acme"]), row.error
+
+    Activity.objects.update(finished_at=timezone.now() - timedelta(hours=2))
+    assert sum(prune_calls(timedelta(hours=1))) > 0
+    activity.retry(row.agent_id)
+    row = again(row)
+
+    assert (row.waiting_for, SENT) == ("approval", ["Acme"])
+    assert Approval.objects.pending().get().arguments == {"to": "Rival"}
+    assert Approval.objects.count() == 2
