@@ -233,6 +233,17 @@ def test_expiry_may_fail_the_activity_for_good_and_a_retry_asks_again() -> None:
     assert (again(row).status, SENT) == (Status.COMPLETE, ["Acme"])
 
 
+def test_nobody_is_named_as_the_author_of_an_expiry() -> None:
+    run([call("send", "1", to="Acme")], say("Done."), approval_timeout=60, on_expiry="approve")
+    Approval.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+
+    with pytest.raises(AlreadyDecided):
+        approvals.reject(Approval.objects.get().id, by="too-late", reason="No.")
+
+    line = ActivityLog.objects.get(message__contains="not decided in time")
+    assert (line.actor, Approval.objects.get().decided_by) == (None, None)
+
+
 def test_a_decision_after_the_expiry_comes_too_late() -> None:
     row, _ = run([call("send", "1", to="Acme")], say("Too late."), approval_timeout=60)
     Approval.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
