@@ -13,6 +13,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from ..models import Approval, ApprovalKind, ApprovalStatus, OnExpiry
+from ..validation import escape_controls
 from .actors import user_names
 from .formatting import duration, moment, pretty_json
 from .values import NOTHING
@@ -69,7 +70,7 @@ class Line:
 
 def card(approval: Approval, *, may_decide: bool) -> Card:
     """Return the card of a pending approval."""
-    json = pretty_json(approval.arguments)
+    json = escape_controls(pretty_json(approval.arguments))
     arguments = _arguments(approval)
     return Card(
         approval=approval,
@@ -106,7 +107,7 @@ def lines(approvals: Iterable[Approval]) -> list[Line]:
 def question(approval: Approval) -> str:
     """Return the question in one line."""
     if approval.title:
-        return approval.title
+        return escape_controls(approval.title)
     if approval.kind == ApprovalKind.IN_DOUBT:
         return _("What became of this call of %(tool)s?") % {"tool": approval.tool}
     if approval.kind == ApprovalKind.QUESTION:
@@ -149,7 +150,10 @@ def status_text(approval: Approval) -> str:
 
 
 def _arguments(approval: Approval) -> list[tuple[str, str]]:
-    """Return labels and texts of the arguments. The question itself is the title of the card."""
+    """Return labels and texts of the arguments. The question itself is the title of the card.
+
+    Characters that reverse the direction of writing are escaped: a person must see what they approve.
+    """
     given: Any = approval.arguments
     if not isinstance(given, Mapping):
         return [(_("Input"), _text(given))]
@@ -158,7 +162,7 @@ def _arguments(approval: Approval) -> list[tuple[str, str]]:
 
 
 def _label(name: str) -> str:
-    words = name.replace("_", " ").strip()
+    words = escape_controls(name.replace("_", " ").strip())
     return words[:1].upper() + words[1:]
 
 
@@ -167,7 +171,7 @@ def _text(value: Any) -> str:
         return _("yes") if value else _("no")
     if value is None or value == "":
         return NOTHING
-    return value if isinstance(value, str) else pretty_json(value)
+    return escape_controls(value.replace("\r\n", "\n") if isinstance(value, str) else pretty_json(value))
 
 
 def _is_soon(approval: Approval, now: datetime) -> bool:

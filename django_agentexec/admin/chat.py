@@ -130,11 +130,11 @@ def _author(role: str, row: ConversationItem, names: Mapping[UUID, str]) -> str:
 
 
 def _add(turn: Turn, item: Mapping[str, Any], calls: dict[str, Tool]) -> None:
-    kind, call_id = item.get("type"), str(item.get("call_id") or item.get("id") or "")
+    kind, call_id = str(item.get("type")), str(item.get("call_id") or item.get("id") or "")
     if kind in OUTPUTS:
         if call_id in calls:
             calls[call_id].output = _text(item.get("output"))[:MAX_TOOL]
-    elif kind in OUTPUT_OF or (isinstance(kind, str) and kind.endswith("_call")):
+    elif kind in OUTPUT_OF or kind.endswith("_call"):
         arguments = item.get("arguments") or item.get("input") or item.get("action") or item.get("operation") or ""
         tool = Tool(str(item.get("name") or kind), _text(arguments)[:MAX_TOOL])
         if kind not in OUTPUT_OF:

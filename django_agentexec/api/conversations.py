@@ -19,7 +19,7 @@ from ..calls.content import public_item
 from ..conf import conf
 from ..models import Conversation, ConversationQuerySet
 from ..parsing import parse_id
-from ..policy import get_policy
+from ..policy import TenantPolicy, get_policy
 from ..schemas import ConversationItemSchema, ConversationItemsSchema, ConversationListSchema, ConversationSchema
 from .base import AgentView
 from .openapi import operation, query_parameters
@@ -131,13 +131,19 @@ def visible_conversation(user: User, conversation_id: str) -> Conversation:
 def conversation_for_turn(user: User, session_id: str, metadata: Mapping[str, Any]) -> Conversation:
     """Return the conversation with this session id, which is created if there is none.
 
-    Raises 404, with nothing written, for a conversation that is not visible to the user.
+    Raises 404, with nothing written, for a conversation that is not visible to the user, or that belongs to another
+    tenant than the activity with this metadata: its tenant could read the history in the activity.
     """
     conversations = Conversation.objects.all()
     with transaction.atomic(using=conversations.db):
         owner = None if user.pk is None else str(user.pk)
         row = Conversation.objects.db_manager(conversations.db).get_or_create_session(session_id, owner, metadata)
-        if not get_policy().visible_conversations(user, conversations).filter(pk=row.pk).exists():
+        policy = get_policy()
+        visible = policy.visible_conversations(user, conversations).filter(pk=row.pk)
+        if isinstance(policy, TenantPolicy):
+            tenant = {key: metadata[key] for key in policy.keys if key in metadata}
+            visible = visible.for_same_metadata(**tenant)
+        if not visible.exists():
             raise NotFound(_("There is no conversation %(id)s.") % {"id": session_id})
     return row
 

@@ -13,6 +13,7 @@ from ..conf import conf
 from ..models import AgentCall, CallKind
 from ..public_errors import neutral_error
 from ..throttled_logging import ThrottledLogger
+from ..validation import json_result
 
 logger = logging.getLogger(__name__)
 throttled = ThrottledLogger(logger)
@@ -122,7 +123,7 @@ def _redacted(value: Any, name: str, call: AgentCall) -> tuple[Any, bool]:
     """Return what `TRACE_REDACT` makes of a value, and whether the value is hidden because the function failed."""
     try:
         redact = trace_redactor()
-        return (value if redact is None else redact(value, name, call)), False
+        return (value if redact is None else json_result(redact(value, name, call))), False
     except Exception as error:  # noqa: BLE001  # any error of a project's function; nothing is shown then
         throttled.warn("AGENTEXEC['TRACE_REDACT'] failed; the values of the trace are hidden.", error)
         return None, True

@@ -15,6 +15,7 @@ from ..bulk_sql import can_skip_locked
 from ..exceptions import InvalidOption
 from ..ids import first_id
 from ..models import Activity, AgentCall
+from .setting_aside import set_aside_decisions
 
 BATCH_SIZE = 1_000  # calls that are examined at once
 MAX_ACTIVITIES = 100  # whose calls are deleted in the same transaction
@@ -27,7 +28,8 @@ def prune_calls(older_than: timedelta, *, batch_size: int = BATCH_SIZE, dry_run:
     """Delete the calls of activities that ended more than `older_than` ago; yield the number in each batch.
 
     The activities stay, with their usage and cost. All calls of an activity are deleted together, so a retry never
-    finds a part of them; it makes them again. Each batch is deleted when the iterator is advanced.
+    finds a part of them; it makes them again, and asks for approvals again. Each batch is deleted when the iterator is
+    advanced.
     """
     if older_than < timedelta(0):
         raise InvalidOption(f"The age {older_than} is negative: give 0 or more.")
@@ -61,5 +63,8 @@ def _delete(candidates: Sequence[UUID]) -> int:
         ids = locked.values_list("agent_id", flat=True)
         if connections[using].features.has_select_for_update:
             ids = ids.select_for_update(skip_locked=can_skip_locked(using))
-        number, _ = AgentCall.objects.using(using).filter(activity_id__in=list(ids)).order_by().delete()
+        found = list(ids)
+        number, _ = AgentCall.objects.using(using).filter(activity_id__in=found).order_by().delete()
+        # A retry makes the calls again, and the model may give another call the id for which there is a decision.
+        set_aside_decisions(found, using)
     return number

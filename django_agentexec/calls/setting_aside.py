@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Case, F, Max, Q, QuerySet, Value, When
+from django.db.models import Case, F, Max, OuterRef, Q, QuerySet, Subquery, Value, When
 
 from ..models import Activity, AgentCall, Approval, ApprovalStatus
 
@@ -35,6 +35,14 @@ def set_aside_steps(agent_id: UUID, steps: Collection[str], using: str) -> None:
         for separator in (*_SEPARATORS, _SIBLING):
             where |= Q(path__startswith=step + separator)
     _set_aside(agent_id, 0, using, where)
+
+
+def set_aside_decisions(agent_ids: Collection[UUID], using: str) -> None:
+    """Set aside all approvals of these activities, whose calls are being deleted. The caller has locked them."""
+    approvals = Approval.objects.using(using)
+    same = approvals.filter(activity_id=OuterRef("activity_id")).order_by().values("activity_id")
+    latest = Subquery(same.annotate(latest=Max("set_aside")).values("latest"))
+    approvals.filter(activity_id__in=agent_ids, set_aside=0).update(set_aside=latest + 1)
 
 
 def _set_aside(agent_id: UUID, fence: int, using: str | None, where: Q) -> None:

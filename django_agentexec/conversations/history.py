@@ -137,10 +137,12 @@ def _type(item: Item) -> str:
     return kind if isinstance(kind, str) else ""
 
 
-def _call_id(item: Item) -> Any:
+def _call_id(item: Item) -> str:
     kind = _type(item)
     if kind == "mcp_approval_request":
-        return item.get("id")
-    if kind == "mcp_approval_response":
-        return item.get("approval_request_id")
-    return item.get("call_id") or item.get("id")
+        found = item.get("id")
+    elif kind == "mcp_approval_response":
+        found = item.get("approval_request_id")
+    else:
+        found = item.get("call_id") or item.get("id")
+    return str(found)  # the author of an item may write anything

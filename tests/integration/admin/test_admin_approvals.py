@@ -44,6 +44,19 @@ def test_the_inbox_shows_readable_arguments_and_the_expiry() -> None:
     assert "<b>Acme</b>" not in page
 
 
+def test_text_cannot_look_different_from_what_is_approved() -> None:
+    """A model, or a document that it has read, may turn the direction of writing around."""
+    hidden = "to \u202emoc.elpmaxe@emca"
+    waiting(
+        {"arguments": {hidden: hidden, "list": [hidden]}}, {"kind": "question", "tool": "ask_person", "title": hidden}
+    )
+
+    page = signed_in(*DECIDER).get(INBOX).content.decode()
+
+    assert "\u202e" not in page
+    assert page.count("\\u202emoc.elpmaxe@emca") >= 4
+
+
 def test_the_first_to_expire_comes_first() -> None:
     waiting({"tool": "late"}, seconds=5_000)
     waiting({"tool": "soon"}, seconds=50)

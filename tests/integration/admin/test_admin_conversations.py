@@ -132,6 +132,17 @@ def test_what_people_and_models_say_is_text() -> None:
         assert SCRIPT not in client.get(address).content.decode()
 
 
+@pytest.mark.parametrize("value", [None, 7, [], {}, ["x"], {"type": "x"}])
+def test_items_of_any_form_are_shown(value: Any) -> None:
+    """Whoever writes the input of a run writes its items."""
+    names = ("type", "role", "content", "call_id", "name", "arguments", "output")
+    items = [{name: value} for name in names]
+    items += [{"type": kind, **dict.fromkeys(names[1:], value)} for kind in ("function_call", "function_call_output")]
+    conversation = Conversation.objects.import_history("odd", items)
+
+    assert len(page(signed_in(*VIEW), conversation).context["turns"]) >= 1
+
+
 def test_no_page_has_inline_styles_or_scripts() -> None:
     client, conversation = signed_in(*VIEW, "delete_conversation"), example()
 

@@ -162,6 +162,27 @@ def test_tenants_see_and_use_their_conversations_only() -> None:
     assert new.owner is not None
 
 
+@override_settings(AGENTEXEC={"POLICY": POLICY})
+def test_staff_enqueue_no_turn_of_one_tenant_into_a_conversation_of_another() -> None:
+    """The turn would show the history to the tenant with which the activity is stamped."""
+    conversation("mine", "a", metadata={"organization_id": "acme"})
+    conversation("theirs", "b", metadata={"organization_id": "rival"})
+    user = staff("all", "view_activity", "enqueue_task", "view_conversation")
+    user.first_name = "acme"
+    user.save()
+    who = client(user)
+
+    assert post(who, conversation="mine").status_code == 202
+    assert post(who, conversation="theirs").status_code == 404
+    assert post(who, conversation="theirs", **{"metadata.organization_id": "rival"}).status_code == 404
+    user.first_name = ""  # staff without a tenant name the tenant
+    user.save()
+    who = client(user)
+    assert post(who, conversation="theirs", **{"metadata.organization_id": "acme"}).status_code == 404
+    assert post(who, conversation="theirs", **{"metadata.organization_id": "rival"}).status_code == 202
+    assert post(who, conversation="theirs").status_code == 202
+
+
 @override_settings(AGENTEXEC={"POLICY": OwnerPolicy})
 def test_a_policy_may_show_users_their_own_conversations() -> None:
     user = member("acme")

@@ -27,6 +27,7 @@ from django_agentexec import (
     task,
 )
 from django_agentexec.approvals.expiry import expire_due, resume_missed
+from django_agentexec.calls.pruning import prune_calls
 from django_agentexec.ids import uuid7
 from django_agentexec.models import Activity, ActivityLog, AgentCall, Approval, CallKind, Status
 from django_agentexec.tasks import registry
@@ -230,6 +231,17 @@ def test_expiry_may_fail_the_activity_for_good_and_a_retry_asks_again() -> None:
     (new,) = Approval.objects.pending()
     approvals.approve(new.id)
     assert (again(row).status, SENT) == (Status.COMPLETE, ["Acme"])
+
+
+def test_nobody_is_named_as_the_author_of_an_expiry() -> None:
+    run([call("send", "1", to="Acme")], say("Done."), approval_timeout=60, on_expiry="approve")
+    Approval.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+
+    with pytest.raises(AlreadyDecided):
+        approvals.reject(Approval.objects.get().id, by="too-late", reason="No.")
+
+    line = ActivityLog.objects.get(message__contains="not decided in time")
+    assert (line.actor, Approval.objects.get().decided_by) == (None, None)
 
 
 def test_a_decision_after_the_expiry_comes_too_late() -> None:
@@ -467,3 +479,38 @@ def test_a_runner_of_any_framework_asks_in_the_order_of_its_handler() -> None:
 async def test_a_question_outside_of_a_worker_is_refused() -> None:
     with pytest.raises(InvalidOption, match="needs a worker"):
         await PlainRunner(uuid7()).ask_person("Which size?")
+
+
+@pytest.mark.parametrize("second", [{"to": "Rival"}, {"to": "Acme"}])
+@pytest.mark.parametrize("is_one_answer", [True, False])
+def test_an_approval_allows_no_other_call_for_which_the_model_uses_the_same_id(
+    second: dict[str, str], is_one_answer: bool
+) -> None:
+    """Decisions are found by the ids of calls, which a model may choose; the SDK runs an id once."""
+    calls = [call("send", "1", to="Acme"), call("send", "1", **second)]
+    row, _ = run(*([calls] if is_one_answer else [[each] for each in calls]), say("Done."))
+
+    for approval in Approval.objects.pending():
+        approvals.approve(approval.id)
+    again(row)
+
+    assert SENT in ([], ["Acme"])
+
+
+@pytest.mark.parametrize("scope", ["once", "run"])
+def test_a_decision_counts_no_longer_when_the_calls_have_been_deleted(scope: str) -> None:
+    """A retry makes the calls again, and another call may have the id of the approved call."""
+    first, second = call("send", "1", to="Acme"), call("send", "1", to="Rival")
+    row, _ = run([first], *[ValueError("no answer")] * 4, [second], say("Done."))
+    approvals.approve(Approval.objects.get().id, scope=scope)
+    row = again(row)
+    assert (row.status, SENT) == (Status.ERROR, ["Acme"]), row.error
+
+    Activity.objects.update(finished_at=timezone.now() - timedelta(hours=2))
+    assert sum(prune_calls(timedelta(hours=1))) > 0
+    activity.retry(row.agent_id)
+    row = again(row)
+
+    assert (row.waiting_for, SENT) == ("approval", ["Acme"])
+    assert Approval.objects.pending().get().arguments == {"to": "Rival"}
+    assert Approval.objects.count() == 2

@@ -162,6 +162,10 @@ def fail(value: Any, field: str, call: AgentCall) -> Any:
     raise RuntimeError(str(value))
 
 
+def no_json(value: Any, field: str, call: AgentCall) -> Any:
+    return {"hidden": object()}
+
+
 def test_a_function_redacts_each_value() -> None:
     row = run(two_look_ups())
     found = shown(row, TRACE_REDACT=f"{__name__}.redact")
@@ -171,7 +175,9 @@ def test_a_function_redacts_each_value() -> None:
         assert content_of(AgentCall.objects.of(failed.agent_id)[1], monitors=True).error == "hidden"
 
 
-@pytest.mark.parametrize("path", [f"{__name__}.fail", f"{__name__}.missing", "no.such.module", f"{__name__}.FIELDS"])
+@pytest.mark.parametrize(
+    "path", [f"{__name__}.fail", f"{__name__}.no_json", f"{__name__}.missing", "no.such.module", f"{__name__}.FIELDS"]
+)
 def test_a_redaction_that_fails_hides_the_value(path: str, caplog: Any) -> None:
     row = run(two_look_ups())
     found = shown(row, TRACE_REDACT=path)

@@ -162,6 +162,15 @@ def test_limits_never_split_a_call_from_its_output() -> None:
     assert async_to_sync(DjangoSession("one", limit=7).get_items)(limit=1) == items[-1:]
 
 
+@pytest.mark.parametrize("call_id", [["1"], {}, {"a": 1}, 7, None])
+def test_an_impossible_id_of_a_call_does_not_end_the_conversation(call_id: Any) -> None:
+    items = [user("one"), call(call_id), output("other")]
+    Conversation.objects.import_history("odd", items)
+
+    for session in (DjangoSession("odd"), DjangoSession("odd", limit=3)):
+        assert async_to_sync(session.get_items)() == [user("one")]
+
+
 def test_max_tokens_counts_with_count_tokens() -> None:
     class Words(DjangoSession):
         def count_tokens(self, item: Any) -> int:
