@@ -134,7 +134,7 @@ def test_what_people_and_models_say_is_text() -> None:
 
 @pytest.mark.parametrize("value", [None, 7, [], {}, ["x"], {"type": "x"}])
 def test_items_of_any_form_are_shown(value: Any) -> None:
-    """Whoever writes the input of a run writes its items."""
+    """The author of a run's input is the author of its items."""
     names = ("type", "role", "content", "call_id", "name", "arguments", "output")
     items = [{name: value} for name in names]
     items += [{"type": kind, **dict.fromkeys(names[1:], value)} for kind in ("function_call", "function_call_output")]
