@@ -20,7 +20,7 @@ from ..parsing import parse_id
 from ..redaction import redact_internals
 from ..schemas import ApprovalListSchema, ApprovalSchema
 from .base import AgentView
-from .errors import OtherDecision, validation_error
+from .errors import OtherDecision, invalid_parameter, validation_error
 from .openapi import AgentSchema, Component, operation, query_parameters
 from .parameters import NoParameters, Paging
 from .permissions import MayDecide, MayView
@@ -34,8 +34,10 @@ class ApprovalParameters(Paging):
     """The filters and the page of the list of approvals."""
 
     status: ApprovalStatus | None = Field(None, description="The status.")
-    activity: str | None = Field(None, max_length=36, description="Id of the activity.")
-    tool: str | None = Field(None, max_length=MAX_TOOL, pattern=r"^[^\u0000]*$", description="Name of the tool.")
+    activity: str | None = Field(None, json_schema_extra={"format": "uuid"}, description="Id of the activity.")
+    tool: str | None = Field(
+        None, min_length=1, max_length=MAX_TOOL, pattern=r"^[^\u0000]*$", description="Name of the tool."
+    )
 
 
 class ApproveBody(BaseModel):
@@ -133,7 +135,7 @@ class ApprovalListView(ApprovalView):
             try:
                 found = found.filter(activity_id=parse_id(given.activity))
             except ValueError:
-                return found.none()
+                raise invalid_parameter("activity", _("Give the id of an activity.")) from None
         return found if given.tool is None else found.filter(tool=given.tool)
 
 

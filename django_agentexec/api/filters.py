@@ -205,7 +205,7 @@ def _json_schema(filter_: Filter) -> dict[str, Any]:
         case ChoiceFilter():
             return {"type": "string", "enum": [choice[0] for choice in filter_.extra["choices"]]}
         case CostFilter():
-            return {"type": "string", "format": "decimal"}
+            return {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,10})?$"}
         case MomentFilter():
             return {"type": "string", "format": "date-time"}
         case UUIDFilter():

@@ -37,10 +37,22 @@ AUTHORIZATION = {"Authorization": f"Basic {base64.b64encode(b'admin:secret').dec
 # 422 is for a reused idempotency key, which no schema can express.
 ACCEPTED = ["2xx", "401", "403", "404", "409", "422"]
 CHECKS = {"positive_data_acceptance": {"expected-statuses": ACCEPTED}}
+# Names of time zones and the order of two days are no schema, either.
+USAGE = {
+    "include-path": "/agents/usage/",
+    "checks": {"positive_data_acceptance": {"expected-statuses": [*ACCEPTED, "400"]}},
+}
 # A context without NUL characters, since no row can hold them; a fixed seed, so that a failure is caused by a change.
 GENERATION = {"max-examples": 15, "allow-x00": False}
 SEED = int(os.environ.get("AGENTEXEC_TEST_SEED", "1"))
-CONFIG = {"headers": AUTHORIZATION, "generation": GENERATION, "workers": 1, "checks": CHECKS, "seed": SEED}
+CONFIG = {
+    "headers": AUTHORIZATION,
+    "generation": GENERATION,
+    "workers": 1,
+    "checks": CHECKS,
+    "seed": SEED,
+    "operations": [USAGE],
+}
 SETTINGS = {
     "PASSWORD_HASHERS": ["django.contrib.auth.hashers.MD5PasswordHasher"],
     "REST_FRAMEWORK": {"DEFAULT_THROTTLE_RATES": {"agentexec_enqueue": None}},
