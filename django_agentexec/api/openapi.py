@@ -183,6 +183,8 @@ def query_parameter(name: str, schema: JsonSchema) -> OpenApiParameter:
     kept |= next((option for option in schema.get("anyOf", []) if option != {"type": "null"}), {})
     if kept.get("default", ...) is None:
         del kept["default"]
+    if kept.get("type") == "string" and not kept.keys() & {"enum", "format"}:
+        kept.setdefault("minLength", 1)  # an empty parameter is a 400
     return OpenApiParameter(name, kept, OpenApiParameter.QUERY, description=schema.get("description", ""))
 
 
