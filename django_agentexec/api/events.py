@@ -46,7 +46,7 @@ RETRY_AFTER = 30  # seconds, for a user with too many connections
 MAX_FAILED_CHECKS = 3  # in a row, while the database is unavailable
 _SCHEMA = {
     "type": "string",
-    "pattern": "^[0-9]{1,19}(/[0-9]{1,19}-[0-9]{1,19})?$",
+    "pattern": "^[0-9]{1,18}(/[0-9]{1,18}-[0-9]{1,18})?$",
     "description": "The id of the last received event.",
 }
 
