@@ -93,7 +93,7 @@ tests-postgresql: $(VENV)/.installed
 # All fast tests on the newest Django and a newer Python, without the schedules, since django-celery-beat does not allow
 # that Django yet: make test-newer PYTHON=python3.13
 test-newer:
-	$(MAKE) VENV=.venv-newer DJANGO="django>=6.1,<6.2" EXTRAS=openai,api,live,terminal,embedded,otel .venv-newer/.installed
+	$(MAKE) VENV=.venv-newer DJANGO="django>=6.1,<6.2" EXTRAS=openai,api,live,terminal,prices,embedded,otel .venv-newer/.installed
 	.venv-newer/bin/python -m pytest $(IN_PARALLEL) tests/unit tests/integration $(ARGS)
 
 # The oldest agents SDK that pyproject.toml allows, with the newest of all else: the runners and the points of the SDK on

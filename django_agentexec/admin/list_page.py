@@ -172,8 +172,10 @@ def _labeled(cell: SafeString, header: dict[str, Any]) -> SafeString:
 def _bulk_actions(request: HttpRequest, admin: Any) -> list[BulkAction]:
     labels = {"cancel": _("Cancel"), "retry": _("Run again"), "delete": _("Delete")}
     found = []
-    for _function, name, description in admin.get_actions(request).values():
+    for name, action in admin.get_actions(request).items():
         kind = _KINDS.get(name, "")
+        # An object since Django 6.1, a tuple before.
+        description = action.description if hasattr(action, "description") else action[2]
         found.append(BulkAction(name, labels.get(kind) or str(description), kind))
     return found
 

@@ -97,7 +97,11 @@ def without_ids(value: Any) -> Any:
 
 
 def contract(use: Use) -> Any:
-    return without_ids(async_to_sync(use)(SQLiteSession("one")))
+    session = SQLiteSession("one")
+    try:
+        return without_ids(async_to_sync(use)(session))
+    finally:
+        session.close()
 
 
 def test_it_has_the_protocol() -> None:

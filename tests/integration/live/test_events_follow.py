@@ -19,7 +19,7 @@ from django_agentexec.models import Activity
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Message = dict[str, Any]
-PATIENCE = 10.0
+PATIENCE = 30.0
 LAYERS = {
     "pubsub": None,
     "core": "channels_redis.core.RedisChannelLayer",
