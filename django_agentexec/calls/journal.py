@@ -361,7 +361,7 @@ def current_position() -> Position | None:
 
 @contextmanager
 def at(position: Position | None) -> Iterator[None]:
-    """Make `position` the current one."""
+    """Make `position` the current position."""
     token = _position.set(position)
     try:
         with within_call(position.journal.attempt, key_of_run(position.path)) if position else nullcontext():

@@ -76,7 +76,7 @@ def _days_before(day: date, days: int) -> date:
 
 
 def current_day(zone: tzinfo | None = None) -> date:
-    """Return today's date in a time zone, by default the current one."""
+    """Return today's date in a time zone, by default the current time zone."""
     return timezone.localdate(timezone=zone) if settings.USE_TZ else date.today()
 
 

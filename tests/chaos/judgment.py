@@ -60,7 +60,7 @@ def a_key_runs_one_at_a_time(history: History) -> Findings:
     """No handler of a lock key starts before the previous handler has ended, was stopped, or has died.
 
     Excused is an overlap with a handler that could not be notified of the loss of its lease: the driver had frozen its
-    process before the next one started, and the handler ended within NOTICE of the thaw. Likewise where a handler
+    process before the next process started, and the handler ended within NOTICE of the thaw. Likewise where a handler
     had blocked the event loop of its process, and the queue was out of its reach at that time: else the lease
     would have been extended by its thread.
     """

@@ -229,10 +229,10 @@ def test_a_long_error_that_a_live_message_shortens_is_redacted(length: int, temp
         found = row(failed("leaks", ("secret " * length)[:length]))
 
     for fields in (messages.item(found), messages.detail(found)):
-        told = messages.redacted({"type": "activity", "activity": fields})
+        sent = messages.redacted({"type": "activity", "activity": fields})
         assert "secret" in json.dumps(fields)
-        assert "secret" not in json.dumps(told)
-        assert told["activity"]["error"] == NEUTRAL
+        assert "secret" not in json.dumps(sent)
+        assert sent["activity"]["error"] == NEUTRAL
         assert max(len(fields["error"]), len(fields["latest_log_message"])) <= MAX_TEXT
 
 
