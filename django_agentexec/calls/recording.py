@@ -169,7 +169,7 @@ async def recording(
     attempt: OwningAttempt, agent: str, input: Any, key: str | None, on_change: str, add_usage: AddUsage
 ) -> AsyncIterator[RecordedRun]:
     """Record one run of an agent from its start to its end; see `BaseAgentRunner.recorded_run`."""
-    position = await _place(attempt, agent, as_json(input), key, on_change)
+    position = await place_run(attempt, agent, as_json(input), key, on_change)
     position.agent = agent
     run = RecordedRun(agent, position, add_usage)
     position.journal.active_runs.add(position.path)
@@ -185,7 +185,8 @@ async def recording(
         position.journal.active_runs.remove(position.path)
 
 
-async def _place(attempt: OwningAttempt, agent: str, input: Any, key: str | None, on_change: str) -> Position:
+async def place_run(attempt: OwningAttempt, agent: str, input: Any, key: str | None, on_change: str) -> Position:
+    """Find the place of a run that begins now, record its start, and return its position."""
     outer, scope, digest = current_position(), await current_scope(attempt), digest_of(input)
     if outer is not None and key is None:
         position = outer.begin_side_run(agent, digest)

@@ -10,8 +10,9 @@ from agents import Agent, RunResultStreaming, RunState
 from agents.items import ModelResponse
 
 from django_agentexec.activity.current import OwningAttempt
-from django_agentexec.calls.journal import Position, at, current_position, current_scope
+from django_agentexec.calls.journal import Position, at, current_scope
 from django_agentexec.calls.paths import digest_of
+from django_agentexec.calls.recording import place_run
 from django_agentexec.exceptions import InvalidTransition
 
 from . import nested
@@ -62,22 +63,12 @@ class DurableRun:
         return self._position.journal.refusal
 
     async def _place(self, agent: Agent[Any], input: Any, key: str | None) -> Position:
-        outer = current_position()
-        scope = await current_scope(self.attempt)
         if isinstance(input, RunState):
+            scope = await current_scope(self.attempt)
             if scope.path in scope.journal.paused:
                 return scope.journal.paused.pop(scope.path)
             input = None
-        digest = digest_of(input)
-        if outer is not None and key is None:
-            position = outer.begin_side_run(agent.name, digest)
-        else:
-            position = scope.begin_run(agent.name, digest, key)
-        run = position.recorded_run()
-        if run is not None and run.digest != digest and self._on_change == "restart":
-            await position.journal.set_aside(position.path)
-        position.begin(agent.name, digest, input)
-        return position
+        return await place_run(self.attempt, agent.name, input, key, self._on_change)
 
     def start(self) -> RunResultStreaming:
         """Start the run."""

@@ -7,6 +7,8 @@ dispatching runner asks the context variables of the caller where it is, and lea
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from agents import Agent, RunState
@@ -34,13 +36,8 @@ class DispatchingRunner(AgentRunner):
         if position is None:
             return await self.inner.run(starting_agent, input, **options)
         agent, input, options = _prepared(starting_agent, input, options)
-        try:
-            with at(position):
-                result = await self.inner.run(agent, input, **options)
-        except BaseException as error:
-            end_run(position, None, error)
-            position.leave()
-            raise
+        with _recorded(position):
+            result = await self.inner.run(agent, input, **options)
         _ended(position, result)
         return result
 
@@ -70,13 +67,8 @@ class DispatchingRunner(AgentRunner):
         if position is None:
             return self.inner.run_sync(starting_agent, input, **options)
         agent, input, options = _prepared(starting_agent, input, options)
-        try:
-            with at(position):
-                result = self.inner.run_sync(agent, input, **options)
-        except BaseException as error:
-            end_run(position, None, error)
-            position.leave()
-            raise
+        with _recorded(position):
+            result = self.inner.run_sync(agent, input, **options)
         _ended(position, result)
         return result
 
@@ -116,6 +108,18 @@ def _prepared(agent: Agent[Any], input: Any, options: dict[str, Any]) -> tuple[A
     options["run_config"] = agents.config(options.get("run_config"))
     options["hooks"] = SilentHooks(options.get("hooks"))
     return agents.copy_of(agent), agents.resumed(input) if isinstance(input, RunState) else input, options
+
+
+@contextmanager
+def _recorded(position: Position) -> Iterator[None]:
+    """Run code at a position, and record the end of a run that fails."""
+    try:
+        with at(position):
+            yield
+    except BaseException as error:
+        end_run(position, None, error)
+        position.leave()
+        raise
 
 
 def _ended(position: Position, result: Any) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 
 from agents import RunContextWrapper, Usage
 
+from .wire import counts_of
+
 Add = Callable[[dict[str, int]], Awaitable[None]]
 
 
@@ -38,7 +40,7 @@ class UsageRecorder:
     def __init__(self, wrapper: RunContextWrapper[Any], add: Add) -> None:
         self._wrapper = wrapper
         # A resumed state or a reused context wrapper contains tokens of earlier runs.
-        self._saved = _counts(wrapper.usage)
+        self._saved = counts_of(wrapper.usage)
         self._usage = wrapper.usage = ObservedUsage(wrapper.usage, self._schedule_save)
         self._add = add
         self._loop = asyncio.get_running_loop()
@@ -68,7 +70,7 @@ class UsageRecorder:
                 self._saved[name] += count
 
     def _unsaved(self) -> dict[str, int]:
-        return {name: count - self._saved[name] for name, count in _counts(self._usage).items()}
+        return {name: count - self._saved[name] for name, count in counts_of(self._usage).items()}
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -84,14 +86,3 @@ def _values(usage: Usage) -> dict[str, Any]:
 
 def _plain(values: dict[str, Any]) -> Usage:
     return Usage(**values)
-
-
-def _counts(usage: Usage) -> dict[str, int]:
-    return {
-        "requests": usage.requests,
-        "input_tokens": usage.input_tokens,
-        "cached_tokens": usage.input_tokens_details.cached_tokens or 0,
-        "output_tokens": usage.output_tokens,
-        "reasoning_tokens": usage.output_tokens_details.reasoning_tokens or 0,
-        "total_tokens": usage.total_tokens,
-    }
