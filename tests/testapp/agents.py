@@ -6,7 +6,6 @@ import asyncio
 import multiprocessing
 import os
 import signal
-import sqlite3
 import sys
 import threading
 import time
@@ -20,6 +19,9 @@ from pydantic import BaseModel
 
 from django_agentexec import Attempt, activity, task, tool_key
 from django_agentexec.telemetry.context import current_traceparent
+
+from . import approvals, conversing, durable, orchestration  # noqa: F401  # their tasks are found here
+from .work import Work, note
 
 
 class Text(BaseModel):
@@ -35,25 +37,6 @@ class Keyed(BaseModel):
 class Report(BaseModel):
     title: str
     words: int
-
-
-class Work(BaseModel):
-    """What a handler of the process tests is to do, and where it reports it."""
-
-    journal: str
-    name: str = ""
-    key: str = ""
-    seconds: float = 0.0
-
-
-def note(journal: str, event: str, name: str, agent_id: UUID) -> None:
-    """Write down, outside of the system under test, that something happened."""
-    with sqlite3.connect(journal, timeout=30) as connection:
-        connection.execute(
-            "INSERT INTO events (event, name, agent_id, pid, at) VALUES (?, ?, ?, ?, ?)",
-            (event, name, str(agent_id), os.getpid(), time.time()),
-        )
-    connection.close()
 
 
 class Question(BaseModel):
@@ -228,9 +211,6 @@ def own_transaction(agent_id: UUID, context: Text) -> None:
     with transaction.atomic():
         Group.objects.create(name=context.text)
         activity.update(agent_id, "within")
-
-
-from . import approvals, conversing, durable, orchestration  # noqa: E402, F401  # their tasks are found here; they use what stands above
 
 
 @task("pay_and_die")

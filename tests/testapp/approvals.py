@@ -11,7 +11,7 @@ from agents.testing import ModelCall, ModelStep, ScriptedModel, assistant_messag
 
 from django_agentexec import OpenAIRunner, task
 
-from .agents import Work, note
+from .work import Work, note
 
 
 class CallsOnce(Model):

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from django_agentexec import Attempt, DjangoSession, task
 
-from .agents import Work, note
 from .orchestration import die_at
+from .work import Work, note
 
 
 class DyingSession(DjangoSession):

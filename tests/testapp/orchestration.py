@@ -19,7 +19,7 @@ from django_agentexec.activity.transitions import Operation
 from django_agentexec.pipelines.operations import FinishStep
 from django_agentexec.signals import changes_committed
 
-from .agents import Work, note
+from .work import Work, note
 
 STEPS = ("collect", "clean", "analyze", "write", "publish")
 DEATHS = "AGENTEXEC_TEST_DEATHS"
