@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
@@ -38,43 +39,44 @@ def failure_of(statement: Callable[[], object]) -> sqlite3.Error:
 
 
 def read_only(path: Path) -> sqlite3.Error:
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE t (x UNIQUE)")
-    connection.close()
-    reader = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    return failure_of(lambda: reader.execute("INSERT INTO t VALUES (1)"))
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as reader:
+        return failure_of(lambda: reader.execute("INSERT INTO t VALUES (1)"))
 
 
 def locked(path: Path) -> sqlite3.Error:
-    holder, other = sqlite3.connect(path), sqlite3.connect(path, timeout=0)
-    holder.execute("BEGIN IMMEDIATE")
-    return failure_of(lambda: other.execute("BEGIN IMMEDIATE"))
+    with closing(sqlite3.connect(path)) as holder, closing(sqlite3.connect(path, timeout=0)) as other:
+        holder.execute("BEGIN IMMEDIATE")
+        return failure_of(lambda: other.execute("BEGIN IMMEDIATE"))
 
 
 def full(path: Path) -> sqlite3.Error:
-    connection = sqlite3.connect(path)
-    connection.execute("CREATE TABLE t (x)")
-    connection.execute("PRAGMA max_page_count = 3")
-    return failure_of(lambda: connection.execute("INSERT INTO t VALUES (zeroblob(100000))"))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE t (x)")
+        connection.execute("PRAGMA max_page_count = 3")
+        return failure_of(lambda: connection.execute("INSERT INTO t VALUES (zeroblob(100000))"))
 
 
 def no_folder(path: Path) -> sqlite3.Error:
-    return failure_of(lambda: sqlite3.connect(path / "missing" / "db").execute("SELECT 1"))
+    return failure_of(lambda: sqlite3.connect(path / "missing" / "db"))
 
 
 def no_database(path: Path) -> sqlite3.Error:
     path.write_bytes(b"no database" * 100)
-    return failure_of(lambda: sqlite3.connect(path).execute("SELECT * FROM t"))
+    with closing(sqlite3.connect(path)) as connection:
+        return failure_of(lambda: connection.execute("SELECT * FROM t"))
 
 
 def no_table(path: Path) -> sqlite3.Error:
-    return failure_of(lambda: sqlite3.connect(path).execute("INSERT INTO t VALUES (1)"))
+    with closing(sqlite3.connect(path)) as connection:
+        return failure_of(lambda: connection.execute("INSERT INTO t VALUES (1)"))
 
 
 def no_column(path: Path) -> sqlite3.Error:
-    connection = sqlite3.connect(path)
-    connection.execute("CREATE TABLE t (x)")
-    return failure_of(lambda: connection.execute("INSERT INTO t (y) VALUES (1)"))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE t (x)")
+        return failure_of(lambda: connection.execute("INSERT INTO t (y) VALUES (1)"))
 
 
 @pytest.mark.parametrize(
@@ -94,13 +96,13 @@ def test_outages_of_sqlite(make: Callable[[Path], sqlite3.Error], outage: Outage
 
 
 def test_faults_of_a_statement_on_sqlite_are_no_outages() -> None:
-    connection = sqlite3.connect(":memory:")
-    connection.execute("CREATE TABLE t (x UNIQUE)")
-    connection.execute("INSERT INTO t VALUES (1)")
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE t (x UNIQUE)")
+        connection.execute("INSERT INTO t VALUES (1)")
 
-    twice = failure_of(lambda: connection.execute("INSERT INTO t VALUES (1)"))
-    syntax = failure_of(lambda: connection.execute("INSERT t"))
-    too_large = failure_of(lambda: connection.execute("INSERT INTO t VALUES (zeroblob(2000000000))"))
+        twice = failure_of(lambda: connection.execute("INSERT INTO t VALUES (1)"))
+        syntax = failure_of(lambda: connection.execute("INSERT t"))
+        too_large = failure_of(lambda: connection.execute("INSERT INTO t VALUES (zeroblob(2000000000))"))
 
     assert classify_outage(wrapped(IntegrityError, twice)) is None
     assert classify_outage(wrapped(OperationalError, syntax)) is None
