@@ -14,7 +14,7 @@ from .deprecation import warn_deprecated
 if TYPE_CHECKING:
     from . import activity, approvals
     from .backoff import Backoff
-    from .calls.journal import tool_key
+    from .calls.position import tool_key
     from .children.canvas import achain, achord, agroup, chain, chord, group
     from .children.tracker import Tracker
     from .conversations.session import DjangoSession
@@ -141,7 +141,7 @@ _HOMES = {
     "activity": ["activity"],
     "approvals": ["approvals"],
     "backoff": ["Backoff"],
-    "calls.journal": ["tool_key"],
+    "calls.position": ["tool_key"],
     "conversations.session": ["DjangoSession"],
     "exceptions": [
         "ActivityLocked",

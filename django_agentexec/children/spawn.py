@@ -13,8 +13,8 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from pydantic import BaseModel
 
+from ..activity.rerun import Retry
 from ..activity.store import apply, database, insert
-from ..activity.transitions import Retry
 from ..bulk_sql import lock_rows
 from ..conf import conf
 from ..dispatch.push import push_on_commit
