@@ -14,7 +14,8 @@ from .deprecation import warn_deprecated
 if TYPE_CHECKING:
     from . import activity, approvals
     from .backoff import Backoff
-    from .calls.journal import tool_key
+    from .calls.position import tool_key
+    from .children.canvas import achain, achord, agroup, chain, chord, group
     from .children.tracker import Tracker
     from .conversations.session import DjangoSession
     from .exceptions import (
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
         UserFacingError,
     )
     from .models import Priority, Status
-    from .pipelines import Pipeline, achain, achord, agroup, amermaid, chain, chord, group, mermaid, step
+    from .pipelines import Pipeline, amermaid, mermaid, step
     from .results import agather, aget_result, gather, get_result
     from .runners.base import BaseAgentRunner
     from .runners.openai import OpenAIRunner
@@ -140,7 +141,7 @@ _HOMES = {
     "activity": ["activity"],
     "approvals": ["approvals"],
     "backoff": ["Backoff"],
-    "calls.journal": ["tool_key"],
+    "calls.position": ["tool_key"],
     "conversations.session": ["DjangoSession"],
     "exceptions": [
         "ActivityLocked",
@@ -171,7 +172,8 @@ _HOMES = {
         "UserFacingError",
     ],
     "models": ["Priority", "Status"],
-    "pipelines": ["Pipeline", "achain", "achord", "agroup", "amermaid", "chain", "chord", "group", "mermaid", "step"],
+    "children.canvas": ["achain", "achord", "agroup", "chain", "chord", "group"],
+    "pipelines": ["Pipeline", "amermaid", "mermaid", "step"],
     "results": ["agather", "aget_result", "gather", "get_result"],
     "runners.base": ["BaseAgentRunner"],
     "runners.openai": ["OpenAIRunner"],

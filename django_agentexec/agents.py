@@ -1,5 +1,5 @@
 """Tasks of the package: the registry imports this module like the `agents` modules of other installed apps."""
 
-from .pipelines import canvas
+from .children import canvas
 
 __all__ = ["canvas"]

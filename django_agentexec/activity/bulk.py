@@ -15,8 +15,9 @@ from ..exceptions import ActivityNotFound
 from ..models import Activity, ActivityQuerySet
 from ..querysets import BulkOutcome, register_bulk_actions
 from ..validation import validate_metadata
+from .rerun import Retry
 from .store import apply_to_unlocked, database
-from .transitions import Cancel, Operation, Retry
+from .transitions import Cancel, Operation
 
 __all__ = [
     "BulkOutcome",

@@ -33,9 +33,9 @@ from ..validation import (
     validate_usage,
 )
 from .current import current_attempt
-from .rerun import reset_steps
+from .rerun import Rerun, Retry, reset_steps
 from .store import apply_one, database, insert, write_and_wait
-from .transitions import AddUsage, Cancel, Complete, Fail, Operation, OwnedOperation, Progress, Rerun, Retry
+from .transitions import AddUsage, Cancel, Complete, Fail, Operation, OwnedOperation, Progress
 
 
 @blocking

@@ -1,20 +1,102 @@
-"""Retry of a pipeline from a step, or of any activity from scratch, for `activity.retry`."""
+"""Retry and rerun: an ended activity runs again, a pipeline also from one of its steps. For `activity.retry`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.db.models import F, Q
 
-from ..calls.setting_aside import set_aside_steps
+from ..calls.setting_aside import set_aside, set_aside_steps
+from ..conf import conf
 from ..dispatch.push import stop_on_commit
-from ..exceptions import InvalidOption
-from ..models import Activity, HookFlag, StepRun
+from ..exceptions import InvalidOption, InvalidTransition
+from ..models import FAILED_OR_CANCELED, FINISHED, Activity, ActivityLog, HookFlag, Status, StepRun
+from .log_lines import LOGGED, log
 from .store import apply, database
-from .transitions import Cancel
+from .transitions import Cancel, EndOfWait, end_wait
 
 ALL_FLAGS = 0x7FFF  # the largest value of the column
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry(EndOfWait):
+    """Queue the activity again, with all its automatic retries, under the same id and with its history."""
+
+    update_fields: ClassVar[tuple[str, ...]] = (
+        *(*LOGGED, "status", "percentage", "retries", "crashes", "started_at", "finished_at", "run_after"),
+        *("blocking_child_id", "awaited_ids", "discounted_crashes", "is_final", "context", "lock_key", "waiting_for"),
+    )
+
+    context: Mapping[str, Any] | None = None
+    """A corrected context as JSON, replacing the stored context, with its `lock_key`."""
+    lock_key: str | None = None
+
+    accepted_statuses: ClassVar[tuple[Status, ...]] = FAILED_OR_CANCELED
+
+    fresh: bool = False
+    """Whether the calls of its agents are made again; by default, recorded calls are replayed."""
+
+    by_parent: bool = False
+    """Whether its parent runs again and has spawned it again; otherwise a user or code retries it."""
+
+    def prefetch(self, activity: Activity) -> None:
+        if not self.by_parent and activity.hook_flags & HookFlag.CHILD and activity.status in self.accepted_statuses:
+            parents = Activity.objects.using(activity._state.db).filter(children__agent_id=activity.agent_id)
+            activity.ended_parent = (
+                parents.filter(status__in=FAILED_OR_CANCELED).values_list("agent_id", flat=True).first()
+            )
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        if activity.status not in self.accepted_statuses:
+            raise InvalidTransition(
+                f"Activity {self.agent_id} is {activity.status}; only error and canceled can be retried.",
+                f"still {activity.status}" if activity.is_active else f"already {activity.status}",
+            )
+        if not activity.queue:
+            raise InvalidTransition(
+                f"Activity {self.agent_id} was never queued; its creator drives it.",
+                "never queued, driven by its creator",
+            )
+        if activity.ended_parent is not None:
+            raise InvalidTransition(
+                f"Activity {self.agent_id} is a child of {activity.ended_parent}, which has failed or was canceled, so "
+                "nothing would use its result. Retry the parent, which runs its failed children again.",
+                "its parent has failed or was canceled; retry the parent",
+            )
+        activity.status, activity.percentage = Status.QUEUED, 0
+        activity.retries = activity.crashes = activity.discounted_crashes = 0
+        activity.started_at = activity.finished_at = activity.run_after = None
+        activity.blocking_child_id, activity.awaited_ids, activity.is_final = None, None, False
+        end_wait(activity)  # ended by a release without approvals
+        if self.context is not None:
+            activity.context, activity.lock_key = dict(self.context), self.lock_key or ""
+        return log(activity, conf.ACTIVITY_MESSAGE_REQUEUED, now)
+
+    def save_related(self, activity: Activity, now: datetime) -> None:
+        EndOfWait.save_related(self, activity, now)
+        # A retry by a person or code also applies to permanently failed children.
+        if not self.by_parent and activity.hook_flags & HookFlag.PARENT:
+            children = Activity.objects.using(activity._state.db).spawned_by(activity.agent_id)
+            children.filter(is_final=True).update(is_final=False)
+        if self.fresh:
+            set_aside(activity)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rerun(Retry):
+    """Run a finished activity again, also after success, and delete its result."""
+
+    update_fields: ClassVar[tuple[str, ...]] = (*Retry.update_fields, "result")
+    accepted_statuses: ClassVar[tuple[Status, ...]] = FINISHED
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        line = Retry.apply(self, activity, now)
+        activity.result = None
+        return line
 
 
 def reset_steps(agent_id: UUID, from_step: str | None) -> None:

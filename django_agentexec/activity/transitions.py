@@ -8,7 +8,7 @@
 `InvalidTransition`, and an outdated fence `StaleAttempt`. `apply` does not access the database, so every rule can be
 tested by itself; the few operations that need more than their row override `prefetch` or `save_related`.
 
-`suspension` and `deferral` define the transitions of activities that wait.
+`suspension` and `deferral` define the transitions of activities that wait, `rerun` defines `Retry` and `Rerun`.
 """
 
 from __future__ import annotations
@@ -23,19 +23,15 @@ from uuid import UUID
 from django.db.models import Q
 
 from ..bulk_sql.fields import Insert, Update
-from ..calls.setting_aside import set_aside
 from ..choices import DECISIONS
 from ..conf import conf
 from ..exceptions import InvalidTransition, StaleAttempt
 from ..models import (
-    FAILED_OR_CANCELED,
-    FINISHED,
     Activity,
     ActivityLog,
     Approval,
     ApprovalStatus,
     Conversation,
-    HookFlag,
     LineType,
     Status,
 )
@@ -85,7 +81,8 @@ def void_pending(activity: Activity, now: datetime, path: Q | None = None) -> No
     pending.update(status=ApprovalStatus.VOID, decided_at=now)
 
 
-def _end_wait(activity: Activity) -> None:
+def end_wait(activity: Activity) -> None:
+    """Let the activity wait for nothing, and note whether it has waited for a decision."""
     activity.ended_wait = activity.waiting_for in DECISIONS
     activity.waiting_for = ""
 
@@ -221,7 +218,7 @@ class Complete(OwnedOperation, EndOfWait):
         activity.result, activity.error, activity.traceback = self.result, "", ""
         activity.public_error = None
         activity.finished_at = now
-        _end_wait(activity)
+        end_wait(activity)
         return log(activity, self.message or conf.ACTIVITY_MESSAGE_COMPLETE, now)
 
 
@@ -244,7 +241,7 @@ class Fail(OwnedOperation, EndOfWait):
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         self.check_owner(activity)
-        _end_wait(activity)
+        end_wait(activity)
         activity.traceback = storable_text(self.traceback)
         activity.is_final = self.retry_delay is None
         if self.retry_delay is None or activity.retries >= activity.max_retries:
@@ -324,85 +321,8 @@ class Cancel(EndOfWait):
                 f"Activity {self.agent_id} is {activity.status}; it cannot be canceled.", f"already {activity.status}"
             )
         activity.status, activity.finished_at, activity.is_final = Status.CANCELED, now, self.is_final
-        _end_wait(activity)
+        end_wait(activity)
         return log(activity, self.message or conf.ACTIVITY_MESSAGE_CANCELED, now)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retry(EndOfWait):
-    """Queue the activity again, with all its automatic retries, under the same id and with its history."""
-
-    update_fields: ClassVar[tuple[str, ...]] = (
-        *(*LOGGED, "status", "percentage", "retries", "crashes", "started_at", "finished_at", "run_after"),
-        *("blocking_child_id", "awaited_ids", "discounted_crashes", "is_final", "context", "lock_key", "waiting_for"),
-    )
-
-    context: Mapping[str, Any] | None = None
-    """A corrected context as JSON, replacing the stored context, with its `lock_key`."""
-    lock_key: str | None = None
-
-    accepted_statuses: ClassVar[tuple[Status, ...]] = FAILED_OR_CANCELED
-
-    fresh: bool = False
-    """Whether the calls of its agents are made again; by default, recorded calls are replayed."""
-
-    by_parent: bool = False
-    """Whether its parent runs again and has spawned it again; otherwise a user or code retries it."""
-
-    def prefetch(self, activity: Activity) -> None:
-        if not self.by_parent and activity.hook_flags & HookFlag.CHILD and activity.status in self.accepted_statuses:
-            parents = Activity.objects.using(activity._state.db).filter(children__agent_id=activity.agent_id)
-            activity.ended_parent = (
-                parents.filter(status__in=FAILED_OR_CANCELED).values_list("agent_id", flat=True).first()
-            )
-
-    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
-        if activity.status not in self.accepted_statuses:
-            raise InvalidTransition(
-                f"Activity {self.agent_id} is {activity.status}; only error and canceled can be retried.",
-                f"still {activity.status}" if activity.is_active else f"already {activity.status}",
-            )
-        if not activity.queue:
-            raise InvalidTransition(
-                f"Activity {self.agent_id} was never queued; its creator drives it.",
-                "never queued, driven by its creator",
-            )
-        if activity.ended_parent is not None:
-            raise InvalidTransition(
-                f"Activity {self.agent_id} is a child of {activity.ended_parent}, which has failed or was canceled, so "
-                "nothing would use its result. Retry the parent, which runs its failed children again.",
-                "its parent has failed or was canceled; retry the parent",
-            )
-        activity.status, activity.percentage = Status.QUEUED, 0
-        activity.retries = activity.crashes = activity.discounted_crashes = 0
-        activity.started_at = activity.finished_at = activity.run_after = None
-        activity.blocking_child_id, activity.awaited_ids, activity.is_final = None, None, False
-        _end_wait(activity)  # ended by a release without approvals
-        if self.context is not None:
-            activity.context, activity.lock_key = dict(self.context), self.lock_key or ""
-        return log(activity, conf.ACTIVITY_MESSAGE_REQUEUED, now)
-
-    def save_related(self, activity: Activity, now: datetime) -> None:
-        EndOfWait.save_related(self, activity, now)
-        # A retry by a person or code also applies to permanently failed children.
-        if not self.by_parent and activity.hook_flags & HookFlag.PARENT:
-            children = Activity.objects.using(activity._state.db).spawned_by(activity.agent_id)
-            children.filter(is_final=True).update(is_final=False)
-        if self.fresh:
-            set_aside(activity)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rerun(Retry):
-    """Run a finished activity again, also after success, and delete its result."""
-
-    update_fields: ClassVar[tuple[str, ...]] = (*Retry.update_fields, "result")
-    accepted_statuses: ClassVar[tuple[Status, ...]] = FINISHED
-
-    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
-        line = Retry.apply(self, activity, now)
-        activity.result = None
-        return line
 
 
 def _seconds_in_queue(activity: Activity, now: datetime) -> float:

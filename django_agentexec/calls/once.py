@@ -29,8 +29,9 @@ from ..models.calls import MAX_CALL_ID
 from ..serialization.results import ResultForm, TypeChanged
 from ..threads import call as call_in_thread
 from ..validation import is_storable, one_line
-from .journal import Journal, Scope, inside, journal_of
+from .journal import Journal, journal_of
 from .paths import clean, digest_of, joined
+from .position import Scope, inside
 
 UNSET: Any = object()
 """No `result_type`: the annotation of the function decides."""

@@ -11,7 +11,7 @@ from django.utils import timezone
 from ..activity.current import OwningAttempt
 from ..conf import conf
 from ..models import Approval, ApprovalKind, ApprovalStatus
-from .journal import current_scope
+from .position import current_scope
 
 ASK_PERSON = "ask_person"
 """The name of the tool."""

@@ -15,8 +15,8 @@ from ..activity.current import OwningAttempt
 from ..exceptions import InvalidOption
 from ..models import AgentCall, CallKind, CallState
 from ..validation import one_line
-from .journal import Position, at, current_position, current_scope, inside
 from .paths import digest_of
+from .position import Position, at, current_position, current_scope, inside
 
 T = TypeVar("T")
 AddUsage = Callable[[Mapping[str, int]], Awaitable[None]]

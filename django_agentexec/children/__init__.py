@@ -1,1 +1,1 @@
-"""Parents and children: propagation of ends, and trackers for batches."""
+"""Parents and children: spawn and gather, propagation of ends, group, chain and chord, and trackers for batches."""

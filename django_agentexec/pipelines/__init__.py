@@ -1,6 +1,6 @@
 """Pipelines: tasks made of typed steps, with a checkpoint after each step."""
 
-from .canvas import achain, achord, agroup, chain, chord, group
+from ..children.canvas import achain, achord, agroup, chain, chord, group
 from .diagram import amermaid, mermaid
 from .pipeline import Pipeline
 from .steps import step

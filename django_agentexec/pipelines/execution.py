@@ -23,6 +23,7 @@ from ..activity.deferral import Deferred
 from ..activity.store import database
 from ..activity.suspension import Suspended
 from ..activity.transitions import Operation, Progress
+from ..children.spawned import SpawnedChildren
 from ..exceptions import SpawnMismatch, StaleAttempt
 from ..models import StepRun, StepState
 from ..public_errors import public_text_of
@@ -210,6 +211,7 @@ def step_attempt(whole: Attempt, step: Step, count: int, tries: int) -> Attempt:
         whole.number,
         whole.fence,
         write=lambda operation: whole.write(scale(operation)),
+        children=SpawnedChildren(),
         scope=step.name,
         tries=tries,
         adapt=scale,

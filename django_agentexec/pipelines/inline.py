@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any
 from uuid import UUID
 
 from asgiref.sync import async_to_sync, sync_to_async
@@ -19,6 +19,7 @@ from ..ids import uuid7
 from ..models import Activity
 from ..registry import get_task
 from ..tasks.attempt import Attempt
+from ..tasks.children import Key, Keys
 from ..tasks.definition import AnyTask
 from ..tasks.options import BulkOptions
 from ..tasks.run import Run
@@ -26,12 +27,103 @@ from ..threads import call
 from ..validation import one_line
 from .execution import PipelineClass, call_step
 
-if TYPE_CHECKING:
-    from ..tasks.spawn import Key
+
+class InlineChildren:
+    """Implements `tasks.children.Children` by running each child where it is spawned."""
+
+    def __init__(self) -> None:
+        self._results: dict[UUID, Any] = {}
+        self._first = 0
+
+    def begin_step(self) -> None:
+        """Exclude the children spawned so far from a `gather()` of all children."""
+        self._first = len(self._results)
+
+    def enter(self) -> None:
+        """Do nothing: a handler runs once, so the order of its calls does not matter."""
+
+    def entry(self) -> dict[str, Any]:
+        return {}
+
+    def has_to_check(self, attempt: Attempt) -> bool:
+        return False
+
+    def check_complete(self, attempt: Attempt) -> None:
+        """Do nothing: no earlier run of the handler has spawned children."""
+
+    def spawn_many(
+        self, attempt: Attempt, task: str | AnyTask, contexts: Sequence[BaseModel], keys: Keys, options: BulkOptions
+    ) -> list[Run[Any]]:
+        return async_to_sync(self.aspawn_many)(attempt, task, contexts, keys, options)
+
+    async def aspawn_many(
+        self, attempt: Attempt, task: str | AnyTask, contexts: Sequence[BaseModel], keys: Keys, options: BulkOptions
+    ) -> list[Run[Any]]:
+        definition = get_task(task)
+        return [await self._run(attempt, definition, context) for context in contexts]
+
+    def map(
+        self, attempt: Attempt, task: str | AnyTask, contexts: Iterable[BaseModel], key: Key, options: BulkOptions
+    ) -> list[Run[Any]]:
+        return self.spawn_many(attempt, task, list(contexts), None, options)
+
+    async def amap(
+        self,
+        attempt: Attempt,
+        task: str | AnyTask,
+        contexts: Iterable[BaseModel] | AsyncIterable[BaseModel],
+        key: Key,
+        options: BulkOptions,
+    ) -> list[Run[Any]]:
+        if isinstance(contexts, AsyncIterable):
+            listed = [context async for context in contexts]
+        else:
+            listed = await sync_to_async(lambda: list(contexts))()
+        return await self.aspawn_many(attempt, task, listed, None, options)
+
+    def gather(
+        self, attempt: Attempt, children: Sequence[Run[Any] | UUID] | None, return_exceptions: bool
+    ) -> tuple[Any, ...]:
+        wanted = list(self._results)[self._first :] if children is None else children
+        return tuple(self._result(child, return_exceptions) for child in wanted)
+
+    async def agather(
+        self, attempt: Attempt, children: Sequence[Run[Any] | UUID] | None, return_exceptions: bool
+    ) -> tuple[Any, ...]:
+        return self.gather(attempt, children, return_exceptions)
+
+    async def _run(self, parent: Attempt, definition: AnyTask, context: BaseModel) -> Run[Any]:
+        if not isinstance(context, definition.context_type):
+            raise InvalidContext(
+                f"Task {definition.name!r} takes a {definition.context_type.__name__}, not a {type(context).__name__}."
+            )
+        attempt = InlineAttempt(metadata=parent.metadata, enqueued_by=parent.enqueued_by)
+        arguments = (attempt.agent_id, context, *([attempt] if definition.signature.wants_attempt else []))
+        try:
+            with running(attempt):
+                value = await call_handler(definition, arguments)
+            attempt.check_completion()
+            self._results[attempt.agent_id] = value
+        except Exception as error:  # noqa: BLE001  # raised by `gather`
+            failed = TaskFailed(attempt.agent_id, one_line(error), 1)
+            failed.__cause__ = error
+            self._results[attempt.agent_id] = failed
+        return Run(attempt.agent_id, definition.name)
+
+    def _result(self, child: Run[Any] | UUID, return_exceptions: bool) -> Any:
+        agent_id = child.agent_id if isinstance(child, Run) else child
+        if agent_id not in self._results:
+            raise ActivityNotFound(agent_id)
+        result = self._results[agent_id]
+        if isinstance(result, TaskFailed) and not return_exceptions:
+            raise result
+        return result
 
 
 class InlineAttempt(Attempt):
     """An attempt that validates and discards progress, and runs children where they are spawned."""
+
+    children: InlineChildren
 
     def __init__(
         self,
@@ -49,18 +141,8 @@ class InlineAttempt(Attempt):
             metadata=dict(metadata or {}),
             enqueued_by=enqueued_by,
             records_calls=False,
+            children=InlineChildren(),
         )
-        self._results: dict[UUID, Any]
-        object.__setattr__(self, "_results", {})  # the dataclass is frozen
-        self._first_child: int
-        self.begin_step()
-
-    def begin_step(self) -> None:
-        """Exclude the children spawned so far from a `gather()` of all children."""
-        object.__setattr__(self, "_first_child", len(self._results))
-
-    def _children_of_step(self) -> list[UUID]:
-        return list(self._results)[self._first_child :]
 
     @async_unsafe("In a worker this call would block the event loop; await `aprogress` instead.")
     def progress(self, message: str, percentage: float | None = None) -> None:
@@ -73,89 +155,6 @@ class InlineAttempt(Attempt):
     def retract_stream(self) -> None:
         """Do nothing: no text was published."""
 
-    def spawn_many(
-        self,
-        task: str | AnyTask,
-        contexts: Sequence[BaseModel],
-        *,
-        keys: Sequence[str] | None = None,
-        **options: Unpack[BulkOptions],
-    ) -> list[Run]:
-        return async_to_sync(self.aspawn_many)(task, contexts, keys=keys, **options)
-
-    async def aspawn_many(
-        self,
-        task: str | AnyTask,
-        contexts: Sequence[BaseModel],
-        *,
-        keys: Sequence[str] | None = None,
-        **options: Unpack[BulkOptions],
-    ) -> list[Run]:
-        definition = get_task(task)
-        return [await self._run_child(definition, context) for context in contexts]
-
-    def map(
-        self,
-        task: str | AnyTask,
-        contexts: Iterable[BaseModel],
-        *,
-        key: Key = None,
-        return_exceptions: bool = False,
-        **options: Unpack[BulkOptions],
-    ) -> tuple[Any, ...]:
-        children = self.spawn_many(task, list(contexts), **options)
-        return tuple(self._result(child, return_exceptions) for child in children)
-
-    async def amap(
-        self,
-        task: str | AnyTask,
-        contexts: Iterable[BaseModel] | AsyncIterable[BaseModel],
-        *,
-        key: Key = None,
-        return_exceptions: bool = False,
-        **options: Unpack[BulkOptions],
-    ) -> tuple[Any, ...]:
-        if isinstance(contexts, AsyncIterable):
-            listed = [context async for context in contexts]
-        else:
-            listed = await sync_to_async(lambda: list(contexts))()
-        children = await self.aspawn_many(task, listed, **options)
-        return tuple(self._result(child, return_exceptions) for child in children)
-
-    def gather(self, *children: Run | UUID, return_exceptions: bool = False) -> tuple[Any, ...]:
-        return tuple(self._result(child, return_exceptions) for child in children or self._children_of_step())
-
-    async def agather(self, *children: Run | UUID | Awaitable[Run], return_exceptions: bool = False) -> tuple[Any, ...]:
-        handles = [await child if isinstance(child, Awaitable) else child for child in children]
-        return self.gather(*handles, return_exceptions=return_exceptions)
-
-    async def _run_child(self, definition: AnyTask, context: BaseModel) -> Run:
-        if not isinstance(context, definition.context_type):
-            raise InvalidContext(
-                f"Task {definition.name!r} takes a {definition.context_type.__name__}, not a {type(context).__name__}."
-            )
-        attempt = InlineAttempt(metadata=self.metadata, enqueued_by=self.enqueued_by)
-        arguments = (attempt.agent_id, context, *([attempt] if definition.signature.wants_attempt else []))
-        try:
-            with running(attempt):
-                value = await call_handler(definition, arguments)
-            attempt.check_completion()
-            self._results[attempt.agent_id] = value
-        except Exception as error:  # noqa: BLE001  # raised by `gather`
-            failed = TaskFailed(attempt.agent_id, one_line(error), 1)
-            failed.__cause__ = error
-            self._results[attempt.agent_id] = failed
-        return Run(attempt.agent_id, definition.name)
-
-    def _result(self, child: Run | UUID, return_exceptions: bool) -> Any:
-        agent_id = child.agent_id if isinstance(child, Run) else child
-        if agent_id not in self._results:
-            raise ActivityNotFound(agent_id)
-        result = self._results[agent_id]
-        if isinstance(result, TaskFailed) and not return_exceptions:
-            raise result
-        return result
-
 
 async def run_steps_inline(pipeline: PipelineClass, context: BaseModel, attempt: InlineAttempt) -> Any:
     """Run each step once and return the result of the last step.
@@ -166,7 +165,7 @@ async def run_steps_inline(pipeline: PipelineClass, context: BaseModel, attempt:
     value = None
     for step in pipeline.steps:
         method = getattr(pipeline.for_step(context, attempt), step.name)
-        attempt.begin_step()
+        attempt.children.begin_step()
         with running(attempt):
             value = await call_step(step, method, arguments, attempt)
         attempt.check_completion()

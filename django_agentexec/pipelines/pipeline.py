@@ -16,20 +16,20 @@ from pydantic import BaseModel
 from ..blocking import blocking
 from ..exceptions import AgentExecError, InvalidContext, TaskDefinitionError
 from ..ids import uuid7
+from ..serialization.flow import fits, is_model, tuple_parts, type_name
 from ..tasks.attempt import Attempt
 from ..tasks.definition import AnyTask
 from ..tasks.options import BulkOptions, EnqueueOptions, TaskOptions
 from ..tasks.registry import task
 from ..tasks.run import Run
 from .execution import run_steps
-from .flow import fits, is_model, tuple_parts, type_name
 from .inline import InlineAttempt, run_steps_inline
 from .steps import MARK, Step, read_step
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from ..tasks.spawn import Key
+    from ..tasks.children import Key
 
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 

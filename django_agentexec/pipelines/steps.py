@@ -15,9 +15,9 @@ from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from ..backoff import Backoff, Delay
 from ..exceptions import PipelineChanged, TaskDefinitionError
+from ..serialization.flow import tuple_parts
 from ..serialization.results import ResultForm, TypeChanged, type_name
 from ..validation import MAX_COUNT, MAX_SECONDS
-from .flow import tuple_parts
 
 F = TypeVar("F", bound=Callable[..., Any])
 

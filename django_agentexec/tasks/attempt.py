@@ -18,10 +18,9 @@ from ..blocking import blocking
 from ..calls.once import UNSET, Once
 from ..conversations.session import DjangoSession
 from ..validation import checked_message, validate_percentage
-from .gathering import gather, load
+from .children import Key
 from .options import BulkOptions
 from .run import Child, Run
-from .spawn import Key, map_name, map_places, places_of, recorded_map, spawn_all
 from .state import AttemptState
 
 if TYPE_CHECKING:
@@ -49,13 +48,12 @@ class Attempt(AttemptState):
 
     def finish(self) -> None:
         """Raise `SpawnMismatch` if the handler, or step, has returned without spawning its existing children."""
-        if self.suspension is None and (self.is_parent or self._pass.is_loaded):
-            load(self)
-            self._pass.finish(self.agent_id)
+        if self.suspension is None and self.children.has_to_check(self):
+            self.children.check_complete(self)
 
     async def afinish(self) -> None:
         """Async version of `finish`."""
-        if self.suspension is None and (self.is_parent or self._pass.is_loaded):
+        if self.suspension is None and self.children.has_to_check(self):
             await sync_to_async(self.finish)()
 
     @blocking
@@ -188,8 +186,7 @@ class Attempt(AttemptState):
         **options: Unpack[BulkOptions],
     ) -> list[Run[Any]]:
         """Spawn one child per context, in one transaction. See `spawn`."""
-        places = places_of(self, task, contexts, keys)
-        return spawn_all(self, places, in_order=self._pass.is_in_order(), **options)
+        return self.children.spawn_many(self, task, contexts, keys, options)
 
     @overload
     async def aspawn_many(
@@ -218,9 +215,7 @@ class Attempt(AttemptState):
         **options: Unpack[BulkOptions],
     ) -> list[Run[Any]]:
         """Async version of `spawn_many`."""
-        # Numbered here, in the order of the calls, before anything is awaited.
-        places = places_of(self, task, contexts, keys)
-        return await sync_to_async(spawn_all)(self, places, in_order=self._pass.is_in_order(), **options)
+        return await self.children.aspawn_many(self, task, contexts, keys, options)
 
     @blocking
     def map(
@@ -242,12 +237,8 @@ class Attempt(AttemptState):
         default keys are numbers. Takes the options of `spawn_many`. Raises what `spawn` and
         `gather` raise.
         """
-        name, in_order = map_name(self, task), self._pass.is_in_order()
-        children = recorded_map(self, name, in_order=in_order)
-        if children is None:
-            places = map_places(self, task, contexts, key, name)
-            children = spawn_all(self, places, in_order=in_order, map_name=name, **options)
-        return gather(self, children, return_exceptions, in_order=in_order)
+        children = self.children.map(self, task, contexts, key, options)
+        return self.children.gather(self, children, return_exceptions)
 
     async def amap(
         self,
@@ -259,13 +250,8 @@ class Attempt(AttemptState):
         **options: Unpack[BulkOptions],
     ) -> tuple[Any, ...]:
         """Async version of `map`. `contexts` may be an asynchronous iterable; others are read in a thread."""
-        name, in_order = map_name(self, task), self._pass.is_in_order()
-        children = await sync_to_async(recorded_map)(self, name, in_order=in_order)
-        if children is None:
-            listed = [one async for one in contexts] if isinstance(contexts, AsyncIterable) else contexts
-            places = await sync_to_async(map_places)(self, task, listed, key, name)
-            children = await sync_to_async(spawn_all)(self, places, in_order=in_order, map_name=name, **options)
-        return await sync_to_async(gather)(self, children, return_exceptions, in_order=in_order)
+        children = await self.children.amap(self, task, contexts, key, options)
+        return await self.children.agather(self, children, return_exceptions)
 
     @overload
     def gather(self, child1: Run[T1], /) -> tuple[T1]: ...
@@ -291,7 +277,7 @@ class Attempt(AttemptState):
         has not spawned the children that earlier ones had spawned before. Inside a transaction of the handler's,
         Django's `TransactionManagementError`.
         """
-        return gather(self, children or None, return_exceptions, in_order=self._pass.is_in_order())
+        return self.children.gather(self, children or None, return_exceptions)
 
     @overload
     async def agather(self, child1: Child[T1], /) -> tuple[T1]: ...
@@ -313,5 +299,4 @@ class Attempt(AttemptState):
         """Async version of `gather`. Also takes calls of `aspawn` that are not awaited yet."""
         # Sequentially, so that they get the same numbers each time.
         handles = [await child if isinstance(child, Awaitable) else child for child in children]
-        in_order = self._pass.is_in_order()
-        return await sync_to_async(gather)(self, handles or None, return_exceptions, in_order=in_order)
+        return await self.children.agather(self, handles or None, return_exceptions)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from uuid import UUID
 from ..activity.suspension import Suspended
 from ..activity.transitions import Operation
 from ..models import Activity, Approval
-from .passes import Pass
+from .children import Children
 
 Write = Callable[[Operation], "Future[Activity]"]
 
@@ -39,6 +38,8 @@ class AttemptState:
     fence: int
     """Grows with every claim. A store that supports fencing can reject writes with an older fence."""
     write: Write = field(repr=False)
+    children: Children = field(kw_only=True, repr=False)
+    """Behind `spawn`, `map` and `gather`."""
     scope: str = ""
     """The prefix of its children's keys: in a pipeline, the step."""
     tries: int = 0
@@ -62,15 +63,10 @@ class AttemptState:
     """False in unit tests: runners of agents then neither record nor replay calls."""
     _canceled: threading.Event = field(default_factory=threading.Event, repr=False)
     _lost: Future[None] = field(default_factory=_uncancelable, repr=False)
-    _spawned: Counter[str] = field(default_factory=Counter, repr=False)
     _awaited: dict[UUID, None] = field(default_factory=dict, repr=False)
     _fan_out: dict[str, Any] = field(default_factory=dict, repr=False)
     _requests: list[Approval] = field(default_factory=list, repr=False)
     _completion_checks: list[Callable[[], None]] = field(default_factory=list, repr=False)
-    _pass: Pass = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_pass", Pass(self.scope))  # the dataclass is frozen
 
     @property
     def idempotency_key(self) -> str:
@@ -108,7 +104,7 @@ class AttemptState:
     def suspend(self, awaited_ids: Sequence[UUID]) -> Suspended:
         """Record that the handler waits for these children, and return the exception that suspends it."""
         self.root._awaited.update(dict.fromkeys(awaited_ids))
-        self.root._fan_out[self.scope] = self._pass.entry()
+        self.root._fan_out[self.scope] = self.children.entry()
         return Suspended(awaited_ids)
 
     def suspend_for_decision(self, requests: Sequence[Approval]) -> Suspended:
@@ -119,7 +115,7 @@ class AttemptState:
 
     def enter(self) -> None:
         """Record that the handler, or step, begins in the calling task or thread."""
-        self._pass.enter()
+        self.children.enter()
 
     def cancel(self) -> None:
         """Set `canceled`; called by the worker."""

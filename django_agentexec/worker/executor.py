@@ -25,6 +25,7 @@ from ..activity.deferral import Defer, Deferred
 from ..activity.streams import aflush_stream, is_streaming
 from ..activity.suspension import Suspend, Suspended
 from ..activity.transitions import Complete, Fail, OwnedOperation, Release
+from ..children.spawned import SpawnedChildren
 from ..conf import conf
 from ..exceptions import ResultError, SpawnMismatch, StaleAttempt
 from ..models import Activity, HookFlag
@@ -66,6 +67,7 @@ class Execution:
             activity.attempt,
             claim.fence,
             write,
+            children=SpawnedChildren(),
             is_parent=bool(activity.hook_flags & HookFlag.PARENT),
             metadata=activity.metadata,
             enqueued_by=activity.enqueued_by,

@@ -8,7 +8,7 @@ from agents import Agent, Model, RunContextWrapper, Tool, function_tool
 from asgiref.sync import sync_to_async
 from django.core.files.base import ContentFile
 
-from django_agentexec.calls.journal import tool_key
+from django_agentexec import tool_key
 
 from .schemas import Letter
 from .shelf import Shelf

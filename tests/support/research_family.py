@@ -15,6 +15,7 @@ from django_agentexec.models import Activity
 from django_agentexec.queues import Claim
 from django_agentexec.tasks import AnyTask, registry
 from tests.support.activity_rows import claim, row, start
+from tests.support.attempts import worker_attempt
 
 RUNS: list[str] = []
 FAILING: set[str] = set()
@@ -62,7 +63,7 @@ def parent_of(name: str = "discover", **context: Any) -> UUID:
 
 
 def attempt_of(agent_id: UUID, fence: int = 1) -> Attempt:
-    return Attempt(agent_id, row(agent_id).attempt, fence, lambda operation: None)  # type: ignore[arg-type,return-value]  # unused
+    return worker_attempt(agent_id, row(agent_id).attempt, fence)
 
 
 def running_parent() -> Attempt:

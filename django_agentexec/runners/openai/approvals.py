@@ -13,7 +13,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from django_agentexec.calls.journal import Position, current_position
+from django_agentexec.calls.position import Position, current_position
 from django_agentexec.calls.questions import ASK_PERSON, answer_of
 from django_agentexec.conf import conf
 from django_agentexec.exceptions import InvalidOption

@@ -13,7 +13,7 @@ from agents.items import RunItem
 from agents.result import RunResultBase
 from pydantic_core import to_jsonable_python
 
-from django_agentexec.calls.journal import Position, current_position
+from django_agentexec.calls.position import Position, current_position
 from django_agentexec.models import CallState
 
 from .approvals import Policies

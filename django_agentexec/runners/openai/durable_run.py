@@ -10,8 +10,8 @@ from agents import Agent, RunResultStreaming, RunState
 from agents.items import ModelResponse
 
 from django_agentexec.activity.current import OwningAttempt
-from django_agentexec.calls.journal import Position, at, current_scope
 from django_agentexec.calls.paths import digest_of
+from django_agentexec.calls.position import Position, at, current_scope
 from django_agentexec.calls.recording import place_run
 from django_agentexec.exceptions import InvalidTransition
 

@@ -9,7 +9,7 @@ from typing import Any
 from agents import Agent, Handoff
 from django.utils import timezone
 
-from django_agentexec.calls.journal import Position, current_position
+from django_agentexec.calls.position import Position, current_position
 from django_agentexec.models import CallKind, CallState
 
 from .wire import loaded_json

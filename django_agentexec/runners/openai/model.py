@@ -12,8 +12,8 @@ from agents.retry import ModelRetryAdvice, ModelRetryAdviceRequest
 from django.utils import timezone
 from openai.types.responses import ResponseCompletedEvent, ResponseOutputItemDoneEvent
 
-from django_agentexec.calls.journal import Position, current_position
 from django_agentexec.calls.paths import digest_of
+from django_agentexec.calls.position import Position, current_position
 from django_agentexec.conf import conf
 from django_agentexec.costs.prices import acost_of
 from django_agentexec.models import AgentCall, CallKind, CallState

@@ -14,8 +14,8 @@ from typing import Any
 from agents import Agent, RunState
 from agents.run import AgentRunner, get_default_agent_runner, set_default_agent_runner
 
-from django_agentexec.calls.journal import Position, at, current_position, innermost_scope
 from django_agentexec.calls.paths import digest_of
+from django_agentexec.calls.position import Position, at, current_position, innermost_scope
 
 from .approvals import Policies
 from .durable import DurableAgents, agents_of_run, end_run, with_own_agents

@@ -6,7 +6,7 @@ from typing import Any
 
 from agents import Agent, AgentHooks, RunHooks
 
-from django_agentexec.calls.journal import Position, current_position
+from django_agentexec.calls.position import Position, current_position
 from django_agentexec.models import AgentCall, CallState
 
 from .wire import stored_output

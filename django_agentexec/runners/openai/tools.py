@@ -13,7 +13,7 @@ from agents.tool_context import ToolContext
 from django.utils import timezone
 from pydantic import TypeAdapter
 
-from django_agentexec.calls.journal import Position, current_position, inside
+from django_agentexec.calls.position import Position, current_position, inside
 from django_agentexec.exceptions import InvalidOption
 from django_agentexec.models import AgentCall, CallKind, CallState
 from django_agentexec.validation import one_line

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from django_agentexec import InvalidTransition, StaleAttempt, activity
+from django_agentexec.activity.rerun import Rerun, Retry
 from django_agentexec.activity.store import apply
 from django_agentexec.activity.suspension import Resume, Suspend
 from django_agentexec.activity.transitions import (
@@ -29,8 +30,6 @@ from django_agentexec.activity.transitions import (
     Operation,
     Progress,
     Release,
-    Rerun,
-    Retry,
     Start,
 )
 from django_agentexec.ids import uuid7

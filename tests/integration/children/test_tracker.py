@@ -32,6 +32,7 @@ from django_agentexec.pool.reconciler import reconcile
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, make_attempt, memory_queue
 from tests.support.activity_rows import claimed_ids, row, start
+from tests.support.attempts import worker_attempt
 from tests.testapp.agents import Keyed, Text, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -422,7 +423,7 @@ def test_a_redelivered_handler_enqueues_nothing_twice() -> None:
     parent = registry.get("find").enqueue(context)
     start(parent.agent_id)
     for _ in range(2):
-        attempt = Attempt(parent.agent_id, 1, 1, lambda operation: None)  # type: ignore[arg-type,return-value]  # unused
+        attempt = worker_attempt(parent.agent_id)
         with running(attempt):
             find(parent.agent_id, context, attempt)
 

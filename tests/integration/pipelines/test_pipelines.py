@@ -41,6 +41,7 @@ from django_agentexec.pipelines.execution import run_steps
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue
 from tests.support.activity_rows import messages, row, start
+from tests.support.attempts import worker_attempt
 from tests.support.pool_process import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -246,7 +247,7 @@ def running_attempt(agent_id: UUID, fence: int = 1) -> Attempt:
         finally:
             connections.close_all()
 
-    return Attempt(agent_id, row(agent_id).attempt, fence, write)
+    return worker_attempt(agent_id, row(agent_id).attempt, fence, write)
 
 
 def test_an_attempt_that_lost_its_activity_finishes_no_step() -> None:

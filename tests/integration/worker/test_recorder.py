@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 from django.db import OperationalError, connection, connections
 
-from django_agentexec import ActivityNotFound, Attempt, StaleAttempt, Status, activity_changed
+from django_agentexec import ActivityNotFound, StaleAttempt, Status, activity_changed
 from django_agentexec.activity.current import running
 from django_agentexec.activity.store import CommitOutcomeUnknown
 from django_agentexec.activity.transitions import AddUsage, Fail, Operation, Progress
@@ -20,6 +20,7 @@ from django_agentexec.models import Activity
 from django_agentexec.worker import committer as module
 from django_agentexec.worker.committer import MAX_REJECTIONS, Committer
 from tests.support.activity_rows import messages, row, start
+from tests.support.attempts import worker_attempt
 from tests.testapp.agents import Text, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -182,7 +183,7 @@ def test_a_write_that_was_canceled_while_it_waited_is_left_out(
 def test_a_handler_that_is_canceled_within_a_write_does_not_end_the_recorder(
     committer: Committer, gate: Gate, agent_id: UUID
 ) -> None:
-    attempt = Attempt(agent_id, 1, 1, committer.submit)
+    attempt = worker_attempt(agent_id, write=committer.submit)
 
     async def canceled_within_a_write() -> None:
         report = asyncio.ensure_future(attempt.aprogress("the last word"))
@@ -226,7 +227,7 @@ def test_a_write_within_the_handlers_own_transaction_does_not_wait_for_itself(
 
     from django_agentexec import activity
 
-    attempt = Attempt(agent_id, 1, 1, committer.submit)
+    attempt = worker_attempt(agent_id, write=committer.submit)
     with running(attempt), transaction.atomic():
         Activity.objects.filter(pk=uuid4()).delete()  # holds SQLite's one lock for writing
         activity.update(agent_id, "verb")

@@ -11,6 +11,7 @@ import pytest
 from django.test import override_settings
 
 from django_agentexec import InvalidTransition, StaleAttempt, Status
+from django_agentexec.activity.rerun import Retry
 from django_agentexec.activity.transitions import (
     AddUsage,
     Cancel,
@@ -20,7 +21,6 @@ from django_agentexec.activity.transitions import (
     Operation,
     Progress,
     Release,
-    Retry,
     Start,
 )
 from django_agentexec.models import Activity

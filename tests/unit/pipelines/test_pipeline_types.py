@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from django_agentexec import Pipeline, TaskDefinitionError, step
-from django_agentexec.pipelines.flow import covers, fits, tuple_parts, type_name
+from django_agentexec.serialization.flow import covers, fits, tuple_parts, type_name
 from django_agentexec.tasks import registry
 
 

@@ -24,6 +24,7 @@ from django_agentexec.tasks import registry
 from django_agentexec.tasks.state import Write
 from django_agentexec.validation import MAX_ERROR
 from django_agentexec.worker.executor import MAX_TRACEBACK, Execution, Stop
+from tests.support.attempts import worker_attempt
 from tests.support.pool_process import until
 
 ID = UUID(int=7)
@@ -324,7 +325,7 @@ class Unanswered:
 
     def handler(self, agent_id: UUID, context: Text, attempt: Attempt) -> None:
         try:
-            Attempt(ID, 1, 5, attempt.write, outer=attempt).progress("so far")  # as a step of a pipeline does
+            worker_attempt(ID, 1, 5, attempt.write, outer=attempt).progress("so far")  # as a step of a pipeline does
             self.heard.append("written")
         except StaleAttempt as error:
             self.heard.append(str(error))

@@ -20,6 +20,7 @@ from ..blocking import blocking
 from ..exceptions import InvalidContext, InvalidOption
 from ..registry import get_task
 from ..serialization.comparison import Comparison
+from ..serialization.flow import fits, type_name
 from ..tasks.attempt import Attempt
 from ..tasks.definition import RESULT_COMPARISON, AnyTask
 from ..tasks.enqueue import enqueue
@@ -27,7 +28,6 @@ from ..tasks.options import EnqueueOptions
 from ..tasks.registry import registry, task
 from ..tasks.run import Run
 from ..validation import json_result
-from .flow import fits, type_name
 
 Call = tuple[str | AnyTask, BaseModel]
 """A task and its context."""

@@ -41,7 +41,6 @@ class Known:
 class Pass:
     """What one pass has spawned and gathered, beside what earlier ones have."""
 
-    scope: str
     children: dict[str, Known] = field(default_factory=dict)
     """The children of earlier passes by key, in order."""
     waits: list[int] = field(default_factory=list)
@@ -56,6 +55,8 @@ class Pass:
     """The keys that this pass has spawned, new or found, in order."""
     gathers: list[int] = field(default_factory=list)
     """How many children this pass had spawned at each of its gathers."""
+    numbers: Counter[str] = field(default_factory=Counter)
+    """How many children without a key of their own each task has."""
     map_numbers: Counter[str] = field(default_factory=Counter)
     next_position: int = 0
     refilled: set[int] = field(default_factory=set)
@@ -79,8 +80,8 @@ class Pass:
 
     # The record
 
-    def load(self, parent: Activity) -> None:
-        """Read what earlier passes have left, once. `parent` has `ties` and `fan_out`."""
+    def load(self, parent: Activity, scope: str) -> None:
+        """Read what earlier passes have left in a scope, once. `parent` has `hook_flags` and `fan_out`."""
         if self.is_loaded:
             return
         if parent.hook_flags & HookFlag.PARENT:
@@ -88,11 +89,11 @@ class Pass:
             found = [
                 (str(key), Known(agent_id, position))
                 for agent_id, key, position in rows.values_list("agent_id", "spawn_key", "spawn_position")
-                if str(key).startswith((f"{self.scope}#", f"{self.scope}/"))
+                if str(key).startswith((f"{scope}#", f"{scope}/"))
             ]
             found.sort(key=lambda one: (one[1].position is not None, one[1].position, one[1].agent_id))
             self.children = dict(found)
-        entry: Mapping[str, Any] = (parent.fan_out or {}).get(self.scope, {})
+        entry: Mapping[str, Any] = (parent.fan_out or {}).get(scope, {})
         self.maps = dict(entry.get("maps", {}))
         if self.children:  # otherwise an older release has taken them away, and left the entry
             self.waits, self.is_open = list(entry.get("waits", [])), bool(entry.get("is_open"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Unpack
@@ -13,8 +13,8 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from pydantic import BaseModel
 
+from ..activity.rerun import Retry
 from ..activity.store import apply, database, insert
-from ..activity.transitions import Retry
 from ..bulk_sql import lock_rows
 from ..conf import conf
 from ..dispatch.push import push_on_commit
@@ -22,21 +22,18 @@ from ..exceptions import InvalidOption, SpawnMismatch, StaleAttempt
 from ..models import FAILED_OR_CANCELED, Activity, HookFlag, Status
 from ..registry import get_task
 from ..serialization.comparison import Comparison
+from ..tasks.children import Key, Keys
+from ..tasks.options import BulkOptions
+from ..tasks.run import Run
 from ..validation import is_storable
-from .options import BulkOptions
-from .run import Run
+from .passes import Pass
 
 if TYPE_CHECKING:
-    from .attempt import Attempt
-    from .definition import AnyTask
+    from ..tasks.attempt import Attempt
+    from ..tasks.definition import AnyTask
 
 MAX_SPAWN_KEY = 255  # characters; the column's size
 MAX_KEYS = 500  # in one query; for more, all children are looked at
-
-Key = Callable[[Any], str] | str | None
-"""How a map creates the keys of its children from their contexts: a function, or the name of a field."""
-
-Keys = Sequence[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +47,29 @@ class Place:
     """Whether the key is the number of the call, so that the context must show whether it is the same child."""
 
 
-def place(attempt: Attempt, task: str | AnyTask, context: BaseModel, key: str | None) -> Place:
+def place(attempt: Attempt, own: Pass, task: str | AnyTask, context: BaseModel, key: str | None) -> Place:
     """Return the place of a child; numbers it, without a `key`. Raises `UnknownTask`, `InvalidOption`."""
     definition = get_task(task)
     if key is None:
-        full = f"{attempt.scope}#{definition.name}:{attempt._spawned[definition.name]}"
-        attempt._spawned[definition.name] += 1
+        full = f"{attempt.scope}#{definition.name}:{own.numbers[definition.name]}"
+        own.numbers[definition.name] += 1
         return Place(definition, context, _checked(full), is_numbered=True)
     return Place(definition, context, _checked(f"{attempt.scope}/{key}", key), is_numbered=False)
 
 
-def places_of(attempt: Attempt, task: str | AnyTask, contexts: Sequence[BaseModel], keys: Keys) -> list[Place]:
+def places_of(
+    attempt: Attempt, own: Pass, task: str | AnyTask, contexts: Sequence[BaseModel], keys: Keys
+) -> list[Place]:
     """Return the places of several children; see `place`."""
     all_keys = [None] * len(contexts) if keys is None else keys
-    return [place(attempt, task, context, key) for context, key in zip(contexts, all_keys, strict=True)]
+    return [place(attempt, own, task, context, key) for context, key in zip(contexts, all_keys, strict=True)]
 
 
-def map_name(attempt: Attempt, task: str | AnyTask) -> str:
+def map_name(own: Pass, task: str | AnyTask) -> str:
     """Return what a call of `Attempt.map` is known by: the task and the number of the call. Raises `UnknownTask`."""
     name = get_task(task).name
-    number = attempt._pass.map_numbers[name]
-    attempt._pass.map_numbers[name] += 1
+    number = own.map_numbers[name]
+    own.map_numbers[name] += 1
     return f"{name}*{number}"
 
 
@@ -101,6 +100,7 @@ def _checked(full: str, key: object = "#") -> str:
 
 def spawn_all(
     attempt: Attempt,
+    own: Pass,
     places: Sequence[Place],
     *,
     in_order: bool = True,
@@ -124,29 +124,29 @@ def spawn_all(
         if "metadata" not in options:
             for row in wanted:
                 row.metadata = parent.metadata
-        attempt._pass.load(parent)
+        own.load(parent, attempt.scope)
         found = _found(attempt, keys, using)
         for one, row in zip(places, wanted, strict=True):
             if one.key in found:
                 _check_same(one, row, found[one.key])
         new = [row for row in wanted if row.spawn_key not in found]
-        positions = attempt._pass.spawn(attempt.agent_id, keys, [str(row.spawn_key) for row in new], in_order=in_order)
+        positions = own.spawn(attempt.agent_id, keys, [str(row.spawn_key) for row in new], in_order=in_order)
         for row, position in zip(new, positions, strict=True):
             row.spawn_position = position
         if map_name is not None:
-            attempt._pass.maps[map_name] = len(places)
+            own.maps[map_name] = len(places)
         if new:
             _insert(attempt, new)
-        is_looser = _bring_back(attempt, list(found.values()), using)
+        is_looser = _bring_back(attempt, own, list(found.values()), using)
         if new or is_looser or map_name is not None:
-            _save_record(attempt, parent, using, has_children=bool(new))
+            _save_record(attempt, own, parent, using, has_children=bool(new))
     return [
         Run.of(found[one.key], created=False) if one.key in found else Run.of(row)
         for one, row in zip(places, wanted, strict=True)
     ]
 
 
-def recorded_map(attempt: Attempt, name: str, *, in_order: bool = True) -> list[Run[Any]] | None:
+def recorded_map(attempt: Attempt, own: Pass, name: str, *, in_order: bool = True) -> list[Run[Any]] | None:
     """Return the children of a map that an earlier pass has recorded; None if none has.
 
     Raises `SpawnMismatch` if some of them were deleted, `StaleAttempt` if this attempt has lost its activity.
@@ -154,10 +154,10 @@ def recorded_map(attempt: Attempt, name: str, *, in_order: bool = True) -> list[
     using = database()
     with transaction.atomic(using=using):
         parent = _owned(attempt, using)
-        attempt._pass.load(parent)
+        own.load(parent, attempt.scope)
         prefix = f"{attempt.scope}#{name}/"
-        keys = [key for key in attempt._pass.children if key.startswith(prefix)]
-        size = attempt._pass.maps.get(name)
+        keys = [key for key in own.children if key.startswith(prefix)]
+        size = own.maps.get(name)
         if size is None or (size and not keys):
             return None
         if len(keys) < size:
@@ -165,10 +165,10 @@ def recorded_map(attempt: Attempt, name: str, *, in_order: bool = True) -> list[
                 f"Activity {attempt.agent_id} gathers {size} children that it has spawned by one map, but "
                 f"{size - len(keys)} of them have been deleted. Retry it from scratch."
             )
-        attempt._pass.spawn(attempt.agent_id, keys, [], in_order=in_order)
+        own.spawn(attempt.agent_id, keys, [], in_order=in_order)
         found = _found(attempt, keys, using)
-        if _bring_back(attempt, list(found.values()), using):
-            _save_record(attempt, parent, using, has_children=False)
+        if _bring_back(attempt, own, list(found.values()), using):
+            _save_record(attempt, own, parent, using, has_children=False)
     return [Run.of(found[key], created=False) for key in keys]
 
 
@@ -238,15 +238,15 @@ def _insert(attempt: Attempt, new: list[Activity]) -> None:
         raise StaleAttempt(f"Activity {attempt.agent_id} could not be given children: {error}") from error
 
 
-def _save_record(attempt: Attempt, parent: Activity, using: str, *, has_children: bool) -> None:
+def _save_record(attempt: Attempt, own: Pass, parent: Activity, using: str, *, has_children: bool) -> None:
     """Store on the (locked) parent what its next pass has to know."""
-    values: dict[str, Any] = {"fan_out": {**(parent.fan_out or {}), attempt.scope: attempt._pass.entry()}}
+    values: dict[str, Any] = {"fan_out": {**(parent.fan_out or {}), attempt.scope: own.entry()}}
     if has_children:
         values["hook_flags"] = F("hook_flags").bitor(HookFlag.PARENT)
     Activity.objects.using(using).filter(agent_id=attempt.agent_id).update(**values)
 
 
-def _bring_back(attempt: Attempt, found: list[Activity], using: str) -> bool:
+def _bring_back(attempt: Attempt, own: Pass, found: list[Activity], using: str) -> bool:
     """Queue again what failed in an earlier try, and push what a crash may have kept from its queue.
 
     Returns whether what later passes must spawn has changed by that.
@@ -262,4 +262,4 @@ def _bring_back(attempt: Attempt, found: list[Activity], using: str) -> bool:
         push_on_commit([row for row in applied if isinstance(row, Activity)], requeue_running=True)
     if waiting := [row for row in found if row.status == Status.QUEUED]:
         push_on_commit(waiting, by_creation_time=True)
-    return bool(failed) and attempt._pass.loosen()
+    return bool(failed) and own.loosen()

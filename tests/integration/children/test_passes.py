@@ -11,8 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from django_agentexec import Attempt, Pipeline, SpawnMismatch, Status, activity, get_result, step, task
+from django_agentexec.activity.rerun import Retry
 from django_agentexec.activity.store import apply_one
-from django_agentexec.activity.transitions import Retry
 from django_agentexec.models import Activity
 from django_agentexec.testing import drain, make_attempt
 from tests.support.activity_rows import row, start

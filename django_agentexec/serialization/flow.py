@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from ..serialization.results import covers, type_name
+from .results import covers, type_name
 
 __all__ = ["covers", "fits", "is_model", "tuple_parts", "type_name"]
 

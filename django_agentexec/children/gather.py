@@ -13,17 +13,19 @@ from django.db.transaction import TransactionManagementError
 from ..activity.store import database
 from ..exceptions import ActivityNotFound, InvalidOption, TaskCanceled, TaskFailed
 from ..models import Activity
-from .outcome import outcome
-from .run import Run, awaited_id
+from ..tasks.outcome import outcome
+from ..tasks.run import Run, awaited_id
+from .passes import Pass
 
 if TYPE_CHECKING:
-    from .attempt import Attempt
+    from ..tasks.attempt import Attempt
 
 BATCH = 500  # rows per query
 
 
 def gather(
     attempt: Attempt,
+    own: Pass,
     children: Sequence[Run[Any] | UUID] | None,
     return_exceptions: bool,
     *,
@@ -33,10 +35,10 @@ def gather(
 
     `in_order`: whether the handler itself has called, and not a task or thread of it.
     """
-    load(attempt)
+    load(attempt, own)
     if children is None:
-        named = attempt._pass.gather_all(in_order=in_order)
-        ids = _all(attempt) if named is None else named
+        named = own.gather_all(in_order=in_order)
+        ids = _all(attempt, own) if named is None else named
     else:
         ids = [awaited_id(child) for child in children]
     states = _states(ids)
@@ -50,7 +52,7 @@ def gather(
                 "it with `attempt.spawn` (in a pipeline `self.spawn`), or wait with `get_result`, which keeps the slot."
             )
     if children is not None:
-        attempt._pass.gather(attempt.agent_id, in_order=in_order)
+        own.gather(attempt.agent_id, in_order=in_order)
     if any(is_active for _, _, is_active in states.values()):
         _check_no_transaction(attempt)
         raise attempt.suspend(list(dict.fromkeys(ids)))
@@ -58,19 +60,19 @@ def gather(
     return tuple(_result(rows[agent_id], return_exceptions) for agent_id in ids)
 
 
-def load(attempt: Attempt) -> None:
+def load(attempt: Attempt, own: Pass) -> None:
     """Read what earlier runs of the handler have spawned, where that is not known yet."""
-    if attempt._pass.is_loaded or not attempt.is_parent:
+    if own.is_loaded or not attempt.is_parent:
         return
     parents = Activity.objects.using(database()).filter(agent_id=attempt.agent_id)
     parent = parents.only("hook_flags", "fan_out").first()
     if parent is not None:
-        attempt._pass.load(parent)
+        own.load(parent, attempt.scope)
 
 
-def _all(attempt: Attempt) -> list[UUID]:
+def _all(attempt: Attempt, own: Pass) -> list[UUID]:
     """Return the ids of all children of the handler, or step, in the order of their spawning."""
-    if not (attempt.is_parent or attempt._pass.is_loaded):
+    if not (attempt.is_parent or own.is_loaded):
         return []  # it has spawned none
     rows = Activity.objects.using(database()).spawned_by(attempt.agent_id)
     found = rows.order_by(F("spawn_position").asc(nulls_first=True), "agent_id").values_list("agent_id", "spawn_key")
