@@ -54,7 +54,18 @@ SCRIPTS: dict[str, dict[str, Script]] = {
         ],
     },
     "gather": HELPED,
+    "session": {"boss": [_look("a", "b"), _look("c"), Answer(FINAL)]},
+    "session_approval": {"boss": [_look("a"), _look("letter", tool="send"), Answer(FINAL)]},
+    "pydantic_ai": {"boss": [_look("a", "b"), _look("c"), Answer(FINAL)]},
 }  # fmt: skip
+ITEMS = {
+    "session": [
+        *("user", "user"), *["function_call"] * 2, *["function_call_output"] * 2,
+        *("function_call", "function_call_output", "assistant"),
+    ],
+    "session_approval": ["user", "user", *["function_call", "function_call_output"] * 2, "assistant"],
+}  # fmt: skip
+"""The history of each conversation at its end: one earlier item, and those of the run."""
 
 
 class ScriptedServer(ModelServer):
@@ -76,6 +87,11 @@ class ScriptedServer(ModelServer):
             self.counts[activity, model, turn] += 1
             number = sum(self.counts.values())
         return number, script[turn]
+
+    def counts_of(self, activity: str) -> Counter[tuple[str, str, int]]:
+        """Return the requests of an activity so far."""
+        with self._lock:
+            return Counter({key: count for key, count in self.counts.items() if key[0] == activity})
 
 
 def _turn(body: dict[str, Any], script: Script) -> int:

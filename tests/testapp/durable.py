@@ -11,8 +11,9 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from django_agentexec import Attempt, activity, task
+from django_agentexec import Attempt, DjangoSession, activity, task
 
+from .durable_pydantic import run_pydantic_agent
 from .kill_points import effect, is_planned, reach
 
 if TYPE_CHECKING:
@@ -118,6 +119,20 @@ class Parts:
 
         return Agent(name, model=self.model(options.pop("model", name)), **options)
 
+    def session(self) -> DjangoSession | None:
+        """Return the session of the scenario, with kill points around its writes, or None."""
+        if not self.scenario.name.startswith("session"):
+            return None
+        folder = self.folder
+
+        class KillableSession(DjangoSession):
+            async def add_items(self, items: Any) -> None:
+                reach(folder, "add before")
+                await super().add_items(items)
+                reach(folder, "add after")
+
+        return KillableSession(folder.rpartition("/")[2])
+
 
 async def _one(parts: Parts) -> Agent[Any]:
     return parts.agent("boss", tools=[parts.tool("look_up")])
@@ -185,6 +200,10 @@ async def _nested_approval(parts: Parts) -> Agent[Any]:
     return parts.agent("boss", tools=[clerk.as_tool("ask_one", "Asks.")])
 
 
+async def _session_approval(parts: Parts) -> Agent[Any]:
+    return parts.agent("boss", tools=[parts.tool("look_up"), parts.tool("send", needs_approval=True)])
+
+
 BUILDERS = {
     "handoffs": _handoffs,
     "agents_as_tools": _agents_as_tools,
@@ -192,29 +211,37 @@ BUILDERS = {
     "mcp": _mcp,
     "approval": _approval,
     "nested_approval": _nested_approval,
+    "session_approval": _session_approval,
 }
 
 
 @task("durable_agent", max_retries=2, backoff=lambda *_: 0.0)
 async def durable_agent(agent_id: UUID, context: Scenario, attempt: Attempt) -> str:
-    from django_agentexec import OpenAIRunner
-
+    reach(context.folder, "start")
     async with AsyncExitStack() as stack:
         parts = Parts(context, agent_id, stack)
-        runner = OpenAIRunner(agent_id, stream=context.name != "gather", in_doubt=context.in_doubt)
-        if context.name == "gather":
-            result = await _gathered(parts, runner)
-        else:
-            agent = await BUILDERS.get(context.name, _one)(parts)
-            try:
-                run = await runner.run(agent, "Go.", hooks=parts.hooks())
-            except BaseException as error:
-                reach(context.folder, type(error).__name__)
-                raise
-            result = str(run.final_output)
+        try:
+            result = await _result(parts)
+        except BaseException as error:
+            reach(context.folder, type(error).__name__)
+            raise
         await parts.client.close()
     reach(context.folder, "end")
     return result
+
+
+async def _result(parts: Parts) -> str:
+    from django_agentexec import OpenAIRunner
+
+    name, options = parts.scenario.name, parts.scenario
+    if name == "pydantic_ai":
+        return await run_pydantic_agent(parts.agent_id, parts.client, parts.folder)
+    runner = OpenAIRunner(parts.agent_id, stream=name != "gather", in_doubt=options.in_doubt)
+    if name == "gather":
+        return await _gathered(parts, runner)
+    agent = await BUILDERS.get(name, _one)(parts)
+    run = await runner.run(agent, "Go.", hooks=parts.hooks(), session=parts.session())
+    return str(run.final_output)
 
 
 async def _gathered(parts: Parts, runner: Any) -> str:
