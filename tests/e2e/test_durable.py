@@ -7,19 +7,15 @@ points of each scenario are chosen; `AGENTEXEC_TEST_AGENT_KILLS=all` (`make chao
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from django.db import connection
-from redis import Redis
 
-from tests.e2e.durable_answers import SCRIPTS, ScriptedServer
+from tests.e2e.durable_answers import ScriptedServer
 from tests.e2e.durable_cases import Case, Figures, check, finish, start
-from tests.support.pool_process import pool, until
-from tests.support.servers import Valkey
+from tests.support.pool_process import pool
 from tests.testapp.kill_points import lines, plan
 from tests.testapp.orchestration import IMPATIENT
 
@@ -59,6 +55,7 @@ SCENARIOS = [
     ("approval", "chat"),
     ("nested_approval", "responses"),
     ("gather", "chat"),
+    ("changed_code", "responses"),
     ("session", "responses"),
     ("session_approval", "chat"),
     ("pydantic_ai", "chat"),
@@ -105,25 +102,6 @@ def test_many_agents_share_a_process_that_dies(server: ScriptedServer, tmp_path:
     for case in cases:
         assert case.death
         check(server, case)
-
-
-def test_a_stopped_pool_and_a_flushed_redis_cost_no_committed_call(
-    server: ScriptedServer, tmp_path: Path, clean_valkey: Valkey
-) -> None:
-    thinking = threading.Event()
-    first, second, last = SCRIPTS["sequential"]["boss"]
-    server.scripts["stopped"] = {"boss": [first, replace(second, when=thinking), last]}
-    case = start(server, tmp_path / "stopped", "sequential", "chat")
-    with pool("--workers", "1", GRACE_PERIOD=0.1):
-        until(lambda: server.counts["stopped", "boss", 1], "the second request")
-    case.note_death(server)
-    thinking.set()
-    with Redis(unix_socket_path=str(clean_valkey.socket)) as client:
-        client.flushall()
-    with pool("--workers", "1", RECONCILE_INTERVAL=0.5):
-        finish(server, [case])
-
-    assert check(server, case) == Figures(committed=2, in_flight=1, in_flight_repeated=1)
 
 
 def _report(scenario: str, api: str, whole: Case, points: list[str], figures: list[Figures]) -> None:

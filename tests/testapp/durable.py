@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -14,7 +15,8 @@ from pydantic import BaseModel
 from django_agentexec import Attempt, DjangoSession, activity, task
 
 from .durable_pydantic import run_pydantic_agent
-from .kill_points import effect, is_planned, reach
+from .kill_points import effect, has_died, is_planned, reach
+from .troubles import exceed_address_space, hoard_memory
 
 if TYPE_CHECKING:
     from agents import Agent, Model
@@ -28,6 +30,8 @@ class Scenario(BaseModel):
     folder: str
     api: str = "chat"
     in_doubt: str = "rerun"
+    trouble: str = ""
+    """What the first call of a tool causes (see `troubles`)."""
 
 
 class Parts:
@@ -86,12 +90,14 @@ class Parts:
         """Return a tool with a side effect."""
         from agents import function_tool
 
-        folder = self.folder
+        folder, trouble = self.folder, self.scenario.trouble
 
         @function_tool(name_override=name, **options)
         async def work(item: str) -> str:
             """Work on an item."""
             reach(folder, f"{name} {item} before")
+            if trouble == "hoard":
+                await asyncio.to_thread(hoard_memory, folder)
             await asyncio.to_thread(effect, folder, f"{name} {item}")
             reach(folder, f"{name} {item} after")
             return f"{item} is done"
@@ -102,7 +108,7 @@ class Parts:
         """Return hooks with kill points after the commits."""
         from agents import RunHooks
 
-        folder = self.folder
+        folder, trouble = self.folder, self.scenario.trouble
 
         class Hooks(RunHooks[Any]):
             async def on_llm_end(self, context: Any, agent: Any, response: Any) -> None:
@@ -110,14 +116,17 @@ class Parts:
 
             async def on_tool_end(self, context: Any, agent: Any, tool: Any, result: Any) -> None:
                 reach(folder, f"{tool.name} committed")
+                if trouble == "memory_error":
+                    exceed_address_space(folder)
 
         return Hooks()
 
     def agent(self, name: str, **options: Any) -> Agent[Any]:
-        """Return an agent with its model."""
+        """Return an agent with its model. Its instructions differ in each attempt."""
         from agents import Agent
 
-        return Agent(name, model=self.model(options.pop("model", name)), **options)
+        model = self.model(options.pop("model", name))
+        return Agent(name, instructions=f"The time is {datetime.now()}.", model=model, **options)
 
     def session(self) -> DjangoSession | None:
         """Return the session of the scenario, with kill points around its writes, or None."""
@@ -200,6 +209,13 @@ async def _nested_approval(parts: Parts) -> Agent[Any]:
     return parts.agent("boss", tools=[clerk.as_tool("ask_one", "Asks.")])
 
 
+async def _changed_code(parts: Parts) -> Agent[Any]:
+    """Return an agent which a deploy after the death of the process has renamed, and which has another tool."""
+    if has_died(parts.folder):
+        return parts.agent("clerk", model="boss", tools=[parts.tool("search")])
+    return parts.agent("boss", tools=[parts.tool("look_up")])
+
+
 async def _session_approval(parts: Parts) -> Agent[Any]:
     return parts.agent("boss", tools=[parts.tool("look_up"), parts.tool("send", needs_approval=True)])
 
@@ -210,6 +226,7 @@ BUILDERS = {
     "guardrails": _guardrails,
     "mcp": _mcp,
     "approval": _approval,
+    "changed_code": _changed_code,
     "nested_approval": _nested_approval,
     "session_approval": _session_approval,
 }
@@ -240,7 +257,8 @@ async def _result(parts: Parts) -> str:
     if name == "gather":
         return await _gathered(parts, runner)
     agent = await BUILDERS.get(name, _one)(parts)
-    run = await runner.run(agent, "Go.", hooks=parts.hooks(), session=parts.session())
+    given = "Go on." if name == "changed_code" and has_died(parts.folder) else "Go."
+    run = await runner.run(agent, given, hooks=parts.hooks(), session=parts.session())
     return str(run.final_output)
 
 

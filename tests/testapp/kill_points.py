@@ -43,6 +43,11 @@ def stopped_process(folder: str) -> int | None:
         return None
 
 
+def has_died(folder: str) -> bool:
+    """Whether the planned death has happened."""
+    return Path(folder, "killed").exists()
+
+
 def end_stopped(folder: str) -> None:
     """Kill the process that waits for its death."""
     pid = stopped_process(folder)
