@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from tests.support.model_server import Answer, Call, ModelServer, Request
@@ -54,7 +55,19 @@ SCRIPTS: dict[str, dict[str, Script]] = {
         ],
     },
     "gather": HELPED,
+    "changed_code": {"boss": [_look("a", "b"), _look("c"), Answer(FINAL)]},
+    "session": {"boss": [_look("a", "b"), _look("c"), Answer(FINAL)]},
+    "session_approval": {"boss": [_look("a"), _look("letter", tool="send"), Answer(FINAL)]},
+    "pydantic_ai": {"boss": [_look("a", "b"), _look("c"), Answer(FINAL)]},
 }  # fmt: skip
+ITEMS = {
+    "session": [
+        *("user", "user"), *["function_call"] * 2, *["function_call_output"] * 2,
+        *("function_call", "function_call_output", "assistant"),
+    ],
+    "session_approval": ["user", "user", *["function_call", "function_call_output"] * 2, "assistant"],
+}  # fmt: skip
+"""The history of each conversation at its end: one earlier item, and those of the run."""
 
 
 class ScriptedServer(ModelServer):
@@ -75,7 +88,20 @@ class ScriptedServer(ModelServer):
         with self._lock:
             self.counts[activity, model, turn] += 1
             number = sum(self.counts.values())
-        return number, script[turn]
+        return number, _with_offered_tools(script[turn], request.body)
+
+    def counts_of(self, activity: str) -> Counter[tuple[str, str, int]]:
+        """Return the requests of an activity so far."""
+        with self._lock:
+            return Counter({key: count for key, count in self.counts.items() if key[0] == activity})
+
+
+def _with_offered_tools(answer: Answer, body: dict[str, Any]) -> Answer:
+    """Return an answer which calls the only tool that is offered, as a model does after a tool was renamed."""
+    offered = [tool.get("name") or tool["function"]["name"] for tool in body.get("tools") or ()]
+    if len(offered) != 1:
+        return answer
+    return replace(answer, calls=[replace(call, name=offered[0]) for call in answer.calls])
 
 
 def _turn(body: dict[str, Any], script: Script) -> int:

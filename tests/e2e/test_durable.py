@@ -7,146 +7,32 @@ points of each scenario are chosen; `AGENTEXEC_TEST_AGENT_KILLS=all` (`make chao
 from __future__ import annotations
 
 import os
-import threading
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
 from pathlib import Path
-from uuid import UUID
 
 import pytest
-from redis import Redis
+from django.db import connection
 
-from django_agentexec.calls.paths import is_run_of
-from django_agentexec.models import Activity, AgentCall, Approval, ApprovalKind, CallKind, CallState, Status
-from tests.e2e.durable_answers import FINAL, SCRIPTS, ScriptedServer
-from tests.support.decisions import decide
-from tests.support.pool_process import pool, until
-from tests.support.servers import Valkey
-from tests.support.text_client import TextClient
-from tests.testapp.durable import Scenario, durable_agent
+from tests.e2e.durable_answers import ScriptedServer
+from tests.e2e.durable_cases import Case, Figures, check, finish, start
+from tests.support.pool_process import pool
 from tests.testapp.kill_points import lines, plan
+from tests.testapp.orchestration import IMPATIENT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 
 ALL = os.environ.get("AGENTEXEC_TEST_AGENT_KILLS") == "all"
 CHOSEN = 2  # points of each scenario in the short form
 TABLE = os.environ.get("AGENTEXEC_TEST_AGENT_KILLS_TABLE")
-"""A file to which each scenario appends a line."""
-
-
-@dataclass
-class Case:
-    """One activity, which dies at a point or not at all."""
-
-    scenario: str
-    folder: Path
-    point: str
-    agent_id: UUID
-    follower: TextClient = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.follower = TextClient(self.agent_id)
-
-    @property
-    def effects(self) -> Counter[str]:
-        return Counter(lines(str(self.folder), "effects"))
+"""A file to which each scenario appends its lines."""
+DECISION = "Suspended#0"
+"""The point at which an activity begins to wait for a decision."""
 
 
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
     with ScriptedServer() as running:
         yield running
-
-
-def start(server: ScriptedServer, folder: Path, scenario: str, api: str, point: str = "") -> Case:
-    """Enqueue an activity that dies at `point`."""
-    name = folder.name
-    folder.mkdir()
-    if point:
-        plan(str(folder), point)
-    server.scripts[name] = SCRIPTS[scenario]
-    url = server.base_url.replace("/v1", f"/v1/{name}")
-    handle = durable_agent.enqueue(Scenario(name=scenario, base_url=url, folder=str(folder), api=api))
-    return Case(scenario, folder, point, handle.agent_id)
-
-
-def finish(cases: Sequence[Case]) -> None:
-    """Follow the activities to their end, and decide what they ask for."""
-
-    def has_ended() -> bool:
-        for case in cases:
-            case.follower.read()
-        for approval in Approval.objects.pending():
-            _decide(approval, next(case for case in cases if case.agent_id == approval.activity_id))
-        return not Activity.objects.active().exists()
-
-    until(has_ended, "the end of all activities", timeout=60 + 10 * len(cases))
-
-
-def _decide(approval: Approval, case: Case) -> None:
-    if Activity.objects.get(pk=case.agent_id).is_suspended:
-        is_done = approval.kind == ApprovalKind.IN_DOUBT and case.effects["send letter"]
-        decide(approval, answer="letter is done" if is_done else None)
-
-
-def check(server: ScriptedServer, case: Case) -> tuple[int, int]:
-    """Check an activity that has ended; return the numbers of repeated calls of models and of tools."""
-    row = Activity.objects.get(pk=case.agent_id)
-    where = f"{case.scenario} killed at {case.point or 'no point'}"
-    assert row.status == Status.COMPLETE, f"{where}: {row.error}"
-    assert row.result == ("I have helped. I have helped." if case.scenario == "gather" else FINAL), where
-    repeated_models = _check_models(server, case, where)
-    repeated_tools = _check_effects(case, where)
-    assert not AgentCall.objects.filter(activity=row, state=CallState.STARTED).exists(), where
-    assert case.follower.read() == stored_text(row), f"{where}, follower"
-    assert TextClient(row.agent_id).read() == stored_text(row), f"{where}, late follower"
-    assert row.usage["requests"] == sum(len(script) for script in SCRIPTS[case.scenario].values()), where
-    return repeated_models, repeated_tools
-
-
-def _check_models(server: ScriptedServer, case: Case, where: str) -> int:
-    repeated = 0
-    for call in AgentCall.objects.filter(activity_id=case.agent_id, kind=CallKind.MODEL):
-        count = server.counts[case.folder.name, call.name, call.ordinal]
-        _check_count(call, count, case, where)
-        repeated += count - 1
-    asked = {key[1:] for key in server.counts if key[0] == case.folder.name}
-    assert asked == {(name, turn) for name, script in SCRIPTS[case.scenario].items() for turn in range(len(script))}
-    return repeated
-
-
-def _check_effects(case: Case, where: str) -> int:
-    seen = set()
-    for call in AgentCall.objects.filter(activity_id=case.agent_id, kind=CallKind.TOOL):
-        if not call.name.startswith("ask_"):  # an agent
-            (value,) = dict(call.arguments or {}).values()
-            effect = f"{call.name.removeprefix('take_')} {value}"
-            _check_count(call, case.effects[effect], case, where)
-            assert not effect.startswith("send") or case.effects[effect] == 1, f"{where}: {effect}"
-            seen.add(effect)
-    assert seen == set(case.effects), where
-    return sum(case.effects.values()) - len(seen)
-
-
-def _check_count(call: AgentCall, count: int, case: Case, where: str) -> None:
-    """Check how often a call was made: once, or at most once more if its process died before the commit."""
-    first = AgentCall.objects.filter(activity_id=case.agent_id).earliest("id").fence
-    is_committed = not case.point or call.fence == first != Activity.objects.get(pk=case.agent_id).fence
-    assert 1 <= count <= 2 - is_committed, f"{where}: {call.path} {call.name} {call.ordinal} {count} times"
-
-
-def stored_text(row: Activity) -> str:
-    """Return the text of the recorded answers of the handler's run."""
-    if row.agent_type != "durable_agent" or "gather" in row.context.get("name", ""):
-        return ""
-    answers = AgentCall.objects.filter(activity=row, kind=CallKind.MODEL).order_by("ordinal")
-    texts = []
-    for call in answers:
-        if is_run_of("", call.path):
-            for item in call.output["output"]:  # type: ignore[index,call-overload]  # an answer of a model
-                texts += ["".join(part["text"] for part in item.get("content", []))] if "content" in item else []
-    return "\n\n".join(texts)
 
 
 def points_of(case: Case) -> list[str]:
@@ -169,6 +55,10 @@ SCENARIOS = [
     ("approval", "chat"),
     ("nested_approval", "responses"),
     ("gather", "chat"),
+    ("changed_code", "responses"),
+    ("session", "responses"),
+    ("session_approval", "chat"),
+    ("pydantic_ai", "chat"),
 ]
 GROUPS = [[each] for each in SCENARIOS] if ALL else [SCENARIOS]
 """Scenarios that share a pool."""
@@ -176,11 +66,12 @@ GROUPS = [[each] for each in SCENARIOS] if ALL else [SCENARIOS]
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: "-".join(group[0]) if ALL else "some")
 def test_killed_agents_repeat_nothing_that_was_committed(
-    server: ScriptedServer, tmp_path: Path, group: list[tuple[str, str]]
+    server: ScriptedServer, tmp_path: Path, group: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv(IMPATIENT, "1")
     with pool("--workers", "2", "--concurrency", "1", RECONCILE_INTERVAL=1.0):
         whole = [start(server, tmp_path / f"{name}-{api}", name, api) for name, api in group]
-        finish(whole)
+        finish(server, whole)
         killed = [
             [
                 start(server, tmp_path / f"{case.folder.name}-{number}", name, api, point)
@@ -188,13 +79,13 @@ def test_killed_agents_repeat_nothing_that_was_committed(
             ]
             for case, (name, api) in zip(whole, group, strict=True)
         ]
-        finish([case for cases in killed for case in cases])
+        finish(server, [case for cases in killed for case in cases])
 
     for case, cases, (name, api) in zip(whole, killed, group, strict=True):
         check(server, case)
-        repeated = [check(server, each) for each in cases]
-        assert all((each.folder / "killed").exists() for each in cases), name
-        _report(name, api, cases, repeated)
+        figures = [check(server, each) for each in cases]
+        assert all(each.death for each in cases), name
+        _report(name, api, case, [each.point for each in cases], figures)
 
 
 def test_many_agents_share_a_process_that_dies(server: ScriptedServer, tmp_path: Path) -> None:
@@ -205,39 +96,32 @@ def test_many_agents_share_a_process_that_dies(server: ScriptedServer, tmp_path:
             for number, scenario in enumerate(scenarios)
         ]
         plan(str(cases[0].folder), "boss answered#1")
-        for case in cases:
-            case.point = "boss answered#1 of another activity"
-        finish(cases)
+        cases[0].companions = cases[1:]
+        finish(server, cases)
 
-    assert (cases[0].folder / "killed").exists()
     for case in cases:
+        assert case.death
         check(server, case)
 
 
-def test_a_stopped_pool_and_a_flushed_redis_cost_no_committed_call(
-    server: ScriptedServer, tmp_path: Path, clean_valkey: Valkey
-) -> None:
-    thinking = threading.Event()
-    first, second, last = SCRIPTS["sequential"]["boss"]
-    case = start(server, tmp_path / "stopped", "sequential", "chat")
-    case.point = "a stop"
-    server.scripts["stopped"] = {"boss": [first, replace(second, when=thinking), last]}
-    with pool("--workers", "1", GRACE_PERIOD=0.1):
-        until(lambda: server.counts["stopped", "boss", 1], "the second request")
-    thinking.set()
-    with Redis(unix_socket_path=str(clean_valkey.socket)) as client:
-        client.flushall()
-    with pool("--workers", "1", RECONCILE_INTERVAL=0.5):
-        finish([case])
-
-    assert check(server, case) == (1, 0)
-    assert server.counts["stopped", "boss", 0] == 1
-
-
-def _report(scenario: str, api: str, cases: Sequence[Case], repeated: Sequence[tuple[int, int]]) -> None:
-    models, tools = (sum(numbers) for numbers in zip(*repeated, strict=True))
-    line = f"| {scenario} | {api} | {len(cases)} | 0 | {models} | {tools} |"
-    print(line)
-    if TABLE:
-        with open(TABLE, "a") as file:
-            file.write(f"{line}\n")
+def _report(scenario: str, api: str, whole: Case, points: list[str], figures: list[Figures]) -> None:
+    order = list(dict.fromkeys(lines(str(whole.folder), "points")))
+    decision = order.index(DECISION) if DECISION in order else len(order)
+    legs = {
+        scenario if decision == len(order) else f"{scenario}, before the decision": [],
+        f"{scenario}, after the decision": [],
+    }
+    before, after = legs.values()
+    for point, each in zip(points, figures, strict=True):
+        (before if order.index(point) <= decision else after).append(each)
+    for name, leg in legs.items():
+        if leg:
+            total = sum(leg, Figures())
+            line = (
+                f"| {name} | {api} | {connection.vendor} | {len(leg)} | {total.committed} | {total.committed_repeated} "
+                f"| {total.in_flight} | {total.in_flight_repeated} |"
+            )
+            print(line)
+            if TABLE:
+                with open(TABLE, "a") as file:
+                    file.write(f"{line}\n")

@@ -6,14 +6,17 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pydantic import BaseModel
 
-from django_agentexec import Attempt, activity, task
+from django_agentexec import Attempt, DjangoSession, activity, task
 
-from .kill_points import effect, is_planned, reach
+from .durable_pydantic import run_pydantic_agent
+from .kill_points import effect, has_died, is_planned, reach
+from .troubles import exceed_address_space, hoard_memory
 
 if TYPE_CHECKING:
     from agents import Agent, Model
@@ -27,6 +30,8 @@ class Scenario(BaseModel):
     folder: str
     api: str = "chat"
     in_doubt: str = "rerun"
+    trouble: str = ""
+    """What the first call of a tool causes (see `troubles`)."""
 
 
 class Parts:
@@ -85,12 +90,14 @@ class Parts:
         """Return a tool with a side effect."""
         from agents import function_tool
 
-        folder = self.folder
+        folder, trouble = self.folder, self.scenario.trouble
 
         @function_tool(name_override=name, **options)
         async def work(item: str) -> str:
             """Work on an item."""
             reach(folder, f"{name} {item} before")
+            if trouble == "hoard":
+                await asyncio.to_thread(hoard_memory, folder)
             await asyncio.to_thread(effect, folder, f"{name} {item}")
             reach(folder, f"{name} {item} after")
             return f"{item} is done"
@@ -101,7 +108,7 @@ class Parts:
         """Return hooks with kill points after the commits."""
         from agents import RunHooks
 
-        folder = self.folder
+        folder, trouble = self.folder, self.scenario.trouble
 
         class Hooks(RunHooks[Any]):
             async def on_llm_end(self, context: Any, agent: Any, response: Any) -> None:
@@ -109,14 +116,31 @@ class Parts:
 
             async def on_tool_end(self, context: Any, agent: Any, tool: Any, result: Any) -> None:
                 reach(folder, f"{tool.name} committed")
+                if trouble == "memory_error":
+                    exceed_address_space(folder)
 
         return Hooks()
 
     def agent(self, name: str, **options: Any) -> Agent[Any]:
-        """Return an agent with its model."""
+        """Return an agent with its model. Its instructions differ in each attempt."""
         from agents import Agent
 
-        return Agent(name, model=self.model(options.pop("model", name)), **options)
+        model = self.model(options.pop("model", name))
+        return Agent(name, instructions=f"The time is {datetime.now()}.", model=model, **options)
+
+    def session(self) -> DjangoSession | None:
+        """Return the session of the scenario, with kill points around its writes, or None."""
+        if not self.scenario.name.startswith("session"):
+            return None
+        folder = self.folder
+
+        class KillableSession(DjangoSession):
+            async def add_items(self, items: Any) -> None:
+                reach(folder, "add before")
+                await super().add_items(items)
+                reach(folder, "add after")
+
+        return KillableSession(folder.rpartition("/")[2])
 
 
 async def _one(parts: Parts) -> Agent[Any]:
@@ -185,36 +209,57 @@ async def _nested_approval(parts: Parts) -> Agent[Any]:
     return parts.agent("boss", tools=[clerk.as_tool("ask_one", "Asks.")])
 
 
+async def _changed_code(parts: Parts) -> Agent[Any]:
+    """Return an agent which a deploy after the death of the process has renamed, and which has another tool."""
+    if has_died(parts.folder):
+        return parts.agent("clerk", model="boss", tools=[parts.tool("search")])
+    return parts.agent("boss", tools=[parts.tool("look_up")])
+
+
+async def _session_approval(parts: Parts) -> Agent[Any]:
+    return parts.agent("boss", tools=[parts.tool("look_up"), parts.tool("send", needs_approval=True)])
+
+
 BUILDERS = {
     "handoffs": _handoffs,
     "agents_as_tools": _agents_as_tools,
     "guardrails": _guardrails,
     "mcp": _mcp,
     "approval": _approval,
+    "changed_code": _changed_code,
     "nested_approval": _nested_approval,
+    "session_approval": _session_approval,
 }
 
 
 @task("durable_agent", max_retries=2, backoff=lambda *_: 0.0)
 async def durable_agent(agent_id: UUID, context: Scenario, attempt: Attempt) -> str:
-    from django_agentexec import OpenAIRunner
-
+    reach(context.folder, "start")
     async with AsyncExitStack() as stack:
         parts = Parts(context, agent_id, stack)
-        runner = OpenAIRunner(agent_id, stream=context.name != "gather", in_doubt=context.in_doubt)
-        if context.name == "gather":
-            result = await _gathered(parts, runner)
-        else:
-            agent = await BUILDERS.get(context.name, _one)(parts)
-            try:
-                run = await runner.run(agent, "Go.", hooks=parts.hooks())
-            except BaseException as error:
-                reach(context.folder, type(error).__name__)
-                raise
-            result = str(run.final_output)
+        try:
+            result = await _result(parts)
+        except BaseException as error:
+            reach(context.folder, type(error).__name__)
+            raise
         await parts.client.close()
     reach(context.folder, "end")
     return result
+
+
+async def _result(parts: Parts) -> str:
+    from django_agentexec import OpenAIRunner
+
+    name, options = parts.scenario.name, parts.scenario
+    if name == "pydantic_ai":
+        return await run_pydantic_agent(parts.agent_id, parts.client, parts.folder)
+    runner = OpenAIRunner(parts.agent_id, stream=name != "gather", in_doubt=options.in_doubt)
+    if name == "gather":
+        return await _gathered(parts, runner)
+    agent = await BUILDERS.get(name, _one)(parts)
+    given = "Go on." if name == "changed_code" and has_died(parts.folder) else "Go."
+    run = await runner.run(agent, given, hooks=parts.hooks(), session=parts.session())
+    return str(run.final_output)
 
 
 async def _gathered(parts: Parts, runner: Any) -> str:
