@@ -10,6 +10,19 @@ import django_agentexec.ids
 from django.db import migrations, models
 
 
+def create_metadata_index(apps, schema_editor):
+    """An index for containment queries on the metadata of conversations, as for activities; the table is empty."""
+    if schema_editor.connection.vendor == "postgresql":
+        schema_editor.execute(
+            "CREATE INDEX agentexec_conversation_metadata ON agentexec_conversation USING gin (metadata jsonb_path_ops)"
+        )
+
+
+def drop_metadata_index(apps, schema_editor):
+    if schema_editor.connection.vendor == "postgresql":
+        schema_editor.execute("DROP INDEX agentexec_conversation_metadata")
+
+
 class Migration(migrations.Migration):
 
     dependencies = [
@@ -219,4 +232,5 @@ class Migration(migrations.Migration):
             model_name='conversationitem',
             constraint=models.UniqueConstraint(condition=models.Q(('activity__isnull', False)), fields=('activity', 'conversation', 'key'), name='agentexec_item_key'),
         ),
+        migrations.RunPython(create_metadata_index, drop_metadata_index),
     ]

@@ -105,6 +105,7 @@ class Conversation(models.Model):  # type: ignore[django-manager-missing]  # as 
         verbose_name_plural = _("conversations")
         default_permissions = ("view", "delete")
         ordering = ["-id"]
+        # On PostgreSQL a migration also creates a GIN index on `metadata`.
 
     def __str__(self) -> str:
         return self.title or self.session_id

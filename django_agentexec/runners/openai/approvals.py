@@ -45,8 +45,8 @@ class Policies:
         is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
         if seconds is not None and not (is_number and 0 <= seconds <= MAX_SECONDS):
             raise InvalidOption(
-                f"approval_timeout={seconds!r} must be a timedelta or seconds, at most {MAX_SECONDS:,} s; 0 is no "
-                "expiry, and None the setting APPROVAL_TIMEOUT."
+                f"approval_timeout={seconds!r} must be a timedelta, text such as '4h' or seconds, at most "
+                f"{MAX_SECONDS:,} s; 0 is no expiry, and None the setting APPROVAL_TIMEOUT."
             )
         for tool, policy in self.in_doubt_by_tool.items():
             if policy not in IN_DOUBT:

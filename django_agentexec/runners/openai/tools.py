@@ -195,7 +195,7 @@ class _Call:
         outcome = outcome_without_call(self.position, self.call_id, self.name, policies, is_in_doubt=is_in_doubt)
         if outcome is not None:
             call.state, call.output = outcome
-            await journal.finish(call)
+            await (journal.settle(call) if is_in_doubt else journal.finish(call))
             return call.output
         return await self._invoke(call, original)
 
