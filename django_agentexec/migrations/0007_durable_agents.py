@@ -136,6 +136,7 @@ class Migration(migrations.Migration):
                 ('agent', models.CharField(blank=True, default='', max_length=200, verbose_name='agent')),
                 ('tool', models.CharField(max_length=200, verbose_name='tool')),
                 ('arguments', models.JSONField(blank=True, default=dict, verbose_name='arguments')),
+                ('changed_arguments', models.JSONField(blank=True, help_text='The arguments that were approved in place of those of the request.', null=True, verbose_name='changed arguments')),
                 ('title', models.TextField(blank=True, default='', help_text='The question, in words for people.', verbose_name='title')),
                 ('choices', models.JSONField(blank=True, help_text='Possible answers; null: free text.', null=True, verbose_name='choices')),
                 ('status', models.CharField(choices=[('pending', 'Pending'), ('approved', 'Approved'), ('rejected', 'Rejected'), ('expired', 'Expired'), ('void', 'Void')], default='pending', max_length=10, verbose_name='status')),

@@ -102,7 +102,7 @@ async def must_wait(
     elif position.journal.approved_for_run(tool) or not await rule():
         return False
     if kind == ApprovalKind.IN_DOUBT or decision is None:
-        _request(position, tool, agent, arguments, call_id, kind, policies)
+        _request(position, tool, agent, position.changed_arguments(call_id) or arguments, call_id, kind, policies)
     return True
 
 
