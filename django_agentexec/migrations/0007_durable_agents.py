@@ -210,6 +210,10 @@ class Migration(migrations.Migration):
             constraint=models.UniqueConstraint(fields=('activity', 'conversation', 'scope'), name='agentexec_turn'),
         ),
         migrations.AddIndex(
+            model_name='conversation',
+            index=models.Index(condition=models.Q(('owner__isnull', False)), fields=['owner', 'id'], name='agentexec_conversation_owner'),
+        ),
+        migrations.AddIndex(
             model_name='agentcall',
             index=models.Index(fields=['name', 'activity'], name='agentexec_call_name'),
         ),

@@ -15,16 +15,13 @@ from django.utils import timezone
 
 from django_agentexec.calls.journal import Position, current_position
 from django_agentexec.calls.questions import ASK_PERSON, answer_of
+from django_agentexec.calls.recording import UNKNOWN_OUTCOME
 from django_agentexec.conf import conf
 from django_agentexec.exceptions import InvalidOption
 from django_agentexec.models import Approval, ApprovalKind, ApprovalStatus, CallState, OnExpiry
 from django_agentexec.validation import MAX_SECONDS
 
 IN_DOUBT = ("rerun", "fail", "ask")
-UNKNOWN_OUTCOME = (
-    "Error: the process died during this call, so its outcome is unknown: it may have had its effect or not. "
-    "Find out before you repeat it."
-)
 REJECTED = "Tool execution was not approved."
 
 

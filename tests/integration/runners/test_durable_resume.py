@@ -14,8 +14,8 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 from pydantic import BaseModel
 
 from django_agentexec import Attempt, OpenAIRunner, Pipeline, step, task
+from django_agentexec.calls.recording import UNKNOWN_OUTCOME
 from django_agentexec.models import Activity, AgentCall, Approval, ApprovalKind, ApprovalStatus, CallKind, Status
-from django_agentexec.runners.openai.approvals import UNKNOWN_OUTCOME
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue
 from tests.support.decisions import decide
