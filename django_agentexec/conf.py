@@ -251,7 +251,10 @@ class Settings:
         accepts_duration=True,
     )
     APPROVAL_TIMEOUT = Setting(
-        0.0, "Seconds, or a timedelta, after which an approval expires by default; 0: never.", minimum=0
+        0.0,
+        "Time after which an approval expires by default: seconds, a timedelta or text such as `4h`; 0: never.",
+        minimum=0,
+        accepts_duration=True,
     )
     APPROVAL_ON_EXPIRY = Setting(
         "reject", "Default outcome of an expired approval.", choices=("approve", "reject", "fail")

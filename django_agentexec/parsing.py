@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import date, timedelta
+from typing import Any
 from uuid import UUID
 
 MAX_INT64 = 2**63 - 1
@@ -43,6 +44,16 @@ def parse_duration(text: str) -> timedelta | None:
     """Return a duration such as `90s`, `15m`, `12h`, `30d` or `2w`, otherwise None. Raises `OverflowError`."""
     found = _DURATION.fullmatch(text.strip())
     return timedelta(**{_UNITS[found[2]]: float(found[1])}) if found else None
+
+
+def duration_seconds(value: float | timedelta | str) -> Any:
+    """Return the seconds of a number, a timedelta or a text such as `4h`; another value is returned unchanged."""
+    if isinstance(value, str):
+        try:
+            value = parse_duration(value) or value
+        except OverflowError:
+            return value
+    return value.total_seconds() if isinstance(value, timedelta) else value
 
 
 def parse_id(text: str) -> UUID:

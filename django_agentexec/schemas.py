@@ -226,6 +226,9 @@ class ApprovalSchema(Schema):
     agent: str
     tool: str
     arguments: Any = None
+    """The arguments that the model chose."""
+    changed_arguments: Any = None
+    """The arguments that were approved in their place; null: they were not changed."""
     title: str = ""
     """The question, in words for people."""
     choices: list[Any] | None = None

@@ -22,7 +22,7 @@ from django.db.transaction import TransactionManagementError
 
 from ..dispatch.push import waits_for_commit
 from ..exceptions import ActivityNotFound, InvalidOption, QueueUnavailable, ResultTimeout
-from ..models import FINISHED, Activity
+from ..models import DECISIONS, FINISHED, Activity, WaitingFor
 from ..queues import Queue, get_queue
 from ..queues.base import Listener
 from ..validation import validate_timeout
@@ -43,12 +43,12 @@ def wait_for_end(agent_id: UUID, timeout: float | timedelta | None) -> Activity:
     ended = threading.Event()
     with watching(agent_id, ended.set):
         while True:
-            activity = _finished(agent_id)
-            if activity is not None:
+            activity = _read(agent_id)
+            if activity.status in FINISHED:
                 return activity
             left = deadline - time.monotonic()
             if left <= 0:
-                raise _timed_out(agent_id, timeout)
+                raise _timed_out(activity, timeout)
             ended.wait(min(left, RECHECK))
             ended.clear()
 
@@ -62,12 +62,12 @@ async def await_for_end(agent_id: UUID, timeout: float | timedelta | None) -> Ac
     try:
         await sync_to_async(notified.__enter__)()
         while True:
-            activity = await sync_to_async(_finished)(agent_id)
-            if activity is not None:
+            activity = await sync_to_async(_read)(agent_id)
+            if activity.status in FINISHED:
                 return activity
             left = deadline - time.monotonic()
             if left <= 0:
-                raise _timed_out(agent_id, timeout)
+                raise _timed_out(activity, timeout)
             try:
                 await asyncio.wait_for(ended.wait(), min(left, RECHECK))
             except TimeoutError:
@@ -85,8 +85,8 @@ def check_not_own(agent_id: UUID) -> None:
         )
 
 
-def _finished(agent_id: UUID) -> Activity | None:
-    """Return the row if the activity has ended."""
+def _read(agent_id: UUID) -> Activity:
+    """Return the row of the activity. Raises for an activity whose end the caller cannot wait for."""
     activity = Activity.objects.using(database()).defer("context", "metadata").filter(agent_id=agent_id).first()
     if activity is None:
         raise ActivityNotFound(agent_id)
@@ -99,7 +99,7 @@ def _finished(agent_id: UUID) -> Activity | None:
             "this wait is over. Wait after the transaction (ATOMIC_REQUESTS makes one of each view); in a TestCase, "
             "call django_agentexec.testing.drain() first."
         )
-    return None
+    return activity
 
 
 def _check_no_deadlock(awaited: Activity) -> None:
@@ -132,9 +132,16 @@ def _wake(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
         return  # the loop is closed, and its waiter is gone
 
 
-def _timed_out(agent_id: UUID, timeout: float | timedelta | None) -> ResultTimeout:
+def _timed_out(activity: Activity, timeout: float | timedelta | None) -> ResultTimeout:
+    rest = "it continues to run."
+    if activity.is_suspended and activity.waiting_for in DECISIONS:
+        what = "an answer" if activity.waiting_for == WaitingFor.ANSWER else "an approval"
+        rest = (
+            f"it waits for {what} of a person (`agentexec approvals` lists them). A decision may take days: react to "
+            "the signal approval_requested instead of waiting for the result."
+        )
     return ResultTimeout(
-        f"Activity {agent_id} has not ended within {validate_timeout(timeout):g} s; it continues to run.", agent_id
+        f"Activity {activity.agent_id} has not ended within {validate_timeout(timeout):g} s; {rest}", activity.agent_id
     )
 
 

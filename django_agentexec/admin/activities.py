@@ -15,6 +15,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext_lazy as _
 
+from ..changelists import StorableLookups
 from ..expressions import ActiveFirst
 from ..models import Activity, ActivityLog
 from ..parsing import parse_id
@@ -31,7 +32,7 @@ from .usage import UsagePages
 from .verbs import delete_many
 
 
-class ActivityAdmin(ListColumns, SteeringAdmin, DetailPages, DashboardPages, UsagePages):
+class ActivityAdmin(StorableLookups, ListColumns, SteeringAdmin, DetailPages, DashboardPages, UsagePages):
     """Activities, read-only but for the verbs. Reads no table to its end, whatever its size."""
 
     list_filter = FILTERS
@@ -102,6 +103,7 @@ class ActivityAdmin(ListColumns, SteeringAdmin, DetailPages, DashboardPages, Usa
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Activity | None:
         """Return a visible activity of this id, if there is one."""
         try:
-            return self.get_queryset(request).filter(pk=parse_id(object_id)).first()
+            found: Activity | None = self.get_queryset(request).filter(pk=parse_id(object_id)).first()
         except ValueError:
             return None
+        return found

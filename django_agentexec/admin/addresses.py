@@ -24,7 +24,7 @@ def is_of_filter(lookup: str, filters: Sequence[Any], admin: Base) -> bool:
         name = one[0] if isinstance(one, (tuple, list)) else one
         if isinstance(name, str):
             fields.append(name)
-        elif lookup == getattr(name, "parameter_name", None):
+        elif lookup in getattr(name, "parameter_names", ()) or lookup == getattr(name, "parameter_name", None):
             return True
     return any(lookup == field or lookup.startswith(f"{field}__") for field in fields)
 

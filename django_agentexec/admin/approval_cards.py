@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from ..models import Approval, ApprovalKind, ApprovalStatus, OnExpiry
 from ..validation import escape_controls
 from .actors import user_names
+from .argument_forms import can_change, label_of
 from .formatting import duration, moment, pretty_json
 from .values import NOTHING
 
@@ -38,6 +39,8 @@ class Card:
     is_soon: bool
     may_decide: bool
     choices: Sequence[str]
+    may_change: bool
+    """Whether the page offers to change the arguments."""
 
     @property
     def is_question(self) -> bool:
@@ -83,6 +86,7 @@ def card(approval: Approval, *, may_decide: bool) -> Card:
         is_soon=_is_soon(approval, timezone.now()),
         may_decide=may_decide,
         choices=[str(choice) for choice in approval.choices or ()],
+        may_change=may_decide and can_change(approval),
     )
 
 
@@ -109,7 +113,7 @@ def question(approval: Approval) -> str:
     if approval.title:
         return escape_controls(approval.title)
     if approval.kind == ApprovalKind.IN_DOUBT:
-        return _("What became of this call of %(tool)s?") % {"tool": approval.tool}
+        return _("Did this call of %(tool)s have its effect?") % {"tool": approval.tool}
     if approval.kind == ApprovalKind.QUESTION:
         return _("The agent asks a question")
     return _("Run %(tool)s?") % {"tool": approval.tool}
@@ -146,6 +150,8 @@ def status_text(approval: Approval) -> str:
     """Return the status in words."""
     if approval.status == ApprovalStatus.APPROVED and approval.answer is not None:
         return _("Answered")
+    if approval.changed_arguments is not None:
+        return _("Approved with changes")
     return str(ApprovalStatus(approval.status).label)
 
 
@@ -154,16 +160,11 @@ def _arguments(approval: Approval) -> list[tuple[str, str]]:
 
     Characters that reverse the direction of writing are escaped: a person must see what they approve.
     """
-    given: Any = approval.arguments
+    given: Any = approval.effective_arguments
     if not isinstance(given, Mapping):
         return [(_("Input"), _text(given))]
     hidden = ("question", "choices") if approval.kind == ApprovalKind.QUESTION else ()
-    return [(_label(str(name)), _text(value)) for name, value in given.items() if name not in hidden]
-
-
-def _label(name: str) -> str:
-    words = escape_controls(name.replace("_", " ").strip())
-    return words[:1].upper() + words[1:]
+    return [(label_of(str(name)), _text(value)) for name, value in given.items() if name not in hidden]
 
 
 def _text(value: Any) -> str:

@@ -22,6 +22,7 @@ from ..parsing import parse_digits, parse_id
 from .access import AccessAdmin, may_decide, visible_approvals
 from .actors import user_names
 from .approval_cards import card, lines, status_text
+from .argument_forms import arguments_of, can_change, fields_of
 from .formatting import duration
 
 PAGE_SIZE = 50
@@ -36,10 +37,11 @@ class ApprovalAdmin(AccessAdmin):
     """Approvals: read-only but for the decision."""
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the decision about one approval."""
+        """Add the decision about one approval, and the form of its arguments."""
         view = self.admin_site.admin_view
         return [
             path("<path:object_id>/decide/", view(self.decide), name="agentexec_approval_decide"),
+            path("<path:object_id>/arguments/", view(self.change_arguments), name="agentexec_approval_arguments"),
             *super().get_urls(),
         ]
 
@@ -107,14 +109,58 @@ class ApprovalAdmin(AccessAdmin):
         found = self._found(request, object_id)
         if not may_decide(request, found.activity):
             raise PermissionDenied
+        refusal = self._try(request, found, lambda each: _decision(request)(each))
+        if isinstance(refusal, InvalidOption):
+            self.message_user(request, str(refusal), messages.WARNING)
+        return HttpResponseRedirect(self._next(request))
+
+    def change_arguments(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Ask for other arguments, and approve the call with them."""
+        found = self._found(request, object_id)
+        if not may_decide(request, found.activity):
+            raise PermissionDenied
+        if not (found.is_pending and can_change(found)):
+            return HttpResponseRedirect(self._activity_url(found))
+        fields, errors = fields_of(found), list[str]()
+        if request.method == "POST":
+            arguments = arguments_of(found, fields, request.POST.dict())
+            if not any(field.error for field in fields):
+                reason = request.POST.get("reason", "")
+                refusal = self._try(
+                    request, found, lambda each: approvals.approve(each.id, reason=reason, arguments=arguments)
+                )
+                if not isinstance(refusal, InvalidOption):
+                    return HttpResponseRedirect(self._next(request))
+                errors.append(str(refusal))
+        return self.render_page(
+            request,
+            "arguments.html",
+            {
+                "title": _("Change arguments"),
+                "may_monitor": self.has_monitor_permission(request),
+                "card": card(found, may_decide=False),
+                "fields": fields,
+                "errors": errors,
+                "reason": request.POST.get("reason", ""),
+                "next": self._next(request),
+            },
+            folder="approval",
+            status=400 if request.method == "POST" else 200,
+        )
+
+    def _try(self, request: HttpRequest, found: Approval, decision: Callable[[Approval], Approval]) -> Exception | None:
+        """Decide, and report it to the user; return the refusal if there is one. `InvalidOption` is not reported."""
         try:
             with activity.acting_as(request.user):
-                decided = _decision(request)(found)
-            # Not the tool first: Django's template would capitalize it.
-            self.message_user(request, f"{status_text(decided)}: {found.tool}", messages.SUCCESS)
-        except (AlreadyDecided, ApprovalVoid, ApprovalNotFound, InvalidOption, ActivityLocked) as refusal:
+                decided = decision(found)
+        except InvalidOption as refusal:
+            return refusal
+        except (AlreadyDecided, ApprovalVoid, ApprovalNotFound, ActivityLocked) as refusal:
             self.message_user(request, _refusal_text(refusal), messages.WARNING)
-        return HttpResponseRedirect(self._next(request))
+            return refusal
+        # Not the tool first: Django's template would capitalize it.
+        self.message_user(request, f"{status_text(decided)}: {found.tool}", messages.SUCCESS)
+        return None
 
     def _approve_many(self, request: HttpRequest) -> HttpResponse:
         found = self._selected(request)
@@ -182,7 +228,7 @@ class ApprovalAdmin(AccessAdmin):
         return reverse(f"{self.admin_site.name}:agentexec_activity_change", args=[found.activity_id])
 
     def _next(self, request: HttpRequest) -> str:
-        asked = request.POST.get("next", "")
+        asked = request.POST.get("next") or request.GET.get("next", "")
         if url_has_allowed_host_and_scheme(asked, {request.get_host()}, require_https=request.is_secure()):
             return asked
         return reverse(f"{self.admin_site.name}:agentexec_approval_changelist")

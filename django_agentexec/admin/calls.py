@@ -14,14 +14,16 @@ from django.utils.translation import gettext as _
 
 from .. import activity as activities
 from ..calls.queries import detail_of
+from ..conf import conf
 from ..exceptions import AgentExecError
-from ..models import Activity, AgentCall
+from ..models import Activity, AgentCall, Approval, CallKind
 from ..redaction import redact_internals
 from ..tasks.authorization import check_authorized
+from .actors import user_names
 from .copies import CopyPages, task_of
 from .formatting import pretty_json
 from .status import short_id
-from .trace import call_content, trace_card
+from .trace import MAX_TEXT, call_content, trace_card
 
 FOLDER = "admin/agentexec/activity"
 
@@ -57,6 +59,7 @@ class CallPages(CopyPages):
         content = call_content(call, monitors=monitors)
         context = {
             **content,
+            **_change(call),
             "request_text": content["request"],
             "original": found,
             "may_fork": self.has_copy_permission(request, found),
@@ -124,3 +127,18 @@ class CallPages(CopyPages):
         if not self.has_view_permission(request, found):
             raise PermissionDenied
         return found
+
+
+def _change(call: AgentCall) -> dict[str, str]:
+    """Return the note about arguments that a person has changed; one query for the call of a tool."""
+    if call.kind != CallKind.TOOL or call.arguments is None or conf.TRACE_CONTENT != "full":
+        return {}
+    decisions = Approval.objects.filter(
+        activity_id=call.activity_id, path=call.path, call_id=call.call_id, changed_arguments__isnull=False
+    )
+    found = decisions.order_by("-id").first()
+    if found is None:
+        return {}
+    by = user_names({found.decided_by}).get(found.decided_by, found.decided_by) if found.decided_by else ""
+    text = _("Changed by %(by)s when approving.") if by else _("Changed when approving.")
+    return {"changed": text % {"by": by}, "chosen_arguments": pretty_json(found.arguments)[:MAX_TEXT]}

@@ -6,15 +6,17 @@ from typing import Any
 
 from django.apps import apps
 from django.core.exceptions import PermissionDenied
+from django.db.models import Count, Min
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from .. import monitoring
-from ..models import Activity
+from ..conf import conf
+from ..models import Activity, ApprovalStatus
 from ..schemas import ActivityListItemSchema
-from .access import AccessAdmin, visible
+from .access import AccessAdmin, visible, visible_approvals
 from .alerts import alerts
 from .formatting import duration, moment
 from .sockets import socket_path
@@ -115,10 +117,20 @@ class DashboardPages(AccessAdmin):
         }
         if with_overview:
             overview = monitoring.overview()
-            data["overview"] = overview.model_dump(mode="json")
+            data["overview"] = {**overview.model_dump(mode="json"), **self._needs_approval(request)}
             list_url = reverse(f"{self.admin_site.name}:agentexec_activity_changelist")
             data["alerts"] = alerts(overview, list_url)
         return data
+
+    def _needs_approval(self, request: HttpRequest) -> dict[str, Any]:
+        """Return the number of decisions that agents wait for, and the age of the oldest in seconds; one query."""
+        pending = visible_approvals(request).filter(status=ApprovalStatus.PENDING).order_by()[: conf.COUNT_LIMIT]
+        found = pending.aggregate(count=Count("pk"), oldest=Min("requested_at"))
+        oldest = found["oldest"]
+        return {
+            "needs_approval": found["count"],
+            "oldest_request": None if oldest is None else max(0.0, (timezone.now() - oldest).total_seconds()),
+        }
 
     def _check_monitor(self, request: HttpRequest) -> None:
         if not self.has_monitor_permission(request):

@@ -21,6 +21,7 @@ from ..ids import first_id
 from ..models import DECISIONS, Activity, ActivityQuerySet, Status, WaitingFor
 from ..tasks.registry import registry
 from ..validation import is_storable
+from .call_filters import CostFilter, ModelFilter, ToolFilter
 from .metadata import MAX_ENTRIES, SAMPLE, entries_of
 from .status import status_label
 
@@ -274,6 +275,9 @@ FILTERS: tuple[type[ListFilter], ...] = (
     TaskFilter,
     QueueFilter,
     CreatedFilter,
+    ModelFilter,
+    ToolFilter,
+    CostFilter,
     MetadataFilter,
 )
 

@@ -8,6 +8,7 @@ from django.apps import apps
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
+from ..changelists import StorableLookups
 from ..models import ModelPrice
 from .formatting import price
 
@@ -21,7 +22,7 @@ else:
     from django.contrib.admin import ModelAdmin as PriceBase
 
 
-class ModelPriceAdmin(PriceBase):
+class ModelPriceAdmin(StorableLookups, PriceBase):
     """Prices in US dollars for a million tokens, which take precedence over those of genai-prices."""
 
     list_display = ("pattern", "provider", "valid_from", "input", "cached", "output")

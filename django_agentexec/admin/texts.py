@@ -65,6 +65,7 @@ def _dashboard() -> dict[str, str]:
         "alerts_count": _("Alerts: {count}"),
         "of_slots": _("of {count} slots"),
         "oldest": _("oldest {age}, in {queue}"),
+        "oldest_request": _("oldest {age}"),
     }
 
 

@@ -155,7 +155,7 @@ def _row(node: Node, axis: Axis, now: datetime, *, is_redacted: bool) -> Row:
         marks=list(_marks(node)),
         bar=axis.bar(call.started_at, end),
         bar_kind=_bar_kind(node),
-        took="" if node.state == "interrupted" else duration(span(call.started_at, end)),
+        took="" if node.state == "interrupted" or has_no_duration(call) else duration(span(call.started_at, end)),
         tokens=compact(node.tokens) if node.tokens else "",
         cost=money(node.cost, replayed=node.is_replayed),
         has_content=node.approval is None,
@@ -163,6 +163,11 @@ def _row(node: Node, axis: Axis, now: datetime, *, is_redacted: bool) -> Row:
         state=node.state,
         children=[_row(child, axis, now, is_redacted=is_redacted) for child in node.children],
     )
+
+
+def has_no_duration(call: AgentCall) -> bool:
+    """Whether a call has ended, and its duration is unknown."""
+    return call.finished_at is not None and call.duration is None
 
 
 def _marks(node: Node) -> Iterator[Mark]:

@@ -1,11 +1,11 @@
-"""Cancel and retry over REST."""
+"""Cancel, retry and fork over REST."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import pydantic
@@ -16,17 +16,19 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from .. import activity
-from ..exceptions import InvalidOption, InvalidTransition
+from ..exceptions import InvalidContext, InvalidOption, InvalidTransition, UnknownTask
 from ..models import Activity
 from ..policy import Permission, get_policy
 from ..redaction import redact_internals
 from ..schemas import ActivityListItemSchema
 from ..tasks.authorization import check_authorized, check_retry_authorized
+from ..tasks.registry import registry
 from .base import AgentView
 from .errors import Conflict, Unprocessable, validation_error
-from .openapi import AgentSchema, Component, operation, query_parameters
-from .parameters import RetryOptions
-from .permissions import MayCancel, MayRetry
+from .openapi import AgentSchema, Component, header, operation, query_parameters
+from .parameters import NoParameters, RetryOptions
+from .permissions import MayCancel, MayEnqueue, MayRetry
+from .schemas import EnqueuedSchema
 from .tasks import JsonTextParser, exposed_task, parse_context
 
 
@@ -103,7 +105,7 @@ class RetryView(ActionView):
         agents again; by default, recorded calls of models and tools are replayed and not paid again.
         """
         options, found = RetryOptions.read(request), self.find_target(agent_id)
-        body = _body(request)
+        body = _body(request, RetryBody)
         context = self._context(request, found, body.context)
         if context is None:
             check_retry_authorized(request.user, found.agent_id)
@@ -137,10 +139,79 @@ class RetryView(ActionView):
         return context
 
 
-def _body(request: Request) -> RetryBody:
-    """Return the body of a retry; raise 400 for an invalid one."""
+class ForkBody(BaseModel):
+    """The body of a fork."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    before: UUID
+    """The id of a call: it and all later calls are made again."""
+
+
+class ForkSchema(AgentSchema):
+    """The schema of a fork, with its body."""
+
+    def get_request_serializer(self) -> Any:
+        """Return the body."""
+        return Component(ForkBody, "AgentFork", "validation")
+
+
+class ForkView(AgentView):
+    """The fork of an activity."""
+
+    permission_classes = [MayEnqueue]
+    parser_classes = [JsonTextParser]
+    schema = ForkSchema()
+
+    @operation(
+        "fork_activity",
+        {202: EnqueuedSchema},
+        errors=[400, 404, 409, 413, 415, 422],
+        headers=[header("Location", str, 202, "The path of the new activity, for polling.")],
+    )
+    def post(self, request: Request, agent_id: str) -> Response:
+        """Enqueue a new activity of the same task and context that replays the calls before `before`.
+
+        Kept calls are not paid again. That call and all later ones are made again, so their tools have their effects
+        once more. The original stays as it is. Requires the permission to enqueue its task.
+        """
+        NoParameters.read(request)
+        found = self.find(agent_id, self.activities.only("agent_id", "agent_type", "metadata", "context"))
+        body = _body(request, ForkBody)
+        self._check(found)
+        try:
+            with activity.acting_as(request.user):
+                forked = activity.fork(found.agent_id, before=body.before)
+        except InvalidTransition as refusal:
+            raise Conflict(str(refusal), refusal.reason, found.status) from refusal
+        except (InvalidOption, InvalidContext) as error:
+            raise Unprocessable(str(error)) from error
+        url = self.url("activity-detail", agent_id=forked)
+        shape = EnqueuedSchema.model_validate({"agent_id": forked, "status": "queued", "status_url": url})
+        return Response(shape.model_dump(mode="json"), status=202, headers={"Location": url})
+
+    def _check(self, found: Activity) -> None:
+        """Raise 403 if the user may not enqueue the task of an activity with its context, as in the admin."""
+        try:
+            task = registry.get(found.agent_type)
+        except UnknownTask:
+            task = None
+        if task is None or not (task.api or self.monitors):
+            raise PermissionDenied(_("You may not enqueue task %(task)r.") % {"task": found.agent_type})
+        try:
+            context = task.parse_context(found.context)
+        except InvalidContext as error:
+            raise Unprocessable(str(error)) from error
+        check_authorized(task, self.request.user, context, found.metadata)
+
+
+B = TypeVar("B", bound=BaseModel)
+
+
+def _body(request: Request, kind: type[B]) -> B:
+    """Return the body of a request; raise 400 for an invalid one."""
     parsed: Any = request.data
     try:
-        return RetryBody.model_validate_json(parsed.get("json", b"{}"))
+        return kind.model_validate_json(parsed.get("json", b"{}"))
     except pydantic.ValidationError as error:
         raise validation_error(error) from error

@@ -49,6 +49,8 @@ class ApproveBody(BaseModel):
     """Stored with the decision, and logged."""
     scope: Literal["once", "run"] = "once"
     """This call, or all calls of the tool in this activity."""
+    arguments: dict[str, Any] | None = None
+    """Arguments with which the tool runs in place of `arguments` of the approval, with the same names and kinds."""
 
 
 class RejectBody(BaseModel):
@@ -201,12 +203,17 @@ class ApproveView(DecisionView):
 
     @operation("approve", _RESPONSES, errors=_ERRORS)
     def post(self, request: Request, approval_id: str) -> Response:
-        """Approve a tool call: the tool runs.
+        """Approve a tool call: the tool runs, with changed `arguments` if the body has any.
 
         Returns 200 for the same decision again, 409 for a different decision, 410 if the approval is void.
         """
         target, given = self.find_approval(approval_id), self.parse(request)
-        return self.decide(target, lambda found: approvals.approve(found.id, reason=given.reason, scope=given.scope))
+        return self.decide(
+            target,
+            lambda found: approvals.approve(
+                found.id, reason=given.reason, scope=given.scope, arguments=given.arguments
+            ),
+        )
 
 
 class RejectView(DecisionView):

@@ -10,7 +10,7 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from ..calls.queries import CONTENT, CallDetailSchema, CallListSchema, detail_of, page_of_calls
+from ..calls.queries import CallDetailSchema, CallListSchema, detail_of, page_of_calls
 from ..models import AgentCall, CallKind, CallState
 from ..parsing import parse_id
 from ..redaction import redact_internals
@@ -54,12 +54,14 @@ class CallListView(AgentView):
         """List the calls of an activity's agents in the order of their start.
 
         `parent_id` makes a tree of them: runs of agents contain calls of models and tools, and a tool call contains the
-        runs that began in it. Arguments and outputs are subject to `TRACE_CONTENT` and `TRACE_REDACT`; without the
-        monitor permission errors are in their public form.
+        runs that began in it. A page with more than 4 MB of content has fewer calls than requested.
+
+        Arguments and outputs are subject to `TRACE_CONTENT` and `TRACE_REDACT`; without the monitor permission errors
+        are in their public form.
         """
         parameters = CallParameters.read(request)
         found = self.find(agent_id, self.activities.only("agent_id", "metadata", "fence"))
-        calls = AgentCall.objects.of(found.agent_id).defer(*(["request"] if parameters.content else CONTENT))
+        calls = AgentCall.objects.of(found.agent_id)
         if parameters.after is not None:
             try:
                 calls = calls.filter(id__gt=parse_id(parameters.after))
@@ -70,13 +72,8 @@ class CallListView(AgentView):
                 calls = calls.filter(**{name: value})
         if parameters.current:
             calls = calls.filter(set_aside=0)
-        rows = list(calls[: parameters.page_size + 1])
         page = page_of_calls(
-            found,
-            rows[: parameters.page_size],
-            monitors=self.monitors,
-            with_content=parameters.content,
-            has_more=len(rows) > parameters.page_size,
+            found, calls, parameters.page_size, monitors=self.monitors, with_content=parameters.content
         ).model_dump(mode="json")
         return Response(page if self.monitors else redact_internals(page))
 

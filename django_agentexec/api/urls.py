@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from .actions import CancelView, RetryView
+from .actions import CancelView, ForkView, RetryView
 from .activities import ActiveCountView, ActivityDetailView, ActivityListView, ActivityResultView
 from .approvals import AnswerView, ApprovalDetailView, ApprovalListView, ApproveView, RejectView
 from .calls import CallDetailView, CallListView
@@ -26,6 +26,7 @@ urlpatterns = [
     path("activities/<str:agent_id>/result/", ActivityResultView.as_view(), name="activity-result"),
     path("activities/<str:agent_id>/cancel/", CancelView.as_view(), name="activity-cancel"),
     path("activities/<str:agent_id>/retry/", RetryView.as_view(), name="activity-retry"),
+    path("activities/<str:agent_id>/fork/", ForkView.as_view(), name="activity-fork"),
     path("activities/<str:agent_id>/events/", ActivityEventsView.as_view(), name="activity-events"),
     path("activities/<str:agent_id>/usage/", ActivityUsageView.as_view(), name="activity-usage"),
     path("conversations/", ConversationListView.as_view(), name="conversation-list"),

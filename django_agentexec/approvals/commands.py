@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -14,6 +14,7 @@ from ..blocking import blocking
 from ..exceptions import InvalidOption, ResultError
 from ..models import Approval, ApprovalScope, ApprovalStatus
 from ..validation import is_storable, json_result
+from .arguments import validated_arguments
 from .decisions import Verdict, decide
 
 MAX_REASON = 2_000  # characters; the agent reads the reason
@@ -23,26 +24,43 @@ __all__ = ["aanswer", "aapprove", "answer", "approve", "areject", "reject"]
 
 
 @blocking
-def approve(id: UUID | str, *, by: Any = None, reason: str = "", scope: str = "once") -> Approval:
+def approve(
+    id: UUID | str,
+    *,
+    by: Any = None,
+    reason: str = "",
+    scope: str = "once",
+    arguments: Mapping[str, Any] | None = None,
+) -> Approval:
     """Approve a tool call: the activity resumes, and the tool runs. A call in doubt runs again.
 
     `by` is the user, or the name of the program, that decides; by default the actor of `activity.acting_as`. With
-    `scope="run"` all calls of the tool in this activity are approved, also those that wait already. Returns the
-    approval; the same decision made before is no error.
+    `scope="run"` all calls of the tool in this activity are approved, also those that wait already. `arguments` are
+    those with which the tool runs in place of those that the model chose: the same names, with values of the same
+    kinds. Returns the approval; the same decision made before is no error.
 
     Raises `AlreadyDecided` if another decision was made before or the approval has expired, `ApprovalVoid` if the
-    activity no longer waits for it, `ApprovalNotFound`, and `InvalidOption` for a question.
+    activity no longer waits for it, `ApprovalNotFound`, and `InvalidOption` for a question and for arguments that the
+    call cannot have.
     """
     if scope not in ApprovalScope.values:
         raise InvalidOption(f"scope={scope!r} must be one of {', '.join(ApprovalScope.values)}.")
-    verdict = Verdict(ApprovalStatus.APPROVED, reason=_checked(reason), scope=ApprovalScope(scope))
+    given = None if arguments is None else validated_arguments(arguments)
+    verdict = Verdict(ApprovalStatus.APPROVED, reason=_checked(reason), scope=ApprovalScope(scope), arguments=given)
     with _acting(by):
         return decide(id, verdict)
 
 
-async def aapprove(id: UUID | str, *, by: Any = None, reason: str = "", scope: str = "once") -> Approval:
+async def aapprove(
+    id: UUID | str,
+    *,
+    by: Any = None,
+    reason: str = "",
+    scope: str = "once",
+    arguments: Mapping[str, Any] | None = None,
+) -> Approval:
     """Async version of `approve`."""
-    return await sync_to_async(approve)(id, by=by, reason=reason, scope=scope)
+    return await sync_to_async(approve)(id, by=by, reason=reason, scope=scope, arguments=arguments)
 
 
 @blocking

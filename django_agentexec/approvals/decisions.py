@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,6 +22,7 @@ from ..exceptions import ActivityLocked, AlreadyDecided, ApprovalNotFound, Appro
 from ..models import Activity, Approval, ApprovalKind, ApprovalScope, ApprovalStatus, OnExpiry, Status
 from ..outages import Outage, classify_outage
 from ..parsing import parse_id
+from .arguments import check_arguments
 from .log import LogDecision
 
 EXPIRED_REASON = "Nobody has decided in time."
@@ -37,6 +38,8 @@ class Verdict:
     scope: ApprovalScope = ApprovalScope.ONCE
     answer: Any = None
     is_answer: bool = False
+    arguments: Mapping[str, Any] | None = None
+    """Arguments in place of those of the request."""
 
     def check(self, approval: Approval) -> None:
         """Raise `InvalidOption` if the approval is of a kind that cannot be decided in this way."""
@@ -47,14 +50,20 @@ class Verdict:
             raise InvalidOption(f"Approval {approval.id} is a question: answer it, or reject it.")
         if self.scope == ApprovalScope.RUN and kind != ApprovalKind.APPROVAL:
             raise InvalidOption(f"Approval {approval.id} concerns a single call; scope must be 'once'.")
+        if self.arguments is not None:
+            check_arguments(approval, self.arguments, self.scope)
         if self.is_answer and approval.choices and self.answer not in approval.choices:
             choices = ", ".join(map(repr, approval.choices))
             raise InvalidOption(f"The answer {self.answer!r} is not one of the choices {choices}.")
 
     def is_that_of(self, approval: Approval) -> bool:
         """Whether the approval has this decision already. Reason and author are not compared."""
-        decision = (approval.status, approval.scope, approval.answer)
-        return decision == (self.status, self.scope, self.answer)
+        decision = (approval.status, approval.scope, approval.answer, approval.changed_arguments)
+        return decision == (self.status, self.scope, self.answer, self.changed_arguments(approval))
+
+    def changed_arguments(self, approval: Approval) -> Mapping[str, Any] | None:
+        """Return the arguments if they differ from those of the request."""
+        return None if self.arguments == approval.arguments else self.arguments
 
 
 def decide(id: UUID | str, verdict: Verdict) -> Approval:
@@ -131,6 +140,7 @@ def _update(approvals: Sequence[Approval], verdict: Verdict, now: datetime) -> N
         "status": verdict.status,
         "scope": verdict.scope,
         "answer": verdict.answer,
+        "changed_arguments": verdict.changed_arguments(approvals[0]),
         "reason": verdict.reason,
         "decided_by": actor_name() if verdict.status != ApprovalStatus.EXPIRED else None,
         "decided_at": now,

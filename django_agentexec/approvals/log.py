@@ -41,6 +41,8 @@ def _outcome(approval: Approval) -> str:
     match approval.status:
         case ApprovalStatus.APPROVED if approval.answer is not None and not is_question:
             return gettext("%(tool)s: a person stated the output of the call.")
+        case ApprovalStatus.APPROVED if approval.changed_arguments is not None:
+            return gettext("%(tool)s was approved with changed arguments.")
         case ApprovalStatus.APPROVED:
             return gettext("%(tool)s was answered.") if is_question else gettext("%(tool)s was approved.")
         case ApprovalStatus.REJECTED:

@@ -93,6 +93,15 @@ class Journal:
         """Write the end of a call, and wait for the commit."""
         await self._write(self._ending(call, usage, cost))
 
+    async def settle(self, call: AgentCall) -> None:
+        """Write the outcome of a call that died with its process, and wait for the commit.
+
+        The call begins and ends with its outcome: the time that passed until then is not its duration.
+        """
+        operation = self._ending(call, None, None)
+        call.started_at = call.finished_at or call.started_at
+        await self._write(operation)
+
     def finish_soon(self, call: AgentCall) -> None:
         """Queue the end of a call."""
         self.attempt.write(self._ending(call, None, None))

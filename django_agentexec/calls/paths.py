@@ -23,6 +23,7 @@ from ..models.calls import MAX_CALL_ID, MAX_PATH
 
 _SEPARATORS = re.compile(r"[~^+/]")
 _SIBLING = re.compile(r"~[^~^+/]+")
+_INSIDE_CALL = re.compile(r"(.*)/([0-9]{1,9}):[^/…]*", re.DOTALL)
 _DIGEST_SIZE = 64
 
 
@@ -49,6 +50,12 @@ def short_call_id(call_id: str) -> str:
 def inside_call(path: str, ordinal: int, call_id: str) -> str:
     """Return the path inside a tool call."""
     return joined(path, f"/{ordinal}:{clean(call_id)}")
+
+
+def call_around(path: str) -> tuple[str, int] | None:
+    """Return path and ordinal of the tool call whose inside is `path`; None if `path` has them not, or not in full."""
+    found = _INSIDE_CALL.fullmatch(path)
+    return (found[1], int(found[2])) if found else None
 
 
 def is_run_of(scope: str, path: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..activity.current import OwningAttempt
 from ..exceptions import InvalidOption
-from ..models import AgentCall, Approval, CallKind, CallState
+from ..models import AgentCall, Approval, ApprovalKind, CallKind, CallState
 from ..telemetry.context import key_inside, key_of_run, within_call
 from .journal import Journal, journal_of
 from .paths import clean, inside_call, is_overlapping, joined, short_call_id
@@ -173,6 +173,19 @@ class Position:
         key = self.path, short_call_id(call_id)
         found = (each for each in reversed(self.journal.approvals) if (each.path, each.call_id) == key)
         return next((each for each in found if not each.is_void), None)
+
+    def changed_arguments(self, call_id: str) -> Any:
+        """Return the arguments that a person has approved in place of those of a tool call, or None.
+
+        A later decision to run the call again, since its process had died, does not take them back.
+        """
+        key = self.path, short_call_id(call_id)
+        found = [
+            each
+            for each in self.journal.approvals
+            if (each.path, each.call_id) == key and each.kind == ApprovalKind.APPROVAL and not each.is_void
+        ]
+        return found[-1].changed_arguments if found else None
 
 
 _position: ContextVar[Position | None] = ContextVar("agentexec_position", default=None)

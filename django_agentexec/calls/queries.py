@@ -10,16 +10,19 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from django.db.models import QuerySet
 from pydantic import Field, computed_field
+from pydantic_core import to_json
 
 from ..models import Activity, AgentCall, Approval, CallKind, CallState, Status
 from ..schemas import Schema
 from .content import content_of, error_of
-from .paths import inside_call
+from .paths import call_around, inside_call
 
 MAX_CALLS = 1_000  # of a tree
+MAX_PAGE = 4_000_000  # bytes of content as JSON, after which a page ends
+CHUNK = 50  # calls whose content is loaded at once
 CONTENT = ("request", "arguments", "output")
-_PARENTS = (CallKind.AGENT, CallKind.TOOL)
 _SEPARATORS = "~^+/"
 
 
@@ -60,8 +63,10 @@ class CallSummarySchema(Schema):
     @computed_field  # type: ignore[prop-decorator]  # pydantic's documented form
     @property
     def duration(self) -> float | None:
-        """Seconds from its start to its end; null while it runs."""
-        return (self.finished_at - self.started_at).total_seconds() if self.finished_at else None
+        """Seconds from its start to its end; null while it runs, and if its process died at an unknown time."""
+        if self.finished_at is None or self.finished_at == self.started_at:
+            return None
+        return (self.finished_at - self.started_at).total_seconds()
 
 
 class CallSchema(CallSummarySchema):
@@ -89,7 +94,10 @@ class CallListSchema(Schema):
 
     items: list[CallSchema]
     has_more: bool
-    """Whether there are further calls: request them with the id of the last item as `after`."""
+    """Whether there are further calls: request them with the id of the last item as `after`.
+
+    A page ends early when its content exceeds 4 MB.
+    """
 
 
 def summary_of(call: AgentCall, fence: int) -> CallSummarySchema:
@@ -98,25 +106,46 @@ def summary_of(call: AgentCall, fence: int) -> CallSummarySchema:
 
 
 def page_of_calls(
-    activity: Activity, calls: Iterable[AgentCall], *, monitors: bool, with_content: bool, has_more: bool
+    activity: Activity,
+    calls: QuerySet[AgentCall],
+    size: int,
+    *,
+    monitors: bool,
+    with_content: bool,
+    max_bytes: float = MAX_PAGE,
 ) -> CallListSchema:
-    """Return a page of an activity's calls. One query."""
-    rows, parents = list(calls), Parents(_places(activity))
-    items = [
-        CallSchema(
-            **_values(call, activity.fence),
-            parent_id=parents.of(call),
-            **(_content(call, ("arguments", "output"), monitors=monitors) if with_content else {}),
-        )
-        for call in rows
-    ]
-    return CallListSchema(items=items, has_more=has_more)
+    """Return the first `size` of an activity's calls, or fewer: a page ends when its content exceeds `max_bytes`.
+
+    At most two queries, and with content one for each `CHUNK` calls.
+    """
+    found = list(calls.defer(*CONTENT)[: size + 1])
+    rows, parents = found[:size], Parents(parents_of(found[:size]))
+    items, length = list[CallSchema](), 0
+    for start in range(0, len(rows), CHUNK):
+        chunk = rows[start : start + CHUNK]
+        if with_content:
+            _load_content(chunk)
+        for call in chunk:
+            content = _content(call, ("arguments", "output"), monitors=monitors) if with_content else {}
+            items.append(CallSchema(**_values(call, activity.fence), parent_id=parents.of(call), **content))
+            length += len(to_json(content)) if with_content else 0
+            if length > max_bytes:
+                return CallListSchema(items=items, has_more=len(items) < len(found))
+    return CallListSchema(items=items, has_more=len(found) > size)
+
+
+def _load_content(calls: Sequence[AgentCall]) -> None:
+    """Load arguments and outputs of calls; one query."""
+    stored = AgentCall.objects.using(calls[0]._state.db).filter(pk__in=[call.pk for call in calls])
+    values = {pk: (arguments, output) for pk, arguments, output in stored.values_list("pk", "arguments", "output")}
+    for call in calls:
+        call.arguments, call.output = values.get(call.pk, (None, None))  # pruned in the meantime
 
 
 def detail_of(activity: Activity, call: AgentCall, *, monitors: bool) -> CallDetailSchema:
-    """Return a call with its content and raw request. One query."""
+    """Return a call with its content and raw request. At most two queries."""
     content = _content(call, CONTENT, monitors=monitors)
-    parent_id = Parents(_places(activity)).of(call)
+    parent_id = Parents(parents_of([call])).of(call)
     return CallDetailSchema(**_values(call, activity.fence), parent_id=parent_id, **content)
 
 
@@ -142,9 +171,40 @@ def _content(call: AgentCall, fields: tuple[str, ...], *, monitors: bool) -> dic
     return {**{name: getattr(content, name) for name in fields}, "hidden": list(content.hidden)}
 
 
-def _places(activity: Activity) -> list[AgentCall]:
-    rows = AgentCall.objects.of(activity.agent_id).filter(kind__in=_PARENTS)
-    return list(rows.only("id", "path", "kind", "ordinal", "call_id", "set_aside"))
+def parents_of(calls: Sequence[AgentCall]) -> list[AgentCall]:
+    """Return the rows among which the parents of these calls of one activity are.
+
+    At most two queries, which find the rows by their places, however many calls the activity has.
+    """
+    if not calls:
+        return []
+    places = [_parent_place(call) for call in calls]
+    runs = {path for kind, path in places if kind == CallKind.AGENT}
+    around = [call_around(path) for kind, path in places if kind == CallKind.TOOL and "/" in path]
+    rows = AgentCall.objects.using(calls[0]._state.db).filter(
+        activity_id=calls[0].activity_id, set_aside__in={call.set_aside for call in calls}
+    )
+    rows = rows.only("id", "path", "kind", "ordinal", "call_id", "set_aside").order_by()
+    found = list(rows.filter(kind=CallKind.AGENT, path__in=runs)) if runs else []
+    if around:
+        tools = rows.filter(kind=CallKind.TOOL)
+        known = [place for place in around if place is not None]
+        if len(known) == len(around):  # otherwise a path is so long that it ends in a digest
+            tools = tools.filter(path__in={path for path, _ in known}, ordinal__in={number for _, number in known})
+        found += tools
+    return found
+
+
+def _parent_place(call: AgentCall) -> tuple[CallKind, str]:
+    """Return the kind of a call's parent, and the path of that run, or the path inside that tool call."""
+    if call.kind in (CallKind.MODEL, CallKind.TOOL):
+        return CallKind.AGENT, call.path
+    if call.kind == CallKind.ONCE:
+        return CallKind.TOOL, call.path
+    head, separator = _split(call.path)
+    if separator in ("^", "+"):  # next to the calls of a run
+        return CallKind.AGENT, head
+    return CallKind.TOOL, head if separator == "~" else call.path
 
 
 class Parents:
@@ -161,14 +221,8 @@ class Parents:
 
     def of(self, call: AgentCall) -> UUID | None:
         """Return the id of the run that made a call, or of the tool call in which a run began."""
-        if call.kind in (CallKind.MODEL, CallKind.TOOL):
-            return self._runs.get((call.set_aside, call.path))
-        if call.kind == CallKind.ONCE:
-            return self._tools.get((call.set_aside, call.path))
-        head, separator = _split(call.path)
-        if separator in ("^", "+"):  # next to the calls of a run
-            return self._runs.get((call.set_aside, head))
-        return self._tools.get((call.set_aside, head if separator == "~" else call.path))
+        kind, path = _parent_place(call)
+        return (self._runs if kind == CallKind.AGENT else self._tools).get((call.set_aside, path))
 
     def of_request(self, approval: Approval) -> UUID | None:
         """Return the id of the run that waits for a decision."""

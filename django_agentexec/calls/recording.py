@@ -133,13 +133,12 @@ class RecordedRun:
         row = position.tool_call(call_id)
         if row is not None and row.state in (CallState.DONE, CallState.IN_DOUBT):
             return cast(T, row.output) if row.state == CallState.IN_DOUBT else load(row.output)
-        is_in_doubt = position.is_in_doubt(row)
+        if row is not None and position.is_in_doubt(row) and in_doubt == "fail":
+            row.state, row.output = CallState.IN_DOUBT, UNKNOWN_OUTCOME
+            await position.journal.settle(row)
+            return cast(T, row.output)
         row = self._row(position, CallKind.TOOL, max(0, position.ordinal - 1), call_id, name=name)
         row.arguments = as_json(arguments)
-        if is_in_doubt and in_doubt == "fail":
-            row.state, row.output = CallState.IN_DOUBT, UNKNOWN_OUTCOME
-            await position.journal.finish(row)
-            return cast(T, row.output)
         await position.journal.begin(row)
         try:
             with inside(position.scope_of_call(call_id)):

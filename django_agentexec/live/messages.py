@@ -109,7 +109,7 @@ def activity_change(item: Json, lines: Sequence[Line], last_log_id: int, *, has_
 def approval_change(approval: Approval) -> ApprovalChange:
     """Return the message of a requested or decided approval; `truncated` names the values that were left out."""
     fields = ApprovalSchema.model_validate(approval).model_dump(mode="json")
-    cut = [name for name in ("arguments", "answer") if len(json.dumps(fields[name])) > MAX_VALUE]
+    cut = [name for name in ("arguments", "changed_arguments", "answer") if len(json.dumps(fields[name])) > MAX_VALUE]
     fields |= dict.fromkeys(cut)
     if len(fields["title"]) > MAX_TEXT:
         fields["title"] = fields["title"][:MAX_TEXT]

@@ -10,6 +10,19 @@ import django_agentexec.ids
 from django.db import migrations, models
 
 
+def create_metadata_index(apps, schema_editor):
+    """An index for containment queries on the metadata of conversations, as for activities; the table is empty."""
+    if schema_editor.connection.vendor == "postgresql":
+        schema_editor.execute(
+            "CREATE INDEX agentexec_conversation_metadata ON agentexec_conversation USING gin (metadata jsonb_path_ops)"
+        )
+
+
+def drop_metadata_index(apps, schema_editor):
+    if schema_editor.connection.vendor == "postgresql":
+        schema_editor.execute("DROP INDEX agentexec_conversation_metadata")
+
+
 class Migration(migrations.Migration):
 
     dependencies = [
@@ -123,6 +136,7 @@ class Migration(migrations.Migration):
                 ('agent', models.CharField(blank=True, default='', max_length=200, verbose_name='agent')),
                 ('tool', models.CharField(max_length=200, verbose_name='tool')),
                 ('arguments', models.JSONField(blank=True, default=dict, verbose_name='arguments')),
+                ('changed_arguments', models.JSONField(blank=True, help_text='The arguments that were approved in place of those of the request.', null=True, verbose_name='changed arguments')),
                 ('title', models.TextField(blank=True, default='', help_text='The question, in words for people.', verbose_name='title')),
                 ('choices', models.JSONField(blank=True, help_text='Possible answers; null: free text.', null=True, verbose_name='choices')),
                 ('status', models.CharField(choices=[('pending', 'Pending'), ('approved', 'Approved'), ('rejected', 'Rejected'), ('expired', 'Expired'), ('void', 'Void')], default='pending', max_length=10, verbose_name='status')),
@@ -196,6 +210,10 @@ class Migration(migrations.Migration):
             constraint=models.UniqueConstraint(fields=('activity', 'conversation', 'scope'), name='agentexec_turn'),
         ),
         migrations.AddIndex(
+            model_name='conversation',
+            index=models.Index(condition=models.Q(('owner__isnull', False)), fields=['owner', 'id'], name='agentexec_conversation_owner'),
+        ),
+        migrations.AddIndex(
             model_name='agentcall',
             index=models.Index(fields=['name', 'activity'], name='agentexec_call_name'),
         ),
@@ -219,4 +237,5 @@ class Migration(migrations.Migration):
             model_name='conversationitem',
             constraint=models.UniqueConstraint(condition=models.Q(('activity__isnull', False)), fields=('activity', 'conversation', 'key'), name='agentexec_item_key'),
         ),
+        migrations.RunPython(create_metadata_index, drop_metadata_index),
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 from django.db import models
@@ -57,6 +57,10 @@ class Approval(models.Model):
     agent = models.CharField(_("agent"), max_length=200, blank=True, default="")
     tool = models.CharField(_("tool"), max_length=200)
     arguments = models.JSONField(_("arguments"), default=dict, blank=True)
+    changed_arguments = models.JSONField(
+        _("changed arguments"), null=True, blank=True,
+        help_text=_("The arguments that were approved in place of those of the request."),
+    )  # fmt: skip
     title = models.TextField(_("title"), blank=True, default="", help_text=_("The question, in words for people."))
     choices = models.JSONField(_("choices"), null=True, blank=True, help_text=_("Possible answers; null: free text."))
     status = models.CharField(
@@ -98,6 +102,11 @@ class Approval(models.Model):
 
     def __str__(self) -> str:
         return f"{self.tool} ({self.status})"
+
+    @property
+    def effective_arguments(self) -> Any:
+        """The arguments with which the tool runs: those of the request, unless they were changed by the approval."""
+        return self.arguments if self.changed_arguments is None else self.changed_arguments
 
     @property
     def is_void(self) -> bool:

@@ -30,8 +30,11 @@ class CallQuerySet(models.QuerySet["AgentCall"]):
         return self.filter(activity_id=agent_id).order_by("id")
 
     def billed(self) -> CallQuerySet:
-        """Return the answered calls of models, also those that a retry has set aside: they have been paid."""
-        return self.filter(kind=CallKind.MODEL, state=CallState.DONE)
+        """Return the answered calls of models, also those that a retry has set aside: they have been paid.
+
+        Calls that a fork has kept belong to attempt 0, and the activity that made them pays for them.
+        """
+        return self.filter(kind=CallKind.MODEL, state=CallState.DONE, attempt__gt=0)
 
     def unpriced(self) -> CallQuerySet:
         """Return the billed calls whose cost is unknown."""
@@ -134,8 +137,10 @@ class AgentCall(models.Model):
 
     @property
     def duration(self) -> float | None:
-        """Seconds from its start to its end; None while it runs."""
-        return (self.finished_at - self.started_at).total_seconds() if self.finished_at else None
+        """Seconds from its start to its end; None while it runs, and if its process died at an unknown time."""
+        if self.finished_at is None or self.finished_at == self.started_at:
+            return None
+        return (self.finished_at - self.started_at).total_seconds()
 
     def usage(self) -> dict[str, Any]:
         """Return its tokens in the form of `Activity.usage`."""

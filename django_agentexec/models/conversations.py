@@ -105,6 +105,10 @@ class Conversation(models.Model):  # type: ignore[django-manager-missing]  # as 
         verbose_name_plural = _("conversations")
         default_permissions = ("view", "delete")
         ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["owner", "id"], condition=Q(owner__isnull=False), name="agentexec_conversation_owner")
+        ]
+        # On PostgreSQL a migration also creates a GIN index on `metadata`.
 
     def __str__(self) -> str:
         return self.title or self.session_id

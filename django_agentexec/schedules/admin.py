@@ -20,6 +20,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from ..changelists import StorableLookups
 from ..exceptions import AgentExecError, ScheduleError
 from ..models import Activity
 from ..policy import get_policy
@@ -42,7 +43,7 @@ else:
 
 
 @admin.register(AgentSchedule)
-class AgentScheduleAdmin(_ScheduleAdmin):
+class AgentScheduleAdmin(StorableLookups, _ScheduleAdmin):
     """The admin of schedules."""
 
     form = AgentScheduleForm
@@ -178,7 +179,7 @@ class AgentScheduleAdmin(_ScheduleAdmin):
 
 
 @admin.register(ScheduleRun)
-class ScheduleRunAdmin(_RunAdmin):
+class ScheduleRunAdmin(StorableLookups, _RunAdmin):
     """The read-only admin of the history of schedules."""
 
     list_display = ("due_at", "schedule", "kind", "activity_link", "status", "delay", "error")
@@ -196,7 +197,8 @@ class ScheduleRunAdmin(_RunAdmin):
             "due_at", "kind", "error", "created_at", "schedule__name", "activity__status"
         )  # fmt: skip
         visible = get_policy().visible(request.user, Activity.objects.all())
-        return runs.annotate(is_visible=Exists(visible.filter(pk=OuterRef("activity_id"))))
+        found: QuerySet[ScheduleRun] = runs.annotate(is_visible=Exists(visible.filter(pk=OuterRef("activity_id"))))
+        return found
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Return False: only the scheduler writes runs."""

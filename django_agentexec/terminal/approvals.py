@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -45,6 +46,8 @@ class Approvals(Subcommand):
         approve.add_argument(
             "--scope", choices=ApprovalScope.values, default="once", help=_("this call, or all of the tool in this run")
         )
+        arguments_help = _("JSON object with which the tool runs in place of the arguments of the request")
+        approve.add_argument("--arguments", type=_json_object, metavar="JSON", help=arguments_help)
         reject = actions.add_parser("reject", help=_("reject a tool call, or decline a question"))
         reject.add_argument("id", help=_("id of the approval, or its first digits"))
         reject.add_argument("--reason", required=True, help=_("the agent reads it"))
@@ -60,7 +63,9 @@ class Approvals(Subcommand):
     def run(self, out: Output, options: dict[str, Any]) -> int:
         """List, or decide."""
         decide: dict[str, Callable[[UUID], Approval]] = {
-            "approve": lambda id: approvals.approve(id, reason=options["reason"], scope=options["scope"]),
+            "approve": lambda id: approvals.approve(
+                id, reason=options["reason"], scope=options["scope"], arguments=options["arguments"]
+            ),
             "reject": lambda id: approvals.reject(id, reason=options["reason"]),
             "answer": lambda id: approvals.answer(id, _answer(id, options["text"])),
         }
@@ -113,6 +118,16 @@ def _row(row: Approval) -> list[object]:
     if row.choices:
         text += f" ({', '.join(map(str, row.choices))})"
     return [row.id, row.kind, row.tool, row.activity.agent_type, expires, text[:MAX_ARGUMENTS]]
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(_("is no JSON: %(error)s") % {"error": error}) from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(_("must be a JSON object."))
+    return value
 
 
 def _answer(id: UUID, text: str) -> Any:

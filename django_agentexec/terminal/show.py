@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 from uuid import UUID
 
@@ -57,9 +58,9 @@ class Show(Subcommand):
 
 
 def _calls(agent_id: UUID) -> CallListSchema:
-    rows = list(AgentCall.objects.of(agent_id).defer("request")[: MAX_CALLS + 1])
     found = Activity.objects.only("agent_id", "fence").get(pk=agent_id)
-    return page_of_calls(found, rows[:MAX_CALLS], monitors=True, with_content=True, has_more=len(rows) > MAX_CALLS)
+    calls = AgentCall.objects.of(agent_id)
+    return page_of_calls(found, calls, MAX_CALLS, monitors=True, with_content=True, max_bytes=math.inf)
 
 
 def _facts(detail: ActivityDetailSchema) -> list[tuple[str, object]]:

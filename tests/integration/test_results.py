@@ -44,6 +44,7 @@ from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Outcome, get_queue
 from django_agentexec.tasks import AnyTask, Run, registry
 from tests.support.activity_rows import claim, row, start
+from tests.support.approval_rows import waiting as waiting_for_decision
 from tests.support.pool_process import until
 from tests.support.servers import Valkey
 from tests.testapp.agents import Report, Text, report, shout
@@ -314,9 +315,9 @@ def test_a_connection_that_is_cut_under_a_waiter_leaves_the_row_to_look_at(
 def test_a_waiter_hears_of_the_end_after_the_connection_was_cut(
     monkeypatch: pytest.MonkeyPatch, valkey: Valkey
 ) -> None:
-    handle, look = shout.enqueue(Text()), waiting._finished
+    handle, look = shout.enqueue(Text()), waiting._read
     monkeypatch.setattr(waiting, "RETRY_PAUSE", 0.01)
-    monkeypatch.setattr(waiting, "_finished", lambda agent_id: looked.append(agent_id) or look(agent_id))
+    monkeypatch.setattr(waiting, "_read", lambda agent_id: looked.append(agent_id) or look(agent_id))
     looked: list[UUID] = []
 
     def cut_and_end() -> None:
@@ -416,6 +417,16 @@ def test_an_impossible_time_limit_is_refused(timeout: Any) -> None:
 def test_a_timedelta_that_has_passed_is_a_timeout() -> None:
     with pytest.raises(TimeoutError, match=r"within 0\.05 s"):
         get_result(shout.enqueue(Text()), timeout=timedelta(milliseconds=50))
+
+
+@pytest.mark.parametrize(("kind", "awaited"), [("approval", "an approval"), ("question", "an answer")])
+def test_a_timeout_says_that_a_person_has_to_decide(kind: str, awaited: str) -> None:
+    (request,) = waiting_for_decision({"kind": kind})
+
+    with pytest.raises(TimeoutError, match=f"waits for {awaited} of a person"):
+        get_result(request.activity_id, timeout=0)
+    with pytest.raises(TimeoutError, match=f"waits for {awaited} of a person"):
+        async_to_sync(aget_result)(request.activity_id, timeout=0)
 
 
 def test_a_list_of_runs_is_to_be_unpacked() -> None:

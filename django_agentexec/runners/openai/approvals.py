@@ -15,16 +15,13 @@ from django.utils import timezone
 
 from django_agentexec.calls.position import Position, current_position
 from django_agentexec.calls.questions import ASK_PERSON, answer_of
+from django_agentexec.calls.recording import UNKNOWN_OUTCOME
 from django_agentexec.conf import conf
 from django_agentexec.exceptions import InvalidOption
 from django_agentexec.models import Approval, ApprovalKind, ApprovalStatus, CallState, OnExpiry
 from django_agentexec.validation import MAX_SECONDS
 
 IN_DOUBT = ("rerun", "fail", "ask")
-UNKNOWN_OUTCOME = (
-    "Error: the process died during this call, so its outcome is unknown: it may have had its effect or not. "
-    "Find out before you repeat it."
-)
 REJECTED = "Tool execution was not approved."
 
 
@@ -45,8 +42,8 @@ class Policies:
         is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
         if seconds is not None and not (is_number and 0 <= seconds <= MAX_SECONDS):
             raise InvalidOption(
-                f"approval_timeout={seconds!r} must be a timedelta or seconds, at most {MAX_SECONDS:,} s; 0 is no "
-                "expiry, and None the setting APPROVAL_TIMEOUT."
+                f"approval_timeout={seconds!r} must be a timedelta, text such as '4h' or seconds, at most "
+                f"{MAX_SECONDS:,} s; 0 is no expiry, and None the setting APPROVAL_TIMEOUT."
             )
         for tool, policy in self.in_doubt_by_tool.items():
             if policy not in IN_DOUBT:
@@ -102,7 +99,7 @@ async def must_wait(
     elif position.journal.approved_for_run(tool) or not await rule():
         return False
     if kind == ApprovalKind.IN_DOUBT or decision is None:
-        _request(position, tool, agent, arguments, call_id, kind, policies)
+        _request(position, tool, agent, position.changed_arguments(call_id) or arguments, call_id, kind, policies)
     return True
 
 

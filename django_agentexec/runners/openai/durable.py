@@ -20,6 +20,7 @@ from .approvals import Policies
 from .handoffs import durable_handoff
 from .model import DurableModel, DurableProvider, ShowReplayed
 from .silent_hooks import PUBLIC_AGENT, SilentAgentHooks, own_agent
+from .tool_names import ToolNames
 from .tools import durable_tool, missing_tool
 
 agents_of_run: ContextVar[DurableAgents | None] = ContextVar("agentexec_agents_of_run", default=None)
@@ -29,11 +30,14 @@ agents_of_run: ContextVar[DurableAgents | None] = ContextVar("agentexec_agents_o
 class DurableAgents:
     """Copies of the agents of one run, with recorded models and tools.
 
-    `show_replayed` receives each answer that is replayed.
+    `show_replayed` receives each answer that is replayed, and `tool_names` the tools that agents list.
     """
 
-    def __init__(self, policies: Policies, show_replayed: ShowReplayed | None = None) -> None:
+    def __init__(
+        self, policies: Policies, show_replayed: ShowReplayed | None = None, tool_names: ToolNames | None = None
+    ) -> None:
         self._policies = policies
+        self._tool_names = tool_names
         self._show_replayed = show_replayed
         self._copies: dict[int, Agent[Any]] = {}
 
@@ -87,6 +91,8 @@ class DurableAgents:
     def _tools_of(self, agent: Agent[Any]) -> Callable[[Any], Any]:
         async def get_all_tools(context: Any) -> list[Any]:
             tools = await type(agent).get_all_tools(agent, context)
+            if self._tool_names is not None:
+                self._tool_names.listed(own_agent(agent), [tool.name for tool in tools])
             durable = [durable_tool(tool, agent.name, self._policies) for tool in tools]
             return [*durable, *self._missing(agent, durable)]
 

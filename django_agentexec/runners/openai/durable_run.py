@@ -10,16 +10,19 @@ from agents import Agent, RunResultStreaming, RunState
 from agents.items import ModelResponse
 
 from django_agentexec.activity.current import OwningAttempt
+from django_agentexec.calls.journal import journal_of
 from django_agentexec.calls.paths import digest_of
 from django_agentexec.calls.position import Position, at, current_scope
 from django_agentexec.calls.recording import place_run
 from django_agentexec.exceptions import InvalidTransition
+from django_agentexec.models import CallKind
 
 from . import nested
 from .approvals import Policies
 from .durable import DurableAgents, agents_of_run, end_run, with_own_agents
 from .silent_hooks import SilentHooks
 from .text import TextStream
+from .tool_names import ToolNames
 from .wire import text_of
 
 INVALID_ARGUMENTS = "Error: the arguments are no JSON object, so the tool was not called. Call it again."
@@ -29,12 +32,18 @@ class DurableRun:
     """A run whose calls are recorded and replayed. `text` publishes replayed texts."""
 
     def __init__(
-        self, attempt: OwningAttempt, policies: Policies, on_change: str, text: TextStream | None = None
+        self,
+        attempt: OwningAttempt,
+        policies: Policies,
+        tool_names: ToolNames,
+        on_change: str,
+        text: TextStream | None = None,
     ) -> None:
         self.attempt = attempt
+        self._tool_names = tool_names
         self._on_change = on_change
         self._text = text
-        self._agents = DurableAgents(policies, self._show_replayed)
+        self._agents = DurableAgents(policies, self._show_replayed, tool_names)
         self._runner = nested.install().inner
         self._position: Position
         self._options: dict[str, Any]
@@ -44,6 +53,8 @@ class DurableRun:
 
     async def begin(self, agent: Agent[Any], input: Any, key: str | None, options: dict[str, Any]) -> None:
         """Find the run's place and record its start. `options` are those of the SDK, and are changed."""
+        calls = (await journal_of(self.attempt)).calls.values()
+        self._tool_names.begin(agent, {call.name for call in calls if call.kind == CallKind.TOOL})
         self._position = await self._place(agent, input, key)
         # The SDK binds the approvals of a state to the agents that it has seen.
         self._agents = self._position.copies or self._agents

@@ -33,8 +33,8 @@ from django_agentexec.activity.current import current_attempt
 from django_agentexec.calls.questions import ASK_PERSON
 from django_agentexec.conf import conf
 from django_agentexec.exceptions import InvalidOption, InvalidTransition
+from django_agentexec.parsing import duration_seconds
 from django_agentexec.runners.base import BaseAgentRunner
-from django_agentexec.validation import as_seconds
 
 from .approvals import Policies
 from .defaults import with_defaults
@@ -43,6 +43,7 @@ from .guardrails import Tripwire, name_guardrail
 from .hooks import JoinedHooks, LoggingHooks
 from .interruptions import expect_decision
 from .text import TextStream
+from .tool_names import ToolNames
 from .tracing import configure_tracing
 from .usage import UsageRecorder
 
@@ -81,7 +82,7 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         durable: bool | None = None,
         in_doubt: str | Mapping[str, str] = "rerun",
         on_change: str = "continue",
-        approval_timeout: float | timedelta | None = None,
+        approval_timeout: float | timedelta | str | None = None,
         on_expiry: str | None = None,
         approvals: str = "suspend",
     ) -> None:
@@ -101,10 +102,11 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         self.on_change = on_change
         self.policies = Policies(
             {"": in_doubt} if isinstance(in_doubt, str) else dict(in_doubt),
-            as_seconds(approval_timeout) if approval_timeout is not None else None,
+            None if approval_timeout is None else duration_seconds(approval_timeout),
             on_expiry,
             suspends=approvals == "suspend",
         )
+        self._tool_names = ToolNames(self.policies.in_doubt_by_tool)
         self._text = TextStream(agent_id, self, label) if stream else None
         self._ended: InvalidTransition | None = None
         self._refused: InvalidTransition | None = None
@@ -130,8 +132,9 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         (`final_output`, `new_items`, `to_input_list()`, `interruptions`, `last_agent`, `to_state()`, ...). The run is
         streamed internally, because the SDK provides no data about a plain run that fails.
 
-        Raises the exceptions of the SDK (`MaxTurnsExceeded`, tripwires of guardrails, ...), and `StaleAttempt` or
-        `InvalidTransition` when the activity is lost or has ended.
+        Raises the exceptions of the SDK (`MaxTurnsExceeded`, tripwires of guardrails, ...), `StaleAttempt` or
+        `InvalidTransition` when the activity is lost or has ended, and `InvalidOption` if `in_doubt` names a tool that
+        no agent of the run has.
         """
         return await self.run_streamed(agent, input, key=key, **options)
 
@@ -158,9 +161,10 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         options["hooks"] = JoinedHooks(logging_hooks) if hooks is None else JoinedHooks(logging_hooks, hooks)
         attempt = current_attempt(self.agent_id)
         if self.durable and attempt is not None and attempt.root.records_calls:
-            run = DurableRun(attempt, self.policies, self.on_change, self._text)
+            run = DurableRun(attempt, self.policies, self._tool_names, self.on_change, self._text)
             await run.begin(agent, input, key, cast(dict[str, Any], options))
             return await self._run_to_end(run, forwarder, options)
+        self._tool_names.begin(agent)
         result = Runner.run_streamed(agent, input, **options)
         usage = UsageRecorder(result.context_wrapper, self._add_usage)
         try:

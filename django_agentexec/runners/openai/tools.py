@@ -36,7 +36,8 @@ def durable_tool(tool: Tool, agent: str, policies: Policies) -> Tool:
         return _durable_function(tool, agent, policies)
     if isinstance(tool, CustomTool):
         durable_custom = copy.copy(tool)
-        durable_custom.on_invoke_tool = _recorded(tool.name, agent, policies, _as_async(tool.on_invoke_tool))
+        invoke = _as_async(tool.on_invoke_tool)
+        durable_custom.on_invoke_tool = _recorded(tool.name, agent, policies, invoke, is_custom=True)
         durable_custom.needs_approval = _rule_of(tool, agent, policies)
         return durable_custom
     if isinstance(tool, (ShellTool, LocalShellTool)):
@@ -131,12 +132,17 @@ def _recorded(
     original: Invoke,
     *,
     is_agent: bool = False,
+    is_custom: bool = False,
     schema: TypeAdapter[Any] | None = None,
 ) -> Invoke:
     async def invoke(context: Any, arguments: str) -> Any:
         position = current_position()
         if position is None:
             return await original(context, arguments)
+        changed = position.changed_arguments(context.tool_call_id)
+        if changed is not None:
+            arguments = changed["input"] if is_custom else json.dumps(changed)
+            context.tool_arguments = arguments  # of this call alone
         call = _Call(position, context.tool_call_id, name, agent, arguments, is_agent, schema)
         return await call.run(lambda: original(context, arguments), policies)
 
@@ -148,6 +154,11 @@ def _recorded_executor(name: str, agent: str, policies: Policies, original: Call
         position = current_position()
         if position is None:
             return await _called(original, request)
+        if position.changed_arguments(request.data.call_id) is not None:
+            raise InvalidOption(
+                f"The approval of a call of {name!r} has changed its arguments, but the SDK executes the commands of "
+                "its model only. Reject such a call, and give the command in the reason."
+            )
         action = getattr(request.data, "action", None)
         arguments = json.dumps(getattr(action, "commands", None) or getattr(action, "command", None), default=repr)
 
@@ -195,7 +206,7 @@ class _Call:
         outcome = outcome_without_call(self.position, self.call_id, self.name, policies, is_in_doubt=is_in_doubt)
         if outcome is not None:
             call.state, call.output = outcome
-            await journal.finish(call)
+            await (journal.settle(call) if is_in_doubt else journal.finish(call))
             return call.output
         return await self._invoke(call, original)
 

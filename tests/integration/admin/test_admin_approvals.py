@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
+from unittest import mock
 from uuid import uuid4
 
 import pytest
 from django.test import override_settings
 
-from django_agentexec import activity, approvals
+from django_agentexec import AlreadyDecided, activity, approvals
 from django_agentexec.models import Activity, ActivityLog, Approval, Status
 from django_agentexec.testing import memory_queue
 from tests.support.admin_pages import CHANGE_LIST, TENANTS, listed, page_of, said, signed_in
@@ -135,6 +137,79 @@ def test_selected_calls_of_one_tool_are_approved_after_a_confirmation() -> None:
     assert said(done) == ["2 calls were approved."]
     assert list(Approval.objects.pending()) == [other]
     assert set(Approval.objects.filter(status="approved").values_list("reason", flat=True)) == {"Checked."}
+
+
+LETTER = {"to": "Acme", "text": "Dear Acme,\r\nplease pay.", "copies": 2, "tags": ["a"], "urgent": None}
+FORM = {"argument-0": "Beta", "argument-1": "Dear Acme,\r\nplease pay.", "argument-2": "3", "argument-3": '["a"]'}
+
+
+def change(client: Any, approval: Approval, **form: str) -> Any:
+    return client.post(f"{INBOX}{approval.id}/arguments/", {"next": INBOX, **form})
+
+
+def test_a_call_is_approved_with_changed_arguments() -> None:
+    (approval,) = waiting({"arguments": LETTER})
+    client = signed_in(*DECIDER)
+    assert f"{INBOX}{approval.id}/arguments/" in client.get(INBOX).content.decode()
+    form = client.get(f"{INBOX}{approval.id}/arguments/").content.decode()
+    assert "Dear Acme," in form
+    assert ">\n2</textarea>" in form
+
+    response = change(client, approval, **FORM, reason="Two were meant.")
+
+    assert (response.status_code, response["Location"]) == (302, INBOX)
+    approval.refresh_from_db()
+    # Line ends that the form has changed, and not the person, are as they were.
+    assert approval.changed_arguments == {**LETTER, "to": "Beta", "copies": 3}
+    assert (approval.status, approval.reason, approval.decided_by is not None) == ("approved", "Two were meant.", True)
+    decided = client.get(f"{INBOX}?tab=decided").content.decode()
+    assert "Approved with changes" in decided
+    assert "To: Beta" in decided
+
+
+@pytest.mark.parametrize(
+    ("form", "problem"), [({"argument-2": "three"}, "not valid JSON"), ({"argument-2": "NaN"}, "not valid JSON"),
+                          ({"argument-2": "[3]"}, "is a number, but [3] is not")]
+)  # fmt: skip
+def test_arguments_that_are_wrong_stay_in_the_form(form: dict[str, str], problem: str) -> None:
+    (approval,) = waiting({"arguments": LETTER})
+
+    response = change(signed_in(*DECIDER), approval, **{**FORM, **form})
+
+    assert response.status_code == 400
+    page = response.content.decode()
+    assert problem in page
+    assert ">\nBeta</textarea>" in page
+    approval.refresh_from_db()
+    assert approval.is_pending
+
+
+def test_only_pending_calls_of_visible_activities_have_the_form() -> None:
+    client = signed_in(*DECIDER)
+    (question,) = waiting({"kind": "question"})
+    (decided,) = waiting()
+    approvals.reject(decided.id)
+    for each in (question, decided):
+        assert client.get(f"{INBOX}{each.id}/arguments/").status_code == 302
+        assert change(client, each, **{"argument-0": "Beta"}).status_code == 302
+    (pending,) = waiting(metadata={"organization_id": "org-2"})
+    assert signed_in("view_activity", name="viewer").get(f"{INBOX}{pending.id}/arguments/").status_code == 403
+    with override_settings(AGENTEXEC=TENANTS):
+        stranger = signed_in(*DECIDER, name="stranger", first_name="org-1")
+        assert stranger.get(f"{INBOX}{pending.id}/arguments/").status_code == 404
+        assert change(stranger, pending, **{"argument-0": "Beta"}).status_code == 404
+    assert not Approval.objects.filter(changed_arguments__isnull=False).exists()
+
+
+def test_a_decision_that_comes_before_the_form_is_named() -> None:
+    (approval,) = waiting()
+    client = signed_in(*DECIDER)
+    approvals.reject(approval.id)
+    Approval.objects.filter(pk=approval.pk).update(status="pending")  # as the form has read it
+    with mock.patch.object(approvals, "approve", side_effect=AlreadyDecided(approval)):
+        response = change(client, approval, **{"argument-0": "Beta"})
+    assert response.status_code == 302
+    assert any("was not applied" in text for text in said(response))
 
 
 def test_decided_and_expired_ones_have_tabs() -> None:

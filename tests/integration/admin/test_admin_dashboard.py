@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.db import connection
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 import django_agentexec
 from django_agentexec import Status, activity
+from django_agentexec.models import Approval
 from tests.support.admin_pages import ALL, CHANGE_LIST, DASHBOARD, TENANTS, fill, page_of, signed_in
+from tests.support.approval_rows import waiting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -33,6 +37,19 @@ def test_the_data_are_the_overview_and_what_runs() -> None:
 
 def test_the_overview_can_be_left_out() -> None:
     assert set(signed_in("view_activity").get(f"{DASHBOARD}data/", {"overview": "0"}).json()) == {"running"}
+
+
+def test_the_data_counts_the_decisions_that_agents_wait_for() -> None:
+    client = signed_in("view_activity")
+    assert client.get(f"{DASHBOARD}data/").json()["overview"]["needs_approval"] == 0
+
+    (first,) = waiting()
+    waiting({"kind": "question"})
+    Approval.objects.filter(pk=first.pk).update(requested_at=timezone.now() - timedelta(hours=1))
+
+    overview = client.get(f"{DASHBOARD}data/").json()["overview"]
+    assert (overview["needs_approval"], overview["oldest_request"] >= 3_600) == (2, True)
+    assert 'data-count="needs_approval"' in client.get(DASHBOARD).content.decode()
 
 
 def test_the_page_carries_its_first_data() -> None:

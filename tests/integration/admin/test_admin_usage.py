@@ -186,3 +186,15 @@ def test_prices_as_text() -> None:
 def test_amounts_in_german() -> None:
     with translation.override("de"):
         assert money(Decimal("1204.5")) == "1.204,50\N{NO-BREAK SPACE}$"
+
+
+@pytest.mark.parametrize("query", ["provider=%00", "provider__exact=%00", "q=%00", "%00=1"])
+def test_prices_with_characters_that_no_database_holds_match_nothing(query: str) -> None:
+    ModelPrice.objects.create(pattern="my-*", input_price=1, output_price=2, provider="a")
+    client = signed_in("view_modelprice")
+
+    with CaptureQueriesContext(connection) as queries:
+        response: Any = client.get(f"{PRICES}?{query}", follow=True)
+
+    assert response.status_code == 200
+    assert not any("\x00" in each["sql"] for each in queries)

@@ -76,6 +76,22 @@ def test_an_approval_is_read_alone() -> None:
     assert client(admin()).get(f"{LIST}nothing/").status_code == 404
 
 
+def test_a_call_is_approved_with_changed_arguments() -> None:
+    (approval,) = waiting()
+    who = client(admin())
+
+    wrong = who.post(url(approval, "approve"), {"arguments": {"name": "Beta"}}, format="json")
+    assert (wrong.status_code, "give exactly these" in str(wrong.json())) == (400, True), wrong.json()
+    assert who.post(url(approval, "approve"), {"arguments": ["Beta"]}, format="json").status_code == 400
+    answer = who.post(url(approval, "approve"), {"arguments": {"to": "Beta"}}, format="json")
+
+    assert (answer.status_code, answer.json()["arguments"]) == (200, {"to": "Acme"}), answer.json()
+    assert answer.json()["changed_arguments"] == {"to": "Beta"}
+    assert who.post(url(approval, "approve"), {"arguments": {"to": "Beta"}}, format="json").status_code == 200
+    other = who.post(url(approval, "approve"))
+    assert (other.status_code, other.json()["approval"]["changed_arguments"]) == (409, {"to": "Beta"})
+
+
 def test_approve_resumes_the_activity_and_names_the_user() -> None:
     (approval,) = waiting()
     user = admin()

@@ -13,6 +13,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from django_agentexec import activity
+from django_agentexec.calls.paths import joined
+from django_agentexec.calls.queries import Parents, page_of_calls, parents_of
 from django_agentexec.models import Activity, AgentCall, CallKind, CallState
 from django_agentexec.testing import memory_queue
 from tests.support.recorded_calls import add_call, call, forget, run, say, two_look_ups
@@ -80,6 +82,47 @@ def test_pages_follow_each_other_without_a_gap() -> None:
             break
         after = {"after": found[-1]}
     assert found == [str(each.id) for each in AgentCall.objects.of(row.agent_id)]
+
+
+def test_a_page_ends_when_its_content_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_of_calls, "__kwdefaults__", {**(page_of_calls.__kwdefaults__ or {}), "max_bytes": 50_000})
+    row = Activity.objects.get(pk=activity.create("t"))
+    calls = [
+        add_call(row, CallKind.TOOL, ordinal=number, output="x" * (80_000 if number == 5 else 20_000))
+        for number in range(6)
+    ]
+
+    first = get(row.agent_id)
+    second = get(row.agent_id, after=first["items"][-1]["id"])
+    pages = [[each["id"] for each in page["items"]] for page in (first, second)]
+    assert (first["has_more"], second["has_more"]) == (True, False)
+
+    assert [len(ids) for ids in pages] == [3, 3]
+    assert [each for ids in pages for each in ids] == [str(each.id) for each in calls]
+    assert len(get(row.agent_id, content=False)["items"]) == 6
+
+
+def test_the_parents_of_a_page_are_found_without_reading_all_calls() -> None:
+    row = Activity.objects.get(pk=activity.create("t"))
+    outer = add_call(row, CallKind.AGENT, path="step")
+    tool = add_call(row, CallKind.TOOL, path="step", ordinal=3, call_id="c")
+    for number in range(10):
+        add_call(row, CallKind.TOOL, path="step", ordinal=number, call_id="other")
+        add_call(row, CallKind.AGENT, path=f"step~{number + 2}")
+    long = joined("step/3:c", "^" + "g" * 495)
+    inner = [add_call(row, CallKind.AGENT, path="step/3:c"), add_call(row, CallKind.AGENT, path=long)]
+    inner += [add_call(row, CallKind.ONCE, path="step/3:c"), add_call(row, CallKind.MODEL, path="step/3:c")]
+
+    found = parents_of([tool, *inner])
+
+    assert {each.pk for each in found if each.kind == CallKind.AGENT} == {outer.pk, inner[0].pk}
+    assert tool.pk in {each.pk for each in found}
+    few = parents_of([inner[0], inner[2]])
+    assert {(each.ordinal, each.path) for each in few} == {(3, "step")}
+    parents = Parents(found)
+    assert [parents.of(each) for each in (outer, tool, *inner)][:3] == [None, outer.pk, tool.pk]
+    assert [parents.of(each) for each in inner[2:]] == [tool.pk, inner[0].pk]
+    assert parents_of([]) == []
 
 
 def test_calls_are_filtered() -> None:
@@ -150,7 +193,7 @@ def test_the_number_of_queries_does_not_depend_on_the_calls(count: int) -> None:
         connection,
     ) as queries:
         assert who.get(url(row.agent_id)).status_code == 200
-    assert len(queries) == 5  # session, user, activity, calls, places of runs and tools
+    assert len(queries) == 6  # session, user, activity, calls, runs that made them, content
 
 
 def listed(**parameters: Any) -> list[UUID]:

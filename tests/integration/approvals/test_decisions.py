@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from agents import Agent, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
+from asgiref.sync import async_to_sync
 from django.utils import timezone
 from pydantic import BaseModel
 
@@ -417,6 +418,95 @@ def died_during_the_call(**options: Any) -> Approval:
     )
     drain()
     return Approval.objects.pending().get()
+
+
+def test_an_approved_tool_runs_with_the_arguments_that_a_person_has_changed() -> None:
+    row, scripted = run([call("send", "1", to="Acme")], say("Done."))
+    request = Approval.objects.get()
+
+    decided = approvals.approve(request.id, by="shift-lead", arguments={"to": "Beta"})
+    row = again(row)
+
+    assert (row.status, SENT) == (Status.COMPLETE, ["Beta"]), row.error
+    assert outputs(scripted) == ["sent to Beta"]
+    assert (decided.arguments, decided.changed_arguments) == ({"to": "Acme"}, {"to": "Beta"})
+    assert decided.effective_arguments == {"to": "Beta"}
+    assert AgentCall.objects.get(kind=CallKind.TOOL).arguments == {"to": "Beta"}
+    line = ActivityLog.objects.get(message__contains="changed arguments")
+    assert (line.message, line.actor) == ("send was approved with changed arguments.", "shift-lead")
+    assert approvals.approve(request.id, arguments={"to": "Beta"}).status == "approved"
+    for other in (None, {"to": "Acme"}, {"to": "Gamma"}):
+        with pytest.raises(AlreadyDecided):
+            approvals.approve(request.id, arguments=other)
+
+
+def test_arguments_that_are_those_of_the_request_are_no_change() -> None:
+    run([call("send", "1", to="Acme")], say("Done."))
+
+    decided = approvals.approve(Approval.objects.get().id, arguments={"to": "Acme"})
+
+    assert decided.changed_arguments is None
+    assert approvals.approve(decided.id) == decided
+    assert ActivityLog.objects.filter(message="send was approved.").exists()
+
+
+async def _approve_async(id: UUID, **options: Any) -> Approval:
+    return await approvals.aapprove(id, **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ("to", "must be a dictionary"),
+        ({1: "Acme"}, "must be a dictionary"),
+        ({"to": object()}, "cannot be stored"),
+        ({"to": "x" * 200_000}, "at most 100,000"),
+        ({"to": "Acme", "cc": "Beta"}, "are to; give exactly these. Missing or unknown: cc"),
+        ({}, "Missing or unknown: to"),
+        ({"to": 5}, "'to' of send is a text, but 5 is not"),
+    ],
+)
+def test_arguments_that_the_call_cannot_have_are_refused(arguments: Any, problem: str) -> None:
+    run([call("send", "1", to="Acme")], say("Done."))
+    request = Approval.objects.get()
+
+    with pytest.raises(InvalidOption, match=problem):
+        async_to_sync(_approve_async)(request.id, arguments=arguments)
+    with pytest.raises(InvalidOption, match="single call"):
+        approvals.approve(request.id, arguments={"to": "Beta"}, scope="run")
+
+    request.refresh_from_db()
+    assert (request.status, SENT) == ("pending", [])
+
+
+def test_a_call_with_changed_arguments_that_died_is_repeated_with_them() -> None:
+    row, _ = run([call("send", "1", to="Acme")], say("Done."))
+    approvals.approve(Approval.objects.get().id, arguments={"to": "Beta"})
+    AgentCall.objects.create(
+        activity=row, path="", kind=CallKind.TOOL, call_id="1", name="send", state="started", attempt=1, fence=row.fence
+    )
+    drain()
+    request = Approval.objects.pending().get()
+    assert (request.kind, request.arguments) == ("in_doubt", {"to": "Beta"})
+    with pytest.raises(InvalidOption, match="omit them"):
+        approvals.approve(request.id, arguments={"to": "Gamma"})
+
+    approvals.approve(request.id)
+    drain()
+
+    assert (Activity.objects.get().status, SENT) == (Status.COMPLETE, ["Beta"])
+
+
+def test_an_agent_used_as_a_tool_receives_changed_arguments() -> None:
+    inner = Agent("Inner", model=ScriptedModel([say("Looked.")]))
+    tool = inner.as_tool("look", "Look.", needs_approval=True)
+    row, _ = run([call("look", "1", input="Acme")], say("Done."), tools=[tool])
+
+    approvals.approve(Approval.objects.get().id, arguments={"input": "Beta"})
+    row = again(row)
+
+    assert row.status == Status.COMPLETE, row.error
+    assert inner.model.calls[-1].input[-1]["content"] == "Beta"  # type: ignore[union-attr]  # a scripted model
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,7 @@ def test_a_fork_replays_what_had_ended_before_the_call() -> None:
     assert fork.usage["requests"] == 2
     row.refresh_from_db()
     assert row.result == "Both are fine."
+    assert AgentCall.objects.billed().filter(activity=fork).count() == 2  # the kept call is paid by the original
     assert len(current(row)) == len(calls)
 
 

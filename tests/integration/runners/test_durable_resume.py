@@ -14,8 +14,8 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 from pydantic import BaseModel
 
 from django_agentexec import Attempt, OpenAIRunner, Pipeline, step, task
+from django_agentexec.calls.recording import UNKNOWN_OUTCOME
 from django_agentexec.models import Activity, AgentCall, Approval, ApprovalKind, ApprovalStatus, CallKind, Status
-from django_agentexec.runners.openai.approvals import UNKNOWN_OUTCOME
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue
 from tests.support.decisions import decide
@@ -101,6 +101,15 @@ def test_a_call_in_doubt_is_made_again_by_default() -> None:
     assert (row.status, row.result, DONE["paid"]) == (Status.COMPLETE, "Paid.", 2), row.error
 
 
+def test_an_unknown_tool_in_the_policies_fails_before_the_first_call() -> None:
+    scripted = model(say("Paid."))
+
+    row = run(payment(scripted, {"pya": "ask"}))
+
+    assert (row.status, len(scripted.calls), row.attempt) == (Status.ERROR, 0, 1)
+    assert "names 'pya', but agent 'Clerk'" in row.error
+
+
 @pytest.mark.parametrize("policy", ["fail", {"pay": "fail"}])
 def test_a_call_in_doubt_may_be_reported_as_such(policy: Any) -> None:
     scripted = model([call("pay", "1", amount=5)], say("lost"), say("I do not know."))
@@ -110,6 +119,7 @@ def test_a_call_in_doubt_may_be_reported_as_such(policy: Any) -> None:
     assert (row.status, DONE["paid"]) == (Status.COMPLETE, 1), row.error
     assert outputs(scripted) == [UNKNOWN_OUTCOME]
     assert AgentCall.objects.get(kind=CallKind.TOOL).state == "in_doubt"
+    assert AgentCall.objects.get(kind=CallKind.TOOL).duration is None  # the process died at an unknown time
 
 
 @pytest.mark.parametrize(
@@ -132,6 +142,9 @@ def test_a_person_may_decide_about_a_call_in_doubt(
 
     assert (row.status, row.result, DONE["paid"]) == (Status.COMPLETE, "Settled.", paid), row.error
     assert outputs(scripted) == [output]
+    settled = AgentCall.objects.get(kind=CallKind.TOOL)
+    assert (settled.duration is None) == (paid == 1)  # the wait for the decision is no duration
+    assert settled.started_at >= Approval.objects.get().decided_at
 
 
 def test_a_time_limit_keeps_the_calls_before_it() -> None:

@@ -292,3 +292,16 @@ def test_the_list_takes_the_same_number_of_queries_for_any_number(browser: Clien
         make_schedule(name=str(number), crontab=crontab(minute=str(number)))
 
     assert count() == few
+
+
+@pytest.mark.parametrize("address", [LIST, RUNS])
+@pytest.mark.parametrize("query", ["task=%00", "task__exact=a%00", "q=%00"])
+def test_a_filter_that_no_database_can_hold_matches_nothing(browser: Client, address: str, query: str) -> None:
+    make_schedule()
+
+    with CaptureQueriesContext(connection) as queries:
+        response = browser.get(f"{address}?{query}", follow=True)
+
+    assert response.status_code == 200
+    assert not any("\x00" in each["sql"] for each in queries)
+    assert not response.context.get("cl") or not response.context["cl"].result_list

@@ -332,8 +332,8 @@ async def test_a_database_failure_is_not_shown_to_the_model(
     ("option", "remedy"),
     [
         ({"in_doubt": 5}, "in_doubt=5.*'ask', or a dictionary from names of tools"),
-        ({"approval_timeout": -1}, "approval_timeout=-1.* must be a timedelta or seconds"),
-        ({"approval_timeout": "4h"}, "approval_timeout='4h' must be a timedelta or seconds"),
+        ({"approval_timeout": -1}, "approval_timeout=-1.* must be a timedelta, text such as"),
+        ({"approval_timeout": "4 hours"}, "approval_timeout='4 hours' must be a timedelta, text such as '4h'"),
         ({"approval_timeout": float("nan")}, "approval_timeout=nan must be"),
     ],
 )

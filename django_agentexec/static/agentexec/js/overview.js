@@ -77,6 +77,7 @@ export class Overview {
   }
 
   #note(name, overview) {
+    if (name === "needs_approval") return overview.oldest_request === null ? "" : text("oldest_request", { age: age(overview.oldest_request) });
     if (name === "running") {
       const slots = overview.workers.filter((worker) => worker.is_alive).reduce((sum, worker) => sum + worker.concurrency, 0);
       return slots ? text("of_slots", { count: count(slots) }) : "";
@@ -86,6 +87,7 @@ export class Overview {
   }
 
   #noteInOutage(name, overview) {
+    if (name === "needs_approval") return this.#note(name, overview) || text("now");
     if (name === "running") return text("database_started", { count: count(overview.running) });
     if (name === "queued") return text("not_dispatched");
     if (!this.#lastKnown) return text("no_earlier_value");
