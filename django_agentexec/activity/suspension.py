@@ -83,7 +83,8 @@ class Suspend(OwnedOperation):
         if self.requests:
             return log(activity, _request_text(self.requests), now, type=LineType.APPROVAL)
         count = len(self.awaited_ids)
-        activities = in_site_language(ngettext, "%(count)d activity", "%(count)d activities", count) % {"count": count}
+        text = in_site_language(lambda: ngettext("%(count)d activity", "%(count)d activities", count))
+        activities = text % {"count": count}
         return log(activity, fill(conf.ACTIVITY_MESSAGE_PARKED, activities=activities, count=count), now)
 
     def related_writes(self, activity: Activity, now: datetime) -> Sequence[Insert | Update]:

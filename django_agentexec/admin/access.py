@@ -73,28 +73,27 @@ class AccessAdmin(Base):
         status: int = 200,
         folder: str = "activity",
     ) -> TemplateResponse:
-        """Return a page of the package within the admin site: `template` with the site's context and `context`.
-
-        `context` must contain `title` and `may_monitor`.
-        """
-        request.current_app = self.admin_site.name
-        return TemplateResponse(
-            request,
-            f"admin/agentexec/{folder}/{template}",
-            {
-                **self.admin_site.each_context(request),
-                "subtitle": None,
-                "opts": self.opts,
-                "media": self.media,
-                **self.approvals_tab(request),
-                **context,
-            },
-            status=status,
-        )
+        """Return a page with the tab *Approvals* and `context`, which must contain `title`."""
+        own = {"may_monitor": self.has_monitor_permission(request), **self.approvals_tab(request), **context}
+        return page_response(request, self, f"{folder}/{template}", own, status=status)
 
     def _has(self, request: HttpRequest, permission: Permission, obj: Activity | None) -> bool:
         user = request.user
         return user.has_perm(f"{self.opts.app_label}.{permission}") and get_policy().may(user, permission, obj)
+
+
+def page_response(
+    request: HttpRequest, model_admin: Any, template: str, context: Mapping[str, Any], *, status: int = 200
+) -> TemplateResponse:
+    """Return a page of the package within the admin site: `template` with the site's context and `context`.
+
+    `context` must contain `title` and `may_monitor`.
+    """
+    site: AdminSite = model_admin.admin_site
+    request.current_app = site.name
+    own = {"subtitle": None, "opts": model_admin.opts, "media": model_admin.media}
+    values = {**site.each_context(request), **own, **context}
+    return TemplateResponse(request, f"admin/agentexec/{template}", values, status=status)
 
 
 def visible(request: HttpRequest, activities: QuerySet[Activity]) -> ActivityQuerySet:

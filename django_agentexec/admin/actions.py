@@ -143,7 +143,6 @@ class SteeringAdmin(AccessAdmin):
             "confirm.html",
             {
                 "title": title,
-                "may_monitor": self.has_monitor_permission(request),
                 "verb": verb,
                 "offers_fresh": verb is RETRY,
                 "count": count,

@@ -15,15 +15,15 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from .. import activity, approvals
-from ..conf import conf
 from ..exceptions import ActivityLocked, AlreadyDecided, ApprovalNotFound, ApprovalVoid, InvalidOption
 from ..models import Approval, ApprovalKind, ApprovalQuerySet, ApprovalStatus
-from ..parsing import parse_digits, parse_id
+from ..parsing import parse_id
 from .access import AccessAdmin, may_decide, visible_approvals
 from .actors import user_names
 from .approval_cards import card, lines, status_text
 from .argument_forms import arguments_of, can_change, fields_of
 from .formatting import duration
+from .pagination import row_page
 
 PAGE_SIZE = 50
 TABS = {
@@ -65,25 +65,22 @@ class ApprovalAdmin(AccessAdmin):
             return self._approve_many(request)
         tab = request.GET.get("tab", "waiting")
         tab = tab if tab in TABS else "waiting"
-        page = min(parse_digits(request.GET.get("p", "1")) or 1, conf.COUNT_LIMIT)  # no offset beyond an integer
         found = visible_approvals(request).select_related("activity").filter(status__in=TABS[tab])
         found = found.pending() if tab == "waiting" else found.order_by("-decided_at", "-id")
-        rows = list(found[(page - 1) * PAGE_SIZE : page * PAGE_SIZE + 1])
-        shown = rows[:PAGE_SIZE]
+        page = row_page(request, found, PAGE_SIZE)
         return self.render_page(
             request,
             "inbox.html",
             {
                 "title": _("Approvals"),
-                "may_monitor": self.has_monitor_permission(request),
                 "tab": tab,
                 "tabs": [(name, label, name == tab) for name, label in _tab_labels().items()],
-                "cards": [card(each, may_decide=may_decide(request, each.activity)) for each in shown]
+                "cards": [card(each, may_decide=may_decide(request, each.activity)) for each in page.rows]
                 if tab == "waiting"
                 else [],
-                "lines": lines(shown) if tab != "waiting" else [],
-                "page": page,
-                "has_older": len(rows) > PAGE_SIZE,
+                "lines": lines(page.rows) if tab != "waiting" else [],
+                "page": page.number,
+                "has_older": page.has_more,
                 "next": request.get_full_path(),
                 **(extra_context or {}),
             },
@@ -197,7 +194,6 @@ class ApprovalAdmin(AccessAdmin):
             "confirm.html",
             {
                 "title": title % {"count": len(found), "tool": found[0].tool},
-                "may_monitor": self.has_monitor_permission(request),
                 "cards": [card(each, may_decide=False) for each in found],
                 "back": request.get_full_path(),
             },

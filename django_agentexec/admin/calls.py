@@ -87,7 +87,6 @@ class CallPages(CopyPages):
             "fork.html",
             {
                 "title": _("Fork from here"),
-                "may_monitor": self.has_monitor_permission(request),
                 "original": found,
                 "short_id": short_id(found),
                 "name": call.name or call.agent or call.call_id,

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from ..models import Activity, Status
 from .access import AccessAdmin
@@ -92,7 +92,7 @@ class ListColumns(AccessAdmin):
         attribute = format_html(' data-since="{}"', since.isoformat()) if since else ""
         return format_html('<span class="ae-number"{}>{}</span>', attribute, duration(seconds))
 
-    @admin.display(description=gettext_lazy("Created"), ordering="agent_id")
+    @admin.display(description=pgettext_lazy("time", "Created"), ordering="agent_id")
     def created(self, activity: Activity) -> str:
         """Return when it was created."""
         return moment(activity.created_at)

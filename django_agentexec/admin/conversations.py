@@ -16,17 +16,17 @@ from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 
 from ..calls.content import public_item
-from ..conf import conf
 from ..conversations.history import estimate_tokens
 from ..models import ACTIVE, Activity, Conversation, ConversationItem, ConversationQuerySet, Status
 from ..parsing import parse_digits, parse_id
 from ..policy import Permission, get_policy
 from ..validation import is_storable
-from .access import approvals_tab, visible
+from .access import approvals_tab, page_response, visible
 from .actors import user_names
 from .chat import open_turns, turns_of
 from .formatting import compact, count_text, moment, money, total_tokens
 from .metadata import metadata_columns
+from .pagination import row_page
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
@@ -97,21 +97,19 @@ class ConversationAdmin(ConversationBase):
         """Show the list, the newest first."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        query, page = request.GET.get("q", "").strip(), max(1, parse_digits(request.GET.get("p", "")) or 1)
-        found = _searched(self.get_queryset(request), query).order_by("-id")
-        first = (min(page, conf.COUNT_LIMIT) - 1) * PAGE_SIZE
-        rows = list(found[first : first + PAGE_SIZE + 1])
+        query = request.GET.get("q", "").strip()
+        page = row_page(request, _searched(self.get_queryset(request), query).order_by("-id"), PAGE_SIZE)
         return self._render(
             request,
             "list.html",
             {
                 "title": _("Conversations"),
-                "rows": _list_rows(request, rows[:PAGE_SIZE]),
+                "rows": _list_rows(request, page.rows),
                 "columns": metadata_columns(),
                 "query": query,
-                "page_number": page,
-                "newer": page - 1,
-                "older": page + 1 if len(rows) > PAGE_SIZE else None,
+                "page_number": page.number,
+                "newer": page.number - 1,
+                "older": page.number + 1 if page.has_more else None,
                 **(extra_context or {}),
             },
         )
@@ -151,18 +149,13 @@ class ConversationAdmin(ConversationBase):
         return response
 
     def _render(self, request: HttpRequest, template: str, context: dict[str, Any]) -> TemplateResponse:
-        request.current_app = self.admin_site.name
         values = {
-            **self.admin_site.each_context(request),
-            "subtitle": None,
-            "opts": self.opts,
-            "media": self.media,
             "may_monitor": _may_monitor(request),
             "may_view_activities": _may_view_activities(request),
             **(approvals_tab(request, self.admin_site) if _may_view_activities(request) else {}),
             **context,
         }
-        return TemplateResponse(request, f"admin/agentexec/conversation/{template}", values)
+        return page_response(request, self, f"conversation/{template}", values)
 
 
 def _may_view_activities(request: HttpRequest) -> bool:

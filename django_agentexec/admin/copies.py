@@ -126,7 +126,6 @@ class CopyPages(AccessAdmin):
             "copy.html",
             {
                 "title": title,
-                "may_monitor": self.has_monitor_permission(request),
                 "original": original,
                 "short_id": short_id(original),
                 "context_type": task.context_type.__name__,

@@ -38,7 +38,7 @@ from .metadata import metadata_columns
 from .sockets import socket_path
 from .status import short_id, shown_status, status_label
 from .texts import script_texts
-from .trace import money, trace_card
+from .trace import trace_card
 
 MAX_CARDS = 20  # approvals of one activity on its page
 
@@ -106,7 +106,6 @@ class DetailPages(CallPages):
             "children": latest_children(others, activity, is_redacted=not monitors),
             "child_counts": counts,
             "has_more_children": counts.total > MAX_CHILDREN,
-            "cost": money(activity.cost),
             "socket": socket_path(activity.agent_id),
             "may": self._allowed(request, activity),
             "approval_cards": self._approval_cards(request, activity),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from django.http import HttpRequest
 
 from ..conf import conf
 from ..models import Activity, ActivityQuerySet, HookFlag, Status
+from ..parsing import parse_digits
 from ..redaction import redact_row
 from .access import visible
 from .children import add_result_lines, child_counts
@@ -49,6 +51,24 @@ def bounded_count(rows: QuerySet[Any]) -> int:
     """
     found = rows.order_by()[: conf.COUNT_LIMIT + 1].count()
     return AtLeast(conf.COUNT_LIMIT) if found > conf.COUNT_LIMIT else found
+
+
+@dataclass(frozen=True)
+class RowPage:
+    """A page of a list that does not count its rows."""
+
+    rows: list[Any]
+    number: int
+    """From 1."""
+    has_more: bool
+    """Whether there is a next page."""
+
+
+def row_page(request: HttpRequest, rows: QuerySet[Any], size: int) -> RowPage:
+    """Return the page `?p=` of `rows`; one query, and no offset beyond `AGENTEXEC["COUNT_LIMIT"]` pages."""
+    number = min(parse_digits(request.GET.get("p", "")) or 1, conf.COUNT_LIMIT)
+    found = list(rows[(number - 1) * size : number * size + 1])
+    return RowPage(found[:size], number, len(found) > size)
 
 
 class LightChangeList(ChangeList):

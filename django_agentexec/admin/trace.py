@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from django.utils import timezone
-from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 from ..calls.content import content_of
 from ..calls.queries import CONTENT, Node, Trace, select, trace_of
 from ..models import Activity, AgentCall, CallKind
 from ..public_errors import neutral_error
-from .formatting import compact, duration, pretty_json, span
+from .formatting import compact, duration, money, pretty_json, span
 from .values import NOTHING
 from .waterfall import Axis, Bar
 
@@ -157,7 +155,7 @@ def _row(node: Node, axis: Axis, now: datetime, *, is_redacted: bool) -> Row:
         bar_kind=_bar_kind(node),
         took="" if node.state == "interrupted" or has_no_duration(call) else duration(span(call.started_at, end)),
         tokens=compact(node.tokens) if node.tokens else "",
-        cost=money(node.cost, replayed=node.is_replayed),
+        cost="" if node.cost is None else money(node.cost),
         has_content=node.approval is None,
         is_open=bool(node.children) and not call.set_aside,
         state=node.state,
@@ -201,15 +199,6 @@ def _bar_kind(node: Node) -> str:
     if node.is_replayed and node.call.kind != CallKind.AGENT:
         return "old"
     return str(node.call.kind)
-
-
-def money(cost: Decimal | None, *, replayed: bool = False) -> str:
-    """Return an amount of US dollars: two decimals from $1, three below, "" if it is unknown."""
-    if cost is None:
-        return ""
-    if cost and cost < Decimal("0.001"):
-        return f"< ${number_format('0.001', use_l10n=True)}"
-    return f"${number_format(f'{cost:.2f}' if cost >= 1 else f'{cost:.3f}', use_l10n=True)}"
 
 
 def _text(value: Any) -> str:

@@ -51,7 +51,6 @@ class UsagePages(AccessAdmin):
             "usage.html",
             {
                 "title": _("Usage and cost"),
-                "may_monitor": self.has_monitor_permission(request),
                 "range": chosen,
                 "range_label": _range_labels()[chosen],
                 "ranges": [

@@ -207,7 +207,7 @@ class Activity(models.Model):  # type: ignore[django-manager-missing]  # a limit
         # On PostgreSQL the first migration also creates a GIN index on `metadata`.
 
     def __str__(self) -> str:
-        return f"{self.agent_type} {self.agent_id} ({self.status})"
+        return f"{self.agent_type} {self.agent_id} ({self.get_status_display()})"
 
     @property
     def is_active(self) -> bool:

@@ -303,7 +303,7 @@ def test_the_pages_are_in_german() -> None:
         text = page(client, conversation).content.decode() + client.get(URL).content.decode()
 
     for german in (
-        "2 Werkzeugaufrufe: find_order",
+        "2 Tool-Aufrufe: find_order",
         "Versuch 2, Beitrag nur einmal gespeichert",
         "1 aktiv",
         "Unterhaltung",

@@ -41,7 +41,7 @@ def test_the_page_shows_cost_by_task_and_model() -> None:
 
     text = page(signed_in("view_activity"))
 
-    for part in ("$84.33", "$0.017", "answer", "classify", "1.2k", "1 calls have no price", "Most expensive runs"):
+    for part in ("$84.33", "$0.017", "answer", "classify", "1.2k", "1 call has no price", "Most expensive runs"):
         assert part in text, part
     assert "style=" not in text
     assert text.count("<rect data-series") == 2

@@ -29,9 +29,9 @@ function workerRow(worker, state, busy, written, heartbeat) {
     head(element("span", { class: "ae-task" }, worker.host), " ", element("span", { class: "ae-id ae-number" }, text("pid", { pid: worker.pid })),
       worker.quarantine ? element("span", { class: "ae-mark" }, text("quarantine")) : ""),
     cell({}, busy),
-    cell({ class: "ae-secondary" }, worker.queues.join(", ")),
-    cell({ class: "ae-number ae-secondary" }, written(worker.done)),
-    cell({ class: "ae-number ae-secondary" }, written(worker.failed)),
+    cell({}, worker.queues.join(", ")),
+    cell({ class: "ae-number" }, written(worker.done)),
+    cell({ class: "ae-number" }, written(worker.failed)),
     cell({ class: "ae-number" }, heartbeat),
   ]);
 }
@@ -46,10 +46,10 @@ export function writeQueues(table, queues) {
     head(element("span", { class: "ae-task" }, queue.name)),
     number(queue.pending === null ? queue.waiting_rows : queue.pending + queue.suspects),
     number(queue.running ?? queue.running_rows),
-    number(queue.delayed, "ae-secondary"),
-    number(queue.dead, "ae-secondary"),
+    number(queue.delayed),
+    number(queue.dead),
     cell({ class: "ae-number" }, age(queue.oldest_age)),
-    cell({ class: "ae-number ae-secondary" }, queue.per_minute === null ? unknown(true) : decimal(queue.per_minute)),
+    cell({ class: "ae-number" }, queue.per_minute === null ? unknown(true) : decimal(queue.per_minute)),
   ]));
   write(table, rows, text("no_queue"));
 }
@@ -76,25 +76,28 @@ function load(worker) {
 }
 
 function write(table, rows, ifEmpty) {
-  const columns = table.tHead.rows[0].cells.length;
-  const empty = element("tr", {}, element("td", { colspan: columns, class: "ae-quiet" }, ifEmpty));
+  const titles = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
+  for (const written of rows) {
+    [...written.cells].slice(1).forEach((cell, index) => { cell.dataset.label = titles[index + 1]; });
+  }
+  const empty = element("tr", { role: "row" }, element("td", { role: "cell", colspan: titles.length, class: "ae-quiet" }, ifEmpty));
   table.tBodies[0].replaceChildren(...(rows.length ? rows : [empty]));
 }
 
 function row(state, cells) {
-  return element("tr", { "data-state": state }, ...cells);
+  return element("tr", { role: "row", "data-state": state }, ...cells);
 }
 
 function head(...children) {
-  return element("th", { scope: "row" }, ...children);
+  return element("th", { role: "rowheader", scope: "row" }, ...children);
 }
 
 function cell(attributes, ...children) {
-  return element("td", attributes, ...children);
+  return element("td", { role: "cell", ...attributes }, ...children);
 }
 
-function number(value, more = "") {
-  return cell({ class: `ae-number ${more}`.trim() }, value === null ? unknown(true) : count(value));
+function number(value) {
+  return cell({ class: "ae-number" }, value === null ? unknown(true) : count(value));
 }
 
 function time(iso, shown) {
