@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,29 +61,27 @@ def as_summary(report: Mapping[str, Any], date: str) -> str:
     form, seconds, observed = report["form"], report["seconds"], report["observed"]
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     verdicts = [f"| {name} | {len(found) or 'none'} |" for name, found in report["findings"].items()]
-    return "\n".join(
-        [
-            f"The last {form['name']} run, on {date}: seed {report['seed']}, {form['database']}; {versions}.",
-            "",
-            f"{activities['all']:,} activities ({', '.join(f'{count:,} {end}' for end, count in ends.items())}),"
-            f" {observed['start']:,} starts of handlers, {observed['undone']:,} enqueues rolled back;"
-            f" {sum(report['faults'].values())} faults in {seconds['faults']:,.0f} s ({faults});"
-            f" {seconds['healing']:,.0f} s from the last fault to the last end.",
-            "",
-            "| promise | findings |",
-            "| --- | --- |",
-            *verdicts,
-        ]
+    texts = (
+        f"A {form['name']} run of {date}: seed {report['seed']}, {form['database']}; {versions}.",
+        f"{activities['all']:,} activities ({', '.join(f'{count:,} {end}' for end, count in ends.items())}),"
+        f" {observed['start']:,} starts of handlers, {observed['undone']:,} enqueues rolled back;"
+        f" {sum(report['faults'].values())} faults in {seconds['faults']:,.0f} s ({faults});"
+        f" {seconds['healing']:,.0f} s from the last fault to the last end.",
     )
+    wrapped = [textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False) for text in texts]
+    return "\n".join([*(f"{text}\n" for text in wrapped), "| promise | findings |", "| --- | --- |", *verdicts])
 
 
 def main() -> None:
-    """Write the summary of a report into a page: `python -m tests.chaos.report run.json docs/guarantees.md`."""
-    source, page = Path(sys.argv[1]), Path(sys.argv[2])
-    date = datetime.fromtimestamp(source.stat().st_mtime, UTC).strftime("%Y-%m-%d")
+    """Write the summaries of reports into a page: `python -m tests.chaos.report 1.json 2.json docs/guarantees.md`."""
+    *sources, page = map(Path, sys.argv[1:])
     before, rest = page.read_text().split(BEGIN)
-    summary = as_summary(json.loads(source.read_text()), date)
-    page.write_text(f"{before}{BEGIN}\n{summary}\n{END}{rest.split(END)[1]}")
+    summaries = [as_summary(json.loads(source.read_text()), _date_of(source)) for source in sources]
+    page.write_text(f"{before}{BEGIN}\n" + "\n\n".join(summaries) + f"\n{END}{rest.split(END)[1]}")
+
+
+def _date_of(source: Path) -> str:
+    return datetime.fromtimestamp(source.stat().st_mtime, UTC).strftime("%Y-%m-%d")
 
 
 if __name__ == "__main__":

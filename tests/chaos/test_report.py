@@ -19,7 +19,7 @@ REPORT = {
 def test_a_summary_has_the_figures_and_every_verdict() -> None:
     text = as_summary(REPORT, "2026-01-02")
 
-    assert "on 2026-01-02: seed 7, postgresql; python 3.11." in text
+    assert "of 2026-01-02: seed 7, postgresql; python 3.11." in text
     assert "1,500 activities (1,400 complete, 100 error, 0 canceled), 2,000 starts" in text
     assert "23 faults in 100 s (3 x flush, 20 x kill worker)" in text
     assert "| nothing is lost | none |" in text
