@@ -21,6 +21,7 @@ from ..bulk_sql.fields import Insert, Update
 from ..conf import conf, in_site_language
 from ..exceptions import InvalidTransition
 from ..models import ACTIVE, DECISIONS, Activity, ActivityLog, Approval, ApprovalKind, LineType, Status, WaitingFor
+from ..signals import approval_requested
 from .log_lines import LOGGED, fill, log
 from .transitions import Operation, OwnedOperation
 
@@ -52,6 +53,7 @@ class Suspend(OwnedOperation):
         "waiting_for",
     )
     read_fields = ("discounted_crashes", "fan_out", "waiting_for")
+    has_own_signals = True
 
     awaited_ids: Sequence[UUID]
     fan_out: Mapping[str, Any] = field(default_factory=dict)
@@ -88,6 +90,10 @@ class Suspend(OwnedOperation):
 
     def related_writes(self, activity: Activity, now: datetime) -> Sequence[Insert | Update]:
         return [Insert(Approval, self.new_requests)] if self.new_requests else []
+
+    def send_signals(self) -> None:
+        for approval in self.new_requests:
+            approval_requested.send_robust(Approval, approval=approval)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
