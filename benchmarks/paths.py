@@ -1,7 +1,7 @@
 """The number of files of the package through which one request passes: `python -m benchmarks.paths`.
 
-Two walks: an enqueue from the call to the message in Redis, and a progress report of a running attempt from the
-call to the frame of a websocket. Each is traced with `sys.setprofile`, in every thread, on its second execution
+Two walks: an enqueue from the call to the message in Redis and on to its return, and a progress report from the call
+to the frame of a websocket. Each is traced with `sys.setprofile`, in every thread, on its second execution
 (the first fills caches). It counts files of this package, and switches: calls from one file of the package
 into another, ignoring foreign code between them. Prints the figures and, with `--show`, the walk.
 """
@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 SETTLE = 0.5  # seconds after the first report, so that its effects do not count for the second
+QUEUE = "queues/redis/queue.py"
 PACKAGE = Path(__file__).resolve().parent.parent / "django_agentexec"
 
 
@@ -52,6 +53,12 @@ class Walk:
     def files(self) -> list[str]:
         """The files, in the order of the first visit."""
         return list(dict.fromkeys(name for name, _ in self.steps))
+
+    def up_to(self, file: str) -> Walk:
+        """Return the part of this walk that ends with the first visit of a file."""
+        part = Walk()
+        part.steps = self.steps[: [name for name, _ in self.steps].index(file) + 1]
+        return part
 
     def print(self, title: str, *, show: bool) -> None:
         """Print the figures of this walk."""
@@ -127,7 +134,8 @@ def main() -> None:
         trace_enqueue(enqueued)
         reported.install()
         asyncio.run(trace_progress(reported))
-    enqueued.print("enqueue", show=show)
+    enqueued.up_to(QUEUE).print("enqueue, to the message in Redis", show=False)
+    enqueued.print("enqueue, with the receivers of the commit", show=show)
     reported.print("progress to websocket", show=show)
     os._exit(0)  # threads of live updates would keep the interpreter running
 

@@ -18,7 +18,7 @@ class AgentExecConfig(AppConfig):
         """Register checks, hooks, receivers and counters. No module of the package registers anything on import."""
         from . import checks, conf, embedded, forks, log_text, queues, router_checks
         from .activity import bulk, streams, waiting
-        from .approvals import expiry, log
+        from .approvals import expiry
         from .children import propagation, tracker
         from .costs import prices
         from .dispatch import push
@@ -30,7 +30,7 @@ class AgentExecConfig(AppConfig):
         parts = (
             *(conf, forks, log_text, checks, router_checks, embedded, queues),
             *(push, bulk, streams, waiting, propagation, tracker, prices),
-            *(expiry, log, spans, trace_pruner),
+            *(expiry, spans, trace_pruner),
         )
         for part in parts:
             part.install()

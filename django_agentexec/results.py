@@ -13,8 +13,7 @@ from asgiref.sync import sync_to_async
 from .activity.waiting import await_for_end, check_not_own, wait_for_end
 from .activity.waiting import watching as watching
 from .blocking import blocking
-from .tasks.outcome import outcome
-from .tasks.run import Run, awaited_id
+from .tasks.run import Run, awaited_id, outcome
 from .validation import validate_timeout
 
 T = TypeVar("T")

@@ -102,7 +102,7 @@ class ActivityListItemSchema(Schema):
 
     @model_validator(mode="after")
     def _fill_in_public_text(self) -> Self:
-        self.public_error = public_error(self.error, self.public_error)
+        self.public_error = public_error(self.error, self.public_error) if self.error else ""
         return self
 
     @field_serializer("metadata")

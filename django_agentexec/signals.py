@@ -125,6 +125,9 @@ Sent after the commit. Approvals that become void because their activity ends ar
 changes_committed = Signal()
 """Internal: as `activities_changed`, but sent in the thread that committed. Receivers must return in microseconds."""
 
+calls_finished = Signal()
+"""Internal: calls of an activity have ended. Arguments: `activity`, `calls`. Sent as `changes_committed`."""
+
 text_streamed = Signal()
 """Text was appended to streams. Argument: `agent_ids`. Sent several times a second while activities stream."""
 

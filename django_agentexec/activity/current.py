@@ -6,12 +6,13 @@ actor is the user or program that log lines and enqueued activities name.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from uuid import UUID
 
 from ..validation import storable_text
@@ -142,12 +143,32 @@ def actor_name() -> str | None:
     return actor.name if actor else None
 
 
-def origin() -> tuple[UUID | None, str | None]:
-    """Return the activity whose handler is running, if any, and the user on whose behalf this code runs."""
+class Origin(NamedTuple):
+    """The code that enqueues an activity."""
+
+    parent_id: UUID | None
+    """The activity whose handler is running."""
+    user_id: str | None
+    """The user on whose behalf the code runs."""
+    traceparent: str
+    """The active span, in the form of the W3C trace context; empty if there is none."""
+
+
+def origin() -> Origin:
+    """Return the origin of an activity that is enqueued now."""
     attempt, actor = _attempt.get(), _actor.get()
     if attempt is not None:
-        return attempt.agent_id, attempt.enqueued_by
-    return None, actor.user_id if actor else None
+        return Origin(attempt.agent_id, attempt.enqueued_by, current_traceparent())
+    return Origin(None, actor.user_id if actor else None, current_traceparent())
+
+
+def current_traceparent() -> str:
+    """Return the traceparent of the active span, or "" if there is none."""
+    trace = sys.modules.get("opentelemetry.trace")  # not imported: the process has no spans
+    if trace is None:
+        return ""
+    span = trace.get_current_span().get_span_context()
+    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}" if span.is_valid else ""
 
 
 def _as_actor(actor: Any) -> Actor | None:

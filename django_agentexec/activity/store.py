@@ -23,7 +23,7 @@ from django.utils import timezone
 from django.utils.asyncio import async_unsafe
 
 from ..bulk_sql import Insert, LockWait, Update, can_skip_locked, lock_rows, needs_no_transaction, write
-from ..calls.dropping import drop_content
+from ..calls.setting_aside import drop_content
 from ..conf import conf
 from ..exceptions import ActivityLocked, ActivityNotFound, InvalidTransition, StaleAttempt
 from ..models import FINISHED, Activity, ActivityLog
@@ -92,6 +92,8 @@ def send_change_signals(changes: Sequence[Change]) -> None:
                 status=activity.status,
                 metadata=metadata[activity.agent_id],
             )
+        if operation is not None and operation.has_own_signals:
+            operation.send_signals()
 
 
 def _is_end(activity: Activity, line: ActivityLog | None) -> bool:
@@ -154,7 +156,9 @@ def apply(
             ]
             if changes:
                 write([*_updates(changes, columns), *_merged(related), *_log_inserts(changes)], using)
-                drop_content((activity for activity, line, _ in changes if line), using)
+                ended = [activity for activity, line, _ in changes if line and activity.status in FINISHED]
+                if ended:
+                    drop_content(ended, using)
                 _publish_on_commit(changes, using)
             is_complete = True
     except (DatabaseError, InterfaceError) as error:
@@ -338,7 +342,11 @@ def _send_signals_on_commit(changes: list[Change], using: str) -> None:
 
 def _send_signals(changes: list[Change]) -> None:
     changes_committed.send_robust(Activity, changes=changes)
-    if _has_receivers():
+    operations = [(activity, operation) for activity, _, operation in changes if operation is not None]
+    for activity, operation in operations:
+        if operation.acts_after_commit:
+            operation.after_commit(activity)
+    if any(operation.has_own_signals for _, operation in operations) or _has_receivers():
         commit_callbacks.send_signals(changes)
 
 

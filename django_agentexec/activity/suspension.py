@@ -35,6 +35,7 @@ from ..models import (
     Status,
     WaitingFor,
 )
+from ..signals import approval_requested
 from .log_lines import LOGGED, fill, log
 from .transitions import Operation, OwnedOperation
 
@@ -99,6 +100,7 @@ class Suspend(OwnedOperation):
         *("waiting_for", "run_after"),
     )
     read_fields = ("discounted_crashes", "fan_out", "waiting_for")
+    has_own_signals = True
 
     awaited_ids: Sequence[UUID]
     fan_out: Mapping[str, Any] = field(default_factory=dict)
@@ -139,6 +141,10 @@ class Suspend(OwnedOperation):
 
     def related_writes(self, activity: Activity, now: datetime) -> Sequence[Insert | Update]:
         return [Insert(Approval, self.new_requests)] if self.new_requests else []
+
+    def send_signals(self) -> None:
+        for approval in self.new_requests:
+            approval_requested.send_robust(Approval, approval=approval)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,6 +48,10 @@ class Operation(ABC):
     """The fields that `apply` may change."""
     read_fields: ClassVar[tuple[str, ...]] = ()
     """Fields that `apply` or its caller reads in addition to `store.READ_FIELDS`."""
+    has_own_signals: ClassVar[bool] = False
+    """Whether `send_signals` sends any."""
+    acts_after_commit: ClassVar[bool] = False
+    """Whether `after_commit` does anything."""
 
     @abstractmethod
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
@@ -62,6 +66,12 @@ class Operation(ABC):
 
     def save_related(self, activity: Activity, now: datetime) -> None:  # noqa: B027  # optional hook
         """Write other rows that belong to the change, after `apply` and in the same transaction."""
+
+    def after_commit(self, activity: Activity) -> None:  # noqa: B027  # optional hook
+        """Act on the commit, in the thread that has committed, so in microseconds; with `acts_after_commit`."""
+
+    def send_signals(self) -> None:  # noqa: B027  # optional hook
+        """Send the signals of this operation, which follow those of every change; with `has_own_signals`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from drf_spectacular.utils import OpenApiParameter
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from ..calls.filters import with_call
+from ..calls.queries import with_call
 from ..conf import conf
 from ..ids import HEX_DIGITS, id_range
 from ..models import ACTIVE, Activity, ActivityQuerySet, CallKind, Status, WaitingFor

@@ -7,7 +7,7 @@ processor time, which is what limits a worker. Only names and values of the pack
 from __future__ import annotations
 
 from .fields import Insert, LockWait, Update, build_row, can_skip_locked, clone_row
-from .statements import limit_lock_wait, lock_rows, needs_no_transaction, write
+from .generic import limit_lock_wait, lock_rows, needs_no_transaction, write
 
 __all__ = [
     "Insert",

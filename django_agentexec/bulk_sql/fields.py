@@ -1,4 +1,4 @@
-"""Parts of `statements` and `postgres`: the writes, their columns, locks, and rows built without `__init__`."""
+"""Parts of `generic` and `postgres`: the writes, their columns, locks, and rows built without `__init__`."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@ from ..activity.transitions import OwnedOperation
 from ..bulk_sql.fields import Insert, Update
 from ..exceptions import StaleAttempt
 from ..models import Activity, ActivityLog, AgentCall
+from ..signals import calls_finished
 from ..validation import storable_value
-from .dropping import drop_late_content
-from .setting_aside import set_aside
+from .setting_aside import drop_late_content, set_aside
 
 # One set for all changes, so that the changes of a batch are one statement.
 CHANGED_FIELDS = (
@@ -51,6 +51,7 @@ class FinishCall(OwnedOperation):
 
     update_fields = ("updated_at", "usage", "cost", "discounted_crashes")
     read_fields = ("usage", "cost", "traceparent")
+    acts_after_commit = True
 
     new: Sequence[AgentCall] = ()
     changed: Sequence[AgentCall] = ()
@@ -77,6 +78,9 @@ class FinishCall(OwnedOperation):
     def related_writes(self, activity: Activity, now: datetime) -> Sequence[Insert | Update]:
         drop_late_content(activity, (*self.new, *self.changed))
         return _writes(self.new, self.changed)
+
+    def after_commit(self, activity: Activity) -> None:
+        calls_finished.send_robust(AgentCall, activity=activity, calls=(*self.new, *self.changed))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,11 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from pydantic import Field, computed_field
 from pydantic_core import to_json
 
-from ..models import Activity, AgentCall, Approval, CallKind, CallState, Status
+from ..models import Activity, ActivityQuerySet, AgentCall, Approval, CallKind, CallState, Status
 from ..schemas import Schema
 from .content import content_of, error_of
 from .paths import call_around, inside_call
@@ -364,3 +364,9 @@ def _sum(node: Node) -> None:
         node.tokens += sum(child.tokens for child in node.children)
         costs = [child.cost for child in node.children if child.cost is not None]
         node.cost = sum(costs, node.cost or Decimal()) if costs else node.cost
+
+
+def with_call(activities: ActivityQuerySet, kind: CallKind, name: str) -> ActivityQuerySet:
+    """Return the activities that have called this model or tool. Uses the index of calls by name and activity."""
+    calls = AgentCall.objects.using(activities.db).filter(activity_id=OuterRef("pk"), name=name, kind=kind)
+    return activities.filter(Exists(calls.order_by()))

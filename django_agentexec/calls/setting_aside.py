@@ -1,17 +1,19 @@
-"""Calls and approvals that a later attempt no longer uses; they stay in the trace."""
+"""Calls and approvals that a later attempt no longer uses stay in the trace; `TRACE_CONTENT` removes their content."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Case, F, Max, OuterRef, Q, QuerySet, Subquery, Value, When
 
-from ..models import Activity, AgentCall, Approval, ApprovalStatus
+from ..conf import conf
+from ..models import FINISHED, Activity, AgentCall, Approval, ApprovalStatus
 
 _SEPARATORS = ("/", "^", "+")
 _SIBLING = "~"
+_DROPPED = {"full": (), "outputs": ("request", "arguments"), "none": ("request", "arguments", "output")}
 
 
 def set_aside(activity: Activity, path: str | None = None) -> None:
@@ -43,6 +45,33 @@ def set_aside_decisions(agent_ids: Collection[UUID], using: str) -> None:
     same = approvals.filter(activity_id=OuterRef("activity_id")).order_by().values("activity_id")
     latest = Subquery(same.annotate(latest=Max("set_aside")).values("latest"))
     approvals.filter(activity_id__in=agent_ids, set_aside=0).update(set_aside=latest + 1)
+
+
+def drop_content(ended: Sequence[Activity], using: str) -> None:
+    """Delete the content of the calls of these activities, in the transaction of their end.
+
+    With `none` a later attempt could replay nothing, so the calls are set aside, too.
+    """
+    names = _DROPPED[conf.TRACE_CONTENT]
+    if not names:
+        return
+    calls = AgentCall.objects.using(using).filter(activity_id__in=[each.agent_id for each in ended])
+    calls.update(**dict.fromkeys(names))
+    if "output" in names:
+        for activity in ended:
+            set_aside(activity)
+
+
+def drop_late_content(activity: Activity, calls: Sequence[AgentCall]) -> None:
+    """Empty calls in memory that are about to be written after the end of their activity."""
+    names = _DROPPED[conf.TRACE_CONTENT]
+    if not names or activity.status not in FINISHED:
+        return
+    for call in calls:
+        for name in names:
+            setattr(call, name, None)
+        if "output" in names and call._state.adding:
+            call.set_aside = call.set_aside or max(activity.fence, 1)
 
 
 def _set_aside(agent_id: UUID, fence: int, using: str | None, where: Q) -> None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any, Unpack, get_type_hints
+from typing import Annotated, Any, TypeVar, Unpack, get_type_hints, overload
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -22,12 +22,21 @@ from ..registry import get_task
 from ..serialization.comparison import Comparison
 from ..serialization.flow import fits, type_name
 from ..tasks.attempt import Attempt
-from ..tasks.definition import RESULT_COMPARISON, AnyTask
+from ..tasks.definition import RESULT_COMPARISON, AnyTask, Task
 from ..tasks.enqueue import enqueue
 from ..tasks.options import EnqueueOptions
 from ..tasks.registry import registry, task
 from ..tasks.run import Run
 from ..validation import json_result
+
+C = TypeVar("C", bound=BaseModel)
+C1 = TypeVar("C1", bound=BaseModel)
+C2 = TypeVar("C2", bound=BaseModel)
+C3 = TypeVar("C3", bound=BaseModel)
+T = TypeVar("T")
+T1 = TypeVar("T1")
+T2 = TypeVar("T2")
+T3 = TypeVar("T3")
 
 Call = tuple[str | AnyTask, BaseModel]
 """A task and its context."""
@@ -93,6 +102,25 @@ Typed = Annotated[Any, PlainValidator(_read), PlainSerializer(_write)]
 """A result that is stored with the name of its task and loaded in the result type of that task."""
 
 
+@overload
+def group(*calls: tuple[Task[C, ..., Any, T], C], **options: Unpack[EnqueueOptions]) -> Run[list[T]]: ...
+@overload
+def group(
+    call1: tuple[Task[C1, ..., Any, T1], C1],
+    call2: tuple[Task[C2, ..., Any, T2], C2],
+    /,
+    **options: Unpack[EnqueueOptions],
+) -> Run[list[T1 | T2]]: ...
+@overload
+def group(
+    call1: tuple[Task[C1, ..., Any, T1], C1],
+    call2: tuple[Task[C2, ..., Any, T2], C2],
+    call3: tuple[Task[C3, ..., Any, T3], C3],
+    /,
+    **options: Unpack[EnqueueOptions],
+) -> Run[list[T1 | T2 | T3]]: ...
+@overload
+def group(*calls: tuple[str, BaseModel], **options: Unpack[EnqueueOptions]) -> Run[list[Any]]: ...
 @blocking
 def group(*calls: Call, **options: Unpack[EnqueueOptions]) -> Run:
     """Run calls in parallel: `group((research, acme), (research, globex))`. The result is the list of their results.
@@ -105,6 +133,32 @@ def group(*calls: Call, **options: Unpack[EnqueueOptions]) -> Run:
     return enqueue("agentexec.group", GroupContext(calls=[_stored(call) for call in calls]), **options)
 
 
+@overload
+def chain(first: tuple[Task[C, ..., Any, T], C], /, **options: Unpack[EnqueueOptions]) -> Run[T]: ...
+@overload
+def chain(
+    first: tuple[Task[C, ..., Any, Any], C], second: Task[Any, ..., Any, T], /, **options: Unpack[EnqueueOptions]
+) -> Run[T]: ...
+@overload
+def chain(
+    first: tuple[Task[C, ..., Any, Any], C],
+    second: AnyTask,
+    third: Task[Any, ..., Any, T],
+    /,
+    **options: Unpack[EnqueueOptions],
+) -> Run[T]: ...
+@overload
+def chain(
+    first: tuple[Task[C, ..., Any, Any], C],
+    second: AnyTask,
+    third: AnyTask,
+    fourth: AnyTask,
+    /,
+    *then: AnyTask,
+    **options: Unpack[EnqueueOptions],
+) -> Run[Any]: ...
+@overload
+def chain(first: tuple[str, BaseModel], *then: str | AnyTask, **options: Unpack[EnqueueOptions]) -> Run[Any]: ...
 @blocking
 def chain(first: Call, *then: str | AnyTask, **options: Unpack[EnqueueOptions]) -> Run:
     """Run tasks one after the other: `chain((research, acme), summarize, publish)`. Returns the last task's result.
@@ -124,6 +178,22 @@ def chain(first: Call, *then: str | AnyTask, **options: Unpack[EnqueueOptions]) 
     return enqueue("agentexec.chain", context, **options)
 
 
+@overload
+def chord(
+    calls: Sequence[Call],
+    callback: Task[Any, ..., Any, T],
+    *,
+    fields: Mapping[str, Any] | None = None,
+    **options: Unpack[EnqueueOptions],
+) -> Run[T]: ...
+@overload
+def chord(
+    calls: Sequence[Call],
+    callback: str,
+    *,
+    fields: Mapping[str, Any] | None = None,
+    **options: Unpack[EnqueueOptions],
+) -> Run[Any]: ...
 @blocking
 def chord(
     calls: Sequence[Call],
@@ -148,16 +218,77 @@ def chord(
     return enqueue("agentexec.chord", context, **options)
 
 
+@overload
+async def agroup(*calls: tuple[Task[C, ..., Any, T], C], **options: Unpack[EnqueueOptions]) -> Run[list[T]]: ...
+@overload
+async def agroup(
+    call1: tuple[Task[C1, ..., Any, T1], C1],
+    call2: tuple[Task[C2, ..., Any, T2], C2],
+    /,
+    **options: Unpack[EnqueueOptions],
+) -> Run[list[T1 | T2]]: ...
+@overload
+async def agroup(
+    call1: tuple[Task[C1, ..., Any, T1], C1],
+    call2: tuple[Task[C2, ..., Any, T2], C2],
+    call3: tuple[Task[C3, ..., Any, T3], C3],
+    /,
+    **options: Unpack[EnqueueOptions],
+) -> Run[list[T1 | T2 | T3]]: ...
+@overload
+async def agroup(*calls: tuple[str, BaseModel], **options: Unpack[EnqueueOptions]) -> Run[list[Any]]: ...
 async def agroup(*calls: Call, **options: Unpack[EnqueueOptions]) -> Run:
     """Async version of `group`."""
-    return await sync_to_async(group)(*calls, **options)
+    return await sync_to_async(group)(*calls, **options)  # type: ignore[arg-type]  # one of the overloads
 
 
+@overload
+async def achain(first: tuple[Task[C, ..., Any, T], C], /, **options: Unpack[EnqueueOptions]) -> Run[T]: ...
+@overload
+async def achain(
+    first: tuple[Task[C, ..., Any, Any], C], second: Task[Any, ..., Any, T], /, **options: Unpack[EnqueueOptions]
+) -> Run[T]: ...
+@overload
+async def achain(
+    first: tuple[Task[C, ..., Any, Any], C],
+    second: AnyTask,
+    third: Task[Any, ..., Any, T],
+    /,
+    **options: Unpack[EnqueueOptions],
+) -> Run[T]: ...
+@overload
+async def achain(
+    first: tuple[Task[C, ..., Any, Any], C],
+    second: AnyTask,
+    third: AnyTask,
+    fourth: AnyTask,
+    /,
+    *then: AnyTask,
+    **options: Unpack[EnqueueOptions],
+) -> Run[Any]: ...
+@overload
+async def achain(first: tuple[str, BaseModel], *then: str | AnyTask, **options: Unpack[EnqueueOptions]) -> Run[Any]: ...
 async def achain(first: Call, *then: str | AnyTask, **options: Unpack[EnqueueOptions]) -> Run:
     """Async version of `chain`."""
-    return await sync_to_async(chain)(first, *then, **options)
+    return await sync_to_async(chain)(first, *then, **options)  # type: ignore[arg-type]  # as above
 
 
+@overload
+async def achord(
+    calls: Sequence[Call],
+    callback: Task[Any, ..., Any, T],
+    *,
+    fields: Mapping[str, Any] | None = None,
+    **options: Unpack[EnqueueOptions],
+) -> Run[T]: ...
+@overload
+async def achord(
+    calls: Sequence[Call],
+    callback: str,
+    *,
+    fields: Mapping[str, Any] | None = None,
+    **options: Unpack[EnqueueOptions],
+) -> Run[Any]: ...
 async def achord(
     calls: Sequence[Call],
     callback: str | AnyTask,
@@ -166,7 +297,7 @@ async def achord(
     **options: Unpack[EnqueueOptions],
 ) -> Run:
     """Async version of `chord`."""
-    return await sync_to_async(chord)(calls, callback, fields=fields, **options)
+    return await sync_to_async(chord)(calls, callback, fields=fields, **options)  # type: ignore[arg-type]  # as above
 
 
 @task("agentexec.group", max_retries=0)

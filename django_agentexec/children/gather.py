@@ -13,8 +13,7 @@ from django.db.transaction import TransactionManagementError
 from ..activity.store import database
 from ..exceptions import ActivityNotFound, InvalidOption, TaskCanceled, TaskFailed
 from ..models import Activity
-from ..tasks.outcome import outcome
-from ..tasks.run import Run, awaited_id
+from ..tasks.run import Run, awaited_id, outcome
 from .passes import Pass
 
 if TYPE_CHECKING:

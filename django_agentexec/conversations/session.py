@@ -120,7 +120,7 @@ class DjangoSession:
 
     def conversation(self) -> Conversation:
         """Return the conversation, which is created if there is none; for sync code."""
-        attempt, (_, user_id) = current_attempt(), origin()
+        attempt, user_id = current_attempt(), origin().user_id
         metadata = attempt.metadata if attempt is not None and self.metadata is None else self.metadata
         manager = Conversation.objects.db_manager(database())
         return manager.get_or_create_session(self.session_id, self.owner or user_id, metadata)

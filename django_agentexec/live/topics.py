@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from ..parsing import MAX_INT64, parse_id
+from ..parsing import MAX_INT64
 
 MESSAGE_TYPE = "agentexec.hint"  # on the channel layer; other releases read it during a deploy
 _FEED = "agentexec.feed."
@@ -63,7 +63,7 @@ class ChangeNotice:
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> ChangeNotice:
         """Parse a message of the channel layer. Raises `KeyError`, `TypeError` or `ValueError` for other messages."""
-        changed = {parse_id(agent_id): _log_id(log_id) for agent_id, log_id in message["changed"]}
+        changed = {UUID(str(agent_id)): _log_id(log_id) for agent_id, log_id in message["changed"]}
         return cls(str(message["topic"]), changed, bool(message["streamed"]), bool(message.get("calls")))
 
 

@@ -7,29 +7,36 @@ import re
 import warnings
 from collections.abc import AsyncIterable, Awaitable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Unpack, cast, overload
 from uuid import UUID
 
 from asgiref.sync import async_to_sync
 from pydantic import BaseModel
+from typing_extensions import TypeVar
 
 from ..blocking import blocking
 from ..exceptions import AgentExecError, InvalidContext, TaskDefinitionError
 from ..ids import uuid7
-from ..serialization.flow import fits, is_model, tuple_parts, type_name
 from ..tasks.attempt import Attempt
-from ..tasks.definition import AnyTask
+from ..tasks.definition import AnyTask, Task
 from ..tasks.options import BulkOptions, EnqueueOptions, TaskOptions
 from ..tasks.registry import task
-from ..tasks.run import Run
+from ..tasks.run import Child, Run
 from .execution import run_steps
 from .inline import InlineAttempt, run_steps_inline
 from .steps import MARK, Step, read_step
+from .types import check_declared, check_flow
 
 if TYPE_CHECKING:
     from typing import Self
 
     from ..tasks.children import Key
+
+C = TypeVar("C", bound=BaseModel, default=Any)
+T = TypeVar("T", default=Any)
+C1 = TypeVar("C1", bound=BaseModel)
+T1 = TypeVar("T1")
+T2 = TypeVar("T2")
 
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -37,7 +44,7 @@ HIDEABLE_METHODS = {"agather", "amap", "aspawn", "aspawn_many", "map"}
 """Methods that were added after the first release of `Pipeline`; a step of the same name hides them."""
 
 
-class Pipeline:
+class Pipeline(Generic[C, T]):
     """Base class of pipelines. A subclass marks its methods with `@step` and is registered as a task.
 
         class ResearchPipeline(Pipeline, max_retries=2):      # task "research_pipeline"
@@ -51,6 +58,9 @@ class Pipeline:
     The first step takes the context. The result of a step is the parameter of the next step; a tuple of fixed
     length is unpacked into its parameters. The last step returns a Pydantic model. Raises `TaskDefinitionError`,
     naming the steps and types, if they do not fit.
+
+    `class ResearchPipeline(Pipeline[InputContext, FinalReport])` tells type checkers what `enqueue` and `run` take and
+    return; the class is refused if its steps have other types.
 
     Each step runs on a separate instance: pass values between steps as results, not as attributes.
     """
@@ -72,7 +82,8 @@ class Pipeline:
         cls.steps = tuple(_read_steps(cls))
         if abstract:
             return
-        _check_flow(cls.__qualname__, cls.steps)
+        check_flow(cls.__qualname__, cls.steps)
+        check_declared(cls, Pipeline)
         cls.task = task(name or _WORD_START.sub("_", cls.__name__).lower(), **options)(_make_handler(cls))
 
     @property
@@ -87,6 +98,14 @@ class Pipeline:
 
     # For steps
 
+    @overload
+    def spawn(
+        self, task: Task[C1, ..., Any, T1], context: C1, *, key: str | None = None, **options: Unpack[BulkOptions]
+    ) -> Run[T1]: ...
+    @overload
+    def spawn(
+        self, task: str, context: BaseModel, *, key: str | None = None, **options: Unpack[BulkOptions]
+    ) -> Run[Any]: ...
     def spawn(
         self,
         task: str | AnyTask,
@@ -100,6 +119,14 @@ class Pipeline:
             return cast(Run, self.aspawn(task, context, key=key, **options))
         return self.attempt.spawn(task, context, key=key, **options)
 
+    @overload
+    async def aspawn(
+        self, task: Task[C1, ..., Any, T1], context: C1, *, key: str | None = None, **options: Unpack[BulkOptions]
+    ) -> Run[T1]: ...
+    @overload
+    async def aspawn(
+        self, task: str, context: BaseModel, *, key: str | None = None, **options: Unpack[BulkOptions]
+    ) -> Run[Any]: ...
     async def aspawn(
         self,
         task: str | AnyTask,
@@ -111,6 +138,24 @@ class Pipeline:
         """Async version of `spawn`."""
         return await self.attempt.aspawn(task, context, key=key, **options)
 
+    @overload
+    def spawn_many(
+        self,
+        task: Task[C1, ..., Any, T1],
+        contexts: Sequence[C1],
+        *,
+        keys: Sequence[str] | None = None,
+        **options: Unpack[BulkOptions],
+    ) -> list[Run[T1]]: ...
+    @overload
+    def spawn_many(
+        self,
+        task: str,
+        contexts: Sequence[BaseModel],
+        *,
+        keys: Sequence[str] | None = None,
+        **options: Unpack[BulkOptions],
+    ) -> list[Run[Any]]: ...
     def spawn_many(
         self,
         task: str | AnyTask,
@@ -124,6 +169,24 @@ class Pipeline:
             return cast(list[Run], self.aspawn_many(task, contexts, keys=keys, **options))
         return self.attempt.spawn_many(task, contexts, keys=keys, **options)
 
+    @overload
+    async def aspawn_many(
+        self,
+        task: Task[C1, ..., Any, T1],
+        contexts: Sequence[C1],
+        *,
+        keys: Sequence[str] | None = None,
+        **options: Unpack[BulkOptions],
+    ) -> list[Run[T1]]: ...
+    @overload
+    async def aspawn_many(
+        self,
+        task: str,
+        contexts: Sequence[BaseModel],
+        *,
+        keys: Sequence[str] | None = None,
+        **options: Unpack[BulkOptions],
+    ) -> list[Run[Any]]: ...
     async def aspawn_many(
         self,
         task: str | AnyTask,
@@ -135,6 +198,12 @@ class Pipeline:
         """Async version of `spawn_many`."""
         return await self.attempt.aspawn_many(task, contexts, keys=keys, **options)
 
+    @overload
+    def gather(self, child1: Run[T1], child2: Run[T2], /) -> tuple[T1, T2]: ...
+    @overload
+    def gather(self, *children: Run[T1]) -> tuple[T1, ...]: ...
+    @overload
+    def gather(self, *children: Run | UUID, return_exceptions: bool = False) -> tuple[Any, ...]: ...
     def gather(self, *children: Run | UUID, return_exceptions: bool = False) -> tuple[Any, ...]:
         """Return the results of children; without arguments, of all children of this step. See `Attempt.gather`.
 
@@ -144,6 +213,12 @@ class Pipeline:
             return cast(tuple[Any, ...], self.agather(*children, return_exceptions=return_exceptions))
         return self.attempt.gather(*children, return_exceptions=return_exceptions)
 
+    @overload
+    async def agather(self, child1: Child[T1], child2: Child[T2], /) -> tuple[T1, T2]: ...
+    @overload
+    async def agather(self, *children: Child[T1]) -> tuple[T1, ...]: ...
+    @overload
+    async def agather(self, *children: Child | UUID, return_exceptions: bool = False) -> tuple[Any, ...]: ...
     async def agather(self, *children: Run | UUID | Awaitable[Run], return_exceptions: bool = False) -> tuple[Any, ...]:
         """Async version of `gather`. Accepts calls of `aspawn` that are not awaited yet.
 
@@ -184,34 +259,36 @@ class Pipeline:
     # For callers
 
     @classmethod
-    def enqueue(cls, context: BaseModel, **options: Unpack[EnqueueOptions]) -> Run:
+    def enqueue(cls, context: C, **options: Unpack[EnqueueOptions]) -> Run[T]:
         """Enqueue the pipeline; see `django_agentexec.enqueue`."""
         return cls.task.enqueue(context, **options)
 
     @classmethod
-    async def aenqueue(cls, context: BaseModel, **options: Unpack[EnqueueOptions]) -> Run:
+    async def aenqueue(cls, context: C, **options: Unpack[EnqueueOptions]) -> Run[T]:
         """Async version of `enqueue`."""
         return await cls.task.aenqueue(context, **options)
 
     @classmethod
     @blocking
-    def run(cls, context: BaseModel) -> Any:
+    def run(cls, context: C) -> T:
         """Run all steps in this process and return the result of the last step; for tests.
 
         Uses neither the queue nor the database: children run inline, no checkpoint is stored, and nothing is
         retried. Raises the exception of a failing step.
         """
-        return async_to_sync(cls.arun)(context)
+        result: T = async_to_sync(cls.arun)(context)
+        return result
 
     @classmethod
-    async def arun(cls, context: BaseModel) -> Any:
+    async def arun(cls, context: C) -> T:
         """Async version of `run`."""
         expected = cls.task.context_type
         if not isinstance(context, expected):
             raise InvalidContext(
                 f"Pipeline {cls.__name__} takes a {expected.__name__}, not a {type(context).__name__}."
             )
-        return await run_steps_inline(cls, context, InlineAttempt())
+        result: T = await run_steps_inline(cls, context, InlineAttempt())
+        return result
 
     @classmethod
     def for_step(cls, context: BaseModel, attempt: Attempt) -> Self:
@@ -250,39 +327,6 @@ def _read_steps(cls: type[Pipeline]) -> Iterator[Step]:
                 "attribute of this name."
             )
         yield read_step(cls.__qualname__, method, getattr(method, MARK), position)
-
-
-def _check_flow(owner: str, steps: Sequence[Step]) -> None:
-    if not steps:
-        raise TaskDefinitionError(
-            f"Pipeline {owner} has no step. Mark its methods with @step(0, ...), or pass abstract=True."
-        )
-    first, last = steps[0], steps[-1]
-    if len(first.parameters) != 1 or not is_model(first.parameters[0]):
-        names = ", ".join(map(type_name, first.parameters)) or "nothing"
-        raise TaskDefinitionError(
-            f"Pipeline {owner}: its first step {first.name!r} takes {names}, but must take the context: "
-            "one Pydantic model."
-        )
-    for step, following in pairwise(steps):
-        _check_pair(owner, step, following)
-    if not is_model(last.result):
-        raise TaskDefinitionError(
-            f"Pipeline {owner}: its last step {last.name!r} returns {last.result_type}, but must return "
-            "one Pydantic model."
-        )
-
-
-def _check_pair(owner: str, step: Step, following: Step) -> None:
-    parts = tuple_parts(step.result)
-    produced = parts if parts is not None else () if step.result is type(None) else (step.result,)
-    wanted = following.parameters
-    if len(produced) == len(wanted) and all(fits(*pair) for pair in zip(produced, wanted, strict=True)):
-        return
-    raise TaskDefinitionError(
-        f"Pipeline {owner}: step {step.name!r} returns {type_name(step.result)}, but the next step, "
-        f"{following.name!r}, takes ({', '.join(map(type_name, wanted))})."
-    )
 
 
 def _make_handler(cls: type[Pipeline]) -> Any:

@@ -27,7 +27,6 @@ from ..ids import uuid7
 from ..models import Activity, Conversation, Priority
 from ..serialization.comparison import DECLARED, Cause, Comparison
 from ..serialization.roundtrip import NotStorable, Store, described, dump_with, model_form
-from ..telemetry.context import current_traceparent
 from ..validation import MAX_NAME, as_seconds, contains_nul, is_storable
 from .context_input import read_context
 from .lock_keys import check_lock_key, evaluate_lock_key
@@ -179,7 +178,7 @@ class Task(Generic[C, P, R, T]):
         return self._build_rows(contexts, RowOptions.read(self, options, BulkOptions))
 
     def _build_rows(self, contexts: Sequence[C], options: RowOptions) -> list[Activity]:
-        (parent_id, user_id), now = origin(), timezone.now()
+        source, now = origin(), timezone.now()
         shared = {
             **_default_values(),
             "agent_type": self.name,
@@ -189,12 +188,12 @@ class Task(Generic[C, P, R, T]):
             "queue": options.queue,
             "idempotency_key": options.idempotency_key,
             "max_retries": self.max_retries,
-            "parent_id": parent_id,
-            "enqueued_by": user_id,
+            "parent_id": source.parent_id,
+            "enqueued_by": source.user_id,
             "created_at": now,
             "updated_at": now,
             "usage": {},
-            "traceparent": current_traceparent(),
+            "traceparent": source.traceparent,
         }
         rows = []
         for context in contexts:
@@ -202,7 +201,7 @@ class Task(Generic[C, P, R, T]):
             own = {"agent_id": uuid7(), "context": stored, "lock_key": lock_key}
             rows.append(build_row(Activity, {**shared, **own}))
         if options.conversation is not None and rows:
-            conversation = _stored_conversation(options, user_id)
+            conversation = _stored_conversation(options, source.user_id)
             for row in rows:
                 row.conversation_id, row.lock_key = conversation.pk, conversation.lock_key
         return rows

@@ -109,11 +109,14 @@ class RowOptions:
 
     def _check_backend(self, task: AnyTask) -> None:
         """Raise `InvalidOption` for an option that the configured queue backend does not support."""
+        has_lock_key = task.lock_key_template or self.conversation is not None
+        if self.run_after is None and self.priority == Priority.NORMAL and not has_lock_key:
+            return
         backend = get_queue()
         for is_used, is_supported, feature in (
             (self.run_after, backend.supports_delay, "delays"),
             (self.priority != Priority.NORMAL, backend.supports_priority, "priorities"),
-            (task.lock_key_template or self.conversation, backend.supports_partitions, "lock keys"),
+            (has_lock_key, backend.supports_partitions, "lock keys"),
         ):
             if is_used and not is_supported:
                 raise InvalidOption(

@@ -17,11 +17,11 @@ from ..activity.store import database
 from ..activity.waiting import await_for_end, wait_for_end
 from ..blocking import blocking
 from ..deprecation import deprecated_name
-from ..exceptions import ActivityNotFound
+from ..exceptions import ActivityNotFound, TaskCanceled, TaskFailed, UnknownTask
 from ..models import Activity, Status
+from ..registry import registry
 from ..schemas import ActivityDetailSchema
 from ..validation import validate_id
-from .outcome import outcome
 from .status_url import status_url
 
 T = TypeVar("T", default=Any)
@@ -132,6 +132,20 @@ class Run(Generic[T]):
 
 Child: TypeAlias = Run[T] | Awaitable[Run[T]]
 """A child to gather: its handle, or the call of `aspawn` that returns it."""
+
+
+def outcome(activity: Activity) -> Any:
+    """Return the result in its declared type; raise `TaskFailed` or `TaskCanceled` where there is none."""
+    match activity.status:
+        case Status.COMPLETE:
+            try:
+                definition = registry.get(activity.agent_type)
+            except UnknownTask:
+                return activity.result  # as JSON, since its type is not known here
+            return definition.load_result(activity.result)
+        case Status.CANCELED:
+            raise TaskCanceled(activity.agent_id)
+    raise TaskFailed(activity.agent_id, activity.error, activity.attempt, activity.traceback, activity.is_final)
 
 
 def awaited_id(task: object) -> UUID:

@@ -43,15 +43,6 @@ def loaded_api() -> Any:
     return sys.modules.get(_API)
 
 
-def current_traceparent() -> str:
-    """Return the traceparent of the active span, or "" if there is none."""
-    trace = loaded_api()
-    if trace is None:
-        return ""
-    span = trace.get_current_span().get_span_context()
-    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}" if span.is_valid else ""
-
-
 @contextmanager
 def continued(traceparent: str) -> Iterator[None]:
     """Make the span that a traceparent names the active span, so that spans of the handler become its children."""

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from .. import __version__
-from ..activity.store import Change
 from ..background import BatchingThread
-from ..calls.operations import FinishCall
 from ..calls.paths import clean, inside_call, joined
 from ..conf import conf
 from ..models import Activity, AgentCall, CallKind, CallState
-from ..signals import changes_committed, worker_stopped
+from ..signals import calls_finished, worker_stopped
 from .contents import content_of
 from .context import key_inside, key_of_run, loaded_api, parent_key, parsed, root_flags, span_id_of
 
@@ -39,10 +37,10 @@ class Spans(BatchingThread):
         super()._reset()
         self._ended: list[tuple[Activity, AgentCall]] = []
 
-    def record(self, ended: Iterable[tuple[Activity, AgentCall]]) -> None:
-        """Record calls that have ended."""
+    def record(self, activity: Activity, calls: Sequence[AgentCall]) -> None:
+        """Record calls of an activity that have ended."""
         with self._lock:
-            for activity, call in ended:
+            for call in calls:
                 if len(self._ended) < MAX_WAITING:
                     self._ended.append((activity, copy.copy(call)))  # a retry of the call changes its row
             self._wake()
@@ -69,7 +67,7 @@ spans = Spans()
 
 def install() -> None:
     """Create spans after commits, and export them before a worker ends."""
-    changes_committed.connect(_on_commit, dispatch_uid="agentexec.telemetry.spans")
+    calls_finished.connect(_on_finished, dispatch_uid="agentexec.telemetry.spans")
     worker_stopped.connect(flush, dispatch_uid="agentexec.telemetry.flush")
 
 
@@ -89,17 +87,9 @@ def flush(**signal: Any) -> None:
         thread.join(FLUSH_TIMEOUT)
 
 
-def _on_commit(changes: Sequence[Change], **signal: Any) -> None:
-    if loaded_api() is None:
-        return
-    ended = [
-        (activity, call)
-        for activity, _, operation in changes
-        if isinstance(operation, FinishCall)
-        for call in (*operation.new, *operation.changed)
-    ]
-    if ended and conf.OTEL_SPANS:
-        spans.record(ended)
+def _on_finished(activity: Activity, calls: Sequence[AgentCall], **signal: Any) -> None:
+    if loaded_api() is not None and conf.OTEL_SPANS:
+        spans.record(activity, calls)
 
 
 def _create(trace: Any, tracer: Any, activity: Activity, call: AgentCall) -> None:

@@ -15,8 +15,8 @@ import pytest
 from django.db import connection, connections
 from redis import Redis
 
+from django_agentexec.calls.recording import UNKNOWN_OUTCOME
 from django_agentexec.models import Activity, AgentCall, Approval, ApprovalStatus, CallKind, CallState, Status
-from django_agentexec.runners.openai.approvals import UNKNOWN_OUTCOME
 from tests.e2e.durable_answers import SCRIPTS, ScriptedServer
 from tests.e2e.durable_cases import Case, Figures, check, end_if_stopped, finish, start
 from tests.support.decisions import decide

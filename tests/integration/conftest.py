@@ -11,6 +11,7 @@ import tests.urls  # noqa: F401  # here, since Python 3.11 fails if two threads 
 from django_agentexec import task
 from django_agentexec.tasks import registry
 from django_agentexec.testing import memory_queue
+from tests.support import durable_agents
 from tests.support.research_family import FAILING, RUNS, discover, research, sync_discover
 from tests.support.servers import Valkey
 
@@ -35,6 +36,17 @@ def family() -> Iterator[None]:
     task("research", max_retries=0)(research)
     task("discover", max_retries=0)(discover)
     task("sync_discover", max_retries=0)(sync_discover)
+    with memory_queue():
+        yield
+    for name in {definition.name for definition in registry} - before:
+        registry.unregister(name)
+
+
+@pytest.fixture
+def durable_tasks() -> Iterator[None]:
+    """A queue in memory for the tasks that a test registers, and counters at zero."""
+    durable_agents.DONE.clear()
+    before = {definition.name for definition in registry}
     with memory_queue():
         yield
     for name in {definition.name for definition in registry} - before:

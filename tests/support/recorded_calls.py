@@ -8,21 +8,18 @@ from typing import Any
 from uuid import UUID
 
 from agents import Agent, function_tool
-from agents.testing import ScriptedModel, assistant_message, function_call
+from agents.testing import ScriptedModel
 from django.utils import timezone
-from pydantic import BaseModel
 
 from django_agentexec import OpenAIRunner, task
 from django_agentexec.models import Activity, AgentCall, CallKind, CallState
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain
+from tests.support.durable_agents import Empty
+from tests.support.scripted_models import call, say
 
 DONE: Counter[str] = Counter()
 TASK = "clerk"
-
-
-class Empty(BaseModel):
-    pass
 
 
 @function_tool
@@ -36,16 +33,6 @@ def look_up(name: str) -> str:
 def explode(name: str) -> str:
     """Fail."""
     raise ConnectionError("password=hunter2")
-
-
-def call(name: str, call_id: str, /, **arguments: Any) -> Any:
-    """Return the output item of a model that calls a tool."""
-    return function_call(name, arguments, call_id=call_id)
-
-
-def say(text: str) -> list[Any]:
-    """Return the answer of a model."""
-    return [assistant_message(text)]
 
 
 def clerk(scripted: ScriptedModel, *, fails: int = 0, **options: Any) -> Any:

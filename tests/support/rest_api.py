@@ -13,8 +13,7 @@ from rest_framework.test import APIClient
 
 from django_agentexec import task
 from django_agentexec.policy import TenantPolicy
-from django_agentexec.tasks import AnyTask
-from django_agentexec.tasks.registry import registry
+from django_agentexec.tasks import AnyTask, registry
 
 POLICY = f"{__name__}.OrganizationPolicy"
 

@@ -144,25 +144,66 @@ def parallel(attempt: Attempt) -> int:
     return sum(attempt.map(count, [Other(number=1)]))
 
 
-class Study(Pipeline, max_retries=2):
+@task("publish")
+def publish(agent_id: UUID, context: Report) -> Other:
+    return Other(number=len(context.text))
+
+
+class Study(Pipeline[Company, Report], max_retries=2):
+    @step(0, "research")
+    async def find(self, context: Company) -> Report:
+        assert_type(await self.aspawn(count, Other(number=1)), Run[int])
+        assert_type(await self.aspawn("count", Other(number=1)), Run[Any])
+        assert_type(await self.agather(self.aspawn(count, Other(number=1))), tuple[int, ...])
+        return Report(text=context.name)
+
+    def in_sync_code(self) -> None:
+        assert_type(self.spawn_many(count, [Other(number=1)]), list[Run[int]])
+        child = self.spawn(count, Other(number=1))
+        assert_type(self.gather(child, self.spawn(research, Company(name="a"))), tuple[int, Report])
+        self.spawn(count, Company(name="a"))  # type: ignore[misc]
+
+
+class Untyped(Pipeline):
     @step(0, "research")
     async def find(self, context: Company) -> Report:
         return Report(text=context.name)
 
 
 def pipelines(runner: BaseAgentRunner, openai: OpenAIRunner) -> None:
-    run = Study.enqueue(Company(name="a"))
-    agentexec.group((research, Company(name="a")), (count, Other(number=1)))
-    agentexec.chain((research, Company(name="a")))
-    agentexec.chord([(research, Company(name="a"))], count)
+    run = Study.enqueue(Company(name="a"), priority="high")
+    assert_type(run, Run[Report])
+    assert_type(Study.run(Company(name="a")), Report)
+    Study.enqueue(Other(number=1))  # type: ignore[arg-type]
+    assert_type(Untyped.enqueue(Company(name="a")), Run[Any])
     assert_type(mermaid(run.agent_id), str)
     assert isinstance(openai, type(runner))
 
 
+def canvas() -> None:
+    acme, one = Company(name="a"), Other(number=1)
+    assert_type(agentexec.group((research, acme), (research, acme)), Run[list[Report]])
+    assert_type(agentexec.group((research, acme), (count, one)), Run[list[Report | int]])
+    assert_type(agentexec.group(*[(count, one)], priority="low"), Run[list[int]])
+    assert_type(agentexec.group(("research", acme)), Run[list[Any]])
+    agentexec.group((research, one))  # type: ignore[misc]
+    assert_type(agentexec.chain((research, acme)), Run[Report])
+    assert_type(agentexec.chain((research, acme), publish), Run[Other])
+    assert_type(agentexec.chain((research, acme), publish, count), Run[int])
+    assert_type(agentexec.chain((research, acme), publish, count, publish, count), Run[Any])
+    assert_type(agentexec.chain(("research", acme), "publish"), Run[Any])
+    agentexec.chain((research, one), publish)  # type: ignore[misc]
+    assert_type(agentexec.chord([(research, acme), (count, one)], publish, fields={"text": ""}), Run[Other])
+    assert_type(agentexec.chord([("research", acme)], "publish"), Run[Any])
+
+
 async def pipelines_in_async_code() -> None:
-    await agentexec.agroup((research, Company(name="a")))
-    await agentexec.achain((research, Company(name="a")))
-    await agentexec.achord([(research, Company(name="a"))], count)
+    acme = Company(name="a")
+    assert_type(await Study.aenqueue(acme), Run[Report])
+    assert_type(await Study.arun(acme), Report)
+    assert_type(await agentexec.agroup((research, acme)), Run[list[Report]])
+    assert_type(await agentexec.achain((research, acme), publish), Run[Other])
+    assert_type(await agentexec.achord([(research, acme)], count), Run[int])
 
 
 def track(tracker: Tracker) -> None:

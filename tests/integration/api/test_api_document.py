@@ -22,8 +22,7 @@ from pydantic import BaseModel
 from django_agentexec import task
 from django_agentexec.api.json_schema import for_openapi_30
 from django_agentexec.api.urls import urlpatterns as routes
-from django_agentexec.tasks import Run
-from django_agentexec.tasks.registry import registry
+from django_agentexec.tasks import Run, registry
 from tests.support.rest_api import admin, client, outside_task, staff
 
 pytestmark = pytest.mark.django_db

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +11,6 @@ import pytest
 from agents import Agent, Runner, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
 from asgiref.sync import async_to_sync, sync_to_async
-from pydantic import BaseModel
 
 from django_agentexec import Attempt, DjangoSession, OpenAIRunner, Pipeline, activity, step, task
 from django_agentexec.activity.store import apply_one
@@ -20,15 +18,10 @@ from django_agentexec.activity.transitions import Cancel
 from django_agentexec.exceptions import InvalidOption, StaleAttempt
 from django_agentexec.models import Activity, Conversation, ConversationItem, ConversationTurn, Status
 from django_agentexec.tasks import registry
-from django_agentexec.testing import drain, memory_queue
+from django_agentexec.testing import drain
+from tests.support.durable_agents import DONE, TASK, Empty, drained
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-DONE: Counter[str] = Counter()
-
-
-class Empty(BaseModel):
-    pass
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 
 
 @function_tool
@@ -36,15 +29,6 @@ def look_up(name: str) -> str:
     """Look a name up."""
     DONE[f"look_up {name}"] += 1
     return f"{name} is fine"
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    DONE.clear()
-    with memory_queue():
-        yield
-    for name in ("clerk", "Dossier"):
-        registry.unregister(name)
 
 
 def user(text: str) -> Any:
@@ -70,9 +54,8 @@ def text_of(item: Any) -> str:
 
 
 def run(handler: Callable[..., Any], **options: Any) -> Activity:
-    task("clerk", max_retries=2, backoff=lambda *_: 0.0)(handler).enqueue(Empty(), **options)
-    drain()
-    return Activity.objects.get(agent_type="clerk")
+    task(TASK, max_retries=2, backoff=lambda *_: 0.0)(handler).enqueue(Empty(), **options)
+    return drained()
 
 
 @pytest.mark.parametrize("point", [0, 1, 2, 3])

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
 import pytest
 from agents import Agent, GuardrailFunctionOutput, InputGuardrail, Runner, function_tool, handoff
-from agents.testing import ScriptedModel, assistant_message, function_call
-from pydantic import BaseModel
 
-from django_agentexec import Attempt, OpenAIRunner, task, tool_key
-from django_agentexec.models import Activity, AgentCall, Approval, CallKind, Status
-from django_agentexec.tasks import registry
-from django_agentexec.testing import drain, memory_queue
+from django_agentexec import Attempt, OpenAIRunner, tool_key
+from django_agentexec.models import AgentCall, Approval, CallKind, Status
+from tests.support.durable_agents import DONE, Empty, fail_once, run
+from tests.support.scripted_models import call, model, requests, say
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-DONE: Counter[str] = Counter()
-
-
-class Empty(BaseModel):
-    pass
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 
 
 @function_tool
@@ -33,42 +23,6 @@ def look_up(name: str) -> str:
     DONE[f"look_up {name}"] += 1
     DONE[f"key {tool_key()}"] += 1
     return f"{name} is fine"
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    DONE.clear()
-    with memory_queue():
-        yield
-    registry.unregister("clerk")
-
-
-def model(*steps: Any) -> ScriptedModel:
-    return ScriptedModel(list(steps))
-
-
-def call(name: str, call_id: str, /, **arguments: Any) -> Any:
-    return function_call(name, arguments, call_id=call_id)
-
-
-def say(text: str) -> list[Any]:
-    return [assistant_message(text)]
-
-
-def run(handler: Callable[..., Any], **options: Any) -> Activity:
-    task("clerk", max_retries=3, backoff=lambda *_: 0.0, **options)(handler).enqueue(Empty())
-    drain()
-    return Activity.objects.get()
-
-
-def fail_once() -> None:
-    DONE["fail"] += 1
-    if DONE["fail"] == 1:
-        raise ConnectionError("the first attempt fails")
-
-
-def requests(*models: ScriptedModel) -> list[int]:
-    return [len(each.calls) for each in models]
 
 
 def test_a_retry_repeats_no_model_call_and_no_tool() -> None:

@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import pytest
 from agents import Agent, Model, ModelRetrySettings, ModelSettings, Runner, function_tool
-from agents.testing import ScriptedModel, assistant_message, function_call
+from agents.testing import function_call
 from openai.types.responses import Response, ResponseCreatedEvent, ResponseIncompleteEvent
 from openai.types.responses.response import IncompleteDetails
 from pydantic import BaseModel
 
-from django_agentexec import Attempt, OpenAIRunner, activity, task
+from django_agentexec import Attempt, OpenAIRunner, activity
 from django_agentexec.calls.journal import Journal
 from django_agentexec.exceptions import InvalidTransition
 from django_agentexec.models import Activity, AgentCall, Approval, ApprovalStatus, CallKind, Status
 from django_agentexec.queues import get_queue
-from django_agentexec.tasks import registry
-from django_agentexec.testing import drain, memory_queue
 from tests.support.decisions import decide
+from tests.support.durable_agents import DONE, Empty, drained, fail_once, run
+from tests.support.scripted_models import call, model, say
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-DONE: Counter[str] = Counter()
-
-
-class Empty(BaseModel):
-    pass
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 
 
 class Found(BaseModel):
@@ -43,42 +36,6 @@ class Found(BaseModel):
 @dataclass
 class Measured:
     value: int
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    DONE.clear()
-    with memory_queue():
-        yield
-    registry.unregister("clerk")
-
-
-def model(*steps: Any) -> ScriptedModel:
-    return ScriptedModel(list(steps))
-
-
-def call(name: str, call_id: str, /, **arguments: Any) -> Any:
-    return function_call(name, arguments, call_id=call_id)
-
-
-def say(text: str) -> list[Any]:
-    return [assistant_message(text)]
-
-
-def run(handler: Callable[..., Any], **options: Any) -> Activity:
-    task("clerk", max_retries=3, backoff=lambda *_: 0.0, **options)(handler).enqueue(Empty())
-    return drained()
-
-
-def drained() -> Activity:
-    drain()
-    return Activity.objects.get()
-
-
-def fail_once() -> None:
-    DONE["fail"] += 1
-    if DONE["fail"] == 1:
-        raise ConnectionError("the first attempt fails")
 
 
 @function_tool(needs_approval=True)

@@ -3,62 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
 import pytest
 from agents import Agent, function_tool
-from agents.testing import ScriptedModel, assistant_message, function_call
+from agents.testing import ScriptedModel
 from pydantic import BaseModel
 
 from django_agentexec import Attempt, OpenAIRunner, Pipeline, step, task
 from django_agentexec.calls.recording import UNKNOWN_OUTCOME
-from django_agentexec.models import Activity, AgentCall, Approval, ApprovalKind, ApprovalStatus, CallKind, Status
-from django_agentexec.tasks import registry
-from django_agentexec.testing import drain, memory_queue
+from django_agentexec.models import AgentCall, Approval, ApprovalKind, ApprovalStatus, CallKind, Status
 from tests.support.decisions import decide
+from tests.support.durable_agents import DONE, Empty, drained, run
+from tests.support.scripted_models import call, model, say
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-DONE: Counter[str] = Counter()
-
-
-class Empty(BaseModel):
-    pass
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    DONE.clear()
-    before = {definition.name for definition in registry}
-    with memory_queue():
-        yield
-    for name in {definition.name for definition in registry} - before:
-        registry.unregister(name)
-
-
-def model(*steps: Any) -> ScriptedModel:
-    return ScriptedModel(list(steps))
-
-
-def call(name: str, call_id: str, /, **arguments: Any) -> Any:
-    return function_call(name, arguments, call_id=call_id)
-
-
-def say(text: str) -> list[Any]:
-    return [assistant_message(text)]
-
-
-def run(handler: Callable[..., Any], **options: Any) -> Activity:
-    task("clerk", max_retries=3, backoff=lambda *_: 0.0, **options)(handler).enqueue(Empty())
-    return drained()
-
-
-def drained() -> Activity:
-    drain()
-    return Activity.objects.get(agent_type="clerk")
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 
 
 @function_tool

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import UUID
 
@@ -19,29 +18,14 @@ from openai.types.responses import (
     ResponseOutputText,
     ResponseTextDeltaEvent,
 )
-from pydantic import BaseModel
 
 from django_agentexec import OpenAIRunner, activity, task
 from django_agentexec.models import Activity, Status
-from django_agentexec.tasks import registry
-from django_agentexec.testing import drain, memory_queue
+from django_agentexec.testing import drain
+from tests.support.durable_agents import DONE, Empty
 from tests.support.text_client import TextClient
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-DONE: Counter[str] = Counter()
-
-
-class Empty(BaseModel):
-    pass
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    DONE.clear()
-    with memory_queue():
-        yield
-    registry.unregister("writer")
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 
 
 def _message(text: str) -> ResponseOutputMessage:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
 import pytest
 from agents import Agent, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
-from pydantic import BaseModel
 
-from django_agentexec import OpenAIRunner, Pipeline, Status, step, task
-from django_agentexec.models import Activity, StepRun
-from django_agentexec.tasks import registry
-from django_agentexec.testing import drain, memory_queue
+from django_agentexec import OpenAIRunner, Pipeline, Status, step
+from django_agentexec.models import StepRun
+from tests.support.durable_agents import Empty, drained, run
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-class Empty(BaseModel):
-    pass
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 
 
 DELETED: list[str] = []
@@ -39,17 +32,8 @@ def clerk() -> Agent[None]:
 
 
 @pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
+def nothing_deleted() -> None:
     DELETED.clear()
-    with memory_queue():
-        yield
-    registry.unregister("clerk")
-
-
-def run(handler: Any) -> Activity:
-    task("clerk")(handler).enqueue(Empty())
-    drain()
-    return Activity.objects.get()
 
 
 @pytest.mark.parametrize("as_text", [True, False])
@@ -107,9 +91,8 @@ def test_a_step_that_ignores_them_is_not_kept() -> None:
             return Empty()
 
     Cleanup.enqueue(Empty())
-    drain()
 
-    row = Activity.objects.get()
+    row = drained()
     assert (row.status, row.attempt) == (Status.ERROR, 1)
     assert row.error.startswith("UnhandledInterruption")
     assert list(StepRun.objects.values_list("name", "state")) == [("ask", "error")]

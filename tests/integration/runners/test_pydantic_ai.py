@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -11,10 +10,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from django_agentexec import task
-from django_agentexec.models import Activity, AgentCall, CallKind, Status
-from django_agentexec.tasks import registry
-from django_agentexec.testing import drain, memory_queue
+from django_agentexec.models import AgentCall, CallKind, Status
 from tests.unit.test_docs_code import ROOT, execute
 
 pytest.importorskip("pydantic_ai")
@@ -22,26 +18,14 @@ pytest.importorskip("pydantic_ai")
 from pydantic_ai import Agent, ModelResponse, ModelRetry, TextPart, ToolCallPart
 from pydantic_ai.models.function import FunctionModel
 
-pytestmark = pytest.mark.django_db(transaction=True)
+from tests.support.durable_agents import DONE, Empty, fail_once, run
 
-DONE: Counter[str] = Counter()
-
-
-class Empty(BaseModel):
-    pass
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 
 
 class Verdict(BaseModel):
     company: str
     is_fine: bool
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    DONE.clear()
-    with memory_queue():
-        yield
-    registry.unregister("clerk")
 
 
 @pytest.fixture(scope="module")
@@ -63,18 +47,6 @@ def scripted(*answers: list[Any]) -> FunctionModel:
 
 def call(name: str, call_id: str, /, **arguments: Any) -> ToolCallPart:
     return ToolCallPart(name, arguments, tool_call_id=call_id)
-
-
-def run(handler: Callable[..., Any]) -> Activity:
-    task("clerk", max_retries=2, backoff=lambda *_: 0.0)(handler).enqueue(Empty())
-    drain()
-    return Activity.objects.get()
-
-
-def fail_once() -> None:
-    DONE["attempts"] += 1
-    if DONE["attempts"] == 1:
-        raise ConnectionError("the first attempt fails")
 
 
 def test_a_later_attempt_repeats_no_call(runner_class: Any) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
@@ -16,16 +14,10 @@ from pydantic import BaseModel
 from django_agentexec import BaseAgentRunner, InvalidOption, task, tool_key
 from django_agentexec.calls.recording import UNKNOWN_OUTCOME, RecordedRun
 from django_agentexec.models import Activity, AgentCall, CallKind, CallState, Status
-from django_agentexec.tasks import registry
-from django_agentexec.testing import drain, memory_queue
+from django_agentexec.testing import drain
+from tests.support.durable_agents import DONE, Empty, fail_once, run
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-DONE: Counter[str] = Counter()
-
-
-class Empty(BaseModel):
-    pass
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 
 
 class Answer(BaseModel):
@@ -63,26 +55,6 @@ class Runner(BaseAgentRunner):
             return f"output {call_id}"
 
         return await run.tool_call(call_id, "look_up", {"id": call_id}, tool, **options)
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    DONE.clear()
-    with memory_queue():
-        yield
-    registry.unregister("clerk")
-
-
-def run(handler: Callable[..., Any]) -> Activity:
-    task("clerk", max_retries=2, backoff=lambda *_: 0.0)(handler).enqueue(Empty())
-    drain()
-    return Activity.objects.get()
-
-
-def fail_once() -> None:
-    DONE["attempts"] += 1
-    if DONE["attempts"] == 1:
-        raise ConnectionError("the first attempt fails")
 
 
 def places() -> list[tuple[str, str, int, str, str]]:

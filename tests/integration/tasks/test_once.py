@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from threading import Barrier, Thread
 from typing import Any
@@ -17,12 +16,11 @@ from pydantic import BaseModel
 
 from django_agentexec import Attempt, InvalidOption, Pipeline, ResultError, step, task, tool_key
 from django_agentexec.models import Activity, AgentCall, CallKind, CallState, Status
-from django_agentexec.tasks import registry
-from django_agentexec.testing import drain, make_attempt, memory_queue
+from django_agentexec.testing import drain, make_attempt
+from tests.support import durable_agents
+from tests.support.durable_agents import DONE, fail_once
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-DONE: Counter[str] = Counter()
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 
 
 class Order(BaseModel):
@@ -34,26 +32,8 @@ class Invoice(BaseModel):
     lines: tuple[str, ...] = ()
 
 
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    DONE.clear()
-    with memory_queue():
-        yield
-    for name in ("billing", "shop"):
-        if name in {definition.name for definition in registry}:
-            registry.unregister(name)
-
-
 def run(handler: Callable[..., Any]) -> Activity:
-    task("billing", max_retries=2, backoff=lambda *_: 0.0)(handler).enqueue(Order())
-    drain()
-    return Activity.objects.get()
-
-
-def fail_once() -> None:
-    DONE["attempts"] += 1
-    if DONE["attempts"] == 1:
-        raise ConnectionError("the first attempt fails")
+    return durable_agents.run(handler, context=Order())
 
 
 def create_invoice(number: int) -> Invoice:
@@ -254,7 +234,7 @@ def test_a_type_that_changed_is_an_error_that_names_the_remedy() -> None:
         return "seven"
 
     async def handler(agent_id: UUID, context: Order, attempt: Attempt) -> None:
-        if not DONE["attempts"]:
+        if not DONE["fail"]:
             await attempt.aonce("number", old)
             fail_once()
         await attempt.aonce("number", lambda: 7, result_type=int)

@@ -21,7 +21,7 @@ from sentry_sdk.transport import Transport
 from django_agentexec import task
 from django_agentexec.models import Activity
 from django_agentexec.queues import Claim
-from django_agentexec.tasks.registry import registry
+from django_agentexec.tasks import registry
 from django_agentexec.worker.error_tracker import isolated_error_tracker
 from django_agentexec.worker.executor import Execution
 from django_agentexec.worker.invoker import WorkerInvoker
