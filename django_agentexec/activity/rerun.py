@@ -11,6 +11,7 @@ from ..calls.setting_aside import set_aside_steps
 from ..dispatch.push import stop_on_commit
 from ..exceptions import InvalidOption
 from ..models import Activity, HookFlag, StepRun
+from ..translation import gettext as _
 from .store import apply, database
 from .transitions import Cancel
 
@@ -31,7 +32,8 @@ def reset_steps(agent_id: UUID, from_step: str | None) -> None:
         if from_step not in positions:
             started = ", ".join(positions) or "none"
             raise InvalidOption(
-                f"Activity {agent_id} has no step {from_step!r} that has started; started steps: {started}."
+                _("Activity %(agent_id)s has no step %(from_step)r that has started; started steps: %(started)s.")
+                % {"agent_id": agent_id, "from_step": from_step, "started": started}
             )
         steps = steps.filter(position__gte=positions[from_step])
         names = [name for name, position in positions.items() if position >= positions[from_step]]

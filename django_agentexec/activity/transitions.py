@@ -39,6 +39,7 @@ from ..models import (
     LineType,
     Status,
 )
+from ..translation import gettext as _
 from ..validation import storable_text
 from .log_lines import LOGGED, delay_text, fill, log, log_error, message_type
 
@@ -321,7 +322,9 @@ class Cancel(EndOfWait):
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         if not activity.is_active:
             raise InvalidTransition(
-                f"Activity {self.agent_id} is {activity.status}; it cannot be canceled.", f"already {activity.status}"
+                _("Activity %(agent_id)s is %(status)s; it cannot be canceled.")
+                % {"agent_id": self.agent_id, "status": activity.status},
+                f"already {activity.status}",
             )
         activity.status, activity.finished_at, activity.is_final = Status.CANCELED, now, self.is_final
         _end_wait(activity)
@@ -359,18 +362,22 @@ class Retry(EndOfWait):
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         if activity.status not in self.accepted_statuses:
             raise InvalidTransition(
-                f"Activity {self.agent_id} is {activity.status}; only error and canceled can be retried.",
+                _("Activity %(agent_id)s is %(status)s; only error and canceled can be retried.")
+                % {"agent_id": self.agent_id, "status": activity.status},
                 f"still {activity.status}" if activity.is_active else f"already {activity.status}",
             )
         if not activity.queue:
             raise InvalidTransition(
-                f"Activity {self.agent_id} was never queued; its creator drives it.",
+                _("Activity %(agent_id)s was never queued; its creator drives it.") % {"agent_id": self.agent_id},
                 "never queued, driven by its creator",
             )
         if activity.ended_parent is not None:
             raise InvalidTransition(
-                f"Activity {self.agent_id} is a child of {activity.ended_parent}, which has failed or was canceled, so "
-                "nothing would use its result. Retry the parent, which runs its failed children again.",
+                _(
+                    "Activity %(agent_id)s is a child of %(ended_parent)s, which has failed or was canceled, "
+                    "so nothing would use its result. Retry the parent, which runs its failed children again."
+                )
+                % {"agent_id": self.agent_id, "ended_parent": activity.ended_parent},
                 "its parent has failed or was canceled; retry the parent",
             )
         activity.status, activity.percentage = Status.QUEUED, 0

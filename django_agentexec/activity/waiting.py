@@ -25,6 +25,7 @@ from ..exceptions import ActivityNotFound, InvalidOption, QueueUnavailable, Resu
 from ..models import FINISHED, Activity
 from ..queues import Queue, get_queue
 from ..queues.base import Listener
+from ..translation import gettext as _
 from ..validation import validate_timeout
 from .current import current_attempt
 from .store import database
@@ -134,7 +135,9 @@ def _wake(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
 
 def _timed_out(agent_id: UUID, timeout: float | timedelta | None) -> ResultTimeout:
     return ResultTimeout(
-        f"Activity {agent_id} has not ended within {validate_timeout(timeout):g} s; it continues to run.", agent_id
+        _("Activity %(agent_id)s has not ended within %(timeout)s s; it continues to run.")
+        % {"agent_id": agent_id, "timeout": f"{validate_timeout(timeout):g}"},
+        agent_id,
     )
 
 
