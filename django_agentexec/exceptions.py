@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from .translation import gettext as _
+
 if TYPE_CHECKING:
     from .models import Approval
 
@@ -26,12 +28,12 @@ class UnknownTask(AgentExecError, LookupError):
         names = sorted(known)
         close = difflib.get_close_matches(str(name), names, 3)
         if close:
-            hint = "Did you mean " + " or ".join(repr(match) for match in close) + "?"
+            hint = _("Did you mean %(names)s?") % {"names": _(" or ").join(repr(match) for match in close)}
         elif names:
-            hint = f"Registered are: {', '.join(names)}."
+            hint = _("Registered are: %(names)s.") % {"names": ", ".join(names)}
         else:
-            hint = "No task is registered: is its app in INSTALLED_APPS, with a module agents.py or tasks.py?"
-        super().__init__(f"There is no task {name!r}. {hint}")
+            hint = _("No task is registered: is its app in INSTALLED_APPS, with a module agents.py or tasks.py?")
+        super().__init__(_("There is no task %(name)r.") % {"name": name} + f" {hint}")
         self.name = name
 
 
@@ -59,7 +61,7 @@ class ActivityNotFound(AgentExecError, LookupError):
     """There is no activity of this id (or none that the filter lets through)."""
 
     def __init__(self, agent_id: object) -> None:
-        super().__init__(f"There is no activity {agent_id}.")
+        super().__init__(_("There is no activity %(agent_id)s.") % {"agent_id": agent_id})
         self.agent_id = agent_id
 
 
@@ -93,19 +95,26 @@ class ActivityLocked(AgentExecError):
     def __init__(self, agent_ids: Iterable[UUID], seconds: float = 0.0, agent_type: str = "") -> None:
         self.agent_ids = list(agent_ids)
         self.agent_type = agent_type
+        waited = _(" and stayed so for %(seconds)s s") % {"seconds": f"{seconds:g}"} if seconds else ""
         if len(self.agent_ids) == 1:
-            what = f"Activity {self.agent_ids[0]}{f' ({agent_type})' if agent_type else ''} is"
+            text = _(
+                "Activity %(activity)s is locked by another transaction%(waited)s. Try again when that transaction "
+                "has ended."
+            )
         else:
-            what = f"Some of {len(self.agent_ids)} activities are"
-        waited = f" and stayed so for {seconds:g} s" if seconds else ""
-        super().__init__(f"{what} locked by another transaction{waited}. Try again when that transaction has ended.")
+            text = _(
+                "Some of %(count)s activities are locked by another transaction%(waited)s. Try again when that "
+                "transaction has ended."
+            )
+        name = f"{self.agent_ids[0]}{f' ({agent_type})' if agent_type else ''}" if self.agent_ids else ""
+        super().__init__(text % {"activity": name, "count": len(self.agent_ids), "waited": waited})
 
 
 class ApprovalNotFound(AgentExecError, LookupError):
     """There is no approval of this id."""
 
     def __init__(self, id: object) -> None:
-        super().__init__(f"There is no approval {id}.")
+        super().__init__(_("There is no approval %(id)s.") % {"id": id})
         self.id = id
 
 
@@ -113,8 +122,11 @@ class AlreadyDecided(AgentExecError):
     """Another decision was made before, or the approval has expired; nothing was changed."""
 
     def __init__(self, approval: Approval) -> None:
-        by = f" by {approval.decided_by}" if approval.decided_by else ""
-        super().__init__(f"Approval {approval.id} ({approval.tool}) is already {approval.status}{by}.")
+        text = _("Approval %(id)s (%(tool)s) is already %(status)s.")
+        if approval.decided_by:
+            text = _("Approval %(id)s (%(tool)s) is already %(status)s by %(by)s.")
+        names = {"id": approval.id, "tool": approval.tool, "status": approval.status, "by": approval.decided_by}
+        super().__init__(text % names)
         self.approval = approval
         """The approval with the decision that counts."""
 
@@ -124,7 +136,8 @@ class ApprovalVoid(AgentExecError):
 
     def __init__(self, approval: Approval) -> None:
         super().__init__(
-            f"Approval {approval.id} ({approval.tool}) is void: its activity no longer waits for this decision."
+            _("Approval %(id)s (%(tool)s) is void: its activity no longer waits for this decision.")
+            % {"id": approval.id, "tool": approval.tool}
         )
         self.approval = approval
 
@@ -149,7 +162,8 @@ class TaskFailed(AgentExecError):
     """The awaited activity ended in `error`."""
 
     def __init__(self, agent_id: UUID, error: str, attempts: int, traceback: str = "", is_final: bool = False) -> None:
-        super().__init__(f"Activity {agent_id} failed after {attempts} attempt(s): {error}")
+        text = _("Activity %(agent_id)s failed after %(attempts)s attempt(s): %(error)s")
+        super().__init__(text % {"agent_id": agent_id, "attempts": attempts, "error": error})
         self.agent_id = agent_id
         self.error = error
         self.attempts = attempts
@@ -163,7 +177,7 @@ class TaskCanceled(AgentExecError):
     """The awaited activity was canceled."""
 
     def __init__(self, agent_id: UUID) -> None:
-        super().__init__(f"Activity {agent_id} was canceled.")
+        super().__init__(_("Activity %(agent_id)s was canceled.") % {"agent_id": agent_id})
         self.agent_id = agent_id
 
 

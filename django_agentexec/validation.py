@@ -24,6 +24,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json, to_jso
 from .conf import conf
 from .exceptions import ActivityNotFound, InvalidOption, ResultError
 from .parsing import parse_id
+from .translation import gettext as _
 
 # A day from the edges of the calendar, beyond which dates of some time zones cannot be expressed.
 EARLIEST, LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
@@ -116,13 +117,21 @@ def validate_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
         text = json.dumps(values, allow_nan=False, ensure_ascii=False).encode().decode()
         to_json([[values]])  # two levels are the writer's; it serializes no more than 255
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidOption(f"Metadata {reprlib.repr(metadata)} cannot be stored as JSON: {error}.") from error
+        raise InvalidOption(
+            _("Metadata %(metadata)s cannot be stored as JSON: %(error)s.")
+            % {"metadata": reprlib.repr(metadata), "error": error}
+        ) from error
     if not all(isinstance(key, str) for key in values) or contains_nul(text):
-        raise InvalidOption(f"Metadata {reprlib.repr(values)} needs text as keys, and no NUL characters.")
+        raise InvalidOption(
+            _("Metadata %(metadata)s needs text as keys, and no NUL characters.") % {"metadata": reprlib.repr(values)}
+        )
     if (size := len(text.encode())) > conf.MAX_METADATA_BYTES:
         raise InvalidOption(
-            f"The metadata has {size:,} bytes as JSON, but AGENTEXEC['MAX_METADATA_BYTES'] allows "
-            f"{conf.MAX_METADATA_BYTES:,}. Metadata is for filters; large values belong in the context."
+            _(
+                "The metadata has %(size)s bytes as JSON, but AGENTEXEC['MAX_METADATA_BYTES'] allows "
+                "%(max_metadata_bytes)s. Metadata is for filters; large values belong in the context."
+            )
+            % {"size": f"{size:,}", "max_metadata_bytes": f"{conf.MAX_METADATA_BYTES:,}"}
         )
     stored: dict[str, Any] = json.loads(text)  # as every database gives it back, keys of inner dictionaries included
     return stored

@@ -15,6 +15,7 @@ from ..ids import uuid7
 from ..models import Activity, AgentCall, Approval, ApprovalScope, ApprovalStatus, CallKind, CallState
 from ..parsing import parse_id
 from ..registry import registry
+from ..translation import gettext as _
 from ..validation import validate_id
 from .store import database
 
@@ -39,10 +40,14 @@ def fork(agent_id: UUID, *, before: UUID) -> UUID:
         raise ActivityNotFound(agent_id)
     point = _call(agent_id, before, using)
     if point is None:
-        raise InvalidOption(f"Activity {agent_id} has no call {before}: give the id of one of its calls.")
+        raise InvalidOption(
+            _("Activity %(agent_id)s has no call %(before)s: give the id of one of its calls.")
+            % {"agent_id": agent_id, "before": before}
+        )
     if not original.queue:
         raise InvalidTransition(
-            f"Activity {agent_id} was never queued; its creator drives it.", "never queued, driven by its creator"
+            _("Activity %(agent_id)s was never queued; its creator drives it.") % {"agent_id": agent_id},
+            "never queued, driven by its creator",
         )
     task = registry.get(original.agent_type)
     with transaction.atomic(using=using):

@@ -20,6 +20,7 @@ from ..bulk_sql import can_skip_locked
 from ..exceptions import InvalidOption
 from ..ids import first_id
 from ..models import Activity, ActivityQuerySet
+from ..translation import gettext as _
 from .store import database
 
 BATCH_SIZE = 1_000
@@ -45,14 +46,19 @@ def prune(
     batch size out of range.
     """
     if not 1 <= batch_size <= MAX_BATCH_SIZE:
-        raise InvalidOption(f"The batch size {batch_size!r} is out of range: give 1 to {MAX_BATCH_SIZE:,}.")
+        raise InvalidOption(
+            _("The batch size %(batch_size)r is out of range: give 1 to %(max_batch_size)s.")
+            % {"batch_size": batch_size, "max_batch_size": f"{MAX_BATCH_SIZE:,}"}
+        )
     if older_than < timedelta(0):
-        raise InvalidOption(f"The age {older_than} is negative: give 0 or more.")
+        raise InvalidOption(_("The age %(older_than)s is negative: give 0 or more.") % {"older_than": older_than})
     try:
         cutoff = timezone.now() - older_than
         ranges = _ranges(cutoff)
     except (OverflowError, ValueError) as error:
-        raise InvalidOption(f"The age {older_than} is too large: it reaches before the first date.") from error
+        raise InvalidOption(
+            _("The age %(older_than)s is too large: it reaches before the first date.") % {"older_than": older_than}
+        ) from error
     wanted = Activity.objects.all() if activities is None else activities
     wanted = wanted.using(database()).finished().filter(finished_at__lt=cutoff)
     for first, last in ranges:

@@ -15,6 +15,7 @@ from ..conf import conf
 from ..dispatch.push import stop_on_commit
 from ..exceptions import InvalidOption, InvalidTransition
 from ..models import FAILED_OR_CANCELED, FINISHED, Activity, ActivityLog, HookFlag, Status, StepRun
+from ..translation import gettext as _
 from .log_lines import LOGGED, log
 from .store import apply, database
 from .transitions import Cancel, EndOfWait, end_wait
@@ -53,18 +54,22 @@ class Retry(EndOfWait):
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         if activity.status not in self.accepted_statuses:
             raise InvalidTransition(
-                f"Activity {self.agent_id} is {activity.status}; only error and canceled can be retried.",
+                _("Activity %(agent_id)s is %(status)s; only error and canceled can be retried.")
+                % {"agent_id": self.agent_id, "status": activity.status},
                 f"still {activity.status}" if activity.is_active else f"already {activity.status}",
             )
         if not activity.queue:
             raise InvalidTransition(
-                f"Activity {self.agent_id} was never queued; its creator drives it.",
+                _("Activity %(agent_id)s was never queued; its creator drives it.") % {"agent_id": self.agent_id},
                 "never queued, driven by its creator",
             )
         if activity.ended_parent is not None:
             raise InvalidTransition(
-                f"Activity {self.agent_id} is a child of {activity.ended_parent}, which has failed or was canceled, so "
-                "nothing would use its result. Retry the parent, which runs its failed children again.",
+                _(
+                    "Activity %(agent_id)s is a child of %(ended_parent)s, which has failed or was canceled, "
+                    "so nothing would use its result. Retry the parent, which runs its failed children again."
+                )
+                % {"agent_id": self.agent_id, "ended_parent": activity.ended_parent},
                 "its parent has failed or was canceled; retry the parent",
             )
         activity.status, activity.percentage = Status.QUEUED, 0
@@ -113,7 +118,8 @@ def reset_steps(agent_id: UUID, from_step: str | None) -> None:
         if from_step not in positions:
             started = ", ".join(positions) or "none"
             raise InvalidOption(
-                f"Activity {agent_id} has no step {from_step!r} that has started; started steps: {started}."
+                _("Activity %(agent_id)s has no step %(from_step)r that has started; started steps: %(started)s.")
+                % {"agent_id": agent_id, "from_step": from_step, "started": started}
             )
         steps = steps.filter(position__gte=positions[from_step])
         names = [name for name, position in positions.items() if position >= positions[from_step]]

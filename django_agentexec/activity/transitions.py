@@ -35,6 +35,7 @@ from ..models import (
     LineType,
     Status,
 )
+from ..translation import gettext as _
 from ..validation import storable_text
 from .log_lines import LOGGED, delay_text, fill, log, log_error, message_type
 
@@ -328,7 +329,9 @@ class Cancel(EndOfWait):
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         if not activity.is_active:
             raise InvalidTransition(
-                f"Activity {self.agent_id} is {activity.status}; it cannot be canceled.", f"already {activity.status}"
+                _("Activity %(agent_id)s is %(status)s; it cannot be canceled.")
+                % {"agent_id": self.agent_id, "status": activity.status},
+                f"already {activity.status}",
             )
         activity.status, activity.finished_at, activity.is_final = Status.CANCELED, now, self.is_final
         end_wait(activity)

@@ -25,6 +25,7 @@ from ..exceptions import ActivityNotFound, InvalidOption, QueueUnavailable, Resu
 from ..models import DECISIONS, FINISHED, Activity, WaitingFor
 from ..queues import Queue, get_queue
 from ..queues.base import Listener
+from ..translation import gettext as _
 from ..validation import validate_timeout
 from .current import current_attempt
 from .store import database
@@ -133,15 +134,18 @@ def _wake(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
 
 
 def _timed_out(activity: Activity, timeout: float | timedelta | None) -> ResultTimeout:
-    rest = "it continues to run."
+    rest = _("it continues to run.")
     if activity.is_suspended and activity.waiting_for in DECISIONS:
-        what = "an answer" if activity.waiting_for == WaitingFor.ANSWER else "an approval"
-        rest = (
-            f"it waits for {what} of a person (`agentexec approvals` lists them). A decision may take days: react to "
-            "the signal approval_requested instead of waiting for the result."
+        is_question = activity.waiting_for == WaitingFor.ANSWER
+        what = _("it waits for a person's answer") if is_question else _("it waits for a person's approval")
+        rest = what + _(
+            " (`agentexec approvals` lists them). A decision may take days: react to the signal approval_requested "
+            "instead of waiting for the result."
         )
     return ResultTimeout(
-        f"Activity {activity.agent_id} has not ended within {validate_timeout(timeout):g} s; {rest}", activity.agent_id
+        _("Activity %(agent_id)s has not ended within %(timeout)s s; %(rest)s")
+        % {"agent_id": activity.agent_id, "timeout": f"{validate_timeout(timeout):g}", "rest": rest},
+        activity.agent_id,
     )
 
 

@@ -22,6 +22,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from .. import activity
+from ..activity.refusals import reason_text
 from ..exceptions import NotAuthorized
 from ..ids import uuid7
 from ..models import Activity, ActivityQuerySet
@@ -32,7 +33,7 @@ from .access import AccessAdmin
 from .formatting import count_text
 from .pagination import AtLeast, bounded_count
 from .status import badge
-from .verbs import CANCEL, DELETE, RETRY, RETRY_FRESH, Action, reason_text, retry_from
+from .verbs import CANCEL, DELETE, RETRY, RETRY_FRESH, Action, retry_from
 
 PREVIEW = 10  # rows that the confirmation names
 

@@ -12,9 +12,10 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from ..activity.refusals import NOT_PERMITTED
 from ..activity.store import database
 from ..models import Activity, ActivityQuerySet
-from .verbs import NOT_PERMITTED, Action
+from .verbs import Action
 
 BATCH = 500  # rows of one transaction, as in `activity.bulk`
 MAX_LOG_ENTRIES = 1_000  # of one action; what is beyond shares one entry

@@ -21,22 +21,6 @@ from ..models import FINISHED, Activity, ActivityQuerySet, Status
 
 Text = str | Promise
 
-NOT_PERMITTED = "not permitted"
-_REASONS: dict[str, Text] = {
-    NOT_PERMITTED: _("not permitted"),
-    "locked by another transaction": _("locked by another transaction"),
-    "still queued": _("still queued"),
-    "still running": _("still running"),
-    "already complete": _("already complete"),
-    "already error": _("already failed"),
-    "already canceled": _("already canceled"),
-}
-
-
-def reason_text(reason: str) -> str:
-    """Return why a change was refused, in the current language."""
-    return str(_REASONS.get(reason, reason))
-
 
 @dataclass(frozen=True)
 class Action:

@@ -13,6 +13,7 @@ from ..activity.current import acting_as
 from ..blocking import blocking
 from ..exceptions import InvalidOption, ResultError
 from ..models import Approval, ApprovalScope, ApprovalStatus
+from ..translation import gettext as _
 from ..validation import is_storable, json_result
 from .arguments import validated_arguments
 from .decisions import Verdict, decide
@@ -44,7 +45,10 @@ def approve(
     call cannot have.
     """
     if scope not in ApprovalScope.values:
-        raise InvalidOption(f"scope={scope!r} must be one of {', '.join(ApprovalScope.values)}.")
+        raise InvalidOption(
+            _("scope=%(scope)r must be one of %(choices)s.")
+            % {"scope": scope, "choices": ", ".join(ApprovalScope.values)}
+        )
     given = None if arguments is None else validated_arguments(arguments)
     verdict = Verdict(ApprovalStatus.APPROVED, reason=_checked(reason), scope=ApprovalScope(scope), arguments=given)
     with _acting(by):
@@ -90,11 +94,14 @@ def answer(id: UUID | str, answer: Any, *, by: Any = None) -> Approval:
     try:
         value = json_result(answer)
     except ResultError as error:
-        raise InvalidOption(f"The answer cannot be stored: {error}") from error
+        raise InvalidOption(_("The answer cannot be stored: %(error)s") % {"error": error}) from error
     if value is None or value == "":
-        raise InvalidOption("The answer is empty; reject the question to leave it without an answer.")
+        raise InvalidOption(_("The answer is empty; reject the question to leave it without an answer."))
     if len(str(value)) > MAX_ANSWER:
-        raise InvalidOption(f"The answer has {len(str(value)):,} characters; at most {MAX_ANSWER:,} are allowed.")
+        raise InvalidOption(
+            _("The answer has %(length)s characters; at most %(max_answer)s are allowed.")
+            % {"length": f"{len(str(value)):,}", "max_answer": f"{MAX_ANSWER:,}"}
+        )
     with _acting(by):
         return decide(id, Verdict(ApprovalStatus.APPROVED, answer=value, is_answer=True))
 
@@ -118,7 +125,10 @@ def _acting(by: Any) -> Iterator[None]:
 
 def _checked(reason: str) -> str:
     if not isinstance(reason, str) or not is_storable(reason):
-        raise InvalidOption(f"reason={reason!r} must be a text without NUL characters.")
+        raise InvalidOption(_("reason=%(reason)r must be a text without NUL characters.") % {"reason": reason})
     if len(reason) > MAX_REASON:
-        raise InvalidOption(f"The reason has {len(reason):,} characters; at most {MAX_REASON:,} are allowed.")
+        raise InvalidOption(
+            _("The reason has %(length)s characters; at most %(max_reason)s are allowed.")
+            % {"length": f"{len(reason):,}", "max_reason": f"{MAX_REASON:,}"}
+        )
     return reason.strip()

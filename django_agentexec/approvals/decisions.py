@@ -22,6 +22,7 @@ from ..exceptions import ActivityLocked, AlreadyDecided, ApprovalNotFound, Appro
 from ..models import Activity, Approval, ApprovalKind, ApprovalScope, ApprovalStatus, OnExpiry, Status
 from ..outages import Outage, classify_outage
 from ..parsing import parse_id
+from ..translation import gettext as _
 from .arguments import check_arguments
 from .log import LogDecision
 
@@ -45,16 +46,24 @@ class Verdict:
         """Raise `InvalidOption` if the approval is of a kind that cannot be decided in this way."""
         kind = approval.kind
         if self.is_answer and kind == ApprovalKind.APPROVAL:
-            raise InvalidOption(f"Approval {approval.id} ({approval.tool}) is no question: approve or reject it.")
+            raise InvalidOption(
+                _("Approval %(id)s (%(tool)s) is no question: approve or reject it.")
+                % {"id": approval.id, "tool": approval.tool}
+            )
         if kind == ApprovalKind.QUESTION and self.status == ApprovalStatus.APPROVED and not self.is_answer:
-            raise InvalidOption(f"Approval {approval.id} is a question: answer it, or reject it.")
+            raise InvalidOption(_("Approval %(id)s is a question: answer it, or reject it.") % {"id": approval.id})
         if self.scope == ApprovalScope.RUN and kind != ApprovalKind.APPROVAL:
-            raise InvalidOption(f"Approval {approval.id} concerns a single call; scope must be 'once'.")
+            raise InvalidOption(
+                _("Approval %(id)s concerns a single call; scope must be 'once'.") % {"id": approval.id}
+            )
         if self.arguments is not None:
             check_arguments(approval, self.arguments, self.scope)
         if self.is_answer and approval.choices and self.answer not in approval.choices:
             choices = ", ".join(map(repr, approval.choices))
-            raise InvalidOption(f"The answer {self.answer!r} is not one of the choices {choices}.")
+            raise InvalidOption(
+                _("The answer %(answer)r is not one of the choices %(choices)s.")
+                % {"answer": self.answer, "choices": choices}
+            )
 
     def is_that_of(self, approval: Approval) -> bool:
         """Whether the approval has this decision already. Reason and author are not compared."""

@@ -15,6 +15,7 @@ from ..bulk_sql import can_skip_locked
 from ..exceptions import InvalidOption
 from ..ids import first_id
 from ..models import Activity, AgentCall
+from ..translation import gettext as _
 from .setting_aside import set_aside_decisions
 
 BATCH_SIZE = 1_000  # calls that are examined at once
@@ -32,12 +33,14 @@ def prune_calls(older_than: timedelta, *, batch_size: int = BATCH_SIZE, dry_run:
     advanced.
     """
     if older_than < timedelta(0):
-        raise InvalidOption(f"The age {older_than} is negative: give 0 or more.")
+        raise InvalidOption(_("The age %(older_than)s is negative: give 0 or more.") % {"older_than": older_than})
     try:
         cutoff = timezone.now() - older_than
         end = first_id(cutoff + _CLOCK_MARGIN)
     except (OverflowError, ValueError) as error:
-        raise InvalidOption(f"The age {older_than} is too large: it reaches before the first date.") from error
+        raise InvalidOption(
+            _("The age %(older_than)s is too large: it reaches before the first date.") % {"older_than": older_than}
+        ) from error
     old = Activity.objects.using(database()).finished().filter(finished_at__lt=cutoff)
     keys = AgentCall.objects.using(database()).order_by("id").filter(id__lt=end)
     position = UUID(int=0)

@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..conf import conf
 from ..exceptions import ScheduleError
+from ..translation import gettext as _
 
 HOURS_PER_DAY = 24
 MAX_CHANGE = timedelta(hours=2)
@@ -60,7 +61,9 @@ def zone_named(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ScheduleError(f"Time zone {name!r} does not exist. Use a name such as 'Europe/Berlin'.") from error
+        raise ScheduleError(
+            _("Time zone %(name)r does not exist. Use a name such as 'Europe/Berlin'.") % {"name": name}
+        ) from error
 
 
 def default_zone() -> ZoneInfo:

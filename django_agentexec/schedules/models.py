@@ -171,7 +171,10 @@ class AgentSchedule(models.Model):
             timer: Timer | None = getattr(self, name)
             if timer is not None:
                 return timer
-        raise ScheduleError(f"Schedule {self.name!r} is never due. Set one of {', '.join(TIMERS)}.")
+        raise ScheduleError(
+            _("Schedule %(name)r is never due. Set one of %(timers)s.")
+            % {"name": self.name, "timers": ", ".join(TIMERS)}
+        )
 
     @property
     def zone(self) -> ZoneInfo:

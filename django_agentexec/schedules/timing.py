@@ -15,6 +15,7 @@ from django.utils import timezone
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, SolarSchedule
 
 from ..exceptions import ScheduleError
+from ..translation import gettext as _
 from ..validation import is_storable_moment
 from .crontabs import next_in_zone, zone_named
 
@@ -36,11 +37,13 @@ def next_due(timer: Timer, moment: datetime, *, anchor: datetime, zone: ZoneInfo
         due = _next(timer, moment, anchor, zone)
         return due if due is None else as_utc(due)
     except CeleryImproperlyConfigured as error:
-        raise ScheduleError("Solar schedules need the package ephem: pip install ephem.") from error
+        raise ScheduleError(_("Solar schedules need the package ephem: pip install ephem.")) from error
     except ScheduleError:
         raise
     except Exception as error:  # Celery's parser raises various exceptions
-        raise ScheduleError(f"{timer} is never due: {' '.join(str(error).split())}") from error
+        raise ScheduleError(
+            _("%(timer)s is never due: %(error)s") % {"timer": timer, "error": " ".join(str(error).split())}
+        ) from error
 
 
 def _next(timer: Timer, moment: datetime, anchor: datetime, zone: ZoneInfo | None) -> datetime | None:
@@ -77,7 +80,9 @@ def as_utc(moment: datetime) -> datetime:
     Raises `ScheduleError` at the limits of the calendar, where some time zones have no date.
     """
     if not is_storable_moment(moment):
-        raise ScheduleError(f"{moment} is too close to the limits of the calendar; use years from 2 to 9998")
+        raise ScheduleError(
+            _("%(moment)s is too close to the limits of the calendar; use years from 2 to 9998") % {"moment": moment}
+        )
     if timezone.is_naive(moment):
         moment = timezone.make_aware(moment, timezone.get_default_timezone())
     return moment.astimezone(UTC)
@@ -99,7 +104,10 @@ def as_stored(moment: datetime | None) -> datetime | None:
 def _every(timer: IntervalSchedule) -> timedelta:
     every: timedelta = timer.schedule.run_every
     if every < MIN_INTERVAL:
-        raise ScheduleError(f"An interval of {every.total_seconds():g} s is too short; the minimum is 1 second.")
+        raise ScheduleError(
+            _("An interval of %(seconds)s s is too short; the minimum is 1 second.")
+            % {"seconds": f"{every.total_seconds():g}"}
+        )
     return every
 
 

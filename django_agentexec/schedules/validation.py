@@ -125,5 +125,7 @@ def _check(field: str, problems: Problems, check: Callable[[], object]) -> bool:
 
 def _as_object(metadata: object) -> dict[str, Any]:
     if not isinstance(metadata, dict):
-        raise ScheduleError(f"Metadata must be a JSON object such as {{}}, not {json.dumps(metadata)[:80]}.")
+        raise ScheduleError(
+            _("Metadata must be a JSON object such as {}, not %(metadata)s.") % {"metadata": json.dumps(metadata)[:80]}
+        )
     return metadata

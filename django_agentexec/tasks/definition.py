@@ -27,6 +27,7 @@ from ..ids import uuid7
 from ..models import Activity, Conversation, Priority
 from ..serialization.comparison import DECLARED, Cause, Comparison
 from ..serialization.roundtrip import NotStorable, Store, described, dump_with, model_form
+from ..translation import gettext as _
 from ..validation import MAX_NAME, as_seconds, contains_nul, is_storable
 from .context_input import read_context
 from .lock_keys import check_lock_key, evaluate_lock_key
@@ -215,7 +216,9 @@ class Task(Generic[C, P, R, T]):
         try:
             return cast("C", read_context(self, json.dumps(values)))
         except Exception as error:  # a model's own validators may raise anything
-            raise InvalidContext(f"The context does not fit task {self.name!r}: {error}") from error
+            raise InvalidContext(
+                _("The context does not fit task %(name)r: %(error)s") % {"name": self.name, "error": error}
+            ) from error
 
     def lock_key(self, context: BaseModel, metadata: Mapping[str, Any] | None = None) -> str:
         """Return the lock key of this context (and metadata), or "" if the task has none. Raises `InvalidContext`."""
@@ -225,13 +228,21 @@ class Task(Generic[C, P, R, T]):
             key = evaluate_lock_key(self.lock_key_template, context, metadata or {})
         except Exception as error:  # a field's own __format__ may raise anything
             raise InvalidContext(
-                f"Task {self.name!r}: the lock key {self.lock_key_template!r} cannot be evaluated for this "
-                f"{type(context).__name__}: {error}."
+                _("Task %(name)r: the lock key %(lock_key_template)r cannot be evaluated for this %(type)s: %(error)s.")
+                % {
+                    "name": self.name,
+                    "lock_key_template": self.lock_key_template,
+                    "type": type(context).__name__,
+                    "error": error,
+                }
             ) from error
         if not 1 <= len(key) <= MAX_LOCK_KEY or not is_storable(key):
             raise InvalidContext(
-                f"Task {self.name!r}: the lock key {key[:80]!r} has {len(key)} characters; "
-                f"1 to {MAX_LOCK_KEY} are allowed, and no NUL."
+                _(
+                    "Task %(name)r: the lock key %(key)r has %(length)s characters; 1 to %(max_lock_key)s "
+                    "are allowed, and no NUL."
+                )
+                % {"name": self.name, "key": key[:80], "length": len(key), "max_lock_key": MAX_LOCK_KEY}
             )
         return key
 
@@ -250,15 +261,23 @@ class Task(Generic[C, P, R, T]):
         size = len(text.encode())
         if size > conf.MAX_CONTEXT_BYTES:
             raise ContextTooLarge(
-                f"The context of task {self.name!r} has {size:,} bytes of JSON; the limit "
-                f"AGENTEXEC['MAX_CONTEXT_BYTES'] is {conf.MAX_CONTEXT_BYTES:,}. Store it and pass a reference."
+                _(
+                    "The context of task %(name)r has %(size)s bytes of JSON; the limit "
+                    "AGENTEXEC['MAX_CONTEXT_BYTES'] is %(max_context_bytes)s. Store it and pass a reference."
+                )
+                % {"name": self.name, "size": f"{size:,}", "max_context_bytes": f"{conf.MAX_CONTEXT_BYTES:,}"}
             )
         if contains_nul(text):
-            raise InvalidContext(f"The context of task {self.name!r} holds a NUL character, which is not storable.")
+            raise InvalidContext(
+                _("The context of task %(name)r holds a NUL character, which is not storable.") % {"name": self.name}
+            )
         try:
             content: dict[str, Any] = json.loads(text)
         except (ValueError, RecursionError) as error:  # such as a number of 5,000 digits
-            raise InvalidContext(f"The context of task {self.name!r} cannot be stored as JSON: {error}") from error
+            raise InvalidContext(
+                _("The context of task %(name)r cannot be stored as JSON: %(error)s")
+                % {"name": self.name, "error": error}
+            ) from error
         return content
 
     def _context_form(self, context: BaseModel) -> str:

@@ -17,6 +17,7 @@ from ..conversations.session import DjangoSession
 from ..exceptions import InvalidOption, TaskDefinitionError
 from ..models import Conversation, Priority
 from ..queues import get_queue
+from ..translation import gettext as _
 from ..validation import (
     MAX_COUNT,
     MAX_SECONDS,
@@ -181,14 +182,19 @@ def validate_priority(value: PriorityOption) -> Priority:
         return Priority[value.upper()]
     if isinstance(value, (bool, str)) or value not in Priority.values:
         names = ", ".join(f"Priority.{p.name}" for p in Priority)
-        raise InvalidOption(f"Priority {value!r} is unknown; there are {names}, and their names in lower case.")
+        raise InvalidOption(
+            _("Priority %(value)r is unknown; there are %(names)s, and their names in lower case.")
+            % {"value": value, "names": names}
+        )
     return Priority(value)
 
 
 def validate_queue(name: str) -> str:
     """Return a queue's name; raise `InvalidOption` if it is not 1 to 100 letters, digits, dots or dashes."""
     if not isinstance(name, str) or not QUEUE_NAME.fullmatch(name):
-        raise InvalidOption(f"{name!r} is no queue name: use 1 to 100 letters, digits, '_', '.' and '-'.")
+        raise InvalidOption(
+            _("%(name)r is no queue name: use 1 to 100 letters, digits, '_', '.' and '-'.") % {"name": name}
+        )
     return name
 
 
@@ -197,21 +203,24 @@ def validate_idempotency_key(key: str | None) -> str | None:
     if key is None:
         return None
     if not (isinstance(key, str) and 1 <= len(key) <= MAX_IDEMPOTENCY_KEY and is_storable(key)):
-        raise InvalidOption(f"Idempotency key {key!r} must be text of 1 to {MAX_IDEMPOTENCY_KEY} characters.")
+        raise InvalidOption(
+            _("Idempotency key %(key)r must be text of 1 to %(max_idempotency_key)s characters.")
+            % {"key": key, "max_idempotency_key": MAX_IDEMPOTENCY_KEY}
+        )
     return key
 
 
 def due_time(delay: float | timedelta | None, run_after: datetime | None) -> datetime | None:
     """Return when an activity is due, or None for at once. Raises `InvalidOption`."""
     if delay is not None and run_after is not None:
-        raise InvalidOption("Give delay or run_after, not both.")
+        raise InvalidOption(_("Give delay or run_after, not both."))
     if run_after is not None:
         return stored_time("run_after", run_after)
     if delay is None:
         return None
     seconds = as_seconds(delay)
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 10**9:
-        raise InvalidOption(f"delay={delay!r} must be seconds (or a timedelta), not negative.")
+        raise InvalidOption(_("delay=%(delay)r must be seconds (or a timedelta), not negative.") % {"delay": delay})
     return timezone.now() + timedelta(seconds=seconds) if seconds else None
 
 

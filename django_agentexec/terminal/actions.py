@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from .. import activity
 from ..activity import BulkOutcome
+from ..activity.refusals import reason_text
 from ..activity.store import database
 from ..conf import conf
 from ..exceptions import InvalidOption, InvalidTransition
@@ -68,7 +69,9 @@ class Action(Subcommand):
         else:
             out.write(self.summary(len(outcome.done)))
             for reason, number in outcome.refused.most_common():
-                out.write(_("%(number)s refused: %(reason)s.") % {"number": f"{number:,}", "reason": reason})
+                out.write(
+                    _("%(number)s refused: %(reason)s.") % {"number": f"{number:,}", "reason": reason_text(reason)}
+                )
         return FAILED if outcome.refused else OK
 
     def is_confirmed(self, count: int) -> bool:

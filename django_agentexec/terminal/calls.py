@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from ..calls.queries import Node, Trace
 from ..models import CallKind
@@ -13,6 +14,15 @@ from .text import clean
 from .times import clock, time_span
 
 INDENT = "· "
+STATES = {
+    "running": gettext_lazy("running"),
+    "waiting": gettext_lazy("waiting"),
+    "interrupted": gettext_lazy("interrupted"),
+    "done": gettext_lazy("done"),
+    "failed": gettext_lazy("failed"),
+    "in_doubt": gettext_lazy("in doubt"),
+    "rejected": gettext_lazy("rejected"),
+}
 
 
 def write_calls(out: Output, trace: Trace) -> None:
@@ -37,7 +47,7 @@ def _rows(node: Node, depth: int) -> Iterator[list[object]]:
         CallKind(call.kind), _("once")
     )
     name = call.agent if call.kind == CallKind.AGENT else call.name or call.call_id
-    state = _("replayed") if node.is_replayed and call.kind != CallKind.AGENT else node.state.replace("_", " ")
+    state = _("replayed") if node.is_replayed and call.kind != CallKind.AGENT else str(STATES[node.state])
     yield [
         f"{INDENT * depth}{kind} {clean(name)}",
         call.attempt,

@@ -50,10 +50,10 @@ signals:
 class Command(PipeSafeCommand):
     """Run worker processes that execute enqueued activities."""
 
-    help = "Run a pool of worker processes that execute enqueued activities."
     requires_migrations_checks = True
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        self.help = gettext("Run a pool of worker processes that execute enqueued activities.")
         return super().create_parser(
             prog_name, subcommand, epilog=str(EPILOG), formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs
         )
@@ -97,7 +97,10 @@ class Command(PipeSafeCommand):
                     continue
                 migrate = "migrate" if alias == DEFAULT_DB_ALIAS else f"migrate --database {alias}"
                 raise CommandError(
-                    f"DATABASES[{alias!r}] has unapplied migrations of {label}. Run manage.py {migrate} first."
+                    gettext(
+                        "DATABASES[%(alias)r] has unapplied migrations of %(label)s. Run manage.py %(migrate)s first."
+                    )
+                    % {"alias": alias, "label": label, "migrate": migrate}
                 )
             super().check_migrations()
         except DatabaseError as error:
@@ -112,8 +115,11 @@ class Command(PipeSafeCommand):
             configure_logging(level)
             if not get_queue().crosses_processes:
                 raise CommandError(
-                    f"The queue backend {conf.QUEUE_BACKEND} exists only in one process, so workers cannot claim its "
-                    "activities. Use it in tests, with django_agentexec.testing.drain()."
+                    gettext(
+                        "The queue backend %(queue_backend)s exists only in one process, so workers cannot claim "
+                        "its activities. Use it in tests, with django_agentexec.testing.drain()."
+                    )
+                    % {"queue_backend": conf.QUEUE_BACKEND}
                 )
             pool = Pool(pool_options)
             self._banner(pool, pool_options, tasks)
@@ -126,7 +132,8 @@ class Command(PipeSafeCommand):
             raise CommandError(str(error)) from error
         except QueueUnavailable as error:
             raise CommandError(
-                f"{error} Check that it is running and that {get_queue().server_setting} names its address."
+                gettext("%(error)s Check that it is running and that %(server_setting)s names its address.")
+                % {"error": error, "server_setting": get_queue().server_setting}
             ) from error
         except (AgentExecError, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
@@ -156,7 +163,7 @@ class Command(PipeSafeCommand):
         services = _services(no_scheduler=options["no_scheduler"], scheduler_only=options["scheduler_only"])
         if options["burst"]:
             if options["scheduler_only"]:
-                raise CommandError("--scheduler-only runs until it is stopped; omit --burst.")
+                raise CommandError(gettext("--scheduler-only runs until it is stopped; omit --burst."))
             services = {}  # a burst runs existing activities and creates none
         return PoolOptions(worker, workers=workers, autoreload=options["autoreload"], services=tuple(services.values()))
 
@@ -193,7 +200,7 @@ def _services(*, no_scheduler: bool, scheduler_only: bool) -> dict[str, ServiceF
     services = dict(registered_services())
     if scheduler_only:
         if "scheduler" not in services:
-            raise CommandError("--scheduler-only needs 'django_agentexec.schedules' in INSTALLED_APPS.")
+            raise CommandError(gettext("--scheduler-only needs 'django_agentexec.schedules' in INSTALLED_APPS."))
         return {"scheduler": services["scheduler"]}
     if no_scheduler:
         services.pop("scheduler", None)
@@ -205,7 +212,10 @@ def _import_tasks() -> list[str]:
     try:
         return sorted(definition.name for definition in registry)
     except Exception as error:
-        raise CommandError(f"Could not import the tasks of the project:\n\n{traceback.format_exc()}") from error
+        raise CommandError(
+            gettext("Could not import the tasks of the project:\n\n%(traceback)s")
+            % {"traceback": traceback.format_exc()}
+        ) from error
 
 
 def _positive(text: str) -> int:
