@@ -24,6 +24,8 @@ from .approval_cards import card, lines, status_text
 from .argument_forms import arguments_of, can_change, fields_of
 from .formatting import duration
 from .pagination import row_page
+from .sockets import socket_path
+from .texts import script_texts
 
 PAGE_SIZE = 50
 TABS = {
@@ -82,6 +84,8 @@ class ApprovalAdmin(AccessAdmin):
                 "page": page.number,
                 "has_older": page.has_more,
                 "next": request.get_full_path(),
+                "socket": socket_path(),
+                "texts": script_texts(),
                 **(extra_context or {}),
             },
             folder="approval",

@@ -12,7 +12,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from ..conversations.history import OUTPUT_OF, OUTPUTS
-from ..models import Activity, AgentCall, CallKind, ConversationItem
+from ..models import Activity, AgentCall, CallKind, ConversationItem, Status
+from .approval_cards import Card
 from .formatting import compact, duration, moment, money, pretty_json, span, total_tokens
 from .markdown import render
 from .status import badge, short_id
@@ -42,6 +43,18 @@ class Turn:
     texts: list[SafeString] = field(default_factory=list)
     tools: list[Tool] = field(default_factory=list)
     foot: Foot | None = None
+    cards: Sequence[Card] = ()
+    """The decisions that its activity waits for."""
+
+    @property
+    def key(self) -> str:
+        """Names the turn in the page, also after further items."""
+        return f"{self.role}-{self.activity_id or self.at}"
+
+    @property
+    def is_active(self) -> bool:
+        """Whether its activity is running, and this turn is its latest."""
+        return self.foot is not None and self.foot.activity.status == Status.RUNNING
 
     @property
     def tools_text(self) -> str:

@@ -10,23 +10,45 @@ from uuid import UUID
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Q, QuerySet, Sum
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+    JsonResponse,
+)
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 
 from ..calls.content import public_item
 from ..conversations.history import estimate_tokens
-from ..models import ACTIVE, Activity, Conversation, ConversationItem, ConversationQuerySet, Status
+from ..exceptions import AgentExecError
+from ..models import (
+    ACTIVE,
+    DECISIONS,
+    Activity,
+    Approval,
+    ApprovalStatus,
+    Conversation,
+    ConversationItem,
+    ConversationQuerySet,
+    Status,
+)
 from ..parsing import parse_digits, parse_id
 from ..policy import Permission, get_policy
 from ..validation import is_storable
-from .access import approvals_tab, page_response, visible
+from .access import approvals_tab, may_decide, page_response, visible
 from .actors import user_names
-from .chat import open_turns, turns_of
+from .approval_cards import card
+from .chat import Turn, open_turns, turns_of
+from .compose import MAX_MESSAGE, composer_of
 from .formatting import compact, count_text, moment, money, total_tokens
 from .metadata import metadata_columns
 from .pagination import row_page
+from .sockets import socket_path
+from .texts import script_texts
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
@@ -38,16 +60,20 @@ else:
 PAGE_SIZE = 50  # conversations on a page of the list
 MAX_ITEMS = 300  # of a conversation on one page
 MAX_ACTIVITIES = 300  # of a conversation, the newest
+MAX_CARDS = 20  # decisions on one page
 
 
 class ConversationAdmin(ConversationBase):
     """Conversations, read-only except for their deletion."""
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the export."""
+        """Add the export, and the message to the agent."""
         view = self.admin_site.admin_view
-        export = path("<path:object_id>/export/", view(self.export), name="agentexec_conversation_export")
-        return [export, *super().get_urls()]
+        pages = [
+            path("<path:object_id>/export/", view(self.export), name="agentexec_conversation_export"),
+            path("<path:object_id>/message/", view(self.send_message), name="agentexec_conversation_message"),
+        ]
+        return [*pages, *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> ConversationQuerySet:
         """Return the conversations that the policy shows to the user."""
@@ -129,10 +155,44 @@ class ConversationAdmin(ConversationBase):
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]  # Django's own, unknown to the stubs
         if not self.has_view_permission(request, conversation):
             raise PermissionDenied
+        return self._chat_page(request, conversation, extra_context or {})
+
+    def _chat_page(
+        self, request: HttpRequest, conversation: Conversation, extra_context: dict[str, Any], status: int = 200
+    ) -> HttpResponse:
         before = parse_digits(request.GET.get("before", ""))
         context = _chat(request, conversation, before)
-        context["may_delete"] = self.has_delete_permission(request, conversation)
-        return self._render(request, "detail.html", {**context, **(extra_context or {})})
+        _add_cards(request, context["turns"], may_decide_here=self.admin_site.is_registered(Approval))
+        context |= {
+            "may_delete": self.has_delete_permission(request, conversation),
+            "composer": composer_of(request, conversation, monitors=_may_monitor(request)) if before is None else None,
+            "is_live": before is None and status == 200,
+            "socket": socket_path(),
+            "texts": script_texts(),
+            "next": request.get_full_path(),
+            "max_message": MAX_MESSAGE,
+        }
+        return self._render(request, "detail.html", {**context, **extra_context}, status=status)
+
+    def send_message(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Enqueue the next turn of a conversation with a message."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        conversation = self.get_object(request, unquote(object_id))
+        if conversation is None:
+            raise Http404(_("There is no conversation %(id)s.") % {"id": object_id})
+        composer = composer_of(request, conversation, monitors=_may_monitor(request))
+        if composer is None or not self.has_view_permission(request, conversation):
+            raise PermissionDenied
+        text = request.POST.get("message", "").replace("\r\n", "\n")
+        try:
+            composer.send(request, conversation, text)
+        except (AgentExecError, PermissionDenied) as refusal:
+            draft = {"draft": text, "draft_error": str(refusal)}
+            return self._chat_page(request, conversation, draft, status=400)
+        self.log_change(request, conversation, _("Message sent."))
+        url = reverse(f"{self.admin_site.name}:agentexec_conversation_change", args=[conversation.pk])
+        return HttpResponseRedirect(f"{url}#ae-compose")
 
     def export(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Return all items as a JSON file, which `Conversation.objects.import_history` reads."""
@@ -148,14 +208,16 @@ class ConversationAdmin(ConversationBase):
         response["Content-Disposition"] = f'attachment; filename="conversation-{conversation.pk}.json"'
         return response
 
-    def _render(self, request: HttpRequest, template: str, context: dict[str, Any]) -> TemplateResponse:
+    def _render(
+        self, request: HttpRequest, template: str, context: dict[str, Any], *, status: int = 200
+    ) -> TemplateResponse:
         values = {
             "may_monitor": _may_monitor(request),
             "may_view_activities": _may_view_activities(request),
             **(approvals_tab(request, self.admin_site) if _may_view_activities(request) else {}),
             **context,
         }
-        return page_response(request, self, f"conversation/{template}", values)
+        return page_response(request, self, f"conversation/{template}", values, status=status)
 
 
 def _may_view_activities(request: HttpRequest) -> bool:
@@ -207,6 +269,21 @@ def _list_rows(request: HttpRequest, rows: Sequence[Conversation]) -> list[dict[
         }
         for row in rows
     ]
+
+
+def _add_cards(request: HttpRequest, turns: Sequence[Turn], *, may_decide_here: bool) -> None:
+    """Add the decisions that activities wait for to their turns; one query if there are any."""
+    waiting = {
+        turn.foot.activity.pk: turn for turn in turns if turn.foot and turn.foot.activity.waiting_for in DECISIONS
+    }
+    if not waiting:
+        return
+    pending = Approval.objects.filter(activity_id__in=waiting, status=ApprovalStatus.PENDING).order_by("id")
+    for approval in pending[:MAX_CARDS]:
+        turn = waiting[approval.activity_id]
+        assert turn.foot is not None
+        decides = may_decide_here and may_decide(request, turn.foot.activity)
+        turn.cards = [*turn.cards, card(approval, may_decide=decides)]
 
 
 def _chat(request: HttpRequest, conversation: Conversation, before: int | None) -> dict[str, Any]:

@@ -53,13 +53,7 @@ class CopyPages(AccessAdmin):
         That needs the permission `enqueue_task` and the policy's consent; users who may not monitor can run only tasks
         that are open to the REST API (`@task(api=True)`).
         """
-        user = request.user
-        if not user.has_perm(f"{self.opts.app_label}.{Permission.ENQUEUE}"):
-            return False
-        if not get_policy().may(user, Permission.ENQUEUE, obj):
-            return False
-        task = task_of(obj)
-        return task is not None and (task.api or self.has_monitor_permission(request))
+        return may_copy(request, obj, monitors=self.has_monitor_permission(request))
 
     def copy_page(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask for the context of the copy, and enqueue it."""
@@ -137,6 +131,17 @@ class CopyPages(AccessAdmin):
             },
             status=400 if errors else 200,
         )
+
+
+def may_copy(request: HttpRequest, obj: Activity, *, monitors: bool) -> bool:
+    """Whether the user may enqueue the task of an activity; `monitors` is whether the user may monitor."""
+    user = request.user
+    if not user.has_perm(f"{Activity._meta.app_label}.{Permission.ENQUEUE}"):
+        return False
+    if not get_policy().may(user, Permission.ENQUEUE, obj):
+        return False
+    task = task_of(obj)
+    return task is not None and (task.api or monitors)
 
 
 def task_of(activity: Activity) -> AnyTask | None:

@@ -48,6 +48,9 @@ def _list() -> dict[str, str]:
         "delete_count": _("Delete {count}"),
         "and_more": _("and {count} more"),
         "nothing_running": _("No activity is running."),
+        "new_requests": _("{count} new requests"),
+        "no_longer_waiting": _("No longer waiting: decided by somebody else, expired, or its activity has ended."),
+        "new_turn": _("The conversation has a new turn."),
     }
 
 

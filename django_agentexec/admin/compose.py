@@ -1,0 +1,86 @@
+"""A message to the agent on the page of a conversation: the next turn, as a copy of the latest turn's activity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import HttpRequest
+
+from .. import activity as activities
+from ..exceptions import InvalidOption
+from ..models import Activity, Conversation, ConversationItem
+from ..tasks.authorization import check_authorized
+from ..tasks.definition import AnyTask
+from .access import visible
+from .copies import may_copy, task_of
+
+MAX_MESSAGE = 20_000  # characters
+LOOK_BACK = 5  # latest turns of which one must be a model for the next
+
+
+@dataclass(frozen=True)
+class Composer:
+    """How the next message is enqueued."""
+
+    task: AnyTask
+    field: str
+    """The field of the context that contains the message."""
+    latest: Activity
+
+    def send(self, request: HttpRequest, conversation: Conversation, text: str) -> None:
+        """Enqueue a turn with this message. Raises the exceptions of an enqueue, and `NotAuthorized`.
+
+        The turn has the metadata of the latest turn, so it belongs to the same tenant, and waits until that has ended.
+        """
+        if not text.strip() or len(text) > MAX_MESSAGE:
+            raise InvalidOption(f"A message has 1 to {MAX_MESSAGE:,} characters.")
+        context = self.task.parse_context({**self.latest.context, self.field: text})
+        check_authorized(self.task, request.user, context, self.latest.metadata)
+        with activities.acting_as(request.user):
+            self.task.enqueue(
+                context,
+                metadata=self.latest.metadata,
+                priority=self.latest.priority,
+                queue=self.latest.queue,
+                conversation=conversation,
+            )
+
+
+def composer_of(request: HttpRequest, conversation: Conversation, *, monitors: bool) -> Composer | None:
+    """Return how the user can write the next message, or None. Three queries at most for each turn looked at.
+
+    The latest turns show it: the message is the text of their context that the agent has received from the user.
+    """
+    rows = visible(request, Activity.objects.all()).filter(conversation_id=conversation.pk)
+    for row in rows.defer("result", "traceback").order_by("-agent_id")[:LOOK_BACK]:
+        task = task_of(row)
+        if task is None or not may_copy(request, row, monitors=monitors):
+            continue
+        field = _message_field(row, task)
+        if field:
+            return Composer(task, field, row)
+    return None
+
+
+def _said(content: Any) -> Any:
+    """Return the text of a message, also of one in parts."""
+    if not isinstance(content, list):
+        return content
+    return "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+
+
+def _message_field(row: Activity, task: AnyTask) -> str:
+    context: Any = row.context
+    if not isinstance(context, Mapping):
+        return ""
+    known = task.context_type.model_fields
+    texts: dict[str, str] = {name: value for name, value in context.items() if name in known and isinstance(value, str)}
+    own = ConversationItem.objects.filter(activity_id=row.pk, item__role="user").order_by("position", "id")
+    first = own.values_list("item", flat=True).first()
+    said = _said(first.get("content")) if isinstance(first, Mapping) else None
+    same = [name for name, value in texts.items() if value == said]
+    if len(same) == 1:
+        return same[0]
+    return next(iter(texts)) if len(texts) == 1 and first is None else ""
