@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from ..calls.filters import with_call
+from ..calls.queries import with_call
 from ..models import Activity, ActivityQuerySet, AgentCall, CallKind
 from ..validation import is_storable
 from .formatting import money
