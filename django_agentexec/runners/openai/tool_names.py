@@ -70,7 +70,7 @@ class ToolNames:
         tools = f"has {_listed(self._known)}" if self._known else "has no tools"
         raise InvalidOption(
             f"OpenAIRunner(in_doubt=...) names {name!r}, but agent {agent!r}, with its handoffs and agents used as "
-            f"tools, {tools}.{hint} If another agent of the handler has this tool, give that agent a runner of its own."
+            f"tools, {tools}.{hint} If another agent of the handler has this tool, give that agent a separate runner."
         )
 
     def _reach(self, agent: Agent[Any], *, is_nested: bool = False) -> None:
