@@ -84,6 +84,7 @@ chaos-agents: $(VENV)/.installed  ## kill durable agents at every point
 
 bench-agents: $(VENV)/.installed  ## what recording costs durable agents: CPU per call, storage, resume
 	$(BIN)/python -m benchmarks.durable
+	$(BIN)/python -m benchmarks.trace_page
 
 tests-postgresql: $(VENV)/.installed
 	AGENTEXEC_TEST_DB=postgresql $(PYTEST) $(IN_PARALLEL) tests/integration $(NEITHER) $(ARGS)

@@ -17,22 +17,39 @@ const turns = (place = root) => [...place.querySelectorAll("[data-turn]")];
 const announcer = new Announcer(find("[data-announce]"));
 const streams = new Map();
 let streaming = "";
+let isPostponed = false;
 const feed = new Feed(() => streaming && `${root.dataset.socket}${streaming}/`, { message: receive, open() {}, closed() {} });
 
-/** Take the fresh page. A turn in which somebody types stays as it is. */
+/** Take the fresh page: later while somebody types into a turn, and with what was typed into it before. */
 function apply(page) {
   const next = page.getElementById("ae-conversation-page");
   if (!next) return;
+  const focused = find("[data-turns]").contains(document.activeElement) ? document.activeElement : null;
+  isPostponed = focused?.matches("input[type=text], textarea") ?? false;
+  if (isPostponed) return;
+  const focus = focused && positionOf(focused);
   const [before, after] = [turns().length, turns(next).length];
   const open = new Set([...root.querySelectorAll("[data-turns] details[open]")].map(placeOf));
-  const edited = turns().find((turn) => turn.contains(document.activeElement) || isEdited(turn));
+  const edited = turns().find(isEdited);
   const same = edited && turns(next).find((turn) => turn.dataset.turn === edited.dataset.turn && isSame(turn, edited));
   if (edited && same) same.replaceWith(edited);
   find("[data-turns]").replaceWith(document.adoptNode(next.querySelector("[data-turns]")));
   for (const details of root.querySelectorAll("[data-turns] details")) if (open.has(placeOf(details))) details.open = true;
   find("[data-facts]").replaceWith(document.adoptNode(next.querySelector("[data-facts]")));
+  if (focus) controlsOf(focus.turn)[focus.index]?.focus();
   if (after > before) announcer.announce(text("new_turn"));
   follow();
+}
+
+/** The position of a control, to find it in fresh content. */
+function positionOf(control) {
+  const turn = control.closest("[data-turn]")?.dataset.turn;
+  return { turn, index: controlsOf(turn).indexOf(control) };
+}
+
+function controlsOf(key) {
+  const turn = turns().find((each) => each.dataset.turn === key);
+  return turn ? [...turn.querySelectorAll("a, button, summary, input, textarea, [tabindex]")] : [];
 }
 
 /** Whether a turn waits for the same decisions in both pages, so that what was typed still has its place. */
@@ -92,7 +109,7 @@ root.addEventListener("submit", (event) => {
 
 if ("isLive" in root.dataset) {
   const loaded = Date.parse(root.dataset.loadedAt);
-  new LivePage({
+  const live = new LivePage({
     socket: root.dataset.socket,
     connection: find("[data-connection]"),
     concerns: (activity) => Date.parse(activity.created_at) > loaded || turns().some((turn) => turn.dataset.activity === activity.agent_id),
@@ -100,4 +117,5 @@ if ("isLive" in root.dataset) {
   });
   follow();
   document.addEventListener("visibilitychange", follow);
+  root.addEventListener("focusout", () => isPostponed && live.refreshSoon());
 }
