@@ -24,7 +24,7 @@ FRAMEWORK := $(addprefix tests/integration/,schedules/test_schedules_model.py sc
 # Long tests of processes that die: their hard part is the database's locks, so PostgreSQL has them.
 DURABLE := $(addprefix tests/e2e/test_,pipelines.py fanout.py scheduler.py durable.py)
 
-.PHONY: help demo screenshots test fast fast-tests check fix lint types docs tests tests-postgresql test-newer \
+.PHONY: help demo screenshots test fast fast-tests check fix lint types docs messages tests tests-postgresql test-newer \
   test-between test-oldest-sdk chaos chaos-agents rolling-deploy bench bench-agents release clean
 
 help:  ## list the targets
@@ -57,6 +57,14 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/mypy --config-file tests/typing/mypy.ini
 	$(BIN)/pyright --pythonpath $(BIN)/python --project tests/typing
+
+# Needs GNU gettext. New texts appear without a translation: fill them in, and run it again to compile them.
+MESSAGES := django_agentexec/locale/de/LC_MESSAGES/django.po
+messages: $(VENV)/.installed  ## collect the texts for users in the German catalogue, and compile it
+	cd django_agentexec && $(abspath $(BIN))/python -m django makemessages -l de --no-location --no-obsolete --no-wrap
+	sed -i.bak '/POT-Creation-Date/d; /Report-Msgid-Bugs-To/d' $(MESSAGES) && rm $(MESSAGES).bak
+	msgcat --sort-output --no-wrap -o $(MESSAGES) $(MESSAGES)
+	msgfmt --check-format --statistics -o $(MESSAGES:.po=.mo) $(MESSAGES)
 
 docs: $(VENV)/.installed  ## build the documentation site into dist/docs; a warning is an error
 	PYTHONPATH=. $(BIN)/python -m sphinx -q -W --keep-going -b html docs dist/docs

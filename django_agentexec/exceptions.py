@@ -58,7 +58,7 @@ class InvalidOption(AgentExecError, ValueError):
 
 
 class ActivityNotFound(AgentExecError, LookupError):
-    """There is no activity of this id (or none that the filter lets through)."""
+    """No activity has this id and matches the filter."""
 
     def __init__(self, agent_id: object) -> None:
         super().__init__(_("There is no activity %(agent_id)s.") % {"agent_id": agent_id})
@@ -66,7 +66,7 @@ class ActivityNotFound(AgentExecError, LookupError):
 
 
 class InvalidTransition(AgentExecError):
-    """The activity's life does not allow this change, for example progress after its end."""
+    """The status of the activity does not allow this change, for example progress after its end."""
 
     def __init__(self, message: str, reason: str = "") -> None:
         super().__init__(message)
@@ -77,8 +77,8 @@ class InvalidTransition(AgentExecError):
 class StaleAttempt(InvalidTransition):
     """This attempt no longer owns the activity: its lease was lost, or the activity was canceled.
 
-    Raised by writes of an attempt whose fence is not the row's any more. Stop working: what you do
-    from here on is done again, or not wanted, elsewhere.
+    Raised by writes of an attempt whose fence differs from the row's. Stop working: the activity may already run in
+    another attempt.
     """
 
 
@@ -147,7 +147,7 @@ class QueueUnavailable(AgentExecError):
 
 
 class QueueMisconfigured(QueueUnavailable):
-    """The server of the queue has an unsuitable configuration; the message says how to change it."""
+    """The server of the queue has an unsuitable configuration; the message names the remedy."""
 
 
 class ResultTimeout(AgentExecError, TimeoutError):
@@ -182,7 +182,7 @@ class TaskCanceled(AgentExecError):
 
 
 class NotAuthorized(AgentExecError):
-    """The task's `authorize` did not let this user run it with this context; nothing was written."""
+    """The task's `authorize` did not permit this user to run it with this context; nothing was written."""
 
 
 class UserFacingError(AgentExecError):
@@ -205,4 +205,4 @@ class ScheduleError(AgentExecError, ValueError):
 
 
 class EmbeddedServerError(AgentExecError):
-    """The embedded Valkey server cannot be used; the message says what to do."""
+    """The embedded Valkey server cannot be used; the message names the remedy."""

@@ -1,6 +1,7 @@
 """A small, safe subset of Markdown for results: all text is escaped before the first tag is written.
 
-Paragraphs, headings, lists, quotes, fenced code, `code`, **strong**, *emphasis* and links to http, https and mailto.
+Paragraphs, headings, lists, quotes, tables, fenced code, `code`, **strong**, *emphasis*, and links to http, https and
+mailto.
 Anything else stays the text that it is.
 """
 
@@ -17,6 +18,7 @@ _HEADING = re.compile(r"^(#{1,6})\s+(\S.*)$")
 _BULLET = re.compile(r"^\s*[-*+]\s+(.*)$")
 _NUMBER = re.compile(r"^\s*\d{1,9}[.)]\s+(.*)$")
 _QUOTE = re.compile(r"^\s*>\s?(.*)$")
+_RULE = re.compile(r":?-+:?")
 _CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\[([^\[\]\n]+)\]\(((?:https?://|mailto:)[^\s()]+)\)")
 _STRONG = re.compile(r"\*\*(?=\S)((?:(?!\*\*).)+)(?<=\S)\*\*")
@@ -53,7 +55,9 @@ def _blocks(lines: list[str]) -> Iterator[str]:
 
 
 def _group(lines: list[str], start: int) -> tuple[str, int]:
-    """Return the HTML of a list, a quote or a paragraph, and the position after it."""
+    """Return the HTML of a table, a list, a quote or a paragraph, and the position after it."""
+    if table := _table(lines, start):
+        return table
     for pattern, tag in ((_BULLET, "ul"), (_NUMBER, "ol"), (_QUOTE, "blockquote")):
         if pattern.match(lines[start]):
             end, found = start, list[str]()
@@ -65,9 +69,32 @@ def _group(lines: list[str], start: int) -> tuple[str, int]:
             items = "".join(f"<li>{item}</li>" for item in found)
             return f"<{tag}>{items}</{tag}>", end
     end = start + 1
-    while end < len(lines) and lines[end].strip() and not _starts_block(lines[end]):
+    while end < len(lines) and lines[end].strip() and not _starts_block(lines[end]) and not _table(lines, end):
         end += 1
     return f"<p>{'<br>'.join(_inline(line) for line in lines[start:end])}</p>", end
+
+
+def _table(lines: list[str], start: int) -> tuple[str, int] | None:
+    """Return the HTML of a table of `| a | b |` lines and the position after it; None if there is no table."""
+    head, rule = _cells(lines[start]), _cells(lines[start + 1] if start + 1 < len(lines) else "")
+    if not head or len(head) != len(rule) or not all(map(_RULE.fullmatch, rule)):
+        return None
+    end, rows = start + 2, list[str]()
+    while end < len(lines) and (cells := _cells(lines[end])):
+        # As many cells as the head has.
+        rows.append("".join(f"<td>{_inline(cell)}</td>" for cell in (cells + [""] * len(head))[: len(head)]))
+        end += 1
+    titles = "".join(f'<th scope="col">{_inline(cell)}</th>' for cell in head)
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    table = f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="ae-scroll" tabindex="0">{table}</div>', end
+
+
+def _cells(line: str) -> list[str]:
+    text = line.strip()
+    if len(text) < 3 or text[0] != "|" or text[-1] != "|":
+        return []
+    return [cell.strip() for cell in text[1:-1].split("|")]
 
 
 def _starts_block(line: str) -> bool:

@@ -83,13 +83,13 @@ def _marked_in(source: str) -> Iterator[Key]:
             yield str(texts[at_context]) if at_context is not None else "", str(texts[at_id])
 
 
-def english_in(text: str) -> set[str]:
-    """Return the English texts of the catalogue that a German output contains: sentences, and cells of tables."""
+def english_in(text: str, *, cells: bool = True) -> set[str]:
+    """Return the English texts of the catalogue that a German output contains: sentences and, by default, cells."""
     plain = " ".join(text.split())
-    cells = {cell.strip(" .:") for line in text.splitlines() for cell in re.split(r"\s{2,}|: ", line)}
+    found = {cell.strip(" .:") for line in text.splitlines() for cell in re.split(r"\s{2,}", line)} if cells else set()
     return {
         english
         for entry in entries()
         for english, german in zip(entry.ids, entry.texts, strict=True)
-        if german != english and (english in cells or (english.count(" ") > 1 and " ".join(english.split()) in plain))
+        if german != english and (english in found or (len(english.split()) > 2 and " ".join(english.split()) in plain))
     }

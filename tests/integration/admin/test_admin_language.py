@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from html import unescape
-from pathlib import Path
 
 import pytest
+from django.apps import apps
 from django.test import override_settings
 from django.utils import translation
 
-import django_agentexec
 from django_agentexec import activity, approvals
+from django_agentexec.models import CallKind, CallState, Conversation, ConversationItem
 from tests.support.activity_rows import start
 from tests.support.admin_pages import ALL, CHANGE_LIST, DASHBOARD, page_of, signed_in
 from tests.support.approval_rows import waiting
+from tests.support.catalogue import entries
+from tests.support.recorded_calls import add_call
 from tests.testapp.agents import Text, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-CATALOGUE = Path(django_agentexec.__file__).parent / "locale" / "de" / "LC_MESSAGES" / "django.po"
 
 INBOX = "/admin/agentexec/approval/"
 
@@ -33,8 +34,8 @@ def _german() -> Iterator[None]:
 
 def english_texts() -> set[str]:
     """Return the texts of the catalogue that German writes differently."""
-    pairs = re.findall(r'^msgid "(.+)"\nmsgstr "(.+)"$', CATALOGUE.read_text(), re.M)
-    return {english for english, german in pairs if english != german}
+    pairs = [pair for entry in entries() for pair in zip(entry.ids, entry.texts, strict=True)]
+    return {english for english, german in pairs} - {german for english, german in pairs}
 
 
 def texts_of(page: str) -> set[str]:
@@ -67,9 +68,34 @@ def test_no_page_mixes_languages() -> None:
     assert "Fehlgeschlagen" in client.get(CHANGE_LIST).content.decode()
 
 
-def test_the_catalogue_is_complete() -> None:
-    text = CATALOGUE.read_text()
+@pytest.mark.usefixtures("_german")
+def test_no_page_of_calls_conversations_and_costs_mixes_languages() -> None:
+    client = signed_in(
+        *ALL, "enqueue_task", "view_conversation", "view_modelprice", "add_modelprice", "view_agentschedule",
+        "add_agentschedule",
+    )  # fmt: skip
+    agent_id = shout.enqueue(Text(), conversation="ticket-4127").agent_id
+    row = start(agent_id)
+    add_call(row, CallKind.AGENT, agent="Clerk", input_tokens=3, cost=Decimal("0.02"))
+    add_call(row, CallKind.MODEL, agent="Clerk", name="large-2", input_tokens=900, cost=Decimal("0.02"))
+    tool = add_call(row, CallKind.TOOL, agent="Clerk", name="find_order", call_id="1", arguments={"number": 3})
+    add_call(row, CallKind.TOOL, name="find_order", call_id="2", state=CallState.FAILED, error="kaputt", ordinal=1)
+    conversation = Conversation.objects.get()
+    ConversationItem.objects.create(
+        conversation=conversation, position=0, item={"role": "user", "content": "Hallo"}, activity_id=agent_id, key="#0"
+    )
+    conversations, base = "/admin/agentexec/conversation/", page_of(agent_id)
+    addresses = [base, page_of(agent_id, "cancel"), page_of(agent_id, "call", str(tool.id))]
+    addresses += [conversations, f"{conversations}{conversation.pk}/change/", f"{conversations}?q=nichts"]
+    addresses += [f"{CHANGE_LIST}usage/", f"{CHANGE_LIST}usage/?by=model&range=month", f"{CHANGE_LIST}?q=nichts"]
+    addresses += ["/admin/agentexec/modelprice/", "/admin/agentexec/modelprice/add/", "/admin/agentexec/"]
+    if apps.is_installed("django_agentexec.schedules"):
+        addresses += [f"/admin/agentexec_schedules/agentschedule/{page}" for page in ("", "add/")]
 
-    assert 'msgstr ""\n\n' not in text
-    assert "fuzzy" not in text
-    assert CATALOGUE.with_suffix(".mo").exists()
+    for address in addresses:
+        response = client.get(address)
+        assert response.status_code == 200, address
+        page = response.content.decode()
+        assert texts_of(page[page.index('id="content"') :]) & english_texts() == set(), address
+    activity.cancel(agent_id)
+    assert "Von hier abzweigen" in client.get(page_of(agent_id, "fork", str(tool.id))).content.decode()

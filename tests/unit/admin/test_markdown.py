@@ -41,6 +41,8 @@ def processor_time(seconds: float) -> Iterator[None]:
         "[a](https://" * (LENGTH // 12),
         "`a" * (LENGTH // 2),
         "```\n" * (LENGTH // 4),
+        "|a|\n|-|\n" * (LENGTH // 8),
+        "|" * LENGTH,
     ],
     ids=lambda text: text[:12],
 )
@@ -60,3 +62,20 @@ def test_no_text_takes_long(text: str) -> None:
 )
 def test_headings_and_strong_text(text: str, html: str) -> None:
     assert markdown.render(text) == html
+
+
+def test_tables() -> None:
+    text = "Sums:\n| Item | **Sum** |\n|:---|---:|\n| <b> | 4 |\n| rest |\nThe end."
+
+    assert markdown.render(text) == (
+        "<p>Sums:</p>\n"
+        '<div class="ae-scroll" tabindex="0"><table>'
+        '<thead><tr><th scope="col">Item</th><th scope="col"><strong>Sum</strong></th></tr></thead>'
+        "<tbody><tr><td>&lt;b&gt;</td><td>4</td></tr><tr><td>rest</td><td></td></tr></tbody></table></div>\n"
+        "<p>The end.</p>"
+    )
+
+
+@pytest.mark.parametrize("text", ["| a | b |", "| a | b |\n|---|", "| a |\n| b |", "a | b\n---|---", "|\n|"])
+def test_lines_with_bars_are_no_table_without_a_rule(text: str) -> None:
+    assert "<table>" not in markdown.render(text)
