@@ -14,7 +14,7 @@ tested by itself; the few operations that need more than their row override `pre
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
@@ -25,8 +25,9 @@ from django.db.models import Q
 from ..bulk_sql.fields import Insert, Update
 from ..calls.setting_aside import set_aside
 from ..choices import DECISIONS
+from ..concurrency.table import table as rules
 from ..conf import conf
-from ..exceptions import InvalidTransition, StaleAttempt
+from ..exceptions import HeldBack, InvalidTransition, StaleAttempt
 from ..models import (
     FAILED_OR_CANCELED,
     FINISHED,
@@ -118,8 +119,14 @@ class Start(Operation):
     fence: int
     worker: str
     crashes: int
+    limit_keys: Collection[str] = ()
+    """The keys of the limits that its claim counts against."""
 
     def prefetch(self, activity: Activity) -> None:
+        if activity.status == Status.QUEUED:  # a running activity continues after a crash
+            missing = rules.missing_keys(activity, self.limit_keys)
+            if missing:
+                raise HeldBack(f"Activity {self.agent_id} is paused or limited.", missing)
         if activity.conversation_id is not None:
             conversations = Conversation.objects.using(activity._state.db).filter(pk=activity.conversation_id)
             activity.session_id = conversations.values_list("session_id", flat=True).first()
@@ -335,11 +342,13 @@ class Retry(EndOfWait):
     update_fields: ClassVar[tuple[str, ...]] = (
         *(*LOGGED, "status", "percentage", "retries", "crashes", "started_at", "finished_at", "run_after"),
         *("blocking_child_id", "awaited_ids", "discounted_crashes", "is_final", "context", "lock_key", "waiting_for"),
+        "fairness",
     )
 
     context: Mapping[str, Any] | None = None
-    """A corrected context as JSON, replacing the stored context, with its `lock_key`."""
+    """A corrected context as JSON, replacing the stored context, with its `lock_key` and `fairness`."""
     lock_key: str | None = None
+    fairness: str | None = None
 
     accepted_statuses: ClassVar[tuple[Status, ...]] = FAILED_OR_CANCELED
 
@@ -380,6 +389,7 @@ class Retry(EndOfWait):
         _end_wait(activity)  # ended by a release without approvals
         if self.context is not None:
             activity.context, activity.lock_key = dict(self.context), self.lock_key or ""
+            activity.fairness = self.fairness
         return log(activity, conf.ACTIVITY_MESSAGE_REQUEUED, now)
 
     def save_related(self, activity: Activity, now: datetime) -> None:

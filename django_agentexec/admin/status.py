@@ -11,6 +11,9 @@ from ..models import DECISIONS, Activity, Status, WaitingFor
 SUSPENDED = "suspended"
 """Shown in place of the status while a running activity waits for its children."""
 
+PAUSED = "paused"
+"""Shown in place of the status while a queued activity does not start because of a pause."""
+
 
 def status_label(status: str) -> str:
     """Return the word for a status, or the status itself if it is unknown."""
@@ -21,6 +24,7 @@ def status_label(status: str) -> str:
         Status.ERROR: _("Failed"),
         Status.CANCELED: _("Canceled"),
         SUSPENDED: _("Waiting"),
+        PAUSED: _("Paused"),
         WaitingFor.APPROVAL: _("Needs approval"),
         WaitingFor.ANSWER: _("Needs an answer"),
     }
@@ -29,6 +33,8 @@ def status_label(status: str) -> str:
 
 def shown_status(activity: Activity) -> str:
     """Return the status; while a running activity waits, `suspended`, or the decision that it waits for."""
+    if activity.paused:
+        return PAUSED
     if not activity.is_suspended:
         return activity.status
     return activity.waiting_for if activity.waiting_for in DECISIONS else SUSPENDED

@@ -22,7 +22,7 @@ def pause(scope: PauseScope | str, name: str, *, reason: str = "", actor: str | 
     `scope` is `queue`, `task` or `tenant`; the name of a tenant is a metadata key and value: `organization_id=7`.
     Effective in all workers as soon as the transaction is committed. Raises `InvalidOption`.
     """
-    scope, name = _checked(scope, name)
+    scope, name = validate_target(scope, name)
     if not isinstance(reason, str) or len(reason) > MAX_REASON or not is_storable(reason):
         raise InvalidOption(f"The reason {reason!r:.80} must be text of at most {MAX_REASON} characters.")
     using = router.db_for_write(Activity)
@@ -44,7 +44,7 @@ def resume(scope: PauseScope | str, name: str) -> bool:
 
     Raises `InvalidOption`.
     """
-    scope, name = _checked(scope, name)
+    scope, name = validate_target(scope, name)
     using = router.db_for_write(Activity)
     with transaction.atomic(using=using):
         deleted, _ = Pause.objects.using(using).filter(scope=scope, name=name).delete()
@@ -56,7 +56,8 @@ async def aresume(scope: PauseScope | str, name: str) -> bool:
     return await sync_to_async(resume)(scope, name)
 
 
-def _checked(scope: PauseScope | str, name: str) -> tuple[PauseScope, str]:
+def validate_target(scope: PauseScope | str, name: str) -> tuple[PauseScope, str]:
+    """Return scope and name of a pause. Raises `InvalidOption`."""
     if scope not in PauseScope.values:
         raise InvalidOption(f"The scope {scope!r} is unknown; there are {', '.join(PauseScope.values)}.")
     if not (isinstance(name, str) and 1 <= len(name) <= MAX_PAUSE_NAME and is_storable(name) and name.isprintable()):

@@ -25,15 +25,14 @@ MAX_TRIES = 10  # concurrent changes in a row
 
 def publish(queues: Iterable[str]) -> Rules:
     """Copy the limits of the rows to these queues where they differ, and return them. Raises `QueueUnavailable`."""
+    names = list(queues) if get_queue().supports_limits else []
     rules = read_rules()
-    if not get_queue().supports_limits:
-        return rules
-    for queue in queues:
+    for queue in names:
         for _ in range(MAX_TRIES):
             # Read before the rows: if it has changed when it is replaced, another process may have read newer rows.
             present = get_queue().limits_revision(queue)
             rules = read_rules()
-            if present == rules.revision(queue) or get_queue().set_limits(queue, rules.limits(queue), replaces=present):
+            if rules.revision(queue) == present or get_queue().set_limits(queue, rules.limits(queue), replaces=present):
                 break
     return rules
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,12 +44,12 @@ class Rules:
             self._of_queue[is_paused] = limits, limits.revision
         return self._of_queue[is_paused]
 
-    def missing_limits(self, activity: Activity, known: Collection[str]) -> list[Limit]:
-        """Return the limits that apply to an activity besides those that its claim counts against (`known`)."""
+    def missing_keys(self, activity: Activity, known: Collection[str]) -> list[str]:
+        """Return the keys of limits that apply to an activity besides those that its claim counts against (`known`)."""
         if not self.by_key:
             return []
-        keys = [key for key in self._keys(activity.agent_type, activity.metadata) if key not in known]
-        return [Limit(key) for key in keys if key in self.by_key]
+        keys = self._keys(activity.agent_type, activity.metadata)
+        return [key for key in keys if key in self.by_key and key not in known]
 
     def _keys(self, task: str, metadata: Mapping[str, Any]) -> Iterator[str]:
         yield task_key(task)
@@ -57,14 +57,15 @@ class Rules:
             if key in metadata and text_form(metadata[key]) == value:
                 yield tenant_key(key, value)
 
-    def pause_of(self, *, status: str, queue: str, task: str, metadata: Mapping[str, Any]) -> str:
+    def pause_of(self, activity: Activity) -> str:
         """Return the scope of a pause because of which an activity does not start: queue, task, tenant, or ""."""
-        if status != Status.QUEUED:
+        if activity.status != Status.QUEUED:
             return ""
-        if queue in self.queues:
+        if activity.queue in self.queues:
             return PauseScope.QUEUE
-        if task in self.tasks:
+        if activity.agent_type in self.tasks:
             return PauseScope.TASK
+        metadata = activity.metadata if self.tenants else {}
         is_tenant = any(key in metadata and text_form(metadata[key]) == value for key, value in self.tenants)
         return PauseScope.TENANT if is_tenant else ""
 
@@ -82,6 +83,15 @@ def read_rules(using: str | None = None) -> Rules:
 def read_pauses(using: str | None = None) -> Rules:
     """Return the pauses only. One query."""
     return _with_pauses({}, using or router.db_for_write(Activity))
+
+
+def note_pauses(activities: Iterable[Activity]) -> None:
+    """Set `paused` of the activities that do not start because of a pause; one query if any of them is queued."""
+    queued = [activity for activity in activities if activity.status == Status.QUEUED and activity.queue]
+    if queued:
+        rules = read_pauses()
+        for activity in queued:
+            activity.paused = rules.pause_of(activity)
 
 
 def _with_pauses(by_key: dict[str, Limit], using: str) -> Rules:

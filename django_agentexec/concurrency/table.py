@@ -15,7 +15,6 @@ from django.db import DatabaseError, InterfaceError
 from ..exceptions import QueueUnavailable
 from ..forks import reset_after_fork
 from ..models import Activity
-from ..queues import Limit
 from ..throttled_logging import ThrottledLogger
 from .publication import publish
 from .rules import Rules, read_rules
@@ -58,9 +57,9 @@ class RuleTable:
             except (QueueUnavailable, DatabaseError, InterfaceError) as error:
                 _log.warn("Could not pass limits and pauses on to the queue.", error)
 
-    def missing_limits(self, activity: Activity, known: Collection[str]) -> list[Limit]:
-        """Return the limits that apply to a claimed activity besides those that its claim counts against."""
-        return self._rules.missing_limits(activity, known)
+    def missing_keys(self, activity: Activity, known: Collection[str]) -> list[str]:
+        """Return the keys of limits that apply to a claimed activity besides those that its claim counts against."""
+        return self._rules.missing_keys(activity, known)
 
 
 table = RuleTable()

@@ -75,6 +75,8 @@ class Claim:
 
     Leases whose worker contacts the queue again are refunded; four refunded leases count as one.
     """
+    limit_keys: tuple[str, ...] = ()
+    """The keys of the limits that it counts against."""
 
 
 @dataclass(frozen=True, slots=True)

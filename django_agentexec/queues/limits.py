@@ -79,7 +79,7 @@ def joined(limits: Iterable[Limit]) -> str:
 
 
 def parse_limits(text: str) -> tuple[Limit, ...]:
-    """Return the limits of a text made by `joined`."""
+    """Return the limits of a text made by `joined`, which may follow a partition."""
     return tuple(map(parse_limit, text.split(SEPARATOR)[1:]))
 
 

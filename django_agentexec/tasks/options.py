@@ -50,6 +50,11 @@ class TaskOptions(TypedDict, total=False):
 
     queue: str | None
     lock_key: str | None
+    fair_key: str | None
+    concurrency: int | None
+    concurrency_key: str | None
+    max_concurrency: int | None
+    rate_limit: str | None
     max_retries: int | None
     backoff: Delay | None
     retry_on: ExceptionTypes | None
@@ -117,6 +122,7 @@ class RowOptions:
             (self.run_after, backend.supports_delay, "delays"),
             (self.priority != Priority.NORMAL, backend.supports_priority, "priorities"),
             (task.lock_key_template or self.conversation, backend.supports_partitions, "lock keys"),
+            (task.fairness, backend.supports_limits, "fair keys and limits"),
         ):
             if is_used and not is_supported:
                 raise InvalidOption(

@@ -136,7 +136,8 @@ class MemoryQueue(base.Queue):
             len(item.expired_leases), (item.refunded + len(item.expired_leases)) // REFUNDS_PER_EXPIRED_LEASE
         )
         state.offer(partition)  # a shared partition takes another turn
-        return base.Claim(item.agent_id, item.fence, item.crashes, queue, item.partition, expired_leases)
+        keys = tuple(limit.key for limit in item.limits)
+        return base.Claim(item.agent_id, item.fence, item.crashes, queue, item.partition, expired_leases, keys)
 
     def _acknowledge(self, state: State, ack: base.Ack) -> None:
         item = state.leased.get(ack.claim.agent_id)

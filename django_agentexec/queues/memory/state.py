@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from .. import base
-from ..limits import NO_LIMITS, SHARED, SEPARATOR, Limit, Limits, joined
+from ..limits import NO_LIMITS, SEPARATOR, SHARED, Limit, Limits, joined
 
 PRIORITY_WEIGHT = 10**14
 

@@ -22,7 +22,7 @@ from redis.exceptions import NoScriptError
 from ...conf import conf
 from .. import base
 from ..board import WorkerInfo, WorkersReading
-from ..limits import SHARED, Limits, joined, quote_key
+from ..limits import SHARED, Limits, joined, parse_limits, quote_key
 from .connection import (
     CLIENT_ERRORS,
     learn_servers,
@@ -120,7 +120,15 @@ class RedisQueue(base.Queue):
         parts = iter(claimed)
         return base.Claims(
             claimed=[
-                base.Claim(UUID(agent_id.decode()), int(fence), int(crashes), queue, ticket.decode(), expired_leases)
+                base.Claim(
+                    UUID(agent_id.decode()),
+                    int(fence),
+                    int(crashes),
+                    queue,
+                    ticket.decode(),
+                    expired_leases,
+                    _limit_keys(ticket),
+                )
                 for agent_id, fence, crashes, expired_leases, ticket in zip(
                     parts, parts, parts, parts, parts, strict=True
                 )
@@ -361,6 +369,15 @@ def _place(message: base.Message) -> tuple[str, str]:
     return partition, limits
 
 
+def _limit_keys(ticket: bytes) -> tuple[str, ...]:
+    """Return the keys of the limits in a claim's meta: in the suffix of its worker, or in its partition."""
+    if b"=" not in ticket:
+        return ()
+    suffix, partition = ticket.decode().split(" ", 4)[3:]
+    text = partition if partition.startswith(("f:", "c:")) else suffix
+    return tuple(limit.key for limit in parse_limits(text))
+
+
 def _pause() -> int:
     """Return the milliseconds in which every live worker sends at least one heartbeat."""
     return int((conf.LEASE / base.BEATS_PER_LEASE + 1) * 1000)
@@ -373,7 +390,7 @@ def _keys(prefix: str, queue: str) -> list[str]:
 
 @cache
 def script(verb: str) -> tuple[str, str]:
-    """Return the digest (SHA-1, for EVALSHA) and the text of a verb's script: the common parts, then the verb's file."""
+    """Return the digest (SHA-1, for EVALSHA) and the text of a verb's script: the common parts, then its file."""
     folder = Path(__file__).parent / "lua"
     text = "".join((folder / f"{part}.lua").read_text() for part in (*SCRIPT_PARTS, verb))
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text

@@ -220,7 +220,8 @@ def test_a_run_behind_another_limit_gives_its_slot_to_the_next(backend: Backend)
     both, one = (Limit("task:a", 1), Limit("org:1", 1)), Limit("task:a", 1)
     (blocking,) = put(backend, limited(Limit("org:1", 1)))
     (first,) = put(backend, limited(one))
-    assert len(claims := claim(backend)) == 2
+    claims = claim(backend)
+    assert len(claims) == 2
     put(backend, fair("x", *both), fair("y", *both))
     (free,) = put(backend, fair("z", one))
     assert claim(backend) == []
