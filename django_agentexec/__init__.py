@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .deprecation import warn_deprecated
 
 if TYPE_CHECKING:
-    from . import activity, approvals
+    from . import activity, approvals, concurrency
     from .backoff import Backoff
     from .calls.journal import tool_key
     from .children.tracker import Tracker
@@ -123,6 +123,7 @@ if TYPE_CHECKING:
         "approvals",
         "chain",
         "chord",
+        "concurrency",
         "enqueue",
         "enqueue_many",
         "gather",
@@ -140,6 +141,7 @@ _HOMES = {
     "activity": ["activity"],
     "approvals": ["approvals"],
     "backoff": ["Backoff"],
+    "concurrency": ["concurrency"],
     "calls.journal": ["tool_key"],
     "conversations.session": ["DjangoSession"],
     "exceptions": [

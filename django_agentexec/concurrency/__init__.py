@@ -10,6 +10,5 @@ concurrency.resume("task", "research_company")
 from __future__ import annotations
 
 from .commands import apause, aresume, pause, resume
-from .rules import Rules, read_rules
 
-__all__ = ["Rules", "apause", "aresume", "pause", "read_rules", "resume"]
+__all__ = ["apause", "aresume", "pause", "resume"]

@@ -29,7 +29,7 @@ def validate_rate(text: str) -> None:
 
 
 class ConcurrencyLimit(models.Model):
-    """A limit that takes precedence over the one that the code declares for a task or a key."""
+    """A limit of a task or a key that takes precedence over the limit in the code."""
 
     scope = models.CharField(_("scope"), max_length=10, choices=LimitScope.choices, default=LimitScope.KEY)
     name = models.CharField(

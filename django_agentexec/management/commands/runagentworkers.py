@@ -144,7 +144,8 @@ class Command(PipeSafeCommand):
         try:
             queues, weights = read_queues(options["queues"])
         except InvalidOption as error:
-            raise CommandError(f"--queues: {error}") from error
+            source = "--queues" if options["queues"] else "AGENTEXEC['QUEUES'], AGENTEXEC['QUEUE_WEIGHTS']"
+            raise CommandError(f"{source}: {error}") from error
         worker = WorkerOptions(
             queues=queues,
             weights=weights,

@@ -361,10 +361,13 @@ def _call(connection: Any, *command: Any) -> Any:
 
 def _place(message: base.Message) -> tuple[str, str]:
     """Return the partition of a message in the scripts, and the limits that are no part of its name."""
-    limits, partition = joined(message.limits), message.partition
+    partition = message.partition
+    if not message.limits:
+        return partition, ""
+    limits = joined(message.limits)
     if partition.startswith(SHARED):
         return partition + limits, ""
-    if limits and partition == f"i:{message.agent_id}":
+    if partition == f"i:{message.agent_id}":
         return SHARED + limits, ""
     return partition, limits
 

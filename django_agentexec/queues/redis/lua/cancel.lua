@@ -20,6 +20,7 @@ for i = 3, #ARGV do
       -- The turn of a limit's partition may have been this activity's.
       local limits = limits_of(partition, suffix)
       for key in each_limit(limits or '') do unpark(key, 1) end
+      if limits and turns_of(ready) > 0 then wake_one() end
     end
   end
   redis.call('PUBLISH', channel .. ':finished:' .. id, id)

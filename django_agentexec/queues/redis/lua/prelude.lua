@@ -9,7 +9,7 @@
 --   "i:" and an id                       one activity without a lock key
 --   "k:" and a lock key                  its activities run one at a time
 --   "f:", a fair key, and limits         shared: any number of its activities run at a time, in turns with others
---   "c:", an id, and a shared partition  one activity of it that is claimed or suspect, with a lock of its own
+--   "c:", an id, and a shared partition  one activity of it that is claimed or suspect, with a separate lock
 -- Thus each lease has one lock, which earlier releases demand; they run the activities of a shared partition one at a
 -- time, and ignore limits. `limits.lua` describes limits and parked partitions.
 --
