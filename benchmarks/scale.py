@@ -56,7 +56,7 @@ def main() -> None:
     missed = []
     for name in only:
         with tempfile.TemporaryDirectory() as folder, valkey_server() as server:
-            _set_up(server, Path(folder))
+            set_up(server, Path(folder))
             for figure, value in PARTS[name](server).items():
                 target = TARGETS.get(figure)
                 is_missed = target is not None and value > target
@@ -66,7 +66,7 @@ def main() -> None:
     sys.exit(1 if missed else 0)
 
 
-def _set_up(server: Valkey, folder: Path) -> None:
+def set_up(server: Valkey, folder: Path) -> None:
     import django
 
     database = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(folder / "unused.sqlite3")}

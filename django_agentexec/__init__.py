@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .deprecation import warn_deprecated
 
 if TYPE_CHECKING:
-    from . import activity, approvals
+    from . import activity, approvals, concurrency
     from .backoff import Backoff
     from .calls.position import tool_key
     from .children.canvas import achain, achord, agroup, chain, chord, group
@@ -124,6 +124,7 @@ if TYPE_CHECKING:
         "approvals",
         "chain",
         "chord",
+        "concurrency",
         "enqueue",
         "enqueue_many",
         "gather",
@@ -142,6 +143,7 @@ _HOMES = {
     "approvals": ["approvals"],
     "backoff": ["Backoff"],
     "calls.position": ["tool_key"],
+    "concurrency": ["concurrency"],
     "conversations.session": ["DjangoSession"],
     "exceptions": [
         "ActivityLocked",

@@ -20,6 +20,7 @@ class AgentExecConfig(AppConfig):
         from .activity import bulk, streams, waiting
         from .approvals import expiry
         from .children import propagation, tracker
+        from .concurrency import publication
         from .costs import prices
         from .dispatch import push
         from .monitoring import metrics
@@ -30,7 +31,7 @@ class AgentExecConfig(AppConfig):
         parts = (
             *(conf, forks, log_text, checks, router_checks, embedded, queues),
             *(push, bulk, streams, waiting, propagation, tracker, prices),
-            *(expiry, spans, trace_pruner),
+            *(expiry, spans, trace_pruner, publication),
         )
         for part in parts:
             part.install()

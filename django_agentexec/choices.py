@@ -60,6 +60,23 @@ class WaitingFor(models.TextChoices):
     LIMIT = "limit", _("Limit of a provider")
 
 
+class PauseScope(models.TextChoices):
+    """What a pause applies to; the values are those of the wire format."""
+
+    QUEUE = "queue", _("Queue")
+    TASK = "task", _("Task")
+    TENANT = "tenant", _("Tenant")
+    """Activities with a metadata key and value."""
+
+
+class LimitScope(models.TextChoices):
+    """What a limit counts."""
+
+    TASK = "task", _("Task")
+    KEY = "key", _("Key")
+    """An evaluated `concurrency_key`."""
+
+
 DECISIONS = (WaitingFor.APPROVAL, WaitingFor.ANSWER)
 """The reasons that end with a decision of a person."""
 

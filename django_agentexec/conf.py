@@ -47,6 +47,9 @@ class Settings:
     QUEUES = Setting(
         ["default"], "Queues of a pool by default, in order of precedence. The first is the default queue of a task."
     )
+    QUEUE_WEIGHTS: Setting[dict[str, int]] = Setting(
+        {}, "Shares of a pool's queues in free slots, such as `{'high': 3, 'low': 1}`; empty: in order of precedence."
+    )
     WORKERS = Setting(2, "Worker processes of a pool.", minimum=1)
     CONCURRENCY = Setting(50, "Activities that each worker process runs at the same time.", minimum=1)
     QUARANTINE_WORKERS = Setting(

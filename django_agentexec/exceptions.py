@@ -74,6 +74,14 @@ class InvalidTransition(AgentExecError):
         """Without the id: the same for every activity that is refused for the same cause."""
 
 
+class HeldBack(InvalidTransition):
+    """A pause or a limit does not permit the start; the activity waits in the queue with the `limits` of these keys."""
+
+    def __init__(self, message: str, keys: Iterable[str]) -> None:
+        super().__init__(message)
+        self.keys = list(keys)
+
+
 class StaleAttempt(InvalidTransition):
     """This attempt no longer owns the activity: its lease was lost, or the activity was canceled.
 

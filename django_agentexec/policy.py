@@ -40,6 +40,7 @@ class Permission(StrEnum):
     ENQUEUE = "enqueue_task"
     VIEW_CONVERSATION = "view_conversation"
     DECIDE = "decide_approval"
+    PAUSE = "pause_activity"
 
 
 class Policy:
@@ -66,6 +67,13 @@ class Policy:
 
     def may_monitor(self, user: User) -> bool:
         """Whether `user` may see workers, queues, health details and metrics, which belong to no tenant."""
+        return False
+
+    def may_pause(self, user: User, scope: str, name: str) -> bool:
+        """Whether `user` may pause and resume this queue, task or tenant (`scope`), and see whether it is paused.
+
+        Queues and tasks belong to no tenant. The name of a tenant is a metadata key and value: `organization_id=7`.
+        """
         return False
 
     def stamp(self, user: User) -> Mapping[str, Any]:
@@ -99,6 +107,10 @@ class StaffPolicy(Policy):
     def may_monitor(self, user: User) -> bool:
         """Whether `user` may view activities."""
         return self.may(user, Permission.VIEW)
+
+    def may_pause(self, user: User, scope: str, name: str) -> bool:
+        """Whether `user` is active staff and has the permission."""
+        return self.may(user, Permission.PAUSE)
 
     def audience(self, user: User) -> str:
         """Return the feed of all activities if `user` may view them."""
@@ -158,6 +170,10 @@ class TenantPolicy(StaffPolicy):
     def may_monitor(self, user: User) -> bool:
         """Whether `user` is permitted staff of all tenants: workers and queues belong to none."""
         return self._sees_all_tenants(user, Permission.VIEW)
+
+    def may_pause(self, user: User, scope: str, name: str) -> bool:
+        """Whether `user` is permitted staff of all tenants; a subclass may let tenants pause their own activities."""
+        return self._sees_all_tenants(user, Permission.PAUSE)
 
     def stamp(self, user: User) -> Mapping[str, Any]:
         """Return the tenant's metadata."""

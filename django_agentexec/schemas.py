@@ -93,6 +93,8 @@ class ActivityListItemSchema(Schema):
     parent_id: UUID | None = None
     waiting_for: str = ""
     """While it is suspended: `children`, `approval`, `answer`, `budget`, `limit` or `event`; otherwise empty."""
+    paused: str = ""
+    """While it is queued and does not start because of a pause: `queue`, `task` or `tenant`; otherwise empty."""
     metadata: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("public_error", mode="before")

@@ -31,12 +31,14 @@ from pydantic import BaseModel, ValidationError
 
 from .activity.store import apply_one
 from .activity.transitions import Operation, OwnedOperation, Start
+from .concurrency.publication import publish
+from .concurrency.table import table as rules
 from .conf import conf, user_settings
-from .exceptions import ActivityNotFound, InvalidTransition
+from .exceptions import ActivityNotFound, HeldBack, InvalidTransition
 from .models import Activity, Status
 from .pipelines.inline import InlineAttempt
 from .pool.reconciler import reconcile
-from .queues import Ack, Claim, Outcome, get_queue
+from .queues import Ack, Claim, Limit, Outcome, get_queue
 from .tasks import AnyTask, Attempt, registry
 from .threads import CallExecutor
 from .worker.executor import Execution
@@ -172,6 +174,8 @@ async def _drain(queues: tuple[str, ...]) -> int:
 def _next_claim(queues: tuple[str, ...]) -> Claim | None:
     # In a TestCase nothing is committed, so nothing was pushed to the queue.
     reconcile(settling=timedelta())
+    publish(queues)
+    rules.load()
     for name in queues:
         claimed = get_queue().ack_and_claim(name, WORKER, limit=1).claimed
         if claimed:
@@ -189,9 +193,18 @@ async def _run(claim: Claim, caller: int) -> None:
         writes.append(asyncio.run_coroutine_threadsafe(sync_to_async(apply_one)(operation), loop))
         return writes[-1]
 
-    start = Start(agent_id=claim.agent_id, fence=claim.fence, worker=WORKER, crashes=claim.crashes)
+    start = Start(
+        agent_id=claim.agent_id,
+        fence=claim.fence,
+        worker=WORKER,
+        crashes=claim.crashes,
+        limit_keys=claim.limit_keys,
+    )
     try:
         activity = await sync_to_async(apply_one)(start)
+    except HeldBack as reason:
+        await sync_to_async(_acknowledge)(claim, Outcome.HOLD, tuple(map(Limit, reason.keys)))
+        return
     except (InvalidTransition, ActivityNotFound):  # canceled, finished or deleted meanwhile
         await sync_to_async(_acknowledge)(claim, Outcome.DONE)
         return
@@ -215,8 +228,8 @@ def _finish(claim: Claim, outcome: OwnedOperation | None) -> None:
     _acknowledge(claim, Outcome.RETRY if retried else Outcome.DONE)
 
 
-def _acknowledge(claim: Claim, outcome: Outcome) -> None:
-    get_queue().ack_and_claim(claim.queue, WORKER, [Ack(claim, outcome)])
+def _acknowledge(claim: Claim, outcome: Outcome, limits: tuple[Limit, ...] = ()) -> None:
+    get_queue().ack_and_claim(claim.queue, WORKER, [Ack(claim, outcome, limits=limits)])
 
 
 class _InlineInvoker:

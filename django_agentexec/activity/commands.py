@@ -180,10 +180,10 @@ def retry(
     if from_step is not None and from_scratch:
         raise InvalidOption("Give either from_step or from_scratch, not both.")
     agent_id, is_rerun = validate_id(agent_id), from_scratch or from_step is not None
-    stored, lock_key = (None, None) if context is None else _prepared(agent_id, context)
+    changes = {} if context is None else _prepared(agent_id, context)
     operation_class, fresh = Rerun if is_rerun else Retry, fresh or from_scratch
     with transaction.atomic(using=database()):
-        row = apply_one(operation_class(agent_id=agent_id, context=stored, lock_key=lock_key, fresh=fresh))
+        row = apply_one(operation_class(agent_id=agent_id, fresh=fresh, **changes))
         if is_rerun:
             reset_steps(agent_id, from_step)
         push_on_commit([row], requeue_running=True)
@@ -201,17 +201,15 @@ async def aretry(
     await sync_to_async(retry)(agent_id, from_step=from_step, from_scratch=from_scratch, fresh=fresh, context=context)
 
 
-def _prepared(agent_id: UUID, context: BaseModel | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return what the row stores of a corrected context: its JSON and its lock key. One query."""
+def _prepared(agent_id: UUID, context: BaseModel | Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the row stores of a corrected context: its JSON, its lock key and its fairness. One query."""
     rows = Activity.objects.using(database()).filter(agent_id=agent_id)
     row = rows.only("agent_id", "agent_type", "metadata", "lock_key", "conversation_id").first()
     if row is None:
         raise ActivityNotFound(agent_id)
     task = registry.get(row.agent_type)
-    stored, lock_key = task.prepare(
-        context if isinstance(context, BaseModel) else task.parse_context(context), row.metadata
-    )
-    return stored, lock_key if row.conversation_id is None else row.lock_key
+    stored = task.prepare(context if isinstance(context, BaseModel) else task.parse_context(context), row.metadata)
+    return stored if row.conversation_id is None else {**stored, "lock_key": row.lock_key}
 
 
 def _progress(agent_id: UUID, message: str, percentage: float | None) -> Progress:

@@ -10,6 +10,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 
 from ..blocking import blocking
+from ..concurrency.rules import note_pauses
 from ..conf import conf
 from ..exceptions import ActivityNotFound, InvalidOption
 from ..models import Activity, ActivityQuerySet
@@ -42,9 +43,10 @@ async def alist(
 
 
 def page_of(wanted: ActivityQuerySet, page: int, page_size: int) -> ActivityListSchema:
-    """Return one page of `wanted`, in the order of the QuerySet. Two queries."""
+    """Return one page of `wanted`, in the order of the QuerySet. Two queries, and one if any activity is queued."""
     first = (page - 1) * page_size
-    rows = wanted.without_payloads()[first : first + page_size]
+    rows = builtins.list(wanted.without_payloads()[first : first + page_size])
+    note_pauses(rows)
     items: builtins.list[ActivityListItemSchema] = [ActivityListItemSchema.model_validate(row) for row in rows]
     total = wanted.bounded_count(conf.COUNT_LIMIT + 1)
     return ActivityListSchema(
@@ -58,13 +60,14 @@ def page_of(wanted: ActivityQuerySet, page: int, page_size: int) -> ActivityList
 
 @blocking
 def detail(agent_id: UUID, metadata_filter: Mapping[str, Any] | None = None) -> ActivityDetailSchema:
-    """Return an activity with its complete log. Two queries.
+    """Return an activity with its complete log. Two queries, and one if it is queued in a queue.
 
     Raises `ActivityNotFound` if no activity has this id and this metadata.
     """
     activity = _filtered(metadata_filter).prefetch_related("logs").filter(agent_id=validate_id(agent_id)).first()
     if activity is None:
         raise ActivityNotFound(agent_id)
+    note_pauses([activity])
     return ActivityDetailSchema.model_validate(activity)
 
 

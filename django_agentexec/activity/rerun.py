@@ -30,11 +30,13 @@ class Retry(EndOfWait):
     update_fields: ClassVar[tuple[str, ...]] = (
         *(*LOGGED, "status", "percentage", "retries", "crashes", "started_at", "finished_at", "run_after"),
         *("blocking_child_id", "awaited_ids", "discounted_crashes", "is_final", "context", "lock_key", "waiting_for"),
+        "fairness",
     )
 
     context: Mapping[str, Any] | None = None
-    """A corrected context as JSON, replacing the stored context, with its `lock_key`."""
+    """A corrected context as JSON, replacing the stored context, with its `lock_key` and `fairness`."""
     lock_key: str | None = None
+    fairness: str | None = None
 
     accepted_statuses: ClassVar[tuple[Status, ...]] = FAILED_OR_CANCELED
 
@@ -79,6 +81,7 @@ class Retry(EndOfWait):
         end_wait(activity)  # ended by a release without approvals
         if self.context is not None:
             activity.context, activity.lock_key = dict(self.context), self.lock_key or ""
+            activity.fairness = self.fairness
         return log(activity, conf.ACTIVITY_MESSAGE_REQUEUED, now)
 
     def save_related(self, activity: Activity, now: datetime) -> None:

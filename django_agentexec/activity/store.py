@@ -47,7 +47,7 @@ TABLE_LOCK_TIMEOUT = 2.0  # seconds that a batch which skips locked rows waits f
 
 # The columns that operations read. Columns that they only write are not loaded, which saves time per row.
 READ_FIELDS = (
-    "agent_id", "agent_type", "status", "percentage", "queue", "lock_key", "priority", "attempt", "retries",
+    "agent_id", "agent_type", "status", "percentage", "queue", "lock_key", "fairness", "priority", "attempt", "retries",
     "max_retries", "crashes", "fence", "started_at", "hook_flags", "blocking_child_id",
     "waiting_for",
 )  # fmt: skip

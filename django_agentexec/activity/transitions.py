@@ -14,7 +14,7 @@ tested by itself; the few operations that need more than their row override `pre
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
@@ -24,8 +24,9 @@ from django.db.models import Q
 
 from ..bulk_sql.fields import Insert, Update
 from ..choices import DECISIONS
+from ..concurrency.table import table as rules
 from ..conf import conf
-from ..exceptions import InvalidTransition, StaleAttempt
+from ..exceptions import HeldBack, InvalidTransition, StaleAttempt
 from ..models import (
     Activity,
     ActivityLog,
@@ -126,8 +127,14 @@ class Start(Operation):
     fence: int
     worker: str
     crashes: int
+    limit_keys: Collection[str] = ()
+    """The keys of the limits that its claim counts against."""
 
     def prefetch(self, activity: Activity) -> None:
+        if activity.status == Status.QUEUED:  # a running activity continues after a crash
+            missing = rules.missing_keys(activity, self.limit_keys)
+            if missing:
+                raise HeldBack(f"Activity {self.agent_id} is paused or limited.", missing)
         if activity.conversation_id is not None:
             conversations = Conversation.objects.using(activity._state.db).filter(pk=activity.conversation_id)
             activity.session_id = conversations.values_list("session_id", flat=True).first()

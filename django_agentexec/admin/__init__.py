@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from ..models import Activity, Approval, Conversation, ModelPrice
+from ..models import Activity, Approval, ConcurrencyLimit, Conversation, ModelPrice, Pause
 from .activities import ActivityAdmin
 from .approvals import ApprovalAdmin
+from .concurrency import ConcurrencyLimitAdmin, PauseAdmin
 from .conversations import ConversationAdmin
 from .prices import ModelPriceAdmin
 
@@ -14,5 +15,14 @@ admin.site.register(Activity, ActivityAdmin)
 admin.site.register(Approval, ApprovalAdmin)  # type: ignore[misc]  # its base is typed for activities
 admin.site.register(Conversation, ConversationAdmin)
 admin.site.register(ModelPrice, ModelPriceAdmin)
+admin.site.register(ConcurrencyLimit, ConcurrencyLimitAdmin)
+admin.site.register(Pause, PauseAdmin)
 
-__all__ = ["ActivityAdmin", "ApprovalAdmin", "ConversationAdmin", "ModelPriceAdmin"]
+__all__ = [
+    "ActivityAdmin",
+    "ApprovalAdmin",
+    "ConcurrencyLimitAdmin",
+    "ConversationAdmin",
+    "ModelPriceAdmin",
+    "PauseAdmin",
+]

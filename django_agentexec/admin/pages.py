@@ -12,6 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 
+from ..concurrency.rules import note_pauses
 from ..models import (
     DECISIONS,
     FAILED_OR_CANCELED,
@@ -78,6 +79,7 @@ class DetailPages(CallPages):
             redact_row(activity)
         others = visible(request, Activity.objects.all())
         counts = child_counts(others, [activity.pk]).get(activity.pk, ChildCounts())
+        note_pauses([activity])
         activity.child_counts = counts  # type: ignore[attr-defined]  # for `percentage_of` and `line_of`
         before = _number(request.GET.get("before"))
         return {

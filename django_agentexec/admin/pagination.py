@@ -12,6 +12,7 @@ from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from ..concurrency.rules import note_pauses
 from ..conf import conf
 from ..models import Activity, ActivityQuerySet, HookFlag, Status
 from ..parsing import parse_digits
@@ -85,6 +86,7 @@ class LightChangeList(ChangeList):
         super().get_results(request)
         rows = list(self.result_list)
         self.result_list = rows
+        note_pauses(rows)
         add_result_lines(rows)
         parents = [
             row.pk for row in rows if row.is_suspended or (row.status == Status.RUNNING and _may_have_children(row))

@@ -13,6 +13,8 @@ SUSPENDED = "suspended"
 
 SHOWN_REASONS = (*DECISIONS, *CONDITIONS)
 """Shown in place of the status while a running activity waits for them."""
+PAUSED = "paused"
+"""Shown in place of the status while a queued activity does not start because of a pause."""
 
 
 def status_label(status: str) -> str:
@@ -24,6 +26,7 @@ def status_label(status: str) -> str:
         Status.ERROR: _("Failed"),
         Status.CANCELED: _("Canceled"),
         SUSPENDED: _("Waiting"),
+        PAUSED: _("Paused"),
         WaitingFor.APPROVAL: _("Needs approval"),
         WaitingFor.ANSWER: _("Needs an answer"),
         WaitingFor.BUDGET: _("Waiting for budget"),
@@ -33,7 +36,9 @@ def status_label(status: str) -> str:
 
 
 def shown_status(activity: Activity) -> str:
-    """Return the status; while a running activity waits, `suspended`, or the decision or condition it waits for."""
+    """Return the status; `paused`; or while a running activity waits, `suspended` or what it waits for."""
+    if activity.paused:
+        return PAUSED
     if not activity.is_suspended:
         return activity.status
     return activity.waiting_for if activity.waiting_for in SHOWN_REASONS else SUSPENDED

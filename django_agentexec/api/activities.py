@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from ..activity.queries import page_of
+from ..concurrency.rules import note_pauses
 from ..conf import conf
 from ..exceptions import ActivityNotFound
 from ..live.reading import read_detail, read_latest
@@ -114,6 +115,7 @@ class ActivityDetailView(AgentView):
             with one_of_few_waits(request):
                 wait_for_change(validate_id(agent_id), parameters.wait, parameters.after, self._turn)
         found = self.find(agent_id, self.activities)
+        note_pauses([found])
         detail = read_latest(found) if parameters.after is None else read_detail(found, parameters.after)[0]
         return Response(detail if self.monitors else redact_internals(detail))
 

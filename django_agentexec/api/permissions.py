@@ -65,6 +65,12 @@ class MayDecide(PolicyPermission):
     permission = Permission.DECIDE
 
 
+class MayPause(PolicyPermission):
+    """The permission to pause and resume in general; `Policy.may_pause` decides about each queue, task and tenant."""
+
+    permission = Permission.PAUSE
+
+
 class MayMonitor(BasePermission):
     """The monitor permission: workers, queues and metrics."""
 

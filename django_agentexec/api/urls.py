@@ -13,6 +13,7 @@ from .document import DocumentView
 from .events import ActivityEventsView
 from .metrics import MetricsView
 from .monitoring import HealthView, QueuesView, WorkersView
+from .pauses import PauseListView, ResumeView
 from .tasks import EnqueueView, TaskListView
 from .usage import ActivityUsageView, UsageView
 
@@ -41,6 +42,8 @@ urlpatterns = [
     path("activities/<str:agent_id>/calls/<str:call_id>/", CallDetailView.as_view(), name="activity-call"),
     path("tasks/", TaskListView.as_view(), name="task-list"),
     path("tasks/<path:name>/", EnqueueView.as_view(), name="task-enqueue"),
+    path("pauses/", PauseListView.as_view(), name="pause-list"),
+    path("pauses/resume/", ResumeView.as_view(), name="pause-resume"),
     path("workers/", WorkersView.as_view(), name="worker-list"),
     path("queues/", QueuesView.as_view(), name="queue-list"),
     path("health/", HealthView.as_view(), name="health"),

@@ -31,6 +31,7 @@ from ..exceptions import QueueUnavailable
 from ..forks import reset_after_fork
 from ..models import Activity
 from ..queues import Message, Queue, get_queue
+from ..queues.limits import parse_limits
 
 logger = logging.getLogger(__name__)
 
@@ -128,6 +129,7 @@ def _message(activity: Activity, now: datetime, *, requeue_running: bool, by_cre
         crashes=activity.crashes,
         again=requeue_running,
         fence=activity.fence,
+        limits=parse_limits(activity.fairness) if activity.fairness else (),
     )
 
 

@@ -17,8 +17,10 @@ from ..choices import (
     CallKind,
     CallState,
     HookFlag,
+    LimitScope,
     LineType,
     OnExpiry,
+    PauseScope,
     Priority,
     Status,
     StepState,
@@ -28,6 +30,7 @@ from ..querysets import ActivityQuerySet
 from .activities import Activity, ActivityLog
 from .approvals import Approval, ApprovalQuerySet
 from .calls import AgentCall, CallQuerySet
+from .concurrency import ConcurrencyLimit, Pause
 from .conversations import Conversation, ConversationItem, ConversationQuerySet, ConversationTurn
 from .prices import ModelPrice
 from .steps import StepRun
@@ -51,14 +54,18 @@ __all__ = [
     "CallKind",
     "CallQuerySet",
     "CallState",
+    "ConcurrencyLimit",
     "Conversation",
     "ConversationItem",
     "ConversationQuerySet",
     "ConversationTurn",
     "HookFlag",
+    "LimitScope",
     "LineType",
     "ModelPrice",
     "OnExpiry",
+    "Pause",
+    "PauseScope",
     "Priority",
     "Status",
     "StepRun",

@@ -23,6 +23,9 @@ else:
     ActivityManager = models.Manager.from_queryset(ActivityQuerySet, class_name="ActivityManager")
 
 
+FAIRNESS_SEPARATOR = "\x1f"
+"""Separates the partition of the fair key and each limit in `Activity.fairness`."""
+
 _ACTIVE_FIRST = Case(
     When(status__in=[Status.QUEUED, Status.RUNNING], then=Value(0)),
     default=Value(1),
@@ -76,6 +79,10 @@ class Activity(models.Model):  # type: ignore[django-manager-missing]  # a limit
     lock_key = models.CharField(
         _("lock key"), max_length=500, blank=True, default="", help_text=_("Evaluated; empty: no lock.")
     )
+    fairness = models.TextField(
+        _("fairness"), null=True, blank=True, editable=False,
+        help_text=_("Fair key and limits, evaluated, in the format of the queue; null: none."),
+    )  # fmt: skip
     priority = models.PositiveSmallIntegerField(_("priority"), choices=Priority.choices, default=Priority.NORMAL)
     run_after = models.DateTimeField(_("run after"), null=True, blank=True, help_text=_("Due time; empty: at once."))
     idempotency_key = models.CharField(_("idempotency key"), max_length=255, null=True, blank=True)
@@ -148,6 +155,9 @@ class Activity(models.Model):  # type: ignore[django-manager-missing]  # a limit
 
     waited: float | None = None
     """Seconds between its due time and its start; not stored, set for receivers of the change that starts it."""
+
+    paused: str = ""
+    """The scope of a pause because of which it does not start; not stored, set by `concurrency.rules.note_pauses`."""
 
     next_blocking_child_id: UUID | None = None
     """The last awaited child that has not ended; not stored, set by `Suspend` and `Resume`."""
@@ -233,8 +243,10 @@ class Activity(models.Model):  # type: ignore[django-manager-missing]  # a limit
 
     @property
     def partition(self) -> str:
-        """The queue's partition: shared by all activities with its lock key, or its own if it has no lock key."""
-        return f"k:{self.lock_key}" if self.lock_key else f"i:{self.agent_id}"
+        """The queue's partition: that of its lock key, else that of its fair key, else its own."""
+        if self.lock_key:
+            return f"k:{self.lock_key}"
+        return (self.fairness or "").partition(FAIRNESS_SEPARATOR)[0] or f"i:{self.agent_id}"
 
 
 class ActivityLog(models.Model):

@@ -23,6 +23,7 @@ from django.utils import timezone
 from ..activity.completion_hooks import repair_missed
 from ..activity.store import database
 from ..background import start_daemon_thread
+from ..concurrency.publication import publish
 from ..conf import conf
 from ..dispatch.push import push
 from ..exceptions import QueueUnavailable
@@ -147,7 +148,10 @@ class Reconciler:
             for (
                 name
             ) in self._queues:  # own queues suffice: every running activity belongs to a queue that a pool serves
-                if self._leads(f"stops:{name}") and (stopped := stop_ended(name)):
+                if not self._leads(f"stops:{name}"):
+                    continue
+                publish([name])
+                if stopped := stop_ended(name):
                     logger.warning("Stopping %d running activities whose rows have ended.", stopped)
         except (QueueUnavailable, DatabaseError, InterfaceError) as error:
             logger.warning("Database and queue could not be compared: %s", error)
@@ -179,6 +183,7 @@ class Reconciler:
                     self._leads_recovery(roles[name])
 
         self._report(reconcile(settling=timedelta(), on_batch=renew))
+        publish(led)  # before the first claim
         for name in led:
             get_queue().end_recovery(name, tokens[name])
         return True

@@ -23,6 +23,7 @@ from .base import (
     QueueStats,
 )
 from .board import WorkerInfo, WorkersReading
+from .limits import NO_LIMITS, Limit, Limits
 from .live import Chunk, LiveStore
 
 __all__ = [
@@ -32,8 +33,11 @@ __all__ = [
     "Chunk",
     "Claim",
     "Claims",
+    "Limit",
+    "Limits",
     "LiveStore",
     "Message",
+    "NO_LIMITS",
     "Outcome",
     "Queue",
     "QueueStats",

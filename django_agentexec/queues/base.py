@@ -15,6 +15,7 @@ from enum import Enum
 from uuid import UUID
 
 from .board import Board
+from .limits import Limit, Limits
 from .live import LiveStore
 
 BEATS_PER_LEASE = 3
@@ -36,6 +37,8 @@ class Message:
     """The partition in which it waits; activities of one partition run one at a time. Must not contain a NUL.
 
     `i:` and the activity's own id is a partition without other members, as for an activity without a lock key.
+    Activities of a partition that begins with `f:` (`limits.shared_partition`) run any number at a time: partitions
+    take turns, in each of which one activity is claimed.
     """
     priority: int = 4
     """0 (first) to 9 (last)."""
@@ -49,6 +52,11 @@ class Message:
     """Whether it must run once more even if it is running at present (a manual retry)."""
     fence: int = 0
     """The fence of its row, which rejects smaller fences: the next claim gets a larger fence."""
+    limits: tuple[Limit, ...] = ()
+    """The limits that its claims count against. It is claimed only while none of them is reached.
+
+    In a shared partition, an activity waits only behind activities with the same limits.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,8 @@ class Claim:
 
     Leases whose worker contacts the queue again are refunded; four refunded leases count as one.
     """
+    limit_keys: tuple[str, ...] = ()
+    """The keys of the limits that it counts against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,8 @@ class Claims:
     """Whether nothing can be claimed at present because the queue has lost data and is being restored."""
     needs_recovery: bool = False
     """Whether the queue also waits until it is restored from the rows, for at most 30 seconds."""
+    limits_revision: str = ""
+    """The `Limits.revision` that applied to these claims."""
 
 
 class Outcome(Enum):
@@ -95,6 +107,8 @@ class Outcome(Enum):
     """Run it again after `Ack.delay` seconds."""
     RELEASE = "release"
     """Return it to its place, uncharged."""
+    HOLD = "hold"
+    """Return it to its place, with `Ack.limits` in addition to its own."""
 
 
 class DatabaseState(Enum):
@@ -115,6 +129,7 @@ class Ack:
     claim: Claim
     outcome: Outcome
     delay: float = 0.0
+    limits: tuple[Limit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +168,8 @@ class Queue(Board, ABC):
     """Whether `Message.priority` is honoured; `enqueue` rejects priorities otherwise."""
     supports_partitions: bool = True
     """Whether activities of one partition run one at a time, in order; `enqueue` rejects lock keys otherwise."""
+    supports_limits: bool = False
+    """Whether shared partitions, `Message.limits`, `Outcome.HOLD` and the limits of rows are honoured."""
 
     @property
     def server_setting(self) -> str:
@@ -183,6 +200,14 @@ class Queue(Board, ABC):
         A backend that detects a loss of data issues no claim during a pause, in which live workers restore their
         claims by a heartbeat, and none before `end_recovery`, so that later activities do not overtake lost ones.
         """
+
+    def limits_revision(self, queue: str) -> str:
+        """Return the revision of the limits that were set last, or "" if there are none or they were lost."""
+        return ""
+
+    def set_limits(self, queue: str, limits: Limits, *, replaces: str) -> bool:
+        """Set the limits of rows; return False, without effect, if the present revision is not `replaces`."""
+        return False
 
     @abstractmethod
     def begin_recovery(self, queue: str) -> str:

@@ -38,6 +38,13 @@ def task(name: str, **options: Unpack[TaskOptions]) -> TaskDecorator:
     - `queue`: the queue of its activities; by default the first of `AGENTEXEC["QUEUES"]`.
     - `lock_key`: a template over the context such as `"user:{user_id}"`; activities with the same evaluated
       key run one at a time, in the order of their enqueue.
+    - `fair_key`: a template such as `"{metadata.organization_id}"`; evaluated keys take turns, any number of activities
+      of a key run at the same time. Not together with `lock_key`, whose keys take turns anyway.
+    - `concurrency`: the largest number of its activities that run at the same time, in all workers of a queue.
+    - `concurrency_key`: a template whose evaluated keys are limited, too: each to `max_concurrency` activities, of all
+      tasks with this key. Rows (`ConcurrencyLimit`) set other limits for single keys and tasks.
+    - `rate_limit`: starts per second, minute, hour or day, such as `"10/m"`: of each `concurrency_key` if it has one,
+      else of the task.
     - `max_retries`: retries after a failed attempt; by default `AGENTEXEC["MAX_RETRIES"]`.
     - `backoff`: seconds to wait before retry n, as a function of n and the exception; by default `Backoff()`.
       If the exception carries a provider's Retry-After, the wait is at least that long.

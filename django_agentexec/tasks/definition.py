@@ -28,9 +28,10 @@ from ..models import Activity, Conversation, Priority
 from ..serialization.comparison import DECLARED, Cause, Comparison
 from ..serialization.roundtrip import NotStorable, Store, described, dump_with, model_form
 from ..translation import gettext as _
-from ..validation import MAX_NAME, as_seconds, contains_nul, is_storable
+from ..validation import MAX_NAME, as_seconds, contains_nul
 from .context_input import read_context
-from .lock_keys import check_lock_key, evaluate_lock_key
+from .fairness import Fairness
+from .lock_keys import check_template, evaluate_key
 from .options import (
     BulkOptions,
     EnqueueOptions,
@@ -50,7 +51,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-MAX_LOCK_KEY = 500  # characters; the column's size
 # A result exists already: what its type declares to be left out of JSON, or does not declare, is no reason to lose it.
 RESULT_COMPARISON = Comparison(accepted=DECLARED, untyped_as_json=True, cleaned_text=True)
 CONTEXT_COMPARISON = Comparison()
@@ -90,7 +90,8 @@ class Task(Generic[C, P, R, T]):
             exception_types(name, "give_up_on", options.get("give_up_on", ())),
         )
         self.lock_key_template = options.get("lock_key") or ""
-        check_lock_key(name, self.lock_key_template, self.context_type)
+        check_template(name, "lock_key", self.lock_key_template, self.context_type)
+        self.fairness = Fairness(name, options, self.context_type)
         self.priority = validate_priority(options.get("priority", Priority.NORMAL))
         self.api = options.get("api", False)
         self.authorize = options.get("authorize")
@@ -198,18 +199,20 @@ class Task(Generic[C, P, R, T]):
         }
         rows = []
         for context in contexts:
-            stored, lock_key = self.prepare(context, options.metadata)
-            own = {"agent_id": uuid7(), "context": stored, "lock_key": lock_key}
-            rows.append(build_row(Activity, {**shared, **own}))
+            rows.append(build_row(Activity, {**shared, "agent_id": uuid7(), **self.prepare(context, options.metadata)}))
         if options.conversation is not None and rows:
             conversation = _stored_conversation(options, source.user_id)
             for row in rows:
                 row.conversation_id, row.lock_key = conversation.pk, conversation.lock_key
         return rows
 
-    def prepare(self, context: BaseModel, metadata: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-        """Return what a row stores of a context: its JSON and its lock key. Raises `InvalidContext`."""
-        return self.store_context(context), self.lock_key(context, metadata) if self.lock_key_template else ""
+    def prepare(self, context: BaseModel, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a row stores of a context: its JSON, lock key and fairness. Raises `InvalidContext`."""
+        return {
+            "context": self.store_context(context),
+            "lock_key": self.lock_key(context, metadata),
+            "fairness": self.fairness.evaluate(context, metadata),
+        }
 
     def parse_context(self, values: Mapping[str, Any]) -> C:
         """Return the context of these values. Raises `InvalidContext`, also for unknown fields."""
@@ -224,27 +227,7 @@ class Task(Generic[C, P, R, T]):
         """Return the lock key of this context (and metadata), or "" if the task has none. Raises `InvalidContext`."""
         if not self.lock_key_template:
             return ""
-        try:
-            key = evaluate_lock_key(self.lock_key_template, context, metadata or {})
-        except Exception as error:  # a field's own __format__ may raise anything
-            raise InvalidContext(
-                _("Task %(name)r: the lock key %(lock_key_template)r cannot be evaluated for this %(type)s: %(error)s.")
-                % {
-                    "name": self.name,
-                    "lock_key_template": self.lock_key_template,
-                    "type": type(context).__name__,
-                    "error": error,
-                }
-            ) from error
-        if not 1 <= len(key) <= MAX_LOCK_KEY or not is_storable(key):
-            raise InvalidContext(
-                _(
-                    "Task %(name)r: the lock key %(key)r has %(length)s characters; 1 to %(max_lock_key)s "
-                    "are allowed, and no NUL."
-                )
-                % {"name": self.name, "key": key[:80], "length": len(key), "max_lock_key": MAX_LOCK_KEY}
-            )
-        return key
+        return evaluate_key(self.name, "lock key", self.lock_key_template, context, metadata or {})
 
     def store_context(self, context: BaseModel) -> dict[str, Any]:
         """Return a context as JSON values, from which a worker loads the same context.

@@ -1,4 +1,4 @@
-"""Lock key templates, such as `user:{user_id}`: checked at registration, evaluated against each context."""
+"""Templates of keys, such as `user:{user_id}`: checked at registration, evaluated against each context."""
 
 from __future__ import annotations
 
@@ -9,46 +9,61 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ..exceptions import TaskDefinitionError
+from ..exceptions import InvalidContext, TaskDefinitionError
+from ..translation import gettext as _
+from ..validation import is_storable
 
+MAX_KEY = 500  # characters; the size of the column of lock keys
 METADATA = "metadata"  # what a template calls it, unless the context has a field of this name
 _PRIVATE = re.compile(r"(^|\.)_")
 
 
-def check_lock_key(name: str, template: str, context_type: type[BaseModel]) -> None:
-    """Raise `TaskDefinitionError` if the template names what the context does not have."""
+def check_template(name: str, option: str, template: str, context_type: type[BaseModel]) -> None:
+    """Raise `TaskDefinitionError` if the template of an option names what the context does not have."""
     try:
         fields = list(_fields(template))
     except (ValueError, TypeError) as error:
-        raise TaskDefinitionError(f"Task {name!r}: lock_key {template!r} is no template: {error}.") from error
+        raise TaskDefinitionError(f"Task {name!r}: {option} {template!r} is no template: {error}.") from error
     known = {*context_type.model_fields, *context_type.model_computed_fields}
     for field in fields:
         root = field.split(".")[0].split("[")[0]
         if root == METADATA and root not in known:
             if root == field:
                 raise TaskDefinitionError(
-                    f"Task {name!r}: lock_key {template!r} uses all of the metadata; name a key, such as "
+                    f"Task {name!r}: {option} {template!r} uses all of the metadata; name a key, such as "
                     "{metadata.organization_id}."
                 )
         elif root not in known:
             raise TaskDefinitionError(
-                f"Task {name!r}: lock_key {template!r} uses {root or '{}'!r}, but {context_type.__name__} "
+                f"Task {name!r}: {option} {template!r} uses {root or '{}'!r}, but {context_type.__name__} "
                 f"has only: {', '.join(sorted(known)) or 'no fields'}."
             )
         if _PRIVATE.search(field):
-            raise TaskDefinitionError(f"Task {name!r}: lock_key {template!r} uses a private attribute: {field!r}.")
+            raise TaskDefinitionError(f"Task {name!r}: {option} {template!r} uses a private attribute: {field!r}.")
 
 
-def evaluate_lock_key(template: str, context: BaseModel, metadata: Mapping[str, Any]) -> str:
-    """Return the key of this context and metadata.
+def evaluate_key(name: str, kind: str, template: str, context: BaseModel, metadata: Mapping[str, Any]) -> str:
+    """Return the key of this context and metadata; `kind` names it in messages.
 
-    Raises whatever the fields raise, and `LookupError` for None and for a key that the metadata does not have.
+    Raises `InvalidContext`, also for a field that is None and for a key that the metadata does not have.
     """
-    return _Formatter().vformat(template, (), _Context(context, metadata))
+    try:
+        key = _Formatter().vformat(template, (), _Context(context, metadata))
+    except Exception as error:  # a field's own __format__ may raise anything
+        raise InvalidContext(
+            _("Task %(name)r: the %(kind)s %(template)r cannot be evaluated for this %(type)s: %(error)s.")
+            % {"name": name, "kind": kind, "template": template, "type": type(context).__name__, "error": error}
+        ) from error
+    if not 1 <= len(key) <= MAX_KEY or not is_storable(key):
+        raise InvalidContext(
+            _("Task %(name)r: the %(kind)s %(key)r has %(length)s characters; 1 to %(maximum)s are allowed.")
+            % {"name": name, "kind": kind, "key": key[:80], "length": len(key), "maximum": MAX_KEY}
+        )
+    return key
 
 
 def _fields(template: str) -> Iterator[str]:
-    for _, field, specification, _ in string.Formatter().parse(template):
+    for _text, field, specification, _conversion in string.Formatter().parse(template):
         if field is not None:
             yield field
             yield from _fields(specification or "")

@@ -48,6 +48,11 @@ class TaskOptions(TypedDict, total=False):
 
     queue: str | None
     lock_key: str | None
+    fair_key: str | None
+    concurrency: int | None
+    concurrency_key: str | None
+    max_concurrency: int | None
+    rate_limit: str | None
     max_retries: int | None
     backoff: Delay | None
     retry_on: ExceptionTypes | None
@@ -111,13 +116,14 @@ class RowOptions:
     def _check_backend(self, task: AnyTask) -> None:
         """Raise `InvalidOption` for an option that the configured queue backend does not support."""
         has_lock_key = task.lock_key_template or self.conversation is not None
-        if self.run_after is None and self.priority == Priority.NORMAL and not has_lock_key:
+        if self.run_after is None and self.priority == Priority.NORMAL and not (has_lock_key or task.fairness):
             return
         backend = get_queue()
         for is_used, is_supported, feature in (
             (self.run_after, backend.supports_delay, "delays"),
             (self.priority != Priority.NORMAL, backend.supports_priority, "priorities"),
             (has_lock_key, backend.supports_partitions, "lock keys"),
+            (task.fairness, backend.supports_limits, "fair keys and limits"),
         ):
             if is_used and not is_supported:
                 raise InvalidOption(

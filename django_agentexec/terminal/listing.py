@@ -49,4 +49,5 @@ class List(Subcommand):
 def _row(item: ActivityListItemSchema) -> list[object]:
     age = (timezone.now() - item.created_at).total_seconds()
     message = item.error or item.latest_log_message or ""
-    return [item.agent_id, item.status, item.percentage, item.agent_type, time_span(age), message]
+    status = _("paused") if item.paused else item.status
+    return [item.agent_id, status, item.percentage, item.agent_type, time_span(age), message]

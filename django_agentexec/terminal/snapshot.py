@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from .. import monitoring
 from ..activity.store import database
+from ..concurrency.rules import note_pauses
 from ..models import Activity
 from ..monitoring import LastKnownSchema, OverviewSchema, QueueSchema, WorkerSchema
 from ..schemas import ActivityListItemSchema
@@ -97,6 +98,7 @@ def take(limit: int) -> Snapshot:
     # Running activities, newest first, then queued activities, oldest first: both in the order of an index.
     active = list(rows.running().order_by("-agent_id")[:limit])
     active += rows.queued().order_by("agent_id")[: limit - len(active)]
+    note_pauses(active)
     return Snapshot(monitoring.overview(), [ActivityListItemSchema.model_validate(row) for row in active])
 
 
@@ -169,7 +171,8 @@ def _table(columns: Columns, rows: list[list[object]], cells: int | None) -> str
 
 def run_row(item: ActivityListItemSchema) -> list[object]:
     """Return the cells of `RUNS`."""
-    return [item.status, item.agent_type, item.percentage, time_span(run_age(item)), item.latest_log_message or ""]
+    status = _("paused") if item.paused else item.status
+    return [status, item.agent_type, item.percentage, time_span(run_age(item)), item.latest_log_message or ""]
 
 
 def run_age(item: ActivityListItemSchema) -> float:

@@ -10,15 +10,16 @@ import logging
 import random
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from uuid import UUID
 
 from ..exceptions import QueueUnavailable
-from ..queues import Ack, Claim, Claims, DatabaseState, Outcome, Queue
+from ..queues import Ack, Claim, Claims, DatabaseState, Limit, Outcome, Queue
 from ..queues.base import MAX_WAIT
 from .critical_threads import start_critical_thread
+from .queue_shares import QueueShares
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +55,10 @@ class HeldClaim:
 class Claimer:
     """Up to `capacity` claims of a worker. Each new claim is passed to `on_claim`, in a thread of the claimer.
 
-    With `burst`, the claimer stops when nothing is left to claim; it also stops after `max_claims` claims.
-    `on_end` is called when it has stopped and every claim is acknowledged, `on_needs_recovery` while the queue has
-    lost its data.
+    Queues are served in order, or by `weights`. With `burst`, the claimer stops when nothing is left to claim; it also
+    stops after `max_claims` claims. `on_end` is called when it has stopped and every claim is acknowledged,
+    `on_needs_recovery` while the queue has lost its data, `on_limits` with a queue and the revision of its limits
+    before each batch of claims.
     """
 
     def __init__(
@@ -68,11 +70,13 @@ class Claimer:
         *,
         on_claim: Callable[[Claim], None],
         on_end: Callable[[], None],
+        weights: Sequence[int] = (),
         quarantine: bool = False,
         burst: bool = False,
         max_claims: int | None = None,
         rows: DatabaseState = DatabaseState.NONE,
         on_needs_recovery: Callable[[], None] = lambda: None,
+        on_limits: Callable[[str, str], None] = lambda queue, revision: None,
     ) -> None:
         self.held: dict[UUID, HeldClaim] = {}
         # Held while claims are acknowledged, and while a heartbeat sends the held claims: a heartbeat that arrives
@@ -80,6 +84,7 @@ class Claimer:
         self.release_lock = threading.Lock()
         self._queue = queue
         self._names = names
+        self._shares = QueueShares(names, weights)
         self._worker = worker
         self._capacity = capacity
         self._on_claim = on_claim
@@ -89,6 +94,7 @@ class Claimer:
         self._claims_left = max_claims
         self._rows = rows
         self._on_needs_recovery = on_needs_recovery
+        self._on_limits = on_limits
         self._acks: list[Ack] = []
         self._deferred_claims: dict[UUID, Claim] = {}  # claims that wait for the end of a handler of an older claim
         # Claims whose handler has not ended; `held` also contains claims whose end is being written.
@@ -125,14 +131,14 @@ class Claimer:
             if self._freed_enough_for_early_poll and not was_enough:
                 self._changed.notify_all()
 
-    def ack(self, claim: Claim, outcome: Outcome, delay: float = 0.0) -> None:
+    def ack(self, claim: Claim, outcome: Outcome, delay: float = 0.0, limits: tuple[Limit, ...] = ()) -> None:
         """Acknowledge a claim with the next round trip. Callable from any thread."""
         with self._changed:
             waiting = self._deferred_claims.get(claim.agent_id)
             if waiting is None or waiting.fence == claim.fence:
                 self._busy_slots.discard(claim.agent_id)
             self._deferred_claims.pop(claim.agent_id, None)
-            self._acks.append(Ack(claim, outcome, delay))
+            self._acks.append(Ack(claim, outcome, delay, limits))
             if len(self._acks) == 1:  # otherwise the thread has been notified already
                 self._changed.notify_all()
         if waiting is not None and waiting.fence != claim.fence:
@@ -201,13 +207,23 @@ class Claimer:
             by_queue[ack.claim.queue].append(ack)
         pause = SUSPECTS_INTERVAL if self._quarantine and not self._burst else MAX_WAIT
         more, claimed, paused, recovering = False, 0, False, False
-        for name in dict.fromkeys([*self._names, *by_queue]):
-            limit = free - claimed if name in self._names else 0
+        shares, unused, visits = self._shares.of(free), 0, deque(dict.fromkeys([*self._names, *by_queue]))
+        visited: set[str] = set()
+        while visits:
+            name = visits.popleft()
+            limit = min(free - claimed, shares.get(name, 0) + unused)
+            if name in visited and limit <= 0:
+                continue
             claims = self._ack_and_claim(name, by_queue.pop(name, []), limit)
             if claims is None:
                 self._keep_acks(by_queue)
                 return self._pause_after_failure()
             claimed += len(claims.claimed)
+            unused += shares.get(name, 0) - len(claims.claimed)
+            shares[name] = 0
+            if claims.waiting and limit == len(claims.claimed) and name not in visited:
+                visits.append(name)  # may use slots that other queues leave
+            visited.add(name)
             paused, recovering = paused or claims.paused, recovering or claims.needs_recovery
             more = more or (claims.waiting and limit > len(claims.claimed))
             if claims.next_due is not None:
@@ -248,6 +264,8 @@ class Claimer:
             return None
         if claims.needs_recovery:
             self._on_needs_recovery()
+        if claims.claimed:
+            self._on_limits(name, claims.limits_revision)
         for claim in claims.claimed:
             self._take(claim, started)
         return claims

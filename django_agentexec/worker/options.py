@@ -15,6 +15,8 @@ class WorkerOptions:
 
     queues: tuple[str, ...]
     concurrency: int
+    weights: tuple[int, ...] = ()
+    """The weights of the queues, in their order; empty: a queue is served only while all earlier queues are empty."""
     burst: bool = False
     max_tasks: int | None = None
     """Activities after which the process is replaced."""

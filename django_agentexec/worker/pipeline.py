@@ -18,9 +18,9 @@ from ..activity.deferral import Defer
 from ..activity.suspension import Suspend
 from ..activity.transitions import Fail, GiveUp, OwnedOperation, Release, Start
 from ..conf import conf
-from ..exceptions import ActivityNotFound, InvalidTransition, StaleAttempt
+from ..exceptions import ActivityNotFound, HeldBack, InvalidTransition, StaleAttempt
 from ..models import Activity, Status
-from ..queues import Claim, Outcome, WorkerInfo
+from ..queues import Claim, Limit, Outcome, WorkerInfo
 from ..validation import one_line
 from .claimer import Claimer
 from .committer import Committer
@@ -78,7 +78,13 @@ class Pipeline:
         if self.is_stopping:
             self._ack(claim, Outcome.RELEASE)  # the committer may have ended
             return
-        start = Start(agent_id=claim.agent_id, fence=claim.fence, worker=self._info.id, crashes=claim.crashes)
+        start = Start(
+            agent_id=claim.agent_id,
+            fence=claim.fence,
+            worker=self._info.id,
+            crashes=claim.crashes,
+            limit_keys=claim.limit_keys,
+        )
         if claim.crashes >= conf.MAX_CRASHES or claim.expired_leases >= conf.MAX_EXPIRED_LEASES:
             start = GiveUp(
                 agent_id=claim.agent_id,
@@ -101,6 +107,8 @@ class Pipeline:
                     self.call_in_loop(self._launch_all)
             else:
                 self._ack(claim, Outcome.DEAD)  # given up after too many crashes
+        elif isinstance(written, HeldBack):
+            self._claimer.ack(claim, Outcome.HOLD, limits=tuple(map(Limit, written.keys)))
         elif isinstance(written, (InvalidTransition, ActivityNotFound)):
             self._ack(claim, self._outcome_of_rejection(written))  # canceled, finished or deleted meanwhile
         else:

@@ -18,7 +18,10 @@ import socket
 import time
 from collections.abc import Callable
 
+from django.db import connections
+
 from ..activity.store import database
+from ..concurrency.table import table as rules
 from ..conf import conf
 from ..models import Activity
 from ..queues import Claim, DatabaseState, Queue, WorkerInfo
@@ -69,12 +72,15 @@ class Worker:
             options.concurrency,
             on_claim=self._on_claim,
             on_end=self._on_drained,
+            weights=options.weights,
             quarantine=options.quarantine,
             burst=options.burst,
             max_claims=options.max_tasks,
             rows=_database_state(),
             on_needs_recovery=needs_recovery,
+            on_limits=_follow_limits,
         )
+        rules.load()
         self._heartbeat = Heartbeat(
             queue,
             self._info,
@@ -176,6 +182,15 @@ def _worker_info(options: WorkerOptions) -> WorkerInfo:
         quarantine=options.quarantine,
         started=time.time(),
     )
+
+
+def _follow_limits(queue: str, revision: str) -> None:
+    """Read limits and pauses again if claims were made under others. Runs in the claimer's threads."""
+    if not rules.is_current(queue, revision):
+        try:
+            rules.follow(queue, revision)
+        finally:
+            connections.close_all()
 
 
 def _database_state() -> DatabaseState:

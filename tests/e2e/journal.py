@@ -5,6 +5,9 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
+
+from tests.testapp.work import note
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,10 @@ class Journal:
             return [found for row in rows if (found := Event(*row)).event == event or event is None]
         finally:
             connection.close()
+
+    def note(self, event: str, name: str) -> None:
+        """Write down what the test itself has done."""
+        note(self.path, event, name, UUID(int=0))
 
     def names(self, event: str) -> list[str]:
         """Return the names of one kind of event, in order."""

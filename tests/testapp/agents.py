@@ -109,6 +109,12 @@ async def locked_work(agent_id: UUID, context: Work) -> str:
     return result
 
 
+@task("limited_work", fair_key="{key}", concurrency=2, max_retries=0)
+async def limited_work(agent_id: UUID, context: Work) -> str:
+    result: str = await work(agent_id, context)
+    return result
+
+
 @task("sync_work")
 def sync_work(agent_id: UUID, context: Work, attempt: Attempt) -> str:
     note(context.journal, "start", context.name, agent_id)

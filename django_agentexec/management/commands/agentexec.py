@@ -14,6 +14,7 @@ from django_agentexec.terminal.command import OK, GroupCommand, Output, Subcomma
 from django_agentexec.terminal.enqueue import Enqueue
 from django_agentexec.terminal.listing import List
 from django_agentexec.terminal.monitor import Monitor
+from django_agentexec.terminal.pauses import PauseCommand, Resume
 from django_agentexec.terminal.prune import Prune
 from django_agentexec.terminal.result import Result
 from django_agentexec.terminal.show import Show
@@ -54,6 +55,8 @@ class Command(GroupCommand):
         "approvals": Approvals(),
         "enqueue": Enqueue(),
         "result": Result(),
+        "pause": PauseCommand(),
+        "resume": Resume(),
         "workers": Workers(),
         "health": Health(),
         "prune": Prune(),

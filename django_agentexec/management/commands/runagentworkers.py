@@ -23,10 +23,10 @@ from django_agentexec.exceptions import AgentExecError, InvalidOption, QueueMisc
 from django_agentexec.models import Activity
 from django_agentexec.parsing import parse_digits
 from django_agentexec.pool.options import PoolOptions
+from django_agentexec.pool.queue_weights import read_queues
 from django_agentexec.pool.services import ServiceFactory, registered_services
 from django_agentexec.pool.supervisor import Pool
 from django_agentexec.queues import get_queue
-from django_agentexec.tasks.options import validate_queue
 from django_agentexec.tasks.registry import registry
 from django_agentexec.terminal.pipes import PipeSafeCommand
 from django_agentexec.worker.logs import configure_logging
@@ -69,7 +69,9 @@ class Command(PipeSafeCommand):
             help=gettext("activities at once per process (setting CONCURRENCY)"),
         )
         parser.add_argument(
-            "--queues", metavar="A,B", help=gettext("queues to claim from, in this order (setting QUEUES)")
+            "--queues",
+            metavar="A,B",
+            help=gettext("queues to claim from, in this order, or by weight: A:3,B:1 (settings QUEUES, QUEUE_WEIGHTS)"),
         )
         parser.add_argument("--burst", action="store_true", help=gettext("exit when nothing is due within 5 seconds"))
         parser.add_argument(
@@ -146,13 +148,14 @@ class Command(PipeSafeCommand):
             sys.exit(code)
 
     def _pool_options(self, options: dict[str, Any]) -> PoolOptions:
-        names = options["queues"].split(",") if options["queues"] else conf.QUEUES
         try:
-            queues = tuple(dict.fromkeys(validate_queue(name.strip()) for name in names))
+            queues, weights = read_queues(options["queues"])
         except InvalidOption as error:
-            raise CommandError(f"--queues: {error}") from error
+            source = "--queues" if options["queues"] else "AGENTEXEC['QUEUES'], AGENTEXEC['QUEUE_WEIGHTS']"
+            raise CommandError(f"{source}: {error}") from error
         worker = WorkerOptions(
             queues=queues,
+            weights=weights,
             concurrency=options["concurrency"] or conf.CONCURRENCY,
             burst=options["burst"],
             max_tasks=options["max_tasks_per_child"],
@@ -177,7 +180,7 @@ class Command(PipeSafeCommand):
         lease = gettext("%(lease)g s, grace period %(grace)g s")
         rows = [
             (gettext("pool"), pool.name),
-            (gettext("queues"), ", ".join(worker.queues)),
+            (gettext("queues"), ", ".join(_queue_texts(worker))),
             (gettext("tasks"), known),
             (gettext("slots"), slots % {"workers": options.workers, "concurrency": worker.concurrency}),
             (gettext("services"), ", ".join(service.name for service in options.services) or gettext("none")),
@@ -193,6 +196,12 @@ class Command(PipeSafeCommand):
             self.say(f"  {label:<{width}} {value}")
         if not worker.burst:
             self.say(gettext("Quit with Ctrl-C."))
+
+
+def _queue_texts(worker: WorkerOptions) -> list[str]:
+    if not worker.weights:
+        return list(worker.queues)
+    return [f"{name}:{weight}" for name, weight in zip(worker.queues, worker.weights, strict=True)]
 
 
 def _services(*, no_scheduler: bool, scheduler_only: bool) -> dict[str, ServiceFactory]:

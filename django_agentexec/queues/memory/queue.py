@@ -16,6 +16,7 @@ from uuid import UUID
 from ...conf import conf
 from .. import base
 from ..board import WORKER_TTL, WorkerInfo, WorkersReading
+from ..limits import Limit, Limits
 from .live import MemoryLiveStore
 from .state import Item, State
 
@@ -26,6 +27,7 @@ class MemoryQueue(base.Queue):
     """A queue in the memory of this process. `clock` returns Unix seconds."""
 
     crosses_processes = False
+    supports_limits = True
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -42,7 +44,7 @@ class MemoryQueue(base.Queue):
             state = self._states[queue]
             added = sum(self._enqueue_one(state, message) for message in messages)
             state.fence = max([state.fence, *(message.fence for message in messages)])
-            state.offer_all(message.partition for message in messages)
+            state.offer_all(state.items[message.agent_id].partition for message in messages)
             self._changed.notify_all()
         return added
 
@@ -62,6 +64,7 @@ class MemoryQueue(base.Queue):
         if not sequence:
             sequence = state.sequence = max(state.sequence + 1, int(self._clock() * 1_000_000))
         item = Item(message.agent_id, message.partition, message.priority, sequence, message.crashes)
+        item.add_limits(message.limits)
         if message.delay > 0:
             state.add_delayed(item, self._clock() + message.delay)
         else:
@@ -82,45 +85,70 @@ class MemoryQueue(base.Queue):
             for ack in sorted(acks, key=lambda ack: ack.outcome is base.Outcome.DONE):
                 self._acknowledge(state, ack)
             self._promote_due(state)
-            claimed = [self._claim(state, queue, worker, p) for p in self._ring(state, quarantine)[:limit]]
-            due = min((item.due for item in state.delayed.values()), default=None)
+            claimed: list[base.Claim] = []
+            while len(claimed) < limit and (ring := self._ring(state, quarantine)):
+                for partition in ring[: limit - len(claimed)]:
+                    if state.is_open(partition, self._clock()):  # an earlier claim may have reached a limit
+                        claimed.append(self._claim(state, queue, worker, partition))
             self._changed.notify_all()
             return base.Claims(
                 claimed,
-                None if due is None else max(0.0, due - self._clock()),
+                self._next_due(state),
                 waiting=bool(self._ring(state, quarantine)),
+                limits_revision=state.overrides.revision,
             )
+
+    def _next_due(self, state: State) -> float | None:
+        now = self._clock()
+        times = [item.due for item in state.delayed.values()]
+        reopenings = [state.reopens(partition, now) for partition in state.turns if state.starts]
+        times += [at for at in reopenings if at is not None and at > now]
+        return max(0.0, min(times) - now) if times else None
+
+    def limits_revision(self, queue: str) -> str:
+        with self._changed:
+            return self._states[queue].overrides.revision
+
+    def set_limits(self, queue: str, limits: Limits, *, replaces: str) -> bool:
+        with self._changed:
+            state = self._states[queue]
+            if state.overrides.revision != replaces:
+                return False
+            state.overrides = limits
+            self._changed.notify_all()
+            return True
 
     def _ring(self, state: State, quarantine: bool) -> list[str]:
         """Return the partitions that can be claimed from, in the order of their turns."""
+        if state.overrides.is_paused:
+            return []
+        now = self._clock()
+        ring = (partition for partition, (is_suspect, _) in state.turns.items() if is_suspect is quarantine)
         return sorted(
-            (partition for partition, (is_suspect, _) in state.turns.items() if is_suspect is quarantine),
+            (partition for partition in ring if state.is_open(partition, now)),
             key=lambda partition: state.turns[partition],
         )
 
     def _claim(self, state: State, queue: str, worker: str, partition: str) -> base.Claim:
-        item = state.head(partition)
-        assert item is not None
-        del state.pending[partition][item.agent_id]
-        del state.turns[partition]
-        state.fence = max(state.fence + 1, int(self._clock() * 1_000_000))
-        state.locks[partition] = item.fence = state.fence
+        item = state.claim(partition, self._clock())
         item.worker, item.deadline = worker, self._clock() + conf.LEASE
-        state.leased[item.agent_id] = item
         expired_leases = max(
             len(item.expired_leases), (item.refunded + len(item.expired_leases)) // REFUNDS_PER_EXPIRED_LEASE
         )
-        return base.Claim(item.agent_id, item.fence, item.crashes, queue, partition, expired_leases)
+        state.offer(partition)  # a shared partition takes another turn
+        keys = tuple(limit.key for limit in item.limits)
+        return base.Claim(item.agent_id, item.fence, item.crashes, queue, item.partition, expired_leases, keys)
 
     def _acknowledge(self, state: State, ack: base.Ack) -> None:
         item = state.leased.get(ack.claim.agent_id)
         if item is None or item.fence != ack.claim.fence:
             self._refund(state, ack.claim)
             return
-        if ack.outcome is base.Outcome.RELEASE:
-            self._put_back(state, item)
+        if ack.outcome in (base.Outcome.RELEASE, base.Outcome.HOLD):
+            self._put_back(state, item, limits=ack.limits)
             return
         state.unlock(item)
+        item.turn = None
         if item.again:
             self._add(state, replace(item.again, again=False))
         elif ack.outcome is base.Outcome.RETRY and not item.canceled:
@@ -144,8 +172,11 @@ class MemoryQueue(base.Queue):
         if not item.expired_leases:
             state.offer(item.partition)
 
-    def _put_back(self, state: State, item: Item, *, crashed: bool = False, expired: bool = False) -> None:
+    def _put_back(
+        self, state: State, item: Item, *, crashed: bool = False, expired: bool = False, limits: Sequence[Limit] = ()
+    ) -> None:
         state.unlock(item)
+        item.add_limits(limits)
         if item.again:
             self._add(state, replace(item.again, again=False))
         elif not item.canceled:

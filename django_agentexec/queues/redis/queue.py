@@ -22,6 +22,7 @@ from redis.exceptions import NoScriptError
 from ...conf import conf
 from .. import base
 from ..board import WorkerInfo, WorkersReading
+from ..limits import SHARED, Limits, joined, parse_limits, quote_key
 from .connection import (
     CLIENT_ERRORS,
     learn_servers,
@@ -40,14 +41,18 @@ from .workers import RedisWorkers
 KEYS = (
     "pending", "ready", "suspects", "locks", "leases", "meta",
     "delayed", "dead", "cancels", "again", "counters", "wake", "by_worker", "lapses",
+    "overrides", "slots", "parked", "starts", "resumes",
 )  # fmt: skip
 MAX_BATCH = 1_000  # messages per call of `enqueue`: about 1 ms in the server, for which other clients wait
+SCRIPT_PARTS = ("prelude", "losses", "ring", "limits", "moves")  # precede the file of each verb
 PAGE_SIZE = 500  # claims per call of `list_leases`: about 2 ms in the server
 WAIT_MARGIN = 5.0  # seconds that a blocking read may exceed its own limit
 
 
 class RedisQueue(base.Queue):
     """The queue on one Redis or Valkey server, as configured in REDIS_URL or CACHES (or embedded)."""
+
+    supports_limits = True
 
     def __init__(self) -> None:
         self._prefix = conf.KEY_PREFIX
@@ -73,6 +78,7 @@ class RedisQueue(base.Queue):
             batch = messages[start : start + MAX_BATCH]
             args: list[Any] = [max(message.fence for message in batch)]
             for message in batch:
+                partition, limits = _place(message)
                 args += (
                     str(message.agent_id),
                     message.priority,
@@ -80,7 +86,8 @@ class RedisQueue(base.Queue):
                     max(0, int(message.delay * 1000)),
                     message.crashes,
                     int(message.again),
-                    message.partition,
+                    partition,
+                    limits,
                 )
             added += self._run("enqueue", queue, args)
         return added
@@ -102,17 +109,26 @@ class RedisQueue(base.Queue):
                 done += (str(ack.claim.agent_id), ack.claim.fence)
             else:
                 delay = max(0, int(ack.delay * 1000))
-                others += (str(ack.claim.agent_id), ack.claim.fence, ack.outcome.value, delay)
+                outcome = ack.outcome.value + joined(ack.limits)
+                others += (str(ack.claim.agent_id), ack.claim.fence, outcome, delay)
 
         epoch = self._epochs.get(queue, "")
         head = [worker, limit, int(quarantine), epoch, rows.value, _pause()]
         reply = self._run("ack_and_claim", queue, head, [len(done) // 2, *done, *others], with_server=True)
-        known, due, waiting, paused, needs_recovery, *claimed = reply
+        known, due, waiting, paused, needs_recovery, revision, *claimed = reply
         self._epochs[queue] = known.decode()
         parts = iter(claimed)
         return base.Claims(
             claimed=[
-                base.Claim(UUID(agent_id.decode()), int(fence), int(crashes), queue, ticket.decode(), expired_leases)
+                base.Claim(
+                    UUID(agent_id.decode()),
+                    int(fence),
+                    int(crashes),
+                    queue,
+                    ticket.decode(),
+                    expired_leases,
+                    _limit_keys(ticket),
+                )
                 for agent_id, fence, crashes, expired_leases, ticket in zip(
                     parts, parts, parts, parts, parts, strict=True
                 )
@@ -121,7 +137,17 @@ class RedisQueue(base.Queue):
             waiting=bool(waiting),
             paused=bool(paused),
             needs_recovery=bool(needs_recovery),
+            limits_revision=revision.decode(),
         )
+
+    def limits_revision(self, queue: str) -> str:
+        with reachable():
+            revision: Any = self.client.hget(self._keys(queue)[KEYS.index("counters")], "limits")
+        return revision.decode() if revision else ""
+
+    def set_limits(self, queue: str, limits: Limits, *, replaces: str) -> bool:
+        texts = [part for key, limit in limits.by_key.items() for part in (quote_key(key), limit.numbers)]
+        return bool(self._run("set_limits", queue, [replaces, limits.revision, int(limits.is_paused), *texts]))
 
     def begin_recovery(self, queue: str) -> str:
         with reachable():
@@ -333,6 +359,28 @@ def _call(connection: Any, *command: Any) -> Any:
     return connection.read_response()
 
 
+def _place(message: base.Message) -> tuple[str, str]:
+    """Return the partition of a message in the scripts, and the limits that are no part of its name."""
+    partition = message.partition
+    if not message.limits:
+        return partition, ""
+    limits = joined(message.limits)
+    if partition.startswith(SHARED):
+        return partition + limits, ""
+    if partition == f"i:{message.agent_id}":
+        return SHARED + limits, ""
+    return partition, limits
+
+
+def _limit_keys(ticket: bytes) -> tuple[str, ...]:
+    """Return the keys of the limits in a claim's meta: in the suffix of its worker, or in its partition."""
+    if b"=" not in ticket:
+        return ()
+    suffix, partition = ticket.decode().split(" ", 4)[3:]
+    text = partition if partition.startswith(("f:", "c:")) else suffix
+    return tuple(limit.key for limit in parse_limits(text))
+
+
 def _pause() -> int:
     """Return the milliseconds in which every live worker sends at least one heartbeat."""
     return int((conf.LEASE / base.BEATS_PER_LEASE + 1) * 1000)
@@ -345,7 +393,7 @@ def _keys(prefix: str, queue: str) -> list[str]:
 
 @cache
 def script(verb: str) -> tuple[str, str]:
-    """Return the digest (SHA-1, for EVALSHA) and the text of a verb's script: the prelude, then the verb's file."""
+    """Return the digest (SHA-1, for EVALSHA) and the text of a verb's script: the common parts, then its file."""
     folder = Path(__file__).parent / "lua"
-    text = (folder / "prelude.lua").read_text() + (folder / f"{verb}.lua").read_text()
+    text = "".join((folder / f"{part}.lua").read_text() for part in (*SCRIPT_PARTS, verb))
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from django_agentexec.conf import conf
-from django_agentexec.queues import Ack, Claim, Outcome
+from django_agentexec.ids import uuid7
+from django_agentexec.queues import Ack, Claim, Limit, Limits, Message, Outcome
+from django_agentexec.queues.limits import shared_partition
 from django_agentexec.queues.redis.queue import KEYS
 from tests.support.queue_backends import RedisBackend, message
 
@@ -201,6 +203,77 @@ def test_both_together_do_everything_once(backend: RedisBackend, earlier: Earlie
     assert (stats.ready, stats.pending, stats.suspects, stats.leased) == (0, 0, 0, 0)
     left = {backend.key("counters").encode(), backend.key("wake").encode()}
     assert set(backend.redis.client.keys("{*")) <= left  # type: ignore[arg-type]
+
+
+def fair_message(number: int) -> Message:
+    """Return a message with a fair key, a limit, or a lock key and a limit."""
+    two, org = Limit("task:a", 3), Limit(f"org:{number % 5}", 2)
+    agent_id = uuid7()
+    partitions = [shared_partition(f"org:{number % 5}"), f"i:{agent_id}", f"k:{number % 7}"]
+    return Message(agent_id, partitions[number % 3], limits=[(), (two,), (two, org)][number % 4 % 3])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_both_together_do_everything_with_fair_keys_and_limits_once(
+    backend: RedisBackend, earlier: Earlier, seed: int
+) -> None:
+    """An earlier release ignores limits, but neither loses nor strands activities, nor loses slots."""
+    draw = random.Random(seed)
+    wanted = [fair_message(n) for n in range(120)]
+    backend.queue.enqueue(QUEUE, wanted)
+    done: list[str] = []
+    new: list[Claim] = []
+    old: list[Claim] = []
+
+    def end(claimed: Claim, mine: list[Claim]) -> None:
+        mine.remove(claimed)
+        lost = earlier.heartbeat(claimed) if mine is old else backend.queue.heartbeat(QUEUE, "new", [claimed]).lost
+        if not lost:
+            done.append(str(claimed.agent_id))
+        if mine is old:
+            earlier.finish(claimed)
+        else:
+            backend.queue.ack_and_claim(QUEUE, "new", [Ack(claimed, Outcome.DONE)])
+
+    for step in range(6_000):
+        quarantine, action = draw.random() < 0.5, draw.random()
+        if action < 0.2:
+            new += backend.queue.ack_and_claim(QUEUE, "new", limit=3, quarantine=quarantine).claimed
+        elif action < 0.25 and step < 1_000:
+            old += earlier.claim(3, quarantine=quarantine)
+        elif action < 0.7:
+            mine = draw.choice([new, old])
+            if mine:
+                end(draw.choice(mine), mine)
+        elif action < 0.75 and step < 1_000:
+            backend.forward(conf.LEASE + 1)
+            draw.choice([earlier.heartbeat, lambda: backend.queue.heartbeat(QUEUE, "new", [])])()
+        elif action < 0.8 and step < 1_000:
+            backend.queue.release_worker(QUEUE, draw.choice(["old", "new"]), crashed=False)
+        elif action < 0.85:
+            backend.queue.heartbeat(QUEUE, "new", [])
+        if len(done) == len(wanted):
+            break
+    for _ in range(3):
+        backend.queue.heartbeat(QUEUE, "new", [])
+
+    assert sorted(done) == sorted(str(each.agent_id) for each in wanted)
+    stats = backend.queue.stats(QUEUE)
+    assert (stats.ready, stats.pending, stats.suspects, stats.leased) == (0, 0, 0, 0)
+    left = {backend.key("counters").encode(), backend.key("wake").encode()}
+    assert set(backend.redis.client.keys("{*")) <= left  # type: ignore[arg-type]
+
+
+def test_parked_work_does_not_look_like_lost_data(backend: RedisBackend, earlier: Earlier) -> None:
+    nothing = Limits({"task:a": Limit("task:a", 0)})
+    assert backend.queue.set_limits(QUEUE, nothing, replaces="")
+    backend.queue.enqueue(QUEUE, [Message(uuid7(), shared_partition("a"), limits=(Limit("task:a"),))])
+    assert backend.queue.ack_and_claim(QUEUE, "new", limit=1).claimed == []
+
+    earlier.heartbeat()
+
+    assert backend.queue.stats(QUEUE).pending == 1
+    assert not backend.queue.ack_and_claim(QUEUE, "new", limit=1).needs_recovery
 
 
 def test_an_evicted_index_is_made_again(backend: RedisBackend) -> None:

@@ -22,7 +22,7 @@ from tests.support.queue_backends import MemoryBackend, RedisBackend, StoppedRed
 
 QUEUE = "default"
 IDS = [uuid5(UUID(int=0), str(number)) for number in range(8)]
-KEYS_OF_LOCKS = ["", "a", "a:1", "b"]
+PARTITIONS = ["", "k:a", "f:x", "k:a:1", "f:x", "k:b", "f:y", "f:x"]
 WORKERS = ["w1", "w2"]
 # No sum of steps comes near a delay or a lease (15 s), so that rounding decides nothing.
 STEPS, DELAYS = [7.0, 16.0], [0.0, 4.0, 33.5]
@@ -31,9 +31,8 @@ ROUNDING = 0.002  # seconds; Redis counts milliseconds
 
 
 def partition_of(agent_id: UUID) -> str:
-    """Return an id's partition, the same at each enqueue, as a row's lock key is."""
-    key = KEYS_OF_LOCKS[IDS.index(agent_id) % len(KEYS_OF_LOCKS)]
-    return f"k:{key}" if key else f"i:{agent_id}"
+    """Return an id's partition, the same at each enqueue, as a row's lock key or fair key is."""
+    return PARTITIONS[IDS.index(agent_id) % len(PARTITIONS)] or f"i:{agent_id}"
 
 
 class Backends(RuleBasedStateMachine):

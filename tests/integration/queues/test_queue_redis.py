@@ -165,9 +165,9 @@ def test_scripts_keep_to_their_declared_keys_in_a_cluster() -> None:
 
         while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
             pass
-        assert run(enqueue, 0, agent_id, 4, 0, 0, 0, 0, "k:a") == 1
+        assert run(enqueue, 0, agent_id, 4, 0, 0, 0, 0, "k:a", "") == 1
         reply = run(ack_and_claim, "w1", 1, 0, "", "none", 1000, "", 0)
-        assert reply[5].decode() == agent_id
+        assert reply[6].decode() == agent_id
 
 
 def test_an_absent_server_is_said_plainly() -> None:

@@ -3,7 +3,7 @@ for i = 3, #ARGV do
   local id = ARGV[i]
   local text = redis.call('HGET', meta, id)
   if text then
-    local priority, sequence, _, _, partition = unpack_meta(text)
+    local priority, sequence, _, _, partition, suffix = unpack_meta(text)
     redis.call('HDEL', again, id)
     if redis.call('ZSCORE', leases, id) then
       redis.call('HSET', cancels, id, '1')
@@ -17,6 +17,10 @@ for i = 3, #ARGV do
       redis.call('ZREM', ready, partition)
       redis.call('ZREM', suspects, partition)
       offer({partition})
+      -- The turn of a limit's partition may have been this activity's.
+      local limits = limits_of(partition, suffix)
+      for key in each_limit(limits or '') do unpark(key, 1) end
+      if limits and turns_of(ready) > 0 then wake_one() end
     end
   end
   redis.call('PUBLISH', channel .. ':finished:' .. id, id)

@@ -2,5 +2,5 @@
 -- loss; a later loss has another token, and its wait continues.
 if redis.call('HGET', counters, 'refill') ~= ARGV[3] then return 0 end
 redis.call('HDEL', counters, 'refill', 'refill_until')
-if redis.call('ZCARD', ready) > 0 then wake_one() end
+if turns_of(ready) > 0 then wake_one() end
 return 1

@@ -1,11 +1,12 @@
 -- Adds activities that are not in the queue yet.
 -- ARGV from 3: the highest fence of their rows, then per activity id, priority, sequence (microseconds, 0 appends),
--- delay (ms), crashes, again (0/1), partition. Returns the number of added activities.
+-- delay (ms), crashes, again (0/1), partition, limits.
+-- Returns the number of added activities.
 local added, has_delayed, entries, ids, seen, new = 0, false, {}, {}, {}, {}
 local MAX_FENCE = 2 ^ 53 - 1e12  -- Lua's numbers represent integers up to 2^53 exactly
 local last = tonumber(redis.call('HGET', counters, 'sequence') or 0)
 
-for i = 4, #ARGV, 7 do ids[#ids + 1] = ARGV[i] end
+for i = 4, #ARGV, 8 do ids[#ids + 1] = ARGV[i] end
 local known = values_of(meta, ids)
 
 -- A row rejects writes under a fence smaller than its own. The fence of a row may come from a server whose clock was
@@ -16,9 +17,9 @@ if bound > now_us and bound < MAX_FENCE and bound > tonumber(redis.call('HGET', 
 end
 
 for n, id in ipairs(ids) do
-  local i = 7 * n - 3
+  local i = 8 * n - 4
   local priority, at, delay, crashes = ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]), ARGV[i + 4]
-  local partition = ARGV[i + 6]
+  local partition, limits = ARGV[i + 6], ARGV[i + 7]
   if at == 0 then
     last = math.max(last + 1, now_us)
     at = last
@@ -28,10 +29,10 @@ for n, id in ipairs(ids) do
     seen[id] = true
     new[#new + 1] = id
     if delay > 0 then
-      add_delayed(id, priority, sequence, crashes, partition, delay)
+      add_delayed(id, priority, sequence, crashes, partition, delay, limits)
       has_delayed = true
     else
-      entries[#entries + 1] = {id, priority, sequence, crashes, partition}
+      entries[#entries + 1] = {id, priority, sequence, crashes, partition, limits}
     end
     added = added + 1
   elseif ARGV[i + 5] == '1' and redis.call('ZSCORE', leases, id) then
@@ -45,5 +46,5 @@ if redis.call('ZCARD', dead) > 0 then call_with('ZREM', dead, ids) end
 add_pending(entries)
 redis.call('HSET', counters, 'sequence', int(last))
 -- Delayed activities also wake a waiting worker, since they may come due before its wait ends.
-if has_delayed or redis.call('ZCARD', ready) > 0 then wake_one() end
+if has_delayed or turns_of(ready) > 0 then wake_one() end
 return added

@@ -12,8 +12,8 @@ local pausing = pause_left() > 0
 -- The activity of the earlier claim returns to its partition; if it has ended meanwhile, its row ends the next claim.
 local holders
 local function put_back_holder(partition)
-  if is_own(partition) then
-    local id = string.sub(partition, 3)
+  if is_own(partition) or is_single(partition) then
+    local id = string.sub(partition, 3, ID + 2)
     if redis.call('ZSCORE', leases, id) then put_back(id, redis.call('HGET', meta, id)) end
     return
   end
@@ -31,7 +31,7 @@ end
 
 -- Restores a claim that its worker still holds; only in the pause after a loss of data.
 local function restore(id, fence, text)
-  local _, _, _, holder, partition = unpack_meta(text)
+  local _, _, _, holder, partition, suffix = unpack_meta(text)
   local other = redis.call('HGET', locks, partition)
   if other and tonumber(other) > tonumber(fence) then return false end
   if other then put_back_holder(partition) end
@@ -39,9 +39,14 @@ local function restore(id, fence, text)
   -- The reconciler, or an older copy of the data, may have added the activity to the queue meanwhile.
   local present = redis.call('HGET', meta, id)
   if present then
-    local priority, sequence = unpack_meta(present)
-    redis.call('ZREM', pending, member(partition, priority, sequence, id))
+    local priority, sequence, _, _, place = unpack_meta(present)
+    redis.call('ZREM', pending, member(place, priority, sequence, id))
     redis.call('ZREM', delayed, id)
+    if place ~= partition then
+      redis.call('ZREM', ready, place)
+      redis.call('ZREM', suspects, place)
+      offer({place})
+    end
   end
   redis.call('ZREM', ready, partition)
   redis.call('ZREM', suspects, partition)
@@ -53,6 +58,8 @@ local function restore(id, fence, text)
   redis.call('ZADD', leases, now + lease_ms, id)
   redis.call('ZADD', by_worker, 0, entry_of(holder, id))
   redis.call('HSET', meta, id, text)
+  local limits = limits_of(partition, suffix)
+  if limits then take_slots(limits, id) end
   if holders then holders[partition] = {id, text} end
   return true
 end
@@ -102,5 +109,53 @@ end
 -- Releases before 0.2 leave entries in the keys that they do not know.
 if redis.call('ZCARD', leases) == 0 then redis.call('DEL', by_worker) end
 if redis.call('HLEN', meta) == 0 then redis.call('DEL', expired_leases) end
-if redis.call('ZCARD', ready) > 0 then wake_one() end
+
+-- Removes slots of claims that an earlier release has ended, and starts of past periods: some entries per heartbeat.
+local function sweep(name, key, is_current)
+  local page = redis.call('ZSCAN', key, redis.call('HGET', counters, name) or '0', 'COUNT', ENTRIES_PER_HEARTBEAT)
+  redis.call('HSET', counters, name, page[1])
+  for i = 1, #page[2], 2 do
+    local entry = page[2][i]
+    if not is_current(entry) then
+      redis.call('ZREM', key, entry)
+      unpark(string.match(entry, '^[^%z]+'), 1)
+    end
+  end
+end
+
+-- Gives a turn to a partition of some parked keys that permit a claim, and to parked partitions without an entry.
+local function repair_parked()
+  local last = redis.call('HGET', counters, 'parked_key')
+  for _ = 1, KEYS_PER_HEARTBEAT do
+    local from = last and '(' .. last .. '' or '-'
+    local entry = redis.call('ZRANGEBYLEX', parked, from, '+', 'LIMIT', 0, 1)[1]
+    last = entry and string.match(entry, '^[^%z]+')
+    if not entry then break end
+    local partition = string.sub(entry, #last + 19)
+    local _, text = head_of(partition)
+    local _, _, _, _, _, suffix = unpack_meta(text or '')
+    local limits = limits_of(partition, suffix or '')
+    if not limits or not first_reached(limits) then unpark(last, 1) end
+  end
+  if last then redis.call('HSET', counters, 'parked_key', last) else redis.call('HDEL', counters, 'parked_key') end
+  if redis.call('ZCARD', parked) > 0 then return end
+  for _, ring in ipairs({ready, suspects}) do
+    local stranded = redis.call('ZRANGEBYSCORE', ring, int(PARKED), '+inf', 'LIMIT', 0, MAX_UNPARKED)
+    call_with('ZREM', ring, stranded)
+    offer(stranded)
+  end
+end
+
+if state.limited then
+  sweep('slots_cursor', slots, function(entry) return redis.call('ZSCORE', leases, string.sub(entry, -ID)) end)
+  sweep('starts_cursor', starts, function(entry)
+    return tonumber(string.sub(entry, -ID - 16, -ID - 1), 16) >= now
+  end)
+  resume_due()
+  repair_parked()
+  if redis.call('EXISTS', slots, starts, parked, resumes) == 0 then
+    redis.call('HDEL', counters, 'limited', 'slots_cursor', 'starts_cursor', 'parked_key')
+  end
+end
+if turns_of(ready) > 0 then wake_one() end
 return {state.epoch, lost, canceled}

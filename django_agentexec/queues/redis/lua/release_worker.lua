@@ -34,5 +34,5 @@ for _, entry in ipairs(redis.call('ZRANGEBYLEX', by_worker, '[' .. worker .. '\0
     released = released + 1
   end
 end
-if redis.call('ZCARD', ready) > 0 then wake_one() end
+if turns_of(ready) > 0 then wake_one() end
 return released

@@ -1,5 +1,5 @@
 -- Counts a queue's activities by place: {ready, pending, suspects, leased, delayed, dead}.
 return {
-  redis.call('ZCARD', ready), redis.call('ZCARD', pending), redis.call('ZCARD', suspects),
+  turns_of(ready), redis.call('ZCARD', pending), turns_of(suspects),
   redis.call('ZCARD', leases), redis.call('ZCARD', delayed), redis.call('ZCARD', dead),
 }

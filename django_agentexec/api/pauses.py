@@ -1,0 +1,133 @@
+"""Pauses over REST: the list, and pause and resume of queues, tasks and tenants."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pydantic
+from django.utils.translation import gettext as _
+from pydantic import BaseModel, ConfigDict
+from rest_framework.exceptions import PermissionDenied
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from ..concurrency import pause, resume
+from ..exceptions import InvalidOption
+from ..models import Pause, PauseScope
+from ..policy import get_policy
+from .base import AgentView
+from .errors import Unprocessable, validation_error
+from .openapi import AgentSchema, Component, operation
+from .parameters import NoParameters
+from .permissions import MayPause
+from .tasks import JsonTextParser
+
+
+class ResumeBody(BaseModel):
+    """What to resume."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    scope: PauseScope
+    name: str
+    """The name of a queue or task, or a tenant's metadata key and value such as `organization_id=7`."""
+
+
+class PauseBody(ResumeBody):
+    """What to pause."""
+
+    reason: str = ""
+    """Shown with the pause."""
+
+
+class PauseSchema(BaseModel):
+    """A pause."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    scope: PauseScope
+    name: str
+    reason: str
+    actor: str | None
+    """The primary key of the user who paused it, or a terminal; null for code."""
+    created_at: datetime
+
+
+class PauseBodySchema(AgentSchema):
+    """The schema of a view of pauses, with its body."""
+
+    def get_request_serializer(self) -> Any:
+        """Return the body of a POST."""
+        if self.method != "POST":
+            return None
+        body: type[BaseModel] = getattr(self.view, "body")  # noqa: B009  # of the views below
+        return Component(body, f"Agent{body.__name__.removesuffix('Body')}Request", "validation")
+
+
+class PauseView(AgentView):
+    """A view of the pauses that the user may change."""
+
+    permission_classes = [MayPause]
+    parser_classes = [JsonTextParser]
+    schema = PauseBodySchema()
+    body: type[ResumeBody] = ResumeBody
+
+    def parse(self, request: Request) -> Any:
+        """Return the body; raise 400 if it is invalid, 403 if the user may not pause this."""
+        parsed: Any = request.data
+        try:
+            given = self.body.model_validate_json(parsed.get("json", b"{}") or b"{}")
+        except pydantic.ValidationError as error:
+            raise validation_error(error) from error
+        if not get_policy().may_pause(request.user, given.scope, given.name):
+            raise PermissionDenied(_("You may not pause or resume this."))
+        return given
+
+    def shown(self) -> Response:
+        """Return the pauses that the user may change."""
+        may_pause = get_policy().may_pause
+        rows = [row for row in Pause.objects.all() if may_pause(self.request.user, row.scope, row.name)]
+        return Response([PauseSchema.model_validate(row).model_dump(mode="json") for row in rows])
+
+
+class PauseListView(PauseView):
+    """The pauses."""
+
+    permission_classes = [MayPause]
+    body = PauseBody
+
+    @operation("list_pauses", {200: list[PauseSchema]}, errors=[400])
+    def get(self, request: Request) -> Response:
+        """List the paused queues, tasks and tenants that the user may resume."""
+        NoParameters.read(request)
+        return self.shown()
+
+    @operation("pause", {200: list[PauseSchema]}, errors=[400, 413, 415, 422])
+    def post(self, request: Request) -> Response:
+        """Let no waiting activity of a queue, task or tenant start, and return the pauses.
+
+        Running activities continue. A second pause changes nothing.
+        """
+        given = self.parse(request)
+        try:
+            pause(given.scope, given.name, reason=given.reason, actor=str(request.user.pk))
+        except InvalidOption as error:
+            raise Unprocessable(str(error)) from error
+        return self.shown()
+
+
+class ResumeView(PauseView):
+    """The end of a pause."""
+
+    permission_classes = [MayPause]
+
+    @operation("resume", {200: list[PauseSchema]}, errors=[400, 413, 415, 422])
+    def post(self, request: Request) -> Response:
+        """Let the activities of a paused queue, task or tenant start again, and return the remaining pauses."""
+        given = self.parse(request)
+        try:
+            resume(given.scope, given.name)
+        except InvalidOption as error:
+            raise Unprocessable(str(error)) from error
+        return self.shown()

@@ -1,0 +1,72 @@
+"""Pause and resume queues, tasks and tenants. Running activities continue."""
+
+from __future__ import annotations
+
+from asgiref.sync import sync_to_async
+from django.db import router, transaction
+
+from ..blocking import blocking
+from ..choices import PauseScope
+from ..exceptions import InvalidOption
+from ..models import Activity, Pause
+from ..models.concurrency import MAX_PAUSE_NAME
+from ..validation import QUEUE_NAME, is_storable
+
+MAX_REASON = 500  # characters; the column's size
+
+
+@blocking
+def pause(scope: PauseScope | str, name: str, *, reason: str = "", actor: str | None = None) -> bool:
+    """Let no waiting activity of a queue, task or tenant start until `resume`; return False if it is paused already.
+
+    `scope` is `queue`, `task` or `tenant`; the name of a tenant is a metadata key and value: `organization_id=7`.
+    Effective in all workers as soon as the transaction is committed. Raises `InvalidOption`.
+    """
+    scope, name = validate_target(scope, name)
+    if not isinstance(reason, str) or len(reason) > MAX_REASON or not is_storable(reason):
+        raise InvalidOption(f"The reason {reason!r:.80} must be text of at most {MAX_REASON} characters.")
+    using = router.db_for_write(Activity)
+    with transaction.atomic(using=using):
+        _, created = Pause.objects.using(using).get_or_create(
+            scope=scope, name=name, defaults={"reason": reason, "actor": actor}
+        )
+    return created
+
+
+async def apause(scope: PauseScope | str, name: str, *, reason: str = "", actor: str | None = None) -> bool:
+    """Async version of `pause`."""
+    return await sync_to_async(pause)(scope, name, reason=reason, actor=actor)
+
+
+@blocking
+def resume(scope: PauseScope | str, name: str) -> bool:
+    """Let the activities of a paused queue, task or tenant start again; return False if it is not paused.
+
+    Raises `InvalidOption`.
+    """
+    scope, name = validate_target(scope, name)
+    using = router.db_for_write(Activity)
+    with transaction.atomic(using=using):
+        deleted, _ = Pause.objects.using(using).filter(scope=scope, name=name).delete()
+    return bool(deleted)
+
+
+async def aresume(scope: PauseScope | str, name: str) -> bool:
+    """Async version of `resume`."""
+    return await sync_to_async(resume)(scope, name)
+
+
+def validate_target(scope: PauseScope | str, name: str) -> tuple[PauseScope, str]:
+    """Return scope and name of a pause. Raises `InvalidOption`."""
+    if scope not in PauseScope.values:
+        raise InvalidOption(f"The scope {scope!r} is unknown; there are {', '.join(PauseScope.values)}.")
+    if not (isinstance(name, str) and 1 <= len(name) <= MAX_PAUSE_NAME and is_storable(name) and name.isprintable()):
+        raise InvalidOption(f"The name {name!r:.80} must be text of 1 to {MAX_PAUSE_NAME} printable characters.")
+    if scope == PauseScope.QUEUE and not QUEUE_NAME.fullmatch(name):
+        raise InvalidOption(f"{name!r:.80} is no queue name: use 1 to 100 letters, digits, '_', '.' and '-'.")
+    key, equals, value = name.partition("=")
+    if scope == PauseScope.TENANT and not (key and equals and value):
+        raise InvalidOption(
+            f"The tenant {name!r:.80} must be a metadata key and its value, such as 'organization_id=7'."
+        )
+    return PauseScope(scope), name

@@ -1,0 +1,229 @@
+"""Pauses and limits of rows: from the command to the queue, the workers and the lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.contrib.auth.models import Permission as AuthPermission
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from pydantic import BaseModel
+
+from django_agentexec import activity, concurrency
+from django_agentexec.concurrency.publication import publish
+from django_agentexec.concurrency.table import RuleTable
+from django_agentexec.exceptions import InvalidOption
+from django_agentexec.models import Activity, ConcurrencyLimit, Pause, Status
+from django_agentexec.pool.reconciler import reconcile
+from django_agentexec.queues import get_queue
+from django_agentexec.registry import registry
+from django_agentexec.tasks.definition import Task
+from django_agentexec.testing import drain, memory_queue
+
+pytestmark = pytest.mark.django_db(transaction=True)
+QUEUE = "default"
+NAME = "pausable"
+
+
+class Job(BaseModel):
+    name: str = "a"
+
+
+def handler(agent_id: UUID, context: Job) -> None:
+    """Do nothing."""
+
+
+@pytest.fixture
+def task() -> Iterator[Task[Any, Any, Any, Any]]:
+    registered: Task[Any, Any, Any, Any] = Task(NAME, handler)
+    registry.register(registered)
+    with memory_queue():
+        yield registered
+    registry._tasks.pop(NAME, None)
+
+
+def status(run: Any) -> str:
+    return str(Activity.objects.get(pk=run.agent_id).status)
+
+
+@pytest.mark.parametrize(("scope", "name"), [("queue", QUEUE), ("task", NAME), ("tenant", "organization_id=7")])
+def test_a_paused_activity_starts_after_the_pause(task: Task[Any, Any, Any, Any], scope: str, name: str) -> None:
+    run = task.enqueue(Job(), metadata={"organization_id": 7})
+    assert concurrency.pause(scope, name, reason="outage")
+    assert not concurrency.pause(scope, name)
+    later = task.enqueue(Job(), metadata={"organization_id": "7"})
+
+    drain()
+
+    assert (status(run), status(later)) == (Status.QUEUED, Status.QUEUED)
+    assert activity.detail(run.agent_id).paused == scope
+    assert {item.paused for item in activity.list().items} == {scope}
+    assert concurrency.resume(scope, name)
+    assert not concurrency.resume(scope, name)
+    drain()
+    assert (status(run), status(later)) == (Status.COMPLETE, Status.COMPLETE)
+
+
+@pytest.mark.parametrize(("scope", "name"), [("queue", "other"), ("task", "other"), ("tenant", "organization_id=8")])
+def test_others_are_not_paused(task: Task[Any, Any, Any, Any], scope: str, name: str) -> None:
+    concurrency.pause(scope, name)
+    run = task.enqueue(Job(), metadata={"organization_id": 7})
+
+    assert activity.detail(run.agent_id).paused == ""
+    drain()
+
+    assert status(run) == Status.COMPLETE
+
+
+def test_a_pause_survives_the_loss_of_the_queue(task: Task[Any, Any, Any, Any]) -> None:
+    concurrency.pause("task", NAME)
+    run = task.enqueue(Job())
+    get_queue().clear()
+
+    reconcile()
+    drain()
+
+    assert status(run) == Status.QUEUED
+
+
+def test_a_worker_corrects_a_queue_that_has_lost_the_rules(task: Task[Any, Any, Any, Any]) -> None:
+    concurrency.pause("task", NAME)
+    revision = get_queue().limits_revision(QUEUE)
+    get_queue().clear()
+    table = RuleTable()
+    table.load()
+
+    table.follow(QUEUE, "")
+
+    assert get_queue().limits_revision(QUEUE) == revision != ""
+    assert table.is_current(QUEUE, revision)
+
+
+def test_the_newest_rows_are_published(task: Task[Any, Any, Any, Any]) -> None:
+    Pause.objects.bulk_create([Pause(scope="task", name=NAME)])  # sends no signals
+    assert get_queue().limits_revision(QUEUE) == ""
+
+    rules = publish([QUEUE])
+
+    assert get_queue().limits_revision(QUEUE) == rules.revision(QUEUE) != ""
+
+
+def test_a_limit_of_a_row_applies_to_a_task_without_limits(task: Task[Any, Any, Any, Any]) -> None:
+    ConcurrencyLimit.objects.create(scope="task", name=NAME, maximum=0)
+    run = task.enqueue(Job())
+    drain()
+    assert status(run) == Status.QUEUED
+
+    ConcurrencyLimit.objects.update_or_create(scope="task", name=NAME, defaults={"maximum": 1})
+    drain()
+
+    assert status(run) == Status.COMPLETE
+
+
+@pytest.mark.parametrize(
+    ("scope", "name", "message"),
+    [
+        ("pool", "a", "'pool' is unknown"),
+        ("queue", "a b", "is no queue name"),
+        ("task", "", "must be text of 1 to 300"),
+        ("task", "a\0", "printable"),
+        ("tenant", "organization_id", "must be a metadata key and its value"),
+    ],
+)
+def test_an_invalid_target_is_refused(scope: str, name: str, message: str) -> None:
+    with pytest.raises(InvalidOption, match=message):
+        concurrency.pause(scope, name)
+
+
+# Terminal, REST, admin
+
+
+def test_the_terminal_pauses_lists_and_resumes(capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("agentexec", "pause", "task", "research", "--reason", "outage")
+    call_command("agentexec", "pause")
+    call_command("agentexec", "resume", "task", "research")
+    call_command("agentexec", "pause")
+
+    text = capsys.readouterr()
+    assert "Paused task research" in text.out
+    assert "outage" in text.out
+    assert "terminal:" in text.out
+    assert "Nothing is paused." in text.err
+
+
+@pytest.fixture
+def operator() -> User:
+    user = User.objects.create_user("operator", is_staff=True)
+    user.user_permissions.add(AuthPermission.objects.get(codename="pause_activity"))
+    return user
+
+
+def test_rest_pauses_and_resumes(client: Any, operator: User) -> None:
+    client.force_login(operator)
+    body = {"scope": "tenant", "name": "organization_id=7", "reason": "unpaid"}
+
+    answer = client.post("/agents/pauses/", body, content_type="application/json")
+
+    assert answer.status_code == 200, answer.content
+    (shown,) = answer.json()
+    assert (shown["scope"], shown["name"], shown["reason"]) == ("tenant", "organization_id=7", "unpaid")
+    assert shown["actor"] == str(operator.pk)
+    assert client.get("/agents/pauses/").json() == [shown]
+    target = {"scope": "tenant", "name": "organization_id=7"}
+    assert client.post("/agents/pauses/resume/", target, content_type="application/json").json() == []
+
+
+@pytest.mark.parametrize("is_staff", [True, False])
+def test_rest_refuses_users_without_the_permission(client: Any, is_staff: bool) -> None:
+    client.force_login(User.objects.create_user("somebody", is_staff=is_staff))
+
+    for path in ("/agents/pauses/", "/agents/pauses/resume/"):
+        body = {"scope": "queue", "name": "default"}
+        assert client.post(path, body, content_type="application/json").status_code == 403
+    assert client.get("/agents/pauses/").status_code == 403
+    assert not Pause.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [({"scope": "pool", "name": "a"}, 400), ({"scope": "tenant", "name": "a"}, 422), ({"scope": "queue"}, 400)],
+)
+def test_rest_names_what_is_invalid(client: Any, operator: User, body: dict[str, str], code: int) -> None:
+    client.force_login(operator)
+
+    assert client.post("/agents/pauses/", body, content_type="application/json").status_code == code
+
+
+def test_the_admin_pauses_and_resumes(client: Any, operator: User) -> None:
+    client.force_login(operator)
+    add = "/admin/agentexec/pause/add/"
+    assert client.post(add, {"scope": "tenant", "name": "no value", "reason": ""}).status_code == 200
+    assert not Pause.objects.exists()
+
+    assert client.post(add, {"scope": "task", "name": "research", "reason": "x"}).status_code == 302
+
+    row = Pause.objects.get()
+    assert row.actor == str(operator.pk)
+    assert "research" in client.get("/admin/agentexec/pause/").content.decode()
+    assert client.post(f"/admin/agentexec/pause/{row.pk}/delete/", {"post": "yes"}).status_code == 302
+    assert not Pause.objects.exists()
+
+
+def test_the_admin_refuses_staff_without_the_permission(client: Any) -> None:
+    client.force_login(User.objects.create_user("somebody", is_staff=True))
+
+    assert client.get("/admin/agentexec/pause/add/").status_code == 403
+    assert client.get("/admin/agentexec/concurrencylimit/add/").status_code == 403
+
+
+def test_the_admin_validates_limits(client: Any) -> None:
+    client.force_login(User.objects.create_superuser("root"))
+    add = "/admin/agentexec/concurrencylimit/add/"
+
+    shown = client.post(add, {"scope": "key", "name": "org:7", "maximum": 3, "rate_limit": "10/minute"})
+    assert "is no rate" in shown.content.decode()
+    assert client.post(add, {"scope": "key", "name": "org:7", "maximum": 3, "rate_limit": "10/m"}).status_code == 302
+    assert str(ConcurrencyLimit.objects.get()) == "org:7 (3, 10/m)"
