@@ -14,6 +14,7 @@ from .deprecation import warn_deprecated
 if TYPE_CHECKING:
     from . import activity, approvals
     from .backoff import Backoff
+    from .budgets.options import RunBudget
     from .calls.journal import tool_key
     from .children.tracker import Tracker
     from .conversations.session import DjangoSession
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         AlreadyDecided,
         ApprovalNotFound,
         ApprovalVoid,
+        BudgetExceeded,
         ContextTooLarge,
         EmbeddedServerError,
         InvalidContext,
@@ -50,7 +52,14 @@ if TYPE_CHECKING:
     from .results import agather, aget_result, gather, get_result
     from .runners.base import BaseAgentRunner
     from .runners.openai import OpenAIRunner
-    from .signals import activities_changed, activity_changed, activity_ended, approval_decided, approval_requested
+    from .signals import (
+        activities_changed,
+        activity_changed,
+        activity_ended,
+        approval_decided,
+        approval_requested,
+        budget_threshold,
+    )
     from .tasks import (
         ActivityHandle,
         Attempt,
@@ -76,6 +85,7 @@ if TYPE_CHECKING:
         "Attempt",
         "Backoff",
         "BaseAgentRunner",
+        "BudgetExceeded",
         "ContextTooLarge",
         "DjangoSession",
         "EmbeddedServerError",
@@ -93,6 +103,7 @@ if TYPE_CHECKING:
         "ResultError",
         "ResultTimeout",
         "Run",
+        "RunBudget",
         "ScheduleError",
         "SpawnMismatch",
         "StaleAttempt",
@@ -121,6 +132,7 @@ if TYPE_CHECKING:
         "approval_decided",
         "approval_requested",
         "approvals",
+        "budget_threshold",
         "chain",
         "chord",
         "enqueue",
@@ -140,6 +152,7 @@ _HOMES = {
     "activity": ["activity"],
     "approvals": ["approvals"],
     "backoff": ["Backoff"],
+    "budgets.options": ["RunBudget"],
     "calls.journal": ["tool_key"],
     "conversations.session": ["DjangoSession"],
     "exceptions": [
@@ -149,6 +162,7 @@ _HOMES = {
         "AlreadyDecided",
         "ApprovalNotFound",
         "ApprovalVoid",
+        "BudgetExceeded",
         "ContextTooLarge",
         "EmbeddedServerError",
         "InvalidContext",
@@ -181,6 +195,7 @@ _HOMES = {
         "activity_ended",
         "approval_decided",
         "approval_requested",
+        "budget_threshold",
     ],
     "tasks": [
         "Attempt",

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from ..models import Activity, Approval, Conversation, ModelPrice
+from ..models import Activity, Approval, Budget, BudgetLedger, Conversation, ModelPrice
 from .activities import ActivityAdmin
 from .approvals import ApprovalAdmin
+from .budgets import BudgetAdmin, BudgetLedgerAdmin
 from .conversations import ConversationAdmin
 from .prices import ModelPriceAdmin
 
 admin.site.register(Activity, ActivityAdmin)
 admin.site.register(Approval, ApprovalAdmin)  # type: ignore[misc]  # its base is typed for activities
+admin.site.register(Budget, BudgetAdmin)
+admin.site.register(BudgetLedger, BudgetLedgerAdmin)
 admin.site.register(Conversation, ConversationAdmin)
 admin.site.register(ModelPrice, ModelPriceAdmin)
 
-__all__ = ["ActivityAdmin", "ApprovalAdmin", "ConversationAdmin", "ModelPriceAdmin"]
+__all__ = [
+    "ActivityAdmin",
+    "ApprovalAdmin",
+    "BudgetAdmin",
+    "BudgetLedgerAdmin",
+    "ConversationAdmin",
+    "ModelPriceAdmin",
+]

@@ -151,7 +151,7 @@ def _ledger_of(budget: Budget, chain: Sequence[Relative], now: datetime) -> Budg
         period = period_at(budget.period, budget.time_zone, now)
         name, ends_at = period.name, period.ends_at
     ledger = BudgetLedger(
-        id=uuid5(_NAMESPACE, f"budget:{budget.pk}:{budget.unit}:{name}"),
+        id=key_of(budget, name),
         label=budget.name,
         period=name,
         activity_id=activity_id,
@@ -160,6 +160,11 @@ def _ledger_of(budget: Budget, chain: Sequence[Relative], now: datetime) -> Budg
     )
     ledger.budget = budget
     return ledger
+
+
+def key_of(budget: Budget, period: str) -> UUID:
+    """Return the key of the ledger of a budget in a period: a day, a month or the id of a run."""
+    return uuid5(_NAMESPACE, f"budget:{budget.pk}:{budget.unit}:{period}")
 
 
 def _covers(budget: Budget, relative: Relative) -> bool:

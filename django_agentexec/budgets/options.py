@@ -46,6 +46,11 @@ def as_run_budget(given: object) -> RunBudget | None:
     return RunBudget(given)  # type: ignore[arg-type]  # checked there
 
 
+def checked_limit(value: object) -> Decimal:
+    """Return a limit as an amount that can be stored; 0 refuses every call. Raises `InvalidOption`."""
+    return Decimal(0) if value in (0, "0") and value is not False else _amount(value)
+
+
 def _amount(value: object) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, (Decimal, int, str)):
         raise InvalidOption(

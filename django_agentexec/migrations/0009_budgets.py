@@ -66,7 +66,7 @@ class Migration(migrations.Migration):
                 ('label', models.CharField(help_text='The name of the budget.', max_length=200, verbose_name='label')),
                 ('period', models.CharField(help_text='A day, a month, or the id of a run.', max_length=64, verbose_name='period')),
                 ('ends_at', models.DateTimeField(blank=True, null=True, verbose_name='ends at')),
-                ('own_limit', models.DecimalField(blank=True, decimal_places=10, help_text='Of this period or run alone; empty: that of the budget.', max_digits=20, null=True, verbose_name='limit')),
+                ('own_limit', models.DecimalField(blank=True, decimal_places=10, help_text='Of this period or run alone; empty: that of the budget.', max_digits=20, null=True, validators=[django.core.validators.MinValueValidator(Decimal('0'))], verbose_name='limit')),
                 ('unit', models.CharField(choices=[('money', 'US dollars'), ('tokens', 'Tokens')], max_length=10, verbose_name='unit')),
                 ('action', models.CharField(blank=True, choices=[('suspend', 'Suspend the activity'), ('fail', 'Fail the activity'), ('notify', 'Only notify')], default='', help_text='Empty: that of the budget.', max_length=10, verbose_name='action')),
                 ('spent', models.DecimalField(decimal_places=10, default=Decimal('0'), max_digits=20, verbose_name='spent')),

@@ -111,7 +111,10 @@ class BudgetLedger(models.Model):
         db_constraint=False, verbose_name=_("activity"), help_text=_("The run to which it belongs; empty: a period."),
     )  # fmt: skip
     ends_at = models.DateTimeField(_("ends at"), null=True, blank=True)
-    own_limit = _amount(_("limit"), _("Of this period or run alone; empty: that of the budget."), null=True, blank=True)
+    own_limit = _amount(
+        _("limit"), _("Of this period or run alone; empty: that of the budget."), null=True, blank=True,
+        validators=[MinValueValidator(Decimal(0))],
+    )  # fmt: skip
     unit = models.CharField(_("unit"), max_length=10, choices=BudgetUnit.choices)
     action = models.CharField(
         _("action"), max_length=10, choices=BudgetAction.choices, blank=True, default="",
@@ -169,7 +172,7 @@ class BudgetLedger(models.Model):
 
 
 class BudgetReservation(models.Model):
-    """A part of a ledger that one call of a model in progress has reserved."""
+    """The part of a ledger that a call of a model in progress has reserved."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     ledger = models.ForeignKey(BudgetLedger, models.CASCADE, related_name="reservations", verbose_name=_("ledger"))
