@@ -101,7 +101,8 @@ async def ledgers_for(attempt: OwningAttempt, run: RunBudget | None = None, path
         ledgers = [each for budget in table.budgets if (each := _ledger_of(budget, chain, now))]
         ledgers += [each for relative in chain if (each := _ledger_of_task(relative))]
     if run is not None:
-        ledgers.append(_own_ledger(f"runner:{attempt.agent_id}:{path}", path or "OpenAIRunner", run, attempt.agent_id))
+        label = f"OpenAIRunner {path}".rstrip()
+        ledgers.append(_own_ledger(f"runner:{attempt.agent_id}:{path}", label, run, attempt.agent_id))
     if any(ledger.pk not in table.known for ledger in ledgers):
         await sync_to_async(_store)(ledgers)
     return ledgers

@@ -12,7 +12,7 @@ from django.db import transaction
 
 from ..activity.store import database
 from ..blocking import blocking
-from ..exceptions import QueueUnavailable
+from ..exceptions import InvalidOption, QueueUnavailable
 from ..models import BUDGET_THRESHOLDS, Budget, BudgetLedger
 from .charges import CHANGED_FIELDS, locked_ledgers
 from .options import checked_limit
@@ -37,6 +37,8 @@ def set_limit(budget: Budget, limit: Decimal | int | str) -> None:
 @blocking
 def set_limit_of_period(ledger: BudgetLedger, limit: Decimal | int | str | None) -> None:
     """Set the limit of one period or run, or with None that of its budget; otherwise as `set_limit`."""
+    if limit is None and ledger.budget_id is None:
+        raise InvalidOption(f"Code declares the budget {ledger}, so it needs a limit.")
     using = database()
     with transaction.atomic(using=using):
         row = locked_ledgers([ledger.pk], using)[ledger.pk]

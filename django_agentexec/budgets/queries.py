@@ -15,6 +15,7 @@ from ..models import Budget, BudgetAction, BudgetLedger, BudgetPeriod, BudgetSco
 from ..money import Money
 from .applicable import key_of
 from .periods import Period, period_at
+from .waits import still_waiting
 
 
 class BudgetSchema(BaseModel):
@@ -59,7 +60,7 @@ def consumption(budgets: Sequence[Budget]) -> list[BudgetSchema]:
     }
     keys = {budget.pk: key_of(budget, periods[budget.pk].name) for budget in budgets if budget.pk in periods}
     ledgers = BudgetLedger.objects.using(using).in_bulk(list(keys.values()))
-    waits = BudgetWait.objects.using(using).filter(ledger__budget__in=[budget.pk for budget in budgets])
+    waits = BudgetWait.objects.using(using).filter(still_waiting(), ledger__budget__in=[each.pk for each in budgets])
     waiting = dict(waits.order_by().values_list("ledger__budget").annotate(number=Count("agent_id", distinct=True)))
     return [
         _schema(budget, periods.get(budget.pk), ledgers.get(keys.get(budget.pk)), waiting.get(budget.pk, 0))

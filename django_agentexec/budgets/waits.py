@@ -13,7 +13,8 @@ from decimal import Decimal
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Value
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from ..activity.resumption import resume
@@ -33,6 +34,7 @@ from .charges import CHANGED_FIELDS, locked_ledgers
 
 logger = logging.getLogger(__name__)
 
+TOLERANCE = Decimal("1e-9")
 BATCH = 500  # reservations that are released together, and activities that are resumed together
 
 
@@ -69,37 +71,62 @@ def resume_waiting(ledger_ids: Sequence[UUID] = ()) -> int:
 
     In the order of their suspension, and no more than the budget covers: the rest would be suspended again at once.
     """
-    using = database()
-    waits = BudgetWait.objects.using(using).select_related("ledger__budget").order_by("id")
-    if ledger_ids:
-        waits = waits.filter(ledger_id__in=ledger_ids)
     now = timezone.now()
     free: dict[UUID, Decimal] = {}
-    ready: list[BudgetWait] = []
-    for wait in waits[: 20 * BATCH]:
-        if len(ready) < BATCH and _is_ready(wait, free, now):
-            ready.append(wait)
-    resumed = resume([wait.agent_id for wait in ready])
-    _delete_ended(using)
+    prices: dict[tuple[str, str], bool] = {}
+    ready: list[UUID] = []
+    for wait in _candidates(now, ledger_ids)[: 20 * BATCH]:
+        if len(ready) < BATCH and _is_ready(wait, free, prices, now):
+            ready.append(wait.agent_id)
+    resumed = resume(ready)
+    if ready:
+        _delete_ended(ready)
     return resumed
 
 
-def resume_without_wait() -> int:
-    """Resume activities that wait for a budget which was deleted."""
-    using = database()
+def sweep() -> int:
+    """Resume activities whose budget was deleted, and delete waits that have ended otherwise; return the former."""
+    _delete_ended()
     waits = BudgetWait.objects.filter(agent_id=OuterRef("agent_id"))
-    waiting = Activity.objects.using(using).suspended().filter(waiting_for=WaitingFor.BUDGET).exclude(Exists(waits))
-    found = list(waiting.values_list("agent_id", flat=True)[:BATCH])
-    return resume(found) if found else 0
+    waiting = Activity.objects.using(database()).suspended().filter(waiting_for=WaitingFor.BUDGET)
+    found = list(waiting.exclude(Exists(waits)).values_list("agent_id", flat=True)[:BATCH])
+    return resume(found)
 
 
-def _is_ready(wait: BudgetWait, free: dict[UUID, Decimal], now: datetime) -> bool:
+def still_waiting() -> Exists:
+    """Return the condition that the activity of a wait waits for a budget."""
+    return Exists(Activity.objects.suspended().filter(agent_id=OuterRef("agent_id"), waiting_for=WaitingFor.BUDGET))
+
+
+def _candidates(now: datetime, ledger_ids: Sequence[UUID]) -> QuerySet[BudgetWait]:
+    """Return the waits that may be over, first come, first served; usually none."""
+    limit = Coalesce("ledger__own_limit", "ledger__budget__limit")
+    # SQLite calculates with floating-point numbers.
+    available = limit - F("ledger__spent") - F("ledger__reserved") + Value(TOLERANCE)
+    waits = BudgetWait.objects.using(database()).select_related("ledger__budget").order_by("id")
+    if ledger_ids:
+        waits = waits.filter(ledger_id__in=ledger_ids)
+    return waits.filter(
+        Q(amount__isnull=True)
+        | Q(amount__lte=available)
+        | Q(ledger__ends_at__lte=now)
+        | Q(ledger__budget__is_active=False)
+        | Q(ledger__action="", ledger__budget__action=BudgetAction.NOTIFY)
+    )
+
+
+def _is_ready(
+    wait: BudgetWait, free: dict[UUID, Decimal], prices: dict[tuple[str, str], bool], now: datetime
+) -> bool:
     """Whether the ledger covers the call; `free` is what earlier waits have left of each ledger."""
     ledger = wait.ledger
     if ledger.effect == BudgetAction.NOTIFY or ledger.has_ended(now):
         return True
     if wait.amount is None:
-        return ledger.unit == BudgetUnit.TOKENS or rates_of(wait.model, wait.provider, now) is not None
+        model = wait.model, wait.provider
+        if model not in prices:
+            prices[model] = ledger.unit == BudgetUnit.TOKENS or rates_of(*model, now) is not None
+        return prices[model]
     left = free.setdefault(ledger.pk, ledger.available)
     if wait.amount > left:
         return False
@@ -107,7 +134,9 @@ def _is_ready(wait: BudgetWait, free: dict[UUID, Decimal], now: datetime) -> boo
     return True
 
 
-def _delete_ended(using: str) -> None:
-    """Delete waits whose activity does not wait for a budget any more."""
-    waiting = Activity.objects.filter(agent_id=OuterRef("agent_id"), waiting_for=WaitingFor.BUDGET)
-    BudgetWait.objects.using(using).exclude(Exists(waiting)).delete()
+def _delete_ended(agent_ids: Sequence[UUID] = ()) -> None:
+    """Delete waits, of some activities or of all, whose activity does not wait for a budget any more."""
+    waits = BudgetWait.objects.using(database())
+    if agent_ids:
+        waits = waits.filter(agent_id__in=agent_ids)
+    waits.exclude(still_waiting()).delete()

@@ -140,6 +140,11 @@ class BudgetLedger(models.Model):
     def __str__(self) -> str:
         return f"{self.label} {self.period}"
 
+    def clean(self) -> None:
+        """Raise `ValidationError` for a ledger that would have no limit."""
+        if self.budget_id is None and self.own_limit is None:
+            raise ValidationError({"own_limit": _("Code declares this budget; give its limit.")})
+
     @property
     def limit(self) -> Decimal:
         """The limit that applies: its own, or that of the budget."""
