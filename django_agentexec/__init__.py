@@ -14,6 +14,7 @@ from .deprecation import warn_deprecated
 if TYPE_CHECKING:
     from . import activity, approvals, concurrency
     from .backoff import Backoff
+    from .budgets.options import RunBudget
     from .calls.position import tool_key
     from .children.canvas import achain, achord, agroup, chain, chord, group
     from .children.tracker import Tracker
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         AlreadyDecided,
         ApprovalNotFound,
         ApprovalVoid,
+        BudgetExceeded,
         ContextTooLarge,
         EmbeddedServerError,
         InvalidContext,
@@ -51,7 +53,14 @@ if TYPE_CHECKING:
     from .results import agather, aget_result, gather, get_result
     from .runners.base import BaseAgentRunner
     from .runners.openai import OpenAIRunner
-    from .signals import activities_changed, activity_changed, activity_ended, approval_decided, approval_requested
+    from .signals import (
+        activities_changed,
+        activity_changed,
+        activity_ended,
+        approval_decided,
+        approval_requested,
+        budget_threshold,
+    )
     from .tasks import (
         ActivityHandle,
         Attempt,
@@ -77,6 +86,7 @@ if TYPE_CHECKING:
         "Attempt",
         "Backoff",
         "BaseAgentRunner",
+        "BudgetExceeded",
         "ContextTooLarge",
         "DjangoSession",
         "EmbeddedServerError",
@@ -94,6 +104,7 @@ if TYPE_CHECKING:
         "ResultError",
         "ResultTimeout",
         "Run",
+        "RunBudget",
         "ScheduleError",
         "SpawnMismatch",
         "StaleAttempt",
@@ -122,6 +133,7 @@ if TYPE_CHECKING:
         "approval_decided",
         "approval_requested",
         "approvals",
+        "budget_threshold",
         "chain",
         "chord",
         "concurrency",
@@ -142,6 +154,7 @@ _HOMES = {
     "activity": ["activity"],
     "approvals": ["approvals"],
     "backoff": ["Backoff"],
+    "budgets.options": ["RunBudget"],
     "calls.position": ["tool_key"],
     "concurrency": ["concurrency"],
     "conversations.session": ["DjangoSession"],
@@ -152,6 +165,7 @@ _HOMES = {
         "AlreadyDecided",
         "ApprovalNotFound",
         "ApprovalVoid",
+        "BudgetExceeded",
         "ContextTooLarge",
         "EmbeddedServerError",
         "InvalidContext",
@@ -185,6 +199,7 @@ _HOMES = {
         "activity_ended",
         "approval_decided",
         "approval_requested",
+        "budget_threshold",
     ],
     "tasks": [
         "Attempt",

@@ -19,11 +19,12 @@ from django.utils.module_loading import import_string
 
 from .conf import conf
 from .expressions import text_form
-from .models import Activity, ActivityQuerySet, ConversationQuerySet
+from .models import Activity, ActivityQuerySet, Budget, BudgetScope, ConversationQuerySet
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
     from django.contrib.auth.models import AnonymousUser
+    from django.db.models import QuerySet
 
     User = AbstractBaseUser | AnonymousUser
 
@@ -60,6 +61,10 @@ class Policy:
         Only in these may the user read items and, over REST, enqueue turns.
         """
         return conversations.none()
+
+    def visible_budgets(self, user: User, budgets: QuerySet[Budget]) -> QuerySet[Budget]:
+        """Return the budgets among `budgets` that exist for `user`."""
+        return budgets.none()
 
     def may(self, user: User, permission: Permission, activity: Activity | None = None) -> bool:
         """Whether `user` has the permission: for this (visible) activity or, without an activity, in general."""
@@ -99,6 +104,10 @@ class StaffPolicy(Policy):
     def visible_conversations(self, user: User, conversations: ConversationQuerySet) -> ConversationQuerySet:
         """Return all conversations if `user` may view them, else none."""
         return conversations if self.may(user, Permission.VIEW_CONVERSATION) else conversations.none()
+
+    def visible_budgets(self, user: User, budgets: QuerySet[Budget]) -> QuerySet[Budget]:
+        """Return all budgets if `user` may view all activities, else none."""
+        return budgets if self.may_monitor(user) else budgets.none()
 
     def may(self, user: User, permission: Permission, activity: Activity | None = None) -> bool:
         """Whether `user` is active staff and has the permission."""
@@ -157,6 +166,18 @@ class TenantPolicy(StaffPolicy):
         if not tenant or not self.may(user, Permission.VIEW_CONVERSATION):
             return conversations.none()
         return conversations.for_same_metadata(**tenant)
+
+    def visible_budgets(self, user: User, budgets: QuerySet[Budget]) -> QuerySet[Budget]:
+        """Return all budgets for permitted staff, else those of the tenant's metadata, where one key identifies it."""
+        if self.may_monitor(user):
+            return budgets
+        tenant = self._tenant(user)
+        if not tenant or len(self.keys) != 1 or not self.may(user, Permission.VIEW):
+            return budgets.none()
+        (key,) = self.keys
+        return budgets.filter(
+            scope=BudgetScope.METADATA, metadata_key=key, metadata_value=text_form(tenant[key]) or None
+        )
 
     def may(self, user: User, permission: Permission, activity: Activity | None = None) -> bool:
         """Whether `user` is permitted staff, or has one of `permissions` and belongs to a tenant (the activity's)."""

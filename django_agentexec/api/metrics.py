@@ -15,13 +15,16 @@ from prometheus_client.utils import floatToGoString
 from rest_framework.request import Request
 
 from .. import monitoring
+from ..activity.store import database
+from ..budgets.queries import consumption
 from ..exceptions import QueueUnavailable
-from ..models import WaitingFor
+from ..models import Budget, WaitingFor
 from ..monitoring import Counters, Histogram, OverviewSchema, WorkerSchema
 from .base import AgentView, FirstRenderer
 from .openapi import operation
 from .permissions import MayMonitor
 
+MAX_BUDGETS = 1_000
 _PLACES = ("pending", "ready", "delayed", "running", "suspects", "dead")
 
 
@@ -56,6 +59,8 @@ class _Snapshot(Collector):
     def __init__(self, overview: OverviewSchema, counters: Counters | None) -> None:
         self._overview, self._counters = overview, counters
         self._waiting = monitoring.waiting_by_reason()
+        active = Budget.objects.using(database()).filter(is_active=True)
+        self._consumption = consumption(list(active[:MAX_BUDGETS]))
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics."""
@@ -73,6 +78,7 @@ class _Snapshot(Collector):
             yield _counter("unpriced_tokens", "Tokens without a known price.", by_model, counters.unpriced_tokens)
             yield _histogram("wait_seconds", "From the time an activity is due to its start.", counters.wait)
             yield _histogram("duration_seconds", "From an activity's first start to its end.", counters.duration)
+        yield from self._budgets()
         yield from self._queues()
         if self._overview.workers is not None:
             yield from self._workers(self._overview.workers)
@@ -95,6 +101,19 @@ class _Snapshot(Collector):
         for reason in WaitingFor.values:
             rows.add_metric([reason], self._waiting[reason])
         return rows
+
+    def _budgets(self) -> Iterator[Metric]:
+        labels = ["budget", "unit"]
+        limit = GaugeMetricFamily("agentexec_budget_limit", "Limits of active budgets.", labels=labels)
+        spent = GaugeMetricFamily("agentexec_budget_spent", "Spent in the current day or month.", labels=labels)
+        waiting = GaugeMetricFamily("agentexec_budget_waiting", "Activities that wait for a budget.", labels=labels)
+        for budget in self._consumption:
+            values = [f"{budget.id}: {budget.name}", budget.unit]
+            limit.add_metric(values, float(budget.limit))
+            waiting.add_metric(values, budget.waiting)
+            if budget.spent is not None:
+                spent.add_metric(values, float(budget.spent))
+        yield from (limit, spent, waiting)
 
     def _queues(self) -> Iterator[Metric]:
         depth = GaugeMetricFamily("agentexec_queue_activities", "Activities by place.", labels=["queue", "place"])

@@ -7,6 +7,7 @@ from django.urls import path
 from .actions import CancelView, ForkView, RetryView
 from .activities import ActiveCountView, ActivityDetailView, ActivityListView, ActivityResultView
 from .approvals import AnswerView, ApprovalDetailView, ApprovalListView, ApproveView, RejectView
+from .budgets import BudgetListView
 from .calls import CallDetailView, CallListView
 from .conversations import ConversationItemsView, ConversationListView
 from .document import DocumentView
@@ -37,6 +38,7 @@ urlpatterns = [
     path("approvals/<str:approval_id>/approve/", ApproveView.as_view(), name="approval-approve"),
     path("approvals/<str:approval_id>/reject/", RejectView.as_view(), name="approval-reject"),
     path("approvals/<str:approval_id>/answer/", AnswerView.as_view(), name="approval-answer"),
+    path("budgets/", BudgetListView.as_view(), name="budget-list"),
     path("usage/", UsageView.as_view(), name="usage"),
     path("activities/<str:agent_id>/calls/", CallListView.as_view(), name="activity-calls"),
     path("activities/<str:agent_id>/calls/<str:call_id>/", CallDetailView.as_view(), name="activity-call"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ..choices import (
     ACTIVE,
+    BUDGET_THRESHOLDS,
     CONDITIONS,
     DECISIONS,
     FAILED_OR_CANCELED,
@@ -14,6 +15,10 @@ from ..choices import (
     ApprovalKind,
     ApprovalScope,
     ApprovalStatus,
+    BudgetAction,
+    BudgetPeriod,
+    BudgetScope,
+    BudgetUnit,
     CallKind,
     CallState,
     HookFlag,
@@ -29,6 +34,7 @@ from ..choices import (
 from ..querysets import ActivityQuerySet
 from .activities import Activity, ActivityLog
 from .approvals import Approval, ApprovalQuerySet
+from .budgets import Budget, BudgetLedger, BudgetReservation, BudgetWait
 from .calls import AgentCall, CallQuerySet
 from .concurrency import ConcurrencyLimit, Pause
 from .conversations import Conversation, ConversationItem, ConversationQuerySet, ConversationTurn
@@ -38,6 +44,7 @@ from .trackers import TrackerMember, TrackerState
 
 __all__ = [
     "ACTIVE",
+    "BUDGET_THRESHOLDS",
     "CONDITIONS",
     "DECISIONS",
     "FAILED_OR_CANCELED",
@@ -51,6 +58,14 @@ __all__ = [
     "ApprovalQuerySet",
     "ApprovalScope",
     "ApprovalStatus",
+    "Budget",
+    "BudgetAction",
+    "BudgetLedger",
+    "BudgetPeriod",
+    "BudgetReservation",
+    "BudgetScope",
+    "BudgetUnit",
+    "BudgetWait",
     "CallKind",
     "CallQuerySet",
     "CallState",

@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy
 
 from django_agentexec.terminal.actions import Cancel, Retry
 from django_agentexec.terminal.approvals import Approvals
+from django_agentexec.terminal.budgets import Budgets
 from django_agentexec.terminal.command import OK, GroupCommand, Output, Subcommand
 from django_agentexec.terminal.enqueue import Enqueue
 from django_agentexec.terminal.listing import List
@@ -62,4 +63,5 @@ class Command(GroupCommand):
         "prune": Prune(),
         "types": Types(),
         "usage": Usage(),
+        "budgets": Budgets(),
     }

@@ -1,0 +1,81 @@
+"""The budgets with what was spent of them, for REST, the terminal, the admin and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from django.db.models import Count
+from django.utils import timezone
+from pydantic import BaseModel
+
+from ..activity.store import database
+from ..models import Budget, BudgetAction, BudgetLedger, BudgetPeriod, BudgetScope, BudgetUnit, BudgetWait
+from ..money import Money
+from .applicable import key_of
+from .periods import Period, period_at
+from .waits import still_waiting
+
+
+class BudgetSchema(BaseModel):
+    """A budget with its current period."""
+
+    id: int
+    name: str
+    scope: BudgetScope
+    task: str
+    metadata_key: str
+    metadata_value: str
+    agent_id: UUID | None
+    period: BudgetPeriod
+    time_zone: str
+    limit: Money
+    """US dollars or tokens, in the current period."""
+    unit: BudgetUnit
+    action: BudgetAction
+    is_active: bool
+    current: str | None
+    """The current day or month; null if the limit applies to each run."""
+    ends_at: datetime | None
+    spent: Money | None
+    """In the current period; null if the limit applies to each run."""
+    reserved: Money | None
+    """For calls in progress."""
+    percentage: int | None
+    """What was spent, in percent of the limit."""
+    waiting: int
+    """The activities that wait for this budget."""
+
+
+def consumption(budgets: Sequence[Budget]) -> list[BudgetSchema]:
+    """Return budgets with the consumption of their current periods. Two queries."""
+    if not budgets:
+        return []
+    now, using = timezone.now(), database()
+    periods = {
+        budget.pk: period_at(budget.period, budget.time_zone, now)
+        for budget in budgets
+        if budget.period != BudgetPeriod.RUN
+    }
+    keys = {budget.pk: key_of(budget, periods[budget.pk].name) for budget in budgets if budget.pk in periods}
+    ledgers = BudgetLedger.objects.using(using).in_bulk(list(keys.values()))
+    waits = BudgetWait.objects.using(using).filter(still_waiting(), ledger__budget__in=[each.pk for each in budgets])
+    waiting = dict(waits.order_by().values_list("ledger__budget").annotate(number=Count("agent_id", distinct=True)))
+    return [
+        _schema(budget, periods.get(budget.pk), ledgers.get(keys.get(budget.pk)), waiting.get(budget.pk, 0))
+        for budget in budgets
+    ]
+
+
+def _schema(budget: Budget, period: Period | None, ledger: BudgetLedger | None, waiting: int) -> BudgetSchema:
+    """Return a budget with its consumption: nothing where it has no ledger yet, unknown where it has one per run."""
+    names = ("id", "name", "scope", "task", "metadata_key", "metadata_value", "agent_id", "period", "time_zone")
+    values = {name: getattr(budget, name) for name in (*names, "limit", "unit", "action", "is_active")}
+    nothing = None if period is None else 0
+    values |= {"spent": nothing, "reserved": nothing, "percentage": nothing}
+    if ledger is not None:
+        ledger.budget = budget
+        values |= {name: getattr(ledger, name) for name in ("limit", "spent", "reserved", "percentage")}
+    current, ends_at = (period.name, period.ends_at) if period is not None else (None, None)
+    return BudgetSchema(**values, current=current, ends_at=ends_at, waiting=waiting)
