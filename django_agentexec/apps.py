@@ -23,7 +23,7 @@ class AgentExecConfig(AppConfig):
         from .costs import prices
         from .dispatch import push
         from .monitoring import metrics
-        from .pool import trace_pruner
+        from .pool import resumption, trace_pruner
         from .pool.services import register_service
         from .telemetry import spans
 
@@ -36,3 +36,4 @@ class AgentExecConfig(AppConfig):
             part.install()
         metrics.connect()
         register_service("approvals", expiry.ApprovalExpiry, app_label=self.label)
+        register_service("resumption", resumption.Resumption, app_label=self.label)

@@ -57,10 +57,14 @@ class WaitingFor(models.TextChoices):
     ANSWER = "answer", _("Answer")
     BUDGET = "budget", _("Budget")
     EVENT = "event", _("Event")
+    LIMIT = "limit", _("Limit of a provider")
 
 
 DECISIONS = (WaitingFor.APPROVAL, WaitingFor.ANSWER)
 """The reasons that end with a decision of a person."""
+
+CONDITIONS = (WaitingFor.BUDGET, WaitingFor.LIMIT)
+"""The reasons that end at a time, or when `resume` is called."""
 
 
 class LineType(models.TextChoices):

@@ -157,6 +157,17 @@ class Settings:
         placeholders={"tools": "ask_person"},
         is_translated=True,
     )
+    ACTIVITY_MESSAGE_WAITS = Setting(
+        gettext_noop("Waiting: {reason}."),
+        "Log message of an activity that is suspended until a budget or the limit of a provider allows its next call.",
+        placeholders={"reason": "Budget"},
+        is_translated=True,
+    )
+    ACTIVITY_MESSAGE_WAITED = Setting(
+        gettext_noop("The wait is over."),
+        "Log message when an activity is queued again after a wait for a budget or the limit of a provider.",
+        is_translated=True,
+    )
     ACTIVITY_MESSAGE_DECIDED = Setting(
         gettext_noop("All decisions are made."),
         "Log message when an activity is queued again after a decision or an answer.",

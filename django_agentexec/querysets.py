@@ -104,7 +104,7 @@ class ActivityQuerySet(models.QuerySet["Activity"]):
         return self.queued().filter(Q(run_after=None) | Q(run_after__lte=now or timezone.now()))
 
     def suspended(self) -> ActivityQuerySet:
-        """Return the activities that wait for their children, without a worker."""
+        """Return the activities that wait for children, a decision or a condition, without a worker."""
         return self.running().filter(blocking_child_id__isnull=False)
 
     def exclude_suspended(self) -> ActivityQuerySet:

@@ -92,7 +92,7 @@ class ActivityListItemSchema(Schema):
     """US dollars, of its model calls whose price is known, in all attempts; null: no price is known."""
     parent_id: UUID | None = None
     waiting_for: str = ""
-    """While it is suspended: `children`, `approval`, `answer`, `budget` or `event`; otherwise empty."""
+    """While it is suspended: `children`, `approval`, `answer`, `budget`, `limit` or `event`; otherwise empty."""
     metadata: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("public_error", mode="before")

@@ -15,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
+from django.utils import timezone
 from django.utils.functional import Promise
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
@@ -132,6 +134,25 @@ def is_storable_moment(moment: datetime) -> bool:
         return EARLIEST <= (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)) <= LATEST
     except (OverflowError, ValueError):
         return False
+
+
+def stored_time(option: str, moment: datetime) -> datetime:
+    """Return a moment as the project's rows hold it: aware, or local and naive if USE_TZ is off.
+
+    Raises `InvalidOption`, with the name of the option.
+    """
+    if not isinstance(moment, datetime):
+        raise InvalidOption(f"{option}={moment!r} must be an aware datetime.")
+    if not is_storable_moment(moment):
+        raise InvalidOption(
+            f"{option}={moment!r} is at the edge of the calendar: give a time from {EARLIEST.date()} to "
+            f"{LATEST.date()} in UTC."
+        )
+    if not settings.USE_TZ:
+        return moment if timezone.is_naive(moment) else timezone.make_naive(moment, timezone.get_default_timezone())
+    if timezone.is_naive(moment):
+        raise InvalidOption(f"{option}={moment!r} has no time zone; use django.utils.timezone.now() + ...")
+    return moment
 
 
 def validate_usage(usage: Mapping[str, int]) -> dict[str, int]:

@@ -17,7 +17,9 @@ from uuid import UUID
 from ..validation import storable_text
 
 if TYPE_CHECKING:
-    from ..models import Activity, Approval
+    from datetime import datetime
+
+    from ..models import Activity, Approval, WaitingFor
     from .suspension import Suspended
     from .transitions import Operation
 
@@ -80,6 +82,9 @@ class OwningAttempt(Protocol):
 
     def suspend_for_decision(self, requests: Sequence[Approval]) -> Suspended:
         """Record that the handler waits for these new approvals, and return the exception that suspends it."""
+
+    def suspend_until(self, reason: WaitingFor, until: datetime | None = None, *, message: str = "") -> Suspended:
+        """Record that the handler waits for a condition, and return the exception that suspends it."""
 
     def add_completion_check(self, check: Callable[[], None]) -> None:
         """Call `check` when the handler has returned; an exception of `check` replaces the result."""

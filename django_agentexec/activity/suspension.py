@@ -1,10 +1,13 @@
-"""Suspension: an activity that waits for children or a decision releases its slot, lease and lock, and is resumed once.
+"""Suspension: an activity that waits releases its slot, lease and lock, and is resumed once.
 
     running -> suspended (running, without a worker) -> queued          (Suspend, Resume)
 
 The awaited children are read under the lock of the parent's row. The row stores the last active child
 (`blocking_child_id`), so the end of any other child costs a single read of the row. An activity that waits for a
-decision (`waiting_for`) and for no child stores its own id there.
+decision or a condition (`waiting_for`) and for no child stores its own id there.
+
+A condition, such as a budget, ends at a time (`run_after`) or when `resumption.resume` is called. An activity that also
+waits for children or a decision waits for those alone: its handler meets the condition again when it has resumed.
 """
 
 from __future__ import annotations
@@ -20,15 +23,52 @@ from django.utils.translation import ngettext
 from ..bulk_sql.fields import Insert, Update
 from ..conf import conf, in_site_language
 from ..exceptions import InvalidTransition
-from ..models import ACTIVE, DECISIONS, Activity, ActivityLog, Approval, ApprovalKind, LineType, Status, WaitingFor
+from ..models import (
+    ACTIVE,
+    CONDITIONS,
+    DECISIONS,
+    Activity,
+    ActivityLog,
+    Approval,
+    ApprovalKind,
+    LineType,
+    Status,
+    WaitingFor,
+)
 from .log_lines import LOGGED, fill, log
 from .transitions import Operation, OwnedOperation
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A reason to wait other than children and decisions."""
+
+    reason: WaitingFor
+    """One of `CONDITIONS`."""
+    until: datetime | None = None
+    """The time at which the activity is resumed; None: when `resume` is called."""
+    message: str = ""
+    """The log line; by default that of the setting `ACTIVITY_MESSAGE_WAITS`."""
+
+    def ends_before(self, other: Condition) -> bool:
+        """Whether it ends before another condition."""
+        return self.until is not None and (other.until is None or self.until < other.until)
+
+
+def earliest(conditions: Sequence[Condition]) -> Condition | None:
+    """Return the condition that ends first, or None without any."""
+    found = None
+    for condition in conditions:
+        if found is None or condition.ends_before(found):
+            found = condition
+    return found
 
 
 class Suspended(BaseException):
     """Raised to leave a handler whose activity waits; no `Exception`, so that handlers do not catch it.
 
-    It waits for the children `awaited_ids`, and until no approval in `requests` is pending.
+    It waits for the children `awaited_ids`, and until no approval in `requests` is pending; without either, until the
+    end of `condition`.
     """
 
     def __init__(
@@ -36,20 +76,27 @@ class Suspended(BaseException):
         awaited_ids: Sequence[UUID],
         fan_out: Mapping[str, Any] | None = None,
         requests: Sequence[Approval] = (),
+        condition: Condition | None = None,
     ) -> None:
-        super().__init__("This handler waits for other activities or a decision; do not catch this exception.")
+        super().__init__(
+            "This handler waits for other activities, a decision or a condition; do not catch this exception."
+        )
         self.awaited_ids = list(awaited_ids)
         self.fan_out = dict(fan_out or {})
         self.requests = list(requests)
+        self.condition = condition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspend(OwnedOperation):
-    """Suspend the attempt until children have ended and approvals are decided, or queue it again at once."""
+    """Suspend the attempt until children have ended and approvals are decided, or queue it again at once.
+
+    Without either, until its condition has ended: at `until`, or when `resume` is called.
+    """
 
     update_fields = (
         *(*LOGGED, "status", "blocking_child_id", "awaited_ids", "crashes", "discounted_crashes", "fan_out"),
-        "waiting_for",
+        *("waiting_for", "run_after"),
     )
     read_fields = ("discounted_crashes", "fan_out", "waiting_for")
 
@@ -60,10 +107,11 @@ class Suspend(OwnedOperation):
     """The approvals that it waits for."""
     new_requests: Sequence[Approval] = ()
     """Those of them that are not stored yet."""
+    condition: Condition | None = None
 
     def prefetch(self, activity: Activity) -> None:
         activity.next_blocking_child_id = _last_active_child(activity, self.awaited_ids) if self.awaited_ids else None
-        if activity.next_blocking_child_id is None and self.requests:
+        if activity.next_blocking_child_id is None and (self.requests or self.condition):
             activity.next_blocking_child_id = activity.agent_id
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
@@ -73,15 +121,17 @@ class Suspend(OwnedOperation):
         if self.fan_out:
             activity.fan_out = {**(activity.fan_out or {}), **self.fan_out}
         if activity.next_blocking_child_id is None:
-            activity.blocking_child_id = activity.agent_id  # marks a start that resumes the attempt
             return _queue_again(activity, now)
         activity.blocking_child_id, activity.awaited_ids = (
             activity.next_blocking_child_id,
             [str(child_id) for child_id in self.awaited_ids],
         )
-        activity.waiting_for = _reason(self.requests) if self.requests else WaitingFor.CHILDREN
         if self.requests:
+            activity.waiting_for = _reason(self.requests)
             return log(activity, _request_text(self.requests), now, type=LineType.APPROVAL)
+        if self.condition and activity.blocking_child_id == activity.agent_id:
+            return _wait_for(self.condition, activity, now)
+        activity.waiting_for = WaitingFor.CHILDREN
         count = len(self.awaited_ids)
         activities = in_site_language(ngettext, "%(count)d activity", "%(count)d activities", count) % {"count": count}
         return log(activity, fill(conf.ACTIVITY_MESSAGE_PARKED, activities=activities, count=count), now)
@@ -92,11 +142,14 @@ class Suspend(OwnedOperation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resume(Operation):
-    """Handle the end of an awaited child, or a decision: if nothing else is awaited, queue the activity again."""
+    """Handle the end of an awaited child, a decision or the end of a condition.
+
+    If nothing else is awaited, queue the activity again.
+    """
 
     update_fields = (
         *(*LOGGED, "status", "blocking_child_id", "awaited_ids", "crashes", "discounted_crashes"),
-        "waiting_for",
+        *("waiting_for", "run_after"),
     )
     read_fields = (*LOGGED, "awaited_ids", "discounted_crashes", "created_at", "run_after", "waiting_for")
 
@@ -119,11 +172,28 @@ class Resume(Operation):
 
 def _queue_again(activity: Activity, now: datetime) -> ActivityLog:
     """Queue the row again. Crashes before its wait no longer count, nor does a crash while it was being suspended."""
-    text = conf.ACTIVITY_MESSAGE_DECIDED if _is_decision(activity) else conf.ACTIVITY_MESSAGE_WOKEN
+    text = _resumption_text(activity)
     activity.status, activity.awaited_ids, activity.waiting_for = Status.QUEUED, None, ""
+    activity.run_after = None  # the end of its condition: it is due at once
     activity.blocking_child_id = activity.blocking_child_id or activity.agent_id  # marks a start that resumes
     activity.discounted_crashes, activity.crashes = activity.crashes + 1, 0
     return log(activity, text, now)
+
+
+def _wait_for(condition: Condition, activity: Activity, now: datetime) -> ActivityLog:
+    """Let the row wait for a condition, or queue it again if the condition has ended meanwhile."""
+    activity.waiting_for = condition.reason
+    if condition.until is not None and condition.until <= now:
+        return _queue_again(activity, now)
+    activity.run_after = condition.until
+    reason = in_site_language(str, condition.reason.label)
+    return log(activity, condition.message or fill(conf.ACTIVITY_MESSAGE_WAITS, reason=reason), now)
+
+
+def _resumption_text(activity: Activity) -> str:
+    if _is_decision(activity):
+        return conf.ACTIVITY_MESSAGE_DECIDED
+    return conf.ACTIVITY_MESSAGE_WAITED if activity.waiting_for in CONDITIONS else conf.ACTIVITY_MESSAGE_WOKEN
 
 
 def _is_decision(activity: Activity) -> bool:

@@ -144,6 +144,8 @@ class WaitingFilter(_Choices):
             (WaitingFor.APPROVAL, _("An approval")),
             (WaitingFor.ANSWER, _("An answer")),
             (WaitingFor.CHILDREN, _("Children")),
+            (WaitingFor.BUDGET, _("A budget")),
+            (WaitingFor.LIMIT, _("The limit of a provider")),
         ]
 
     def chosen(self, activities: ActivityQuerySet, value: str) -> ActivityQuerySet:

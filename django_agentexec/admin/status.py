@@ -6,10 +6,13 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from ..models import DECISIONS, Activity, Status, WaitingFor
+from ..models import CONDITIONS, DECISIONS, Activity, Status, WaitingFor
 
 SUSPENDED = "suspended"
 """Shown in place of the status while a running activity waits for its children."""
+
+SHOWN_REASONS = (*DECISIONS, *CONDITIONS)
+"""Shown in place of the status while a running activity waits for them."""
 
 
 def status_label(status: str) -> str:
@@ -23,15 +26,17 @@ def status_label(status: str) -> str:
         SUSPENDED: _("Waiting"),
         WaitingFor.APPROVAL: _("Needs approval"),
         WaitingFor.ANSWER: _("Needs an answer"),
+        WaitingFor.BUDGET: _("Waiting for budget"),
+        WaitingFor.LIMIT: _("Waiting for provider"),
     }
     return labels.get(status, status)
 
 
 def shown_status(activity: Activity) -> str:
-    """Return the status; while a running activity waits, `suspended`, or the decision that it waits for."""
+    """Return the status; while a running activity waits, `suspended`, or the decision or condition it waits for."""
     if not activity.is_suspended:
         return activity.status
-    return activity.waiting_for if activity.waiting_for in DECISIONS else SUSPENDED
+    return activity.waiting_for if activity.waiting_for in SHOWN_REASONS else SUSPENDED
 
 
 def badge(activity: Activity) -> SafeString:

@@ -6,14 +6,14 @@ from django.utils.translation import gettext as _
 
 from ..models import Status
 from .formatting import units
-from .status import status_label
+from .status import SHOWN_REASONS, SUSPENDED, status_label
 
 
 def script_texts() -> dict[str, object]:
     """Return the texts by key; `{name}` is a placeholder that the script fills."""
     return {
         "status": {str(status): status_label(str(status)) for status in Status}
-        | {name: status_label(name) for name in ("suspended", "approval", "answer")},
+        | {name: status_label(name) for name in (SUSPENDED, *map(str, SHOWN_REASONS))},
         "units": units(),
         **_connection(),
         **_list(),

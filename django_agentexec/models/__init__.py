@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ..choices import (
     ACTIVE,
+    CONDITIONS,
     DECISIONS,
     FAILED_OR_CANCELED,
     FINISHED,
@@ -34,6 +35,7 @@ from .trackers import TrackerMember, TrackerState
 
 __all__ = [
     "ACTIVE",
+    "CONDITIONS",
     "DECISIONS",
     "FAILED_OR_CANCELED",
     "FINISHED",

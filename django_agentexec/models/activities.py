@@ -107,7 +107,7 @@ class Activity(models.Model):  # type: ignore[django-manager-missing]  # a limit
     )  # fmt: skip
     blocking_child_id = models.UUIDField(
         _("blocking child id"), db_column="waiting_for", null=True, blank=True,
-        help_text=_("While suspended: the child whose end is examined next, or itself if it waits for a decision."),
+        help_text=_("While suspended: the child whose end is examined next, or itself without one."),
     )  # fmt: skip
     awaited_ids = models.JSONField(
         _("awaited ids"), db_column="awaited", null=True, blank=True,
@@ -201,6 +201,10 @@ class Activity(models.Model):  # type: ignore[django-manager-missing]  # a limit
             models.Index(
                 fields=["conversation"], condition=Q(conversation__isnull=False), name="agentexec_in_conversation"
             ),
+            # Activities that wait for a condition; few, and each for a short time.
+            models.Index(
+                fields=["run_after"], condition=Q(waiting_for__in=["budget", "limit"]), name="agentexec_until"
+            ),
             # Lists by cost contain only activities with a known cost.
             models.Index(fields=["cost", "agent_id"], condition=Q(cost__isnull=False), name="agentexec_cost"),
         ]
@@ -224,7 +228,7 @@ class Activity(models.Model):  # type: ignore[django-manager-missing]  # a limit
 
     @property
     def is_suspended(self) -> bool:
-        """Whether it waits for children or a decision, without a worker: no slot, no lease, no lock."""
+        """Whether it waits for children, a decision or a condition, without a worker: no slot, no lease, no lock."""
         return self.status == Status.RUNNING and self.blocking_child_id is not None
 
     @property

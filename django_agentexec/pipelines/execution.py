@@ -187,8 +187,8 @@ class StepExecution:
     def _caught(self, suspended: Suspended) -> Suspended:
         """Log a warning about the `Suspended` that the step has caught, and return it."""
         logger.warning(
-            "Step %r of %s %s caught the exception by which `gather` suspends it. Its outcome is discarded, and "
-            "the step runs again when its children have finished. Do not catch BaseException around `gather`.",
+            "Step %r of %s %s caught the exception that suspends it. Its outcome is discarded, and the step runs "
+            "again when its wait is over. Do not catch BaseException around `gather` or a run.",
             self.step.name,
             self.pipeline.task.name,
             self.attempt.agent_id,

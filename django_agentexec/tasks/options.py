@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
-from django.conf import settings
 from django.utils import timezone
 
 from ..backoff import Delay
@@ -19,14 +18,12 @@ from ..exceptions import InvalidOption, TaskDefinitionError
 from ..models import Conversation, Priority
 from ..queues import get_queue
 from ..validation import (
-    EARLIEST,
-    LATEST,
     MAX_COUNT,
     MAX_SECONDS,
     QUEUE_NAME,
     as_seconds,
     is_storable,
-    is_storable_moment,
+    stored_time,
     validate_metadata,
 )
 from .authorization import Authorize, check_authorize
@@ -206,29 +203,13 @@ def due_time(delay: float | timedelta | None, run_after: datetime | None) -> dat
     if delay is not None and run_after is not None:
         raise InvalidOption("Give delay or run_after, not both.")
     if run_after is not None:
-        return _stored_time(run_after)
+        return stored_time("run_after", run_after)
     if delay is None:
         return None
     seconds = as_seconds(delay)
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 10**9:
         raise InvalidOption(f"delay={delay!r} must be seconds (or a timedelta), not negative.")
     return timezone.now() + timedelta(seconds=seconds) if seconds else None
-
-
-def _stored_time(moment: datetime) -> datetime:
-    """Return `moment` as the project's rows hold it: aware, or local and naive if USE_TZ is off."""
-    if not isinstance(moment, datetime):
-        raise InvalidOption(f"run_after={moment!r} must be an aware datetime.")
-    if not is_storable_moment(moment):
-        raise InvalidOption(
-            f"run_after={moment!r} is at the edge of the calendar: give a time from {EARLIEST.date()} to "
-            f"{LATEST.date()} in UTC."
-        )
-    if not settings.USE_TZ:
-        return moment if timezone.is_naive(moment) else timezone.make_naive(moment, timezone.get_default_timezone())
-    if timezone.is_naive(moment):
-        raise InvalidOption(f"run_after={moment!r} has no time zone; use django.utils.timezone.now() + ...")
-    return moment
 
 
 def validate_conversation(task: AnyTask, given: object) -> Conversation | DjangoSession | None:

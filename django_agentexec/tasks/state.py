@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from ..activity.suspension import Suspended
+from ..activity.suspension import Condition, Suspended, earliest
 from ..activity.transitions import Operation
-from ..models import Activity, Approval
+from ..exceptions import InvalidOption
+from ..models import CONDITIONS, Activity, Approval, WaitingFor
+from ..validation import stored_time
 from .passes import Pass
 
 Write = Callable[[Operation], "Future[Activity]"]
@@ -66,6 +69,7 @@ class AttemptState:
     _awaited: dict[UUID, None] = field(default_factory=dict, repr=False)
     _fan_out: dict[str, Any] = field(default_factory=dict, repr=False)
     _requests: list[Approval] = field(default_factory=list, repr=False)
+    _conditions: list[Condition] = field(default_factory=list, repr=False)
     _completion_checks: list[Callable[[], None]] = field(default_factory=list, repr=False)
     _pass: Pass = field(init=False, repr=False)
 
@@ -97,13 +101,14 @@ class AttemptState:
 
     @property
     def suspension(self) -> Suspended | None:
-        """The suspension that a `gather` or a run of an agent has requested; None without one.
+        """The suspension that a `gather`, a run of an agent or `suspend_until` has requested; None without one.
 
         It overrides the handler's outcome, even if the handler has caught the exception.
         """
         root = self.root
-        is_suspended = root._awaited or root._requests
-        return Suspended(list(root._awaited), root._fan_out, root._requests) if is_suspended else None
+        if not (root._awaited or root._requests or root._conditions):
+            return None
+        return Suspended(list(root._awaited), root._fan_out, root._requests, earliest(root._conditions))
 
     def suspend(self, awaited_ids: Sequence[UUID]) -> Suspended:
         """Record that the handler waits for these children, and return the exception that suspends it."""
@@ -116,6 +121,25 @@ class AttemptState:
         noted = {request.pk for request in self.root._requests}
         self.root._requests.extend(request for request in requests if request.pk not in noted)
         return Suspended([], requests=requests)
+
+    def suspend_until(self, reason: WaitingFor, until: datetime | None = None, *, message: str = "") -> Suspended:
+        """Record that the handler waits for a condition, and return the exception that suspends it.
+
+        Raise it: `raise attempt.suspend_until(WaitingFor.LIMIT, until)`. The activity releases its slot, lease and
+        lock, and is resumed at `until` (an aware datetime; None: never by itself) or by `activity.resumption.resume`.
+        Its handler then runs again from its beginning; recorded calls are replayed. The wait counts neither as a retry
+        nor as a crash. `message` is the log line. If several parts of the handler wait, the condition that ends first
+        applies.
+
+        Raises `InvalidOption` for a reason that is no condition, or a time that cannot be stored.
+        """
+        if reason not in CONDITIONS:
+            names = " or ".join(f"WaitingFor.{each.name}" for each in CONDITIONS)
+            raise InvalidOption(f"suspend_until(reason={reason!r}) must be {names}.")
+        moment = None if until is None else stored_time("until", until)
+        condition = Condition(WaitingFor(reason), moment, message)
+        self.root._conditions.append(condition)
+        return Suspended([], condition=condition)
 
     def enter(self) -> None:
         """Record that the handler, or step, begins in the calling task or thread."""

@@ -68,6 +68,7 @@ def _facts(detail: ActivityDetailSchema) -> list[tuple[str, object]]:
     retries = {"attempt": detail.attempt, "used": detail.retries, "maximum": detail.max_retries}
     return [
         (_("status"), f"{detail.status}, {detail.percentage} %"),
+        (_("waiting for"), detail.waiting_for),
         (_("queue"), detail.queue or _("none: its creator updates it")),
         (_("lock key"), detail.lock_key),
         (_("attempt"), _("%(attempt)s, %(used)s of %(maximum)s retries used") % retries),

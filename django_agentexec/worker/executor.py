@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from ..activity.current import running
 from ..activity.deferral import Defer, Deferred
 from ..activity.streams import aflush_stream, is_streaming
-from ..activity.suspension import Suspend, Suspended
+from ..activity.suspension import Condition, Suspend, Suspended, earliest
 from ..activity.transitions import Complete, Fail, OwnedOperation, Release
 from ..conf import conf
 from ..exceptions import ResultError, SpawnMismatch, StaleAttempt
@@ -214,9 +214,10 @@ class Execution:
             if raised is None:
                 return None
             fan_out, requests = (recorded.fan_out, recorded.requests) if recorded else (None, raised.requests)
-            return Suspended(list(dict.fromkeys(awaited_ids)), fan_out, requests)
+            condition = recorded.condition if recorded else raised.condition
+            return Suspended(list(dict.fromkeys(awaited_ids)), fan_out, requests, condition)
         logger.warning(
-            "The handler of %s %s caught a wait for children or a decision and ended with %s, which is discarded: the "
+            "The handler of %s %s caught a wait and ended with %s, which is discarded: the "
             "activity is suspended and its handler runs again afterwards. Do not catch the exception of `gather` or of "
             "a run.",
             self.activity.agent_type,
@@ -236,6 +237,7 @@ class Execution:
             fan_out=suspended.fan_out,
             requests=tuple(suspended.requests),
             new_requests=tuple(request for request in suspended.requests if request._state.adding),
+            condition=suspended.condition,
         )
 
     def _deferred(self, deferred: Deferred) -> OwnedOperation | None:
@@ -286,12 +288,15 @@ def _suspended_in(error: BaseException | None) -> Suspended | None:
     if waiting is None or others is not None:
         return None
     awaited_ids: list[UUID] = []
+    conditions: list[Condition] = []
     groups: list[BaseException] = [waiting]
     while groups:
         current = groups.pop()
         groups.extend(current.exceptions if isinstance(current, BaseExceptionGroup) else [])
-        awaited_ids.extend(current.awaited_ids if isinstance(current, Suspended) else [])
-    return Suspended(list(dict.fromkeys(awaited_ids)))
+        if isinstance(current, Suspended):
+            awaited_ids.extend(current.awaited_ids)
+            conditions.extend([current.condition] if current.condition else [])
+    return Suspended(list(dict.fromkeys(awaited_ids)), condition=earliest(conditions))
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ function update(item) {
     if (item.status !== row.dataset.status) refreshLater();
     return;
   }
-  const isWaiting = row.querySelector('.ae-badge:is([data-status="suspended"], [data-status="approval"], [data-status="answer"])');
+  const isWaiting = !row.querySelector('.ae-badge[data-status="running"]');
   if (isWaiting || item.waiting_for) {
     refreshLater();
     return;
