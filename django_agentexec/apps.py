@@ -22,6 +22,7 @@ class AgentExecConfig(AppConfig):
         from .children import propagation, tracker
         from .costs import prices
         from .dispatch import push
+        from .limits import bookkeeping
         from .monitoring import metrics
         from .pool import resumption, trace_pruner
         from .pool.services import register_service
@@ -30,7 +31,7 @@ class AgentExecConfig(AppConfig):
         parts = (
             *(conf, forks, log_text, checks, router_checks, embedded, queues),
             *(push, bulk, streams, waiting, propagation, tracker, prices),
-            *(expiry, log, spans, trace_pruner),
+            *(expiry, log, spans, trace_pruner, bookkeeping),
         )
         for part in parts:
             part.install()

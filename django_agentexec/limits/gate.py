@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from ..activity.current import current_attempt
+from ..calls.halting import Halted
 from ..conf import conf
 from ..exceptions import QueueMisconfigured, QueueUnavailable
 from ..forks import reset_after_fork
@@ -41,8 +42,8 @@ THREADS = 4
 """Threads for round trips, beside those of the worker, which sync handlers and tools may occupy."""
 
 T = TypeVar("T")
-Suspend = Callable[[float], Awaitable[None]]
-"""Suspends the activity for these seconds: it raises `Suspended`."""
+Halt = Callable[[float], Halted]
+"""Suspends the activity for these seconds, and returns what to raise."""
 
 
 @dataclass(slots=True)
@@ -92,31 +93,30 @@ async def pass_gate(
     *,
     ticket: str = "",
     tenant: str | None = None,
-    suspend: Suspend | None = None,
+    halt: Halt | None = None,
 ) -> Grant:
     """Wait until the limits permit a call, and return the grant, which the caller ends by `settle`.
 
-    `ticket` is the name of the call in all attempts; by default it has none. With `suspend`, a long wait suspends the
-    activity. Raises `QueueMisconfigured` if the server refuses the scripts for good.
+    `ticket` is the name of the call in all attempts; by default it has none. With `halt`, a long wait suspends the
+    activity: raises `Halted`. Raises `QueueMisconfigured` if the server refuses the scripts for good.
     """
     tenant = tenant_of(metadata_of()) if tenant is None else tenant
     request = Request(buckets, tokens, ticket or uuid4().hex, tenant)
     store = get_store()
     try:
-        return await _wait(store, request, suspend)
-    except Exception:
-        bookkeeping.do(partial(store.withdraw, request))
-        raise
-    except asyncio.CancelledError:
+        return await _wait(store, request, halt)
+    except Halted:
+        raise  # it keeps its place
+    except (Exception, asyncio.CancelledError):
         bookkeeping.do(partial(store.withdraw, request))
         raise
 
 
-async def _wait(store: LimitStore, request: Request, suspend: Suspend | None) -> Grant:
+async def _wait(store: LimitStore, request: Request, halt: Halt | None) -> Grant:
     started, late = time.monotonic(), 0
     while True:
         asked = time.monotonic()
-        patience = max(0.0, conf.MODEL_LIMIT_WAIT - (asked - started)) if suspend is not None else None
+        patience = max(0.0, conf.MODEL_LIMIT_WAIT - (asked - started)) if halt is not None else None
         reply = await _ask(store, request, patience)
         if isinstance(reply, Reservation):
             grant = Grant(store, reply)
@@ -126,8 +126,8 @@ async def _wait(store: LimitStore, request: Request, suspend: Suspend | None) ->
             late += 1
             grant.cancel()
             continue
-        if suspend is not None and patience is not None and reply.seconds > patience:
-            await suspend(reply.seconds)
+        if halt is not None and patience is not None and reply.seconds > patience:
+            raise halt(reply.seconds)
         await asyncio.sleep(min(max(reply.seconds, MIN_PAUSE), MAX_PAUSE))
 
 

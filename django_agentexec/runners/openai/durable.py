@@ -18,6 +18,7 @@ from django_agentexec.models import CallState
 
 from .approvals import Policies
 from .handoffs import durable_handoff
+from .limited import limited
 from .model import DurableModel, DurableProvider, ShowReplayed
 from .silent_hooks import PUBLIC_AGENT, SilentAgentHooks, own_agent
 from .tools import durable_tool, missing_tool
@@ -71,7 +72,7 @@ class DurableAgents:
 
     def wrap_model(self, model: Model) -> Model:
         """Return the recorded form of a model."""
-        return model if isinstance(model, DurableModel) else DurableModel(model, self._show_replayed)
+        return model if isinstance(model, DurableModel) else DurableModel(limited(model), self._show_replayed)
 
     def resumed(self, state: RunState[Any]) -> RunState[Any]:
         """Let a state continue with durable copies."""
