@@ -19,22 +19,24 @@ class AgentExecConfig(AppConfig):
         from . import checks, conf, embedded, forks, log_text, queues, router_checks
         from .activity import bulk, streams, waiting
         from .approvals import expiry, log
+        from .budgets import applicable, notices
         from .children import propagation, tracker
         from .costs import prices
         from .dispatch import push
         from .limits import bookkeeping
         from .monitoring import metrics
-        from .pool import resumption, trace_pruner
+        from .pool import budget_keeper, resumption, trace_pruner
         from .pool.services import register_service
         from .telemetry import spans
 
         parts = (
             *(conf, forks, log_text, checks, router_checks, embedded, queues),
             *(push, bulk, streams, waiting, propagation, tracker, prices),
-            *(expiry, log, spans, trace_pruner, bookkeeping),
+            *(expiry, log, applicable, notices, spans, trace_pruner, bookkeeping),
         )
         for part in parts:
             part.install()
         metrics.connect()
         register_service("approvals", expiry.ApprovalExpiry, app_label=self.label)
+        register_service("budgets", budget_keeper.BudgetKeeper, app_label=self.label)
         register_service("resumption", resumption.Resumption, app_label=self.label)

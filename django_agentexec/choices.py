@@ -134,3 +134,41 @@ class OnExpiry(models.TextChoices):
     APPROVE = "approve", _("Approve")
     REJECT = "reject", _("Reject")
     FAIL = "fail", _("Fail the activity")
+
+
+class BudgetScope(models.TextChoices):
+    """The activities that a budget covers, each with its children; the values are those of the wire format."""
+
+    ALL = "all", _("Everything")
+    TASK = "task", _("A task")
+    METADATA = "metadata", _("Metadata")
+    """The activities with a value in their metadata, such as those of a tenant."""
+    ACTIVITY = "activity", _("One activity")
+
+
+class BudgetPeriod(models.TextChoices):
+    """The time for which the limit of a budget applies; the values are those of the wire format."""
+
+    RUN = "run", _("Each run")
+    """One activity with its children, in all its attempts."""
+    DAY = "day", _("Day")
+    MONTH = "month", _("Month")
+
+
+class BudgetUnit(models.TextChoices):
+    """The unit of a budget's limit; the values are those of the wire format."""
+
+    MONEY = "money", _("US dollars")
+    TOKENS = "tokens", _("Tokens")
+
+
+class BudgetAction(models.TextChoices):
+    """The consequence of a call that would exceed a budget; the values are those of the wire format."""
+
+    SUSPEND = "suspend", _("Suspend the activity")
+    FAIL = "fail", _("Fail the activity")
+    NOTIFY = "notify", _("Only notify")
+
+
+BUDGET_THRESHOLDS = (50, 80, 100)
+"""The percentages of a limit at which `budget_threshold` is sent."""

@@ -79,6 +79,11 @@ class Settings:
     MAX_MESSAGE_LENGTH = Setting(
         10_000, "Maximum length of a log message of a handler or an agent, in characters.", minimum=1
     )
+    BUDGET_OUTPUT_TOKENS = Setting(
+        4_096,
+        "Output tokens that a call of a model without `max_tokens` reserves in its budgets.",
+        minimum=1,
+    )
     LOCK_TIMEOUT = Setting(
         5.0,
         "Seconds that `cancel`, `retry` and `update` wait for a row that another transaction has locked.",

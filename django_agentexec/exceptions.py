@@ -129,6 +129,10 @@ class ApprovalVoid(AgentExecError):
         self.approval = approval
 
 
+class BudgetExceeded(AgentExecError):
+    """The next call of a model would exceed a budget whose action is to fail; the call was not made."""
+
+
 class QueueUnavailable(AgentExecError):
     """The server of the queue is unavailable, or refuses commands. Enqueued activities are safe in the database."""
 

@@ -19,6 +19,8 @@ from ..validation import storable_text
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from django.db.models import Model
+
     from ..models import Activity, Approval, WaitingFor
     from .suspension import Suspended
     from .transitions import Operation
@@ -83,7 +85,14 @@ class OwningAttempt(Protocol):
     def suspend_for_decision(self, requests: Sequence[Approval]) -> Suspended:
         """Record that the handler waits for these new approvals, and return the exception that suspends it."""
 
-    def suspend_until(self, reason: WaitingFor, until: datetime | None = None, *, message: str = "") -> Suspended:
+    def suspend_until(
+        self,
+        reason: WaitingFor,
+        until: datetime | None = None,
+        *,
+        message: str = "",
+        record: Model | None = None,
+    ) -> Suspended:
         """Record that the handler waits for a condition, and return the exception that suspends it."""
 
     def add_completion_check(self, check: Callable[[], None]) -> None:

@@ -22,6 +22,7 @@ from django.db.models import Model
 from django.utils import timezone
 from django.utils.asyncio import async_unsafe
 
+from ..budgets.charges import Ledgers
 from ..bulk_sql import Insert, LockWait, Update, can_skip_locked, lock_rows, needs_no_transaction, write
 from ..calls.dropping import drop_content
 from ..conf import conf
@@ -129,6 +130,8 @@ def apply(
 ) -> list[ApplyResult]:
     """Write `operations` in order, in one transaction: a SELECT, an UPDATE for all, an INSERT for all logs.
 
+    Calls that are charged to budgets add a lock of the ledgers; see `budgets.charges`.
+
     On PostgreSQL the UPDATE and the INSERT are one statement. `unknown_outcome` is the exception of the last try of
     the same operations; if its transaction was committed, nothing is written again. With `skip_locked`, the result of
     operations whose rows are locked by another transaction is `ActivityLocked`, and the others are written.
@@ -148,6 +151,7 @@ def apply(
             if unknown_outcome is not None and _was_committed(unknown_outcome, locked, using):
                 _publish_on_commit(unknown_outcome.changes, using)
                 return unknown_outcome.results
+            ledgers = Ledgers.lock((operation.charged() for operation in operations), using)
             results = [
                 locked.get(operation.agent_id) or _apply_to_row(operation, rows, now, changes, columns, related)
                 for operation in operations
@@ -155,6 +159,8 @@ def apply(
             if changes:
                 write([*_updates(changes, columns), *_merged(related), *_log_inserts(changes)], using)
                 drop_content((activity for activity, line, _ in changes if line), using)
+                if ledgers is not None:
+                    ledgers.delete_settled()
                 _publish_on_commit(changes, using)
             is_complete = True
     except (DatabaseError, InterfaceError) as error:

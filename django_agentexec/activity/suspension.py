@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Model
 from django.utils.translation import ngettext
 
 from ..bulk_sql.fields import Insert, Update
@@ -49,6 +50,8 @@ class Condition:
     """The time at which the activity is resumed; None: when `resume` is called."""
     message: str = ""
     """The log line; by default that of the setting `ACTIVITY_MESSAGE_WAITS`."""
+    record: Model | None = None
+    """A new row that is stored with the suspension."""
 
     def ends_before(self, other: Condition) -> bool:
         """Whether it ends before another condition."""
@@ -137,7 +140,10 @@ class Suspend(OwnedOperation):
         return log(activity, fill(conf.ACTIVITY_MESSAGE_PARKED, activities=activities, count=count), now)
 
     def related_writes(self, activity: Activity, now: datetime) -> Sequence[Insert | Update]:
-        return [Insert(Approval, self.new_requests)] if self.new_requests else []
+        if self.new_requests:
+            return [Insert(Approval, self.new_requests)]
+        record = self.condition.record if self.condition and activity.waiting_for == self.condition.reason else None
+        return [Insert(type(record), [record])] if record is not None else []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from uuid import UUID
 
 from django.db.models import Q
 
+from ..budgets.charges import Charge
 from ..bulk_sql.fields import Insert, Update
 from ..calls.setting_aside import set_aside
 from ..choices import DECISIONS
@@ -63,6 +64,10 @@ class Operation(ABC):
     def related_writes(self, activity: Activity, now: datetime) -> Sequence[Insert | Update]:
         """Return new and changed rows of other models, with their keys; written in bulk with those of the batch."""
         return ()
+
+    def charged(self) -> Charge | None:
+        """Return the part of the change that concerns budgets, whose ledgers are locked for it; None without one."""
+        return None
 
     def save_related(self, activity: Activity, now: datetime) -> None:  # noqa: B027  # optional hook
         """Write other rows that belong to the change, after `apply` and in the same transaction."""

@@ -29,6 +29,14 @@ class ActiveRuns:
             else:
                 entry[1].call_soon_threadsafe(_wake, entry[2])
 
+    async def pause(self, path: str) -> None:
+        """Wait until the other runs have ended or wait as well, since a suspension would interrupt their calls."""
+        self.remove(path)
+        try:
+            await self.others_ended(path)
+        finally:
+            self.add(path)
+
     async def others_ended(self, path: str) -> None:
         """Wait until only the runs are in progress that wait for the run at `path`: those around it."""
         if self._are_others_active(path):

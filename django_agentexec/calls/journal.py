@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
@@ -22,11 +23,13 @@ from django.utils import timezone
 from ..activity.current import OwningAttempt
 from ..activity.store import database
 from ..activity.transitions import Operation
+from ..budgets.charges import Charge, OverBudget
 from ..exceptions import InvalidOption, InvalidTransition
 from ..models import AgentCall, Approval, ApprovalScope, ApprovalStatus, CallKind, CallState
 from ..telemetry.context import key_inside, key_of_run, within_call
 from ..validation import storable_text
 from .active_runs import ActiveRuns
+from .halting import Halts
 from .operations import BeginCall, FinishCall, SetAside, make_storable
 from .paths import clean, inside_call, is_overlapping, is_run_of, joined, short_call_id
 
@@ -53,6 +56,8 @@ class Journal:
         self.active_runs = ActiveRuns()
         self.refusal: InvalidTransition | None = None
         """Why a write was refused: the attempt has lost its activity, or the activity has ended."""
+        self.halts = Halts()
+        self._charges: dict[UUID, Charge] = {}
         self._stored = {call.pk for call in calls}
 
     def find(self, path: str, kind: CallKind, ordinal: int = 0, call_id: str = "") -> AgentCall | None:
@@ -82,9 +87,23 @@ class Journal:
         """Return the recorded runs that began directly in a scope, in the order of their start."""
         return [call for call in self.calls.values() if call.kind == CallKind.AGENT and is_run_of(scope, call.path)]
 
-    async def begin(self, *calls: AgentCall) -> None:
-        """Write the start of calls, and wait for the commit. Raises `StaleAttempt` if the attempt lost its activity."""
-        await self._write(self._beginning(calls))
+    async def begin(self, call: AgentCall, charge: Charge | None = None) -> None:
+        """Write the start of a call, and wait for the commit.
+
+        Raises `StaleAttempt` if the attempt lost its activity, and `OverBudget`, with nothing written, if a budget does
+        not cover the `charge`.
+        """
+        is_new = call.pk not in self._stored
+        try:
+            await self._write(self._beginning([call], charge))
+        except OverBudget:
+            if is_new:
+                self._stored.discard(call.pk)
+                self.calls.pop(call.place, None)
+            raise
+        self.calls[call.place] = call  # again, if it was refused before
+        if charge is not None:
+            self._charges[call.pk] = charge
 
     def begin_soon(self, call: AgentCall) -> None:
         """Queue the start of a call; later writes of this attempt are committed after it."""
@@ -134,17 +153,20 @@ class Journal:
             del self.calls[place]
         self.approvals = [each for each in self.approvals if each.path != path and not each.path.startswith(inside[1:])]
 
-    def _beginning(self, calls: Sequence[AgentCall]) -> BeginCall:
+    def _beginning(self, calls: Sequence[AgentCall], charge: Charge | None = None) -> BeginCall:
         for call in calls:
             make_storable(call, "arguments", "request")
         new, again = self._divided(calls)
-        return BeginCall(agent_id=self.attempt.agent_id, fence=self.attempt.fence, new=new, again=again)
+        return BeginCall(agent_id=self.attempt.agent_id, fence=self.attempt.fence, new=new, again=again, charge=charge)
 
     def _ending(self, call: AgentCall, usage: Mapping[str, int] | None, cost: Decimal | None) -> FinishCall:
         call.finished_at = timezone.now()
         call.error = storable_text(call.error)[:MAX_ERROR]
         make_storable(call, "arguments", "output")
         new, changed = self._divided([call])
+        charge = self._charges.pop(call.pk, None)
+        if charge is not None and call.state != CallState.FAILED:
+            charge.set_spent(cost, (usage or {}).get("total_tokens", 0))
         return FinishCall(
             agent_id=self.attempt.agent_id,
             fence=self.attempt.fence,
@@ -153,6 +175,7 @@ class Journal:
             usage=usage or {},
             cost=cost,
             is_progress=call.state != CallState.FAILED,
+            charge=charge,
         )
 
     def _divided(self, calls: Sequence[AgentCall]) -> tuple[list[AgentCall], list[AgentCall]]:
@@ -166,6 +189,8 @@ class Journal:
         try:
             # Shielded: a call that has ended is recorded even if its attempt is being stopped.
             await asyncio.shield(asyncio.wrap_future(self.attempt.write(operation)))
+        except OverBudget:
+            raise
         except InvalidTransition as error:
             self.refusal = error  # the SDK may wrap it
             raise

@@ -81,6 +81,8 @@ class Once:
         try:
             with inside(Scope(journal, path, call_key=f"{self._attempt.agent_id}:{path}")):
                 value, canceled = await self._call()
+            if halted := journal.halts.inside(path):  # the value is that of a run that was stopped
+                raise halted
             call.output = self._stored(value)
         except Exception as error:
             call.state, call.error = CallState.FAILED, one_line(error)

@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
+from ..activity.log_lines import LOGGED, log
 from ..activity.transitions import OwnedOperation
+from ..budgets.charges import Charge
+from ..budgets.texts import line_text
 from ..bulk_sql.fields import Insert, Update
+from ..conf import in_site_language
 from ..exceptions import StaleAttempt
 from ..models import Activity, ActivityLog, AgentCall
 from ..validation import storable_value
@@ -32,14 +36,22 @@ class BeginCall(OwnedOperation):
     """New rows."""
     again: Sequence[AgentCall] = ()
     """Rows of calls that an earlier attempt has started and not ended."""
+    charge: Charge | None = None
+    """What the call reserves in its budgets. If one of them cannot cover it, the call is refused: `OverBudget`."""
+
+    def charged(self) -> Charge | None:
+        return self.charge
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         self.check_owner(activity)
+        if self.charge is not None:
+            self.charge.reserve()
         activity.updated_at = now
         return None
 
     def related_writes(self, activity: Activity, now: datetime) -> Sequence[Insert | Update]:
-        return _writes(self.new, self.again)
+        reserved = self.charge.writes(inserts=True) if self.charge is not None else []
+        return [*_writes(self.new, self.again), *reserved]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +61,7 @@ class FinishCall(OwnedOperation):
     Accepted until another attempt has started, also after a cancel: the call has been paid.
     """
 
-    update_fields = ("updated_at", "usage", "cost", "discounted_crashes")
+    update_fields = (*LOGGED, "usage", "cost", "discounted_crashes")
     read_fields = ("usage", "cost", "traceparent")
 
     new: Sequence[AgentCall] = ()
@@ -58,6 +70,11 @@ class FinishCall(OwnedOperation):
     cost: Decimal | None = None
     is_progress: bool = True
     """Whether a later attempt does not make the calls again."""
+    charge: Charge | None = None
+    """What the call has reserved in its budgets, which is settled."""
+
+    def charged(self) -> Charge | None:
+        return self.charge
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         if activity.fence != self.fence:
@@ -72,11 +89,16 @@ class FinishCall(OwnedOperation):
         if self.is_progress:
             activity.discounted_crashes = activity.crashes
         activity.updated_at = now
-        return None
+        if self.charge is None:
+            return None
+        self.charge.settle()
+        crossings = self.charge.crossings
+        return log(activity, in_site_language(line_text, crossings), now) if crossings and activity.is_active else None
 
     def related_writes(self, activity: Activity, now: datetime) -> Sequence[Insert | Update]:
         drop_late_content(activity, (*self.new, *self.changed))
-        return _writes(self.new, self.changed)
+        settled = self.charge.writes(inserts=False) if self.charge is not None else []
+        return [*_writes(self.new, self.changed), *settled]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,11 @@ from django.utils import timezone
 from pydantic_core import to_jsonable_python
 
 from ..activity.current import OwningAttempt
+from ..budgets.calls import Request, begin_charged
 from ..exceptions import InvalidOption
 from ..models import AgentCall, CallKind, CallState
 from ..validation import one_line
+from .halting import Halted
 from .journal import Position, at, current_position, current_scope, inside
 from .paths import digest_of
 
@@ -74,6 +76,8 @@ class RecordedRun:
         so they must not overlap. `request` is compared with the recorded request; a difference is only marked in the
         trace. `dump` converts an answer to JSON, and `load` converts it back. `usage` returns the token counts of an
         answer, with the keys of `add_usage`, and `cost` its price in US dollars (None: unknown).
+
+        Raises `Suspended`, which no code may catch, or `BudgetExceeded` before a call that would exceed a budget.
         """
         position = self._position
         if position is None:
@@ -91,7 +95,7 @@ class RecordedRun:
             return load(recorded.output)
         row = self._row(position, CallKind.MODEL, position.ordinal, name=model)
         row.digest = digest
-        await position.journal.begin(row)
+        await self._begin(position, row, request)
         position.ordinal += 1
         try:
             answer = await call()
@@ -151,6 +155,15 @@ class RecordedRun:
         row.state = CallState.DONE
         await position.journal.finish(row)
         return value
+
+    async def _begin(self, position: Position, row: AgentCall, request: Any) -> None:
+        """Write the start of a model call. Raises `Suspended` or `BudgetExceeded` if a budget does not cover it."""
+        try:
+            await begin_charged(position, row, Request(lambda: request))
+        except Halted as halted:
+            if halted.is_suspension:
+                await position.journal.active_runs.pause(position.path)
+            raise halted.outcome from None
 
     def _row(self, position: Position, kind: CallKind, ordinal: int, call_id: str = "", *, name: str = "") -> AgentCall:
         """Return the row of a call that starts now."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ..choices import (
     ACTIVE,
+    BUDGET_THRESHOLDS,
     CONDITIONS,
     DECISIONS,
     FAILED_OR_CANCELED,
@@ -14,6 +15,10 @@ from ..choices import (
     ApprovalKind,
     ApprovalScope,
     ApprovalStatus,
+    BudgetAction,
+    BudgetPeriod,
+    BudgetScope,
+    BudgetUnit,
     CallKind,
     CallState,
     HookFlag,
@@ -27,6 +32,7 @@ from ..choices import (
 from ..querysets import ActivityQuerySet
 from .activities import Activity, ActivityLog
 from .approvals import Approval, ApprovalQuerySet
+from .budgets import Budget, BudgetLedger, BudgetReservation, BudgetWait
 from .calls import AgentCall, CallQuerySet
 from .conversations import Conversation, ConversationItem, ConversationQuerySet, ConversationTurn
 from .prices import ModelPrice
@@ -35,6 +41,7 @@ from .trackers import TrackerMember, TrackerState
 
 __all__ = [
     "ACTIVE",
+    "BUDGET_THRESHOLDS",
     "CONDITIONS",
     "DECISIONS",
     "FAILED_OR_CANCELED",
@@ -48,6 +55,14 @@ __all__ = [
     "ApprovalQuerySet",
     "ApprovalScope",
     "ApprovalStatus",
+    "Budget",
+    "BudgetAction",
+    "BudgetLedger",
+    "BudgetPeriod",
+    "BudgetReservation",
+    "BudgetScope",
+    "BudgetUnit",
+    "BudgetWait",
     "CallKind",
     "CallQuerySet",
     "CallState",

@@ -52,6 +52,8 @@ def task(name: str, **options: Unpack[TaskOptions]) -> TaskDecorator:
       Called before anything is written, wherever a user enqueues or retries it. Anything but a true value, and any
       exception, refuses. Policies decide about tenants, not about the objects whose ids a context contains: check
       those here.
+    - `budget`: the limit of the model calls of each activity, with its children and in all attempts: an amount in US
+      dollars such as `Decimal("0.50")`, or a `RunBudget`.
     - `expose_errors`: whether every user who sees its activities may read the texts of its exceptions.
 
     Raises `TaskDefinitionError` for anything that cannot work.

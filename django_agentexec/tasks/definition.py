@@ -17,6 +17,7 @@ from ..activity.current import origin
 from ..activity.store import database, insert
 from ..backoff import Backoff
 from ..blocking import blocking
+from ..budgets.options import as_run_budget
 from ..bulk_sql import build_row
 from ..conf import conf
 from ..conversations.session import DjangoSession
@@ -95,6 +96,7 @@ class Task(Generic[C, P, R, T]):
         self.api = options.get("api", False)
         self.authorize = options.get("authorize")
         self.exposes_errors = options.get("expose_errors", False)
+        self.budget = as_run_budget(options.get("budget"))
         self._queue = options.get("queue")
         self._max_retries = options.get("max_retries")
         self._timeout = None if timeout is None else as_seconds(timeout)

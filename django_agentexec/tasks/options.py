@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 from django.utils import timezone
 
 from ..backoff import Delay
+from ..budgets.options import BudgetOption, as_run_budget
 from ..conf import conf
 from ..conversations.session import DjangoSession
 from ..exceptions import InvalidOption, TaskDefinitionError
@@ -56,6 +57,7 @@ class TaskOptions(TypedDict, total=False):
     api: bool
     authorize: Authorize | None
     expose_errors: bool
+    budget: BudgetOption | None
 
 
 class BulkOptions(TypedDict, total=False):
@@ -154,6 +156,7 @@ def check_task_options(name: str, options: TaskOptions) -> None:
         validate_priority(options.get("priority", Priority.NORMAL))
         if queue is not None:
             validate_queue(queue)
+        as_run_budget(options.get("budget"))
     except InvalidOption as error:
         raise TaskDefinitionError(f"Task {name!r}: {error}") from error
     check_authorize(name, options.get("authorize"))

@@ -18,6 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from ..backoff import Backoff, Delay, headers_of, retry_after
 from ..exceptions import (
+    BudgetExceeded,
     InvalidContext,
     InvalidOption,
     PipelineChanged,
@@ -33,7 +34,10 @@ logger = logging.getLogger(__name__)
 
 MAX_DELAY = 30 * 86_400.0  # seconds; a backoff that returns more is taken for a mistake
 
-ALWAYS_FINAL = (ResultError, StaleAttempt, SpawnMismatch, PipelineChanged, TaskCanceled, UnhandledInterruption)
+ALWAYS_FINAL = (
+    *(ResultError, StaleAttempt, SpawnMismatch, PipelineChanged, TaskCanceled, UnhandledInterruption),
+    BudgetExceeded,
+)
 """The package's own errors that no option makes retryable."""
 
 PROGRAMMING_ERRORS = (

@@ -13,6 +13,8 @@ from agents.items import RunItem
 from agents.result import RunResultBase
 from pydantic_core import to_jsonable_python
 
+from django_agentexec.budgets.calls import RunCharge
+from django_agentexec.calls.halting import Halted
 from django_agentexec.calls.journal import Position, current_position
 from django_agentexec.models import CallState
 
@@ -30,12 +32,15 @@ agents_of_run: ContextVar[DurableAgents | None] = ContextVar("agentexec_agents_o
 class DurableAgents:
     """Copies of the agents of one run, with recorded models and tools.
 
-    `show_replayed` receives each answer that is replayed.
+    `show_replayed` receives each answer that is replayed, and `run_charge` is the budget of the run.
     """
 
-    def __init__(self, policies: Policies, show_replayed: ShowReplayed | None = None) -> None:
+    def __init__(
+        self, policies: Policies, show_replayed: ShowReplayed | None = None, run_charge: RunCharge | None = None
+    ) -> None:
         self._policies = policies
         self._show_replayed = show_replayed
+        self._run_charge = run_charge
         self._copies: dict[int, Agent[Any]] = {}
 
     def copy_of(self, agent: Agent[Any]) -> Agent[Any]:
@@ -72,7 +77,9 @@ class DurableAgents:
 
     def wrap_model(self, model: Model) -> Model:
         """Return the recorded form of a model."""
-        return model if isinstance(model, DurableModel) else DurableModel(limited(model), self._show_replayed)
+        if isinstance(model, DurableModel):
+            return model
+        return DurableModel(limited(model), self._show_replayed, self._run_charge)
 
     def resumed(self, state: RunState[Any]) -> RunState[Any]:
         """Let a state continue with durable copies."""
@@ -138,7 +145,7 @@ def _restore(item: RunItem) -> None:
 def end_run(position: Position, result: RunResultBase | None, error: BaseException | None) -> None:
     """Record the end of a run: its final output, or its error. A run that waits for a decision has not ended."""
     if error is not None:
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and not isinstance(error, Halted):
             position.end(CallState.FAILED, error=f"{type(error).__name__}: {error}")
     elif result is not None and not getattr(result, "interruptions", None):
         output = result.final_output

@@ -10,6 +10,8 @@ from agents import Agent, RunResultStreaming, RunState
 from agents.items import ModelResponse
 
 from django_agentexec.activity.current import OwningAttempt
+from django_agentexec.budgets.calls import RunCharge
+from django_agentexec.budgets.options import RunBudget
 from django_agentexec.calls.journal import Position, at, current_scope
 from django_agentexec.calls.paths import digest_of
 from django_agentexec.calls.recording import place_run
@@ -29,12 +31,18 @@ class DurableRun:
     """A run whose calls are recorded and replayed. `text` publishes replayed texts."""
 
     def __init__(
-        self, attempt: OwningAttempt, policies: Policies, on_change: str, text: TextStream | None = None
+        self,
+        attempt: OwningAttempt,
+        policies: Policies,
+        on_change: str,
+        text: TextStream | None = None,
+        budget: RunBudget | None = None,
     ) -> None:
         self.attempt = attempt
         self._on_change = on_change
         self._text = text
-        self._agents = DurableAgents(policies, self._show_replayed)
+        self._charge = RunCharge(budget) if budget is not None else None
+        self._agents = DurableAgents(policies, self._show_replayed, self._charge)
         self._runner = nested.install().inner
         self._position: Position
         self._options: dict[str, Any]
@@ -45,6 +53,8 @@ class DurableRun:
     async def begin(self, agent: Agent[Any], input: Any, key: str | None, options: dict[str, Any]) -> None:
         """Find the run's place and record its start. `options` are those of the SDK, and are changed."""
         self._position = await self._place(agent, input, key)
+        if self._charge is not None:
+            self._charge.path = self._position.path
         # The SDK binds the approvals of a state to the agents that it has seen.
         self._agents = self._position.copies or self._agents
         self._options = options
@@ -124,17 +134,25 @@ class DurableRun:
         """
         journal = self._position.journal
         if journal.requests_of(self._position.path):
-            path = self._position.path
-            journal.active_runs.remove(path)
-            try:
-                await journal.active_runs.others_ended(path)
-            finally:
-                journal.active_runs.add(path)
+            await journal.active_runs.pause(self._position.path)
             raise self.attempt.suspend_for_decision(list(journal.requests.values()))
         state = result.to_state()
         for item in result.interruptions:
             state.reject(item, rejection_message=INVALID_ARGUMENTS)
         return self._start(self._latest, self._agent, state)
+
+    async def end_if_halted(self) -> None:
+        """Raise `Suspended` or `BudgetExceeded` if a call of the run, or of a run inside it, exceeds a budget.
+
+        The SDK may have wrapped the exception of the call, and a tool may have caught it.
+        """
+        journal, path = self._position.journal, self._position.path
+        halted = journal.halts.of(path)
+        if halted is None:
+            return
+        if halted.is_suspension:
+            await journal.active_runs.pause(path)
+        raise halted.outcome
 
     def _leave(self) -> None:
         self._position.leave()

@@ -12,6 +12,7 @@ from agents.retry import ModelRetryAdvice, ModelRetryAdviceRequest
 from django.utils import timezone
 from openai.types.responses import ResponseCompletedEvent, ResponseOutputItemDoneEvent
 
+from django_agentexec.budgets.calls import Request, RunCharge, begin_charged
 from django_agentexec.calls.journal import Position, current_position
 from django_agentexec.calls.paths import digest_of
 from django_agentexec.conf import conf
@@ -30,6 +31,7 @@ from .wire import (
     streamed_response,
 )
 
+_PARAMETERS = ("system_instructions", "input", "model_settings", "tools", "output_schema")
 ShowReplayed = Callable[[Position, ModelResponse], None]
 
 
@@ -40,9 +42,12 @@ class DurableModel(Model):
     All other attributes are those of `inner`.
     """
 
-    def __init__(self, inner: Model, show_replayed: ShowReplayed | None = None) -> None:
+    def __init__(
+        self, inner: Model, show_replayed: ShowReplayed | None = None, run_charge: RunCharge | None = None
+    ) -> None:
         self.inner = inner
         self._show_replayed = show_replayed
+        self._run_charge = run_charge
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["inner"], name)
@@ -133,7 +138,8 @@ class DurableModel(Model):
         call.attempt, call.fence = journal.attempt.number, journal.attempt.fence
         if conf.TRACE_REQUESTS:
             call.request = request.content
-        await journal.begin(call)
+        billed = Request(request.billed, provider_of(self.inner), request.max_tokens)
+        await begin_charged(position, call, billed, self._run_charge)
         position.ordinal += 1
         return call
 
@@ -180,10 +186,12 @@ class _Request:
     """
 
     def __init__(self, position: Position, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        named = dict(zip(("system_instructions", "input", "model_settings", "tools"), args, strict=False)) | kwargs
+        named = dict(zip(_PARAMETERS, args, strict=False)) | kwargs
         self._instructions = named.get("system_instructions")
         self._input = named.get("input")
         self._tools = named.get("tools") or []
+        self._output_schema = named.get("output_schema")
+        self.max_tokens: int | None = getattr(named.get("model_settings"), "max_tokens", None)
         size = len(self._input) if isinstance(self._input, list) else 0
         sizes = position.input_sizes
         del sizes[position.ordinal :]  # of a try that has failed
@@ -191,6 +199,14 @@ class _Request:
         sizes.append(size)
         new = self._input[known:] if isinstance(self._input, list) else self._input
         self.digest = digest_of(self._instructions, known, new)
+
+    def billed(self) -> list[Any]:
+        """Return everything that the provider counts as input."""
+        names = ("name", "description", "params_json_schema")
+        tools = [[getattr(tool, name, None) for name in names] for tool in self._tools]
+        schema = self._output_schema
+        output = schema.json_schema() if schema is not None and not schema.is_plain_text() else None
+        return [self._instructions, self._input, tools, output]
 
     @property
     def content(self) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from agents.run_config import RunOptions
 from asgiref.sync import async_to_sync
 
 from django_agentexec.activity.current import current_attempt
+from django_agentexec.budgets.options import BudgetOption, as_run_budget
 from django_agentexec.calls.questions import ASK_PERSON
 from django_agentexec.conf import conf
 from django_agentexec.exceptions import InvalidOption, InvalidTransition
@@ -67,7 +68,10 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
     follow the activity, with a `label` (by default the agent's name), and retracted if an input or output guardrail
     trips afterwards.
 
-    Raises `InvalidOption` for `recovery_turns` below 1.
+    `budget` limits what the calls of each run may cost, in all attempts: an amount in US dollars such as
+    `Decimal("0.50")`, or a `RunBudget`. Before a call that would exceed it, the activity is suspended, or fails.
+
+    Raises `InvalidOption` for options that cannot work, such as `recovery_turns` below 1.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         approval_timeout: float | timedelta | None = None,
         on_expiry: str | None = None,
         approvals: str = "suspend",
+        budget: BudgetOption | None = None,
     ) -> None:
         if recovery_turns < 1:
             raise InvalidOption(f"OpenAIRunner(recovery_turns={recovery_turns!r}) must be at least 1.")
@@ -108,11 +113,17 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
             suspends=approvals == "suspend",
         )
         self._text = TextStream(agent_id, self, label) if stream else None
+        self.budget = as_run_budget(budget)
         self._ended: InvalidTransition | None = None
         self._refused: InvalidTransition | None = None
         super().__init__(
             agent_id, report_status_prompt=report_status_prompt, wrap_up_prompt=wrap_up_prompt, durable=durable
         )
+        if self.budget is not None and not self.durable:
+            raise InvalidOption(
+                f"OpenAIRunner(budget={budget!r}) needs durable=True: only recorded calls are charged, and an activity "
+                "that waits for its budget would repeat all others."
+            )
 
     async def run(
         self,
@@ -160,7 +171,7 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         options["hooks"] = JoinedHooks(logging_hooks) if hooks is None else JoinedHooks(logging_hooks, hooks)
         attempt = current_attempt(self.agent_id)
         if self.durable and attempt is not None and attempt.root.records_calls:
-            run = DurableRun(attempt, self.policies, self.on_change, self._text)
+            run = DurableRun(attempt, self.policies, self.on_change, self._text, self.budget)
             await run.begin(agent, input, key, cast(dict[str, Any], options))
             return await self._run_to_end(run, forwarder, options)
         if conf.MODEL_LIMITS:
@@ -196,7 +207,9 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
                 except Exception as error:
                     if run.refusal is not None and error is not run.refusal:
                         raise run.refusal from None
+                    await run.end_if_halted()
                     raise
+                await run.end_if_halted()
                 if not result.interruptions or not self.policies.suspends:
                     break
                 result = await run.without_invalid_calls(result)

@@ -213,6 +213,10 @@ class _Call:
             journal.finish_soon(call)
             raise
         await scope.runs_left()
+        if halted := journal.halts.inside(scope.path):  # the output is that of a run that was stopped
+            call.state, call.error = CallState.FAILED, one_line(halted)
+            journal.finish_soon(call)
+            raise halted
         if scope.path not in journal.paused:  # otherwise a run inside it waits for a decision
             call.state, call.output = CallState.DONE, stored_output(output, self.schema)
             await journal.finish(call)

@@ -1,0 +1,69 @@
+"""`RunBudget`: a budget that code declares, by `@task(budget=...)` or `OpenAIRunner(budget=...)`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any, TypeAlias
+
+from ..choices import BudgetAction, BudgetUnit
+from ..exceptions import InvalidOption
+from ..money import UNIT
+
+MAX_AMOUNT = Decimal(10) ** 10  # as many digits as the column holds
+
+BudgetOption: TypeAlias = "RunBudget | Decimal | int | str | Mapping[str, Any]"
+"""A `RunBudget`, its options as a dictionary, or an amount in US dollars."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunBudget:
+    """The budget of each run: `RunBudget(Decimal("0.50"))`, `RunBudget(200_000, unit="tokens", action="fail")`.
+
+    Raises `InvalidOption` for anything that cannot work.
+    """
+
+    limit: Decimal | int | str
+    unit: BudgetUnit | str = BudgetUnit.MONEY
+    action: BudgetAction | str = BudgetAction.SUSPEND
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "limit", _amount(self.limit))  # the dataclass is frozen
+        object.__setattr__(self, "unit", _member(BudgetUnit, "unit", self.unit))
+        object.__setattr__(self, "action", _member(BudgetAction, "action", self.action))
+
+
+def as_run_budget(given: object) -> RunBudget | None:
+    """Return the budget of an option, or None for None. Raises `InvalidOption`."""
+    if given is None or isinstance(given, RunBudget):
+        return given
+    if isinstance(given, Mapping):
+        unknown = sorted(map(str, given.keys() - {"limit", "unit", "action"}))
+        if unknown or "limit" not in given:
+            raise InvalidOption(f"budget={dict(given)!r} must have the key 'limit', and may have 'unit' and 'action'.")
+        return RunBudget(**given)
+    return RunBudget(given)  # type: ignore[arg-type]  # checked there
+
+
+def _amount(value: object) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, (Decimal, int, str)):
+        raise InvalidOption(
+            f'budget={value!r} must be an amount such as Decimal("0.50"), or RunBudget(200_000, unit="tokens"); a '
+            "float is not exact."
+        )
+    try:
+        amount = Decimal(value)
+    except InvalidOperation:
+        raise InvalidOption(f'budget={value!r} is no number; give an amount such as Decimal("0.50").') from None
+    if not amount.is_finite() or not 0 < amount < MAX_AMOUNT or amount != amount.quantize(UNIT):
+        raise InvalidOption(
+            f"budget={value!r} must be greater than 0 and below {MAX_AMOUNT:,}, with 10 decimal places."
+        )
+    return amount
+
+
+def _member(kind: type[BudgetUnit] | type[BudgetAction], name: str, value: object) -> Any:
+    if value not in kind.values:
+        raise InvalidOption(f"RunBudget({name}={value!r}) must be one of {', '.join(map(repr, kind.values))}.")
+    return kind(value)

@@ -1,0 +1,28 @@
+"""Texts about budgets, for logs and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from django.utils.translation import gettext
+
+from ..models import BudgetUnit
+from ..money import plain
+from .charges import Crossing
+
+
+def amount_text(amount: Decimal, unit: str) -> str:
+    """Return an amount with its unit, such as "$0.03"."""
+    if unit == BudgetUnit.MONEY:
+        return f"${plain(amount)}"
+    return gettext("%(count)s tokens") % {"count": f"{amount:,.0f}"}
+
+
+def line_text(crossings: Sequence[Crossing]) -> str:
+    """Return the text of an activity's log line about the thresholds that a call has reached."""
+    return " ".join(
+        gettext("Budget %(budget)s has reached %(percentage)d %%.")
+        % {"budget": crossing.ledger.label, "percentage": crossing.threshold}
+        for crossing in crossings
+    )

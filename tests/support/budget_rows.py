@@ -1,0 +1,30 @@
+"""Helpers for tests of budgets: prices, rows and what is left of them."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from django_agentexec.models import Budget, BudgetLedger, BudgetReservation, ModelPrice
+
+
+def set_price(pattern: str = "paid", output: str = "30", input: str = "0") -> ModelPrice:
+    """Set the price of a model; by default 0.03 dollars for a call of `tests.testapp.budgets.Paid`."""
+    return ModelPrice.objects.create(
+        pattern=pattern, valid_from=date(2020, 1, 1), input_price=Decimal(input), output_price=Decimal(output)
+    )
+
+
+def budget(limit: str = "0.10", **values: Any) -> Budget:
+    """Return a new budget, by default of everything and of each month."""
+    return Budget.objects.create(**{"name": "Acme", "limit": Decimal(limit), **values})
+
+
+def spent(found: Budget | None = None) -> tuple[Decimal, Decimal]:
+    """Return what was spent and what is reserved of the only ledger (of a budget)."""
+    rows = BudgetLedger.objects.all() if found is None else found.ledgers.all()
+    ledger = rows.get()
+    total = sum((each.amount for each in BudgetReservation.objects.filter(ledger=ledger)), Decimal(0))
+    assert ledger.reserved == total, "the ledger differs from its reservations"
+    return ledger.spent.normalize(), ledger.reserved.normalize()
