@@ -1,4 +1,4 @@
-"""`Halts`: the runs of an attempt whose next call of a model exceeds a budget or waits, so that they may not continue."""
+"""`Halts`: the runs of an attempt that may not continue, since their next call of a model exceeds a budget or waits."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ from ..exceptions import InvalidOption, InvalidTransition
 from ..models import AgentCall, Approval, ApprovalScope, ApprovalStatus, CallKind, CallState
 from ..telemetry.context import key_inside, key_of_run, within_call
 from ..validation import storable_text
+from .active_calls import ActiveCalls
 from .active_runs import ActiveRuns
 from .halting import Halts
 from .operations import BeginCall, FinishCall, SetAside, make_storable
@@ -54,6 +55,7 @@ class Journal:
         self.requests: dict[tuple[str, str], Approval] = {}
         """New rows for the decisions that runs of this attempt wait for, by path and call id."""
         self.active_runs = ActiveRuns()
+        self.active_calls = ActiveCalls()
         self.refusal: InvalidTransition | None = None
         """Why a write was refused: the attempt has lost its activity, or the activity has ended."""
         self.halts = Halts()

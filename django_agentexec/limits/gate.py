@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ THREADS = 4
 """Threads for round trips, beside those of the worker, which sync handlers and tools may occupy."""
 
 T = TypeVar("T")
-Halt = Callable[[float], Halted]
+Halt = Callable[[float], Awaitable[Halted]]
 """Suspends the activity for these seconds, and returns what to raise."""
 
 
@@ -127,7 +127,7 @@ async def _wait(store: LimitStore, request: Request, halt: Halt | None) -> Grant
             grant.cancel()
             continue
         if halt is not None and patience is not None and reply.seconds > patience:
-            raise halt(reply.seconds)
+            raise await halt(reply.seconds)
         await asyncio.sleep(min(max(reply.seconds, MIN_PAUSE), MAX_PAUSE))
 
 

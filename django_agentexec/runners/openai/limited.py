@@ -159,11 +159,14 @@ class _Call:
             return
         raise error
 
-    def _halt(self, seconds: float) -> Halted:
+    async def _halt(self, seconds: float) -> Halted:
         position = cast(Position, self._position)
         until = timezone.now() + timedelta(seconds=max(seconds, MIN_SUSPENSION))
-        suspended = position.journal.attempt.suspend_until(WaitingFor.LIMIT, until)
-        return position.journal.halts.add(position.path, suspended, "This call waits for the limit of its provider.")
+        journal = position.journal
+        suspended = journal.attempt.suspend_until(WaitingFor.LIMIT, until)
+        halted = journal.halts.add(position.path, suspended, "This call waits for the limit of its provider.")
+        await journal.active_calls.others_ended(position.path)
+        return halted
 
 
 def _ticket(position: Position) -> str:
