@@ -23,7 +23,7 @@ class AgentExecConfig(AppConfig):
         from .children import propagation, tracker
         from .costs import prices
         from .dispatch import push
-        from .limits import bookkeeping
+        from .limits import bookkeeping, stores
         from .monitoring import metrics
         from .pool import budget_keeper, resumption, trace_pruner
         from .pool.services import register_service
@@ -32,7 +32,7 @@ class AgentExecConfig(AppConfig):
         parts = (
             *(conf, forks, log_text, checks, router_checks, embedded, queues),
             *(push, bulk, streams, waiting, propagation, tracker, prices),
-            *(expiry, log, applicable, notices, spans, trace_pruner, bookkeeping),
+            *(expiry, log, applicable, notices, spans, trace_pruner, bookkeeping, stores),
         )
         for part in parts:
             part.install()

@@ -24,10 +24,10 @@ from ..conf import conf
 from ..exceptions import QueueMisconfigured, QueueUnavailable
 from ..forks import reset_after_fork
 from ..throttled_logging import ThrottledLogger
-from . import get_store
 from .base import LimitStore, Request, Reservation, Wait
 from .bookkeeping import bookkeeping
 from .rules import Bucket, buckets_of, closest, limits, tenant_of
+from .stores import get_store
 
 logger = logging.getLogger(__name__)
 _log = ThrottledLogger(logger)

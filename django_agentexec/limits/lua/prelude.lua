@@ -9,7 +9,7 @@ local now = clock[1] * 1000000 + clock[2]  -- microseconds
 
 local KEYS_PER_BUCKET = 9
 local SEQUENCES = 1000000     -- tickets of one turn are served in the order of their arrival
-local BATCH = 1000            -- old grants or tickets that one command removes
+local BATCH = 1000            -- old grants or tickets that a command removes
 local MAX_AHEAD = 64          -- tickets ahead whose tokens are added up; those of further tickets are extrapolated
 local MAX_READ = 5000         -- grants that are read to find the time at which enough tokens are free
 local SLOT_WAIT = 1000000     -- microseconds until a slot of a call in progress may be free

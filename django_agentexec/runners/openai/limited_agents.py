@@ -35,8 +35,9 @@ class LimitedAgents(DurableAgents):
 
 def limited_run(agent: Agent[Any], input: Any, options: dict[str, Any]) -> tuple[Agent[Any], Any, dict[str, Any]]:
     """Return what the SDK runs in place of a run inside an activity; without limits, the same."""
-    if not conf.MODEL_LIMITS or current_attempt() is None:
-        return agent, input, options
+    attempt = current_attempt()
+    if not conf.MODEL_LIMITS or attempt is None or not attempt.root.records_calls:
+        return agent, input, options  # also in unit tests, which have no store
     agents = LimitedAgents()
     options = {
         **options,

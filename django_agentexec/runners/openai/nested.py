@@ -52,7 +52,10 @@ class DispatchingRunner(AgentRunner):
         position = _begin(starting_agent, input)
         if position is None:
             agent, input, options = limited_run(starting_agent, input, options)
-            return self.inner.run_streamed(agent, input, **options)
+            result = self.inner.run_streamed(agent, input, **options)
+            if agent is not starting_agent and result.run_loop_task is not None:
+                result.run_loop_task.add_done_callback(lambda _: restore_agents(result))
+            return result
         agent, input, options = _prepared(starting_agent, input, options)
         with at(position):
             result = self.inner.run_streamed(agent, input, **options)
