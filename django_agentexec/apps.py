@@ -24,6 +24,7 @@ class AgentExecConfig(AppConfig):
         from .concurrency import publication
         from .costs import prices
         from .dispatch import push
+        from .limits import bookkeeping, stores
         from .monitoring import metrics
         from .pool import budget_keeper, resumption, trace_pruner
         from .pool.services import register_service
@@ -32,7 +33,7 @@ class AgentExecConfig(AppConfig):
         parts = (
             *(conf, forks, log_text, checks, router_checks, embedded, queues),
             *(push, bulk, streams, waiting, propagation, tracker, prices),
-            *(expiry, applicable, notices, spans, trace_pruner, publication),
+            *(expiry, applicable, notices, spans, trace_pruner, publication, bookkeeping, stores),
         )
         for part in parts:
             part.install()

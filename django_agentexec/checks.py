@@ -198,6 +198,24 @@ def check_trace(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
     return []
 
 
+def check_limits(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Refuse limits of models that cannot be read, or that no store can keep."""
+    from .limits import get_store, limits
+
+    if _impossible_values() or not conf.MODEL_LIMITS:
+        return []
+    try:
+        limits()
+    except ImproperlyConfigured as error:
+        hint = "Write MODEL_LIMITS = {'gpt-5*': {'rpm': 500, 'tpm': 200_000, 'concurrency': 50}}."
+        return [Error(str(error), hint=hint, id="agentexec.E018")]
+    try:
+        get_store()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), hint="Remove one of the two settings.", id="agentexec.E018")]
+    return []
+
+
 def check_embedded(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Refuse the embedded server in production."""
     from django.conf import settings
@@ -260,7 +278,16 @@ def check_eviction(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 def install() -> None:
     """Register the checks; called when the app is ready."""
     for check in (
-        *(check_settings, check_templates, check_rate, check_queue, check_policy, check_trace, check_embedded),
+        *(
+            check_settings,
+            check_templates,
+            check_rate,
+            check_queue,
+            check_policy,
+            check_trace,
+            check_limits,
+            check_embedded,
+        ),
         check_sqlite,
     ):
         register(check, "agentexec")

@@ -283,6 +283,19 @@ class Settings:
     )
     OTEL_CONTENT = Setting(False, "Put inputs and outputs of calls into their spans, as TRACE_CONTENT permits.")
     OTEL_PROVIDER = Setting("openai", "The value of `gen_ai.provider.name` in spans.")
+    MODEL_LIMITS = Setting(
+        dict[str, Any](),
+        "Limits of models for the whole fleet, by a pattern of the model's name or of `provider/name`: "
+        "`{'gpt-5*': {'rpm': 500, 'tpm': 200_000, 'concurrency': 50}}`.",
+    )
+    MODEL_LIMIT_WAIT = Setting(
+        5.0,
+        "Seconds that a call waits for a limit in its slot; for longer waits, the activity is suspended.",
+        minimum=0,
+    )
+    MODEL_LIMIT_TENANT = Setting(
+        "organization_id", "Metadata key of the tenants, which take turns where calls wait for a limit."
+    )
     TRACING_API_KEY = Setting("", "Key for the trace export of the agents SDK; without a key nothing is exported.")
 
     def reload(self) -> None:

@@ -17,9 +17,10 @@ from rest_framework.request import Request
 from .. import monitoring
 from ..activity.store import database
 from ..budgets.queries import consumption
+from ..conf import conf
 from ..exceptions import QueueUnavailable
 from ..models import Budget, WaitingFor
-from ..monitoring import Counters, Histogram, OverviewSchema, WorkerSchema
+from ..monitoring import Counters, Histogram, LimitUsage, OverviewSchema, WorkerSchema
 from .base import AgentView, FirstRenderer
 from .openapi import operation
 from .permissions import MayMonitor
@@ -42,6 +43,8 @@ class MetricsView(AgentView):
         """
         registry = CollectorRegistry()
         registry.register(_Snapshot(*_read()))
+        if conf.MODEL_LIMITS:
+            registry.register(_Limits())
         return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
@@ -137,6 +140,34 @@ class _Snapshot(Collector):
         slots, used = sum(worker.concurrency for worker in alive), sum(worker.running for worker in alive)
         yield GaugeMetricFamily("agentexec_slots", "Slots of the alive workers.", slots)
         yield GaugeMetricFamily("agentexec_slots_used", "Slots that run an activity.", used)
+
+
+class _Limits(Collector):
+    """How full the limits of models are; without the queue's server, no samples."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics."""
+        kinds = ["limit", "kind"]
+        used = GaugeMetricFamily("agentexec_model_limit_used", "Use of a limit of models.", labels=kinds)
+        limit = GaugeMetricFamily("agentexec_model_limit", "The limit.", labels=kinds)
+        waiting = GaugeMetricFamily("agentexec_model_limit_waiting", "Calls that wait for it.", labels=["limit"])
+        closed = GaugeMetricFamily(
+            "agentexec_model_limit_closed_seconds", "How long the provider refuses calls.", labels=["limit"]
+        )
+        for each in _limit_usage():
+            for kind, number, most in each.used():
+                used.add_metric([each.name, kind], number)
+                limit.add_metric([each.name, kind], most)
+            waiting.add_metric([each.name], each.usage.waiting)
+            closed.add_metric([each.name], each.usage.closed)
+        yield from (used, limit, waiting, closed)
+
+
+def _limit_usage() -> list[LimitUsage]:
+    try:
+        return monitoring.limit_usage()
+    except QueueUnavailable:
+        return []
 
 
 def _counter(name: str, help: str, labels: list[str], values: Mapping[Any, float]) -> Metric:

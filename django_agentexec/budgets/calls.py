@@ -50,6 +50,7 @@ async def begin_charged(position: Position, call: AgentCall, request: Request, r
     """
     journal = position.journal
     if halted := journal.halts.of(position.path):
+        await journal.active_calls.others_ended(position.path)
         raise halted
     ledgers = await ledgers_for(journal.attempt, run.budget if run else None, run.path if run else "")
     if not ledgers:
@@ -66,7 +67,9 @@ async def begin_charged(position: Position, call: AgentCall, request: Request, r
         await _begin(journal, call, ledgers, expected)
     except OverBudget as error:
         outcome = await sync_to_async(halt)(journal.attempt, error, expected)
-        raise journal.halts.add(position.path, outcome) from None
+        halted = journal.halts.add(position.path, outcome)
+        await journal.active_calls.others_ended(position.path)
+        raise halted from None
 
 
 async def _begin(journal: Journal, call: AgentCall, ledgers: list[BudgetLedger], expected: Estimate) -> None:

@@ -1,4 +1,4 @@
-"""`Halts`: the runs of an attempt whose next call of a model exceeds a budget, so that they may not continue."""
+"""`Halts`: the runs of an attempt that may not continue, since their next call of a model exceeds a budget or waits."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from .paths import is_inside
 
 
 class Halted(Exception):
-    """Raised in place of a call of a model that exceeds a budget; the runner raises `outcome` in its place."""
+    """Raised in place of a call of a model that exceeds a budget or waits; the runner raises `outcome` in its place."""
 
-    def __init__(self, outcome: BaseException) -> None:
-        super().__init__("This call exceeds a budget; the run ends here.")
+    def __init__(self, outcome: BaseException, text: str = "This call exceeds a budget; the run ends here.") -> None:
+        super().__init__(text)
         self.outcome = outcome
 
     @property
@@ -24,9 +24,9 @@ class Halts:
     def __init__(self) -> None:
         self._halted: dict[str, Halted] = {}
 
-    def add(self, path: str, outcome: BaseException) -> Halted:
+    def add(self, path: str, outcome: BaseException, *text: str) -> Halted:
         """Note that the run at `path` may not continue, and return the exception to raise."""
-        self._halted[path] = Halted(outcome)
+        self._halted[path] = Halted(outcome, *text)
         return self._halted[path]
 
     def of(self, path: str) -> Halted | None:

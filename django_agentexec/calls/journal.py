@@ -23,6 +23,7 @@ from ..budgets.charges import Charge, OverBudget
 from ..exceptions import InvalidTransition
 from ..models import AgentCall, Approval, ApprovalScope, ApprovalStatus, CallKind, CallState
 from ..validation import storable_text
+from .active_calls import ActiveCalls
 from .active_runs import ActiveRuns
 from .halting import Halts
 from .operations import BeginCall, FinishCall, SetAside, make_storable
@@ -51,6 +52,7 @@ class Journal:
         self.requests: dict[tuple[str, str], Approval] = {}
         """New rows for the decisions that runs of this attempt wait for, by path and call id."""
         self.active_runs = ActiveRuns()
+        self.active_calls = ActiveCalls()
         self.refusal: InvalidTransition | None = None
         """Why a write was refused: the attempt has lost its activity, or the activity has ended."""
         self.halts = Halts()

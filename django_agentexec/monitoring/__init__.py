@@ -5,6 +5,7 @@
 
 from .counters import Counters, Histogram, counters
 from .health import health
+from .limits import LimitUsage, limit_usage
 from .overview import overview, queues, waiting_by_reason, workers
 from .reconciliation import record_reconciliation
 from .schemas import (
@@ -22,6 +23,7 @@ __all__ = [
     "HealthCheckSchema",
     "HealthSchema",
     "Histogram",
+    "LimitUsage",
     "LastKnownSchema",
     "MinuteSchema",
     "OverviewSchema",
@@ -29,6 +31,7 @@ __all__ = [
     "WorkerSchema",
     "counters",
     "health",
+    "limit_usage",
     "record_reconciliation",
     "overview",
     "queues",

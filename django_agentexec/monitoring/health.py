@@ -14,6 +14,7 @@ from ..queues import EVICTING_POLICIES, get_queue
 from ..tasks.registry import registry
 from . import storage
 from .entries import worker_list
+from .limits import limit_usage
 from .overview import rows_by_queue, unserved, unserved_problem
 from .probes import Outcome, Probe, runner
 from .reconciliation import MAX_MISSED_INTERVALS, last_failure
@@ -24,15 +25,16 @@ PROBE_LEADERSHIP, PROBE_SECONDS = "health", 1.0  # the leadership that the queue
 
 
 def health() -> HealthSchema:
-    """Return the checks of database, queue, workers, waiting work, reconciler and eviction policy.
+    """Return the checks of database, queue, workers, waiting work, reconciler, eviction policy and limits of models.
 
     The result is not ok if an essential check fails. A failed check raises no exception. Returns within
     `AGENTEXEC["HEALTH_TIMEOUT"]` seconds: the probes run concurrently, each on a separate connection.
     """
-    outcomes = runner.run(PROBES)
+    probes = (*PROBES, LIMITS_PROBE) if conf.MODEL_LIMITS else PROBES
+    outcomes = runner.run(probes)
     checks = [
         HealthCheckSchema(name=probe.name, ok=outcome.ok, essential=probe.name not in WARNINGS, detail=outcome.detail)
-        for probe, outcome in zip(PROBES, outcomes, strict=True)
+        for probe, outcome in zip(probes, outcomes, strict=True)
     ]
     return HealthSchema(
         ok=all(check.ok for check in checks if check.essential),
@@ -96,6 +98,12 @@ def _eviction() -> Outcome:
     return Outcome(True, policy or _("never evicts"))
 
 
+def _limits() -> Outcome:
+    found = limit_usage()
+    is_open = not any(each.usage.closed for each in found)
+    return Outcome(is_open, "; ".join(each.text() for each in found) or _("all limits are per tenant"))
+
+
 PROBES = (
     Probe("database", storage.can_read_and_write),
     Probe("queue", _queue),
@@ -104,5 +112,6 @@ PROBES = (
     Probe("reconciler", _reconciler),
     Probe("eviction policy", _eviction),
 )
-WARNINGS = frozenset({"eviction policy"})
+LIMITS_PROBE = Probe("model limits", _limits)
+WARNINGS = frozenset({"eviction policy", LIMITS_PROBE.name})
 """Probes whose failure is only a warning."""

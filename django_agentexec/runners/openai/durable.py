@@ -20,6 +20,7 @@ from django_agentexec.models import CallState
 
 from .approvals import Policies
 from .handoffs import durable_handoff
+from .limited import limited
 from .model import DurableModel, DurableProvider, ShowReplayed
 from .silent_hooks import PUBLIC_AGENT, SilentAgentHooks, own_agent
 from .tool_names import ToolNames
@@ -85,7 +86,7 @@ class DurableAgents:
         """Return the recorded form of a model."""
         if isinstance(model, DurableModel):
             return model
-        return DurableModel(model, self._show_replayed, self._run_charge)
+        return DurableModel(limited(model), self._show_replayed, self._run_charge)
 
     def resumed(self, state: RunState[Any]) -> RunState[Any]:
         """Let a state continue with durable copies."""

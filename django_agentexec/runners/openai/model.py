@@ -139,7 +139,12 @@ class DurableModel(Model):
         if conf.TRACE_REQUESTS:
             call.request = request.content
         billed = Request(request.billed, provider_of(self.inner), request.max_tokens)
-        await begin_charged(position, call, billed, self._run_charge)
+        journal.active_calls.begin_model(position.path)
+        try:
+            await begin_charged(position, call, billed, self._run_charge)
+        except BaseException:
+            journal.active_calls.end_model(position.path)
+            raise
         position.ordinal += 1
         return call
 
@@ -150,9 +155,13 @@ class DurableModel(Model):
             setattr(call, name, counts[name])
         call.provider = provider_of(self.inner)
         call.cost = await acost_of(call)
-        await position.journal.finish(call, usage=counts, cost=call.cost)
+        try:
+            await position.journal.finish(call, usage=counts, cost=call.cost)
+        finally:
+            position.journal.active_calls.end_model(position.path)
 
     def _fail(self, position: Position, call: AgentCall, error: BaseException) -> None:
+        position.journal.active_calls.end_model(position.path)
         position.ordinal = call.ordinal  # a retry of the SDK asks for the same answer again
         if isinstance(error, Exception):
             call.state, call.error = CallState.FAILED, one_line(error)

@@ -1,5 +1,7 @@
 """`DispatchingRunner`: finds runs that begin inside a durable run, such as agents used as tools and in guardrails.
 
+Runs that are not recorded get limited models.
+
 The SDK calls one runner per process for every `Runner.run`, and a worker process runs many activities at once. The
 dispatching runner asks the context variables of the caller where it is, and leaves all other runs to the SDK.
 """
@@ -19,6 +21,7 @@ from django_agentexec.calls.position import Position, at, current_position, inne
 
 from .approvals import Policies
 from .durable import DurableAgents, agents_of_run, end_run, with_own_agents
+from .limited_agents import limited_run, restore_agents
 from .silent_hooks import SilentHooks
 
 _lock = threading.Lock()
@@ -34,7 +37,10 @@ class DispatchingRunner(AgentRunner):
         """Run an agent, recorded if it runs inside a durable run."""
         position = _begin(starting_agent, input)
         if position is None:
-            return await self.inner.run(starting_agent, input, **options)
+            agent, input, options = limited_run(starting_agent, input, options)
+            result = await self.inner.run(agent, input, **options)
+            restore_agents(result)
+            return result
         agent, input, options = _prepared(starting_agent, input, options)
         with _recorded(position):
             result = await self.inner.run(agent, input, **options)
@@ -45,7 +51,11 @@ class DispatchingRunner(AgentRunner):
         """Run an agent with a stream, recorded if it runs inside a durable run."""
         position = _begin(starting_agent, input)
         if position is None:
-            return self.inner.run_streamed(starting_agent, input, **options)
+            agent, input, options = limited_run(starting_agent, input, options)
+            result = self.inner.run_streamed(agent, input, **options)
+            if agent is not starting_agent and result.run_loop_task is not None:
+                result.run_loop_task.add_done_callback(lambda _: restore_agents(result))
+            return result
         agent, input, options = _prepared(starting_agent, input, options)
         with at(position):
             result = self.inner.run_streamed(agent, input, **options)
@@ -65,7 +75,10 @@ class DispatchingRunner(AgentRunner):
         """Run an agent from a thread without an event loop, recorded if it runs inside a durable run."""
         position = _begin(starting_agent, input)
         if position is None:
-            return self.inner.run_sync(starting_agent, input, **options)
+            agent, input, options = limited_run(starting_agent, input, options)
+            result = self.inner.run_sync(agent, input, **options)
+            restore_agents(result)
+            return result
         agent, input, options = _prepared(starting_agent, input, options)
         with _recorded(position):
             result = self.inner.run_sync(agent, input, **options)

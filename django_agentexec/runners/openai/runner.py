@@ -37,12 +37,14 @@ from django_agentexec.exceptions import InvalidOption, InvalidTransition
 from django_agentexec.parsing import duration_seconds
 from django_agentexec.runners.base import BaseAgentRunner
 
+from . import nested
 from .approvals import Policies
 from .defaults import with_defaults
 from .durable_run import DurableRun
 from .guardrails import Tripwire, name_guardrail
 from .hooks import JoinedHooks, LoggingHooks
 from .interruptions import expect_decision
+from .limited_agents import restore_agents
 from .text import TextStream
 from .tool_names import ToolNames
 from .tracing import configure_tracing
@@ -176,6 +178,8 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
             await run.begin(agent, input, key, cast(dict[str, Any], options))
             return await self._run_to_end(run, forwarder, options)
         self._tool_names.begin(agent)
+        if conf.MODEL_LIMITS:
+            nested.install()
         result = Runner.run_streamed(agent, input, **options)
         usage = UsageRecorder(result.context_wrapper, self._add_usage)
         try:
@@ -186,6 +190,7 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         if self._text is not None:
             await self.flush_stream()
         await usage.finish()
+        restore_agents(result)
         if attempt is not None:
             expect_decision(result, attempt)
         return result

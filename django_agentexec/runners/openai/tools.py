@@ -208,7 +208,12 @@ class _Call:
             call.state, call.output = outcome
             await (journal.settle(call) if is_in_doubt else journal.finish(call))
             return call.output
-        return await self._invoke(call, original)
+        inside_call = self.position.scope_of_call(self.call_id).path
+        journal.active_calls.begin_tool(inside_call)
+        try:
+            return await self._invoke(call, original)
+        finally:
+            journal.active_calls.end_tool(inside_call)
 
     async def _invoke(self, call: AgentCall, original: Callable[[], Awaitable[Any]]) -> Any:
         journal = self.position.journal

@@ -1,0 +1,190 @@
+"""`LimitedModel`: calls a model as often as its limits permit, and closes them when the provider refuses a call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from datetime import timedelta
+from typing import Any, cast
+
+from agents import Model
+from agents.items import ModelResponse, TResponseStreamEvent
+from agents.models._openai_retry import get_openai_retry_advice
+from agents.models._retry_runtime import provider_managed_retries_disabled, should_disable_provider_managed_retries
+from agents.retry import ModelRetryAdvice, ModelRetryAdviceRequest
+from django.utils import timezone
+from openai import APIStatusError
+from openai.types.responses import ResponseCompletedEvent
+
+from django_agentexec.calls.halting import Halted
+from django_agentexec.calls.position import Position, current_position
+from django_agentexec.conf import conf
+from django_agentexec.limits.estimate import estimated_tokens
+from django_agentexec.limits.gate import Grant, buckets_for, pass_gate
+from django_agentexec.limits.rules import Bucket
+from django_agentexec.models import WaitingFor
+
+from .provider import provider_of
+from .refusals import refused_for
+
+MAX_REFUSALS = 10
+"""Refusals of one call after which its error is raised; a suspended call counts from 0 again."""
+MIN_SUSPENSION = 1.0  # seconds
+FIRST_BACKOFF, MAX_BACKOFF = 0.5, 8.0  # seconds, as in the client of OpenAI
+
+_ARGUMENTS = ("system_instructions", "input", "model_settings", "tools", "output_schema", "handoffs")
+
+
+def limited(model: Model) -> Model:
+    """Return a model behind the limits of the settings; without limits, the model itself."""
+    if not conf.MODEL_LIMITS or isinstance(model, LimitedModel):
+        return model
+    with_models = getattr(model, "with_models", None)  # a model that chooses among others
+    return LimitedModel(model) if with_models is None else cast(Model, with_models(limited))
+
+
+class LimitedModel(Model):
+    """A model whose calls wait for the limits of `MODEL_LIMITS`. All other attributes are those of `inner`.
+
+    The retries of the client are made here, since each request needs a grant.
+    """
+
+    def __init__(self, inner: Model) -> None:
+        self.inner = inner
+        self._name = str(getattr(inner, "model", "") or type(inner).__name__)
+        self._provider = provider_of(inner)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["inner"], name)
+
+    async def _cleanup_on_run_end(self, owner: object) -> None:
+        await self.inner._cleanup_on_run_end(owner)
+
+    async def close(self) -> None:
+        """Close the inner model."""
+        await self.inner.close()
+
+    def get_retry_advice(self, request: ModelRetryAdviceRequest) -> ModelRetryAdvice | None:
+        """Return the advice of the inner model."""
+        return self.inner.get_retry_advice(request)
+
+    async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
+        """Wait for the limits, then return the answer."""
+        buckets = self._buckets()
+        if not buckets:
+            return await self.inner.get_response(*args, **kwargs)
+        call = _Call(self.inner, buckets, args, kwargs)
+        while True:
+            grant = await call.grant()
+            try:
+                with provider_managed_retries_disabled(True):
+                    response = await self.inner.get_response(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001  # raised again
+                await call.fail(grant, error)
+            else:
+                grant.settle(response.usage.total_tokens or None)
+                return response
+
+    async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[TResponseStreamEvent]:
+        """Wait for the limits, then yield the events of the answer."""
+        buckets = self._buckets()
+        if not buckets:
+            async with aclosing(cast(Any, self.inner.stream_response(*args, **kwargs))) as events:
+                async for event in events:
+                    yield event
+            return
+        call = _Call(self.inner, buckets, args, kwargs)
+        while True:
+            grant = await call.grant()
+            async with aclosing(cast(Any, self.inner.stream_response(*args, **kwargs))) as events:
+                try:
+                    # Not during a `yield`, which would set the context variable for the caller.
+                    with provider_managed_retries_disabled(True):
+                        event = await anext(events, None)
+                except BaseException as error:  # noqa: BLE001  # raised again
+                    await call.fail(grant, error)
+                    continue
+                tokens = None
+                try:
+                    while event is not None:
+                        if isinstance(event, ResponseCompletedEvent) and event.response.usage is not None:
+                            tokens = event.response.usage.total_tokens or None
+                        yield event
+                        event = await anext(events, None)
+                finally:
+                    grant.settle(tokens)
+                return
+
+    def _buckets(self) -> tuple[Bucket, ...]:
+        return buckets_for(self._name, self._provider)
+
+
+class _Call:
+    """One call, with its retries."""
+
+    def __init__(
+        self, model: Model, buckets: tuple[Bucket, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self._buckets = buckets
+        self._refusals = 0
+        self._retries = 0
+        client = getattr(model, "_client", None)
+        max_retries = 0 if should_disable_provider_managed_retries() else getattr(client, "max_retries", 0)
+        self._max_retries = max_retries if isinstance(max_retries, int) else 0
+        self._position = current_position()
+        self._ticket = _ticket(self._position) if self._position is not None else ""
+        counts_tokens = any(bucket.limit.tpm for bucket in buckets)
+        self._tokens = _estimate(dict(zip(_ARGUMENTS, args, strict=False)) | kwargs) if counts_tokens else 0
+
+    async def grant(self) -> Grant:
+        """Wait for a grant. Raises `Halted` if a durable run has to wait for long."""
+        halt = None if self._position is None else self._halt
+        return await pass_gate(self._buckets, self._tokens, ticket=self._ticket, halt=halt)
+
+    async def fail(self, grant: Grant, error: BaseException) -> None:
+        """End a call that has failed; raise its error unless it is to be made again."""
+        grant.settle(0 if isinstance(error, APIStatusError) else None)
+        if not isinstance(error, Exception):
+            raise error
+        seconds = refused_for(error, self._refusals)
+        if seconds is not None:
+            await grant.close(seconds)
+            self._refusals += 1
+            if self._refusals < MAX_REFUSALS:
+                return
+        elif self._retries < self._max_retries and _is_worth_a_retry(error):
+            await asyncio.sleep(min(MAX_BACKOFF, FIRST_BACKOFF * 2.0**self._retries))
+            self._retries += 1
+            return
+        raise error
+
+    async def _halt(self, seconds: float) -> Halted:
+        position = cast(Position, self._position)
+        until = timezone.now() + timedelta(seconds=max(seconds, MIN_SUSPENSION))
+        journal = position.journal
+        suspended = journal.attempt.suspend_until(WaitingFor.LIMIT, until)
+        halted = journal.halts.add(position.path, suspended, "This call waits for the limit of its provider.")
+        await journal.active_calls.others_ended(position.path)
+        return halted
+
+
+def _ticket(position: Position) -> str:
+    return f"{position.journal.attempt.agent_id}:{position.path}:{position.ordinal}"
+
+
+def _is_worth_a_retry(error: Exception) -> bool:
+    advice = get_openai_retry_advice(ModelRetryAdviceRequest(error=error, attempt=1, stream=False))
+    return advice is not None and bool(advice.suggested)
+
+
+def _estimate(request: dict[str, Any]) -> int:
+    schema = request.get("output_schema")
+    contents = (
+        request.get("system_instructions"),
+        request.get("input"),
+        [(each.name, getattr(each, "params_json_schema", None)) for each in request.get("tools") or ()],
+        [(each.tool_name, each.input_json_schema) for each in request.get("handoffs") or ()],
+        None if schema is None or schema.is_plain_text() else schema.json_schema(),
+    )
+    return estimated_tokens(contents, getattr(request.get("model_settings"), "max_tokens", None))
