@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         InvalidContext,
         InvalidOption,
         InvalidTransition,
+        ModelsUnavailable,
         NotAuthorized,
         PipelineChanged,
         QueueMisconfigured,
@@ -47,9 +48,10 @@ if TYPE_CHECKING:
     )
     from .models import Priority, Status
     from .pipelines import Pipeline, achain, achord, agroup, amermaid, chain, chord, group, mermaid, step
+    from .resilience.idempotency import idempotent_tool
     from .results import agather, aget_result, gather, get_result
     from .runners.base import BaseAgentRunner
-    from .runners.openai import OpenAIRunner
+    from .runners.openai import ModelCache, ModelCandidate, OpenAIRunner, ResilientModel
     from .signals import activities_changed, activity_changed, activity_ended, approval_decided, approval_requested
     from .tasks import (
         ActivityHandle,
@@ -83,6 +85,9 @@ if TYPE_CHECKING:
         "InvalidContext",
         "InvalidOption",
         "InvalidTransition",
+        "ModelCache",
+        "ModelCandidate",
+        "ModelsUnavailable",
         "NotAuthorized",
         "OpenAIRunner",
         "Pipeline",
@@ -90,6 +95,7 @@ if TYPE_CHECKING:
         "Priority",
         "QueueMisconfigured",
         "QueueUnavailable",
+        "ResilientModel",
         "ResultError",
         "ResultTimeout",
         "Run",
@@ -128,6 +134,7 @@ if TYPE_CHECKING:
         "gather",
         "get_result",
         "group",
+        "idempotent_tool",
         "mermaid",
         "step",
         "task",
@@ -154,6 +161,7 @@ _HOMES = {
         "InvalidContext",
         "InvalidOption",
         "InvalidTransition",
+        "ModelsUnavailable",
         "NotAuthorized",
         "PipelineChanged",
         "QueueMisconfigured",
@@ -174,7 +182,8 @@ _HOMES = {
     "pipelines": ["Pipeline", "achain", "achord", "agroup", "amermaid", "chain", "chord", "group", "mermaid", "step"],
     "results": ["agather", "aget_result", "gather", "get_result"],
     "runners.base": ["BaseAgentRunner"],
-    "runners.openai": ["OpenAIRunner"],
+    "resilience.idempotency": ["idempotent_tool"],
+    "runners.openai": ["ModelCache", "ModelCandidate", "OpenAIRunner", "ResilientModel"],
     "signals": [
         "activities_changed",
         "activity_changed",

@@ -25,12 +25,13 @@ class AgentExecConfig(AppConfig):
         from .monitoring import metrics
         from .pool import trace_pruner
         from .pool.services import register_service
+        from .resilience import options
         from .telemetry import spans
 
         parts = (
             *(conf, forks, log_text, checks, router_checks, embedded, queues),
             *(push, bulk, streams, waiting, propagation, tracker, prices),
-            *(expiry, log, spans, trace_pruner),
+            *(expiry, log, spans, trace_pruner, options),
         )
         for part in parts:
             part.install()

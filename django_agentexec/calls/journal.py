@@ -181,6 +181,8 @@ class Scope:
     """Inside a tool call: the stable key of the call."""
     questions: int = 0
     """The number of questions to a person that code in this place has asked."""
+    is_reused: bool = False
+    """Inside a tool call: whether it has returned the result of an earlier call."""
     _taken: set[str] = field(default_factory=set)
     _active: int = 0
 
@@ -258,6 +260,8 @@ class Position:
     """Whether the latest model call was answered from the journal."""
     input_sizes: list[int] = field(default_factory=list)
     """The number of input items of each model call."""
+    answered_by: Any = None
+    """The model that has answered the latest model call, if it was chosen among several."""
     _side_runs: Counter[str] = field(default_factory=Counter)
 
     def begin_side_run(self, agent: str, digest: str) -> Position:

@@ -53,6 +53,8 @@ class CallSummarySchema(Schema):
     reasoning_tokens: int
     cost: Decimal | None
     """US dollars; null: no price is known."""
+    is_cached: bool
+    """Whether a cached answer of a model, or the first result of an idempotent tool, was used."""
     error: str = ""
     public_error: str = ""
     """The error for users without the monitor permission."""

@@ -30,6 +30,7 @@ from .calls import AgentCall, CallQuerySet
 from .conversations import Conversation, ConversationItem, ConversationQuerySet, ConversationTurn
 from .prices import ModelPrice
 from .steps import StepRun
+from .tool_results import ToolResult
 from .trackers import TrackerMember, TrackerState
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "Status",
     "StepRun",
     "StepState",
+    "ToolResult",
     "TrackerMember",
     "TrackerState",
     "WaitingFor",

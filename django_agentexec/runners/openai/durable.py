@@ -17,6 +17,7 @@ from django_agentexec.calls.journal import Position, current_position
 from django_agentexec.models import CallState
 
 from .approvals import Policies
+from .cached import ModelCache
 from .handoffs import durable_handoff
 from .model import DurableModel, DurableProvider, ShowReplayed
 from .silent_hooks import PUBLIC_AGENT, SilentAgentHooks, own_agent
@@ -29,12 +30,15 @@ agents_of_run: ContextVar[DurableAgents | None] = ContextVar("agentexec_agents_o
 class DurableAgents:
     """Copies of the agents of one run, with recorded models and tools.
 
-    `show_replayed` receives each answer that is replayed.
+    `show_replayed` receives each answer that is replayed. `cache` keeps the answers of all models.
     """
 
-    def __init__(self, policies: Policies, show_replayed: ShowReplayed | None = None) -> None:
+    def __init__(
+        self, policies: Policies, show_replayed: ShowReplayed | None = None, cache: ModelCache | None = None
+    ) -> None:
         self._policies = policies
         self._show_replayed = show_replayed
+        self._cache = cache
         self._copies: dict[int, Agent[Any]] = {}
 
     def copy_of(self, agent: Agent[Any]) -> Agent[Any]:
@@ -71,7 +75,7 @@ class DurableAgents:
 
     def wrap_model(self, model: Model) -> Model:
         """Return the recorded form of a model."""
-        return model if isinstance(model, DurableModel) else DurableModel(model, self._show_replayed)
+        return model if isinstance(model, DurableModel) else DurableModel(model, self._show_replayed, self._cache)
 
     def resumed(self, state: RunState[Any]) -> RunState[Any]:
         """Let a state continue with durable copies."""

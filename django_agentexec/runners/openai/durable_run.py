@@ -17,6 +17,7 @@ from django_agentexec.exceptions import InvalidTransition
 
 from . import nested
 from .approvals import Policies
+from .cached import ModelCache
 from .durable import DurableAgents, agents_of_run, end_run, with_own_agents
 from .silent_hooks import SilentHooks
 from .text import TextStream
@@ -29,12 +30,17 @@ class DurableRun:
     """A run whose calls are recorded and replayed. `text` publishes replayed texts."""
 
     def __init__(
-        self, attempt: OwningAttempt, policies: Policies, on_change: str, text: TextStream | None = None
+        self,
+        attempt: OwningAttempt,
+        policies: Policies,
+        on_change: str,
+        text: TextStream | None = None,
+        cache: ModelCache | None = None,
     ) -> None:
         self.attempt = attempt
         self._on_change = on_change
         self._text = text
-        self._agents = DurableAgents(policies, self._show_replayed)
+        self._agents = DurableAgents(policies, self._show_replayed, cache)
         self._runner = nested.install().inner
         self._position: Position
         self._options: dict[str, Any]

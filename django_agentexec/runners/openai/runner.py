@@ -37,11 +37,13 @@ from django_agentexec.runners.base import BaseAgentRunner
 from django_agentexec.validation import as_seconds
 
 from .approvals import Policies
-from .defaults import with_defaults
+from .cached import ModelCache
+from .defaults import with_defaults, with_model
 from .durable_run import DurableRun
 from .guardrails import Tripwire, name_guardrail
 from .hooks import JoinedHooks, LoggingHooks
 from .interruptions import expect_decision
+from .resilient import Models, ResilientModel
 from .text import TextStream
 from .tracing import configure_tracing
 from .usage import UsageRecorder
@@ -65,7 +67,10 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
     follow the activity, with a `label` (by default the agent's name), and retracted if an input or output guardrail
     trips afterwards.
 
-    Raises `InvalidOption` for `recovery_turns` below 1.
+    `models` are the models of all agents in its runs: after an outage of one, the next is called (`ResilientModel`).
+    `cache` keeps answers of agents with temperature 0 across durable runs: True, or a `ModelCache`.
+
+    Raises `InvalidOption` for invalid values.
     """
 
     def __init__(
@@ -84,6 +89,8 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         approval_timeout: float | timedelta | None = None,
         on_expiry: str | None = None,
         approvals: str = "suspend",
+        models: Models | ResilientModel | None = None,
+        cache: bool | ModelCache = False,
     ) -> None:
         if recovery_turns < 1:
             raise InvalidOption(f"OpenAIRunner(recovery_turns={recovery_turns!r}) must be at least 1.")
@@ -98,6 +105,8 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
                 f"OpenAIRunner(in_doubt={in_doubt!r}) must be 'rerun', 'fail', 'ask', or a dictionary from names of "
                 "tools to these."
             )
+        self._model = models if models is None or isinstance(models, ResilientModel) else ResilientModel(models)
+        self._cache = ModelCache.from_option(cache, "OpenAIRunner")
         self.on_change = on_change
         self.policies = Policies(
             {"": in_doubt} if isinstance(in_doubt, str) else dict(in_doubt),
@@ -111,6 +120,11 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         super().__init__(
             agent_id, report_status_prompt=report_status_prompt, wrap_up_prompt=wrap_up_prompt, durable=durable
         )
+        if self._cache is not None and not self.durable:
+            raise InvalidOption(
+                f"OpenAIRunner(cache={cache!r}) needs a durable run, which marks cached answers in the trace: leave "
+                "out durable=False (or AGENTEXEC['DURABLE'] = False)."
+            )
 
     async def run(
         self,
@@ -152,13 +166,15 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         contains the conversation before it.
         """
         configure_tracing()
+        if self._model is not None:
+            options["run_config"] = with_model(options.get("run_config"), self._model)
         options["run_config"] = with_defaults(options.get("run_config"), agent, self.agent_id)
         logging_hooks = LoggingHooks(self.log, conf.RUNNER_LOG, REPORT_STATUS, self._stop_if_ended)
         hooks = options.get("hooks")
         options["hooks"] = JoinedHooks(logging_hooks) if hooks is None else JoinedHooks(logging_hooks, hooks)
         attempt = current_attempt(self.agent_id)
         if self.durable and attempt is not None and attempt.root.records_calls:
-            run = DurableRun(attempt, self.policies, self.on_change, self._text)
+            run = DurableRun(attempt, self.policies, self.on_change, self._text, self._cache)
             await run.begin(agent, input, key, cast(dict[str, Any], options))
             return await self._run_to_end(run, forwarder, options)
         result = Runner.run_streamed(agent, input, **options)
