@@ -8,6 +8,7 @@ from .health import health
 from .overview import overview, queues, waiting_by_reason, workers
 from .reconciliation import record_reconciliation
 from .schemas import (
+    BreakerSchema,
     HealthCheckSchema,
     HealthSchema,
     LastKnownSchema,
@@ -18,6 +19,7 @@ from .schemas import (
 )
 
 __all__ = [
+    "BreakerSchema",
     "Counters",
     "HealthCheckSchema",
     "HealthSchema",

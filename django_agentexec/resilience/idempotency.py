@@ -1,7 +1,7 @@
 """`idempotent_tool`: a tool with the same arguments returns its first result in a run, conversation or tenant.
 
 Results are rows, so they survive a crash, and a unique key decides which of several workers makes the call. A call in
-progress needs no lease of its own: it belongs to the claim of its activity.
+progress needs no separate lease: it belongs to the claim of its activity.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ MIN_LIFETIME = timedelta(days=1)
 """How long the row of a call is kept at least while the call is in progress."""
 FIRST_POLL, MAX_POLL = 0.05, 1.0
 """Seconds between two looks at a call that another worker makes."""
+_sleep = asyncio.sleep
 _FRAMEWORKS = ("agents", "pydantic_ai")
 """Packages whose objects are the context of a call, and no arguments."""
 
@@ -116,7 +117,7 @@ class _Tool:
         while (row := await sync_to_async(claim.take)()) is not None:
             if row.is_done:
                 return self._reused(form, row)
-            await asyncio.sleep(pause)
+            await _sleep(pause)
             pause = min(2 * pause, MAX_POLL)
         try:
             result = await self._executed(args, kwargs)

@@ -9,10 +9,10 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
 
-from ..conf import conf
+from ..conf import Settings, conf
 from ..queues.breakers import BreakerOptions
 
-DEFAULTS: Mapping[str, float] = {"failures": 5, "window": 60.0, "open": 30.0, "rate": 0.5}
+DEFAULTS: Mapping[str, float] = Settings.MODEL_BREAKER.default
 """The values of keys that the setting leaves out."""
 _BOUNDS: Mapping[str, tuple[float, float]] = {
     "failures": (0, 10_000),
@@ -58,7 +58,7 @@ def check_breaker(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Chec
                 hint=f"Write {dict(DEFAULTS)}, or leave out what you do not change; {{'failures': 0}} turns it off."
                 if given
                 else None,
-                id="agentexec.E018",
+                id="agentexec.E034",
             )
         ]
     return []

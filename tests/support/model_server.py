@@ -78,6 +78,7 @@ class ModelServer:
         self._answers = iter(answers)
         self._lock = threading.Lock()
         self.requests: list[Request] = []
+        self.has_request = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
 
@@ -90,6 +91,7 @@ class ModelServer:
         """Record `request`; return its number, from 0, and the answer to it."""
         with self._lock:
             self.requests.append(request)
+            self.has_request.set()
             return len(self.requests) - 1, next(self._answers, Answer(status=500))
 
     def __enter__(self) -> Self:

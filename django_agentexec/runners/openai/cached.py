@@ -100,8 +100,8 @@ class ModelCache:
             return None  # they have effects at the provider
         settings: ModelSettings = values["model_settings"]
         several: Any = model
-        if hasattr(several, "settings_for"):  # a ResilientModel
-            settings, model = several.settings_for(settings), several.primary
+        if hasattr(several, "primary_settings"):  # a ResilientModel
+            settings, model = several.primary_settings(settings), several.primary
         if settings.temperature != 0:
             raise InvalidOption(
                 f"Agent {agent!r} has the temperature {settings.temperature!r}, but answers are cached for temperature "

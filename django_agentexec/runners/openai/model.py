@@ -48,7 +48,8 @@ class DurableModel(Model):
     ) -> None:
         self.inner = inner
         self._show_replayed = show_replayed
-        self._cache = cache or getattr(inner, "cache", None)
+        own = getattr(inner, "cache", None)
+        self._cache = own if isinstance(own, ModelCache) else cache
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["inner"], name)

@@ -81,7 +81,7 @@ class ResilientModel(Model):
         """The first model."""
         return self.resolve(self.candidates[0])
 
-    def settings_for(self, settings: ModelSettings) -> ModelSettings:
+    def primary_settings(self, settings: ModelSettings) -> ModelSettings:
         """Return the settings of a call of the first model."""
         return self.candidates[0].settings_for(settings)
 
