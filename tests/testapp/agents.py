@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from django_agentexec import Attempt, activity, task, tool_key
 from django_agentexec.telemetry.context import current_traceparent
 
-from . import approvals, conversing, durable, orchestration  # noqa: F401  # their tasks are found here
+from . import approvals, charging, conversing, durable, orchestration  # noqa: F401  # their tasks are found here
 from .work import Work, note
 
 

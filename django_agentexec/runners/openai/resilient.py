@@ -252,25 +252,23 @@ class _Route:
     def __init__(self, owner: ResilientModel, request: ModelRequest) -> None:
         self._owner = owner
         self._request = request
-        self._left = self._suitable()
-        self._errors: list[Exception] = []
         self._reasons: list[str] = []
+        self._errors: list[Exception] = []
         self._retry_in: list[float] = []
+        self._left = self._suitable()
 
     def _suitable(self) -> list[ModelCandidate]:
         """Return the candidates that support what the request needs; raise `InvalidOption` if there are none."""
-        owner, needs, lacking = self._owner, self._request.needs(), dict[str, list[str]]()
-        suitable = []
+        owner, needs, suitable = self._owner, self._request.needs(), []
         for candidate in owner.candidates:
             if lacks := candidate.lacks(needs, owner.resolve(candidate)):
-                lacking[candidate.name] = lacks
+                self._reasons.append(f"{candidate.name} lacks {', '.join(lacks)}")
             else:
                 suitable.append(candidate)
         if not suitable:
-            text = "; ".join(f"{name!r} lacks {', '.join(lacks)}" for name, lacks in lacking.items())
             raise InvalidOption(
-                f"No model of ResilientModel supports what the request needs ({', '.join(needs)}): {text}. Add a model "
-                "that supports it, or correct `supports` of its ModelCandidate."
+                f"No model of ResilientModel supports what the request needs ({', '.join(needs)}): "
+                f"{'; '.join(self._reasons)}. Add a model that supports it, or correct `supports` of a ModelCandidate."
             )
         return suitable
 

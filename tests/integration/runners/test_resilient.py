@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -46,6 +47,7 @@ from django_agentexec.queues import get_queue
 from django_agentexec.queues.breakers import BreakerState
 from django_agentexec.resilience import breakers
 from django_agentexec.resilience.options import breaker_options
+from django_agentexec.runners.openai.candidates import PARAMETERS, PROMPT_CACHE_KEY
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue
 from tests.support.model_server import Answer, Call, ModelServer, Tokens
@@ -489,7 +491,7 @@ async def test_if_no_model_is_suitable_the_error_names_what_each_lacks(
     candidate = ModelCandidate(ScriptedModel([]), supports=[])
     agent = Agent("Writer", model=ResilientModel([candidate]), **agent_options)
 
-    with pytest.raises(InvalidOption, match=rf"\({lacking}\): 'ScriptedModel' lacks {lacking}\. Add a model"):
+    with pytest.raises(InvalidOption, match=rf"\({lacking}\): ScriptedModel lacks {lacking}\. Add a model"):
         await Runner.run(agent, prompt)
 
 
@@ -497,7 +499,7 @@ async def test_chat_completions_have_no_hosted_tools() -> None:
     with servers([]) as (server,):
         agent = Agent("Writer", model=ResilientModel([model(server, "chat")]), tools=[WebSearchTool()])
 
-        with pytest.raises(InvalidOption, match="'chat' lacks hosted_tools"):
+        with pytest.raises(InvalidOption, match="chat lacks hosted_tools"):
             await Runner.run(agent, "Go.")
 
 
@@ -531,6 +533,24 @@ async def test_settings_of_a_candidate_replace_those_of_the_agent() -> None:
 def test_invalid_options_are_refused(create: Callable[[], object], message: str) -> None:
     with pytest.raises(InvalidOption, match=message):
         create()
+
+
+@pytest.mark.parametrize("method", [Model.get_response, Model.stream_response])
+def test_the_parameters_are_those_of_the_sdk(method: Any) -> None:
+    assert tuple(inspect.signature(method).parameters)[1:] == PARAMETERS
+
+
+async def test_the_prompt_cache_key_of_the_sdk_is_sent_to_models_that_accept_it() -> None:
+    class Accepting(ScriptedModel):
+        def _supports_default_prompt_cache_key(self) -> bool:
+            return True
+
+    accepting, other = Accepting([ConnectionError("down")]), ScriptedModel([[assistant_message("Fine.")]])
+    agent = Agent("Writer", model=ResilientModel([accepting, other]))
+    await Runner.run(agent, "Go.", run_config=RunConfig(group_id="g"))
+
+    sent = [each.calls[0].model_settings.extra_args for each in (accepting, other)]
+    assert [args is not None and PROMPT_CACHE_KEY in args for args in sent] == [True, False]
 
 
 async def test_a_run_has_one_source_of_its_model() -> None:
