@@ -13,6 +13,7 @@ import pytest
 from agents import Agent, RunContextWrapper, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
 from asgiref.sync import sync_to_async
+from django.db.models.signals import pre_save
 from django.test import override_settings
 from django.utils import timezone
 from pydantic import BaseModel
@@ -248,6 +249,24 @@ def test_a_call_whose_worker_has_died_is_made_again(monkeypatch: pytest.MonkeyPa
 
     assert outputs(run(metadata={"org": "a"})) == ["receipt 1"]
     assert ToolResult.objects.get().token != foreign.token
+
+
+def test_a_call_that_begins_at_the_same_moment_waits() -> None:
+    """Another worker inserts its row between the look and the insert of this call."""
+    other = ToolResult(key="place", tool="charge", agent_id=uuid4(), token=uuid4(), expires_at=timezone.now())
+
+    def race(instance: ToolResult, **kwargs: Any) -> None:
+        ToolResult.objects.bulk_create([other])  # sends no signal
+
+    claim = idempotency._Claim("place", "charge", uuid4(), 6, timedelta(60))
+    pre_save.connect(race, ToolResult)
+    try:
+        found = claim.take()
+    finally:
+        pre_save.disconnect(race, ToolResult)
+
+    assert found is not None
+    assert found.token == other.token
 
 
 def test_a_result_that_arrives_after_the_claim_is_lost_is_not_stored() -> None:

@@ -197,6 +197,30 @@ def test_a_stream_that_is_cut_after_20_tokens_is_replaced_by_one_complete_answer
     assert (answered.input_tokens, row.usage["requests"]) == (100, 1)
 
 
+def test_a_stream_that_hangs_in_the_middle_is_replaced() -> None:
+    never = threading.Event()
+    with servers([Answer(LONG, cut_after=20, cut_when=never)], [Answer("A whole new answer.")]) as (first, second):
+        row = answer_of([ModelCandidate(model(first, "big"), timeout=0.3), model(second, "small")])
+        never.set()
+
+    assert row.result == TextClient(row.agent_id).read() == "A whole new answer."
+    assert "TimeoutError" in AgentCall.objects.get(call_id="try 1").error
+
+
+def test_a_run_that_is_not_durable_falls_back_too() -> None:
+    async def handler(agent_id: UUID, context: Empty) -> str:
+        runner = OpenAIRunner(
+            agent_id, models=[model(first, "big"), model(second, "small")], durable=False, stream=True
+        )
+        return str((await runner.run(Agent("Writer"), "Go.")).final_output)
+
+    with servers([Answer(LONG, cut_after=20)], [Answer("A whole new answer.")]) as (first, second):
+        row = run(handler)
+
+    assert row.result == TextClient(row.agent_id).read() == "A whole new answer."
+    assert calls() == []
+
+
 @function_tool
 def nothing() -> str:
     """Do nothing."""
