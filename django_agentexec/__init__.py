@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         InvalidContext,
         InvalidOption,
         InvalidTransition,
+        ModelsUnavailable,
         NotAuthorized,
         PipelineChanged,
         QueueMisconfigured,
@@ -50,9 +51,10 @@ if TYPE_CHECKING:
     )
     from .models import Priority, Status
     from .pipelines import Pipeline, amermaid, mermaid, step
+    from .resilience.idempotency import idempotent_tool
     from .results import agather, aget_result, gather, get_result
     from .runners.base import BaseAgentRunner
-    from .runners.openai import OpenAIRunner
+    from .runners.openai import ModelCache, ModelCandidate, OpenAIRunner, ResilientModel
     from .signals import (
         activities_changed,
         activity_changed,
@@ -94,6 +96,9 @@ if TYPE_CHECKING:
         "InvalidContext",
         "InvalidOption",
         "InvalidTransition",
+        "ModelCache",
+        "ModelCandidate",
+        "ModelsUnavailable",
         "NotAuthorized",
         "OpenAIRunner",
         "Pipeline",
@@ -101,6 +106,7 @@ if TYPE_CHECKING:
         "Priority",
         "QueueMisconfigured",
         "QueueUnavailable",
+        "ResilientModel",
         "ResultError",
         "ResultTimeout",
         "Run",
@@ -142,6 +148,7 @@ if TYPE_CHECKING:
         "gather",
         "get_result",
         "group",
+        "idempotent_tool",
         "mermaid",
         "step",
         "task",
@@ -171,6 +178,7 @@ _HOMES = {
         "InvalidContext",
         "InvalidOption",
         "InvalidTransition",
+        "ModelsUnavailable",
         "NotAuthorized",
         "PipelineChanged",
         "QueueMisconfigured",
@@ -192,7 +200,8 @@ _HOMES = {
     "pipelines": ["Pipeline", "amermaid", "mermaid", "step"],
     "results": ["agather", "aget_result", "gather", "get_result"],
     "runners.base": ["BaseAgentRunner"],
-    "runners.openai": ["OpenAIRunner"],
+    "resilience.idempotency": ["idempotent_tool"],
+    "runners.openai": ["ModelCache", "ModelCandidate", "OpenAIRunner", "ResilientModel"],
     "signals": [
         "activities_changed",
         "activity_changed",

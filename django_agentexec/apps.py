@@ -28,12 +28,13 @@ class AgentExecConfig(AppConfig):
         from .monitoring import metrics
         from .pool import budget_keeper, resumption, trace_pruner
         from .pool.services import register_service
+        from .resilience import options
         from .telemetry import spans
 
         parts = (
             *(conf, forks, log_text, checks, router_checks, embedded, queues),
             *(push, bulk, streams, waiting, propagation, tracker, prices),
-            *(expiry, applicable, notices, spans, trace_pruner, publication, bookkeeping, stores),
+            *(expiry, applicable, notices, spans, trace_pruner, publication, bookkeeping, stores, options),
         )
         for part in parts:
             part.install()

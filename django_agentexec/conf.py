@@ -250,6 +250,15 @@ class Settings:
     DURABLE = Setting(
         True, "Whether runners record each model and tool call, and answer recorded calls from the database."
     )
+    MODEL_BREAKER: Setting[dict[str, float]] = Setting(
+        {"failures": 5, "window": 60.0, "open": 30.0, "rate": 0.5},
+        "Circuit breakers of `ResilientModel`: a model whose calls fail at least `failures` times, and at least the "
+        "share `rate` of them, within `window` seconds is not called for `open` seconds. `failures` 0: no breaker.",
+    )
+    MODEL_CACHE = Setting("default", "Alias in CACHES of the cache for answers of models.")
+    MODEL_CACHE_TTL = Setting(
+        86_400.0, "Seconds, or a timedelta, for which a cached answer of a model is used by default.", minimum=1
+    )
     TRACE_CONTENT = Setting(
         "full",
         "Content that the trace shows and keeps: `full`, `outputs` (no arguments and inputs), or `none`. What a later "

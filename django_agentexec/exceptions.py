@@ -216,5 +216,17 @@ class ScheduleError(AgentExecError, ValueError):
     """A schedule cannot work: no due times, an unknown time zone, an impossible option."""
 
 
+class ModelsUnavailable(AgentExecError):
+    """No model of a `ResilientModel` has answered; its `__cause__` is the error of a call, if there was one."""
+
+    def __init__(self, message: str, retry_in: float = 0.0) -> None:
+        super().__init__(message)
+        self.headers = {"retry-after": f"{retry_in:.1f}"} if retry_in else {}
+        """The wait for an open circuit breaker, in the form of a provider's error: the next attempt waits for it."""
+
+    def __reduce__(self) -> tuple[type[ModelsUnavailable], tuple[str, float]]:
+        return ModelsUnavailable, (str(self), float(self.headers.get("retry-after", 0)))
+
+
 class EmbeddedServerError(AgentExecError):
     """The embedded Valkey server cannot be used; the message names the remedy."""

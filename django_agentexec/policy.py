@@ -85,6 +85,13 @@ class Policy:
         """Return metadata for activities that `user` enqueues; it takes precedence over the metadata of the request."""
         return {}
 
+    def tenant_of(self, metadata: Mapping[str, Any]) -> Mapping[str, str] | None:
+        """Return the values that identify the tenant of an activity with this metadata; empty if it belongs to none.
+
+        None: the policy does not know tenants. Cached answers and results of tools are not shared beyond a tenant.
+        """
+        return None
+
     def audience(self, user: User) -> str:
         """Return the name of the live feed that `user` follows, or "" for none."""
         return ""
@@ -199,6 +206,10 @@ class TenantPolicy(StaffPolicy):
     def stamp(self, user: User) -> Mapping[str, Any]:
         """Return the tenant's metadata."""
         return self._tenant(user) or {}
+
+    def tenant_of(self, metadata: Mapping[str, Any]) -> Mapping[str, str] | None:
+        """Return the texts of the metadata's values of all `keys`, or nothing if one is missing."""
+        return _text_forms(metadata, self.keys) or {}
 
     def audience(self, user: User) -> str:
         """Return the feed of all activities for permitted staff, else the tenant's feed."""

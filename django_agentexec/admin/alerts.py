@@ -10,8 +10,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from ..conf import conf
-from ..monitoring.overview import unserved
-from ..monitoring.schemas import OverviewSchema, QueueSchema
+from ..monitoring.overview import open_breakers, unserved
+from ..monitoring.schemas import BreakerSchema, OverviewSchema, QueueSchema
+from ..queues.breakers import BreakerState
 from .formatting import count_text, duration
 
 Alert = dict[str, Any]
@@ -38,9 +39,24 @@ def alerts(overview: OverviewSchema, list_url: str) -> list[Alert]:
                 _("for %(time)s") % {"time": duration(max(seconds, 0))},
             )
         )
-    # The remaining problems, which have no structure, follow in the order of `monitoring.overview`.
-    others = overview.problems[len(without_worker) + len(silent) :]
+    failing = open_breakers(overview.breakers or [])
+    found += map(_failing_model, failing)
+    # The remaining problems, which have no structure, stand between those of workers and those of models.
+    others = overview.problems[len(without_worker) + len(silent) : len(overview.problems) - len(failing)]
     return found + [_alert("attention", _("Problem"), "", text, "") for text in others]
+
+
+def _failing_model(breaker: BreakerSchema) -> Alert:
+    is_open = breaker.state == BreakerState.OPEN
+    return _alert(
+        "error" if is_open else "attention",
+        _("Circuit breaker open") if is_open else _("Circuit breaker half open"),
+        _("Model %(name)s") % {"name": breaker.name},
+        _("Its calls fail: %(reason)s. Other models are called.") % {"reason": breaker.reason or "?"},
+        _("A trial call follows in %(time)s.") % {"time": duration(breaker.retry_in)}
+        if is_open
+        else _("The next call decides whether it is called again."),
+    )
 
 
 def _without_worker(name: str, waiting: int, list_url: str) -> Alert:

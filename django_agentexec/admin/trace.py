@@ -181,6 +181,8 @@ def _marks(node: Node) -> Iterator[Mark]:
         yield Mark(*texts[node.state])
     if node.is_replayed and node.call.kind != CallKind.AGENT:
         yield Mark(_("Replayed"))
+    if node.call.is_cached:
+        yield Mark(_("Cached") if node.call.kind == CallKind.MODEL else _("First result"))
     if node.call.has_changed:
         yield Mark(_("Request changed"), "attention")
 

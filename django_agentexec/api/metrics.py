@@ -20,7 +20,8 @@ from ..budgets.queries import consumption
 from ..conf import conf
 from ..exceptions import QueueUnavailable
 from ..models import Budget, WaitingFor
-from ..monitoring import Counters, Histogram, LimitUsage, OverviewSchema, WorkerSchema
+from ..monitoring import BreakerSchema, Counters, Histogram, LimitUsage, OverviewSchema, WorkerSchema
+from ..queues.breakers import BreakerState
 from .base import AgentView, FirstRenderer
 from .openapi import operation
 from .permissions import MayMonitor
@@ -83,6 +84,8 @@ class _Snapshot(Collector):
             yield _histogram("duration_seconds", "From an activity's first start to its end.", counters.duration)
         yield from self._budgets()
         yield from self._queues()
+        if self._overview.breakers is not None:
+            yield self._breakers(self._overview.breakers)
         if self._overview.workers is not None:
             yield from self._workers(self._overview.workers)
 
@@ -130,6 +133,17 @@ class _Snapshot(Collector):
             oldest.add_metric([queue.name], queue.oldest_age or 0.0)
         yield depth
         yield oldest
+
+    def _breakers(self, seen: list[BreakerSchema]) -> Metric:
+        breakers = GaugeMetricFamily(
+            "agentexec_model_breaker",
+            "State of a model's circuit breaker; 1 for the current.",
+            labels=["model", "state"],
+        )
+        for breaker in seen:
+            for state in BreakerState:
+                breakers.add_metric([breaker.name, state.value], float(breaker.state == state))
+        return breakers
 
     def _workers(self, seen: list[WorkerSchema]) -> Iterator[Metric]:
         alive = [worker for worker in seen if worker.is_alive]

@@ -22,7 +22,8 @@ from .setting_aside import drop_late_content, set_aside
 # One set for all changes, so that the changes of a batch are one statement.
 CHANGED_FIELDS = (
     *("state", "agent", "name", "provider", "digest", "has_changed", "arguments", "output", "error", "input_tokens"),
-    *("cached_tokens", "output_tokens", "reasoning_tokens", "cost", "attempt", "fence", "started_at", "finished_at"),
+    *("cached_tokens", "output_tokens", "reasoning_tokens", "cost", "is_cached", "attempt", "fence"),
+    *("started_at", "finished_at"),
 )
 
 

@@ -30,6 +30,8 @@ class Scope:
     """Inside a tool call: the stable key of the call."""
     questions: int = 0
     """The number of questions to a person that code in this place has asked."""
+    is_reused: bool = False
+    """Inside a tool call: whether it has returned the result of an earlier call."""
     _taken: set[str] = field(default_factory=set)
     _active: int = 0
 
@@ -103,6 +105,8 @@ class Position:
     ordinal: int = 0
     copies: Any = None
     """While the run waits for a decision of its handler: the runner's copies of its agents."""
+    answered_by: Any = None
+    """The model that has answered the latest model call, if it was chosen among several."""
     is_replaying: bool = False
     """Whether the latest model call was answered from the journal."""
     input_sizes: list[int] = field(default_factory=list)

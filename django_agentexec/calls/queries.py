@@ -36,7 +36,7 @@ class CallSummarySchema(Schema):
     ordinal: int
     """The number of the model call within its run, from 0; of a tool call, that of the model call that requested it."""
     call_id: str
-    """The id that the model gave a tool call."""
+    """The id that the model gave a tool call; `try 1` and so on of failed calls of models before an answer."""
     agent: str
     name: str
     """The name of the model or tool."""
@@ -56,6 +56,8 @@ class CallSummarySchema(Schema):
     reasoning_tokens: int
     cost: Decimal | None
     """US dollars; null: no price is known."""
+    is_cached: bool
+    """Whether a cached answer of a model, or the first result of an idempotent tool, was used."""
     error: str = ""
     public_error: str = ""
     """The error for users without the monitor permission."""

@@ -40,6 +40,7 @@ from .concurrency import ConcurrencyLimit, Pause
 from .conversations import Conversation, ConversationItem, ConversationQuerySet, ConversationTurn
 from .prices import ModelPrice
 from .steps import StepRun
+from .tool_results import ToolResult
 from .trackers import TrackerMember, TrackerState
 
 __all__ = [
@@ -85,6 +86,7 @@ __all__ = [
     "Status",
     "StepRun",
     "StepState",
+    "ToolResult",
     "TrackerMember",
     "TrackerState",
     "WaitingFor",

@@ -30,11 +30,13 @@ class CallQuerySet(models.QuerySet["AgentCall"]):
         return self.filter(activity_id=agent_id).order_by("id")
 
     def billed(self) -> CallQuerySet:
-        """Return the answered calls of models, also those that a retry has set aside: they have been paid.
+        """Return the calls of models that were answered, or that have failed with tokens: also those set aside.
 
-        Calls that a fork has kept belong to attempt 0, and the activity that made them pays for them.
+        They have been paid, except cached answers, whose cost is 0. Calls that a fork has kept belong to attempt 0, and
+        the activity that made them pays for them.
         """
-        return self.filter(kind=CallKind.MODEL, state=CallState.DONE, attempt__gt=0)
+        is_paid = Q(state=CallState.DONE) | Q(state=CallState.FAILED, input_tokens__gt=0)
+        return self.filter(is_paid, kind=CallKind.MODEL, attempt__gt=0)
 
     def unpriced(self) -> CallQuerySet:
         """Return the billed calls whose cost is unknown."""
@@ -100,6 +102,12 @@ class AgentCall(models.Model):
         _("cost"), max_digits=20, decimal_places=10, null=True, blank=True,
         help_text=_("US dollars; null: no price is known."),
     )  # fmt: skip
+    is_cached = models.BooleanField(
+        _("is cached"),
+        default=False,
+        db_default=False,
+        help_text=_("Whether a cached answer, or the first result of an idempotent tool, was used."),
+    )
     attempt = models.PositiveIntegerField(_("attempt"), default=1, help_text=_("The attempt that made the call."))
     fence = models.BigIntegerField(_("fence"), default=0, help_text=_("The claim under which the call was made."))
     set_aside = models.BigIntegerField(
@@ -136,6 +144,12 @@ class AgentCall(models.Model):
         return self.path, str(self.kind), self.ordinal, self.call_id
 
     @property
+    def is_billed(self) -> bool:
+        """Whether it is one of `CallQuerySet.billed`."""
+        is_paid = self.state == CallState.DONE or (self.state == CallState.FAILED and self.input_tokens > 0)
+        return self.kind == CallKind.MODEL and is_paid
+
+    @property
     def duration(self) -> float | None:
         """Seconds from its start to its end; None while it runs, and if its process died at an unknown time."""
         if self.finished_at is None or self.finished_at == self.started_at:
@@ -145,7 +159,7 @@ class AgentCall(models.Model):
     def usage(self) -> dict[str, Any]:
         """Return its tokens in the form of `Activity.usage`."""
         return {
-            "requests": 1,
+            "requests": 0 if self.is_cached else 1,
             "input_tokens": self.input_tokens,
             "cached_tokens": self.cached_tokens,
             "output_tokens": self.output_tokens,

@@ -9,6 +9,7 @@ from .limits import LimitUsage, limit_usage
 from .overview import overview, queues, waiting_by_reason, workers
 from .reconciliation import record_reconciliation
 from .schemas import (
+    BreakerSchema,
     HealthCheckSchema,
     HealthSchema,
     LastKnownSchema,
@@ -19,6 +20,7 @@ from .schemas import (
 )
 
 __all__ = [
+    "BreakerSchema",
     "Counters",
     "HealthCheckSchema",
     "HealthSchema",

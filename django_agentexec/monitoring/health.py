@@ -15,7 +15,7 @@ from ..tasks.registry import registry
 from . import storage
 from .entries import worker_list
 from .limits import limit_usage
-from .overview import rows_by_queue, unserved, unserved_problem
+from .overview import breaker_problem, breakers, open_breakers, rows_by_queue, unserved, unserved_problem
 from .probes import Outcome, Probe, runner
 from .reconciliation import MAX_MISSED_INTERVALS, last_failure
 from .schemas import HealthCheckSchema, HealthSchema
@@ -25,7 +25,7 @@ PROBE_LEADERSHIP, PROBE_SECONDS = "health", 1.0  # the leadership that the queue
 
 
 def health() -> HealthSchema:
-    """Return the checks of database, queue, workers, waiting work, reconciler, eviction policy and limits of models.
+    """Return the checks of database, queue, workers, waiting work, reconciler, eviction policy and models.
 
     The result is not ok if an essential check fails. A failed check raises no exception. Returns within
     `AGENTEXEC["HEALTH_TIMEOUT"]` seconds: the probes run concurrently, each on a separate connection.
@@ -90,6 +90,14 @@ def _reconciler() -> Outcome:
     return Outcome(lag <= limit, _("lag %(lag).0f s; the limit is %(limit).0f s") % {"lag": lag, "limit": limit})
 
 
+def _models() -> Outcome:
+    """Find models whose circuit breaker is open: `ResilientModel` calls others in their place, if there are any."""
+    found = breakers()
+    if failing := open_breakers(found):
+        return Outcome(False, " ".join(map(breaker_problem, failing)))
+    return Outcome(True, _("%(number)d called, no open circuit breaker") % {"number": len(found)})
+
+
 def _eviction() -> Outcome:
     policy = get_queue().eviction_policy()
     if policy in EVICTING_POLICIES:
@@ -111,7 +119,8 @@ PROBES = (
     Probe("waiting work", _waiting_work),
     Probe("reconciler", _reconciler),
     Probe("eviction policy", _eviction),
+    Probe("models", _models),
 )
 LIMITS_PROBE = Probe("model limits", _limits)
-WARNINGS = frozenset({"eviction policy", LIMITS_PROBE.name})
+WARNINGS = frozenset({"eviction policy", "models", LIMITS_PROBE.name})
 """Probes whose failure is only a warning."""

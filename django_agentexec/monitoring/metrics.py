@@ -24,7 +24,7 @@ from ..activity.transitions import AddUsage, Operation
 from ..calls.operations import FinishCall
 from ..conf import conf
 from ..exceptions import QueueUnavailable
-from ..models import Activity, ActivityLog, CallKind, CallState, Status
+from ..models import Activity, ActivityLog, Status
 from ..queues import get_queue
 from ..signals import changes_committed, worker_stopped
 
@@ -170,7 +170,7 @@ def _count_tokens(task: str, usage: Mapping[str, int], totals: Amounts) -> None:
 
 def _count_calls(task: str, operation: FinishCall, totals: Amounts) -> None:
     for call in (*operation.new, *operation.changed):
-        if call.kind != CallKind.MODEL or call.state != CallState.DONE:
+        if not call.is_billed:
             continue
         model = _model_label(task, call.name)
         for kind, tokens in call.usage().items():

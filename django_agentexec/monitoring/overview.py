@@ -14,9 +14,11 @@ from ..conf import conf
 from ..exceptions import QueueUnavailable
 from ..models import Activity, ActivityQuerySet, WaitingFor
 from ..queues import Queue, QueueStats, get_queue
+from ..queues.breakers import BreakerState
+from ..resilience.options import breaker_options
 from .counters import LastHour, last_hour
 from .entries import WorkerList, worker_list
-from .schemas import LastKnownSchema, OverviewSchema, QueueSchema, WorkerSchema
+from .schemas import BreakerSchema, LastKnownSchema, OverviewSchema, QueueSchema, WorkerSchema
 
 MAX_OLDEST = 1_000  # waiting rows that are read to find the oldest row of each queue
 _last_known: WeakKeyDictionary[Queue, LastKnownSchema] = WeakKeyDictionary()
@@ -35,26 +37,46 @@ def queues() -> list[QueueSchema]:
 def overview() -> OverviewSchema:
     """Return the data of a dashboard. Without the queue: the values from the database, and the problem.
 
-    Three queries, and one round trip per queue plus three.
+    Three queries, and one round trip per queue plus four.
     """
     queued, running = rows_by_queue(Activity.objects.queued()), rows_by_queue(Activity.objects.running())
     shown = OverviewSchema(at=timezone.now(), queued=queued.total(), running=running.total())
     try:
         found, hour = worker_list(), last_hour()
         lines = _queues(queued, running, found.workers, hour)
+        shown.breakers = breakers()
     except QueueUnavailable as error:
         shown.queues = _queues(queued, running)
         shown.problems = [str(error)]
         shown.last_known = _last_known.get(get_queue())
         return shown
     shown.queues = lines
-    shown.problems = _problems(found, lines)
+    shown.problems = [*_problems(found, lines), *map(breaker_problem, open_breakers(shown.breakers))]
     shown.complete_last_hour = sum(minute.complete for minute in hour.minutes)
     shown.error_last_hour = sum(minute.error for minute in hour.minutes)
     shown.canceled_last_hour = sum(minute.canceled for minute in hour.minutes)
     shown.workers, shown.minutes = found.workers, hour.minutes
     shown.last_known = _last_known[get_queue()] = LastKnownSchema.model_validate(shown, from_attributes=True)
     return shown
+
+
+def breakers() -> list[BreakerSchema]:
+    """Return the circuit breakers of models, by name. One round trip. Raises `QueueUnavailable`."""
+    found = get_queue().breakers.read(breaker_options())
+    return [BreakerSchema.model_validate(each, from_attributes=True) for each in found]
+
+
+def open_breakers(found: Iterable[BreakerSchema]) -> list[BreakerSchema]:
+    """Return the breakers that are not closed."""
+    return [each for each in found if each.state != BreakerState.CLOSED]
+
+
+def breaker_problem(breaker: BreakerSchema) -> str:
+    """Return a sentence about a breaker that is not closed."""
+    text = _("Model %(model)s is not called since it fails (%(reason)s): its circuit breaker is open.")
+    if breaker.state == BreakerState.HALF_OPEN:
+        text = _("Model %(model)s has failed (%(reason)s): a single call decides whether it is called again.")
+    return text % {"model": breaker.name, "reason": breaker.reason or "?"}
 
 
 def rows_by_queue(activities: ActivityQuerySet) -> Counter[str]:

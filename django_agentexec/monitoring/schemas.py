@@ -6,6 +6,8 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
+from ..queues.breakers import BreakerState
+
 
 class WorkerSchema(BaseModel):
     """A worker process, according to its last heartbeat."""
@@ -53,6 +55,25 @@ class QueueSchema(BaseModel):
     """Running activities, counted in the same way."""
 
 
+class BreakerSchema(BaseModel):
+    """The circuit breaker of a model that `ResilientModel` has called in the last day."""
+
+    name: str
+    """The provider and the model, such as `openai/gpt-5`."""
+    state: BreakerState
+    """`closed`: it is called; `open`: it is not; `half_open`: a single call decides."""
+    failures: int
+    """Failed calls within the window of `AGENTEXEC["MODEL_BREAKER"]`; 0 unless it is closed."""
+    calls: int
+    """Ended calls within the window; 0 unless it is closed."""
+    open_for: float
+    """Seconds since it opened; 0 if it is closed."""
+    retry_in: float
+    """Seconds until the next trial call may start; 0 if it is closed."""
+    reason: str
+    """The type of the latest failure, such as `InternalServerError 500`."""
+
+
 class MinuteSchema(BaseModel):
     """The counters of all queues in one minute."""
 
@@ -87,6 +108,8 @@ class OverviewSchema(BaseModel):
     error_last_hour: int | None = None
     canceled_last_hour: int | None = None
     workers: list[WorkerSchema] | None = None
+    breakers: list[BreakerSchema] | None = None
+    """Circuit breakers of models."""
     queues: list[QueueSchema] = Field(default_factory=list)
     minutes: list[MinuteSchema] | None = Field(default=None, description="The last sixty minutes, oldest first.")
     problems: list[str] = Field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The service of a pool that deletes calls after `KEEP_CALLS` seconds."""
+"""The service of a pool that deletes calls after `KEEP_CALLS` seconds, and expired results of tools."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ..background import PoolService
 from ..calls.pruning import prune_calls
 from ..conf import conf
 from ..models import Activity
+from ..resilience.idempotency import prune_results
 from .services import register_service
 
 logger = logging.getLogger(__name__)
@@ -18,13 +19,15 @@ PAUSE = 0.2  # seconds between two batches that deleted calls, in which other tr
 
 
 class TracePruner(PoolService):
-    """Deletes the calls of activities that ended longer than `KEEP_CALLS` ago, in batches.
+    """Deletes expired results of tools, and calls of activities that ended longer than `KEEP_CALLS` ago, in batches.
 
     Each pool runs one: batches skip rows that another pool has locked.
     """
 
     def step(self) -> float:
         """Delete what is due, and return the seconds until the next round."""
+        while prune_results() and not self._stopping.wait(PAUSE):
+            pass
         if conf.KEEP_CALLS <= 0:
             return INTERVAL
         total = 0

@@ -12,9 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from uuid import UUID
 
 from .board import Board
+from .breakers import BreakerStore, LocalBreakers
 from .limits import Limit, Limits
 from .live import LiveStore
 
@@ -273,6 +275,11 @@ class Queue(Board, ABC):
     @abstractmethod
     def live(self) -> LiveStore:
         """The store of live updates: streamed text and watched topics."""
+
+    @cached_property
+    def breakers(self) -> BreakerStore:
+        """The circuit breakers of models; those of this process only, unless the backend shares them."""
+        return LocalBreakers()
 
     @abstractmethod
     def ping(self) -> None:

@@ -86,8 +86,8 @@ AUTHENTICATION_NAMES = frozenset({"AuthenticationError", "PermissionDeniedError"
 MISSING_KEY = "openai.OpenAIError"
 """Raised as itself, not as a subclass, by a client that is built without a key."""
 
-WRAPPERS = frozenset({"agents.exceptions.UserError"})
-"""Raised around the error of a tool, which then decides."""
+WRAPPERS = frozenset({"agents.exceptions.UserError", "django_agentexec.exceptions.ModelsUnavailable"})
+"""Raised around the error of a tool or of the last model, which then decides."""
 
 STREAM_FAILURE = "Responses stream ended with terminal event"
 """How the agents SDK begins the `ModelBehaviorError` of a stream that the server ended with an error."""
@@ -145,9 +145,9 @@ def is_transient(error: BaseException) -> bool:
     asked = str(headers_of(error).get("x-should-retry", "")).strip().lower()
     if asked in ("true", "false"):
         return asked == "true"
-    if _codes(error) & FINAL_CODES:
+    if codes_of(error) & FINAL_CODES:
         return False
-    status = _status(error)
+    status = status_of(error)
     if status is not None:
         return not 400 <= status < 500 or status in TRANSIENT_STATUSES
     return not isinstance(error, PROGRAMMING_ERRORS) and not _is_final_by_name(error)
@@ -185,7 +185,7 @@ def _name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _status(error: BaseException) -> int | None:
+def status_of(error: BaseException) -> int | None:
     """Return the HTTP status that the error or its response carries, or None."""
     response = _attribute(error, "response")
     found = [_attribute(each, name) for each in (error, response) for name in ("status_code", "status")]
@@ -198,7 +198,7 @@ def _is_status(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 100 <= value < 600
 
 
-def _codes(error: BaseException) -> set[str]:
+def codes_of(error: BaseException) -> set[str]:
     """Return what the provider calls the error, in its attributes and in the body of its response."""
     found = [_attribute(error, "code"), _attribute(error, "type")]
     body = _attribute(error, "body")

@@ -174,6 +174,8 @@ def _model_attributes(call: AgentCall) -> dict[str, Any]:
     response_id = call.output.get("response_id") if isinstance(call.output, dict) else None
     if response_id:
         values["gen_ai.response.id"] = response_id
+    if call.is_cached:
+        values["agentexec.cached"] = True
     if call.cost is not None:
         values["agentexec.cost"] = float(call.cost)
     return values

@@ -48,6 +48,8 @@ def _rows(node: Node, depth: int) -> Iterator[list[object]]:
     )
     name = call.agent if call.kind == CallKind.AGENT else call.name or call.call_id
     state = _("replayed") if node.is_replayed and call.kind != CallKind.AGENT else str(STATES[node.state])
+    if call.is_cached:
+        state = f"{state}, {_('cached')}"
     yield [
         f"{INDENT * depth}{kind} {clean(name)}",
         call.attempt,

@@ -48,7 +48,8 @@ class Tokens:
 class Answer:
     """One answer: text, tool calls or both; or, with another `status` than 200, an error.
 
-    It is given when `when` is set, if there is such an event.
+    It is given when `when` is set, if there is such an event. With `cut_after`, the server closes the connection in the
+    middle of the stream after so many words, once `cut_when` is set. `code` is that of an error.
     """
 
     text: str = ""
@@ -57,6 +58,9 @@ class Answer:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     when: threading.Event | None = None
+    cut_after: int | None = None
+    cut_when: threading.Event | None = None
+    code: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class ModelServer:
         self._answers = iter(answers)
         self._lock = threading.Lock()
         self.requests: list[Request] = []
+        self.has_request = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
 
@@ -86,6 +91,7 @@ class ModelServer:
         """Record `request`; return its number, from 0, and the answer to it."""
         with self._lock:
             self.requests.append(request)
+            self.has_request.set()
             return len(self.requests) - 1, next(self._answers, Answer(status=500))
 
     def __enter__(self) -> Self:
@@ -111,7 +117,10 @@ def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
                 answer.when.wait(60)
             self._extra_headers = answer.headers
             if answer.status != 200:
-                self._send(answer.status, "application/json", _error(answer.status))
+                self._send(answer.status, "application/json", _error(answer.status, answer.code))
+            elif answer.cut_after is not None:
+                chat = self.path.endswith("/chat/completions")
+                self._cut(answer, chat_chunks(number, answer, body) if chat else response_events(number, answer))
             elif self.path.endswith("/chat/completions"):
                 self._reply(body, chat_completion(number, answer), chat_chunks(number, answer, body))
             elif self.path.endswith("/responses"):
@@ -124,6 +133,24 @@ def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
                 self._send(200, "text/event-stream", "".join(events))
             else:
                 self._send(200, "application/json", json.dumps(whole))
+
+        def _cut(self, answer: Answer, events: Iterator[str]) -> None:
+            """Send the stream up to a word, and close the connection."""
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            words = 0
+            for event in events:
+                if words == answer.cut_after:
+                    break
+                words += ('"delta": {"content": "' in event and '"content": ""' not in event) or "text.delta" in event
+                data = event.encode()
+                self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+                self.wfile.flush()
+            if answer.cut_when is not None:
+                answer.cut_when.wait(60)
+            self.close_connection = True
 
         def _send(self, status: int, content_type: str, text: str) -> None:
             data = text.encode()
@@ -143,8 +170,8 @@ def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def _error(status: int) -> str:
-    return json.dumps({"error": {"message": f"scripted error {status}", "type": "server_error", "code": None}})
+def _error(status: int, code: str | None = None) -> str:
+    return json.dumps({"error": {"message": f"scripted error {status}", "type": "server_error", "code": code}})
 
 
 def chat_completion(number: int, answer: Answer) -> dict[str, Any]:

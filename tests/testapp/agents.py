@@ -20,7 +20,15 @@ from pydantic import BaseModel
 from django_agentexec import Attempt, activity, task, tool_key
 from django_agentexec.activity.current import current_traceparent
 
-from . import approvals, budgets, conversing, durable, limited, orchestration  # noqa: F401  # their tasks are found here
+from . import (  # noqa: F401  # their tasks are found here
+    approvals,
+    budgets,
+    charging,
+    conversing,
+    durable,
+    limited,
+    orchestration,
+)
 from .work import Work, note
 
 

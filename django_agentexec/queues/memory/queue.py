@@ -10,12 +10,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from queue import Empty, SimpleQueue
 from uuid import UUID
 
 from ...conf import conf
 from .. import base
 from ..board import WORKER_TTL, WorkerInfo, WorkersReading
+from ..breakers import LocalBreakers
 from ..limits import Limit, Limits
 from .live import MemoryLiveStore
 from .state import Item, State
@@ -342,6 +344,10 @@ class MemoryQueue(base.Queue):
     def live(self) -> MemoryLiveStore:
         return self._live
 
+    @cached_property
+    def breakers(self) -> LocalBreakers:
+        return LocalBreakers(self._clock)
+
     def ping(self) -> None:
         """Do nothing: memory is always available."""
 
@@ -351,6 +357,7 @@ class MemoryQueue(base.Queue):
             self._workers.clear()
             self._leaders.clear()
             self._counters.clear()
+        self.breakers.reset()
         self._live.clear()
 
 

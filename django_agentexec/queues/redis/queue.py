@@ -11,7 +11,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,6 +23,7 @@ from ...conf import conf
 from .. import base
 from ..board import WorkerInfo, WorkersReading
 from ..limits import SHARED, Limits, joined, parse_limits, quote_key
+from .breakers import RedisBreakers
 from .connection import (
     CLIENT_ERRORS,
     learn_servers,
@@ -261,6 +262,10 @@ class RedisQueue(base.Queue):
     def live(self) -> RedisLiveStore:
         return self._live
 
+    @cached_property
+    def breakers(self) -> RedisBreakers:
+        return RedisBreakers(lambda: self.client, self._prefix)
+
     def ping(self) -> None:
         with reachable(), self.client.pipeline(transaction=False) as pipeline:
             pipeline.ping()
@@ -285,6 +290,7 @@ class RedisQueue(base.Queue):
             if keys or self._counters:
                 self.client.delete(*keys, *self._counters)
         self._workers.clear()
+        self.breakers.reset()
         self._live.clear()
         self._epochs.clear()
 

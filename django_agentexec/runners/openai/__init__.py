@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 try:
+    from .cached import ModelCache
+    from .candidates import ModelCandidate
+    from .resilient import ResilientModel
     from .runner import Forwarder, OpenAIRunner
 except ImportError as error:
     if (error.name or "").partition(".")[0] not in ("agents", "openai"):
@@ -11,4 +14,4 @@ except ImportError as error:
         f"OpenAIRunner needs the OpenAI Agents SDK: pip install 'django-agentexec[openai]' ({error})", name=error.name
     ) from error
 
-__all__ = ["Forwarder", "OpenAIRunner"]
+__all__ = ["Forwarder", "ModelCache", "ModelCandidate", "OpenAIRunner", "ResilientModel"]

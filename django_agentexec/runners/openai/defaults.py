@@ -6,7 +6,11 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from agents import Agent, ModelRetrySettings, ModelSettings, RunConfig
+from agents import Agent, Model, ModelRetrySettings, ModelSettings, RunConfig
+
+from django_agentexec.exceptions import InvalidOption
+
+from .resilient import ResilientModel
 
 UNNAMED_WORKFLOW = RunConfig.workflow_name  # the dataclass's default, a class attribute
 
@@ -23,6 +27,20 @@ def with_defaults(
         return replace(config, **_changes(config, agent, agent_id))
     options = dict(config or {})
     return {**options, **_changes(RunConfig(**options), agent, agent_id)}
+
+
+def with_model(config: RunConfig | dict[str, Any] | None, model: ResilientModel) -> RunConfig | dict[str, Any]:
+    """Return a copy of `config` with the model of all agents. Raises `InvalidOption` if it names a model itself."""
+    given = config if isinstance(config, RunConfig) else RunConfig(**(config or {}))
+    if given.model is not None:
+        raise InvalidOption(
+            f"RunConfig(model={given.model!r}) and OpenAIRunner(models=...) both set the model of a run: leave out one."
+        )
+    if isinstance(config, RunConfig):
+        return replace(config, model=model.bound_to(config.model_provider))
+    options = dict(config or {})
+    provider = options.get("model_provider")
+    return {**options, "model": model if provider is None else model.bound_to(provider)}
 
 
 def _changes(config: RunConfig, agent: Agent[Any], agent_id: UUID) -> dict[str, Any]:
@@ -55,7 +73,8 @@ def _without_client_retries(
     """
     model = agent.model if config.model is None else config.model
     has_setting = settings is not None and settings.retry is not None
-    if has_setting or not (model is None or isinstance(model, str)) or _sets_retries(agent, set()):
+    is_named = model.has_names if isinstance(model, ResilientModel) else not isinstance(model, Model)
+    if has_setting or not is_named or _sets_retries(agent, set()):
         return settings
     return (settings or ModelSettings()).resolve(ModelSettings(retry=ModelRetrySettings(max_retries=0)))
 

@@ -19,6 +19,7 @@ from django_agentexec.calls.position import Position, current_position
 from django_agentexec.models import CallState
 
 from .approvals import Policies
+from .cached import ModelCache
 from .handoffs import durable_handoff
 from .limited import limited
 from .model import DurableModel, DurableProvider, ShowReplayed
@@ -34,7 +35,7 @@ class DurableAgents:
     """Copies of the agents of one run, with recorded models and tools.
 
     `show_replayed` receives each answer that is replayed, `tool_names` the tools that agents list; `run_charge` is the
-    budget of the run.
+    budget of the run, and `cache` keeps the answers of all models.
     """
 
     def __init__(
@@ -43,11 +44,13 @@ class DurableAgents:
         show_replayed: ShowReplayed | None = None,
         tool_names: ToolNames | None = None,
         run_charge: RunCharge | None = None,
+        cache: ModelCache | None = None,
     ) -> None:
         self._policies = policies
         self._tool_names = tool_names
         self._show_replayed = show_replayed
         self._run_charge = run_charge
+        self._cache = cache
         self._copies: dict[int, Agent[Any]] = {}
 
     def copy_of(self, agent: Agent[Any]) -> Agent[Any]:
@@ -86,7 +89,7 @@ class DurableAgents:
         """Return the recorded form of a model."""
         if isinstance(model, DurableModel):
             return model
-        return DurableModel(limited(model), self._show_replayed, self._run_charge)
+        return DurableModel(limited(model), self._show_replayed, self._run_charge, self._cache)
 
     def resumed(self, state: RunState[Any]) -> RunState[Any]:
         """Let a state continue with durable copies."""

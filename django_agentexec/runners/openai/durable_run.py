@@ -21,6 +21,7 @@ from django_agentexec.models import CallKind
 
 from . import nested
 from .approvals import Policies
+from .cached import ModelCache
 from .durable import DurableAgents, agents_of_run, end_run, with_own_agents
 from .silent_hooks import SilentHooks
 from .text import TextStream
@@ -41,13 +42,14 @@ class DurableRun:
         on_change: str,
         text: TextStream | None = None,
         budget: RunBudget | None = None,
+        cache: ModelCache | None = None,
     ) -> None:
         self.attempt = attempt
         self._tool_names = tool_names
         self._on_change = on_change
         self._text = text
         self._charge = RunCharge(budget) if budget is not None else None
-        self._agents = DurableAgents(policies, self._show_replayed, tool_names, self._charge)
+        self._agents = DurableAgents(policies, self._show_replayed, tool_names, self._charge, cache)
         self._runner = nested.install().inner
         self._position: Position
         self._options: dict[str, Any]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from decimal import Decimal
 from typing import Any, cast
 
 from agents import Model, ModelProvider
 from agents.items import ModelResponse, TResponseOutputItem, TResponseStreamEvent
 from agents.retry import ModelRetryAdvice, ModelRetryAdviceRequest
 from django.utils import timezone
-from openai.types.responses import ResponseCompletedEvent, ResponseOutputItemDoneEvent
+from openai.types.responses import ResponseCompletedEvent, ResponseCreatedEvent, ResponseOutputItemDoneEvent
 
 from django_agentexec.budgets.calls import Request, RunCharge, begin_charged
 from django_agentexec.calls.paths import digest_of
@@ -20,11 +21,13 @@ from django_agentexec.costs.prices import acost_of
 from django_agentexec.models import AgentCall, CallKind, CallState
 from django_agentexec.validation import one_line
 
-from .provider import provider_of
+from .cached import CacheEntry, ModelCache
+from .candidates import ModelRequest
+from .provider import name_of, provider_of
+from .tries import record_try, set_tokens
 from .wire import (
     FAILURES,
     completed_event,
-    counts_of,
     failure_of,
     loaded_response,
     stored_response,
@@ -43,11 +46,17 @@ class DurableModel(Model):
     """
 
     def __init__(
-        self, inner: Model, show_replayed: ShowReplayed | None = None, run_charge: RunCharge | None = None
+        self,
+        inner: Model,
+        show_replayed: ShowReplayed | None = None,
+        run_charge: RunCharge | None = None,
+        cache: ModelCache | None = None,
     ) -> None:
         self.inner = inner
         self._show_replayed = show_replayed
         self._run_charge = run_charge
+        own = getattr(inner, "cache", None)
+        self._cache = own if isinstance(own, ModelCache) else cache
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["inner"], name)
@@ -71,13 +80,16 @@ class DurableModel(Model):
         request = _Request(position, args, kwargs)
         if recorded := self._recorded(position, request):
             return recorded[1]
+        entry = self._entry(position, args, kwargs)
+        if entry is not None and (cached := await self._cached(position, request, entry)):
+            return cached[1]
         call = await self._begin(position, request)
         try:
             response = await self.inner.get_response(*args, **kwargs)
         except BaseException as error:
             self._fail(position, call, error)
             raise
-        await self._finish(position, call, response)
+        await self._finish(position, call, response, entry)
         return response
 
     async def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[TResponseStreamEvent]:
@@ -91,6 +103,10 @@ class DurableModel(Model):
         if recorded := self._recorded(position, request):
             yield completed_event(*recorded)
             return
+        entry = self._entry(position, args, kwargs)
+        if entry is not None and (cached := await self._cached(position, request, entry)):
+            yield completed_event(*cached)
+            return
         call = await self._begin(position, request)
         items: list[TResponseOutputItem] = []
         is_finished = False
@@ -98,13 +114,15 @@ class DurableModel(Model):
             # Closed explicitly, since a consumer that stops leaves the stream of the provider open otherwise.
             async with aclosing(cast(Any, self.inner.stream_response(*args, **kwargs))) as events:
                 async for event in events:
-                    if isinstance(event, ResponseOutputItemDoneEvent):
+                    if isinstance(event, ResponseCreatedEvent):
+                        items.clear()  # of a stream that has failed
+                    elif isinstance(event, ResponseOutputItemDoneEvent):
                         items.append(event.item)
                     elif isinstance(event, ResponseCompletedEvent):
-                        await self._finish(position, call, streamed_response(event.response, items))
+                        await self._finish(position, call, streamed_response(event.response, items), entry)
                         is_finished = True
                     elif event.type in FAILURES and not is_finished:
-                        self._fail(position, call, failure_of(event))  # the SDK raises an error
+                        await self._fail_billed(position, call, event)  # the SDK raises an error
                         is_finished = True
                     yield event
         except BaseException as error:
@@ -128,44 +146,93 @@ class DurableModel(Model):
             self._show_replayed(position, response)
         return call, response
 
-    async def _begin(self, position: Position, request: _Request) -> AgentCall:
-        journal, name = position.journal, str(getattr(self.inner, "model", "") or type(self.inner).__name__)
+    def _entry(self, position: Position, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CacheEntry | None:
+        if self._cache is None:
+            return None
+        request = ModelRequest(args, kwargs)
+        return self._cache.entry(position.journal.attempt, position.agent, self.inner, request)
+
+    async def _cached(
+        self, position: Position, request: _Request, entry: CacheEntry
+    ) -> tuple[AgentCall, ModelResponse] | None:
+        """Return a cached answer, recorded as a call without tokens and cost; None without a usable entry."""
+        found = await entry.read()
+        if found is None:
+            return None
+        call = self._call(position, request)
+        call.name, call.provider, call.output = found["name"], found["provider"], {**found["answer"], "requests": 0}
+        call.state, call.is_cached, call.cost = CallState.DONE, True, Decimal()
+        try:
+            response = loaded_response(call)
+        except (ValueError, KeyError, TypeError):  # of another release of the SDK
+            call.state, call.is_cached, call.cost, call.output = CallState.STARTED, False, None, None
+            return None
+        await position.journal.finish(call)
+        position.ordinal += 1
+        if self._show_replayed is not None:
+            self._show_replayed(position, response)
+        return call, response
+
+    def _call(self, position: Position, request: _Request) -> AgentCall:
+        """Return the row of a call that starts now."""
+        journal = position.journal
         call = journal.find(position.path, CallKind.MODEL, position.ordinal)
         if call is None:
             call = journal.new_call(position.path, CallKind.MODEL, position.ordinal)
-        call.agent, call.name, call.digest = position.agent[:200], name[:200], request.digest
+        call.agent, call.name, call.digest = position.agent[:200], name_of(self.inner)[:200], request.digest
         call.state, call.error, call.finished_at, call.started_at = CallState.STARTED, "", None, timezone.now()
         call.attempt, call.fence = journal.attempt.number, journal.attempt.fence
         if conf.TRACE_REQUESTS:
             call.request = request.content
+        return call
+
+    async def _begin(self, position: Position, request: _Request) -> AgentCall:
+        call, active_calls = self._call(position, request), position.journal.active_calls
         billed = Request(request.billed, provider_of(self.inner), request.max_tokens)
-        journal.active_calls.begin_model(position.path)
+        active_calls.begin_model(position.path)
         try:
             await begin_charged(position, call, billed, self._run_charge)
         except BaseException:
-            journal.active_calls.end_model(position.path)
+            active_calls.end_model(position.path)
             raise
         position.ordinal += 1
+        position.answered_by = None
         return call
 
-    async def _finish(self, position: Position, call: AgentCall, response: ModelResponse) -> None:
-        counts = counts_of(response.usage)
+    async def _finish(
+        self, position: Position, call: AgentCall, response: ModelResponse, entry: CacheEntry | None
+    ) -> None:
+        model = self._name_model(position, call)
         call.state, call.output = CallState.DONE, stored_response(response)
-        for name in ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens"):
-            setattr(call, name, counts[name])
-        call.provider = provider_of(self.inner)
+        counts = set_tokens(call, response.usage)
         call.cost = await acost_of(call)
         try:
             await position.journal.finish(call, usage=counts, cost=call.cost)
         finally:
             position.journal.active_calls.end_model(position.path)
+        if entry is not None and model is getattr(self.inner, "primary", model):
+            await entry.write(model, response)
+
+    def _name_model(self, position: Position, call: AgentCall) -> Model:
+        """Set the name and provider of the model that was called last, and return the model."""
+        model: Model = position.answered_by or self.inner
+        call.name, call.provider = name_of(model)[:200], provider_of(model)
+        return model
 
     def _fail(self, position: Position, call: AgentCall, error: BaseException) -> None:
         position.journal.active_calls.end_model(position.path)
         position.ordinal = call.ordinal  # a retry of the SDK asks for the same answer again
         if isinstance(error, Exception):
+            self._name_model(position, call)
             call.state, call.error = CallState.FAILED, one_line(error)
             position.journal.finish_soon(call)
+
+    async def _fail_billed(self, position: Position, call: AgentCall, event: Any) -> None:
+        """Record an answer that its provider has ended without success, with the tokens that it has reported."""
+        error, usage = failure_of(event), getattr(getattr(event, "response", None), "usage", None)
+        if usage is not None:
+            await record_try(position, position.answered_by or self.inner, error, call.started_at, usage=usage)
+        self._fail(position, call, error)
 
 
 class DurableProvider(ModelProvider):

@@ -39,12 +39,15 @@ from django_agentexec.runners.base import BaseAgentRunner
 
 from . import nested
 from .approvals import Policies
-from .defaults import with_defaults
+from .cached import ModelCache
+from .defaults import with_defaults, with_model
 from .durable_run import DurableRun
 from .guardrails import Tripwire, name_guardrail
 from .hooks import JoinedHooks, LoggingHooks
 from .interruptions import expect_decision
 from .limited_agents import restore_agents
+from .recovery import is_out_of_turns, unsaved_conversation
+from .resilient import Models, ResilientModel
 from .text import TextStream
 from .tool_names import ToolNames
 from .tracing import configure_tracing
@@ -72,6 +75,9 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
     `budget` limits what the calls of each run may cost, in all attempts: an amount in US dollars such as
     `Decimal("0.50")`, or a `RunBudget`. Before a call that would exceed it, the activity is suspended, or fails.
 
+    `models` are the models of all agents in its runs: after an outage of one, the next is called (`ResilientModel`).
+    `cache` keeps answers of agents with temperature 0 across durable runs: True, or a `ModelCache`.
+
     Raises `InvalidOption` for options that cannot work, such as `recovery_turns` below 1.
     """
 
@@ -92,6 +98,8 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         on_expiry: str | None = None,
         approvals: str = "suspend",
         budget: BudgetOption | None = None,
+        models: Models | ResilientModel | None = None,
+        cache: bool | ModelCache = False,
     ) -> None:
         if recovery_turns < 1:
             raise InvalidOption(f"OpenAIRunner(recovery_turns={recovery_turns!r}) must be at least 1.")
@@ -106,6 +114,8 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
                 f"OpenAIRunner(in_doubt={in_doubt!r}) must be 'rerun', 'fail', 'ask', or a dictionary from names of "
                 "tools to these."
             )
+        self._model = models if models is None or isinstance(models, ResilientModel) else ResilientModel(models)
+        self._cache = ModelCache.from_option(cache, "OpenAIRunner")
         self.on_change = on_change
         self.policies = Policies(
             {"": in_doubt} if isinstance(in_doubt, str) else dict(in_doubt),
@@ -125,6 +135,11 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
             raise InvalidOption(
                 f"OpenAIRunner(budget={budget!r}) needs durable=True: only recorded calls are charged, and an activity "
                 "that waits for its budget would repeat all others."
+            )
+        if self._cache is not None and not self.durable:
+            raise InvalidOption(
+                f"OpenAIRunner(cache={cache!r}) needs a durable run, which marks cached answers in the trace: leave "
+                "out durable=False (or AGENTEXEC['DURABLE'] = False)."
             )
 
     async def run(
@@ -168,13 +183,17 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         contains the conversation before it.
         """
         configure_tracing()
+        if self._model is not None:
+            options["run_config"] = with_model(options.get("run_config"), self._model)
         options["run_config"] = with_defaults(options.get("run_config"), agent, self.agent_id)
         logging_hooks = LoggingHooks(self.log, conf.RUNNER_LOG, REPORT_STATUS, self._stop_if_ended)
         hooks = options.get("hooks")
         options["hooks"] = JoinedHooks(logging_hooks) if hooks is None else JoinedHooks(logging_hooks, hooks)
         attempt = current_attempt(self.agent_id)
         if self.durable and attempt is not None and attempt.root.records_calls:
-            run = DurableRun(attempt, self.policies, self._tool_names, self.on_change, self._text, self.budget)
+            run = DurableRun(
+                attempt, self.policies, self._tool_names, self.on_change, self._text, self.budget, self._cache
+            )
             await run.begin(agent, input, key, cast(dict[str, Any], options))
             return await self._run_to_end(run, forwarder, options)
         self._tool_names.begin(agent)
@@ -272,7 +291,7 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
             try:
                 await self._forward(result, forwarder)
             except MaxTurnsExceeded:
-                if not self.max_turns_recovery or not _is_out_of_turns(result):
+                if not self.max_turns_recovery or not is_out_of_turns(result):
                     raise
                 result = await self._recover(result, options, run_streamed)
                 await self._forward(result, forwarder)
@@ -335,7 +354,7 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         options["context"] = cast(TContext, result.context_wrapper)
         if options.get("previous_response_id") or options.get("auto_previous_response_id"):
             options["previous_response_id"] = result.last_response_id
-        conversation = _unsaved_conversation(result, options)
+        conversation = unsaved_conversation(result, options)
         wrap_up: TResponseInputItem = {"role": "user", "content": self.prompts.wrap_up}
         return run_streamed(result.last_agent, [*conversation, wrap_up], **options)
 
@@ -374,24 +393,3 @@ def _explain_arguments(context: RunContextWrapper[Any], error: Exception) -> str
             "The status was not saved; call report_status again with correct arguments."
         )
     raise error
-
-
-def _is_out_of_turns(result: RunResultStreaming) -> bool:
-    # An agent used as a tool may also run out of turns; only this run's limit starts a recovery.
-    return result.max_turns is not None and result.current_turn > result.max_turns
-
-
-def _unsaved_conversation(result: RunResultStreaming, options: RunOptions[Any]) -> list[TResponseInputItem]:
-    """Return the input items that the model needs to know the whole conversation of `result`."""
-    if options.get("session") is not None:
-        return []  # the SDK stores each turn in the session and reads it from there
-    if options.get("conversation_id") or options.get("previous_response_id"):
-        # The server stores everything except the outputs of the last turn's calls, which the next turn sends.
-        answers: list[TResponseInputItem] = []
-        for item in reversed(result.new_items):
-            if item.type not in ("tool_call_output_item", "handoff_output_item"):
-                break
-            answers.insert(0, item.to_input_item())
-        return answers
-    # "normalized" is the input of the next turn, also after a handoff with an input filter.
-    return result.to_input_list(mode="normalized")

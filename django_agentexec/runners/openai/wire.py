@@ -86,22 +86,23 @@ def failure_of(event: Any) -> RuntimeError:
 
 def streamed_response(response: Response, items: Sequence[TResponseOutputItem]) -> ModelResponse:
     """Return the answer that a stream has completed; `items` replaces an output that the last event leaves out."""
-    given = response.usage
-    usage = Usage(requests=1)
-    if given is not None:
-        usage = Usage(
-            requests=1,
-            input_tokens=given.input_tokens,
-            output_tokens=given.output_tokens,
-            total_tokens=given.total_tokens,
-            input_tokens_details=given.input_tokens_details,
-            output_tokens_details=given.output_tokens_details,
-        )
     return ModelResponse(
         output=list(response.output or items),
-        usage=usage,
+        usage=Usage(requests=1) if response.usage is None else usage_of(response.usage),
         response_id=response.id,
         request_id=getattr(response, "_request_id", None),
+    )
+
+
+def usage_of(reported: ResponseUsage) -> Usage:
+    """Return the tokens of a call that a provider has reported."""
+    return Usage(
+        requests=1,
+        input_tokens=reported.input_tokens,
+        output_tokens=reported.output_tokens,
+        total_tokens=reported.total_tokens,
+        input_tokens_details=reported.input_tokens_details,
+        output_tokens_details=reported.output_tokens_details,
     )
 
 

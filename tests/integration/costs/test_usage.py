@@ -83,9 +83,18 @@ def test_only_answered_calls_of_models_count_and_those_set_aside_do() -> None:
     call(owner, "look_up", kind=CallKind.TOOL)
     call(owner, "Clerk", kind=CallKind.AGENT)
     call(owner, state=CallState.STARTED)
-    call(owner, state=CallState.FAILED)
+    call(owner, state=CallState.FAILED, input_tokens=0, output_tokens=0)
 
     assert (report("task").totals.calls, report("task").totals.cost) == (1, Decimal(1))
+
+
+def test_a_failed_call_counts_if_its_provider_has_reported_tokens() -> None:
+    owner = run_of()
+    call(owner, cost="0.5", state=CallState.FAILED)
+    call(owner, state=CallState.FAILED)
+
+    totals = report("task").totals
+    assert (totals.calls, totals.cost, totals.unpriced_calls, totals.input_tokens) == (2, Decimal("0.5"), 1, 2_000)
 
 
 def test_only_given_activities_are_included() -> None:

@@ -1,0 +1,69 @@
+"""The options of circuit breakers, from the setting `MODEL_BREAKER`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, register
+from django.core.exceptions import ImproperlyConfigured
+
+from ..conf import Settings, conf
+from ..queues.breakers import BreakerOptions
+
+DEFAULTS: Mapping[str, float] = Settings.MODEL_BREAKER.default
+"""The values of keys that the setting leaves out."""
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "failures": (0, 10_000),
+    "window": (0.1, 86_400.0),
+    "open": (0.1, 86_400.0),
+    "rate": (0.0, 1.0),
+}
+
+
+def breaker_options() -> BreakerOptions:
+    """Return the options of all breakers. Raises `ImproperlyConfigured` for an invalid setting."""
+    given = conf.MODEL_BREAKER
+    for key, value in given.items():
+        if key not in _BOUNDS:
+            known = ", ".join(repr(name) for name in _BOUNDS)
+            raise ImproperlyConfigured(f"AGENTEXEC['MODEL_BREAKER'] has the key {key!r}, but its keys are {known}.")
+        low, high = _BOUNDS[key]
+        kind = int if key == "failures" else (int, float)
+        is_number = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+        if not is_number or not low <= value <= high:
+            number = "a whole number" if key == "failures" else "a number"
+            raise ImproperlyConfigured(
+                f"AGENTEXEC['MODEL_BREAKER'][{key!r}] is {value!r}, but must be {number} from {low:g} to {high:g}."
+            )
+    values = {**DEFAULTS, **given}
+    return BreakerOptions(
+        failures=int(values["failures"]), window=values["window"], open=values["open"], rate=values["rate"]
+    )
+
+
+def check_breaker(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Refuse options of circuit breakers that would fail at the first call of a model."""
+    try:
+        given = conf.MODEL_BREAKER
+    except ImproperlyConfigured:
+        return []  # reported by `check_settings`
+    try:
+        breaker_options()
+    except ImproperlyConfigured as error:
+        return [
+            Error(
+                str(error),
+                hint=f"Write {dict(DEFAULTS)}, or leave out what you do not change; {{'failures': 0}} turns it off."
+                if given
+                else None,
+                id="agentexec.E034",
+            )
+        ]
+    return []
+
+
+def install() -> None:
+    """Register the check; called when the app is ready."""
+    register(check_breaker, "agentexec")
