@@ -59,7 +59,7 @@ class Pipeline(Generic[C, T]):
     length is unpacked into its parameters. The last step returns a Pydantic model. Raises `TaskDefinitionError`,
     naming the steps and types, if they do not fit.
 
-    `class ResearchPipeline(Pipeline[InputContext, FinalReport])` tells type checkers what `enqueue` and `run` take and
+    `class ResearchPipeline(Pipeline[InputContext, FinalReport])` declares what `enqueue` and `run` take and
     return; the class is refused if its steps have other types.
 
     Each step runs on a separate instance: pass values between steps as results, not as attributes.
