@@ -18,11 +18,18 @@ from ..activity.completion_hooks import run_hooks
 from ..activity.store import Change, send_change_signals
 from ..background import start_daemon_thread
 from ..models import Activity
-from ..signals import WARN_INTERVAL, activities_changed, activity_changed, activity_ended
+from ..signals import (
+    WARN_INTERVAL,
+    activities_changed,
+    activity_changed,
+    activity_ended,
+    approval_decided,
+    approval_requested,
+)
 
 logger = logging.getLogger(__name__)
 
-SIGNALS = (activity_changed, activities_changed, activity_ended)
+SIGNALS = (activities_changed, activity_changed, activity_ended, approval_requested, approval_decided)
 MAX_WAITING_CHANGES = 10_000  # changes that wait for their signals; at some kilobytes per row, tens of megabytes
 STUCK_RECEIVER = 5.0  # seconds of one call after which a receiver is named in the log while it still runs
 IDLE_TIMEOUT = 1.0  # seconds without work after which the thread closes its database connections

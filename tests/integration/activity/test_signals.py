@@ -11,7 +11,7 @@ from django.db import connection, transaction
 
 import django_agentexec
 from django_agentexec import activities_changed, activity, activity_changed, activity_ended, signals
-from django_agentexec.activity.store import apply_one
+from django_agentexec.activity.store import apply_one, commit_callbacks
 from django_agentexec.activity.transitions import Fail, Progress
 from django_agentexec.models import Activity
 from django_agentexec.worker import after_commit
@@ -50,6 +50,15 @@ def test_every_change_sends_a_single_signal(received: Received) -> None:
         ("running", "Half"),
         ("complete", "Task completed successfully."),
     ]
+
+
+def test_without_receivers_a_change_is_not_passed_to_the_thread_of_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[object] = []
+    monkeypatch.setattr(commit_callbacks, "send_signals", sent.append)
+
+    activity.complete(activity.create("import"))
+
+    assert sent == []
 
 
 def test_usage_sends_a_signal_without_a_log_line(received: Received) -> None:

@@ -57,6 +57,7 @@ def clean() -> Iterator[None]:
 @pytest.fixture
 def provider(monkeypatch: pytest.MonkeyPatch) -> TracerProvider:
     """A tracer provider of this test; OpenTelemetry's own can be set once per process."""
+    assert spans.spans.flush(10)  # the calls of earlier tests
     provider = TracerProvider()
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
     return provider

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Optional, Union
+from typing import Annotated, Any, Literal, Optional, TypeVar, Union
 
 import pytest
 from pydantic import BaseModel
@@ -12,6 +12,9 @@ from pydantic import BaseModel
 from django_agentexec import Pipeline, TaskDefinitionError, step
 from django_agentexec.serialization.flow import covers, fits, tuple_parts, type_name
 from django_agentexec.tasks import registry
+
+
+Result = TypeVar("Result")
 
 
 class Input(BaseModel):
@@ -48,13 +51,45 @@ def method(name: str, result: Any, **parameters: Any) -> Callable[..., Any]:
     return made
 
 
+def marked(*methods: Callable[..., Any]) -> dict[str, Any]:
+    return {one.__name__: step(number)(one) for number, one in enumerate(methods)}
+
+
 def pipeline(*methods: Callable[..., Any], **keywords: Any) -> type[Pipeline]:
-    marked = {one.__name__: step(number)(one) for number, one in enumerate(methods)}
-    return type("TestedPipeline", (Pipeline,), marked, **keywords)
+    return type("TestedPipeline", (Pipeline,), marked(*methods), **keywords)
 
 
 FIRST = method("first", Brand, context=Input)
 LAST = method("last", Report, brand=Brand)
+
+
+def test_declared_types_are_those_of_the_steps() -> None:
+    typed = type("Typed", (Pipeline,), {"__orig_bases__": (Pipeline[Input, Report],), **marked(FIRST, LAST)})
+
+    assert typed.task.context_type is Input
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        (Pipeline[Brand, Report], "is declared with Brand, but its first step 'first' takes Input"),
+        (Pipeline[Input, Brand], "is declared with Brand, but its last step 'last' returns Report"),
+    ],
+)
+def test_other_declared_types_are_refused(declared: Any, message: str) -> None:
+    with pytest.raises(TaskDefinitionError, match=message):
+        type("Typed", (Pipeline,), {"__orig_bases__": (declared,), **marked(FIRST, LAST)})
+
+
+def test_a_generic_base_may_leave_the_types_open() -> None:
+    class Base(Pipeline[Input, Result], abstract=True):
+        pass
+
+    class Typed(Base[Report]):
+        first = step(0)(FIRST)
+        last = step(1)(LAST)
+
+    assert Typed.steps[-1].result is Report
 
 
 def test_a_pipeline_registers_itself_by_its_name() -> None:
