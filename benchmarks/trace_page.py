@@ -46,7 +46,10 @@ def fill() -> Any:
         kind = CallKind.MODEL if number % 2 == 0 else CallKind.TOOL
         is_model = kind == CallKind.MODEL
         message = {"type": "message", "content": [{"type": "output_text", "text": text}]}
-        values = {"output": {"output": [message]} if is_model else text, "arguments": None if is_model else {"id": number}}
+        values = {
+            "output": {"output": [message]} if is_model else text,
+            "arguments": None if is_model else {"id": number},
+        }
         times = {"started_at": began, "finished_at": began + timedelta(seconds=1.5)}
         place = {"ordinal": number // 2, "call_id": "" if is_model else str(number)}
         calls.append(AgentCall(kind=kind, name="large-2" if is_model else "find", **place, **times, **values, **common))
