@@ -22,6 +22,7 @@ SAMPLE = 30  # newest activities whose calls are offered
 MAX_NAMES = 20  # offered names of each kind
 MAX_NAME = 200  # characters; the column's size
 MAX_COST = Decimal(10) ** 9
+_COSTS = ("min_cost", "max_cost")
 _CACHE = "_agentexec_called_names"
 
 
@@ -122,7 +123,7 @@ class CostFilter(FormFilter):
 
     title: Any = _("cost")
     parameter_name = "min_cost"  # newer versions of django-unfold ask every filter for it
-    parameter_names = ("min_cost", "max_cost")
+    parameter_names = _COSTS
     template = "admin/agentexec/activity/cost_filter.html"
 
     def __init__(self, request: HttpRequest, params: dict[str, list[str]], model: Any, model_admin: Any) -> None:
@@ -141,8 +142,10 @@ class CostFilter(FormFilter):
     def choices(self, changelist: ChangeList) -> Iterator[dict[str, Any]]:
         """Yield the range in use."""
         if self.amounts:
-            low, high = (self.amounts.get(name) for name in self.parameter_names)
-            display = "\N{EN DASH}".join(f" {money(each)} " if each is not None else "" for each in (low, high)).strip()
+            low, high = (money(amount) if amount is not None else "" for amount in map(self.amounts.get, _COSTS))
+            display = f"{low} \N{EN DASH} {high}"
+            if not (low and high):
+                display = _("from %(amount)s") % {"amount": low} if low else _("up to %(amount)s") % {"amount": high}
             yield {
                 "selected": True,
                 "display": display,

@@ -42,7 +42,7 @@ def clean() -> Iterator[None]:
 def conversation(text: str = "Where is it?", **values: Any) -> Conversation:
     """Return a conversation with a turn that has answered this message."""
     found = Conversation.objects.create(session_id="ticket-4127", metadata={"organization_id": "org-1"})
-    fields = {"agent_type": "answer", "status": Status.COMPLETE, "queue": "default", "priority": 3}
+    fields = {"agent_type": "answer", "status": Status.COMPLETE, "queue": "default"}
     context = {"text": text, "language": "de"}
     metadata = {"organization_id": "org-1"}
     row = Activity.objects.create(conversation=found, **{**fields, "context": context, "metadata": metadata, **values})
