@@ -78,7 +78,7 @@ def test_no_page_of_calls_conversations_and_costs_mixes_languages() -> None:
     row = start(agent_id)
     add_call(row, CallKind.AGENT, agent="Clerk", input_tokens=3, cost=Decimal("0.02"))
     add_call(row, CallKind.MODEL, agent="Clerk", name="large-2", input_tokens=900, cost=Decimal("0.02"))
-    tool = add_call(row, CallKind.TOOL, agent="Clerk", name="find_order", call_id="1", arguments={"number": 3})
+    tool = add_call(row, CallKind.TOOL, agent="Clerk", name="find_order", call_id="1", arguments={"order": 3})
     add_call(row, CallKind.TOOL, name="find_order", call_id="2", state=CallState.FAILED, error="kaputt", ordinal=1)
     conversation = Conversation.objects.get()
     ConversationItem.objects.create(

