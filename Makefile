@@ -22,7 +22,7 @@ FRAMEWORK := $(addprefix tests/integration/,schedules/test_schedules_model.py sc
   api/test_api_document.py terminal/test_commands_agents.py tasks/test_enqueue.py activity/test_activity.py \
   activity/test_queries.py monitoring/test_health.py test_smoke.py)
 # Long tests of processes that die: their hard part is the database's locks, so PostgreSQL has them.
-DURABLE := $(addprefix tests/e2e/test_,pipelines.py fanout.py scheduler.py durable.py)
+DURABLE := $(addprefix tests/e2e/test_,pipelines.py fanout.py scheduler.py durable.py durable_outages.py)
 
 .PHONY: help demo screenshots test fast fast-tests check fix lint types docs messages tests tests-postgresql test-newer \
   test-between test-oldest-sdk chaos chaos-agents rolling-deploy bench bench-agents release clean
@@ -84,7 +84,8 @@ rolling-deploy: $(VENV)/.installed  ## workers of an earlier release and of this
 	$(BIN)/python -m tests.chaos.rolling_deploy $(ARGS)
 
 # Kills workers at every point of the durable agents' scenarios, on both databases; `make test` takes some of the points.
-# CHAOS_TABLE=kills.md collects the numbers of kills and of repeated calls.
+# CHAOS_TABLE=kills.md collects a line per scenario: API, database, kills, committed calls, of these repeated, calls in
+# flight, of these repeated. One scenario: ARGS="-k guardrails"
 chaos-agents: $(VENV)/.installed  ## kill durable agents at every point
 	AGENTEXEC_TEST_AGENT_KILLS=all AGENTEXEC_TEST_AGENT_KILLS_TABLE=$(CHAOS_TABLE) $(PYTEST) tests/e2e/test_durable.py $(ARGS)
 	AGENTEXEC_TEST_DB=postgresql AGENTEXEC_TEST_AGENT_KILLS=all AGENTEXEC_TEST_AGENT_KILLS_TABLE=$(CHAOS_TABLE) \
