@@ -16,6 +16,7 @@ from ..models import Activity, ActivityQuerySet, WaitingFor
 from ..queues import Queue, QueueStats, get_queue
 from .counters import LastHour, last_hour
 from .entries import WorkerList, worker_list
+from .limits import limit_problems
 from .schemas import LastKnownSchema, OverviewSchema, QueueSchema, WorkerSchema
 
 MAX_OLDEST = 1_000  # waiting rows that are read to find the oldest row of each queue
@@ -35,12 +36,12 @@ def queues() -> list[QueueSchema]:
 def overview() -> OverviewSchema:
     """Return the data of a dashboard. Without the queue: the values from the database, and the problem.
 
-    Three queries, and one round trip per queue plus three.
+    Three queries, and one round trip per queue and limit of models, plus three.
     """
     queued, running = rows_by_queue(Activity.objects.queued()), rows_by_queue(Activity.objects.running())
     shown = OverviewSchema(at=timezone.now(), queued=queued.total(), running=running.total())
     try:
-        found, hour = worker_list(), last_hour()
+        found, hour, refusals = worker_list(), last_hour(), limit_problems()
         lines = _queues(queued, running, found.workers, hour)
     except QueueUnavailable as error:
         shown.queues = _queues(queued, running)
@@ -48,7 +49,7 @@ def overview() -> OverviewSchema:
         shown.last_known = _last_known.get(get_queue())
         return shown
     shown.queues = lines
-    shown.problems = _problems(found, lines)
+    shown.problems = _problems(found, lines) + refusals
     shown.complete_last_hour = sum(minute.complete for minute in hour.minutes)
     shown.error_last_hour = sum(minute.error for minute in hour.minutes)
     shown.canceled_last_hour = sum(minute.canceled for minute in hour.minutes)
