@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,11 @@ POLL_GRACE = 10.0
 SUSPENDED_GRACE = 60.0
 """Seconds for which a suspended activity keeps its ticket after the end of its wait."""
 SLOT_WAIT = 1.0
-"""Seconds after which a call that waits for the end of others asks again, for each call ahead of it per slot."""
+"""Seconds that a call is expected to last before any has ended."""
+MIN_SLOT_WAIT = 0.01
+"""Seconds until the end of a call in progress, at least."""
+DURATION_WEIGHT = 0.1
+"""Of a call in the average duration of calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,8 @@ class Reservation:
 
     request: Request
     id: str = field(default_factory=lambda: uuid4().hex)
+    granted_at: float = field(default_factory=time.monotonic)
+    """On the monotonic clock of this process."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,20 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import ceil
 
 from ..conf import conf
-from .base import POLL_GRACE, SLOT_WAIT, SUSPENDED_GRACE, LimitStore, Request, Reservation, Usage, Wait
+from .base import (
+    DURATION_WEIGHT,
+    MIN_SLOT_WAIT,
+    POLL_GRACE,
+    SLOT_WAIT,
+    SUSPENDED_GRACE,
+    LimitStore,
+    Request,
+    Reservation,
+    Usage,
+    Wait,
+)
 from .rules import Bucket, Limit
 
 
@@ -32,6 +42,7 @@ class _State:
     turns: dict[str, int] = field(default_factory=dict)
     closed_until: float = 0.0
     number: int = 0
+    duration: float | None = None
 
     @property
     def total(self) -> int:
@@ -43,6 +54,10 @@ class _State:
         self.tokens = {name: (at, amount) for name, (at, amount) in self.tokens.items() if at > past}
         self.open = {name: until for name, until in self.open.items() if until > now}
         self.tickets = {name: ticket for name, ticket in self.tickets.items() if ticket.expires > now}
+
+    def note_duration(self, seconds: float) -> None:
+        average = seconds if self.duration is None else self.duration
+        self.duration = average + DURATION_WEIGHT * (seconds - average)
 
     def next_turn(self, tenant: str) -> int:
         if not self.tickets:
@@ -93,7 +108,8 @@ class MemoryLimits(LimitStore):
             now = self._clock()
             for bucket in reservation.request.buckets:
                 state, limit = self._state(bucket), bucket.limit
-                state.open.pop(reservation.id, None)
+                if state.open.pop(reservation.id, None) is not None:
+                    state.note_duration(time.monotonic() - reservation.granted_at)
                 if tokens is None or not limit.tpm:
                     continue
                 excess = tokens - min(reservation.request.tokens, limit.tpm)
@@ -148,7 +164,8 @@ class MemoryLimits(LimitStore):
             excess = state.total + sum(ticket.tokens for ticket in ahead) + _need(request, limit) - limit.tpm
             wait = max(wait, self._wait_for_tokens(state, limit, excess, now))
         if limit.concurrency and (excess := len(state.open) + len(ahead) + 1 - limit.concurrency) > 0:
-            wait = max(wait, SLOT_WAIT * ceil(excess / limit.concurrency))
+            duration = SLOT_WAIT if state.duration is None else state.duration
+            wait = max(wait, MIN_SLOT_WAIT, duration * excess / limit.concurrency)
         return wait
 
     def _wait_for_request(self, state: _State, limit: Limit, ahead: int, now: float) -> float:

@@ -7,6 +7,7 @@ the queue: a grant that is lost with the data of the server is no longer counted
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -55,8 +56,9 @@ class RedisLimits(LimitStore):
         self._end(reservation, UNSENT)
 
     def _end(self, reservation: Reservation, used: int | str) -> None:
-        request = reservation.request
-        self._run("settle", request.buckets, [reservation.id, request.tokens, used, *_limits(request.buckets)])
+        request, duration = reservation.request, _us(max(0.0, time.monotonic() - reservation.granted_at))
+        arguments = [reservation.id, request.tokens, used, duration]
+        self._run("settle", request.buckets, [*arguments, *_limits(request.buckets)])
 
     def close_buckets(self, buckets: Sequence[Bucket], seconds: float) -> None:
         self._run("close", buckets, [_us(seconds), *_limits(buckets)])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
 
+from ..conf import conf
 from ..limits import Limit, Usage, get_store, limits
 from ..limits.rules import buckets_of
 
@@ -44,3 +45,15 @@ def limit_usage() -> list[LimitUsage]:
     """Return the limits of the settings that all tenants share. One round trip each. Raises `QueueUnavailable`."""
     shared = [limit for limit in limits().all if not limit.per]
     return [LimitUsage(bucket.name, bucket.limit, get_store().usage(bucket)) for bucket in buckets_of(shared, {})]
+
+
+def limit_problems() -> list[str]:
+    """Return a sentence for each limit that a provider has closed. Raises `QueueUnavailable`."""
+    if not conf.MODEL_LIMITS:
+        return []
+    text = _("The provider refuses calls of models %(limit)r for %(seconds).0f s; %(number)s wait.")
+    return [
+        text % {"limit": each.name, "seconds": each.usage.closed, "number": f"{each.usage.waiting:,}"}
+        for each in limit_usage()
+        if each.usage.closed
+    ]

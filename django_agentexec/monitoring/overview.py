@@ -18,6 +18,7 @@ from ..queues.breakers import BreakerState
 from ..resilience.options import breaker_options
 from .counters import LastHour, last_hour
 from .entries import WorkerList, worker_list
+from .limits import limit_problems
 from .schemas import BreakerSchema, LastKnownSchema, OverviewSchema, QueueSchema, WorkerSchema
 
 MAX_OLDEST = 1_000  # waiting rows that are read to find the oldest row of each queue
@@ -37,12 +38,12 @@ def queues() -> list[QueueSchema]:
 def overview() -> OverviewSchema:
     """Return the data of a dashboard. Without the queue: the values from the database, and the problem.
 
-    Three queries, and one round trip per queue plus four.
+    Three queries, and one round trip per queue and limit of models, plus four.
     """
     queued, running = rows_by_queue(Activity.objects.queued()), rows_by_queue(Activity.objects.running())
     shown = OverviewSchema(at=timezone.now(), queued=queued.total(), running=running.total())
     try:
-        found, hour = worker_list(), last_hour()
+        found, hour, refusals = worker_list(), last_hour(), limit_problems()
         lines = _queues(queued, running, found.workers, hour)
         shown.breakers = breakers()
     except QueueUnavailable as error:
@@ -51,7 +52,7 @@ def overview() -> OverviewSchema:
         shown.last_known = _last_known.get(get_queue())
         return shown
     shown.queues = lines
-    shown.problems = [*_problems(found, lines), *map(breaker_problem, open_breakers(shown.breakers))]
+    shown.problems = [*_problems(found, lines), *refusals, *map(breaker_problem, open_breakers(shown.breakers))]
     shown.complete_last_hour = sum(minute.complete for minute in hour.minutes)
     shown.error_last_hour = sum(minute.error for minute in hour.minutes)
     shown.canceled_last_hour = sum(minute.canceled for minute in hour.minutes)

@@ -1,8 +1,8 @@
 -- Shared by all scripts of the limits: the keys of the buckets, the clock, and the rules by which calls wait.
 --
 -- A bucket is one limit, or one limit of one tenant. `requests` and `tokens` hold the grants of the window by their
--- time, `amounts` the tokens of each grant, and `state` their sum and the time until which the bucket is closed. `open`
--- holds the calls in progress by the end of their lease. Calls that wait have a ticket: in `queue` by its turn, in
+-- time, `amounts` the tokens of each grant, and `state` their sum, the time until which the bucket is closed, and the
+-- average duration of calls. `open` holds the calls in progress by the end of their lease. Calls that wait have a ticket: in `queue` by its turn, in
 -- `tickets` with its tokens, and in `alive` by the time at which it expires. `turns` holds the last turn of each tenant.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]  -- microseconds
@@ -11,8 +11,9 @@ local KEYS_PER_BUCKET = 9
 local SEQUENCES = 1000000     -- tickets of one turn are served in the order of their arrival
 local BATCH = 1000            -- old grants or tickets that a command removes
 local MAX_AHEAD = 64          -- tickets ahead whose tokens are added up; those of further tickets are extrapolated
-local MAX_READ = 5000         -- grants that are read to find the time at which enough tokens are free
-local SLOT_WAIT = 1000000     -- microseconds until a slot of a call in progress may be free
+local MAX_READ = 500          -- grants that are read to find the time at which enough tokens are free
+local SLOT_WAIT = 1000000     -- microseconds that a call is expected to last before any has ended
+local MIN_SLOT_WAIT = 10000   -- microseconds until a slot may be free
 local KEEP = 7200000          -- milliseconds for which an unused bucket is kept, in addition to its window
 
 -- Lua's default conversion keeps only 14 digits.

@@ -34,19 +34,21 @@ local function ahead_of(b)
   return ahead, sum * ahead / #first
 end
 
--- Returns the time until `needed` tokens of the window are free again.
+-- Returns the time until `needed` tokens of the window are free again. After `MAX_READ` grants it is an estimate, by
+-- their average size.
 local function wait_for_tokens(b, needed)
-  local freed, from = 0, 0
-  while from < MAX_READ do
-    local grants = redis.call('ZRANGE', b.tokens, from, from + BATCH - 1, 'WITHSCORES')
-    local ids = {}
-    for n = 1, #grants, 2 do ids[#ids + 1] = grants[n] end
-    if #ids == 0 then break end
-    for n, amount in ipairs(redis.call('HMGET', b.amounts, unpack(ids))) do
-      freed = freed + tonumber(amount or 0)
-      if freed >= needed then return grants[2 * n] + b.window - now end
-    end
-    from = from + BATCH
+  local grants = redis.call('ZRANGE', b.tokens, 0, MAX_READ - 1, 'WITHSCORES')
+  local ids, freed = {}, 0
+  for n = 1, #grants, 2 do ids[#ids + 1] = grants[n] end
+  for n, amount in ipairs(#ids > 0 and redis.call('HMGET', b.amounts, unpack(ids)) or {}) do
+    freed = freed + tonumber(amount or 0)
+    if freed >= needed then return grants[2 * n] + b.window - now end
+  end
+  if #ids == MAX_READ and freed > 0 then
+    local place = math.floor(#ids * needed / freed)
+    local grant = redis.call('ZRANGE', b.tokens, place, place, 'WITHSCORES')
+    if grant[2] then return grant[2] + b.window - now end
+    freed = total_of(b)
   end
   return b.window * (1 + math.floor(math.max(0, needed - freed - 1) / b.tpm))
 end
@@ -71,7 +73,10 @@ local function wait_for(b)
   end
   if b.concurrency > 0 then
     local excess = redis.call('ZCARD', b.open) + ahead + 1 - b.concurrency
-    if excess > 0 then wait = math.max(wait, SLOT_WAIT * math.ceil(excess / b.concurrency)) end
+    if excess > 0 then
+      local duration = tonumber(redis.call('HGET', b.state, 'duration') or SLOT_WAIT)
+      wait = math.max(wait, MIN_SLOT_WAIT, duration * excess / b.concurrency)
+    end
   end
   return wait
 end

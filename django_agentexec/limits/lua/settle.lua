@@ -1,12 +1,16 @@
 -- Ends a call: its slot is free, and its estimate is replaced by the tokens that it has used.
--- ARGV: reservation, its estimate, the tokens used ('': unknown, the estimate remains; 'unsent': nothing was sent),
--- then per bucket rpm, tpm, concurrency and the window.
-local reservation, estimate, used = ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local LIMITS = 4
+-- ARGV: reservation, its estimate, the tokens used ('': unknown, the estimate remains; 'unsent': nothing was sent), the
+-- microseconds since its grant, then per bucket rpm, tpm, concurrency and the window.
+local reservation, estimate, used, duration = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
+local LIMITS = 5
+local WEIGHT = 0.1  -- of a call in the average duration of calls
 
 for n = 1, #KEYS / KEYS_PER_BUCKET do
   local b = bucket_of(n, LIMITS)
-  redis.call('ZREM', b.open, reservation)
+  if redis.call('ZREM', b.open, reservation) == 1 and used ~= 'unsent' then
+    local average = tonumber(redis.call('HGET', b.state, 'duration') or duration)
+    redis.call('HSET', b.state, 'duration', int(average + WEIGHT * (duration - average)))
+  end
   if used == 'unsent' then
     redis.call('ZREM', b.requests, reservation)
     remove_tokens(b, reservation)

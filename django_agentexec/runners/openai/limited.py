@@ -33,6 +33,7 @@ MAX_REFUSALS = 10
 MIN_SUSPENSION = 1.0  # seconds
 FIRST_BACKOFF, MAX_BACKOFF = 0.5, 8.0  # seconds, as in the client of OpenAI
 
+_TOOL_PARTS = ("name", "description", "params_json_schema")
 _ARGUMENTS = ("system_instructions", "input", "model_settings", "tools", "output_schema", "handoffs")
 
 
@@ -161,7 +162,9 @@ class _Call:
 
     async def _halt(self, seconds: float) -> Halted:
         position = cast(Position, self._position)
-        until = timezone.now() + timedelta(seconds=max(seconds, MIN_SUSPENSION))
+        # After a wait in its slot, a call that waits for the end of others would soon be suspended again.
+        pause = max(seconds, MIN_SUSPENSION, conf.MODEL_LIMIT_WAIT)
+        until = timezone.now() + timedelta(seconds=pause)
         journal = position.journal
         suspended = journal.attempt.suspend_until(WaitingFor.LIMIT, until)
         halted = journal.halts.add(position.path, suspended, "This call waits for the limit of its provider.")
@@ -183,7 +186,7 @@ def _estimate(request: dict[str, Any]) -> int:
     contents = (
         request.get("system_instructions"),
         request.get("input"),
-        [(each.name, getattr(each, "params_json_schema", None)) for each in request.get("tools") or ()],
+        [[getattr(tool, name, None) for name in _TOOL_PARTS] for tool in request.get("tools") or ()],
         [(each.tool_name, each.input_json_schema) for each in request.get("handoffs") or ()],
         None if schema is None or schema.is_plain_text() else schema.json_schema(),
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from django_agentexec.conf import conf
 from django_agentexec.limits import Bucket, Limit, Request, Reservation, Wait
-from django_agentexec.limits.base import POLL_GRACE, SUSPENDED_GRACE
+from django_agentexec.limits.base import POLL_GRACE, SLOT_WAIT, SUSPENDED_GRACE
 from tests.support.limit_stores import Clocked, MemoryStore, RedisStore, stopped_clock
 
 _numbers = count()
@@ -153,6 +155,21 @@ def test_calls_in_progress_hold_a_slot_until_they_end(clocked: Clocked) -> None:
 
     granted(clocked, call(limited, ticket="third"))
     assert clocked.store.usage(limited).in_progress == 2
+
+
+def test_the_wait_for_a_slot_follows_the_duration_of_calls(clocked: Clocked) -> None:
+    limited = bucket(concurrency=2)
+    first, second = granted(clocked, call(limited)), granted(clocked, call(limited))
+    assert waits(clocked, call(limited, ticket="a"), patience=0) == pytest.approx(SLOT_WAIT / 2)
+    assert waits(clocked, call(limited, ticket="b"), patience=0) == pytest.approx(SLOT_WAIT)
+
+    clocked.store.settle(replace(first, granted_at=time.monotonic() - 40), None)
+    granted(clocked, call(limited, ticket="a"))
+
+    assert waits(clocked, call(limited, ticket="b"), patience=0) == pytest.approx(20, rel=0.1)
+    clocked.store.settle(replace(second, granted_at=time.monotonic() - 10), None)
+    granted(clocked, call(limited, ticket="b"))
+    assert waits(clocked, call(limited, ticket="c"), patience=0) == pytest.approx(18.5, rel=0.1)
 
 
 def test_the_slot_of_a_dead_process_is_free_after_its_lease(clocked: Clocked) -> None:
@@ -312,3 +329,15 @@ def test_a_usage_of_many_old_grants_is_forgotten_at_once(clocked: Clocked) -> No
     usage = clocked.store.usage(limited)
 
     assert (usage.requests, usage.tokens) == (0, 0)
+
+
+def test_the_wait_for_many_tokens_is_about_right(clocked: Clocked) -> None:
+    limited = bucket(tpm=2_000)
+    for number in range(2_000):
+        granted(clocked, call(limited, tokens=1))
+        if number % 100 == 99:
+            clocked.forward(1)
+
+    found = [waits(clocked, call(limited, tokens=tokens, ticket="large")) for tokens in (100, 1_001, 2_000)]
+
+    assert found == pytest.approx([40, 50, 59], abs=1)

@@ -51,6 +51,15 @@ def test_a_closed_limit_is_a_warning(used: None) -> None:
     assert "1 waiting, closed by the provider for " in check.detail
 
 
+def test_the_dashboard_names_a_closed_limit(used: None) -> None:
+    assert not any("refuses calls" in problem for problem in monitoring.overview().problems)
+    get_store().close_buckets(buckets_of(limits().all[:1], {}), 500)
+
+    problems = monitoring.overview().problems
+
+    assert any(problem.startswith("The provider refuses calls of models 'gpt-5*' for ") for problem in problems)
+
+
 def test_without_limits_there_is_no_such_check() -> None:
     assert "model limits" not in {check.name for check in monitoring.health().checks}
 

@@ -13,7 +13,6 @@ from django_agentexec import Pipeline, TaskDefinitionError, step
 from django_agentexec.serialization.flow import covers, fits, tuple_parts, type_name
 from django_agentexec.tasks import registry
 
-
 Result = TypeVar("Result")
 
 
