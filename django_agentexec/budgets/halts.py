@@ -43,7 +43,7 @@ def _note_refusal(ledger: BudgetLedger) -> None:
     using = database()
     with transaction.atomic(using=using):
         found = locked_ledgers([ledger.pk], using).get(ledger.pk)
-        crossings = mark(found, 100) if found is not None else []
+        crossings = mark(found, 100)[-1:] if found is not None else []  # 100 %; less was not spent
         if found is not None and crossings:
             found.save(using=using, update_fields=CHANGED_FIELDS)
             transaction.on_commit(lambda: announce(crossings), using=using, robust=True)

@@ -89,9 +89,7 @@ def test_a_runner_that_records_nothing_has_no_budget() -> None:
         ("day", "Mars/Olympus", (2026, 11, 28, 12), "2026-11-28", (2026, 11, 29, 0)),  # that of the settings
     ],
 )
-def test_the_period_of_a_time(
-    kind: str, zone: str, now: tuple[int, ...], name: str, ends_at: tuple[int, ...]
-) -> None:
+def test_the_period_of_a_time(kind: str, zone: str, now: tuple[int, ...], name: str, ends_at: tuple[int, ...]) -> None:
     found = period_at(kind, zone, datetime(*now, tzinfo=UTC))  # type: ignore[arg-type,misc]
 
     assert found.name == name
