@@ -52,6 +52,13 @@ def log(
     return line_of(activity, storable_text(traceback), public_message, type)
 
 
+def log_internal(activity: Activity, message: str, public_message: str, now: datetime) -> ActivityLog:
+    """Log a message for users with the monitor permission; all others, and the row, get `public_message`."""
+    line = log(activity, public_message, now, public_message=storable_text(public_message))
+    line.message = storable_text(message)
+    return line
+
+
 class Failure(Protocol):
     """An error and its public part."""
 

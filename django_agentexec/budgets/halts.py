@@ -9,6 +9,7 @@ from django.utils.translation import gettext
 
 from ..activity.current import OwningAttempt
 from ..activity.store import database
+from ..activity.suspension import waiting_text
 from ..conf import in_site_language
 from ..exceptions import BudgetExceeded
 from ..models import BudgetAction, BudgetLedger, BudgetWait, WaitingFor
@@ -33,7 +34,13 @@ def halt(attempt: OwningAttempt, error: OverBudget, expected: Estimate) -> BaseE
         model=expected.model[:200],
         provider=expected.provider[:100],
     )
-    return attempt.suspend_until(WaitingFor.BUDGET, ledger.ends_at, message=message, record=wait)
+    return attempt.suspend_until(
+        WaitingFor.BUDGET,
+        ledger.ends_at,
+        message=message,
+        public_message=waiting_text(WaitingFor.BUDGET),  # the budget may be that of all tenants
+        record=wait,
+    )
 
 
 def _note_refusal(ledger: BudgetLedger) -> None:

@@ -10,7 +10,6 @@ from uuid import UUID
 
 from agents import Agent, Model, ModelSettings, Usage, function_tool
 from agents.testing import ModelCall, ModelStep, ScriptedModel, assistant_message, function_call
-
 from django.utils import timezone
 
 from django_agentexec import Attempt, OpenAIRunner, task
@@ -78,7 +77,11 @@ async def paid_work(agent_id: UUID, context: Work, attempt: Attempt) -> str:
 async def limited_work(agent_id: UUID, context: Work, attempt: Attempt) -> str:
     """Wait for the limit of a provider once, for a second."""
     note(context.journal, "start", context.name, agent_id)
-    due = await attempt.aonce("due", lambda: (timezone.now() + timedelta(seconds=1)).isoformat())
+
+    def one_second_later() -> str:
+        return (timezone.now() + timedelta(seconds=1)).isoformat()
+
+    due = await attempt.aonce("due", one_second_later)
     if timezone.now() < datetime.fromisoformat(due):
         raise attempt.suspend_until(WaitingFor.LIMIT, datetime.fromisoformat(due))
     return "done"

@@ -144,16 +144,14 @@ def test_a_higher_limit_resumes_what_waits(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("django_agentexec.budgets.commands.resume_waiting", resumed.append)
     waits_for(ledger)
     BudgetLedger.objects.update(notified=100)
-    values = {
-        "name": "Acme", "is_active": "on", "scope": "all", "limit": "15", "unit": "money", "period": "month",
-        "action": "suspend",
-    }  # fmt: skip
+    values = {"name": "Acme", "is_active": "on", "limit": "15", "action": "suspend", "unit": "tokens", "period": "day"}
 
     answer = signed_in(name="root", is_superuser=True).post(f"{LIST}{found.pk}/change/", values)
 
     assert answer.status_code == 302, answer.content
     found.refresh_from_db()
     ledger.refresh_from_db()
+    assert (found.unit, found.period) == ("money", "month")  # they identify the consumption, and stay
     assert (found.limit, ledger.notified) == (15, 50)  # 80 and 100 % are announced again
     assert resumed == [[ledger.pk]]
 
@@ -211,6 +209,15 @@ def test_without_permission_nothing_is_seen() -> None:
     budget()
 
     assert signed_in("view_activity").get(LIST).status_code == 403
+
+
+def test_an_unknown_scope_is_refused_by_the_form() -> None:
+    values = {"name": "Acme", "scope": "moon", "limit": "15", "unit": "money", "period": "month", "action": "fail"}
+
+    page = signed_in(name="root", is_superuser=True).post(reverse("admin:agentexec_budget_add"), values)
+
+    assert page.status_code == 200
+    assert not Budget.objects.exists()
 
 
 def test_the_form_names_what_is_missing() -> None:
