@@ -43,19 +43,19 @@ def log(
     now: datetime,
     *,
     public_message: str | None = None,
+    internal_message: str = "",
     traceback: str = "",
     type: LineType = LineType.STATUS,
 ) -> ActivityLog:
-    """Set the row's newest message, and return its log line."""
+    """Set the row's newest message, and return its log line.
+
+    Users with the monitor permission read `internal_message`, if it is given; all others, and the row, get `message`.
+    """
     activity.latest_log_message = storable_text(message)
     activity.latest_log_timestamp = activity.updated_at = now
-    return line_of(activity, storable_text(traceback), public_message, type)
-
-
-def log_internal(activity: Activity, message: str, public_message: str, now: datetime) -> ActivityLog:
-    """Log a message for users with the monitor permission; all others, and the row, get `public_message`."""
-    line = log(activity, public_message, now, public_message=storable_text(public_message))
-    line.message = storable_text(message)
+    line = line_of(activity, storable_text(traceback), public_message, type)
+    if internal_message:
+        line.message, line.public_message = storable_text(internal_message), line.message
     return line
 
 

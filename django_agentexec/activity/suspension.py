@@ -36,7 +36,7 @@ from ..models import (
     Status,
     WaitingFor,
 )
-from .log_lines import LOGGED, fill, log, log_internal
+from .log_lines import LOGGED, fill, log
 from .transitions import Operation, OwnedOperation
 
 
@@ -195,7 +195,7 @@ def _wait_for(condition: Condition, activity: Activity, now: datetime) -> Activi
         return _queue_again(activity, now)
     activity.run_after = condition.until
     if condition.public_message:
-        return log_internal(activity, condition.message, condition.public_message, now)
+        return log(activity, condition.public_message, now, internal_message=condition.message)
     return log(activity, condition.message or waiting_text(condition.reason), now)
 
 

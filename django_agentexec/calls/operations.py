@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
-from ..activity.log_lines import LOGGED, log_internal
+from ..activity.log_lines import LOGGED, log
 from ..activity.transitions import OwnedOperation
 from ..budgets.charges import Charge
 from ..budgets.texts import line_text, public_line_text
@@ -95,7 +95,7 @@ class FinishCall(OwnedOperation):
         if not self.charge.crossings or not activity.is_active:
             return None
         text = in_site_language(line_text, self.charge.crossings)
-        return log_internal(activity, text, in_site_language(public_line_text), now)
+        return log(activity, in_site_language(public_line_text), now, internal_message=text)
 
     def related_writes(self, activity: Activity, now: datetime) -> Sequence[Insert | Update]:
         drop_late_content(activity, (*self.new, *self.changed))
