@@ -92,6 +92,7 @@ class OwningAttempt(Protocol):
         until: datetime | None = None,
         *,
         message: str = "",
+        public_message: str = "",
         record: Model | None = None,
     ) -> Suspended:
         """Record that the handler waits for a condition, and return the exception that suspends it."""

@@ -43,13 +43,20 @@ def log(
     now: datetime,
     *,
     public_message: str | None = None,
+    internal_message: str = "",
     traceback: str = "",
     type: LineType = LineType.STATUS,
 ) -> ActivityLog:
-    """Set the row's newest message, and return its log line."""
+    """Set the row's newest message, and return its log line.
+
+    Users with the monitor permission read `internal_message`, if it is given; all others, and the row, get `message`.
+    """
     activity.latest_log_message = storable_text(message)
     activity.latest_log_timestamp = activity.updated_at = now
-    return line_of(activity, storable_text(traceback), public_message, type)
+    line = line_of(activity, storable_text(traceback), public_message, type)
+    if internal_message:
+        line.message, line.public_message = storable_text(internal_message), line.message
+    return line
 
 
 class Failure(Protocol):

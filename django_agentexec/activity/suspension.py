@@ -51,6 +51,8 @@ class Condition:
     """The time at which the activity is resumed; None: when `resume` is called."""
     message: str = ""
     """The log line; by default that of the setting `ACTIVITY_MESSAGE_WAITS`."""
+    public_message: str = ""
+    """The text for users without the monitor permission; by default they read `message`."""
     record: Model | None = None
     """A new row that is stored with the suspension."""
 
@@ -199,8 +201,14 @@ def _wait_for(condition: Condition, activity: Activity, now: datetime) -> Activi
     if condition.until is not None and condition.until <= now:
         return _queue_again(activity, now)
     activity.run_after = condition.until
-    reason = in_site_language(str, condition.reason.label)
-    return log(activity, condition.message or fill(conf.ACTIVITY_MESSAGE_WAITS, reason=reason), now)
+    if condition.public_message:
+        return log(activity, condition.public_message, now, internal_message=condition.message)
+    return log(activity, condition.message or waiting_text(condition.reason), now)
+
+
+def waiting_text(reason: WaitingFor) -> str:
+    """Return the default log message of a wait."""
+    return fill(conf.ACTIVITY_MESSAGE_WAITS, reason=in_site_language(str, reason.label))
 
 
 def _resumption_text(activity: Activity) -> str:

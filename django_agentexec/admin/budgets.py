@@ -31,6 +31,9 @@ else:
     from django.contrib.admin import ModelAdmin as BudgetBase
 
 
+IDENTIFYING = ("scope", "task", "metadata_key", "metadata_value", "agent_id", "unit", "period", "time_zone")
+
+
 class _Access(BudgetBase):  # type: ignore[type-arg]  # of two models
     """Staff of one tenant may look at what the policy shows; only users who see everything may change it."""
 
@@ -65,7 +68,8 @@ class BudgetAdmin(_Access):
                 "fields": ("limit", "unit", "period", "time_zone", "action"),
                 "description": gettext_lazy(
                     "A higher limit applies at once and resumes the activities that wait for it. A new budget applies "
-                    "in all workers within 5 seconds. Consumption of single periods and runs: consumption of budgets."
+                    "in all workers within 5 seconds. What it covers, its unit and its period cannot be changed: add "
+                    "another budget and deactivate this budget."
                 ),
             },
         ),
@@ -74,6 +78,10 @@ class BudgetAdmin(_Access):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Budget]:
         """Return the budgets that the policy shows to the user."""
         return get_policy().visible_budgets(request.user, super().get_queryset(request))
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
+        """Return the fields that identify the consumption: it would not be that of the changed budget."""
+        return () if obj is None else IDENTIFYING
 
     def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
         """Return a list whose rows have their consumption."""

@@ -9,6 +9,7 @@ from django.utils.translation import gettext
 
 from ..activity.current import OwningAttempt
 from ..activity.store import database
+from ..activity.suspension import waiting_text
 from ..conf import in_site_language
 from ..exceptions import BudgetExceeded
 from ..models import BudgetAction, BudgetLedger, BudgetWait, WaitingFor
@@ -33,7 +34,13 @@ def halt(attempt: OwningAttempt, error: OverBudget, expected: Estimate) -> BaseE
         model=expected.model[:200],
         provider=expected.provider[:100],
     )
-    return attempt.suspend_until(WaitingFor.BUDGET, ledger.ends_at, message=message, record=wait)
+    return attempt.suspend_until(
+        WaitingFor.BUDGET,
+        ledger.ends_at,
+        message=message,
+        public_message=waiting_text(WaitingFor.BUDGET),  # the budget may be that of all tenants
+        record=wait,
+    )
 
 
 def _note_refusal(ledger: BudgetLedger) -> None:
@@ -43,7 +50,7 @@ def _note_refusal(ledger: BudgetLedger) -> None:
     using = database()
     with transaction.atomic(using=using):
         found = locked_ledgers([ledger.pk], using).get(ledger.pk)
-        crossings = mark(found, 100) if found is not None else []
+        crossings = mark(found, 100)[-1:] if found is not None else []  # 100 %; less was not spent
         if found is not None and crossings:
             found.save(using=using, update_fields=CHANGED_FIELDS)
             transaction.on_commit(lambda: announce(crossings), using=using, robust=True)

@@ -26,3 +26,8 @@ def line_text(crossings: Sequence[Crossing]) -> str:
         % {"budget": crossing.ledger.label, "percentage": crossing.threshold}
         for crossing in crossings
     )
+
+
+def public_line_text() -> str:
+    """Return the text of that line for users who may not read of budgets."""
+    return gettext("A budget has reached a threshold.")

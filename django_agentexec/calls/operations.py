@@ -10,7 +10,7 @@ from decimal import Decimal
 from ..activity.log_lines import LOGGED, log
 from ..activity.transitions import OwnedOperation
 from ..budgets.charges import Charge
-from ..budgets.texts import line_text
+from ..budgets.texts import line_text, public_line_text
 from ..bulk_sql.fields import Insert, Update
 from ..conf import in_site_language
 from ..exceptions import StaleAttempt
@@ -94,8 +94,10 @@ class FinishCall(OwnedOperation):
         if self.charge is None:
             return None
         self.charge.settle()
-        crossings = self.charge.crossings
-        return log(activity, in_site_language(line_text, crossings), now) if crossings and activity.is_active else None
+        if not self.charge.crossings or not activity.is_active:
+            return None
+        text = in_site_language(line_text, self.charge.crossings)
+        return log(activity, in_site_language(public_line_text), now, internal_message=text)
 
     def related_writes(self, activity: Activity, now: datetime) -> Sequence[Insert | Update]:
         drop_late_content(activity, (*self.new, *self.changed))

@@ -75,7 +75,7 @@ class Budget(models.Model):
             BudgetScope.TASK: ("task",),
             BudgetScope.METADATA: ("metadata_key", "metadata_value"),
             BudgetScope.ACTIVITY: ("agent_id",),
-        }.get(BudgetScope(self.scope), ())
+        }.get(self.scope, ())  # type: ignore[call-overload]  # members of the enumeration are texts
         errors: dict[str, Any] = {
             field: _("This scope needs a value here.") for field in needed if getattr(self, field) in ("", None)
         }

@@ -126,6 +126,7 @@ class AttemptState:
         until: datetime | None = None,
         *,
         message: str = "",
+        public_message: str = "",
         record: Model | None = None,
     ) -> Suspended:
         """Record that the handler waits for a condition, and return the exception that suspends it.
@@ -133,8 +134,9 @@ class AttemptState:
         Raise it: `raise attempt.suspend_until(WaitingFor.LIMIT, until)`. The activity releases its slot, lease and
         lock, and is resumed at `until` (an aware datetime; None: never by itself) or by `activity.resumption.resume`.
         Its handler then runs again from its beginning; recorded calls are replayed. The wait counts neither as a retry
-        nor as a crash. `message` is the log line, and `record` a new row that is stored with the suspension. If several
-        parts of the handler wait, the condition that ends first applies.
+        nor as a crash. `message` is the log line, `public_message` its text for users without the monitor permission,
+        and `record` a new row that is stored with the suspension. If several parts of the handler wait, the condition
+        that ends first applies.
 
         Raises `InvalidOption` for a reason that is no condition, or a time that cannot be stored.
         """
@@ -142,7 +144,7 @@ class AttemptState:
             names = " or ".join(f"WaitingFor.{each.name}" for each in CONDITIONS)
             raise InvalidOption(f"suspend_until(reason={reason!r}) must be {names}.")
         moment = None if until is None else stored_time("until", until)
-        condition = Condition(WaitingFor(reason), moment, message, record)
+        condition = Condition(WaitingFor(reason), moment, message, public_message, record)
         self.root._conditions.append(condition)
         return Suspended([], condition=condition)
 

@@ -13,9 +13,10 @@ from django_agentexec.budgets.applicable import table
 from django_agentexec.budgets.commands import set_limit
 from django_agentexec.models import Activity, BudgetReservation, Status
 from tests.e2e.journal import Journal
+from tests.support.activity_rows import messages
 from tests.support.budget_rows import budget, set_price, spent
 from tests.support.pool_process import pool, until
-from tests.testapp.budgets import paid_work
+from tests.testapp.budgets import limited_work, paid_work
 from tests.testapp.work import Work
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
@@ -97,3 +98,17 @@ def test_what_a_canceled_run_has_reserved_is_released(journal: Journal) -> None:
 
     assert spent(limit) == (Decimal("0.03"), 0)
     assert not BudgetReservation.objects.exists()
+
+
+def test_a_pool_resumes_what_waits_for_a_provider_when_it_is_due(journal: Journal) -> None:
+    waiting_work = limited_work.enqueue(Work(journal=journal.path, name="a"))
+    other = paid_work.enqueue(Work(journal=journal.path, name="b", key="0"))
+
+    with pool("--workers", "1", "--concurrency", "1"):
+        until(lambda: counts() == {Status.COMPLETE: 2}, "both complete")
+
+    assert journal.names("start") == ["a", "b", "a"]  # the slot was free during the wait
+    row = Activity.objects.get(pk=waiting_work.agent_id)
+    assert (row.attempt, row.retries, row.crashes, row.waiting_for) == (1, 0, 0, "")
+    assert messages(waiting_work.agent_id)[2:4] == ["Waiting: Limit of a provider.", "The wait is over."]
+    assert Activity.objects.get(pk=other.agent_id).attempt == 1

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from agents import Agent, Model, ModelSettings, Usage, function_tool
 from agents.testing import ModelCall, ModelStep, ScriptedModel, assistant_message, function_call
+from django.utils import timezone
 
 from django_agentexec import Attempt, OpenAIRunner, task
+from django_agentexec.models import WaitingFor
 
 from .work import Work, note
 
@@ -68,3 +71,17 @@ async def paid_work(agent_id: UUID, context: Work, attempt: Attempt) -> str:
     steps = int(context.key or 3)
     result = await OpenAIRunner(agent_id).run(paid_agent(context, agent_id, steps), "Go.", max_turns=steps + 2)
     return str(result.final_output)
+
+
+@task("limited_work", max_retries=0)
+async def limited_work(agent_id: UUID, context: Work, attempt: Attempt) -> str:
+    """Wait for the limit of a provider once, for a second."""
+    note(context.journal, "start", context.name, agent_id)
+
+    def one_second_later() -> str:
+        return (timezone.now() + timedelta(seconds=1)).isoformat()
+
+    due = await attempt.aonce("due", one_second_later)
+    if timezone.now() < datetime.fromisoformat(due):
+        raise attempt.suspend_until(WaitingFor.LIMIT, datetime.fromisoformat(due))
+    return "done"

@@ -20,6 +20,7 @@ from django_agentexec.budgets.waits import resume_waiting, sweep
 from django_agentexec.exceptions import InvalidOption
 from django_agentexec.models import (
     Activity,
+    ActivityLog,
     AgentCall,
     Budget,
     BudgetLedger,
@@ -158,7 +159,6 @@ def test_a_call_in_progress_of_another_run_ends_before_the_suspension() -> None:
 def test_a_budget_that_fails_can_be_handled() -> None:
     first, cheap = model(call("nothing", "call_1"), say("never")), model(say("cheap"), name="free")
     set_price("free", output="0")
-
     @function_tool
     def nothing() -> str:
         """Do nothing."""
@@ -185,7 +185,7 @@ def test_an_unknown_price_is_not_free() -> None:
 
     waiting = run(handler)
     assert waiting.waiting_for == "budget"
-    assert "the price of house is unknown" in waiting.latest_log_message
+    assert "the price of house is unknown" in messages(waiting.agent_id)[-1]
     assert BudgetWait.objects.get().amount is None
     assert resume_waiting() == 0
 
@@ -208,7 +208,7 @@ def test_a_budget_of_tokens_needs_no_price() -> None:
 
     assert waiting.waiting_for == "budget"
     assert spent() == (Decimal(1_000), 0)
-    assert "of 1,500 tokens is left" in waiting.latest_log_message
+    assert "of 1,500 tokens is left" in messages(waiting.agent_id)[-1]
 
 
 def test_thresholds_are_announced_once_per_period() -> None:
@@ -232,6 +232,8 @@ def test_thresholds_are_announced_once_per_period() -> None:
     assert ended.status == Status.COMPLETE  # it only notifies
     assert announced == [(50, "Acme"), (80, "Acme"), (100, "Acme")]
     assert "Budget Acme has reached 50 %." in messages(ended.agent_id)
+    public = ActivityLog.objects.filter(message__contains="Acme").values_list("public_message", flat=True)
+    assert set(public) == {"A budget has reached a threshold."}
     assert spent() == (Decimal("0.12"), 0)
 
 

@@ -29,6 +29,10 @@ from tests.testapp.work import Work
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+class Empty(BaseModel):
+    pass
+
+
 def ledgers(activity: Activity, **options: Any) -> list[BudgetLedger]:
     """Return the ledgers that a call of an activity is charged to."""
     return async_to_sync(ledgers_for)(make_attempt(activity.agent_id), **options)
@@ -88,8 +92,8 @@ def test_a_budget_per_run_has_a_ledger_for_each_root() -> None:
 def test_a_budget_per_day_has_a_ledger_for_each_day(monkeypatch: pytest.MonkeyPatch) -> None:
     found, activity = budget(period="day"), run_of()
     (today,) = ledgers(activity)
-    monkeypatch.setattr("django_agentexec.budgets.applicable.timezone.now", lambda: now + timedelta(days=1))
-    now = timezone.now()
+    later = timezone.now() + timedelta(days=1)
+    monkeypatch.setattr("django_agentexec.budgets.applicable.timezone.now", lambda: later)
 
     (tomorrow,) = ledgers(activity)
 
@@ -172,9 +176,6 @@ def test_the_budget_of_a_task_limits_each_run_with_its_children(journal: Journal
 
 
 def test_the_budget_of_a_runner_limits_each_of_its_runs(journal: Journal) -> None:
-    class Empty(BaseModel):
-        pass
-
     async def handler(agent_id: UUID, context: Empty) -> str:
         runner = OpenAIRunner(agent_id, budget=RunBudget("0.06"))
         work = Work(journal=journal.path)

@@ -144,16 +144,14 @@ def test_a_higher_limit_resumes_what_waits(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("django_agentexec.budgets.commands.resume_waiting", resumed.append)
     waits_for(ledger)
     BudgetLedger.objects.update(notified=100)
-    values = {
-        "name": "Acme", "is_active": "on", "scope": "all", "limit": "15", "unit": "money", "period": "month",
-        "action": "suspend",
-    }  # fmt: skip
+    values = {"name": "Acme", "is_active": "on", "limit": "15", "action": "suspend", "unit": "tokens", "period": "day"}
 
     answer = signed_in(name="root", is_superuser=True).post(f"{LIST}{found.pk}/change/", values)
 
     assert answer.status_code == 302, answer.content
     found.refresh_from_db()
     ledger.refresh_from_db()
+    assert (found.unit, found.period) == ("money", "month")  # they identify the consumption, and stay
     assert (found.limit, ledger.notified) == (15, 50)  # 80 and 100 % are announced again
     assert resumed == [[ledger.pk]]
 
@@ -177,7 +175,7 @@ def test_the_limit_of_one_period_is_changed_without_touching_what_is_spent() -> 
 
 def test_staff_of_a_tenant_see_its_budgets_and_change_none() -> None:
     own, foreign = tenants_budget("org-1"), tenants_budget("org-2")
-    everything = budget("10", name="Everything")
+    everything = budget("10", name="Of all")
     own_ledger, foreign_ledger = with_spent(own, "1"), with_spent(foreign, "1")
     activity = run_of(organization_id="org-1")
     of_run = BudgetLedger.objects.create(
@@ -190,7 +188,7 @@ def test_staff_of_a_tenant_see_its_budgets_and_change_none() -> None:
         ledgers = browser.get(LEDGERS).content.decode()
         assert "Of org-1" in page
         assert "org-2" not in page
-        assert "Everything" not in page.partition('id="changelist-form"')[2]
+        assert "Of all" not in page
         assert "Of org-1" in ledgers
         assert "own run" in ledgers
         assert "org-2" not in ledgers
@@ -211,6 +209,15 @@ def test_without_permission_nothing_is_seen() -> None:
     budget()
 
     assert signed_in("view_activity").get(LIST).status_code == 403
+
+
+def test_an_unknown_scope_is_refused_by_the_form() -> None:
+    values = {"name": "Acme", "scope": "moon", "limit": "15", "unit": "money", "period": "month", "action": "fail"}
+
+    page = signed_in(name="root", is_superuser=True).post(reverse("admin:agentexec_budget_add"), values)
+
+    assert page.status_code == 200
+    assert not Budget.objects.exists()
 
 
 def test_the_form_names_what_is_missing() -> None:

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from django_agentexec.budgets.waits import resume_waiting
-from django_agentexec.models import Activity, Budget, BudgetWait, Status
+from django_agentexec.models import Activity, ActivityLog, Budget, BudgetWait, Status
 from django_agentexec.testing import drain
 from tests.e2e.journal import Journal
 from tests.support.activity_rows import messages
@@ -33,6 +33,10 @@ def test_it_waits_before_the_call_that_would_exceed_the_budget_and_repeats_none(
     ]
     assert spent() == (Decimal("0.09"), 0)
     assert "Budget Acme: the next call needs up to $0.03, $0.01 of $0.1 is left." in messages(agent_id)
+    assert waiting.latest_log_message == "Waiting: Budget."  # tenants do not read of budgets of the whole site
+    assert set(ActivityLog.objects.filter(message__contains="Acme").values_list("public_message", flat=True)) == {
+        "Waiting: Budget."
+    }
     assert waiting.run_after is not None  # the end of the month
     assert BudgetWait.objects.get().amount == Decimal("0.03")
 
