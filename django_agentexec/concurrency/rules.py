@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +14,10 @@ from ..choices import LimitScope, PauseScope, Status
 from ..expressions import text_form
 from ..models import Activity, ConcurrencyLimit, Pause
 from ..queues import Limit, Limits
+from ..throttled_logging import ThrottledLogger
 from .keys import limit_of, own_key, task_key, tenant_key
+
+_log = ThrottledLogger(logging.getLogger(__name__))
 
 
 @dataclass
@@ -76,7 +81,10 @@ def read_rules(using: str | None = None) -> Rules:
     by_key = {}
     for row in ConcurrencyLimit.objects.using(using):
         key = task_key(row.name) if row.scope == LimitScope.TASK else own_key(row.name)
-        by_key[key] = limit_of(key, row.maximum, row.rate_limit)
+        try:
+            by_key[key] = limit_of(key, row.maximum, row.rate_limit)
+        except ValueError as error:  # written without validation: the limit in the code applies
+            _log.warn(f"The concurrency limit {row.name!r} is ignored, since its rate is invalid.", error)
     return _with_pauses(by_key, using)
 
 
@@ -95,7 +103,7 @@ def note_pauses(activities: Iterable[Activity]) -> None:
 
 
 def _with_pauses(by_key: dict[str, Limit], using: str) -> Rules:
-    names: dict[str, list[str]] = {PauseScope.QUEUE: [], PauseScope.TASK: [], PauseScope.TENANT: []}
+    names: dict[str, list[str]] = defaultdict(list)
     for scope, name in Pause.objects.using(using).values_list("scope", "name"):
         names[scope].append(name)
     tenants = [(key, value) for key, _, value in (name.partition("=") for name in names[PauseScope.TENANT])]

@@ -123,6 +123,16 @@ def test_a_limit_of_a_row_applies_to_a_task_without_limits(task: Task[Any, Any, 
     assert status(run) == Status.COMPLETE
 
 
+def test_an_invalid_row_does_not_stop_workers(task: Task[Any, Any, Any, Any]) -> None:
+    ConcurrencyLimit.objects.bulk_create([ConcurrencyLimit(scope="task", name=NAME, rate_limit="often")])
+    Pause.objects.bulk_create([Pause(scope="tenant", name="no value"), Pause(scope="planet", name="a")])
+    run = task.enqueue(Job())
+
+    drain()
+
+    assert status(run) == Status.COMPLETE
+
+
 @pytest.mark.parametrize(
     ("scope", "name", "message"),
     [

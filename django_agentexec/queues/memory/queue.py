@@ -162,7 +162,7 @@ class MemoryQueue(base.Queue):
             if ack.outcome is base.Outcome.DEAD:
                 state.dead.add(item.agent_id)
             self._publish("finished", item.agent_id)
-        state.offer(item.partition)
+        state.offer(state.items.get(item.agent_id, item).partition)
 
     def _refund(self, state: State, claim: base.Claim) -> None:
         """Refund an expired lease whose worker turns out to be alive."""
@@ -187,7 +187,7 @@ class MemoryQueue(base.Queue):
                 item.expired_leases.append(item.fence)
             item.sequence = state.front_of(item)
             state.add_pending(item)
-        state.offer(item.partition)
+        state.offer(state.items.get(item.agent_id, item).partition)
 
     def _promote_due(self, state: State) -> None:
         now = self._clock()

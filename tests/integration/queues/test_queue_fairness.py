@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -160,6 +161,17 @@ def test_an_expired_lease_is_refunded(backend: Backend) -> None:
     assert backend.queue.heartbeat(QUEUE, "w1", [claimed]).lost == [wanted]
 
     assert ids(claim(backend)) == [wanted]
+
+
+def test_a_run_that_is_retried_while_it_runs_is_claimed_again(backend: Backend) -> None:
+    running = fair("a")
+    put(backend, running)
+    (claimed,) = claim(backend)
+    assert backend.queue.enqueue(QUEUE, [replace(running, again=True)]) == 1
+
+    finish(backend, claimed)
+
+    assert ids(claim(backend)) == [running.agent_id]
 
 
 def test_a_canceled_run_gives_its_turn_to_the_next(backend: Backend) -> None:

@@ -127,7 +127,7 @@ end
 local function repair_parked()
   local last = redis.call('HGET', counters, 'parked_key')
   for _ = 1, KEYS_PER_HEARTBEAT do
-    local from = last and '(' .. last .. '' or '-'
+    local from = last and '(' .. last .. '\1' or '-'
     local entry = redis.call('ZRANGEBYLEX', parked, from, '+', 'LIMIT', 0, 1)[1]
     last = entry and string.match(entry, '^[^%z]+')
     if not entry then break end
