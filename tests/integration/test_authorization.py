@@ -37,7 +37,7 @@ METHODS = ("get", "head", "options", "post", "put", "patch", "delete")
 REFUSED = {302, 401, 403, 404, 405}  # 302 leads to the admin's login
 TENANTS = {"POLICY": "tests.integration.test_policy.OrganizationPolicy"}
 
-VIEW, CANCEL, RETRY, ENQUEUE, VIEW_CONVERSATION, DECIDE = (str(permission) for permission in Permission)
+VIEW, CANCEL, RETRY, ENQUEUE, VIEW_CONVERSATION, DECIDE, PAUSE = (str(permission) for permission in Permission)
 
 # The permission that opens each route, "" where none is needed, and None where nothing does.
 REST: dict[str, str | None] = {
@@ -50,7 +50,11 @@ REST: dict[str, str | None] = {
     "activity-call": VIEW,
     "activity-cancel": CANCEL,
     "activity-retry": RETRY,
+    "activity-fork": ENQUEUE,
     "activity-usage": VIEW,
+    "budget-list": VIEW,
+    "pause-list": PAUSE,
+    "pause-resume": PAUSE,
     "usage": VIEW,
     "conversation-list": VIEW_CONVERSATION,
     "conversation-items": VIEW_CONVERSATION,
