@@ -82,5 +82,5 @@ def test_errors_are_german() -> None:
     assert f"Es gibt keine Aktivität {UNKNOWN}." in command("show", UNKNOWN).err
     assert "Meinten Sie 'shout'?" in command("enqueue", "shoutt").err
     assert "1 abgelehnt: schon abgeschlossen." in command("cancel", str(done), "--yes").out
-    assert "Der Kontext passt nicht zum Task 'shout'" in command("enqueue", "shout", "--context", '{"text": []}').err
+    assert "Der Kontext passt nicht zum Task 'shout'" in command("enqueue", "shout", '{"text": []}').err
     assert "Filter erfordern --all" in command("cancel", str(done), "--type", "shout", "--yes").err
