@@ -19,7 +19,7 @@ class AgentExecConfig(AppConfig):
         from . import checks, conf, embedded, forks, log_text, queues, router_checks
         from .activity import bulk, streams, waiting
         from .approvals import expiry
-        from .budgets import applicable, notices
+        from .budgets import applicable
         from .children import propagation, tracker
         from .concurrency import publication
         from .costs import prices
@@ -34,7 +34,7 @@ class AgentExecConfig(AppConfig):
         parts = (
             *(conf, forks, log_text, checks, router_checks, embedded, queues),
             *(push, bulk, streams, waiting, propagation, tracker, prices),
-            *(expiry, applicable, notices, spans, trace_pruner, publication, bookkeeping, stores, options),
+            *(expiry, applicable, spans, trace_pruner, publication, bookkeeping, stores, options),
         )
         for part in parts:
             part.install()

@@ -16,7 +16,10 @@ class StorableLookups:
     """
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        """Return the rows, or none if the address cannot be looked up."""
+        """Return the rows; for a list, none if its address cannot be looked up."""
         found: Any = super().get_queryset(request)  # type: ignore[misc]  # of ModelAdmin
+        match = request.resolver_match
+        if match is not None and not (match.url_name or "").endswith("_changelist"):
+            return found
         texts = (text for name, values in request.GET.lists() for text in (name, *values))
         return found if all(map(is_storable, texts)) else found.none()

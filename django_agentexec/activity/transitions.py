@@ -51,8 +51,6 @@ class Operation(ABC):
     """The fields that `apply` may change."""
     read_fields: ClassVar[tuple[str, ...]] = ()
     """Fields that `apply` or its caller reads in addition to `store.READ_FIELDS`."""
-    has_own_signals: ClassVar[bool] = False
-    """Whether `send_signals` sends any."""
     acts_after_commit: ClassVar[bool] = False
     """Whether `after_commit` does anything."""
 
@@ -66,6 +64,11 @@ class Operation(ABC):
     def related_writes(self, activity: Activity, now: datetime) -> Sequence[Insert | Update]:
         """Return new and changed rows of other models, with their keys; written in bulk with those of the batch."""
         return ()
+
+    @property
+    def has_own_signals(self) -> bool:
+        """Whether `send_signals` sends any."""
+        return False
 
     def charged(self) -> Charge | None:
         """Return the part of the change that concerns budgets, whose ledgers are locked for it; None without one."""

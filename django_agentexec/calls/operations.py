@@ -10,6 +10,7 @@ from decimal import Decimal
 from ..activity.log_lines import LOGGED, log
 from ..activity.transitions import OwnedOperation
 from ..budgets.charges import Charge
+from ..budgets.notices import announce
 from ..budgets.texts import line_text, public_line_text
 from ..bulk_sql.fields import Insert, Update
 from ..conf import in_site_language
@@ -103,6 +104,14 @@ class FinishCall(OwnedOperation):
         drop_late_content(activity, (*self.new, *self.changed))
         settled = self.charge.writes(inserts=False) if self.charge is not None else []
         return [*_writes(self.new, self.changed), *settled]
+
+    @property
+    def has_own_signals(self) -> bool:
+        return self.charge is not None and bool(self.charge.crossings)
+
+    def send_signals(self) -> None:
+        if self.charge is not None:
+            announce(self.charge.crossings)
 
     def after_commit(self, activity: Activity) -> None:
         calls_finished.send_robust(AgentCall, activity=activity, calls=(*self.new, *self.changed))

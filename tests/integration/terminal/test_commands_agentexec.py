@@ -28,11 +28,14 @@ SUBCOMMANDS = [
     "approvals",
     "enqueue",
     "result",
+    "pause",
+    "resume",
     "workers",
     "health",
     "prune",
     "types",
     "usage",
+    "budgets",
 ]
 ALIASES = {
     ("agentmonitor",): "monitor",
