@@ -159,6 +159,7 @@ def test_a_call_in_progress_of_another_run_ends_before_the_suspension() -> None:
 def test_a_budget_that_fails_can_be_handled() -> None:
     first, cheap = model(call("nothing", "call_1"), say("never")), model(say("cheap"), name="free")
     set_price("free", output="0")
+
     @function_tool
     def nothing() -> str:
         """Do nothing."""

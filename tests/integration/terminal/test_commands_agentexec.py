@@ -33,6 +33,7 @@ SUBCOMMANDS = [
     "prune",
     "types",
     "usage",
+    "budgets",
 ]
 ALIASES = {
     ("agentmonitor",): "monitor",
