@@ -126,7 +126,8 @@ budget_threshold = WatchedSignal("budget_threshold")
 """A budget has reached 50, 80 or 100 percent of its limit, once per period or run and threshold.
 
 Arguments: `ledger`, the `BudgetLedger` with what was spent; `budget`, its `Budget`, or None if code declares it; and
-`threshold`, a number of percent. 100 is also sent when a call does not fit into the rest. Sent after the commit.
+`threshold`, a number of percent. 100 is also sent when a call does not fit into what is not spent. Sent after the
+commit.
 """
 
 changes_committed = Signal()

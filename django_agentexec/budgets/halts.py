@@ -22,8 +22,8 @@ from .texts import amount_text
 def halt(attempt: OwningAttempt, error: OverBudget, expected: Estimate) -> BaseException:
     """Return the exception that ends the run: `Suspended`, or `BudgetExceeded`."""
     ledger = error.ledger
-    if error.amount is not None:
-        _note_refusal(ledger)
+    if error.amount is not None and ledger.spent + error.amount > ledger.limit:
+        _note_refusal(ledger)  # otherwise calls in progress may cost less than they have reserved
     message = in_site_language(_text, error, expected)
     if ledger.effect == BudgetAction.FAIL:
         return BudgetExceeded(message)
