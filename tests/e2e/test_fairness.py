@@ -56,7 +56,7 @@ def test_a_pause_survives_a_flushed_redis_and_a_restart(journal: Journal) -> Non
         paused = work.enqueue(Work(journal=journal.path, name="paused"))
         until(lambda: Activity.objects.get(pk=running.agent_id).status == Status.COMPLETE, "the end of the running one")
         get_queue().client.flushall()  # type: ignore[attr-defined]  # of Redis
-        others = shared_work.enqueue_many([Work(journal=journal.path, name=f"other {n}") for n in range(3)])
+        others = shared_work.enqueue_many([Work(journal=journal.path, name=f"other {n}", key="z") for n in range(3)])
         until(lambda: is_complete(1 + len(others)), "the others")
 
     with pool("--workers", "1"):

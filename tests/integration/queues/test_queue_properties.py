@@ -64,6 +64,10 @@ class Backends(RuleBasedStateMachine):
     def forward(self, seconds: float) -> None:
         for backend in (self.memory, self.redis):
             backend.forward(seconds)
+        # Redis extends leases after a time without heartbeats, in which its server may have been unavailable. The
+        # in-memory queue is never unavailable.
+        now, client = int(self.redis.now * 1_000), self.redis.redis.client
+        client.hset(self.redis.key("counters"), mapping={"beat": now, "indexed_beat": now})
 
     @rule(
         wanted=st.lists(st.sampled_from(IDS), min_size=1, max_size=5),
