@@ -28,7 +28,7 @@ SUBCOMMANDS = [
     "approvals",
     "enqueue",
     "result",
-    "workers",
+    "pause", "resume", "workers",
     "health",
     "prune",
     "types",
