@@ -99,7 +99,7 @@ def test_links_to_parent_and_children() -> None:
 
 def test_the_number_of_queries_does_not_depend_on_the_history() -> None:
     short, long = keyed.enqueue(Keyed(key="a")).agent_id, keyed.enqueue(Keyed(key="a")).agent_id
-    start(short)
+    start(short)  # a queued activity has one query more: the pauses
     start(long)
     rows = [ActivityLog(activity_id=long, message="m", status=Status.RUNNING, attempt=n // 10) for n in range(2_000)]
     ActivityLog.objects.bulk_create(rows)

@@ -87,6 +87,8 @@ def test_every_route_answers(urls: type, base: str, name: str) -> None:
             answer = who.post(route, {"title": "x"}, format="json")
         elif name in ("approval-approve", "approval-reject"):
             answer = who.post(route)
+        elif name == "pause-resume":
+            answer = who.post(route, {"scope": "queue", "name": "default"}, format="json")
         elif name == "approval-answer":
             answer = who.post(route, {"answer": "x"}, format="json")
         elif name == "activity-retry":
