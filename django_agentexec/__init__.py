@@ -155,7 +155,7 @@ if TYPE_CHECKING:
         "tool_key",
     ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "activity": ["activity"],
