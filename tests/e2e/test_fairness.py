@@ -12,7 +12,7 @@ from django_agentexec.models import Activity, ConcurrencyLimit
 from django_agentexec.queues import get_queue
 from tests.e2e.journal import Journal
 from tests.support.pool_process import pool, until
-from tests.testapp.agents import Work, limited_work, work
+from tests.testapp.agents import Work, shared_work, work
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 
@@ -37,7 +37,7 @@ def is_complete(count: int) -> bool:
 
 
 def test_a_limit_holds_over_processes_and_a_killed_worker_frees_its_slots(journal: Journal) -> None:
-    limited_work.enqueue_many([Work(journal=journal.path, name=str(n), key=str(n % 3), seconds=0.3) for n in range(10)])
+    shared_work.enqueue_many([Work(journal=journal.path, name=str(n), key=str(n % 3), seconds=0.3) for n in range(10)])
     with pool("--workers", "3", "--concurrency", "4"):
         until(lambda: len(journal.names("start")) >= 2, "two starts")
         victim = journal.events("start")[-1].pid
@@ -56,11 +56,11 @@ def test_a_pause_survives_a_flushed_redis_and_a_restart(journal: Journal) -> Non
         paused = work.enqueue(Work(journal=journal.path, name="paused"))
         until(lambda: Activity.objects.get(pk=running.agent_id).status == Status.COMPLETE, "the end of the running one")
         get_queue().client.flushall()  # type: ignore[attr-defined]  # of Redis
-        others = limited_work.enqueue_many([Work(journal=journal.path, name=f"other {n}") for n in range(3)])
+        others = shared_work.enqueue_many([Work(journal=journal.path, name=f"other {n}", key="z") for n in range(3)])
         until(lambda: is_complete(1 + len(others)), "the others")
 
     with pool("--workers", "1"):
-        last = limited_work.enqueue(Work(journal=journal.path, name="last", key="z"))
+        last = shared_work.enqueue(Work(journal=journal.path, name="last", key="z"))
         until(lambda: Activity.objects.get(pk=last.agent_id).status == Status.COMPLETE, "the last of the others")
         assert Activity.objects.get(pk=paused.agent_id).status == Status.QUEUED
         assert "paused" not in journal.names("start")
@@ -69,14 +69,14 @@ def test_a_pause_survives_a_flushed_redis_and_a_restart(journal: Journal) -> Non
 
 
 def test_a_row_changes_the_limit_of_running_workers(journal: Journal) -> None:
-    ConcurrencyLimit.objects.create(scope="task", name="limited_work", maximum=1)
-    limited_work.enqueue_many([Work(journal=journal.path, name=str(n), key=str(n), seconds=0.1) for n in range(4)])
+    ConcurrencyLimit.objects.create(scope="task", name="shared_work", maximum=1)
+    shared_work.enqueue_many([Work(journal=journal.path, name=str(n), key=str(n), seconds=0.1) for n in range(4)])
     with pool("--workers", "2"):
         until(lambda: is_complete(4), "all ends")
         assert most_at_once(journal) == 1
 
         ConcurrencyLimit.objects.get().delete()
-        limited_work.enqueue_many([Work(journal=journal.path, name=str(n), key=str(n), seconds=0.5) for n in range(4)])
+        shared_work.enqueue_many([Work(journal=journal.path, name=str(n), key=str(n), seconds=0.5) for n in range(4)])
         until(lambda: is_complete(8), "all ends")
 
     assert most_at_once(journal) == 2

@@ -117,8 +117,8 @@ async def locked_work(agent_id: UUID, context: Work) -> str:
     return result
 
 
-@task("limited_work", fair_key="{key}", concurrency=2, max_retries=0)
-async def limited_work(agent_id: UUID, context: Work) -> str:
+@task("shared_work", fair_key="{key}", concurrency=2, max_retries=0)
+async def shared_work(agent_id: UUID, context: Work) -> str:
     result: str = await work(agent_id, context)
     return result
 
