@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..models import AgentCall, BudgetAction, BudgetLedger, CallKind
 from ..throttled_logging import ThrottledLogger
 from .applicable import ledgers_for
 from .charges import Charge, Entry, OverBudget
-from .estimates import Estimate, estimate
+from .estimates import Estimate, PossibleModel, estimates
 from .halts import halt
 from .options import RunBudget
 from .waits import release_stale
@@ -39,8 +39,8 @@ class Request:
 
     content: Callable[[], Any]
     """Returns everything that the provider receives as input."""
-    provider: str = ""
-    max_tokens: int | None = None
+    models: Callable[[], Sequence[PossibleModel]]
+    """Returns the models that may answer, since each may be called after an outage of another."""
 
 
 async def begin_charged(position: Position, call: AgentCall, request: Request, run: RunCharge | None = None) -> None:
@@ -56,23 +56,17 @@ async def begin_charged(position: Position, call: AgentCall, request: Request, r
     if not ledgers:
         await journal.begin(call)
         return
-    expected = estimate(
-        call.name,
-        request.provider,
-        request.content(),
-        max_tokens=request.max_tokens,
-        earlier_tokens=_tokens_before(position),
-    )
+    expected = estimates(request.models(), request.content(), _tokens_before(position))
     try:
         await _begin(journal, call, ledgers, expected)
     except OverBudget as error:
-        outcome = await sync_to_async(halt)(journal.attempt, error, expected)
+        outcome = await sync_to_async(halt)(journal.attempt, error, error.unpriced or expected[0])
         halted = journal.halts.add(position.path, outcome)
         await journal.active_calls.others_ended(position.path)
         raise halted from None
 
 
-async def _begin(journal: Journal, call: AgentCall, ledgers: list[BudgetLedger], expected: Estimate) -> None:
+async def _begin(journal: Journal, call: AgentCall, ledgers: list[BudgetLedger], expected: Sequence[Estimate]) -> None:
     charge = Charge(journal.attempt.agent_id, journal.attempt.fence, await _entries(ledgers, expected))
     try:
         await journal.begin(call, charge)
@@ -83,17 +77,22 @@ async def _begin(journal: Journal, call: AgentCall, ledgers: list[BudgetLedger],
         await journal.begin(call, charge)
 
 
-async def _entries(ledgers: list[BudgetLedger], expected: Estimate) -> list[Entry]:
-    """Return what a call reserves in each ledger. Raises `OverBudget` for an unknown price: it is not free."""
+async def _entries(ledgers: list[BudgetLedger], expected: Sequence[Estimate]) -> list[Entry]:
+    """Return what a call reserves in each ledger: the cost of the dearest model.
+
+    Raises `OverBudget` for an unknown price: it is not free.
+    """
     entries = []
     for ledger in ledgers:
-        amount = await expected.amount(ledger.unit)
-        if amount is not None:
-            entries.append(Entry(ledger.pk, amount))
-        elif ledger.effect != BudgetAction.NOTIFY:
-            raise OverBudget(ledger, None)
-        else:
-            _log.warn(f"Budget {ledger.label} does not count calls of {expected.model}.", LookupError("no price"))
+        amounts = [(await each.amount(ledger.unit), each) for each in expected]
+        unpriced = next((each for amount, each in amounts if amount is None), None)
+        if unpriced is not None and ledger.effect != BudgetAction.NOTIFY:
+            raise OverBudget(ledger, None, unpriced)
+        dearest = max((amount for amount, _ in amounts if amount is not None), default=None)
+        if dearest is not None:
+            entries.append(Entry(ledger.pk, dearest))
+        elif unpriced is not None:
+            _log.warn(f"Budget {ledger.label} does not count calls of {unpriced.model}.", LookupError("no price"))
     return entries
 
 

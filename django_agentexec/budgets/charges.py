@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from ..bulk_sql import Insert, LockWait, Update, lock_rows
 from ..conf import conf
 from ..exceptions import InvalidTransition
 from ..models import BUDGET_THRESHOLDS, Budget, BudgetAction, BudgetLedger, BudgetReservation, BudgetUnit
+
+if TYPE_CHECKING:
+    from .estimates import Estimate
 
 LOCKED_FIELDS = (
     *("budget", "label", "period", "activity", "ends_at", "own_limit", "unit", "action"),
@@ -28,10 +32,12 @@ CHANGED_FIELDS = ("notified", "reserved", "spent")
 class OverBudget(InvalidTransition):
     """A call would exceed the limit of a ledger, or its price is unknown (`amount` is None); nothing was written."""
 
-    def __init__(self, ledger: BudgetLedger, amount: Decimal | None) -> None:
+    def __init__(self, ledger: BudgetLedger, amount: Decimal | None, unpriced: Estimate | None = None) -> None:
         super().__init__(f"The budget {ledger} cannot cover {amount} {ledger.unit}.", "over budget")
         self.ledger = ledger
         self.amount = amount
+        self.unpriced = unpriced
+        """The estimate for the model without a price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +80,13 @@ class Charge:
         """Set what the call has cost, before it is settled. A failed call has cost nothing."""
         self.spent = {BudgetUnit.MONEY: cost, BudgetUnit.TOKENS: Decimal(tokens) if tokens else None}
 
+    def of_try(self) -> Charge:
+        """Return a charge of the same budgets for a failed try of the call, which has no reservation of its own."""
+        return Charge(self.agent_id, self.fence, self.entries)
+
     def reserve(self) -> None:
         """Reserve the estimated cost. Raises `OverBudget`, with nothing changed, if a ledger cannot cover it."""
-        rows = self._rows()
+        rows, ledgers = self._rows(), self._ledgers
         found = [(rows[entry.ledger_id], entry.amount) for entry in self.entries if entry.ledger_id in rows]
         for ledger, amount in found:
             if ledger.effect != BudgetAction.NOTIFY and amount > ledger.available:
@@ -87,26 +97,29 @@ class Charge:
             self.reservations.append(
                 BudgetReservation(ledger_id=ledger.pk, agent_id=self.agent_id, fence=self.fence, amount=amount)
             )
+        if ledgers is not None:
+            ledgers.open.update(each.pk for each in self.reservations)  # the call may end in the same batch
 
     def settle(self) -> None:
         """Replace the reservations by what was spent. A reservation that was released meanwhile is not given back."""
         rows = self._rows()
         assert self._ledgers is not None
-        for reservation in self.reservations:
-            ledger = rows.get(reservation.ledger_id)
+        reservations = {each.ledger_id: each for each in self.reservations}
+        for entry in self.entries:
+            ledger, reservation = rows.get(entry.ledger_id), reservations.get(entry.ledger_id)
             if ledger is None:
                 continue  # deleted with its budget
-            if reservation.pk in self._ledgers.open:
+            if reservation is not None and reservation.pk in self._ledgers.open:
                 ledger.reserved = max(Decimal(0), ledger.reserved - reservation.amount)
                 self._ledgers.closed.add(reservation.pk)
             spent = self.spent.get(ledger.unit, Decimal(0))
-            ledger.spent += reservation.amount if spent is None else spent
+            ledger.spent += entry.amount if spent is None else spent
             self.crossings += crossings_of(ledger)
 
     def writes(self, *, inserts: bool) -> list[Insert | Update]:
         """Return the changed ledgers and, with `inserts`, the new reservations."""
         rows = self._rows()
-        changed = [rows[each.ledger_id] for each in self.reservations if each.ledger_id in rows]
+        changed = [rows[each.ledger_id] for each in self.entries if each.ledger_id in rows]
         writes: list[Insert | Update] = [Update(BudgetLedger, changed, CHANGED_FIELDS)] if changed else []
         if inserts and self.reservations:
             writes.append(Insert(BudgetReservation, self.reservations))
@@ -121,13 +134,7 @@ class Ledgers:
 
     def __init__(self, charges: Sequence[Charge], using: str) -> None:
         self._using = using
-        self.rows = locked_ledgers(
-            {
-                *(entry.ledger_id for charge in charges for entry in charge.entries),
-                *(each.ledger_id for charge in charges for each in charge.reservations),
-            },
-            using,
-        )
+        self.rows = locked_ledgers({entry.ledger_id for charge in charges for entry in charge.entries}, using)
         keys = [each.pk for charge in charges for each in charge.reservations]
         reservations = BudgetReservation.objects.using(using).filter(pk__in=keys)
         self.open: set[UUID] = set(reservations.values_list("pk", flat=True)) if keys else set()

@@ -5,18 +5,27 @@ An estimate is meant to be too high rather than too low: what a call does not us
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from django.utils import timezone
-from pydantic_core import to_json
 
 from ..conf import conf
 from ..costs.prices import acost_of
 from ..models import AgentCall, BudgetUnit
+from ..token_estimates import estimated_tokens
 
-BYTES_PER_TOKEN = 3  # of UTF-8 JSON; tokenizers need about 4 for English text and 3 for Chinese or code
+
+@dataclass(frozen=True, slots=True)
+class PossibleModel:
+    """A model that may answer a call, and the longest answer that it may give."""
+
+    name: str
+    provider: str = ""
+    max_tokens: int | None = None
+    """By default the setting `BUDGET_OUTPUT_TOKENS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +52,18 @@ class Estimate:
         )
 
 
-def estimate(
-    model: str, provider: str, request: Any, *, max_tokens: int | None = None, earlier_tokens: int = 0
-) -> Estimate:
-    """Return the expected size of a call with this request.
+def estimates(models: Sequence[PossibleModel], content: Any, earlier_tokens: int = 0) -> list[Estimate]:
+    """Return the expected size of a call with this content, for each model that may answer it.
 
-    `max_tokens` limits its answer; by default the setting `BUDGET_OUTPUT_TOKENS` applies. `earlier_tokens` are those of
-    the previous call of its run, whose conversation may be stored by the provider.
+    `earlier_tokens` are those of the previous call of its run, whose conversation may be stored by the provider.
     """
-    size = len(to_json(request, fallback=repr, serialize_unknown=True))
-    return Estimate(
-        model=model,
-        provider=provider,
-        input_tokens=max(1, -(-size // BYTES_PER_TOKEN), earlier_tokens),
-        output_tokens=max_tokens if max_tokens is not None else conf.BUDGET_OUTPUT_TOKENS,
-    )
+    input_tokens = max(1, estimated_tokens(content), earlier_tokens)
+    return [
+        Estimate(
+            model=model.name,
+            provider=model.provider,
+            input_tokens=input_tokens,
+            output_tokens=model.max_tokens if model.max_tokens is not None else conf.BUDGET_OUTPUT_TOKENS,
+        )
+        for model in models
+    ]

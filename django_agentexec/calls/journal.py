@@ -22,7 +22,7 @@ from ..activity.transitions import Operation
 from ..budgets.charges import Charge, OverBudget
 from ..exceptions import InvalidTransition
 from ..models import AgentCall, Approval, ApprovalScope, ApprovalStatus, CallKind, CallState
-from ..validation import storable_text
+from ..validation import one_line, storable_text
 from .active_calls import ActiveCalls
 from .active_runs import ActiveRuns
 from .halting import Halts
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 Place = tuple[str, str, int, str]
 MAX_ERROR = 2_000  # characters
+CANCELED = "Canceled before its end."
 _JOURNAL = "journal"  # its name among the values of the attempt
 
 
@@ -93,26 +94,35 @@ class Journal:
         not cover the `charge`.
         """
         is_new = call.pk not in self._stored
+        if charge is not None:
+            self._charges[call.pk] = charge
         try:
             await self._write(self._beginning([call], charge))
         except OverBudget:
+            self._charges.pop(call.pk, None)
             if is_new:
                 self._stored.discard(call.pk)
                 self.calls.pop(call.place, None)
             raise
+        except asyncio.CancelledError as error:
+            self.fail_soon(call, error)  # its start may be committed all the same
+            raise
         self.calls[call.place] = call  # again, if it was refused before
-        if charge is not None:
-            self._charges[call.pk] = charge
 
     def begin_soon(self, call: AgentCall) -> None:
         """Queue the start of a call; later writes of this attempt are committed after it."""
         self.attempt.write(self._beginning([call]))
 
     async def finish(
-        self, call: AgentCall, *, usage: Mapping[str, int] | None = None, cost: Decimal | None = None
+        self,
+        call: AgentCall,
+        *,
+        usage: Mapping[str, int] | None = None,
+        cost: Decimal | None = None,
+        try_of: AgentCall | None = None,
     ) -> None:
-        """Write the end of a call, and wait for the commit."""
-        await self._write(self._ending(call, usage, cost))
+        """Write the end of a call, and wait for the commit. `try_of` is the call in progress whose budgets it uses."""
+        await self._write(self._ending(call, usage, cost, try_of))
 
     async def settle(self, call: AgentCall) -> None:
         """Write the outcome of a call that died with its process, and wait for the commit.
@@ -126,6 +136,11 @@ class Journal:
     def finish_soon(self, call: AgentCall) -> None:
         """Queue the end of a call."""
         self.attempt.write(self._ending(call, None, None))
+
+    def fail_soon(self, call: AgentCall, error: BaseException) -> None:
+        """Queue the end of a call that has failed, or was canceled; its reservation in budgets ends."""
+        call.state, call.error = CallState.FAILED, one_line(error) if isinstance(error, Exception) else CANCELED
+        self.finish_soon(call)
 
     def request(self, path: str, call_id: str, **values: Any) -> None:
         """Note that a tool call waits for a decision; once per call."""
@@ -167,13 +182,22 @@ class Journal:
         new, again = self._divided(calls)
         return BeginCall(agent_id=self.attempt.agent_id, fence=self.attempt.fence, new=new, again=again, charge=charge)
 
-    def _ending(self, call: AgentCall, usage: Mapping[str, int] | None, cost: Decimal | None) -> FinishCall:
+    def _ending(
+        self,
+        call: AgentCall,
+        usage: Mapping[str, int] | None,
+        cost: Decimal | None,
+        try_of: AgentCall | None = None,
+    ) -> FinishCall:
         call.finished_at = timezone.now()
         call.error = storable_text(call.error)[:MAX_ERROR]
         make_storable(call, "arguments", "output")
         new, changed = self._divided([call])
         charge = self._charges.pop(call.pk, None)
-        if charge is not None and call.state != CallState.FAILED:
+        if try_of is not None and usage:
+            reserved = self._charges.get(try_of.pk)
+            charge = None if reserved is None else reserved.of_try()
+        if charge is not None and (call.state != CallState.FAILED or usage):
             charge.set_spent(cost, (usage or {}).get("total_tokens", 0))
         return FinishCall(
             agent_id=self.attempt.agent_id,

@@ -13,6 +13,7 @@ from pydantic_core import to_jsonable_python
 
 from ..activity.current import OwningAttempt
 from ..budgets.calls import Request, begin_charged
+from ..budgets.estimates import PossibleModel
 from ..exceptions import InvalidOption
 from ..models import AgentCall, CallKind, CallState
 from ..validation import one_line
@@ -103,7 +104,7 @@ class RecordedRun:
             row.cost = cost(answer) if cost is not None else None
         except BaseException as error:
             position.ordinal = row.ordinal  # a retry of the framework requests the same answer
-            _fail(position, row, error)
+            position.journal.fail_soon(row, error)
             raise
         row.state = CallState.DONE
         for name in TOKENS:
@@ -148,8 +149,8 @@ class RecordedRun:
             with inside(position.scope_of_call(call_id)):
                 value = await _result(call)
             row.output = dump(value)
-        except BaseException as error:
-            _fail(position, row, error)
+        except Exception as error:
+            position.journal.fail_soon(row, error)
             raise
         row.state = CallState.DONE
         await position.journal.finish(row)
@@ -158,7 +159,7 @@ class RecordedRun:
     async def _begin(self, position: Position, row: AgentCall, request: Any) -> None:
         """Write the start of a model call. Raises `Suspended` or `BudgetExceeded` if a budget does not cover it."""
         try:
-            await begin_charged(position, row, Request(lambda: request))
+            await begin_charged(position, row, Request(lambda: request, lambda: [PossibleModel(row.name)]))
         except Halted as halted:
             if halted.is_suspension:
                 await position.journal.active_runs.pause(position.path)
@@ -209,12 +210,6 @@ async def place_run(attempt: OwningAttempt, agent: str, input: Any, key: str | N
         await position.journal.set_aside(position.path)
     position.begin(agent, digest, input)
     return position
-
-
-def _fail(position: Position, row: AgentCall, error: BaseException) -> None:
-    if isinstance(error, Exception):
-        row.state, row.error = CallState.FAILED, one_line(error)
-        position.journal.finish_soon(row)
 
 
 def _counts(answer: T, usage: Callable[[T], Mapping[str, int]] | None) -> dict[str, int]:

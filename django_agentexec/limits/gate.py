@@ -44,6 +44,7 @@ THREADS = 4
 T = TypeVar("T")
 Halt = Callable[[float], Awaitable[Halted]]
 """Suspends the activity for these seconds, and returns what to raise."""
+WhileWaiting = Callable[[], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -94,17 +95,18 @@ async def pass_gate(
     ticket: str = "",
     tenant: str | None = None,
     halt: Halt | None = None,
+    while_waiting: WhileWaiting | None = None,
 ) -> Grant:
     """Wait until the limits permit a call, and return the grant, which the caller ends by `settle`.
 
     `ticket` is the name of the call in all attempts; by default it has none. With `halt`, a long wait suspends the
-    activity: raises `Halted`. Raises `QueueMisconfigured` if the server refuses the scripts for good.
+    activity: raises `Halted`. `while_waiting` is called before each further request for a grant. Raises `QueueMisconfigured` if the server refuses the scripts for good.
     """
     tenant = tenant_of(metadata_of()) if tenant is None else tenant
     request = Request(buckets, tokens, ticket or uuid4().hex, tenant)
     store = get_store()
     try:
-        return await _wait(store, request, halt)
+        return await _wait(store, request, halt, while_waiting)
     except Halted:
         raise  # it keeps its place
     except (Exception, asyncio.CancelledError):
@@ -112,7 +114,7 @@ async def pass_gate(
         raise
 
 
-async def _wait(store: LimitStore, request: Request, halt: Halt | None) -> Grant:
+async def _wait(store: LimitStore, request: Request, halt: Halt | None, while_waiting: WhileWaiting | None) -> Grant:
     started, late = time.monotonic(), 0
     while True:
         asked = time.monotonic()
@@ -128,6 +130,8 @@ async def _wait(store: LimitStore, request: Request, halt: Halt | None) -> Grant
             continue
         if halt is not None and patience is not None and reply.seconds > patience:
             raise await halt(reply.seconds)
+        if while_waiting is not None:
+            await while_waiting()
         await asyncio.sleep(min(max(reply.seconds, MIN_PAUSE), MAX_PAUSE))
 
 

@@ -33,6 +33,7 @@ PARAMETERS = (
 """The parameters of `Model.get_response` and `Model.stream_response`, in their order."""
 PROMPT_CACHE_KEY, DERIVED_KEY = "prompt_cache_key", "agents-sdk:"
 """The argument that the SDK adds to the settings for models of OpenAI, and how the value begins that it derives."""
+_TOOL_PARTS = ("name", "description", "params_json_schema")
 _IMAGES = frozenset({"input_image", "image_url", "computer_screenshot"})
 
 
@@ -98,6 +99,22 @@ class ModelRequest:
             rest = {name: value for name, value in extra.items() if name != PROMPT_CACHE_KEY}
             settings = replace(settings, extra_args=rest or None)
         return {**self.values, "model_settings": settings}
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The longest answer that the settings permit."""
+        return getattr(self.values.get("model_settings"), "max_tokens", None)
+
+    def billed(self) -> list[Any]:
+        """Return everything that the provider counts as input."""
+        values, schema = self.values, self.values.get("output_schema")
+        return [
+            values.get("system_instructions"),
+            values.get("input"),
+            [[getattr(tool, name, None) for name in _TOOL_PARTS] for tool in values.get("tools") or ()],
+            [(each.tool_name, each.tool_description, each.input_json_schema) for each in values.get("handoffs") or ()],
+            None if schema is None or schema.is_plain_text() else schema.json_schema(),
+        ]
 
     def needs(self) -> list[str]:
         """Return the capabilities that the request needs."""

@@ -20,21 +20,22 @@ from openai.types.responses import ResponseCompletedEvent
 from django_agentexec.calls.halting import Halted
 from django_agentexec.calls.position import Position, current_position
 from django_agentexec.conf import conf
-from django_agentexec.limits.estimate import estimated_tokens
 from django_agentexec.limits.gate import Grant, buckets_for, pass_gate
 from django_agentexec.limits.rules import Bucket
 from django_agentexec.models import WaitingFor
+from django_agentexec.token_estimates import estimated_tokens
 
-from .provider import provider_of
+from .candidates import ModelRequest
+from .deadlines import paused_deadline
+from .provider import name_of, provider_of
 from .refusals import refused_for
 
 MAX_REFUSALS = 10
 """Refusals of one call after which its error is raised; a suspended call counts from 0 again."""
 MIN_SUSPENSION = 1.0  # seconds
 FIRST_BACKOFF, MAX_BACKOFF = 0.5, 8.0  # seconds, as in the client of OpenAI
-
-_TOOL_PARTS = ("name", "description", "params_json_schema")
-_ARGUMENTS = ("system_instructions", "input", "model_settings", "tools", "output_schema", "handoffs")
+OUTPUT_TOKENS = 1_000
+"""Estimate of an answer without `max_tokens`; the tokens used replace it."""
 
 
 def limited(model: Model) -> Model:
@@ -53,7 +54,7 @@ class LimitedModel(Model):
 
     def __init__(self, inner: Model) -> None:
         self.inner = inner
-        self._name = str(getattr(inner, "model", "") or type(inner).__name__)
+        self.model = name_of(inner)  # also of a model that has no such attribute
         self._provider = provider_of(inner)
 
     def __getattr__(self, name: str) -> Any:
@@ -118,7 +119,7 @@ class LimitedModel(Model):
                 return
 
     def _buckets(self) -> tuple[Bucket, ...]:
-        return buckets_for(self._name, self._provider)
+        return buckets_for(self.model, self._provider)
 
 
 class _Call:
@@ -136,12 +137,14 @@ class _Call:
         self._position = current_position()
         self._ticket = _ticket(self._position) if self._position is not None else ""
         counts_tokens = any(bucket.limit.tpm for bucket in buckets)
-        self._tokens = _estimate(dict(zip(_ARGUMENTS, args, strict=False)) | kwargs) if counts_tokens else 0
+        self._tokens = _estimate(ModelRequest(args, kwargs)) if counts_tokens else 0
 
     async def grant(self) -> Grant:
         """Wait for a grant. Raises `Halted` if a durable run has to wait for long."""
         halt = None if self._position is None else self._halt
-        return await pass_gate(self._buckets, self._tokens, ticket=self._ticket, halt=halt)
+        with paused_deadline() as deadline:
+            renew = None if deadline is None else deadline.renew
+            return await pass_gate(self._buckets, self._tokens, ticket=self._ticket, halt=halt, while_waiting=renew)
 
     async def fail(self, grant: Grant, error: BaseException) -> None:
         """End a call that has failed; raise its error unless it is to be made again."""
@@ -181,13 +184,6 @@ def _is_worth_a_retry(error: Exception) -> bool:
     return advice is not None and bool(advice.suggested)
 
 
-def _estimate(request: dict[str, Any]) -> int:
-    schema = request.get("output_schema")
-    contents = (
-        request.get("system_instructions"),
-        request.get("input"),
-        [[getattr(tool, name, None) for name in _TOOL_PARTS] for tool in request.get("tools") or ()],
-        [(each.tool_name, each.input_json_schema) for each in request.get("handoffs") or ()],
-        None if schema is None or schema.is_plain_text() else schema.json_schema(),
-    )
-    return estimated_tokens(contents, getattr(request.get("model_settings"), "max_tokens", None))
+def _estimate(request: ModelRequest) -> int:
+    max_tokens = request.max_tokens
+    return estimated_tokens(request.billed()) + (OUTPUT_TOKENS if max_tokens is None else max_tokens)

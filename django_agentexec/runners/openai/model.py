@@ -14,12 +14,12 @@ from django.utils import timezone
 from openai.types.responses import ResponseCompletedEvent, ResponseCreatedEvent, ResponseOutputItemDoneEvent
 
 from django_agentexec.budgets.calls import Request, RunCharge, begin_charged
+from django_agentexec.budgets.estimates import PossibleModel
 from django_agentexec.calls.paths import digest_of
 from django_agentexec.calls.position import Position, current_position
 from django_agentexec.conf import conf
 from django_agentexec.costs.prices import acost_of
 from django_agentexec.models import AgentCall, CallKind, CallState
-from django_agentexec.validation import one_line
 
 from .cached import CacheEntry, ModelCache
 from .candidates import ModelRequest
@@ -34,7 +34,6 @@ from .wire import (
     streamed_response,
 )
 
-_PARAMETERS = ("system_instructions", "input", "model_settings", "tools", "output_schema")
 ShowReplayed = Callable[[Position, ModelResponse], None]
 
 
@@ -80,7 +79,7 @@ class DurableModel(Model):
         request = _Request(position, args, kwargs)
         if recorded := self._recorded(position, request):
             return recorded[1]
-        entry = self._entry(position, args, kwargs)
+        entry = self._entry(position, request)
         if entry is not None and (cached := await self._cached(position, request, entry)):
             return cached[1]
         call = await self._begin(position, request)
@@ -103,7 +102,7 @@ class DurableModel(Model):
         if recorded := self._recorded(position, request):
             yield completed_event(*recorded)
             return
-        entry = self._entry(position, args, kwargs)
+        entry = self._entry(position, request)
         if entry is not None and (cached := await self._cached(position, request, entry)):
             yield completed_event(*cached)
             return
@@ -146,10 +145,9 @@ class DurableModel(Model):
             self._show_replayed(position, response)
         return call, response
 
-    def _entry(self, position: Position, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CacheEntry | None:
+    def _entry(self, position: Position, request: _Request) -> CacheEntry | None:
         if self._cache is None:
             return None
-        request = ModelRequest(args, kwargs)
         return self._cache.entry(position.journal.attempt, position.agent, self.inner, request)
 
     async def _cached(
@@ -188,7 +186,7 @@ class DurableModel(Model):
 
     async def _begin(self, position: Position, request: _Request) -> AgentCall:
         call, active_calls = self._call(position, request), position.journal.active_calls
-        billed = Request(request.billed, provider_of(self.inner), request.max_tokens)
+        billed = Request(request.billed, lambda: self._possible_models(request))
         active_calls.begin_model(position.path)
         try:
             await begin_charged(position, call, billed, self._run_charge)
@@ -198,6 +196,15 @@ class DurableModel(Model):
         position.ordinal += 1
         position.answered_by = None
         return call
+
+    def _possible_models(self, request: _Request) -> list[PossibleModel]:
+        """Return the models that may answer: several of a `ResilientModel`."""
+        several = getattr(self.inner, "possible_calls", None)
+        calls = [(self.inner, request.values.get("model_settings"))] if several is None else several(request)
+        return [
+            PossibleModel(name_of(model), provider_of(model), getattr(settings, "max_tokens", None))
+            for model, settings in calls
+        ]
 
     async def _finish(
         self, position: Position, call: AgentCall, response: ModelResponse, entry: CacheEntry | None
@@ -222,10 +229,8 @@ class DurableModel(Model):
     def _fail(self, position: Position, call: AgentCall, error: BaseException) -> None:
         position.journal.active_calls.end_model(position.path)
         position.ordinal = call.ordinal  # a retry of the SDK asks for the same answer again
-        if isinstance(error, Exception):
-            self._name_model(position, call)
-            call.state, call.error = CallState.FAILED, one_line(error)
-            position.journal.finish_soon(call)
+        self._name_model(position, call)
+        position.journal.fail_soon(call, error)
 
     async def _fail_billed(self, position: Position, call: AgentCall, event: Any) -> None:
         """Record an answer that its provider has ended without success, with the tokens that it has reported."""
@@ -254,7 +259,7 @@ class DurableProvider(ModelProvider):
         await self.inner.aclose()
 
 
-class _Request:
+class _Request(ModelRequest):
     """The next request of a run: its digest, and its content for the trace.
 
     The digest leaves out the input that the previous request of the run contained, too: it would cost more with each
@@ -262,12 +267,8 @@ class _Request:
     """
 
     def __init__(self, position: Position, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        named = dict(zip(_PARAMETERS, args, strict=False)) | kwargs
-        self._instructions = named.get("system_instructions")
-        self._input = named.get("input")
-        self._tools = named.get("tools") or []
-        self._output_schema = named.get("output_schema")
-        self.max_tokens: int | None = getattr(named.get("model_settings"), "max_tokens", None)
+        super().__init__(args, kwargs)
+        self._instructions, self._input = self.values.get("system_instructions"), self.values.get("input")
         size = len(self._input) if isinstance(self._input, list) else 0
         sizes = position.input_sizes
         del sizes[position.ordinal :]  # of a try that has failed
@@ -276,19 +277,11 @@ class _Request:
         new = self._input[known:] if isinstance(self._input, list) else self._input
         self.digest = digest_of(self._instructions, known, new)
 
-    def billed(self) -> list[Any]:
-        """Return everything that the provider counts as input."""
-        names = ("name", "description", "params_json_schema")
-        tools = [[getattr(tool, name, None) for name in names] for tool in self._tools]
-        schema = self._output_schema
-        output = schema.json_schema() if schema is not None and not schema.is_plain_text() else None
-        return [self._instructions, self._input, tools, output]
-
     @property
     def content(self) -> dict[str, Any]:
         """The request as JSON values."""
         return {
             "instructions": self._instructions,
             "input": self._input,
-            "tools": [getattr(tool, "name", type(tool).__name__) for tool in self._tools],
+            "tools": [getattr(tool, "name", type(tool).__name__) for tool in self.values.get("tools") or ()],
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
@@ -25,6 +24,7 @@ from django_agentexec.validation import one_line
 
 from .cached import ModelCache
 from .candidates import DEFAULT_TIMEOUT, ModelCandidate, ModelRequest, supports_cache_key, valid_timeout
+from .deadlines import Deadline
 from .outages import StreamFailed, is_outage, is_outage_event, reason_of
 from .provider import name_of, qualified_name
 from .tries import record_try
@@ -80,6 +80,12 @@ class ResilientModel(Model):
     def primary(self) -> Model:
         """The first model."""
         return self.resolve(self.candidates[0])
+
+    def possible_calls(self, request: ModelRequest) -> list[tuple[Model, ModelSettings]]:
+        """Return the models that a request may call, with the settings of each."""
+        needs, settings = request.needs(), request.values["model_settings"]
+        suitable = [each for each in self.candidates if not each.lacks(needs, self.resolve(each))]
+        return [(self.resolve(each), each.settings_for(settings)) for each in suitable or self.candidates]
 
     def primary_settings(self, settings: ModelSettings) -> ModelSettings:
         """Return the settings of a call of the first model."""
@@ -192,20 +198,14 @@ class _Call:
     """Length of the text that it has streamed."""
     has_answered: bool = False
 
-    @property
-    def timeout(self) -> float | None:
-        return cast("float | None", self.candidate.timeout)
+    def deadline(self) -> Deadline:
+        """Return the timeout of the candidate."""
+        return Deadline(cast("float | None", self.candidate.timeout), self.breaker.renew)
 
     async def response(self) -> ModelResponse:
         """Return its answer."""
-        limit = asyncio.timeout(self.timeout)
-        try:
-            async with limit:
-                return await self.model.get_response(**self.arguments)
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise TimeoutError(f"No answer for {self.timeout:g} s.") from error
+        async with self.deadline().limit("No answer"):
+            return await self.model.get_response(**self.arguments)
 
     async def events(self) -> AsyncIterator[TResponseStreamEvent]:
         """Yield the events of its stream. Raises `StreamFailed` if it ends without an answer by an outage."""
@@ -213,7 +213,7 @@ class _Call:
         has_ended = False
         try:
             async with aclosing(cast(Any, self.model.stream_response(**self.arguments))) as stream:
-                async for event in _timed(stream, self.timeout):
+                async for event in _timed(stream, self.deadline()):
                     await self.breaker.renew()
                     if isinstance(event, ResponseOutputItemDoneEvent):
                         items.append(event.item)
@@ -333,20 +333,14 @@ def _lease(candidate: ModelCandidate) -> float:
     return NO_LIMIT_LEASE if timeout is None else LEASES_PER_TIMEOUT * timeout
 
 
-async def _timed(stream: AsyncIterator[Any], seconds: float | None) -> AsyncIterator[Any]:
-    """Yield the items of a stream. Raises `TimeoutError` if the next takes longer than `seconds`."""
+async def _timed(stream: AsyncIterator[Any], deadline: Deadline) -> AsyncIterator[Any]:
+    """Yield the items of a stream. Raises `TimeoutError` if the next takes too long."""
     iterator = aiter(stream)
     while True:
-        limit = asyncio.timeout(seconds)
-        try:
-            async with limit:
-                item = await anext(iterator)
-        except StopAsyncIteration:
+        async with deadline.limit("No event of the stream"):
+            item = await anext(iterator, None)
+        if item is None:
             return
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            raise TimeoutError(f"No event of the stream for {seconds:g} s.") from error
         yield item
 
 

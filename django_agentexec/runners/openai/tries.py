@@ -28,6 +28,7 @@ async def record_try(
     its tokens: then its tokens are 0 and its cost is unknown.
     """
     journal, ordinal = position.journal, max(0, position.ordinal - 1)
+    answer = journal.find(position.path, CallKind.MODEL, ordinal)
     number = 1
     while journal.find(position.path, CallKind.MODEL, ordinal, f"try {number}") is not None:
         number += 1
@@ -39,7 +40,7 @@ async def record_try(
     counts = None if usage is None else set_tokens(call, usage_of(usage))
     if counts is not None:
         call.cost = await acost_of(call)
-    await journal.finish(call, usage=counts, cost=call.cost)
+    await journal.finish(call, usage=counts, cost=call.cost, try_of=answer)
 
 
 def set_tokens(call: AgentCall, usage: Usage) -> dict[str, int]:

@@ -33,10 +33,9 @@ from django_agentexec.activity.resumption import resume
 from django_agentexec.exceptions import QueueUnavailable
 from django_agentexec.limits import Bucket, MemoryLimits, Usage, get_store, limits
 from django_agentexec.limits.bookkeeping import bookkeeping
-from django_agentexec.limits.estimate import OUTPUT_TOKENS
 from django_agentexec.models import Activity, AgentCall, Status
 from django_agentexec.runners.openai import limited as limited_model
-from django_agentexec.runners.openai.limited import LimitedModel, limited
+from django_agentexec.runners.openai.limited import OUTPUT_TOKENS, LimitedModel, limited
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain
 from tests.support.model_server import Answer, Call, ModelServer

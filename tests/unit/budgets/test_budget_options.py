@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from django_agentexec import OpenAIRunner, RunBudget, task
-from django_agentexec.budgets.estimates import estimate
+from django_agentexec.budgets.estimates import PossibleModel, estimates
 from django_agentexec.budgets.options import as_run_budget
 from django_agentexec.budgets.periods import period_at
 from django_agentexec.exceptions import InvalidOption, TaskDefinitionError
@@ -96,11 +96,10 @@ def test_the_period_of_a_time(kind: str, zone: str, now: tuple[int, ...], name: 
     assert found.ends_at == datetime(*ends_at, tzinfo=UTC)  # type: ignore[arg-type,misc]
 
 
-def test_an_estimate_counts_the_whole_request_and_the_longest_answer() -> None:
-    small = estimate("m", "", ["x" * 300], max_tokens=50)
-    unlimited = estimate("m", "", [])
-    stored = estimate("m", "", [], earlier_tokens=7_000)
+def test_an_estimate_counts_the_whole_request_and_the_longest_answer_of_each_model() -> None:
+    small, unlimited = estimates([PossibleModel("a", "", 50), PossibleModel("b")], ["x" * 300])
+    [stored] = estimates([PossibleModel("a")], [], earlier_tokens=7_000)
 
-    assert 100 <= small.input_tokens <= 110
-    assert (small.output_tokens, unlimited.output_tokens) == (50, 4_096)
+    assert (small.model, small.input_tokens, small.output_tokens) == ("a", 100, 50)
+    assert (unlimited.model, unlimited.input_tokens, unlimited.output_tokens) == ("b", 100, 4_096)
     assert stored.input_tokens == 7_000  # the provider has stored the conversation
