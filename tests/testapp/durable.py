@@ -257,7 +257,7 @@ async def _result(parts: Parts) -> str:
     if name == "gather":
         return await _gathered(parts, runner)
     agent = await BUILDERS.get(name, _one)(parts)
-    given = "Go on." if name == "changed_code" and has_died(parts.folder) else "Go."
+    given = "Continue." if name == "changed_code" and has_died(parts.folder) else "Go."
     run = await runner.run(agent, given, hooks=parts.hooks(), session=parts.session())
     return str(run.final_output)
 
