@@ -51,7 +51,7 @@ class Migration(migrations.Migration):
                 'ordering': ['scope', 'name'],
                 'permissions': [('pause_activity', 'Can pause and resume queues, tasks and tenants')],
                 'default_permissions': ('view',),
-                'constraints': [models.UniqueConstraint(fields=('scope', 'name'), name='agentexec_pause')],
+                'constraints': [models.UniqueConstraint(fields=('scope', 'name'), name='agentexec_one_pause')],
             },
         ),
         migrations.AddField(

@@ -78,7 +78,7 @@ class Pause(models.Model):
         ordering = ["scope", "name"]
         default_permissions = ("view",)
         permissions = [("pause_activity", "Can pause and resume queues, tasks and tenants")]
-        constraints = [models.UniqueConstraint(fields=["scope", "name"], name="agentexec_pause")]
+        constraints = [models.UniqueConstraint(fields=["scope", "name"], name="agentexec_one_pause")]
 
     def __str__(self) -> str:
         return f"{self.get_scope_display()} {self.name}"
