@@ -100,7 +100,8 @@ async def pass_gate(
     """Wait until the limits permit a call, and return the grant, which the caller ends by `settle`.
 
     `ticket` is the name of the call in all attempts; by default it has none. With `halt`, a long wait suspends the
-    activity: raises `Halted`. `while_waiting` is called before each further request for a grant. Raises `QueueMisconfigured` if the server refuses the scripts for good.
+    activity: raises `Halted`. `while_waiting` is called before each further request for a grant. Raises
+    `QueueMisconfigured` if the server refuses the scripts for good.
     """
     tenant = tenant_of(metadata_of()) if tenant is None else tenant
     request = Request(buckets, tokens, ticket or uuid4().hex, tenant)
