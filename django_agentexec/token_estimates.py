@@ -26,7 +26,7 @@ def estimated_tokens(content: Any) -> int:
         return sum(map(estimated_tokens, content))
     if isinstance(content, (bool, int, float)):
         return _size(str(content))
-    return estimated_tokens(to_jsonable_python(content, fallback=repr, serialize_unknown=True))
+    return estimated_tokens(to_jsonable_python(content, bytes_mode="base64", fallback=repr, serialize_unknown=True))
 
 
 def _of_entry(key: str, value: Any) -> int:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import uuid4
 
 from ..activity.current import current_attempt
@@ -137,13 +137,23 @@ async def _wait(store: LimitStore, request: Request, halt: Halt | None, while_wa
 
 
 async def _ask(store: LimitStore, request: Request, patience: float | None) -> Reservation | Wait:
+    reply = asyncio.ensure_future(_in_thread(partial(store.reserve, request, patience)))
     try:
-        return await _in_thread(partial(store.reserve, request, patience))
+        return await asyncio.shield(reply)
+    except asyncio.CancelledError:
+        reply.add_done_callback(partial(_give_back, store))  # the request cannot be stopped
+        raise
     except QueueMisconfigured:
         raise
     except QueueUnavailable as error:
         _log.warn("Calls of models with limits wait, since the limits cannot be read.", error)
         return Wait(OUTAGE_WAIT)
+
+
+def _give_back(store: LimitStore, reply: asyncio.Future[Reservation | Wait]) -> None:
+    """Cancel a grant that has arrived after the cancellation of its call."""
+    if not reply.cancelled() and reply.exception() is None and isinstance(reply.result(), Reservation):
+        Grant(store, cast(Reservation, reply.result())).cancel()
 
 
 _threads: ThreadPoolExecutor | None = None

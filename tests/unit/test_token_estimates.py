@@ -36,6 +36,7 @@ def test_images_and_files_do_not_count_by_their_size() -> None:
 def test_other_objects_count_by_their_json_or_their_text() -> None:
     assert estimated_tokens(Question(text="x" * 300)) == 102
     assert estimated_tokens(object()) > 0
+    assert estimated_tokens([b"\xff" * 300]) > 100
 
 
 def test_lone_surrogates_fail_nothing() -> None:

@@ -103,7 +103,8 @@ class ModelRequest:
     @property
     def max_tokens(self) -> int | None:
         """The longest answer that the settings permit."""
-        return getattr(self.values.get("model_settings"), "max_tokens", None)
+        found: int | None = getattr(self.values.get("model_settings"), "max_tokens", None)
+        return found
 
     def billed(self) -> list[Any]:
         """Return everything that the provider counts as input."""

@@ -10,6 +10,7 @@ from agents import Agent, Model, ModelRetrySettings, ModelSettings, RunConfig
 
 from django_agentexec.exceptions import InvalidOption
 
+from .model import own_provider
 from .resilient import ResilientModel
 
 UNNAMED_WORKFLOW = RunConfig.workflow_name  # the dataclass's default, a class attribute
@@ -37,10 +38,10 @@ def with_model(config: RunConfig | dict[str, Any] | None, model: ResilientModel)
             f"RunConfig(model={given.model!r}) and OpenAIRunner(models=...) both set the model of a run: leave out one."
         )
     if isinstance(config, RunConfig):
-        return replace(config, model=model.bound_to(config.model_provider))
+        return replace(config, model=model.bound_to(own_provider(config.model_provider)))
     options = dict(config or {})
     provider = options.get("model_provider")
-    return {**options, "model": model if provider is None else model.bound_to(provider)}
+    return {**options, "model": model if provider is None else model.bound_to(own_provider(provider))}
 
 
 def _changes(config: RunConfig, agent: Agent[Any], agent_id: UUID) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from .approvals import Policies
 from .cached import ModelCache
 from .handoffs import durable_handoff
 from .limited import limited
-from .model import DurableModel, DurableProvider, ShowReplayed
+from .model import DurableModel, DurableProvider, ShowReplayed, own_provider
 from .silent_hooks import PUBLIC_AGENT, SilentAgentHooks, own_agent
 from .tool_names import ToolNames
 from .tools import durable_tool, missing_tool
@@ -76,9 +76,9 @@ class DurableAgents:
     def config(self, config: RunConfig | Mapping[str, Any] | None) -> RunConfig | dict[str, Any]:
         """Return a run configuration with recorded models; a dictionary for a dictionary."""
         given = config if isinstance(config, RunConfig) else RunConfig(**(config or {}))
-        changes: dict[str, Any] = {}
-        if not isinstance(given.model_provider, DurableProvider):
-            changes["model_provider"] = DurableProvider(given.model_provider, self.wrap_model)
+        changes: dict[str, Any] = {
+            "model_provider": DurableProvider(own_provider(given.model_provider), self.wrap_model)
+        }
         if isinstance(given.model, Model):
             changes["model"] = self.wrap_model(given.model)
         if isinstance(config, RunConfig):

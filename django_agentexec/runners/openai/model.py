@@ -259,6 +259,11 @@ class DurableProvider(ModelProvider):
         await self.inner.aclose()
 
 
+def own_provider(provider: ModelProvider) -> ModelProvider:
+    """Return the user's provider, such as that of the configuration that a tool passes on to a run inside it."""
+    return provider.inner if isinstance(provider, DurableProvider) else provider
+
+
 class _Request(ModelRequest):
     """The next request of a run: its digest, and its content for the trace.
 

@@ -13,7 +13,7 @@ from agents import Agent, ModelSettings, RunConfig, Usage, function_tool
 from agents.testing import ModelStep, ScriptedModel, assistant_message, function_call
 from pydantic import BaseModel
 
-from django_agentexec import ModelCandidate, OpenAIRunner, ResilientModel, RunBudget, task
+from django_agentexec import ModelCandidate, OpenAIRunner, ResilientModel, RunBudget, activity, task
 from django_agentexec.budgets.commands import set_limit, set_limit_of_period
 from django_agentexec.budgets.waits import resume_waiting
 from django_agentexec.models import (
@@ -122,10 +122,9 @@ def test_an_answer_that_was_cut_is_charged(is_resilient: bool) -> None:
 
 def test_billed_tries_use_up_a_budget() -> None:
     limit = budget("0.10")
-    first = model(failed(2_000), failed(2_000))
+    used = agent(model(failed(2_000), failed(2_000)), model(say("one"), say("two")))
 
     async def handler(agent_id: UUID, context: Empty) -> str:
-        used = agent(first, model(say("one"), say("two")))
         runner = OpenAIRunner(agent_id)
         await runner.run(used, "One.")
         return str((await runner.run(used, "Two.")).final_output)
@@ -249,7 +248,7 @@ def test_a_retry_after_a_budget_that_fails_repeats_no_call() -> None:
     assert "BudgetExceeded" in row.error
 
     set_limit_of_period(BudgetLedger.objects.get(), "1")
-    row.retry()
+    activity.retry(row.agent_id)
     drain()
 
     row = Activity.objects.get()

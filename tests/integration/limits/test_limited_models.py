@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -539,3 +540,33 @@ def test_a_canceled_call_gives_up_its_place(limit: Limit) -> None:
 
     assert enqueue(handler).result == "canceled"
     assert usage().waiting == 0
+
+
+def test_a_grant_that_arrives_after_a_cancellation_is_given_back(limit: Limit) -> None:
+    limit(rpm=1, concurrency=1)
+    asked, may_reply = threading.Event(), threading.Event()
+    reserve = MemoryLimits.reserve
+
+    def reserve_slowly(*args: Any) -> Any:
+        asked.set()
+        may_reply.wait(60)
+        return reserve(*args)
+
+    async def handler(agent_id: UUID, context: Empty) -> str:
+        scripted = model(say("never"))
+        waiting = asyncio.ensure_future(OpenAIRunner(agent_id).run(Agent("Clerk", model=scripted), "Go."))
+        assert await asyncio.to_thread(asked.wait, 60)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        may_reply.set()
+        second = Agent("Clerk", model=model(say("fine")))
+        async with asyncio.timeout(30):
+            result = await OpenAIRunner(agent_id, durable=False).run(second, "Go.")
+        assert len(scripted.calls) == 0
+        return str(result.final_output)
+
+    with patch.object(MemoryLimits, "reserve", reserve_slowly):
+        row = enqueue(handler)
+
+    assert (row.status, row.result) == (Status.COMPLETE, "fine"), row.error
+    assert (usage().requests, usage().in_progress) == (1, 0)

@@ -10,8 +10,18 @@ from unittest.mock import patch
 from uuid import UUID
 
 import pytest
-from agents import Agent, GuardrailFunctionOutput, InputGuardrail, ModelSettings, Runner, Usage
+from agents import (
+    Agent,
+    GuardrailFunctionOutput,
+    InputGuardrail,
+    ModelSettings,
+    RunConfig,
+    Runner,
+    Usage,
+    function_tool,
+)
 from agents.testing import ScriptedModel, assistant_message, function_call
+from agents.tool_context import ToolContext
 from pydantic import BaseModel
 
 from django_agentexec import OpenAIRunner, ResilientModel, concurrency, task
@@ -316,6 +326,40 @@ def test_every_call_passes_budget_breaker_and_limit_once(limit: Limit, durable: 
         assert sorted(names) == expected
         assert spent(ledger) == (Decimal("0.30"), 0)
         assert row.cost == Decimal("0.30")
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_configuration_that_a_tool_passes_on_wraps_no_model_twice(limit: Limit, durable: bool) -> None:
+    limit(rpm=1_000)
+    ledger = budget("100")
+
+    class Provider:
+        def get_model(self, name: str | None) -> Any:
+            return model("big", say("helped"))
+
+        async def aclose(self) -> None: ...
+
+    async def handler(agent_id: UUID, context: Empty) -> str:
+        @function_tool
+        async def ask(ctx: ToolContext[Any]) -> str:
+            """Ask."""
+            assert ctx.run_config is not None
+            runner = OpenAIRunner(agent_id, models=["big"])
+            config = RunConfig(model_provider=ctx.run_config.model_provider)
+            inner = Agent[Any]("Inner", model_settings=SETTINGS)
+            return str((await runner.run(inner, "Go.", run_config=config)).final_output)
+
+        boss = model("boss", [function_call("ask", {}, call_id="1")], say("end"))
+        outer = Agent[Any]("Boss", model=boss, model_settings=SETTINGS, tools=[ask])
+        config = RunConfig(model_provider=Provider())  # type: ignore[arg-type]
+        return str((await OpenAIRunner(agent_id, durable=durable).run(outer, "Go.", run_config=config)).final_output)
+
+    row = run(handler)
+
+    assert (row.status, row.result) == (Status.COMPLETE, "end"), row.error
+    assert requests() == 1
+    assert AgentCall.objects.filter(kind=CallKind.MODEL, name="big").count() == 1
+    assert spent(ledger) == (Decimal("0.09" if durable else "0.03"), 0)
 
 
 def test_cached_and_replayed_answers_reserve_nothing_and_pass_no_limit(limit: Limit) -> None:
