@@ -127,10 +127,10 @@ def test_overlapping_runs_with_keys_find_their_calls() -> None:
         runner = Runner(agent_id)
 
         async def one(name: str) -> str:
-            async with runner.recorded_run("Clerk", DONE["attempts"], key=name) as run:
+            async with runner.recorded_run("Clerk", DONE["fail"], key=name) as run:
                 return (await runner.ask(run, name)).text
 
-        names = ["a", "b"] if not DONE["attempts"] else ["b", "a"]
+        names = ["a", "b"] if not DONE["fail"] else ["b", "a"]
         answers = sorted(await asyncio.gather(*map(one, names)))
         fail_once()
         return answers
@@ -142,7 +142,7 @@ def test_overlapping_runs_with_keys_find_their_calls() -> None:
 def test_a_changed_input_makes_the_calls_again_if_wanted() -> None:
     async def handler(agent_id: UUID, context: Empty) -> None:
         runner = Runner(agent_id)
-        async with runner.recorded_run("Clerk", DONE["attempts"], on_change="restart") as run:
+        async with runner.recorded_run("Clerk", DONE["fail"], on_change="restart") as run:
             await runner.ask(run, "question")
         fail_once()
 
