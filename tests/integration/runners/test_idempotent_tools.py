@@ -13,13 +13,13 @@ import pytest
 from agents import Agent, RunContextWrapper, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
 from asgiref.sync import sync_to_async
-from django.db.models.signals import pre_save
+from django.db import connection
 from django.test import override_settings
 from django.utils import timezone
 from pydantic import BaseModel
 
 from django_agentexec import InvalidOption, OpenAIRunner, activity, idempotent_tool, task
-from django_agentexec.models import Activity, AgentCall, CallKind, Status, ToolResult
+from django_agentexec.models import Activity, AgentCall, CallKind, Conversation, Status, ToolResult
 from django_agentexec.policy import TenantPolicy
 from django_agentexec.resilience import idempotency
 from django_agentexec.resilience.idempotency import prune_results
@@ -130,6 +130,17 @@ def test_runs_share_nothing_by_default() -> None:
     run = plain(charge_tool())
 
     assert outputs(run(), run()) == ["receipt 1", "receipt 2"]
+
+
+@override_settings(AGENTEXEC={**MEMORY, "POLICY": Tenants})
+def test_a_session_id_that_another_tenant_uses_again_has_no_results_of_the_former_tenant() -> None:
+    run = plain(charge_tool("conversation"))
+
+    first = run(conversation="a", metadata={"org": 1})
+    Conversation.objects.all().delete()
+    same, other = run(conversation="a", metadata={"org": "1"}), run(conversation="a", metadata={"org": 2})
+
+    assert outputs(first, same, other) == ["receipt 1", "receipt 1", "receipt 2"]
 
 
 def test_turns_of_a_conversation_share_results() -> None:
@@ -254,16 +265,17 @@ def test_a_call_whose_worker_has_died_is_made_again(monkeypatch: pytest.MonkeyPa
 def test_a_call_that_begins_at_the_same_moment_waits() -> None:
     """Another worker inserts its row between the look and the insert of this call."""
     other = ToolResult(key="place", tool="charge", agent_id=uuid4(), token=uuid4(), expires_at=timezone.now())
+    left = [other]
 
-    def race(instance: ToolResult, **kwargs: Any) -> None:
-        ToolResult.objects.bulk_create([other])  # sends no signal
+    def race(execute: Any, sql: str, *args: Any) -> Any:
+        found = execute(sql, *args)
+        if sql.startswith("SELECT") and left:
+            left.pop().save(force_insert=True)
+        return found
 
     claim = idempotency._Claim("place", "charge", uuid4(), 6, timedelta(60))
-    pre_save.connect(race, ToolResult)
-    try:
+    with connection.execute_wrapper(race):
         found = claim.take()
-    finally:
-        pre_save.disconnect(race, ToolResult)
 
     assert found is not None
     assert found.token == other.token
