@@ -18,6 +18,26 @@ from .base import Base
 MAX_COUNTED = 99  # pending approvals that the tab counts
 
 
+class SharedRowsAccess:
+    """A mixin for `ModelAdmin`: only users who see all tenants change rows that apply to all of them."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may add rows."""
+        return _sees_all_tenants(request) and bool(super().has_add_permission(request))  # type: ignore[misc]  # of ModelAdmin
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Whether the user may change rows."""
+        return _sees_all_tenants(request) and bool(super().has_change_permission(request, obj))  # type: ignore[misc]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Whether the user may delete rows."""
+        return _sees_all_tenants(request) and bool(super().has_delete_permission(request, obj))  # type: ignore[misc]
+
+
+def _sees_all_tenants(request: HttpRequest) -> bool:
+    return get_policy().may_monitor(request.user)
+
+
 class AccessAdmin(Base):
     """The permission methods of Django's admin, and those of the package's actions."""
 

@@ -19,9 +19,10 @@ from django.utils.translation import gettext_lazy
 from ..budgets.commands import limit_changed, set_limit_of_period
 from ..budgets.queries import BudgetSchema, consumption
 from ..budgets.texts import amount_text
+from ..changelists import StorableLookups
 from ..models import Activity, Budget, BudgetLedger
 from ..policy import get_policy
-from .access import visible
+from .access import SharedRowsAccess, visible
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin as BudgetBase
@@ -34,23 +35,11 @@ else:
 IDENTIFYING = ("scope", "task", "metadata_key", "metadata_value", "agent_id", "unit", "period", "time_zone")
 
 
-class _Access(BudgetBase):  # type: ignore[type-arg]  # of two models
+class _Access(StorableLookups, SharedRowsAccess, BudgetBase):  # type: ignore[type-arg]  # of two models
     """Staff of one tenant may look at what the policy shows; only users who see everything may change it."""
 
     class Media:
         css = {"all": ["agentexec/css/base.css"]}
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may add rows."""
-        return super().has_add_permission(request) and get_policy().may_monitor(request.user)
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Whether the user may change rows."""
-        return super().has_change_permission(request, obj) and get_policy().may_monitor(request.user)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Whether the user may delete rows."""
-        return super().has_delete_permission(request, obj) and get_policy().may_monitor(request.user)
 
 
 class BudgetAdmin(_Access):

@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..calls.queries import with_call
 from ..models import Activity, ActivityQuerySet, AgentCall, CallKind
+from ..money import rounded
 from ..validation import is_storable
 from .formatting import money
 
@@ -159,4 +160,5 @@ def _amount(text: str) -> Decimal | None:
         amount = Decimal(text.replace(",", ".")) if len(text) <= 30 and text.isascii() else Decimal("NaN")
     except InvalidOperation:
         return None
-    return amount if amount.is_finite() and 0 <= amount <= MAX_COST else None
+    # Rounded, since PostgreSQL reads no number such as 1e-99999.
+    return rounded(amount) if amount.is_finite() and 0 <= amount <= MAX_COST else None

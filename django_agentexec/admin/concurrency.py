@@ -10,10 +10,12 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from ..changelists import StorableLookups
 from ..concurrency.commands import validate_target
 from ..exceptions import InvalidOption
 from ..models import ConcurrencyLimit, Pause
 from ..policy import Permission, get_policy
+from .access import SharedRowsAccess
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
@@ -30,12 +32,16 @@ else:
     PauseBase = LimitBase
 
 
-class ConcurrencyLimitAdmin(LimitBase):
-    """Limits of tasks and keys, such as of a tenant's plan."""
+class ConcurrencyLimitAdmin(StorableLookups, SharedRowsAccess, LimitBase):
+    """Limits of tasks and keys, such as of a tenant's plan; for users who see all tenants, since keys name tenants."""
 
     list_display = ("name", "scope", "maximum", "rate_limit")
     list_filter = ("scope",)
     search_fields = ("name",)
+
+    def has_view_permission(self, request: HttpRequest, obj: ConcurrencyLimit | None = None) -> bool:
+        """Whether the user may see limits."""
+        return get_policy().may_monitor(request.user) and super().has_view_permission(request, obj)
 
 
 class PauseForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only in the stubs
@@ -56,7 +62,7 @@ class PauseForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only in t
         return cleaned
 
 
-class PauseAdmin(PauseBase):
+class PauseAdmin(StorableLookups, PauseBase):
     """Paused queues, tasks and tenants. To add a row is to pause, to delete it is to resume."""
 
     form = PauseForm
@@ -66,7 +72,8 @@ class PauseAdmin(PauseBase):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Pause]:
         """Return the pauses that the user may change."""
-        may_pause, rows = get_policy().may_pause, super().get_queryset(request)
+        may_pause = get_policy().may_pause
+        rows: QuerySet[Pause] = super().get_queryset(request)
         return rows.filter(pk__in=[row.pk for row in rows if may_pause(request.user, row.scope, row.name)])
 
     def has_view_permission(self, request: HttpRequest, obj: Pause | None = None) -> bool:

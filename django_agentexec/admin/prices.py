@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..changelists import StorableLookups
 from ..models import ModelPrice
+from .access import SharedRowsAccess
 from .formatting import price
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ else:
     from django.contrib.admin import ModelAdmin as PriceBase
 
 
-class ModelPriceAdmin(StorableLookups, PriceBase):
+class ModelPriceAdmin(StorableLookups, SharedRowsAccess, PriceBase):
     """Prices in US dollars for a million tokens, which take precedence over those of genai-prices."""
 
     list_display = ("pattern", "provider", "valid_from", "input", "cached", "output")

@@ -17,6 +17,7 @@ from ..bulk_sql import Insert, LockWait, Update, lock_rows
 from ..conf import conf
 from ..exceptions import InvalidTransition
 from ..models import BUDGET_THRESHOLDS, Budget, BudgetAction, BudgetLedger, BudgetReservation, BudgetUnit
+from ..money import capped
 
 if TYPE_CHECKING:
     from .estimates import Estimate
@@ -93,7 +94,8 @@ class Charge:
                 raise OverBudget(ledger, amount)
         self.reservations = []
         for ledger, amount in found:
-            ledger.reserved += amount
+            amount = capped(amount)
+            ledger.reserved = capped(ledger.reserved + amount)
             self.reservations.append(
                 BudgetReservation(ledger_id=ledger.pk, agent_id=self.agent_id, fence=self.fence, amount=amount)
             )
@@ -113,7 +115,7 @@ class Charge:
                 ledger.reserved = max(Decimal(0), ledger.reserved - reservation.amount)
                 self._ledgers.closed.add(reservation.pk)
             spent = self.spent.get(ledger.unit, Decimal(0))
-            ledger.spent += entry.amount if spent is None else spent
+            ledger.spent = capped(ledger.spent + (entry.amount if spent is None else spent))
             self.crossings += crossings_of(ledger)
 
     def writes(self, *, inserts: bool) -> list[Insert | Update]:

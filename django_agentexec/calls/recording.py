@@ -16,6 +16,7 @@ from ..budgets.calls import Request, begin_charged
 from ..budgets.estimates import PossibleModel
 from ..exceptions import InvalidOption
 from ..models import AgentCall, CallKind, CallState
+from ..money import storable
 from ..validation import one_line
 from .halting import Halted
 from .paths import digest_of
@@ -101,7 +102,7 @@ class RecordedRun:
         try:
             answer = await call()
             row.output, counts = dump(answer), _counts(answer, usage)
-            row.cost = cost(answer) if cost is not None else None
+            row.cost = storable(cost(answer)) if cost is not None else None
         except BaseException as error:
             position.ordinal = row.ordinal  # a retry of the framework requests the same answer
             position.journal.fail_soon(row, error)

@@ -156,14 +156,15 @@ class _Tool:
         root = attempt.root
         if self._scope == "run":
             return "run", str(root.agent_id)
+        tenant = get_policy().tenant_of(root.metadata)
         if self._scope == "conversation":
             if root.session_id is None:
                 raise InvalidOption(
                     f"Tool {self._name} has scope='conversation', but activity {root.agent_id} has no conversation: "
                     "enqueue it with conversation=..., or use scope='run'."
                 )
-            return "conversation", root.session_id
-        tenant = get_policy().tenant_of(root.metadata)
+            # Another tenant may use the session id of a conversation that was deleted.
+            return "conversation", [root.session_id, tenant and dict(tenant)]
         if not tenant:
             problem = (
                 "the policy has no tenants" if tenant is None else f"activity {root.agent_id} belongs to no tenant"

@@ -47,6 +47,9 @@ def test_the_list_is_filtered_by_cost() -> None:
     assert listed(client, min_cost="0.5", max_cost="2") == [dear, cheap]
     assert "$0.500 \N{EN DASH} $2.00" in client.get(CHANGE_LIST, {"min_cost": "0.5", "max_cost": "2"}).content.decode()
     assert len(listed(client, min_cost="")) == 3
+    for tiny in ("1e-20000", "1e-9999999"):  # of which PostgreSQL reads no number
+        assert listed(client, min_cost=tiny) == [dear, cheap]
+        assert listed(client, max_cost=tiny) == []
 
 
 @pytest.mark.parametrize("wrong", ["x", "NaN", "-1", "1e30", "Infinity", "٣", "9" * 40])

@@ -146,7 +146,7 @@ def test_the_list_shows_the_cost() -> None:
 
 
 def test_prices_are_edited_and_validated() -> None:
-    client = signed_in("view_modelprice", "add_modelprice", "change_modelprice")
+    client = signed_in("view_activity", "view_modelprice", "add_modelprice", "change_modelprice")
     values = {
         "pattern": "house-*",
         "provider": "",

@@ -148,6 +148,14 @@ def test_other_addresses_of_the_admin_take_a_nul_for_no_match() -> None:
         assert who.post(CHANGE_LIST, fields, follow=True).status_code == 200, fields
 
 
+@pytest.mark.parametrize("model", ["budget", "budgetledger", "concurrencylimit", "pause", "modelprice"])
+@pytest.mark.parametrize("query", ["q=a%00", "scope=%00", "scope__exact=%00", "name__contains=%00", "unit=%00"])
+def test_a_nul_finds_nothing_in_lists_of_shared_rows(model: str, query: str) -> None:
+    who = signed_in(name="root", is_superuser=True)
+
+    assert who.get(f"/admin/agentexec/{model}/?{query}", follow=True).status_code == 200
+
+
 @pytest.mark.parametrize("address", ["conversation/?q=a%00", "conversation/?p={huge}", "approval/?p={huge}"])
 def test_lists_of_the_admin_take_an_impossible_search_or_page_for_no_match(address: str) -> None:
     found = Conversation.objects.get_or_create_session("a")

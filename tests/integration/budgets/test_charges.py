@@ -25,6 +25,7 @@ from django_agentexec.models import (
     CallState,
     Status,
 )
+from django_agentexec.money import MOST
 from tests.support.activity_rows import row, start
 from tests.support.budget_rows import budget, spent
 from tests.testapp.agents import Text, shout
@@ -264,3 +265,14 @@ def test_a_batch_with_charges_reads_ledgers_and_budgets_once() -> None:
     reads = [query["sql"] for query in queries if "budget" in query["sql"] and query["sql"].startswith("SELECT")]
     assert len(reads) <= 2 or connection.vendor == "postgresql"
     assert spent() == (0, Decimal("0.10"))
+
+
+def test_a_budget_that_only_notifies_counts_no_more_than_the_database_holds() -> None:
+    """More ended every call that the budget covers, on PostgreSQL with "numeric field overflow"."""
+    ledger = ledger_of("10", action="notify")
+    BudgetLedger.objects.update(spent=MOST - 1)
+    begun = begin(running(), ledger, Decimal(10) ** 12)
+
+    assert isinstance(apply([begun])[0], Activity)
+    assert isinstance(apply([finish(begun, None)])[0], Activity)
+    assert spent() == (MOST.normalize(), 0)

@@ -19,7 +19,7 @@ from django.utils import timezone
 from pydantic import BaseModel
 
 from django_agentexec import InvalidOption, OpenAIRunner, activity, idempotent_tool, task
-from django_agentexec.models import Activity, AgentCall, CallKind, Status, ToolResult
+from django_agentexec.models import Activity, AgentCall, CallKind, Conversation, Status, ToolResult
 from django_agentexec.policy import TenantPolicy
 from django_agentexec.resilience import idempotency
 from django_agentexec.resilience.idempotency import prune_results
@@ -130,6 +130,17 @@ def test_runs_share_nothing_by_default() -> None:
     run = plain(charge_tool())
 
     assert outputs(run(), run()) == ["receipt 1", "receipt 2"]
+
+
+@override_settings(AGENTEXEC={**MEMORY, "POLICY": Tenants})
+def test_a_session_id_that_another_tenant_uses_again_has_no_results_of_the_former_tenant() -> None:
+    run = plain(charge_tool("conversation"))
+
+    first = run(conversation="a", metadata={"org": 1})
+    Conversation.objects.all().delete()
+    same, other = run(conversation="a", metadata={"org": "1"}), run(conversation="a", metadata={"org": 2})
+
+    assert outputs(first, same, other) == ["receipt 1", "receipt 1", "receipt 2"]
 
 
 def test_turns_of_a_conversation_share_results() -> None:

@@ -27,6 +27,8 @@ class Answer(BaseModel):
 class Runner(BaseAgentRunner):
     """A runner without a framework."""
 
+    price = Decimal("0.5")
+
     async def run(self, question: str) -> None:
         """Not used."""
 
@@ -43,7 +45,7 @@ class Runner(BaseAgentRunner):
             model="echo",
             load=Answer.model_validate,
             usage=lambda answer: {"input_tokens": 3, "output_tokens": 2},
-            cost=lambda answer: Decimal("0.5"),
+            cost=lambda answer: self.price,
         )
 
     async def use(self, run: RecordedRun, call_id: str, **options: Any) -> str:
@@ -238,3 +240,18 @@ def test_unknown_policies_are_errors() -> None:
                 await runner.use(run, "1", in_doubt="ask")
 
     assert run(handler).status == Status.COMPLETE
+
+
+@pytest.mark.parametrize("price", ["NaN", "Infinity", "-1", "1e12"])
+def test_an_impossible_cost_is_unknown(monkeypatch: pytest.MonkeyPatch, price: str) -> None:
+    monkeypatch.setattr(Runner, "price", Decimal(price))
+
+    async def handler(agent_id: UUID, context: Empty) -> str:
+        runner = Runner(agent_id)
+        async with runner.recorded_run("Clerk", "Check.") as run:
+            return (await runner.ask(run, "first")).text
+
+    row = run(handler)
+
+    assert (row.status, row.cost) == (Status.COMPLETE, None)
+    assert AgentCall.objects.get(kind=CallKind.MODEL).cost is None
