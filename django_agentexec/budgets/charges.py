@@ -82,7 +82,7 @@ class Charge:
         self.spent = {BudgetUnit.MONEY: cost, BudgetUnit.TOKENS: Decimal(tokens) if tokens else None}
 
     def of_try(self) -> Charge:
-        """Return a charge of the same budgets for a failed try of the call, which has no reservation of its own."""
+        """Return a charge of the same budgets for a failed try of the call, which reserves nothing."""
         return Charge(self.agent_id, self.fence, self.entries)
 
     def reserve(self) -> None:
