@@ -15,7 +15,7 @@ from django.db import connections
 
 from .activity.store import database
 from .conf import conf, unknown_settings, user_settings
-from .exceptions import AgentExecError
+from .exceptions import AgentExecError, InvalidOption
 from .validation import QUEUE_NAME
 
 
@@ -46,7 +46,18 @@ def check_templates(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> l
     """Refuse queue names and templates of text that would fail at their first use."""
     if _impossible_values():
         return []  # reported by `check_settings`
-    return [*_queue_names(conf.QUEUES), *_templates()]
+    return [*_queue_names(conf.QUEUES), *_queue_weights(), *_templates()]
+
+
+def _queue_weights() -> list[CheckMessage]:
+    from .pool.queue_weights import check_weights
+
+    try:
+        check_weights(conf.QUEUE_WEIGHTS)
+    except InvalidOption as error:
+        hint = "Write {'high': 3, 'low': 1}, or leave the setting out to serve the queues in order."
+        return [Error(f"AGENTEXEC['QUEUE_WEIGHTS']: {error}", hint=hint, id="agentexec.E006")]
+    return []
 
 
 def _queue_names(queues: list[Any]) -> list[CheckMessage]:

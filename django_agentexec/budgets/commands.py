@@ -27,8 +27,13 @@ MAX_LEDGERS = 1_000  # that a change of a limit updates at once; they differ onl
 def set_limit(budget: Budget, limit: Decimal | int | str) -> None:
     """Set the limit of a budget from now on, and resume the activities that it covers now.
 
-    Raises `InvalidOption` for an amount that is negative or cannot be stored.
+    Raises `InvalidOption` for an amount that is negative or cannot be stored, and for the consumption of a budget.
     """
+    if not isinstance(budget, Budget):
+        raise InvalidOption(
+            f"set_limit({budget!r}) needs a Budget; the limit of one period or run, also of a budget in code, is set "
+            "by set_limit_of_period, with a BudgetLedger."
+        )
     budget.limit = checked_limit(limit)
     budget.save(using=database(), update_fields=["limit"])
     limit_changed(budget)

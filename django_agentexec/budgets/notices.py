@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ..models import BudgetLedger
 from ..signals import budget_threshold
 from .charges import Crossing
+from .texts import amount_text
 
 logger = logging.getLogger(__name__)
 
@@ -17,11 +18,10 @@ def announce(crossings: Sequence[Crossing]) -> None:
     for crossing in crossings:
         ledger = crossing.ledger
         logger.warning(
-            "Budget %s has reached %d %%: %s of %s %s are spent.",
+            "Budget %s has reached %d %%: %s of %s are spent.",
             ledger,
             crossing.threshold,
-            ledger.spent,
-            ledger.limit,
-            ledger.unit,
+            amount_text(ledger.spent, ledger.unit),
+            amount_text(ledger.limit, ledger.unit),
         )
         budget_threshold.send_robust(BudgetLedger, ledger=ledger, budget=ledger.budget, threshold=crossing.threshold)

@@ -60,9 +60,9 @@ class BreakerCall:
         """Count a success."""
         await self._record(ok=True, reason="")
 
-    async def fail(self, reason: str) -> None:
-        """Count a failure, with the type of its error."""
-        await self._record(ok=False, reason=reason)
+    async def fail(self, reason: str) -> float:
+        """Count a failure, with the type of its error; return for how many seconds it has opened the breaker."""
+        return self._options.open if await self._record(ok=False, reason=reason) else 0.0
 
     async def release(self) -> None:
         """End a call that has neither succeeded nor failed, such as one that was canceled."""
@@ -70,13 +70,15 @@ class BreakerCall:
             probe, self._probe = self._probe, ""
             await _contact(lambda store: store.release(self.name, probe))
 
-    async def _record(self, *, ok: bool, reason: str) -> None:
+    async def _record(self, *, ok: bool, reason: str) -> bool:
+        """Count an outcome; return whether it has opened or closed the breaker."""
         if not self._is_counted:
-            return
+            return False
         options, probe, self._probe, self._is_counted = self._options, self._probe, "", False
         has_changed = await _contact(lambda store: store.record(self.name, options, ok=ok, probe=probe, reason=reason))
         if has_changed:
             _log_change(self.name, options, ok=ok, reason=reason)
+        return bool(has_changed)
 
 
 def _log_change(name: str, options: BreakerOptions, *, ok: bool, reason: str) -> None:

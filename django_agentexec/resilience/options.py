@@ -1,4 +1,4 @@
-"""The options of circuit breakers, from the setting `MODEL_BREAKER`."""
+"""The options of circuit breakers, from the setting `MODEL_BREAKER`, and the checks of these settings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
 
@@ -64,6 +65,20 @@ def check_breaker(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[Chec
     return []
 
 
+def check_cache(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Refuse a cache of answers that does not exist, which would fail at the first call of a model."""
+    try:
+        alias = conf.MODEL_CACHE
+    except ImproperlyConfigured:
+        return []  # reported by `check_settings`
+    if alias in settings.CACHES:
+        return []
+    text = f"AGENTEXEC['MODEL_CACHE'] is {alias!r}, which CACHES does not contain."
+    known = ", ".join(map(repr, settings.CACHES))
+    return [Error(text, hint=f"CACHES contains {known}.", id="agentexec.E035")]
+
+
 def install() -> None:
-    """Register the check; called when the app is ready."""
+    """Register the checks; called when the app is ready."""
     register(check_breaker, "agentexec")
+    register(check_cache, "agentexec")

@@ -1,4 +1,4 @@
-"""`agentexec budgets`: the budgets with what was spent of them; with `--raise`, a new limit."""
+"""`agentexec budgets`: the budgets with what was spent of them; with `--set-limit`, a new limit."""
 
 from __future__ import annotations
 

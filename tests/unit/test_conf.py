@@ -160,6 +160,19 @@ def test_queues_without_a_name(queues: Any) -> None:
         assert message.msg == "AGENTEXEC['QUEUES'] is empty, but must name at least one queue."
 
 
+@pytest.mark.parametrize("weights", [{"default": 0}, {"default": "3"}, {"default": True}, {"a b": 1}])
+def test_impossible_weights_of_queues(weights: Any) -> None:
+    with override_settings(AGENTEXEC={"QUEUE_WEIGHTS": weights}):
+        assert identifiers() == ["agentexec.E006"]
+
+
+def test_a_cache_of_answers_that_does_not_exist() -> None:
+    with override_settings(AGENTEXEC={"MODEL_CACHE": "answers"}):
+        (message,) = run_checks(tags=["agentexec"])
+    assert message.id == "agentexec.E035"
+    assert message.msg == "AGENTEXEC['MODEL_CACHE'] is 'answers', which CACHES does not contain."
+
+
 def test_a_queue_name_that_is_none_is_named() -> None:
     with override_settings(AGENTEXEC={"QUEUES": ["default", "a b"]}):
         (message,) = checks.check_templates(None)

@@ -165,7 +165,7 @@ class DurableModel(Model):
         except (ValueError, KeyError, TypeError):  # of another release of the SDK
             call.state, call.is_cached, call.cost, call.output = CallState.STARTED, False, None, None
             return None
-        await position.journal.finish(call)
+        await position.journal.finish(call, cost=call.cost)
         position.ordinal += 1
         if self._show_replayed is not None:
             self._show_replayed(position, response)

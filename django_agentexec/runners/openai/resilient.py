@@ -299,7 +299,7 @@ class _Route:
             else:
                 await call.breaker.succeed()  # the provider has answered
             raise error
-        await call.breaker.fail(reason_of(error))
+        self._retry_in.append(await call.breaker.fail(reason_of(error)))
         self._errors.append(error)
         self._reasons.append(f"{call.candidate.name}: {one_line(error)}")
         logger.warning("Model %s has failed: %s", call.candidate.name, one_line(error))
@@ -311,8 +311,7 @@ class _Route:
 
     def failure(self) -> ModelsUnavailable:
         """Return the error of a request that no model has answered."""
-        # A model that was called now may be called again by the next attempt, without a wait for a breaker.
-        retry_in = min(self._retry_in, default=0.0) if not self._errors else 0.0
+        retry_in = min(self._retry_in, default=0.0)  # one model that may be called again is enough
         return ModelsUnavailable(f"No model has answered: {'; '.join(self._reasons)}", retry_in)
 
 

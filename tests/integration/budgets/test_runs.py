@@ -212,7 +212,7 @@ def test_a_budget_of_tokens_needs_no_price() -> None:
     assert "of 1,500 tokens is left" in messages(waiting.agent_id)[-1]
 
 
-def test_thresholds_are_announced_once_per_period() -> None:
+def test_thresholds_are_announced_once_per_period(caplog: pytest.LogCaptureFixture) -> None:
     budget("0.05", action="notify")
     announced: list[tuple[int, str]] = []
 
@@ -233,6 +233,7 @@ def test_thresholds_are_announced_once_per_period() -> None:
     assert ended.status == Status.COMPLETE  # it only notifies
     assert announced == [(50, "Acme"), (80, "Acme"), (100, "Acme")]
     assert "Budget Acme has reached 50 %." in messages(ended.agent_id)
+    assert "has reached 50 %: $0.03 of $0.05 are spent." in caplog.text
     public = ActivityLog.objects.filter(message__contains="Acme").values_list("public_message", flat=True)
     assert set(public) == {"A budget has reached a threshold."}
     assert spent() == (Decimal("0.12"), 0)
@@ -316,6 +317,8 @@ def test_the_limit_of_one_run_can_be_raised() -> None:
     assert run(handler).waiting_for == "budget"
     with pytest.raises(InvalidOption, match="needs a limit"):
         set_limit_of_period(BudgetLedger.objects.get(), None)
+    with pytest.raises(InvalidOption, match="is set by set_limit_of_period"):
+        set_limit(BudgetLedger.objects.get(), "0.03")  # type: ignore[arg-type]
 
     set_limit_of_period(BudgetLedger.objects.get(), "0.03")
     drain()

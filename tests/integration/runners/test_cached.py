@@ -99,6 +99,7 @@ def test_the_same_request_is_answered_from_the_cache_at_no_cost() -> None:
     assert (cached.cost, cached.input_tokens, cached.output_tokens) == (Decimal(0), 0, 0)
     second = Activity.objects.order_by("agent_id")[1]
     assert (second.usage or {}).get("requests", 0) == 0
+    assert second.cost == 0, "known, hence not null"
     assert TextClient(second.agent_id).read() == "Answer 1"
 
 

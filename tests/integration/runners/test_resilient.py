@@ -388,6 +388,22 @@ def test_if_every_breaker_is_open_nothing_is_called_and_the_error_says_when() ->
     assert first.requests == []
 
 
+@pytest.mark.parametrize(("failures", "headers"), [(1, {"retry-after": "40.0"}), (2, {})])
+async def test_an_attempt_that_opens_the_breaker_says_when_the_next_may_call(
+    failures: int, headers: dict[str, str]
+) -> None:
+    """Otherwise a retry before that time would fail without a call, and be used up."""
+    breaker = {"failures": failures, "open": 40}
+    with (
+        servers([Answer(status=500)]) as (first,),
+        override_settings(AGENTEXEC=_memory(MODEL_BREAKER=breaker)),
+        pytest.raises(ModelsUnavailable) as caught,
+    ):
+        await Runner.run(Agent("Writer", model=ResilientModel([model(first, "big")])), "Go.")
+
+    assert caught.value.headers == headers
+
+
 def _memory(**settings: Any) -> dict[str, Any]:
     return {"QUEUE_BACKEND": "django_agentexec.queues.memory.MemoryQueue", **settings}
 
