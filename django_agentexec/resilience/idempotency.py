@@ -207,20 +207,23 @@ class _Claim:
     def take(self) -> ToolResult | None:
         """Return None if the caller shall execute the tool, otherwise the row of the call that does or did."""
         rows = ToolResult.objects.using(database())
-        row = rows.filter(key=self.key).first()
-        if row is None:
-            try:
-                with transaction.atomic(using=database()):
-                    rows.create(key=self.key, tool=self.tool, **self._values())
-            except IntegrityError:  # another call was faster
-                return rows.filter(key=self.key).first() or self.take()
-            return None
-        if row.is_done and row.expires_at > timezone.now():
-            return row
-        if not row.is_done and self._is_alive(row):
-            return row
-        taken = rows.filter(pk=row.pk, token=row.token, is_done=row.is_done).update(**self._values())
-        return None if taken else self.take()
+        while True:
+            row = rows.filter(key=self.key).first()
+            if row is None:
+                try:
+                    with transaction.atomic(using=database()):
+                        rows.create(key=self.key, tool=self.tool, **self._values())
+                except IntegrityError:  # another call was faster
+                    if (row := rows.filter(key=self.key).first()) is None:
+                        raise
+                    return row
+                return None
+            if row.is_done and row.expires_at > timezone.now():
+                return row
+            if not row.is_done and self._is_alive(row):
+                return row
+            if rows.filter(pk=row.pk, token=row.token, is_done=row.is_done).update(**self._values()):
+                return None
 
     def finish(self, output: Any) -> None:
         """Store the result."""
