@@ -181,7 +181,7 @@ def lock_table() -> None:
             cursor.execute("DELETE FROM agentexec_activity")  # SQLite: one writer at a time
 
 
-@override_settings(AGENTEXEC={"HEALTH_TIMEOUT": 0.3})
+@override_settings(AGENTEXEC={"HEALTH_TIMEOUT": 2.0})
 def test_a_locked_table_is_unhealthy_and_health_answers_all_the_same() -> None:
     announce()
 
