@@ -419,13 +419,13 @@ def test_a_timedelta_that_has_passed_is_a_timeout() -> None:
         get_result(shout.enqueue(Text()), timeout=timedelta(milliseconds=50))
 
 
-@pytest.mark.parametrize(("kind", "awaited"), [("approval", "an approval"), ("question", "an answer")])
+@pytest.mark.parametrize(("kind", "awaited"), [("approval", "approval"), ("question", "answer")])
 def test_a_timeout_says_that_a_person_has_to_decide(kind: str, awaited: str) -> None:
     (request,) = waiting_for_decision({"kind": kind})
 
-    with pytest.raises(TimeoutError, match=f"waits for {awaited} of a person"):
+    with pytest.raises(TimeoutError, match=f"waits for a person's {awaited}"):
         get_result(request.activity_id, timeout=0)
-    with pytest.raises(TimeoutError, match=f"waits for {awaited} of a person"):
+    with pytest.raises(TimeoutError, match=f"waits for a person's {awaited}"):
         async_to_sync(aget_result)(request.activity_id, timeout=0)
 
 

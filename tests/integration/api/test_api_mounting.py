@@ -87,6 +87,9 @@ def test_every_route_answers(urls: type, base: str, name: str) -> None:
             answer = who.post(route, {"title": "x"}, format="json")
         elif name in ("approval-approve", "approval-reject"):
             answer = who.post(route)
+        elif name == "activity-fork":
+            call = AgentCall.objects.create(activity_id=run, kind=CallKind.MODEL)
+            answer = who.post(route, {"before": call.id}, format="json")
         elif name == "pause-resume":
             answer = who.post(route, {"scope": "queue", "name": "default"}, format="json")
         elif name == "approval-answer":

@@ -87,7 +87,7 @@ def test_a_process_that_is_always_late_makes_progress(store: Steps) -> None:
 
     passed()
 
-    assert store.steps.count("reserve") == MAX_LATE_GRANTS + 1
+    assert store.steps.count("cancel") == MAX_LATE_GRANTS  # a further request may wait for the return of a grant
 
 
 def test_no_grant_is_late_for_limits_without_a_window(store: Steps) -> None:
