@@ -69,6 +69,7 @@ class Counting:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._flushing = threading.Lock()
         self._pending: dict[str, dict[str, float]] = {}
         self._scheduled_in = 0  # id of the process whose thread will flush
 
@@ -87,7 +88,11 @@ class Counting:
                 self._scheduled_in = os.getpid()
 
     def flush(self) -> None:
-        """Add the sums to the values of the server; keep them if it is unavailable."""
+        """Add the sums to the values of the server, after a flush in progress; keep them if it is unavailable."""
+        with self._flushing:
+            self._flush()
+
+    def _flush(self) -> None:
         with self._lock:
             pending, self._pending = self._pending, {}
             self._scheduled_in = 0
@@ -107,7 +112,7 @@ class Counting:
 
     def reset(self) -> None:
         """Drop the sums; for tests, and in a forked process."""
-        self._lock = threading.Lock()
+        self._lock, self._flushing = threading.Lock(), threading.Lock()
         self._pending = {}
         self._scheduled_in = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from datetime import timedelta
 from typing import Any
@@ -18,7 +19,7 @@ from django_agentexec.activity.store import apply
 from django_agentexec.activity.transitions import Complete, Progress
 from django_agentexec.models import Activity
 from django_agentexec.monitoring.counters import Histogram, last_hour
-from django_agentexec.monitoring.metrics import counting
+from django_agentexec.monitoring.metrics import Counting, counting
 from django_agentexec.queues import WorkerInfo, get_queue
 from tests.support.activity_rows import claim, start
 from tests.testapp.agents import Text, shout
@@ -114,6 +115,32 @@ def test_what_cannot_be_handed_over_is_kept(settings: Any) -> None:
     counting.flush()
 
     assert monitoring.counters().enqueued == {("shout", "default"): 1}
+
+
+def test_a_flush_waits_for_a_flush_in_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, is_writing, may_end, ends = Counting(), threading.Event(), threading.Event(), list[str]()
+
+    def write(*args: object, **kwargs: object) -> None:
+        is_writing.set()
+        may_end.wait(30)
+
+    def flush(name: str) -> None:
+        own.flush()
+        ends.append(name)
+
+    monkeypatch.setattr(type(get_queue()), "increment_counters", write)
+    own.add({"a": 1}, {})
+    first, second = (threading.Thread(target=flush, args=[name]) for name in ("first", "second"))
+    first.start()
+    is_writing.wait(30)
+    second.start()  # has nothing to write
+    second.join(0.05)
+    assert ends == []
+    may_end.set()
+    first.join(30)
+    second.join(30)
+
+    assert sorted(ends) == ["first", "second"]
 
 
 def test_minutes_tell_what_happened_when() -> None:
