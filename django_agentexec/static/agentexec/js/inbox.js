@@ -56,7 +56,7 @@ function markGone(card) {
   const hadFocus = card.contains(document.activeElement);
   card.inert = true;
   card.dataset.gone = "";
-  card.querySelector("section").prepend(element("p", { class: "ae-gone" }, element("b", {}, text("no_longer_waiting"))));
+  card.querySelector(".ae-decision").prepend(element("p", { class: "ae-gone" }, element("b", {}, text("no_longer_waiting"))));
   for (const box of card.querySelectorAll("input[name=selected]")) box.checked = false;
   if (hadFocus) announcer.announce(text("no_longer_waiting"));
 }
