@@ -54,7 +54,10 @@ def test_a_pause_survives_a_flushed_redis_and_a_restart(journal: Journal) -> Non
         until(lambda: journal.pid_of("running"), "the start")
         concurrency.pause("task", "work")
         paused = work.enqueue(Work(journal=journal.path, name="paused"))
-        until(lambda: Activity.objects.get(pk=running.agent_id).status == Status.COMPLETE, "the end of the running one")
+        until(
+            lambda: Activity.objects.get(pk=running.agent_id).status == Status.COMPLETE,
+            "the end of the running activity",
+        )
         get_queue().client.flushall()  # type: ignore[attr-defined]  # of Redis
         others = shared_work.enqueue_many([Work(journal=journal.path, name=f"other {n}", key="z") for n in range(3)])
         until(lambda: is_complete(1 + len(others)), "the others")
