@@ -22,7 +22,7 @@ from redis.exceptions import NoScriptError
 from ...conf import conf
 from .. import base
 from ..board import WorkerInfo, WorkersReading
-from ..limits import SHARED, Limits, joined, parse_limits, quote_key
+from ..limits import Limits, joined, quote_key
 from .breakers import RedisBreakers
 from .connection import (
     CLIENT_ERRORS,
@@ -36,6 +36,7 @@ from .connection import (
 )
 from .listeners import CanceledListener, FinishedListener
 from .live import RedisLiveStore
+from .places import limit_keys_of, place_of
 from .workers import RedisWorkers
 
 # The names are fixed, since releases share the keys during a deploy; `lapses` holds the expired leases.
@@ -79,7 +80,7 @@ class RedisQueue(base.Queue):
             batch = messages[start : start + MAX_BATCH]
             args: list[Any] = [max(message.fence for message in batch)]
             for message in batch:
-                partition, limits = _place(message)
+                partition, limits = place_of(message)
                 args += (
                     str(message.agent_id),
                     message.priority,
@@ -128,7 +129,7 @@ class RedisQueue(base.Queue):
                     queue,
                     ticket.decode(),
                     expired_leases,
-                    _limit_keys(ticket),
+                    limit_keys_of(ticket),
                 )
                 for agent_id, fence, crashes, expired_leases, ticket in zip(
                     parts, parts, parts, parts, parts, strict=True
@@ -363,28 +364,6 @@ def _call(connection: Any, *command: Any) -> Any:
     # No health check: it might reconnect, to a server other than that of the arguments.
     connection.send_command(*command, check_health=False)
     return connection.read_response()
-
-
-def _place(message: base.Message) -> tuple[str, str]:
-    """Return the partition of a message in the scripts, and the limits that are no part of its name."""
-    partition = message.partition
-    if not message.limits:
-        return partition, ""
-    limits = joined(message.limits)
-    if partition.startswith(SHARED):
-        return partition + limits, ""
-    if partition == f"i:{message.agent_id}":
-        return SHARED + limits, ""
-    return partition, limits
-
-
-def _limit_keys(ticket: bytes) -> tuple[str, ...]:
-    """Return the keys of the limits in a claim's meta: in the suffix of its worker, or in its partition."""
-    if b"=" not in ticket:
-        return ()
-    suffix, partition = ticket.decode().split(" ", 4)[3:]
-    text = partition if partition.startswith(("f:", "c:")) else suffix
-    return tuple(limit.key for limit in parse_limits(text))
 
 
 def _pause() -> int:
