@@ -12,7 +12,7 @@ from agents import Model
 from agents.items import ModelResponse, TResponseStreamEvent
 from agents.models._openai_retry import get_openai_retry_advice
 from agents.models._retry_runtime import provider_managed_retries_disabled, should_disable_provider_managed_retries
-from agents.retry import ModelRetryAdvice, ModelRetryAdviceRequest
+from agents.retry import ModelRetryAdviceRequest
 from django.utils import timezone
 from openai import APIStatusError
 from openai.types.responses import ResponseCompletedEvent
@@ -27,6 +27,7 @@ from django_agentexec.token_estimates import estimated_tokens
 
 from .candidates import ModelRequest
 from .deadlines import paused_deadline
+from .delegating import DelegatingModel
 from .provider import name_of, provider_of
 from .refusals import refused_for
 
@@ -46,30 +47,16 @@ def limited(model: Model) -> Model:
     return LimitedModel(model) if with_models is None else cast(Model, with_models(limited))
 
 
-class LimitedModel(Model):
-    """A model whose calls wait for the limits of `MODEL_LIMITS`. All other attributes are those of `inner`.
+class LimitedModel(DelegatingModel):
+    """A model whose calls wait for the limits of `MODEL_LIMITS`.
 
     The retries of the client are made here, since each request needs a grant.
     """
 
     def __init__(self, inner: Model) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.model = name_of(inner)  # also of a model that has no such attribute
         self._provider = provider_of(inner)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["inner"], name)
-
-    async def _cleanup_on_run_end(self, owner: object) -> None:
-        await self.inner._cleanup_on_run_end(owner)
-
-    async def close(self) -> None:
-        """Close the inner model."""
-        await self.inner.close()
-
-    def get_retry_advice(self, request: ModelRetryAdviceRequest) -> ModelRetryAdvice | None:
-        """Return the advice of the inner model."""
-        return self.inner.get_retry_advice(request)
 
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
         """Wait for the limits, then return the answer."""

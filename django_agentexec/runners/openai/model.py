@@ -9,7 +9,6 @@ from typing import Any, cast
 
 from agents import Model, ModelProvider
 from agents.items import ModelResponse, TResponseOutputItem, TResponseStreamEvent
-from agents.retry import ModelRetryAdvice, ModelRetryAdviceRequest
 from django.utils import timezone
 from openai.types.responses import ResponseCompletedEvent, ResponseCreatedEvent, ResponseOutputItemDoneEvent
 
@@ -23,6 +22,7 @@ from django_agentexec.models import AgentCall, CallKind, CallState
 
 from .cached import CacheEntry, ModelCache
 from .candidates import ModelRequest
+from .delegating import DelegatingModel
 from .provider import name_of, provider_of
 from .tries import record_try, set_tokens
 from .wire import (
@@ -37,11 +37,10 @@ from .wire import (
 ShowReplayed = Callable[[Position, ModelResponse], None]
 
 
-class DurableModel(Model):
+class DurableModel(DelegatingModel):
     """A model whose calls are recorded under the position of the calling run.
 
     An answer is committed before the SDK receives it, so no tool starts before the call that requested it is safe.
-    All other attributes are those of `inner`.
     """
 
     def __init__(
@@ -51,25 +50,11 @@ class DurableModel(Model):
         run_charge: RunCharge | None = None,
         cache: ModelCache | None = None,
     ) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self._show_replayed = show_replayed
         self._run_charge = run_charge
         own = getattr(inner, "cache", None)
         self._cache = own if isinstance(own, ModelCache) else cache
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["inner"], name)
-
-    async def _cleanup_on_run_end(self, owner: object) -> None:
-        await self.inner._cleanup_on_run_end(owner)
-
-    async def close(self) -> None:
-        """Close the inner model."""
-        await self.inner.close()
-
-    def get_retry_advice(self, request: ModelRetryAdviceRequest) -> ModelRetryAdvice | None:
-        """Return the advice of the inner model."""
-        return self.inner.get_retry_advice(request)
 
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
         """Return the recorded answer, or request and record one."""
