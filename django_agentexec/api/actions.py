@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
-import pydantic
 from django.utils.translation import gettext as _
 from pydantic import BaseModel, ConfigDict
 from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
@@ -24,12 +23,13 @@ from ..schemas import ActivityListItemSchema
 from ..tasks.authorization import check_authorized, check_retry_authorized
 from ..tasks.registry import registry
 from .base import AgentView
-from .errors import Conflict, Unprocessable, validation_error
-from .openapi import AgentSchema, Component, header, operation, query_parameters
+from .bodies import BodySchema, JsonTextParser, read_body
+from .errors import Conflict, Unprocessable
+from .openapi import header, operation, query_parameters
 from .parameters import NoParameters, RetryOptions
 from .permissions import MayCancel, MayEnqueue, MayRetry
 from .schemas import EnqueuedSchema
-from .tasks import JsonTextParser, exposed_task, parse_context
+from .tasks import exposed_task, parse_context
 
 
 class RetryBody(BaseModel):
@@ -76,20 +76,13 @@ class CancelView(ActionView):
         return self.apply(self.find_target(agent_id), activity.cancel)
 
 
-class RetrySchema(AgentSchema):
-    """The schema of a retry, with its body."""
-
-    def get_request_serializer(self) -> Any:
-        """Return the body."""
-        return Component(RetryBody, "AgentRetry", "validation")
-
-
 class RetryView(ActionView):
     """The retry of an activity."""
 
     permission_classes = [MayRetry]
     parser_classes = [JsonTextParser]
-    schema = RetrySchema()
+    schema = BodySchema()
+    body = RetryBody
 
     @operation(
         "retry_activity",
@@ -105,7 +98,7 @@ class RetryView(ActionView):
         agents again; by default, recorded calls of models and tools are replayed and not paid again.
         """
         options, found = RetryOptions.read(request), self.find_target(agent_id)
-        body = _body(request, RetryBody)
+        body = read_body(request, self.body)
         context = self._context(request, found, body.context)
         if context is None:
             check_retry_authorized(request.user, found.agent_id)
@@ -148,20 +141,13 @@ class ForkBody(BaseModel):
     """The id of a call: it and all later calls are made again."""
 
 
-class ForkSchema(AgentSchema):
-    """The schema of a fork, with its body."""
-
-    def get_request_serializer(self) -> Any:
-        """Return the body."""
-        return Component(ForkBody, "AgentFork", "validation")
-
-
 class ForkView(AgentView):
     """The fork of an activity."""
 
     permission_classes = [MayEnqueue]
     parser_classes = [JsonTextParser]
-    schema = ForkSchema()
+    schema = BodySchema()
+    body = ForkBody
 
     @operation(
         "fork_activity",
@@ -177,7 +163,7 @@ class ForkView(AgentView):
         """
         NoParameters.read(request)
         found = self.find(agent_id, self.activities.only("agent_id", "agent_type", "metadata", "context"))
-        body = _body(request, ForkBody)
+        body = read_body(request, self.body)
         self._check(found)
         try:
             with activity.acting_as(request.user):
@@ -206,12 +192,3 @@ class ForkView(AgentView):
 
 
 B = TypeVar("B", bound=BaseModel)
-
-
-def _body(request: Request, kind: type[B]) -> B:
-    """Return the body of a request; raise 400 for an invalid one."""
-    parsed: Any = request.data
-    try:
-        return kind.model_validate_json(parsed.get("json", b"{}"))
-    except pydantic.ValidationError as error:
-        raise validation_error(error) from error

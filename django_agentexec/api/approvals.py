@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
-import pydantic
 from django.utils.translation import gettext as _
 from pydantic import BaseModel, ConfigDict, Field
 from rest_framework.exceptions import NotFound
@@ -20,12 +19,12 @@ from ..parsing import parse_id
 from ..redaction import redact_internals
 from ..schemas import ApprovalListSchema, ApprovalSchema
 from .base import AgentView
-from .errors import OtherDecision, invalid_parameter, validation_error
-from .openapi import AgentSchema, Component, operation, query_parameters
+from .bodies import BodySchema, JsonTextParser, read_body
+from .errors import OtherDecision, invalid_parameter
+from .openapi import operation, query_parameters
 from .parameters import NoParameters, Paging
 from .permissions import MayDecide, MayView
 from .schemas import ErrorSchema, OtherDecisionSchema
-from .tasks import JsonTextParser
 
 MAX_TOOL = 200  # characters; the column's size
 
@@ -153,30 +152,17 @@ class ApprovalDetailView(ApprovalView):
         return Response(self.shown(self.find_approval(approval_id)))
 
 
-class DecisionSchema(AgentSchema):
-    """The schema of a decision, with its body."""
-
-    def get_request_serializer(self) -> Any:
-        """Return the body."""
-        body: type[BaseModel] = getattr(self.view, "body")  # noqa: B009  # of the views below
-        return Component(body, f"Agent{body.__name__.removesuffix('Body')}", "validation")
-
-
 class DecisionView(ApprovalView):
     """A decision about an approval."""
 
     permission_classes = [MayDecide]
     parser_classes = [JsonTextParser]
-    schema = DecisionSchema()
+    schema = BodySchema()
     body: ClassVar[type[BaseModel]]
 
     def parse(self, request: Request) -> Any:
         """Return the body; raise 400 if it is invalid."""
-        parsed: Any = request.data
-        try:
-            return self.body.model_validate_json(parsed.get("json", b"{}") or b"{}")
-        except pydantic.ValidationError as error:
-            raise validation_error(error) from error
+        return read_body(request, self.body)
 
     def decide(self, found: Approval, decide: Callable[[Approval], Approval]) -> Response:
         """Decide, and return the approval; raise 409 with an earlier, different decision."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-import pydantic
 from django.utils.translation import gettext as _
 from pydantic import BaseModel, ConfigDict
 from rest_framework.exceptions import PermissionDenied
@@ -17,14 +16,14 @@ from ..exceptions import InvalidOption
 from ..models import Pause, PauseScope
 from ..policy import get_policy
 from .base import AgentView
-from .errors import Unprocessable, validation_error
-from .openapi import AgentSchema, Component, operation
+from .bodies import BodySchema, JsonTextParser, read_body
+from .errors import Unprocessable
+from .openapi import operation
 from .parameters import NoParameters
 from .permissions import MayPause
-from .tasks import JsonTextParser
 
 
-class ResumeBody(BaseModel):
+class ResumeRequestBody(BaseModel):
     """What to resume."""
 
     model_config = ConfigDict(extra="forbid")
@@ -34,7 +33,7 @@ class ResumeBody(BaseModel):
     """The name of a queue or task, or a tenant's metadata key and value such as `organization_id=7`."""
 
 
-class PauseBody(ResumeBody):
+class PauseRequestBody(ResumeRequestBody):
     """What to pause."""
 
     reason: str = ""
@@ -54,32 +53,17 @@ class PauseSchema(BaseModel):
     created_at: datetime
 
 
-class PauseBodySchema(AgentSchema):
-    """The schema of a view of pauses, with its body."""
-
-    def get_request_serializer(self) -> Any:
-        """Return the body of a POST."""
-        if self.method != "POST":
-            return None
-        body: type[BaseModel] = getattr(self.view, "body")  # noqa: B009  # of the views below
-        return Component(body, f"Agent{body.__name__.removesuffix('Body')}Request", "validation")
-
-
 class PauseView(AgentView):
     """A view of the pauses that the user may change."""
 
     permission_classes = [MayPause]
     parser_classes = [JsonTextParser]
-    schema = PauseBodySchema()
-    body: type[ResumeBody] = ResumeBody
+    schema = BodySchema()
+    body: type[ResumeRequestBody] = ResumeRequestBody
 
     def parse(self, request: Request) -> Any:
         """Return the body; raise 400 if it is invalid, 403 if the user may not pause this."""
-        parsed: Any = request.data
-        try:
-            given = self.body.model_validate_json(parsed.get("json", b"{}") or b"{}")
-        except pydantic.ValidationError as error:
-            raise validation_error(error) from error
+        given = read_body(request, self.body)
         if not get_policy().may_pause(request.user, given.scope, given.name):
             raise PermissionDenied(_("You may not pause or resume this."))
         return given
@@ -95,7 +79,7 @@ class PauseListView(PauseView):
     """The pauses."""
 
     permission_classes = [MayPause]
-    body = PauseBody
+    body = PauseRequestBody
 
     @operation("list_pauses", {200: list[PauseSchema]}, errors=[400])
     def get(self, request: Request) -> Response:

@@ -15,12 +15,10 @@ from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiParameter
 from pydantic import BaseModel
 from rest_framework.exceptions import NotFound, ParseError, PermissionDenied
-from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from ..activity import acting_as
-from ..conf import conf
 from ..exceptions import UnknownTask
 from ..models import Activity, Priority
 from ..policy import get_policy
@@ -29,8 +27,9 @@ from ..tasks.authorization import check_authorized
 from ..tasks.context_input import closed_schema, read_context
 from ..tasks.options import validate_conversation
 from .base import AgentView
+from .bodies import JsonTextParser
 from .conversations import conversation_for_turn
-from .errors import RETRY_AFTER, KeyReused, TooLarge, invalid_parameter, validation_error
+from .errors import RETRY_AFTER, KeyReused, invalid_parameter, validation_error
 from .openapi import AgentSchema, Component, header, operation, query_parameters
 from .parameters import PRIORITIES, EnqueueOptions, NoParameters, metadata_of
 from .permissions import MayEnqueue
@@ -57,20 +56,6 @@ def exposed_task(name: str) -> AnyTask:
     if task is None or not task.api:
         raise NotFound(_("There is no task %(task)r that can be enqueued over REST.") % {"task": name})
     return task
-
-
-class JsonTextParser(BaseParser):
-    """A parser that returns the text of the JSON; Pydantic reads it, so strict models accept dates and ids as text."""
-
-    media_type = "application/json"
-
-    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> dict[str, bytes]:
-        """Return the body as `json`; raise 413 if it exceeds `MAX_CONTEXT_BYTES`."""
-        body: bytes = stream.read(conf.MAX_CONTEXT_BYTES + 1)
-        if len(body) > conf.MAX_CONTEXT_BYTES:
-            text = _("The body has more than %(maximum)s bytes. Store large content elsewhere, and pass a reference.")
-            raise TooLarge(text % {"maximum": f"{conf.MAX_CONTEXT_BYTES:,}"})
-        return {"json": body}
 
 
 class TaskListView(AgentView):
