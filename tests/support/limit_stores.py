@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from typing import Any, Protocol
-from unittest import mock
+from typing import Protocol
 
 from django_agentexec.limits import LimitStore, MemoryLimits, RedisLimits
 from django_agentexec.limits import redis as redis_limits
 from django_agentexec.queues.redis.queue import RedisQueue
-from tests.support.queue_backends import SERVER_CLOCK, START, TEST_CLOCK
+from tests.support.queue_backends import START
+from tests.support.script_clock import scripts_with_test_clock, set_clock
 
 
 class Clocked(Protocol):
@@ -44,24 +42,11 @@ class RedisStore:
 
     def forward(self, seconds: float) -> None:
         self.now += seconds
-        whole, fraction = divmod(round(self.now * 1_000_000), 1_000_000)
-        client: Any = self.queue.client
-        client.hset(TEST_CLOCK, mapping={"seconds": whole, "microseconds": fraction})
+        set_clock(self.queue.client, self.now)
 
 
 @contextmanager
 def stopped_clock() -> Iterator[None]:
     """Have the scripts read the clock of a `RedisStore` instead of the server's."""
-    with mock.patch.object(redis_limits, "script", _script_with_test_clock):
+    with scripts_with_test_clock(redis_limits):
         yield
-
-
-_script = redis_limits.script
-
-
-@cache
-def _script_with_test_clock(verb: str) -> tuple[str, str]:
-    _, text = _script(verb)
-    assert text.count(SERVER_CLOCK) == 1
-    text = text.replace(SERVER_CLOCK, f"redis.call('HMGET', '{TEST_CLOCK}', 'seconds', 'microseconds')")
-    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text

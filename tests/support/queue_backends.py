@@ -5,22 +5,18 @@ The in-memory queue takes a clock. On Redis, tests move the deadlines, or the sc
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any, Protocol
-from unittest import mock
 
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Message, Queue
 from django_agentexec.queues.memory import MemoryQueue
 from django_agentexec.queues.redis import queue as redis_queue
 from django_agentexec.queues.redis.queue import KEYS, RedisQueue
+from tests.support.script_clock import scripts_with_test_clock, set_clock
 
 START = 1_700_000_000.0  # seconds since the epoch
-TEST_CLOCK = "clock of the test"  # a key
-SERVER_CLOCK = "redis.call('TIME')"
 
 
 class Backend(Protocol):
@@ -74,27 +70,14 @@ class StoppedRedisBackend(RedisBackend):
 
     def forward(self, seconds: float) -> None:
         self.now += seconds
-        whole, fraction = divmod(round(self.now * 1_000_000), 1_000_000)
-        client: Any = self.redis.client
-        client.hset(TEST_CLOCK, mapping={"seconds": whole, "microseconds": fraction})
+        set_clock(self.redis.client, self.now)
 
 
 @contextmanager
 def stopped_clock() -> Iterator[None]:
     """Have the queue's scripts read the clock of a `StoppedRedisBackend` instead of the server's."""
-    with mock.patch.object(redis_queue, "script", _script_with_test_clock):
+    with scripts_with_test_clock(redis_queue):
         yield
-
-
-_script = redis_queue.script
-
-
-@cache
-def _script_with_test_clock(verb: str) -> tuple[str, str]:
-    _, text = _script(verb)
-    assert text.count(SERVER_CLOCK) == 1
-    text = text.replace(SERVER_CLOCK, f"redis.call('HMGET', '{TEST_CLOCK}', 'seconds', 'microseconds')")
-    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text
 
 
 def message(partition: str = "") -> Message:
