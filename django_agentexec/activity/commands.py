@@ -32,7 +32,7 @@ from ..validation import (
     validate_percentage,
     validate_usage,
 )
-from .current import current_attempt
+from .current import OwningAttempt, current_attempt
 from .rerun import Rerun, Retry, reset_steps
 from .store import apply_one, database, insert, write_and_wait
 from .transitions import AddUsage, Cancel, Complete, Fail, Operation, OwnedOperation, Progress
@@ -96,6 +96,11 @@ def update(agent_id: UUID, message: str, percentage: float | None = None) -> Non
 async def aupdate(agent_id: UUID, message: str, percentage: float | None = None) -> None:
     """Async version of `update`; returns when the change is committed."""
     await _awrite(_progress(agent_id, message, percentage))
+
+
+def update_soon(attempt: OwningAttempt, message: str) -> None:
+    """Queue a log line of a running attempt; later writes of this attempt are committed with it or after it."""
+    attempt.write(_progress(attempt.agent_id, message, None))
 
 
 @blocking

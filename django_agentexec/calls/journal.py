@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -21,7 +22,7 @@ from ..activity.store import database
 from ..activity.transitions import Operation
 from ..budgets.charges import Charge, OverBudget
 from ..exceptions import InvalidTransition
-from ..models import AgentCall, Approval, ApprovalScope, ApprovalStatus, CallKind, CallState
+from ..models import Activity, AgentCall, Approval, ApprovalScope, ApprovalStatus, CallKind, CallState
 from ..validation import one_line, storable_text
 from .active_calls import ActiveCalls
 from .active_runs import ActiveRuns
@@ -59,6 +60,8 @@ class Journal:
         self.halts = Halts()
         self._charges: dict[UUID, Charge] = {}
         self._stored = {call.pk for call in calls}
+        self._queued: list[Future[Activity]] = []
+        """Ends of calls for whose commit the next awaited write waits."""
 
     def find(self, path: str, kind: CallKind, ordinal: int = 0, call_id: str = "") -> AgentCall | None:
         """Return the call at a place, or None."""
@@ -136,6 +139,19 @@ class Journal:
     def finish_soon(self, call: AgentCall) -> None:
         """Queue the end of a call."""
         self.attempt.write(self._ending(call, None, None))
+
+    def finish_before_next(self, call: AgentCall) -> None:
+        """Queue the end of a call: it is committed no later than the next awaited write, which raises its error.
+
+        Thus the end of a tool call and the start of the model call that sends its output share a transaction.
+        """
+        self._queued.append(self.attempt.write(self._ending(call, None, None)))
+
+    async def written(self) -> None:
+        """Wait for the commit of the queued ends of calls."""
+        queued, self._queued = self._queued, []
+        for write in queued:
+            await self._committed(write)
 
     def fail_soon(self, call: AgentCall, error: BaseException) -> None:
         """Queue the end of a call that has failed, or was canceled; its reservation in budgets ends."""
@@ -218,9 +234,17 @@ class Journal:
         return new, stored
 
     async def _write(self, operation: Operation) -> None:
+        write = self.attempt.write(operation)
+        await self._committed(write)  # first: the queued ones are done then
+        await self.written()
+
+    async def _committed(self, write: Future[Activity]) -> None:
         try:
-            # Shielded: a call that has ended is recorded even if its attempt is being stopped.
-            await asyncio.shield(asyncio.wrap_future(self.attempt.write(operation)))
+            if write.done():
+                write.result()
+            else:
+                # Shielded: a call that has ended is recorded even if its attempt is being stopped.
+                await asyncio.shield(asyncio.wrap_future(write))
         except OverBudget:
             raise
         except InvalidTransition as error:

@@ -122,6 +122,10 @@ class DurableRun:
             self._leave()
             raise
 
+    async def written(self) -> None:
+        """Wait until the ends of all calls are committed."""
+        await self._position.journal.written()
+
     def end(self, result: RunResultStreaming) -> None:
         """Record the end of the run, and replace the durable copies in its result by the user's agents."""
         if result.interruptions and self._position.home is not None:

@@ -16,10 +16,24 @@ from agents import (
 )
 from agents.lifecycle import RunHooksBase
 
+from django_agentexec.activity.commands import update_soon
+from django_agentexec.activity.current import OwningAttempt
 from django_agentexec.activity.log_lines import messages_of_type
 from django_agentexec.models import LineType
 
 Log = Callable[[str], Awaitable[None]]
+
+
+def queued_log(attempt: OwningAttempt) -> Log:
+    """Return a function that queues a log line of a recorded run, instead of waiting for its commit.
+
+    The start of the call that follows shares its transaction, and is refused if the run must end.
+    """
+
+    async def log(message: str) -> None:
+        update_soon(attempt, message)
+
+    return log
 
 
 class LoggingHooks(RunHooks[Any]):

@@ -43,7 +43,7 @@ from .cached import ModelCache
 from .defaults import with_defaults, with_model
 from .durable_run import DurableRun
 from .guardrails import Tripwire, name_guardrail
-from .hooks import JoinedHooks, LoggingHooks
+from .hooks import JoinedHooks, LoggingHooks, queued_log
 from .interruptions import expect_decision
 from .limited_agents import restore_agents
 from .recovery import is_out_of_turns, unsaved_conversation
@@ -186,13 +186,15 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         if self._model is not None:
             options["run_config"] = with_model(options.get("run_config"), self._model)
         options["run_config"] = with_defaults(options.get("run_config"), agent, self.agent_id)
-        logging_hooks = LoggingHooks(self.log, conf.RUNNER_LOG, REPORT_STATUS, self._stop_if_ended)
+        attempt = current_attempt(self.agent_id)
+        recorded = attempt if self.durable and attempt is not None and attempt.root.records_calls else None
+        log = queued_log(recorded) if recorded is not None and type(self).log is OpenAIRunner.log else self.log
+        logging_hooks = LoggingHooks(log, conf.RUNNER_LOG, REPORT_STATUS, self._stop_if_ended)
         hooks = options.get("hooks")
         options["hooks"] = JoinedHooks(logging_hooks) if hooks is None else JoinedHooks(logging_hooks, hooks)
-        attempt = current_attempt(self.agent_id)
-        if self.durable and attempt is not None and attempt.root.records_calls:
+        if recorded is not None:
             run = DurableRun(
-                attempt, self.policies, self._tool_names, self.on_change, self._text, self.budget, self._cache
+                recorded, self.policies, self._tool_names, self.on_change, self._text, self.budget, self._cache
             )
             await run.begin(agent, input, key, cast(dict[str, Any], options))
             return await self._run_to_end(run, forwarder, options)
@@ -236,6 +238,7 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
                 if not result.interruptions or not self.policies.suspends:
                     break
                 result = await run.without_invalid_calls(result)
+            await run.written()
             if self._text is not None:
                 await self.flush_stream()
             run.end(result)

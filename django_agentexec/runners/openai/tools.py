@@ -236,7 +236,7 @@ class _Call:
         if scope.path not in journal.paused:  # otherwise a run inside it waits for a decision
             call.state, call.output = CallState.DONE, stored_output(output, self.schema)
             call.is_cached = scope.is_reused
-            await journal.finish(call)
+            journal.finish_before_next(call)
         return output
 
 

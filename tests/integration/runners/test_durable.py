@@ -66,6 +66,23 @@ def test_a_failure_between_calls_resumes_there() -> None:
     assert DONE["look_up Acme"] == 1
 
 
+def test_a_subclass_receives_the_log_lines_of_a_durable_run() -> None:
+    lines: list[str] = []
+
+    class Listening(OpenAIRunner):
+        async def log(self, message: str, percentage: int | None = None) -> None:
+            lines.append(message)
+            await super().log(message, percentage)
+
+    async def handler(agent_id: UUID, context: Empty) -> str:
+        return str((await Listening(agent_id).run(Agent("Clerk", model=model(say("Fine."))), "Check.")).final_output)
+
+    row = run(handler)
+
+    assert lines == ["Agent Clerk started."]
+    assert "Agent Clerk started." in row.logs.values_list("message", flat=True)
+
+
 def test_agents_as_tools_handoffs_and_guardrails_replay() -> None:
     helper_model, guard_model = model(say("helped")), model(say("harmless"))
     boss_model, closer_model = (
