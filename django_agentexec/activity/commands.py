@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -100,7 +101,7 @@ async def aupdate(agent_id: UUID, message: str, percentage: float | None = None)
 
 def update_soon(attempt: OwningAttempt, message: str) -> None:
     """Queue a log line of a running attempt; later writes of this attempt are committed with it or after it."""
-    attempt.write(_progress(attempt.agent_id, message, None))
+    attempt.write(replace(_progress(attempt.agent_id, message, None), may_wait=True))
 
 
 @blocking

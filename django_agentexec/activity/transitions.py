@@ -47,6 +47,8 @@ class Operation(ABC):
     """A change of one activity."""
 
     agent_id: UUID
+    may_wait: bool = False
+    """Whether a worker may delay it by some milliseconds, so that the writes that follow share its transaction."""
     update_fields: ClassVar[tuple[str, ...]]
     """The fields that `apply` may change."""
     read_fields: ClassVar[tuple[str, ...]] = ()

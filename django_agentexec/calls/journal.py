@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -114,7 +115,7 @@ class Journal:
 
     def begin_soon(self, call: AgentCall) -> None:
         """Queue the start of a call; later writes of this attempt are committed after it."""
-        self.attempt.write(self._beginning([call]))
+        self.attempt.write(replace(self._beginning([call]), may_wait=True))
 
     async def finish(
         self,
@@ -138,14 +139,14 @@ class Journal:
 
     def finish_soon(self, call: AgentCall) -> None:
         """Queue the end of a call."""
-        self.attempt.write(self._ending(call, None, None))
+        self._finish_soon(call)
 
     def finish_before_next(self, call: AgentCall) -> None:
         """Queue the end of a call: it is committed no later than the next awaited write, which raises its error.
 
         Thus the end of a tool call and the start of the model call that sends its output share a transaction.
         """
-        self._queued.append(self.attempt.write(self._ending(call, None, None)))
+        self._queued.append(self._finish_soon(call))
 
     async def written(self) -> None:
         """Wait for the commit of the queued ends of calls."""
@@ -225,6 +226,9 @@ class Journal:
             is_progress=call.state != CallState.FAILED,
             charge=charge,
         )
+
+    def _finish_soon(self, call: AgentCall) -> Future[Activity]:
+        return self.attempt.write(replace(self._ending(call, None, None), may_wait=True))
 
     def _divided(self, calls: Sequence[AgentCall]) -> tuple[list[AgentCall], list[AgentCall]]:
         """Return the new rows, and the rows that are stored, or will be by an earlier write."""

@@ -3,6 +3,8 @@
 Starts are written first, since a free slot waits for each of them. All other writes belong to started activities, so
 no write overtakes a write that it depends on.
 
+Writes that may wait, such as the log line before a call of a model, do so for `LINGER`, or until another write arrives.
+
 Each worker process has one committer thread with its own database connection. Queueing a write is cheap; a callback
 or a future reports whether it was committed or rejected.
 
@@ -59,6 +61,7 @@ class Write(NamedTuple):
         return self.operation.agent_id
 
 
+LINGER = 0.005  # seconds for which writes that may wait do so
 MAX_BATCH = 500  # rows per transaction, which bounds the time for which it holds locks to milliseconds
 FIRST_PAUSE = 0.05  # seconds between two attempts while the database is unavailable, doubled up to the maximum
 MAX_PAUSE = 2.0
@@ -77,6 +80,7 @@ class Committer:
         self._first: deque[Write] = deque()
         self._others: deque[Write] = deque()
         self._locked = LockedWrites[Write]()
+        self._linger_until: float | None = None
         self._signals, self._hooks = SignalSender(), HookRunner()
         self._is_closed = False
         self._thread: threading.Thread | None = None
@@ -149,6 +153,11 @@ class Committer:
             self._sort_arrivals()
             if batch := self._locked.take_due(MAX_BATCH):
                 return batch
+            if (seconds := self._seconds_to_linger()) > 0:
+                with suppress(Empty):
+                    self._sort(self._writes.get(timeout=seconds))
+                continue
+            self._linger_until = None
             if batch := self._without_locked(_taken(self._first or self._others, MAX_BATCH)):
                 return batch
             if self._first or self._others:
@@ -157,6 +166,17 @@ class Committer:
                 return []
             with suppress(Empty):
                 self._sort(self._writes.get(timeout=self._locked.seconds_until_due()))
+
+    def _seconds_to_linger(self) -> float:
+        """Return for how long to wait for writes that share the transaction of those that are queued."""
+        if self._is_closed or self._first or not self._others:
+            return 0.0
+        if not all(write.operation.may_wait for write in self._others):
+            return 0.0
+        now = time.monotonic()
+        if self._linger_until is None:
+            self._linger_until = now + LINGER
+        return self._linger_until - now
 
     def _without_locked(self, writes: list[Write]) -> list[Write]:
         """Return the writes without those that must wait behind an earlier write of their activity."""

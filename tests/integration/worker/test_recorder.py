@@ -97,6 +97,33 @@ def test_writes_that_arrive_meanwhile_share_a_transaction(committer: Committer, 
     assert messages(agent_id)[2:] == ["first", *map(str, range(100))]
 
 
+def test_a_write_that_may_wait_shares_the_transaction_of_the_next(
+    committer: Committer, gate: Gate, agent_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LINGER", 60.0)
+    gate.open.set()
+
+    waiting = committer.submit(progress(agent_id, "may wait", may_wait=True))
+    committer.submit(progress(agent_id, "next")).result(10)
+
+    assert waiting.done()
+    assert gate.sizes == [2]
+    assert messages(agent_id)[-2:] == ["may wait", "next"]
+
+
+def test_a_write_that_may_wait_does_not_wait_long_nor_at_the_end(
+    committer: Committer, gate: Gate, agent_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate.open.set()
+    committer.submit(progress(agent_id, "alone", may_wait=True)).result(10)
+
+    monkeypatch.setattr(module, "LINGER", 60.0)
+    last = committer.submit(progress(agent_id, "last", may_wait=True))
+
+    assert committer.stop(10)
+    assert last.done()
+
+
 def test_a_batch_has_a_limit(committer: Committer, gate: Gate, agent_id: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_BATCH", 10)
     first = committer.submit(progress(agent_id))
