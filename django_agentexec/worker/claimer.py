@@ -28,7 +28,7 @@ MAX_PAUSE = 2.0
 FIRST_RECOVERY_PAUSE = 0.2  # seconds between two polls while the queue is being restored, doubled up to the maximum
 MAX_RECOVERY_PAUSE = 3.0
 MAX_SPREAD = 0.1  # fraction of a pause, common to all workers, by which each extends it at random
-SUSPECTS_INTERVAL = 0.5  # seconds between two polls of a quarantine process, which the queue does not notify
+POLL_INTERVAL = 0.5  # seconds between two polls of a process that the queue does not notify
 EARLY_POLL_FRACTION = 8  # 1/8 of the slots, freed since the last round trip, justify a round trip before it is due
 
 
@@ -56,9 +56,9 @@ class Claimer:
     """Up to `capacity` claims of a worker. Each new claim is passed to `on_claim`, in a thread of the claimer.
 
     Queues are served in order, or by `weights`. With `burst`, the claimer stops when nothing is left to claim; it also
-    stops after `max_claims` claims. `on_end` is called when it has stopped and every claim is acknowledged,
-    `on_needs_recovery` while the queue has lost its data, `on_limits` with a queue and the revision of its limits
-    before each batch of claims.
+    stops after `max_claims` claims. With `only`, it claims this activity and no other. `on_end` is called when it has
+    stopped and every claim is acknowledged, `on_needs_recovery` while the queue has lost its data, `on_limits` with a
+    queue and the revision of its limits before each batch of claims.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Claimer:
         quarantine: bool = False,
         burst: bool = False,
         max_claims: int | None = None,
+        only: UUID | None = None,
         rows: DatabaseState = DatabaseState.NONE,
         on_needs_recovery: Callable[[], None] = lambda: None,
         on_limits: Callable[[str, str], None] = lambda queue, revision: None,
@@ -91,7 +92,8 @@ class Claimer:
         self._on_end = on_end
         self._quarantine = quarantine
         self._burst = burst
-        self._claims_left = max_claims
+        self._claims_left = max_claims if only is None else 1
+        self._only = only
         self._rows = rows
         self._on_needs_recovery = on_needs_recovery
         self._on_limits = on_limits
@@ -115,7 +117,7 @@ class Claimer:
     def start(self) -> None:
         """Start the threads."""
         start_critical_thread("agentexec-claimer", self._run)
-        if not self._burst and not self._quarantine:
+        if not self._burst and not self._polls:
             start_critical_thread("agentexec-waiter", self._wait_for_notifications)
 
     def free(self, claim: Claim) -> None:
@@ -154,6 +156,11 @@ class Claimer:
     def reached_limit(self) -> bool:
         """Whether `max_claims` claims have been made."""
         return self._claims_left == 0
+
+    @property
+    def _polls(self) -> bool:
+        # Notifications are for workers that claim anything.
+        return self._quarantine or self._only is not None
 
     @property
     def _freed_enough_for_early_poll(self) -> bool:
@@ -205,7 +212,7 @@ class Claimer:
         by_queue: dict[str, list[Ack]] = defaultdict(list)
         for ack in acks:
             by_queue[ack.claim.queue].append(ack)
-        pause = SUSPECTS_INTERVAL if self._quarantine and not self._burst else MAX_WAIT
+        pause = POLL_INTERVAL if self._polls and not self._burst else MAX_WAIT
         more, claimed, paused, recovering = False, 0, False, False
         shares, unused, visits = self._shares.of(free), 0, deque(dict.fromkeys([*self._names, *by_queue]))
         visited: set[str] = set()
@@ -251,7 +258,7 @@ class Claimer:
             started = time.monotonic()
             with self.release_lock if acks else nullcontext():
                 claims = self._queue.ack_and_claim(
-                    name, self._worker, acks, limit, quarantine=self._quarantine, rows=self._rows
+                    name, self._worker, acks, limit, quarantine=self._quarantine, rows=self._rows, only=self._only
                 )
                 self._remove_held(acks)
         except QueueUnavailable as error:

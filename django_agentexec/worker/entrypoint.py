@@ -47,7 +47,7 @@ def run_worker(options: WorkerOptions, pipe: Connection) -> None:
     configure_logging(options.log_level)
     enable_multiprocessing()
     # The runner is not closed, and the exit is abrupt: both would wait for sync handlers that ignore cancellation.
-    runner = asyncio.Runner(loop_factory=_loop_factory())
+    runner = asyncio.Runner(loop_factory=loop_factory())
     try:
         code = runner.run(_work(options, pipe))
     except BaseException:  # including a SystemExit of a task that a handler has created
@@ -92,7 +92,7 @@ def _on_pool_exit(loop: asyncio.AbstractEventLoop, sentinel: int, drain: Callabl
     drain()
 
 
-def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+def loop_factory() -> type[asyncio.AbstractEventLoop] | None:
     """Return the event loop of uvloop if it is installed."""
     try:
         import uvloop

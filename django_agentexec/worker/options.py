@@ -7,6 +7,7 @@ import re
 import secrets
 import socket
 from dataclasses import dataclass, replace
+from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class WorkerOptions:
     """Resident memory in bytes after which the process is replaced."""
     quarantine: bool = False
     """Whether it runs only activities that crashed a process, one at a time, and ends when none is left."""
+    only: UUID | None = None
+    """The only activity to run; the process ends after one attempt of it."""
     log_level: str = "INFO"
     name: str = ""
     """A name that no other process ever has, since the leases in the queue contain it."""

@@ -76,6 +76,7 @@ class Worker:
             quarantine=options.quarantine,
             burst=options.burst,
             max_claims=options.max_tasks,
+            only=options.only,
             rows=_database_state(),
             on_needs_recovery=needs_recovery,
             on_limits=_follow_limits,

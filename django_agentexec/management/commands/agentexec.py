@@ -18,6 +18,7 @@ from django_agentexec.terminal.monitor import Monitor
 from django_agentexec.terminal.pauses import PauseCommand, Resume
 from django_agentexec.terminal.prune import Prune
 from django_agentexec.terminal.result import Result
+from django_agentexec.terminal.run_one import RunOne
 from django_agentexec.terminal.show import Show
 from django_agentexec.terminal.types import Types
 from django_agentexec.terminal.usage import Usage
@@ -48,6 +49,7 @@ class Command(GroupCommand):
     summary = gettext_lazy("Run workers, watch and change activities, and enqueue tasks.")
     subcommands = {
         "run": Run(),
+        "run-one": RunOne(),
         "monitor": Monitor(),
         "list": List(),
         "show": Show(),

@@ -81,6 +81,7 @@ class MemoryQueue(base.Queue):
         *,
         quarantine: bool = False,
         rows: base.DatabaseState = base.DatabaseState.NONE,
+        only: UUID | None = None,
     ) -> base.Claims:
         with self._changed:
             state = self._states[queue]
@@ -88,7 +89,7 @@ class MemoryQueue(base.Queue):
                 self._acknowledge(state, ack)
             self._promote_due(state)
             claimed: list[base.Claim] = []
-            while len(claimed) < limit and (ring := self._ring(state, quarantine)):
+            while len(claimed) < limit and (ring := self._ring(state, quarantine, only)):
                 for partition in ring[: limit - len(claimed)]:
                     if state.is_open(partition, self._clock()):  # an earlier claim may have reached a limit
                         claimed.append(self._claim(state, queue, worker, partition))
@@ -96,7 +97,7 @@ class MemoryQueue(base.Queue):
             return base.Claims(
                 claimed,
                 self._next_due(state),
-                waiting=bool(self._ring(state, quarantine)),
+                waiting=bool(self._ring(state, quarantine, only)),
                 limits_revision=state.overrides.revision,
             )
 
@@ -120,12 +121,17 @@ class MemoryQueue(base.Queue):
             self._changed.notify_all()
             return True
 
-    def _ring(self, state: State, quarantine: bool) -> list[str]:
+    def _ring(self, state: State, quarantine: bool, only: UUID | None = None) -> list[str]:
         """Return the partitions that can be claimed from, in the order of their turns."""
         if state.overrides.is_paused:
             return []
         now = self._clock()
-        ring = (partition for partition, (is_suspect, _) in state.turns.items() if is_suspect is quarantine)
+        if only is None:
+            ring = [partition for partition, (is_suspect, _) in state.turns.items() if is_suspect is quarantine]
+        else:
+            item = state.items.get(only)
+            ring = [item.partition] if item and item.partition in state.turns else []
+            ring = [partition for partition in ring if state.head(partition) is item]
         return sorted(
             (partition for partition in ring if state.is_open(partition, now)),
             key=lambda partition: state.turns[partition],

@@ -103,6 +103,7 @@ class RedisQueue(base.Queue):
         *,
         quarantine: bool = False,
         rows: base.DatabaseState = base.DatabaseState.NONE,
+        only: UUID | None = None,
     ) -> base.Claims:
         done: list[Any] = []
         others: list[Any] = []
@@ -115,7 +116,7 @@ class RedisQueue(base.Queue):
                 others += (str(ack.claim.agent_id), ack.claim.fence, outcome, delay)
 
         epoch = self._epochs.get(queue, "")
-        head = [worker, limit, int(quarantine), epoch, rows.value, _pause()]
+        head = [worker, limit, int(quarantine) if only is None else str(only), epoch, rows.value, _pause()]
         reply = self._run("ack_and_claim", queue, head, [len(done) // 2, *done, *others], with_server=True)
         known, due, waiting, paused, needs_recovery, revision, *claimed = reply
         self._epochs[queue] = known.decode()

@@ -95,6 +95,34 @@ def test_high_goes_before_normal_before_low_and_equals_in_order_of_arrival(backe
     assert ids(claim(backend)) == [high_1, high_2, normal, low]
 
 
+def claim_only(backend: Backend, agent_id: UUID) -> list[UUID]:
+    return ids(backend.queue.ack_and_claim(QUEUE, "w1", limit=1, only=agent_id).claimed)
+
+
+def test_a_claim_of_one_activity_leaves_the_others(backend: Backend) -> None:
+    first, wanted, last = put(backend, message(), message(), message())
+
+    assert claim_only(backend, wanted) == [wanted]
+    assert claim_only(backend, wanted) == []
+    assert ids(claim(backend)) == [first, last]
+
+
+def test_a_claim_of_one_activity_keeps_the_order_of_its_lock_key(backend: Backend) -> None:
+    first, second = put(backend, message("k"), message("k"))
+
+    assert claim_only(backend, second) == []
+    assert claim_only(backend, first) == [first]
+    assert claim_only(backend, second) == []
+
+
+def test_a_claim_of_one_activity_waits_until_it_is_due_and_takes_suspects(backend: Backend) -> None:
+    delayed, suspect = put(backend, message(delay=60), message(crashes=1))
+
+    assert claim_only(backend, delayed) == []
+    assert claim_only(backend, suspect) == [suspect]
+    assert claim_only(backend, uuid7()) == []
+
+
 def test_one_partition_runs_one_at_a_time_in_order(backend: Backend) -> None:
     first, second, other = put(backend, message("a"), message("a"), message("b"))
 

@@ -404,3 +404,22 @@ def test_everything_is_claimed_once_with_limits(backend: Backend) -> None:
         assert all(count <= 3 for count in Counter(orgs[each.agent_id] for each in running).values())
 
     assert sorted(done) == sorted(orgs)
+
+
+def test_a_claim_of_one_activity_waits_for_its_turn_and_its_limits(backend: Backend) -> None:
+    def claim_only(message: Message) -> list[UUID]:
+        claims = backend.queue.ack_and_claim(QUEUE, "w1", limit=1, only=message.agent_id)
+        return [claimed.agent_id for claimed in claims.claimed]
+
+    first, second, third = fair("tenant", Limit("t", 2)), fair("tenant", Limit("t", 2)), fair("tenant", Limit("t", 2))
+    put(backend, first, second, third)
+
+    assert claim_only(second) == []
+    assert claim_only(first) == [first.agent_id]
+    assert claim_only(second) == [second.agent_id]
+    assert claim_only(third) == []
+    set_limits(backend, Limit("t", 3))
+    assert claim_only(third) == [third.agent_id]
+    set_limits(backend, is_paused=True)
+    put(backend, single := limited())
+    assert claim_only(single) == []

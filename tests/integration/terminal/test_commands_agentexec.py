@@ -20,6 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 SUBCOMMANDS = [
     "run",
+    "run-one",
     "monitor",
     "list",
     "show",

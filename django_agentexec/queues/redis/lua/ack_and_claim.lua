@@ -1,11 +1,12 @@
 -- Acknowledges claims, then claims more.
--- ARGV from 3: worker, limit, quarantine (0/1), epoch the worker knows (or ''), active rows (none, waiting,
+-- ARGV from 3: worker, limit, quarantine (0/1, or the only id to claim, also from quarantine), epoch the worker knows (or ''), active rows (none, waiting,
 -- running), pause (ms), run id of the server that the worker is connected to (or ''), number of claims that are done,
 -- then id, fence of each of these, then id, fence, outcome, delay (ms) of every other acknowledgment. The outcome
 -- 'hold' is followed by the limits that its activity gets.
 -- Returns {epoch, ms until next due or -1, waiting, paused, needs recovery (0/1 each), revision of the limits, then per
 -- claim id, fence, crashes, expired leases, meta}.
 local worker, limit, quarantine = ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
+local only = #ARGV[5] == ID and ARGV[5]
 local known_epoch, rows, pause_ms = ARGV[6], ARGV[7], tonumber(ARGV[8])
 local FIRST_DONE = 11
 local first_other = FIRST_DONE + 2 * tonumber(ARGV[10])
@@ -104,8 +105,26 @@ local ring = quarantine and suspects or ready
 local reply = {state.epoch, next_due, 0, 0, 0, revision}
 local parks_left, has_more = MAX_BATCH, false
 
+-- Takes the partition of the only id to claim from its ring, if it is the first there: {partition, score}.
+local function pop_turn_of_only()
+  local text = redis.call('HGET', meta, only)
+  if not text then return {} end
+  local _, _, _, _, partition = unpack_meta(text)
+  for _, each in ipairs({ready, suspects}) do
+    local score = redis.call('ZSCORE', each, partition)
+    if score and tonumber(score) < PARKED then
+      if not is_own(partition) and string.sub(head_of(partition) or '', -ID) ~= only then return {} end
+      redis.call('ZREM', each, partition)
+      ring = each
+      return {partition, score}
+    end
+  end
+  return {}
+end
+
 -- Takes the first partitions, in their order: {partition, score, ...}.
 local function pop_turns(count)
+  if only then return pop_turn_of_only() end
   if not state.limited then return redis.call('ZPOPMIN', ring, count) end
   local turns = redis.call('ZRANGEBYSCORE', ring, '-inf', '(' .. int(PARKED), 'WITHSCORES', 'LIMIT', 0, count)
   local partitions = {}
@@ -191,7 +210,7 @@ end
 
 local is_waiting = turns_of(ready) > 0
 -- Another worker may claim the remaining activities.
-if is_waiting then wake_one() end
+if is_waiting and not only then wake_one() end
 if quarantine then is_waiting = turns_of(suspects) > 0 end
 if is_waiting then reply[3] = 1 end
 return reply

@@ -1,0 +1,73 @@
+"""Runs one attempt of one activity in the calling process, without a pool.
+
+A reconciler runs beside it, as in a pool: without any pool, nothing else restores a queue that has lost its data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from uuid import UUID
+
+from ..activity.store import database
+from ..dispatch.push import push
+from ..exceptions import ActivityNotFound, InvalidTransition
+from ..models import FINISHED, Activity
+from ..queues import get_queue
+from ..worker.entrypoint import loop_factory
+from ..worker.options import WorkerOptions
+from ..worker.worker import Worker
+from .reconciler import Reconciler
+
+
+def run_one(agent_id: UUID, timeout: float | None = None, log_level: str = "INFO") -> Activity | None:
+    """Claim an activity, run one attempt of it, and return its row, or None if it could not be claimed in time.
+
+    It is claimed like any other: after those before it with the same lock key, under limits and pauses, and not while
+    another worker runs it. `timeout` is the number of seconds to wait for that; None waits without a limit. SIGTERM
+    drains, as in a pool; Ctrl-C returns the activity to the queue at once. Call it in the main thread, outside of an
+    event loop.
+
+    The row is `complete`, `error` or `canceled`; `queued` if a retry is left; or `running` if it waits for children or
+    a decision, with the reason in `waiting_for`. Raises `ActivityNotFound`, `InvalidTransition` if the activity has
+    ended or waits, and `QueueUnavailable`.
+    """
+    row = _row(agent_id)
+    if row.status in FINISHED:
+        raise InvalidTransition(f"Activity {agent_id} has ended ({row.status}); retry it to run it again.")
+    if row.waiting_for:
+        raise InvalidTransition(f"Activity {agent_id} waits ({row.waiting_for}), and is not in the queue.")
+    if get_queue().missing(row.queue, [agent_id]):
+        push([row], by_creation_time=True)
+    options = WorkerOptions((row.queue,), concurrency=1, only=agent_id, log_level=log_level).named(1)
+    reconciler = Reconciler(options.name, options.queues)
+    reconciler.start()
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            has_claimed = runner.run(_work(options, timeout, reconciler.request_recovery))
+    finally:
+        reconciler.stop()
+    return _row(agent_id) if has_claimed else None
+
+
+def _row(agent_id: UUID) -> Activity:
+    row = Activity.objects.using(database()).filter(agent_id=agent_id).first()
+    if row is None:
+        raise ActivityNotFound(agent_id)
+    return row
+
+
+async def _work(options: WorkerOptions, patience: float | None, recover: Callable[[], None]) -> bool:
+    def stop_waiting() -> None:
+        if not worker.reached_limit:
+            worker.drain()
+
+    loop = asyncio.get_running_loop()
+    worker = await asyncio.to_thread(Worker, get_queue(), options, beat=lambda info: None, needs_recovery=recover)
+    loop.add_signal_handler(signal.SIGTERM, worker.drain)
+    loop.add_signal_handler(signal.SIGINT, worker.end_now)
+    if patience is not None:
+        loop.call_later(patience, stop_waiting)
+    await worker.run()
+    return worker.reached_limit

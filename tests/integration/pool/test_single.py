@@ -1,0 +1,91 @@
+"""One attempt of one activity, without a pool."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+from django.core.management import call_command
+
+from django_agentexec import ActivityNotFound, InvalidTransition, task
+from django_agentexec.ids import uuid7
+from django_agentexec.models import Status
+from django_agentexec.pool.single import run_one
+from django_agentexec.queues import get_queue
+from django_agentexec.tasks import registry
+from tests.support.activity_rows import messages, row
+from tests.testapp.agents import Text, shout
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_an_activity_runs_alone_and_the_others_wait() -> None:
+    first, wanted = shout.enqueue(Text(text="first")), shout.enqueue(Text(text="wanted"))
+
+    done = run_one(wanted.agent_id, 10)
+
+    assert done is not None
+    assert (done.status, done.result) == (Status.COMPLETE, "WANTED")
+    assert row(first.agent_id).status == Status.QUEUED
+    assert not get_queue().list_leases("default")
+
+
+def test_a_failure_leaves_its_retry_to_the_next_worker(request: pytest.FixtureRequest) -> None:
+    request.addfinalizer(lambda: registry.unregister("failing"))
+
+    @task("failing", max_retries=1, backoff=lambda *_: 0.0)
+    async def failing(agent_id: UUID, context: Text) -> None:
+        raise ConnectionError("gone")
+
+    handle = failing.enqueue(Text())
+
+    after_first, after_second = run_one(handle.agent_id, 10), run_one(handle.agent_id, 10)
+
+    assert after_first is not None
+    assert after_second is not None
+    assert [(each.status, each.attempt) for each in (after_first, after_second)] == [("queued", 1), ("error", 2)]
+
+
+def test_an_activity_that_the_queue_has_lost_runs() -> None:
+    handle = shout.enqueue(Text())
+    get_queue().clear()
+
+    done = run_one(handle.agent_id, 60)
+
+    assert done is not None
+    assert done.status == Status.COMPLETE, messages(handle.agent_id)
+
+
+def test_what_cannot_be_claimed_in_time_stays_queued() -> None:
+    handle = shout.enqueue(Text(), delay=3600)
+
+    assert run_one(handle.agent_id, 0) is None
+    assert row(handle.agent_id).status == Status.QUEUED
+
+
+def test_what_has_ended_or_does_not_exist_is_an_error() -> None:
+    handle = shout.enqueue(Text())
+    run_one(handle.agent_id, 10)
+
+    with pytest.raises(InvalidTransition, match="complete"):
+        run_one(handle.agent_id)
+    with pytest.raises(ActivityNotFound):
+        run_one(uuid7())
+
+
+def test_the_command_prints_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    handle = shout.enqueue(Text())
+
+    call_command("agentexec", "run-one", str(handle.agent_id))
+
+    assert capsys.readouterr().out.startswith("complete")
+
+
+def test_the_command_says_that_it_could_not_claim(capsys: pytest.CaptureFixture[str]) -> None:
+    handle = shout.enqueue(Text(), delay=3600)
+
+    with pytest.raises(SystemExit) as exit:
+        call_command("agentexec", "run-one", str(handle.agent_id), "--timeout", "0")
+
+    assert exit.value.code == 124
+    assert "could not be claimed" in capsys.readouterr().err
