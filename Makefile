@@ -24,7 +24,7 @@ FRAMEWORK := $(addprefix tests/integration/,schedules/test_schedules_model.py sc
 # Long tests of processes that die: their hard part is the database's locks, so PostgreSQL has them.
 DURABLE := $(addprefix tests/e2e/test_,pipelines.py fanout.py scheduler.py durable.py durable_outages.py)
 
-.PHONY: help demo screenshots test fast fast-tests check fix lint types docs messages tests tests-postgresql test-newer \
+.PHONY: help demo screenshots animation test fast fast-tests check fix lint types docs messages tests tests-postgresql test-newer \
   test-between test-oldest-sdk chaos chaos-agents rolling-deploy bench bench-agents bench-limits release clean
 
 help:  ## list the targets
@@ -148,15 +148,22 @@ $(VENV)/.installed: pyproject.toml
 	fi
 	touch $@
 
+# Installs packages, also into an environment without pip, as uv makes them.
+install = if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python $(1); \
+  else $(BIN)/python -m pip install --quiet --disable-pip-version-check $(1); fi
+
 # Runs the example for some minutes and photographs it; needs a Chromium.
 screenshots: $(VENV)/.installed  ## the pictures of the documentation
 	$(BIN)/python -m tests.browser.screenshots $(ARGS)
 
+animation: $(VENV)/.installed  ## the animation of the README; needs a Chromium
+	$(call install,"pillow>=11" "pyte>=0.8")
+	$(BIN)/python -m tests.browser.animation $(ARGS)
+
 # An environment that uv has made has no pip, and `build` then installs its requirements with uv, too.
 release: $(VENV)/.installed  ## build wheel and source archive into dist/, and check both
 	rm -rf dist/*.whl dist/*.tar.gz
-	if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python build twine; \
-	  else $(BIN)/python -m pip install --quiet --disable-pip-version-check build twine; fi
+	$(call install,build twine)
 	$(BIN)/python -m build --installer $$(command -v uv >/dev/null && echo uv || echo pip) --outdir dist .
 	$(BIN)/python -m twine check --strict dist/*.whl dist/*.tar.gz
 	$(BIN)/python -m tests.support.distribution dist
