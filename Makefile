@@ -24,8 +24,8 @@ FRAMEWORK := $(addprefix tests/integration/,schedules/test_schedules_model.py sc
 # Long tests of processes that die: their hard part is the database's locks, so PostgreSQL has them.
 DURABLE := $(addprefix tests/e2e/test_,pipelines.py fanout.py scheduler.py durable.py durable_outages.py)
 
-.PHONY: help demo screenshots test fast fast-tests check fix lint types docs messages tests tests-postgresql test-newer \
-  test-between test-oldest-sdk chaos chaos-agents rolling-deploy bench bench-agents release clean
+.PHONY: help demo screenshots animation test fast fast-tests check fix lint types docs messages tests tests-postgresql test-newer \
+  test-between test-oldest-sdk chaos chaos-agents rolling-deploy bench bench-agents bench-limits release clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -91,6 +91,9 @@ chaos-agents: $(VENV)/.installed  ## kill durable agents at every point
 	AGENTEXEC_TEST_DB=postgresql AGENTEXEC_TEST_AGENT_KILLS=all AGENTEXEC_TEST_AGENT_KILLS_TABLE=$(CHAOS_TABLE) \
 	  $(PYTEST) tests/e2e/test_durable.py $(ARGS)
 
+bench-limits: $(VENV)/.installed  ## what a claim costs with concurrency limits, at 100 and at 100,000 keys
+	$(BIN)/python -m benchmarks.limits $(ARGS)
+
 bench-agents: $(VENV)/.installed  ## what recording costs durable agents: CPU per call, storage, resume
 	$(BIN)/python -m benchmarks.durable
 	$(BIN)/python -m benchmarks.trace_page
@@ -100,10 +103,11 @@ tests-postgresql: $(VENV)/.installed
 	AGENTEXEC_TEST_DB=postgresql $(PYTEST) $(BY_FILE) $(DURABLE) $(ARGS)
 	AGENTEXEC_TEST_DB=postgresql $(PYTEST) tests/chaos/test_chaos.py tests/chaos/test_rolling_deploy.py $(ARGS)
 
+WITHOUT_BEAT := openai,api,live,terminal,prices,embedded,otel
 # All fast tests on the newest Django and a newer Python, without the schedules, since django-celery-beat does not allow
 # that Django yet: make test-newer PYTHON=python3.13
 test-newer:
-	$(MAKE) VENV=.venv-newer DJANGO="django>=6.1,<6.2" EXTRAS=openai,api,live,terminal,prices,embedded,otel .venv-newer/.installed
+	$(MAKE) VENV=.venv-newer DJANGO="django>=6.1,<6.2" EXTRAS=$(WITHOUT_BEAT) .venv-newer/.installed
 	.venv-newer/bin/python -m pytest $(IN_PARALLEL) tests/unit tests/integration $(ARGS)
 
 # The oldest agents SDK that pyproject.toml allows, with the newest of all else: the runners and the points of the SDK on
@@ -144,15 +148,25 @@ $(VENV)/.installed: pyproject.toml
 	fi
 	touch $@
 
+# Installs packages, also into an environment without pip, as uv makes them.
+install = if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python $(1); \
+  else $(BIN)/python -m pip install --quiet --disable-pip-version-check $(1); fi
+
 # Runs the example for some minutes and photographs it; needs a Chromium.
 screenshots: $(VENV)/.installed  ## the pictures of the documentation
 	$(BIN)/python -m tests.browser.screenshots $(ARGS)
 
+animation: $(VENV)/.installed  ## the animation of the README; needs a Chromium
+	$(call install,"pillow>=11" "pyte>=0.8")
+	$(BIN)/python -m tests.browser.animation $(ARGS)
+
+# An environment that uv has made has no pip, and `build` then installs its requirements with uv, too.
 release: $(VENV)/.installed  ## build wheel and source archive into dist/, and check both
 	rm -rf dist/*.whl dist/*.tar.gz
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check build twine
-	$(BIN)/python -m build --outdir dist .
+	$(call install,build twine)
+	$(BIN)/python -m build --installer $$(command -v uv >/dev/null && echo uv || echo pip) --outdir dist .
 	$(BIN)/python -m twine check --strict dist/*.whl dist/*.tar.gz
+	$(BIN)/python -m tests.support.distribution dist
 
 clean:  ## remove environments, caches and built files
 	rm -rf dist .venv .venv-newer .venv-between .venv-oldest-sdk .venv-bench .mypy_cache .ruff_cache .pytest_cache

@@ -14,7 +14,13 @@ sys.path.insert(0, str(ROOT))
 
 # Reference pages import the package, models included.
 settings.configure(
-    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django_agentexec"],
+    INSTALLED_APPS=[
+        "django.contrib.auth",
+        "django.contrib.contenttypes",
+        "django_celery_beat",
+        "django_agentexec",
+        "django_agentexec.schedules",
+    ],
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.devnull}},
     SECRET_KEY="only-for-the-documentation",
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",

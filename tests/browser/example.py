@@ -35,7 +35,7 @@ class Example:
             for name, value in os.environ.items()
             if not name.startswith(("OPENAI_", "AGENTEXEC_", "DJANGO_", "REDIS_URL", "DEBUG"))
         }
-        self._environ = {
+        self.environ = {
             **inherited,
             "DJANGO_SETTINGS_MODULE": "example_project.settings",
             "DJANGO_SUPERUSER_PASSWORD": self.password,
@@ -51,7 +51,7 @@ class Example:
     def manage(self, *arguments: str, code: int = 0) -> str:
         """Run a command to its end, and return what it prints."""
         done = subprocess.run(
-            [sys.executable, str(MANAGE), *arguments], env=self._environ, capture_output=True, text=True, check=False
+            [sys.executable, str(MANAGE), *arguments], env=self.environ, capture_output=True, text=True, check=False
         )
         assert done.returncode == code, f"{arguments}: {done.stdout}{done.stderr}"
         return done.stdout
@@ -103,7 +103,7 @@ class Example:
     def _start(self, name: str, *arguments: str) -> None:
         with (self._folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [sys.executable, "-u", str(MANAGE), *arguments], env=self._environ, stdout=log, stderr=log
+                [sys.executable, "-u", str(MANAGE), *arguments], env=self.environ, stdout=log, stderr=log
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -18,7 +19,6 @@ RAW = "https://raw.githubusercontent.com/django-agentexec/django-agentexec/main/
 WIDTH = 100  # characters
 FIRST_SCREEN = 30  # lines
 GENERATED = re.compile(r"<!-- (\w+) -->.*?<!-- end of .*?-->", re.DOTALL)
-NOT_WRAPPED = {"admin.md", "api.md", "settings.md", "terminal.md"}
 
 
 def settings_table() -> str:
@@ -69,8 +69,6 @@ def test_the_first_screen_of_the_readme_has_the_installation() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_lines_are_wrapped(page: Path) -> None:
-    if page.name in NOT_WRAPPED:
-        pytest.skip("has long tables in its prose")
     lines = re.sub(r"^( *)```.*?^\1```", "", GENERATED.sub("", page.read_text()), flags=re.M | re.S).splitlines()
     long = [line for line in lines if len(line) > WIDTH and not line.startswith(("|", "[", "http"))]
     assert long == []
@@ -79,9 +77,9 @@ def test_lines_are_wrapped(page: Path) -> None:
 def test_every_system_check_is_documented() -> None:
     page = (DOCS / "checks.md").read_text()
     code = "\n".join(path.read_text() for path in (ROOT / "django_agentexec").rglob("*.py"))
-    ids = set(re.findall(r'id="(agentexec\.[EW]\d{3})"', code))
+    ids = set(re.findall(r'id="(agentexec(?:_\w+)?\.[EW]\d{3})"', code))
     assert ids
-    assert set(re.findall(r"^\| `(agentexec\.[EW]\d{3})`", page, re.MULTILINE)) == ids
+    assert set(re.findall(r"^\| `(agentexec(?:_\w+)?\.[EW]\d{3})`", page, re.MULTILINE)) == ids
 
 
 def test_every_public_name_is_documented() -> None:
@@ -89,6 +87,81 @@ def test_every_public_name_is_documented() -> None:
     names = {name for names in django_agentexec._HOMES.values() for name in names}
     table = page[page.index("## Names") : page.index("## Stability")]
     assert {name for name in names if f"`{name}`" not in table} == set()
+
+
+def test_every_public_name_has_a_reference() -> None:
+    pages = "\n".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
+    entries = set(re.findall(r"auto(?:function|class|module):: django_agentexec\.(\S+)", pages))
+    names = {name for names in django_agentexec._HOMES.values() for name in names}
+    exported = {name for home, names in django_agentexec._HOMES.items() if home in entries for name in names}
+    assert names - entries - exported == set()
+
+
+def public_modules() -> dict[str, str]:
+    """Return the text about each module in the table of docs/public-api.md."""
+    page = (DOCS / "public-api.md").read_text()
+    table = page[page.index("## Names in other modules") : page.index("## Stability")]
+    return dict(re.findall(r"^\| `([\w.]+)` \| (.*) \|$", table, re.MULTILINE))
+
+
+def is_listed(module: str, name: str) -> bool:
+    """Whether docs/public-api.md lists a name of a module; "" stands for the module."""
+    text = public_modules().get(module)
+    return text is not None and (not name or text.startswith(("all", "the ")) or f"`{name}`" in text)
+
+
+def modules_of_pages(page: Path) -> set[tuple[str, str]]:
+    """Return the modules of the package that a page names or imports, each with a name in it or ""."""
+    text = page.read_text()
+    imports = re.findall(r"^ *from (django_agentexec\.[\w.]+) import (.+)$", text, re.MULTILINE)
+    found = {(module, name.strip()) for module, names in imports for name in names.split(",")}
+    for path in re.findall(r"[`\"'](django_agentexec\.[\w.]+)\b", text):
+        module, _, name = path.rpartition(".")
+        found.add((path, "") if path in public_modules() else (module, name))
+    return found
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "public-api.md"], ids=lambda page: page.name)
+def test_every_name_that_a_page_uses_is_public(page: Path) -> None:
+    used = {(module, name) for module, name in modules_of_pages(page) if module != "django_agentexec"}
+    assert {f"{module}: {name}" for module, name in used if not is_listed(module, name)} == set()
+
+
+def test_the_listed_modules_have_the_listed_names() -> None:
+    for module, text in public_modules().items():
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or path.is_dir(), module
+        names = [] if text.startswith(("all", "the ")) else re.findall(r"`(\w+)`", text.partition("(")[0])
+        assert [name for name in names if not hasattr(importlib.import_module(module), name)] == [], module
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/internals.md"])
+def test_the_map_names_every_package(page: str) -> None:
+    packages = {path.parent.name for path in (ROOT / "django_agentexec").glob("*/__init__.py")}
+    # Names that Django gives, and an alias of a former name.
+    expected = packages - {"management", "migrations", "events"}
+    rows = re.findall(r"^\| (`\w+/`.*?) \|", (ROOT / page).read_text(), re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)/`", row)} == expected
+
+
+def test_every_thread_is_documented() -> None:
+    page = (DOCS / "internals.md").read_text()
+    table = page[page.index("## Threads") :]
+    code = "\n".join(path.read_text() for path in (ROOT / "django_agentexec").rglob("*.py"))
+    names = set(re.findall(r"(?:name(?:_prefix)?(?:: str)? ?= ?f?|_thread\()\"(agentexec-[a-z-]+)", code))
+    names -= {"agentexec-drain"}  # of tests
+    assert len(names) > 15
+    assert {name for name in names if f"`{name.rstrip('-')}" not in table} == set()
+
+
+def test_every_block_of_the_admin_is_documented() -> None:
+    folder = ROOT / "django_agentexec" / "templates"
+    templates = "\n".join(path.read_text() for path in folder.rglob("*.html"))
+    page = (DOCS / "admin.md").read_text()
+    section = page[page.index("## Templates") :]
+    blocks = set(re.findall(r"{% block (agentexec_\w+) %}", templates))
+    assert blocks
+    assert set(re.findall(r"`(agentexec_\w+)`", section)) == blocks
 
 
 def test_every_page_is_in_the_navigation() -> None:
