@@ -12,6 +12,7 @@ from django.contrib.auth.models import User
 from tests.e2e.journal import Journal
 from tests.support.asgi_server import Server, cookie_of, serve
 from tests.support.servers import Valkey
+from tests.testapp.agents import PRELOAD_SDK
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +24,12 @@ def queue_on_valkey(clean_valkey: Valkey) -> None:
 def journal(tmp_path: Path) -> Journal:
     """A journal for this test's handlers."""
     return Journal(tmp_path)
+
+
+@pytest.fixture
+def sdk_in_pools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load the agents SDK once per pool, not in each of its processes that runs an agent."""
+    monkeypatch.setenv(PRELOAD_SDK, "1")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tests.support.pool_process import pool, until
 from tests.testapp.budgets import limited_work, paid_work
 from tests.testapp.work import Work
 
-pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sdk_in_pools")]
 
 CALLS = 5  # of each run
 

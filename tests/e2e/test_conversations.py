@@ -16,7 +16,7 @@ from tests.testapp.agents import Work, work
 from tests.testapp.conversing import converse
 from tests.testapp.orchestration import DEATHS, IMPATIENT
 
-pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sdk_in_pools")]
 
 PLACES = ["after add 0", "before add 2", "after clear", "end"]
 

@@ -19,7 +19,7 @@ from tests.support.pool_process import pool
 from tests.testapp.kill_points import lines, plan
 from tests.testapp.orchestration import IMPATIENT
 
-pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sdk_in_pools")]
 
 ALL = os.environ.get("AGENTEXEC_TEST_AGENT_KILLS") == "all"
 CHOSEN = 2  # points of each scenario in the short form

@@ -10,7 +10,7 @@ from django_agentexec.models import Budget, BudgetLedger, BudgetReservation, Mod
 
 
 def set_price(pattern: str = "paid", output: str = "30", input: str = "0") -> ModelPrice:
-    """Set the price of a model; by default 0.03 dollars for a call of `tests.testapp.budgets.Paid`."""
+    """Set the price of a model; by default 0.03 dollars for a call of `tests.testapp.paid_agent.Paid`."""
     return ModelPrice.objects.create(
         pattern=pattern, valid_from=date(2020, 1, 1), input_price=Decimal(input), output_price=Decimal(output)
     )

@@ -23,7 +23,8 @@ from django_agentexec.testing import drain, make_attempt
 from tests.e2e.journal import Journal
 from tests.support.budget_rows import budget
 from tests.support.priced_calls import child_of, run_of
-from tests.testapp.budgets import paid_agent, paid_work
+from tests.testapp.budgets import paid_work
+from tests.testapp.paid_agent import paid_agent
 from tests.testapp.work import Work
 
 pytestmark = pytest.mark.django_db(transaction=True)
