@@ -217,15 +217,14 @@ CASES: list[tuple[Any, Any]] = [
 
 
 @pytest.fixture
-def typed() -> Iterator[Callable[[Any], AnyTask]]:
+def typed() -> Callable[[Any], AnyTask]:
     def make(result_type: Any) -> AnyTask:
         def handler(agent_id: UUID, context: Text): ...  # type: ignore[no-untyped-def]  # annotated below
 
         handler.__annotations__["return"] = result_type
         return task("typed")(handler)
 
-    yield make
-    registry.unregister("typed")
+    return make
 
 
 @pytest.mark.parametrize(("result_type", "value"), CASES, ids=lambda case: str(case)[:40])

@@ -10,7 +10,8 @@ from django_agentexec.limits import LimitStore, MemoryLimits, RedisLimits
 from django_agentexec.limits import redis as redis_limits
 from django_agentexec.queues.redis.queue import RedisQueue
 from tests.support.queue_backends import START
-from tests.support.script_clock import scripts_with_test_clock, set_clock
+from tests.support.script_clock import scripts_with_test_clock
+from tests.support.script_clock import set_clock as set_script_clock
 
 
 class Clocked(Protocol):
@@ -42,7 +43,27 @@ class RedisStore:
 
     def forward(self, seconds: float) -> None:
         self.now += seconds
-        set_clock(self.queue.client, self.now)
+        set_script_clock(self.queue.client, self.now)
+
+
+class Clock:
+    """The clock of a store in memory, which moves when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def forward(self, seconds: float = 60.0) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
+def set_clock(store: LimitStore, clock: Clock) -> None:
+    """Let the store of a process, which reads the time itself, read this clock."""
+    assert isinstance(store, MemoryLimits)
+    store._clock = clock
 
 
 @contextmanager

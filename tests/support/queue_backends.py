@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
+from uuid import UUID
 
 from django_agentexec.ids import uuid7
-from django_agentexec.queues import Message, Queue
+from django_agentexec.queues import Claim, Message, Queue
 from django_agentexec.queues.memory import MemoryQueue
 from django_agentexec.queues.redis import queue as redis_queue
 from django_agentexec.queues.redis.queue import KEYS, RedisQueue
@@ -84,6 +85,16 @@ def message(partition: str = "") -> Message:
     """Return the message of a new activity, by default in a separate partition."""
     agent_id = uuid7()
     return Message(agent_id, partition or f"i:{agent_id}")
+
+
+def claim(backend: Backend, limit: int = 100, worker: str = "w1", *, quarantine: bool = False) -> list[Claim]:
+    """Claim from the default queue."""
+    return backend.queue.ack_and_claim("default", worker, limit=limit, quarantine=quarantine).claimed
+
+
+def ids(claims: list[Claim]) -> list[UUID]:
+    """Return the ids of the claimed activities."""
+    return [claimed.agent_id for claimed in claims]
 
 
 def refill(queue: Queue) -> None:

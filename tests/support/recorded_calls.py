@@ -15,7 +15,7 @@ from django_agentexec import OpenAIRunner, task
 from django_agentexec.models import Activity, AgentCall, CallKind, CallState
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain
-from tests.support.durable_agents import Empty
+from tests.support.contexts import Empty
 from tests.support.scripted_models import call, say
 
 DONE: Counter[str] = Counter()

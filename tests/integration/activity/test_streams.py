@@ -12,7 +12,6 @@ import pytest
 from agents import Agent, GuardrailFunctionOutput, OutputGuardrail
 from agents.testing import ScriptedModel, assistant_message
 from django.test import override_settings
-from pydantic import BaseModel
 
 from django_agentexec import Attempt, OpenAIRunner, QueueUnavailable, Status, activity, task
 from django_agentexec.activity import streams
@@ -22,8 +21,8 @@ from django_agentexec.live import follow_activity
 from django_agentexec.models import Activity
 from django_agentexec.queues import Chunk, get_queue
 from django_agentexec.queues.live import START
-from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue
+from tests.support.contexts import Empty
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -246,18 +245,8 @@ async def test_a_retraction_is_tried_until_the_store_takes_it(monkeypatch: pytes
     assert [chunk.text for chunk in store.read({agent_id: START}, 100)] == [""]
 
 
-class Empty(BaseModel):
-    pass
-
-
 def reject(*arguments: Any) -> GuardrailFunctionOutput:
     return GuardrailFunctionOutput(output_info=None, tripwire_triggered=True)
-
-
-@pytest.fixture
-def tasks() -> Iterator[None]:
-    yield
-    registry.unregister("writes")
 
 
 def runs(handler: Any) -> Activity:

@@ -36,7 +36,6 @@ def clean() -> Iterator[None]:
 
     with memory_queue():
         yield
-    registry.unregister("answer")
 
 
 def conversation(text: str = "Where is it?", **values: Any) -> Conversation:

@@ -48,7 +48,6 @@ def tasks() -> Iterator[None]:
 
     with outside_task():
         yield
-    registry.unregister("fetch")
 
 
 def document() -> dict[str, Any]:

@@ -19,7 +19,8 @@ from django_agentexec.exceptions import InvalidOption, StaleAttempt
 from django_agentexec.models import Activity, Conversation, ConversationItem, ConversationTurn, Status
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain
-from tests.support.durable_agents import DONE, TASK, Empty, drained
+from tests.support.contexts import Empty
+from tests.support.durable_agents import DONE, TASK, drained
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 

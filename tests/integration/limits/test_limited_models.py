@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
@@ -24,10 +24,9 @@ from agents import (
     Runner,
     function_tool,
 )
-from agents.testing import ScriptedModel, assistant_message, function_call
+from agents.testing import ScriptedModel
 from django.utils import timezone
 from openai import AsyncOpenAI, RateLimitError
-from pydantic import BaseModel
 
 from django_agentexec import Attempt, OpenAIRunner, task
 from django_agentexec.activity.resumption import resume
@@ -37,36 +36,16 @@ from django_agentexec.limits.bookkeeping import bookkeeping
 from django_agentexec.models import Activity, AgentCall, Status
 from django_agentexec.runners.openai import limited as limited_model
 from django_agentexec.runners.openai.limited import OUTPUT_TOKENS, LimitedModel, limited
-from django_agentexec.tasks import registry
 from django_agentexec.testing import drain
+from tests.support.contexts import Empty
+from tests.support.limit_stores import Clock, set_clock
 from tests.support.model_server import Answer, Call, ModelServer
+from tests.support.scripted_models import call, model, say
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 DONE: Counter[str] = Counter()
 Limit = Callable[..., None]
-
-
-class Empty(BaseModel):
-    pass
-
-
-class Clock:
-    """The clock of the store."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def forward(self, seconds: float) -> None:
-        self.now += seconds
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -79,18 +58,15 @@ def limit(settings: Any, clock: Clock) -> Limit:
             "MODEL_LIMIT_WAIT": value.pop("wait", 0),
             "MODEL_LIMITS": {"Scripted*": {"margin": 0, **value}},
         }
-        memory()._clock = clock
+        set_clock(memory(), clock)
 
     return configure
 
 
 @pytest.fixture(autouse=True)
-def queue_in_memory(settings: Any) -> Iterator[None]:
+def queue_in_memory(settings: Any) -> None:
     DONE.clear()
     settings.AGENTEXEC = {"QUEUE_BACKEND": "django_agentexec.queues.memory.MemoryQueue"}
-    yield
-    if "clerk" in {each.name for each in registry}:
-        registry.unregister("clerk")
 
 
 def memory() -> MemoryLimits:
@@ -106,18 +82,6 @@ def usage() -> Usage:
 
 def usage_now() -> Usage:
     return get_store().usage(Bucket("Scripted*", limits().all[0]))
-
-
-def say(text: str) -> list[Any]:
-    return [assistant_message(text)]
-
-
-def call(name: str, call_id: str, /, **arguments: Any) -> Any:
-    return function_call(name, arguments, call_id=call_id)
-
-
-def model(*steps: Any) -> ScriptedModel:
-    return ScriptedModel(list(steps))
 
 
 @function_tool

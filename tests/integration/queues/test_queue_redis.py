@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -20,11 +19,8 @@ QUEUE = "default"
 
 
 @pytest.fixture
-def backend() -> Iterator[RedisBackend]:
-    backend = RedisBackend()
-    yield backend
-    backend.queue.clear()
-    backend.queue.close()
+def backend(redis_backend: RedisBackend) -> RedisBackend:
+    return redis_backend
 
 
 def total_commands(client: Redis) -> int:

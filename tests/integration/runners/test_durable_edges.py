@@ -21,8 +21,9 @@ from django_agentexec.calls.journal import Journal
 from django_agentexec.exceptions import InvalidTransition
 from django_agentexec.models import Activity, AgentCall, Approval, ApprovalStatus, CallKind, Status
 from django_agentexec.queues import get_queue
+from tests.support.contexts import Empty
 from tests.support.decisions import decide
-from tests.support.durable_agents import DONE, Empty, drained, fail_once, run
+from tests.support.durable_agents import DONE, drained, fail_once, run
 from tests.support.scripted_models import call, model, say
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]

@@ -48,8 +48,8 @@ from django_agentexec.queues.breakers import BreakerState
 from django_agentexec.resilience import breakers
 from django_agentexec.resilience.options import breaker_options
 from django_agentexec.runners.openai.candidates import PARAMETERS, PROMPT_CACHE_KEY
-from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue
+from tests.support.contexts import Empty
 from tests.support.model_server import Answer, Call, ModelServer, Tokens
 from tests.support.text_client import TextClient
 
@@ -57,10 +57,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 LONG = " ".join(f"word{number}" for number in range(40))
 APIS = {"chat": OpenAIChatCompletionsModel, "responses": OpenAIResponsesModel}
-
-
-class Empty(BaseModel):
-    pass
 
 
 class Verdict(BaseModel):
@@ -72,7 +68,6 @@ def clean() -> Iterator[None]:
     breakers.reset()
     with memory_queue():
         yield
-    registry.unregister("writer")
 
 
 @contextmanager
