@@ -12,8 +12,7 @@ from django.http import HttpResponse
 from django.test import override_settings
 from pydantic import BaseModel
 
-from django_agentexec import activity, task
-from django_agentexec.exceptions import InvalidContext
+from django_agentexec import InvalidContext, activity, task
 from django_agentexec.models import Activity
 from django_agentexec.tasks import AnyTask
 from django_agentexec.tasks.context_input import MAX_PROBLEMS

@@ -27,6 +27,7 @@ from django_agentexec import (
     ActivityNotFound,
     InvalidOption,
     ResultError,
+    Run,
     TaskCanceled,
     TaskFailed,
     activity,
@@ -42,7 +43,7 @@ from django_agentexec.activity.transitions import Complete, Fail
 from django_agentexec.activity.waiting import watching
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Outcome, get_queue
-from django_agentexec.tasks import AnyTask, Run, registry
+from django_agentexec.tasks import AnyTask, registry
 from tests.support.activity_rows import claim, row, start
 from tests.support.approval_rows import waiting as waiting_for_decision
 from tests.support.pool_process import until

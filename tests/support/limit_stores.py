@@ -8,7 +8,7 @@ from typing import Protocol
 
 from django_agentexec.limits import LimitStore, MemoryLimits, RedisLimits
 from django_agentexec.limits import redis as redis_limits
-from django_agentexec.queues.redis.queue import RedisQueue
+from django_agentexec.queues.redis import RedisQueue
 from tests.support.queue_backends import START
 from tests.support.script_clock import scripts_with_test_clock
 from tests.support.script_clock import set_clock as set_script_clock

@@ -13,8 +13,9 @@ from uuid import UUID
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Claim, Message, Queue
 from django_agentexec.queues.memory import MemoryQueue
+from django_agentexec.queues.redis import RedisQueue
 from django_agentexec.queues.redis import queue as redis_queue
-from django_agentexec.queues.redis.queue import KEYS, RedisQueue
+from django_agentexec.queues.redis.queue import KEYS
 from tests.support.script_clock import scripts_with_test_clock, set_clock
 
 START = 1_700_000_000.0  # seconds since the epoch

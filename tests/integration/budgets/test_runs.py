@@ -13,10 +13,9 @@ from agents import Agent, Runner, function_tool
 from agents.testing import ModelStep, ScriptedModel, function_call
 from django.test import override_settings
 
-from django_agentexec import BudgetExceeded, OpenAIRunner, RunBudget, budget_threshold, task
+from django_agentexec import BudgetExceeded, InvalidOption, OpenAIRunner, RunBudget, budget_threshold, task
 from django_agentexec.budgets.commands import set_limit, set_limit_of_period
 from django_agentexec.budgets.waits import resume_waiting, sweep
-from django_agentexec.exceptions import InvalidOption
 from django_agentexec.models import (
     Activity,
     ActivityLog,

@@ -9,8 +9,7 @@ import pytest
 from agents.testing import ScriptedModel
 from django.utils import timezone
 
-from django_agentexec import activity
-from django_agentexec.exceptions import ActivityNotFound, InvalidOption, InvalidTransition
+from django_agentexec import ActivityNotFound, InvalidOption, InvalidTransition, activity
 from django_agentexec.ids import uuid7
 from django_agentexec.models import Activity, AgentCall, Approval, ApprovalScope, ApprovalStatus, CallKind, Status
 from django_agentexec.testing import drain, memory_queue

@@ -13,8 +13,7 @@ from agents.memory import Session
 from agents.testing import ScriptedModel, assistant_message
 from asgiref.sync import async_to_sync
 
-from django_agentexec import DjangoSession, activity, task
-from django_agentexec.exceptions import InvalidOption
+from django_agentexec import DjangoSession, InvalidOption, activity, task
 from django_agentexec.models import Activity, Conversation, ConversationItem, Status
 from django_agentexec.testing import drain, memory_queue
 from tests.support.contexts import Empty

@@ -11,7 +11,8 @@ from redis import Redis
 from django_agentexec import QueueUnavailable
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, DatabaseState, Message, Outcome
-from django_agentexec.queues.redis.queue import KEYS, PAGE_SIZE, RedisQueue, script
+from django_agentexec.queues.redis import RedisQueue
+from django_agentexec.queues.redis.queue import KEYS, PAGE_SIZE, script
 from tests.support.queue_backends import RedisBackend, message, refill
 from tests.support.servers import valkey_server
 

@@ -13,8 +13,9 @@ from django.test import override_settings
 from redis import Redis
 
 from django_agentexec.queues import Ack, Claim, DatabaseState, Message, Outcome
+from django_agentexec.queues.redis import RedisQueue
 from django_agentexec.queues.redis.connection import learn_servers
-from django_agentexec.queues.redis.queue import KEYS, RedisQueue
+from django_agentexec.queues.redis.queue import KEYS
 from tests.support.pool_process import until
 from tests.support.queue_backends import message, refill
 from tests.support.servers import free_port, valkey_server

@@ -16,9 +16,8 @@ from openai.types.responses import Response, ResponseCreatedEvent, ResponseIncom
 from openai.types.responses.response import IncompleteDetails
 from pydantic import BaseModel
 
-from django_agentexec import Attempt, OpenAIRunner, activity
+from django_agentexec import Attempt, InvalidTransition, OpenAIRunner, activity
 from django_agentexec.calls.journal import Journal
-from django_agentexec.exceptions import InvalidTransition
 from django_agentexec.models import Activity, AgentCall, Approval, ApprovalStatus, CallKind, Status
 from django_agentexec.queues import get_queue
 from tests.support.contexts import Empty

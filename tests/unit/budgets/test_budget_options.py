@@ -9,11 +9,10 @@ from uuid import UUID
 
 import pytest
 
-from django_agentexec import OpenAIRunner, RunBudget, task
+from django_agentexec import InvalidOption, OpenAIRunner, RunBudget, TaskDefinitionError, task
 from django_agentexec.budgets.estimates import PossibleModel, estimates
 from django_agentexec.budgets.options import as_run_budget
 from django_agentexec.budgets.periods import period_at
-from django_agentexec.exceptions import InvalidOption, TaskDefinitionError
 from django_agentexec.models import BudgetAction, BudgetUnit
 from django_agentexec.tasks import registry
 from tests.support.contexts import Empty
