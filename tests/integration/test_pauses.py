@@ -40,7 +40,7 @@ def task() -> Iterator[Task[Any, Any, Any, Any]]:
     registry.register(registered)
     with memory_queue():
         yield registered
-    registry._tasks.pop(NAME, None)
+    registry.unregister(NAME)
 
 
 def status(run: Any) -> str:

@@ -48,6 +48,7 @@ from tests.support.activity_rows import claim, row, start
 from tests.support.approval_rows import waiting as waiting_for_decision
 from tests.support.pool_process import until
 from tests.support.servers import Valkey
+from tests.support.waits import awaited
 from tests.testapp.agents import Report, Text, report, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -91,7 +92,7 @@ class Meanwhile:
 
     def _run(self) -> None:
         try:
-            until(lambda: self._agent_id in waiting._notifications._callbacks, "a waiter")
+            until(lambda: self._agent_id in awaited(), "a waiter")
             self._function()
         finally:
             connections.close_all()
@@ -137,7 +138,7 @@ def test_nobody_listens_after_the_last_waiter() -> None:
         get_result(shout.enqueue(Text()), timeout=0.01)
 
     until(is_quiet, "the end of the listening thread")
-    assert not waiting._notifications._callbacks
+    assert not awaited()
 
 
 def test_an_unreachable_queue_leaves_the_row_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,7 +276,7 @@ async def test_agather_raises_for_the_first_in_order_and_leaves_nobody_waiting()
     with pytest.raises(TaskFailed):
         await agather(failed, canceled, await shout.aenqueue(Text()))
 
-    assert not waiting._notifications._callbacks
+    assert not awaited()
 
 
 def _fail(agent_id: UUID) -> None:
@@ -350,7 +351,7 @@ def test_who_was_canceled_before_the_wait_began_leaves_nothing_behind() -> None:
 
     wish.__enter__()
 
-    assert not waiting._notifications._callbacks
+    assert not awaited()
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -60,7 +60,7 @@ class Clock:
         self.now += seconds
 
 
-def set_clock(store: LimitStore, clock: Clock) -> None:
+def set_clock(store: LimitStore, clock: Callable[[], float]) -> None:
     """Let the store of a process, which reads the time itself, read this clock."""
     assert isinstance(store, MemoryLimits)
     store._clock = clock

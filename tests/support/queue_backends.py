@@ -39,6 +39,11 @@ class MemoryBackend:
         self.now += seconds
 
 
+def key_of(redis: RedisQueue, name: str, queue: str = "default") -> str:
+    """Return the key of a part of a queue."""
+    return redis._keys(queue)[KEYS.index(name)]
+
+
 class RedisBackend:
     def __init__(self) -> None:
         self.redis = RedisQueue()
@@ -59,7 +64,7 @@ class RedisBackend:
                 client.hset(self.key("counters"), name, str(int(until) - int(seconds * 1000)))
 
     def key(self, name: str, queue: str = "default") -> str:
-        return self.redis._keys(queue)[KEYS.index(name)]
+        return key_of(self.redis, name, queue)
 
 
 class StoppedRedisBackend(RedisBackend):
@@ -96,6 +101,11 @@ def claim(backend: Backend, limit: int = 100, worker: str = "w1", *, quarantine:
 def ids(claims: list[Claim]) -> list[UUID]:
     """Return the ids of the claimed activities."""
     return [claimed.agent_id for claimed in claims]
+
+
+def sweep_workers(queue: RedisQueue) -> None:
+    """Let the next registration of a worker remove the entries of those that are gone."""
+    queue._workers._next_sweep = 0.0
 
 
 def refill(queue: Queue) -> None:

@@ -145,7 +145,7 @@ def test_an_activity_that_resumes_too_early_waits_again(limit: Limit, clock: Clo
 
 def test_a_short_wait_stays_in_the_slot(limit: Limit) -> None:
     limit(rpm=1, window=0.2, wait=30)
-    memory()._clock = time.monotonic
+    set_clock(memory(), time.monotonic)
     scripted = model([call("look_up", "1", name="Acme")], say("Fine."))
 
     async def handler(agent_id: UUID, context: Empty) -> str:

@@ -337,11 +337,14 @@ def test_runs_with_keys_overlap_and_a_key_is_used_once() -> None:
     assert [len(each.calls) for each in models.values()] == [1, 1]
 
 
-def test_a_tool_over_its_time_limit_is_recorded_and_not_called_again() -> None:
-    @function_tool(timeout=0.01)
+def test_a_tool_over_its_time_limit_is_recorded_and_not_called_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    @function_tool(timeout=3_600)
     async def slow() -> str:
-        """Wait."""
+        """Wait for an hour, by the clock of the loop."""
         DONE["slow"] += 1
+        loop = asyncio.get_running_loop()
+        now = loop.time
+        monkeypatch.setattr(loop, "time", lambda: now() + 3_600)
         await asyncio.Event().wait()
         return "never"
 

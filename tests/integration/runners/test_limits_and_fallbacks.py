@@ -35,6 +35,7 @@ from django_agentexec.resilience.breakers import BreakerCall
 from django_agentexec.resilience.options import breaker_options
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain
+from tests.support.breaker_states import end_pause, states
 from tests.support.budget_rows import assert_nothing_leaks, budget, set_price, spent
 from tests.support.contexts import Empty
 from tests.support.limit_stores import Clock, set_clock
@@ -109,10 +110,6 @@ def go_on(row: Activity) -> Activity:
     return Activity.objects.get(pk=row.agent_id)
 
 
-def states() -> dict[str, str]:
-    return {each.name: each.state.value for each in get_queue().breakers.read(breaker_options())}
-
-
 def two_runs(used: Agent[Any]) -> Callable[..., Any]:
     async def handler(agent_id: UUID, context: Empty) -> str:
         runner = OpenAIRunner(agent_id)
@@ -151,9 +148,8 @@ def test_a_wait_for_a_limit_releases_the_probe_of_a_breaker(limit: Limit, clock:
         first = await runner.run(agent(big), "One.")
         if not half_open:
             half_open.append(True)
-            breaker: Any = get_queue().breakers
-            breaker.record("big", breaker_options(), ok=False)
-            breaker._breakers["big"].until = 0  # the next call is the probe
+            get_queue().breakers.record("big", breaker_options(), ok=False)
+            end_pause("big")
         second = await runner.run(agent(big, small), "Two.")
         return f"{first.final_output} {second.final_output}"
 
