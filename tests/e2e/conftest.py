@@ -13,6 +13,7 @@ from tests.e2e.journal import Journal
 from tests.support.asgi_server import Server, cookie_of, serve
 from tests.support.servers import Valkey
 from tests.testapp.agents import PRELOAD_SDK
+from tests.testapp.orchestration import IMPATIENT
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +25,12 @@ def queue_on_valkey(clean_valkey: Valkey) -> None:
 def journal(tmp_path: Path) -> Journal:
     """A journal for this test's handlers."""
     return Journal(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def no_pause_after_deaths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace processes at once: many tests let them die."""
+    monkeypatch.setenv(IMPATIENT, "1")
 
 
 @pytest.fixture
