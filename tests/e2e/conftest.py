@@ -15,6 +15,13 @@ from tests.support.servers import Valkey
 from tests.testapp.agents import PRELOAD_SDK
 from tests.testapp.orchestration import IMPATIENT
 
+HERE = "tests/e2e/"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long tests, so that a parallel run does not end with one of them alone."""
+    items.sort(key=lambda item: not (HERE in item.path.as_posix() and item.get_closest_marker("slow")))
+
 
 @pytest.fixture(autouse=True)
 def queue_on_valkey(clean_valkey: Valkey) -> None:

@@ -208,6 +208,7 @@ async def test_a_cancel_and_a_retry_are_answered_and_told(server: Server, root: 
     assert "never queued" in refused["message"]
 
 
+@pytest.mark.slow
 async def test_a_slow_client_is_closed_with_the_code_to_resume(
     server: Server, root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
