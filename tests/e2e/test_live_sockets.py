@@ -16,10 +16,10 @@ from django_agentexec import activity
 from django_agentexec.live.websocket import consumers
 from django_agentexec.models import ActivityLog
 from tests.support.asgi_server import FEED, Client, Server, client, path_of
+from tests.support.pool_process import PATIENCE
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
 
-PATIENCE = 30.0
 UPDATES = 1_000
 
 

@@ -15,12 +15,11 @@ import pytest
 from django_agentexec import activity
 from django_agentexec.live.connections import live_connections
 from tests.support.asgi_server import Server
-from tests.support.pool_process import until
+from tests.support.pool_process import PATIENCE, until
 from tests.support.waits import waiting_requests
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
 
-PATIENCE = 30.0
 WAITS = 60
 
 

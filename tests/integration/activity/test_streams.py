@@ -23,10 +23,10 @@ from django_agentexec.queues import Chunk, get_queue
 from django_agentexec.queues.live import START
 from django_agentexec.testing import drain, memory_queue
 from tests.support.contexts import Empty
+from tests.support.pool_process import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-PATIENCE = 30.0
 FENCE = 1_790_000_000_000_000
 Message = dict[str, Any]
 

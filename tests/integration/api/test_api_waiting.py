@@ -16,13 +16,12 @@ from django.test import override_settings
 from django_agentexec import activity
 from django_agentexec.api import waiting
 from django_agentexec.models import Activity
-from tests.support.pool_process import until
+from tests.support.pool_process import PATIENCE, until
 from tests.support.rest_api import admin, client, staff
 from tests.support.waits import waiting_requests
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-PATIENCE = 20.0
 Elsewhere = Callable[..., Future[Any]]
 
 

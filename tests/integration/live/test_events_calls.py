@@ -26,11 +26,10 @@ from django_agentexec.models import Activity, ActivityLog, AgentCall, CallKind, 
 from django_agentexec.schemas import ActivityLogSchema
 from django_agentexec.testing import drain, memory_queue
 from tests.support.activity_rows import start
+from tests.support.pool_process import PATIENCE
 from tests.support.recorded_calls import Empty, call, clerk, forget, say, two_look_ups
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-PATIENCE = 10.0
 
 
 @pytest.fixture(autouse=True)
