@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from django_agentexec.activity.resumption import resume
 from django_agentexec.limits import LimitStore, MemoryLimits, RedisLimits
 from django_agentexec.limits import redis as redis_limits
+from django_agentexec.models import Activity, Status
 from django_agentexec.queues.redis import RedisQueue
+from django_agentexec.testing import drain
 from tests.support.queue_backends import START
 from tests.support.script_clock import scripts_with_test_clock
 from tests.support.script_clock import set_clock as set_script_clock
@@ -64,6 +67,14 @@ def set_clock(store: LimitStore, clock: Callable[[], float]) -> None:
     """Let the store of a process, which reads the time itself, read this clock."""
     assert isinstance(store, MemoryLimits)
     store._clock = clock
+
+
+def resumed(row: Activity) -> Activity:
+    """Resume an activity that waits for a limit, run it, and return its row."""
+    assert (row.status, row.waiting_for) == (Status.RUNNING, "limit"), (row.status, row.waiting_for, row.error)
+    assert resume([row.agent_id]) == 1
+    drain()
+    return Activity.objects.get(pk=row.agent_id)
 
 
 @contextmanager

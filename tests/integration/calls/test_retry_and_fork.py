@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -12,17 +11,10 @@ from django.utils import timezone
 from django_agentexec import ActivityNotFound, InvalidOption, InvalidTransition, activity
 from django_agentexec.ids import uuid7
 from django_agentexec.models import Activity, AgentCall, Approval, ApprovalScope, ApprovalStatus, CallKind, Status
-from django_agentexec.testing import drain, memory_queue
-from tests.support.recorded_calls import DONE, call, forget, run, say, two_look_ups
+from django_agentexec.testing import drain
+from tests.support.recorded_calls import DONE, call, run, say, two_look_ups
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    with memory_queue():
-        yield
-    forget()
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 
 
 def current(row: Activity) -> list[AgentCall]:

@@ -29,7 +29,6 @@ from django.utils import timezone
 from openai import AsyncOpenAI, RateLimitError
 
 from django_agentexec import Attempt, OpenAIRunner, QueueUnavailable, task
-from django_agentexec.activity.resumption import resume
 from django_agentexec.limits import Bucket, MemoryLimits, Usage, get_store, limits
 from django_agentexec.limits.bookkeeping import bookkeeping
 from django_agentexec.models import Activity, AgentCall, Status
@@ -37,7 +36,7 @@ from django_agentexec.runners.openai import limited as limited_model
 from django_agentexec.runners.openai.limited import OUTPUT_TOKENS, LimitedModel, limited
 from django_agentexec.testing import drain
 from tests.support.contexts import Empty
-from tests.support.limit_stores import Clock, set_clock
+from tests.support.limit_stores import Clock, resumed, set_clock
 from tests.support.model_server import Answer, Call, ModelServer
 from tests.support.scripted_models import call, model, say
 
@@ -96,13 +95,6 @@ def enqueue(handler: Callable[..., Any], **options: Any) -> Activity:
     return Activity.objects.get(pk=handle.agent_id)
 
 
-def go_on(row: Activity) -> Activity:
-    assert (row.status, row.waiting_for) == (Status.RUNNING, "limit"), (row.status, row.waiting_for, row.error)
-    assert resume([row.agent_id]) == 1
-    drain()
-    return Activity.objects.get(pk=row.agent_id)
-
-
 def test_a_long_wait_suspends_and_repeats_no_call(limit: Limit, clock: Clock) -> None:
     limit(rpm=1)
     scripted = model([call("look_up", "1", name="Acme")], say("Fine."))
@@ -119,7 +111,7 @@ def test_a_long_wait_suspends_and_repeats_no_call(limit: Limit, clock: Clock) ->
     assert (len(scripted.calls), DONE["Acme"]) == (1, 1)
     clock.forward(60)
 
-    row = go_on(row)
+    row = resumed(row)
 
     assert (row.status, row.result, row.attempt, row.retries) == (Status.COMPLETE, "Fine.", 1, 0)
     assert (len(scripted.calls), DONE["Acme"]) == (2, 1)
@@ -134,12 +126,12 @@ def test_an_activity_that_resumes_too_early_waits_again(limit: Limit, clock: Clo
         agent = Agent("Clerk", model=scripted, tools=[look_up])
         return str((await OpenAIRunner(agent_id).run(agent, "Check.")).final_output)
 
-    row = go_on(enqueue(handler))
+    row = resumed(enqueue(handler))
     assert row.waiting_for == "limit"
     assert usage().waiting == 1
     clock.forward(60)
 
-    assert go_on(row).status == Status.COMPLETE
+    assert resumed(row).status == Status.COMPLETE
     assert usage().waiting == 0
 
 
@@ -236,7 +228,7 @@ def test_parallel_tools_guardrails_and_nested_agents_end_before_the_suspension(l
     assert states == {("done",), ("failed",)}
     clock.forward(60)
 
-    row = go_on(row)
+    row = resumed(row)
 
     assert (row.status, row.result) == (Status.COMPLETE, "end")
     assert [len(each.calls) for each in (boss_model, one, two, guard)] == [2, 1, 1, 1]
@@ -273,7 +265,7 @@ def test_the_model_call_beside_a_guardrail_ends_before_the_suspension(limit: Lim
     assert AgentCall.objects.get(activity=row, kind="model", agent="Boss").state == "done"
     clock.forward(60)
 
-    row = go_on(row)
+    row = resumed(row)
 
     assert (row.status, row.result) == (Status.COMPLETE, "end")
     assert (len(boss_model.calls), len(guard.calls)) == (1, 1)
@@ -305,7 +297,7 @@ def test_runs_side_by_side_end_before_the_suspension(limit: Limit, clock: Clock)
     assert AgentCall.objects.filter(activity=row, kind="model", state="done").count() == 1
     clock.forward(60)
 
-    row = go_on(row)
+    row = resumed(row)
 
     assert (row.status, sorted(row.result)) == (Status.COMPLETE, ["one", "two"])
     assert len(scripted.calls) == 2
@@ -402,7 +394,7 @@ def test_a_refusal_closes_the_limit_and_the_call_is_made_again(limit: Limit, clo
     assert usage().tokens == 0
     clock.forward(20)
 
-    row = go_on(row)
+    row = resumed(row)
 
     assert (row.status, row.result, row.retries) == (Status.COMPLETE, "Fine.", 0)
 
@@ -485,7 +477,7 @@ def test_calls_wait_while_the_store_is_unavailable(limit: Limit) -> None:
         assert row.waiting_for == "limit"
         assert len(scripted.calls) == 0
 
-    assert go_on(row).status == Status.COMPLETE
+    assert resumed(row).status == Status.COMPLETE
 
 
 def test_a_canceled_call_gives_up_its_place(limit: Limit) -> None:

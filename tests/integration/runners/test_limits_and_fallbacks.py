@@ -38,7 +38,7 @@ from django_agentexec.testing import drain
 from tests.support.breaker_states import end_pause, states
 from tests.support.budget_rows import assert_nothing_leaks, budget, set_price, spent
 from tests.support.contexts import Empty
-from tests.support.limit_stores import Clock, set_clock
+from tests.support.limit_stores import Clock, resumed, set_clock
 from tests.support.scripted_models import PAID_SETTINGS, paid_model, say
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -103,13 +103,6 @@ def run(handler: Callable[..., Any], **options: Any) -> Activity:
     return Activity.objects.get(pk=handle.agent_id)
 
 
-def go_on(row: Activity) -> Activity:
-    assert (row.status, row.waiting_for) == (Status.RUNNING, "limit"), (row.status, row.waiting_for, row.error)
-    assert resume([row.agent_id]) == 1
-    drain()
-    return Activity.objects.get(pk=row.agent_id)
-
-
 def two_runs(used: Agent[Any]) -> Callable[..., Any]:
     async def handler(agent_id: UUID, context: Empty) -> str:
         runner = OpenAIRunner(agent_id)
@@ -131,7 +124,7 @@ def test_a_wait_for_a_limit_is_no_outage(limit: Limit, clock: Clock) -> None:
     assert spent(ledger) == (Decimal("0.03"), 0)
     clock.forward()
 
-    row = go_on(row)
+    row = resumed(row)
 
     assert (row.result, row.cost, len(small.calls)) == ("one two", Decimal("0.06"), 0)
     assert spent(ledger) == (Decimal("0.06"), 0)
@@ -160,7 +153,7 @@ def test_a_wait_for_a_limit_releases_the_probe_of_a_breaker(limit: Limit, clock:
     get_queue().breakers.release("big", "another")
     clock.forward()
 
-    row = go_on(row)
+    row = resumed(row)
 
     assert (row.result, len(small.calls)) == ("one two", 0)
     assert states().get("big", "closed") == BreakerState.CLOSED.value
@@ -233,7 +226,7 @@ def test_the_limit_of_a_fallback_suspends(limit: Limit, clock: Clock) -> None:
     clock.forward()
     get_queue().breakers.reset("big")
 
-    assert go_on(row).result == "one two"
+    assert resumed(row).result == "one two"
     assert spent(ledger) == (Decimal("0.06"), 0)
 
 
