@@ -259,7 +259,7 @@ def read(row: Activity) -> list[Chunk]:
     return get_queue().live.read({row.agent_id: START}, 1_000)
 
 
-def test_text_that_an_output_guardrail_rejects_is_not_replayed(tasks: None) -> None:
+def test_text_that_an_output_guardrail_rejects_is_not_replayed() -> None:
     async def handler(agent_id: UUID, context: Empty) -> str:
         model = ScriptedModel([[assistant_message("You should sue.")]])
         agent = Agent("Clerk", model=model, output_guardrails=[OutputGuardrail(reject)])
@@ -272,7 +272,7 @@ def test_text_that_an_output_guardrail_rejects_is_not_replayed(tasks: None) -> N
     assert [(chunk.text, chunk.retracts) for chunk in read(row)] == [("", True)]
 
 
-def test_all_text_of_a_handler_can_be_read_when_it_has_ended(tasks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_text_of_a_handler_can_be_read_when_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     readable: list[str] = []
 
     def record(operation: Operation) -> Activity:
@@ -292,7 +292,7 @@ def test_all_text_of_a_handler_can_be_read_when_it_has_ended(tasks: None, monkey
     assert (chunk.fence, chunk.offset) == (row.fence, 0)
 
 
-def test_writers_that_alternate_are_kept_apart_by_their_labels(tasks: None) -> None:
+def test_writers_that_alternate_are_kept_apart_by_their_labels() -> None:
     async def handler(agent_id: UUID, context: Empty, attempt: Attempt) -> None:
         for number in range(20):
             attempt.stream(f"a{number} ", label="A")
