@@ -15,8 +15,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # run one by one: they look at the clock.
 IN_PARALLEL := -n 2
 WITH_POOLS := -n 3 --dist loadgroup
-# `make test` leaves out repetitions: on PostgreSQL, of what does not depend on the database, and further random examples.
-# With AGENTEXEC_TEST_EVERYTHING=1, as in .ci/run, it leaves out nothing.
+# `make test` leaves out repetitions: on PostgreSQL of what does not depend on the database, on SQLite of the chaos run, and
+# further random requests. With AGENTEXEC_TEST_EVERYTHING=1, as in .ci/run, it leaves out nothing.
 EVERYTHING := $(AGENTEXEC_TEST_EVERYTHING)
 # What is repeated on PostgreSQL leaves out what does not meet it.
 NEITHER := $(addprefix --ignore=tests/integration/,queues terminal test_authorization.py test_embedded.py test_smoke.py \
@@ -34,6 +34,9 @@ FRAMEWORK := $(addprefix tests/integration/,schedules/test_schedules_model.py sc
 # Long tests of processes that die: their hard part is the database's locks, so PostgreSQL has them.
 DURABLE := $(addprefix tests/e2e/test_,pipelines.py fanout.py scheduler.py durable.py durable_outages.py)
 
+# The chaos run and the rolling deploy, for the same reason.
+CHAOS := tests/chaos/test_chaos.py tests/chaos/test_rolling_deploy.py
+
 .PHONY: help demo screenshots test fast fast-tests check fix lint types docs messages tests tests-postgresql test-newer \
   test-between test-oldest-sdk chaos chaos-agents rolling-deploy bench bench-agents release clean
 
@@ -43,7 +46,9 @@ help:  ## list the targets
 demo: $(VENV)/.installed  ## run the example project, with an offline model unless OPENAI_API_KEY is set
 	$(BIN)/python manage.py demo $(ARGS)
 
-test: lint types docs tests tests-postgresql  ## everything, on SQLite and what depends on the database on PostgreSQL, too
+test: $(VENV)/.installed  ## everything, on SQLite and what depends on the database on PostgreSQL, too
+	$(MAKE) -j 2 lint types docs
+	$(MAKE) tests tests-postgresql
 
 fast: $(VENV)/.installed  ## the unit tests, without servers; ARGS="tests/unit/test_conf.py" for some of them
 	$(PYTEST) -n 2 -q $(or $(ARGS),tests/unit)
@@ -82,7 +87,7 @@ docs: $(VENV)/.installed  ## build the documentation site into dist/docs; a warn
 tests: $(VENV)/.installed
 	$(PYTEST) $(IN_PARALLEL) tests/unit tests/integration $(ARGS)
 	$(if $(EVERYTHING),AGENTEXEC_TEST_EXAMPLES=15) $(PYTEST) $(WITH_POOLS) tests/e2e $(addprefix --ignore=,$(DURABLE)) $(ARGS)
-	$(PYTEST) tests/browser tests/chaos $(ARGS)
+	$(PYTEST) tests/browser tests/chaos $(if $(EVERYTHING),,$(addprefix --ignore=,$(CHAOS))) $(ARGS)
 
 # The long form of what `make test` does in a minute: 50,000 activities on PostgreSQL, 100 killed workers, from a printed
 # seed. What it reads: tests/chaos/__main__.py. For example CHAOS_ACTIVITIES=5000 CHAOS_SEED=7 CHAOS_REPORT=run.json
@@ -108,7 +113,7 @@ bench-agents: $(VENV)/.installed  ## what recording costs durable agents: CPU pe
 tests-postgresql: $(VENV)/.installed
 	AGENTEXEC_TEST_DB=postgresql $(PYTEST) $(IN_PARALLEL) $(if $(EVERYTHING),tests/integration $(NEITHER),$(DATABASE)) $(ARGS)
 	AGENTEXEC_TEST_DB=postgresql $(PYTEST) $(WITH_POOLS) $(DURABLE) $(ARGS)
-	AGENTEXEC_TEST_DB=postgresql $(PYTEST) tests/chaos/test_chaos.py tests/chaos/test_rolling_deploy.py $(ARGS)
+	AGENTEXEC_TEST_DB=postgresql $(PYTEST) $(CHAOS) $(ARGS)
 
 # All fast tests on the newest Django and a newer Python, without the schedules, since django-celery-beat does not allow
 # that Django yet: make test-newer PYTHON=python3.13
