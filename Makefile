@@ -8,13 +8,23 @@ BIN := $(VENV)/bin
 ARGS ?=
 CHAOS_TABLE ?=
 PYTEST ?= $(BIN)/python -m pytest
-# Each process of a parallel run starts its own servers, when its first test needs them. Tests with pools mostly wait, and
-# share the servers of their file; those with browsers and with chaos run one by one: they look at the clock.
+# The tests start hundreds of processes that import the package; none of them should compile it anew.
+unexport PYTHONDONTWRITEBYTECODE
+# Each process of a parallel run starts its own servers, when its first test needs them. Tests with pools often wait; the
+# long ones begin (tests/e2e/conftest.py), and those that share a server stay together. Tests with browsers and with chaos
+# run one by one: they look at the clock.
 IN_PARALLEL := -n 2
-BY_FILE := $(IN_PARALLEL) --dist loadfile
+WITH_POOLS := -n 3 --dist loadgroup
+# `make test` leaves out repetitions: on PostgreSQL of what does not depend on the database, on SQLite of the chaos run, and
+# further random requests. With AGENTEXEC_TEST_EVERYTHING=1, as in .ci/run, it leaves out nothing.
+EVERYTHING := $(AGENTEXEC_TEST_EVERYTHING)
 # What is repeated on PostgreSQL leaves out what does not meet it.
 NEITHER := $(addprefix --ignore=tests/integration/,queues terminal test_authorization.py test_embedded.py test_smoke.py \
   admin/test_admin_unfold.py api/test_api_document.py worker/test_calls.py worker/test_dispatcher.py)
+# What depends on the database: locks, transactions, and SQL that Django does not write.
+DATABASE := $(addprefix tests/integration/,activity approvals budgets calls children conversations costs dispatch \
+  pipelines pool schedules tasks worker test_pauses.py admin/test_admin_list.py admin/test_admin_usage.py \
+  api/test_api_list.py api/test_api_usage.py monitoring/test_health.py) $(NEITHER)
 # Models, migrations, admin, REST, commands and schedules.
 FRAMEWORK := $(addprefix tests/integration/,schedules/test_schedules_model.py schedules/test_schedules_admin.py \
   schedules/test_schedules_firing.py admin/test_admin_list.py admin/test_admin_detail.py admin/test_admin_actions.py \
@@ -23,6 +33,9 @@ FRAMEWORK := $(addprefix tests/integration/,schedules/test_schedules_model.py sc
   activity/test_queries.py monitoring/test_health.py test_smoke.py)
 # Long tests of processes that die: their hard part is the database's locks, so PostgreSQL has them.
 DURABLE := $(addprefix tests/e2e/test_,pipelines.py fanout.py scheduler.py durable.py durable_outages.py)
+
+# The chaos run and the rolling deploy, for the same reason.
+CHAOS := tests/chaos/test_chaos.py tests/chaos/test_rolling_deploy.py
 
 .PHONY: help demo screenshots animation test fast fast-tests check fix lint types docs messages tests tests-postgresql test-newer \
   test-between test-oldest-sdk chaos chaos-agents rolling-deploy bench bench-agents bench-limits release clean
@@ -33,7 +46,9 @@ help:  ## list the targets
 demo: $(VENV)/.installed  ## run the example project, with an offline model unless OPENAI_API_KEY is set
 	$(BIN)/python manage.py demo $(ARGS)
 
-test: lint types docs tests tests-postgresql  ## everything, on SQLite and PostgreSQL
+test: $(VENV)/.installed  ## everything, on SQLite and what depends on the database on PostgreSQL, too
+	$(MAKE) -j 2 lint types docs
+	$(MAKE) tests tests-postgresql
 
 fast: $(VENV)/.installed  ## the unit tests, without servers; ARGS="tests/unit/test_conf.py" for some of them
 	$(PYTEST) -n 2 -q $(or $(ARGS),tests/unit)
@@ -71,8 +86,8 @@ docs: $(VENV)/.installed  ## build the documentation site into dist/docs; a warn
 
 tests: $(VENV)/.installed
 	$(PYTEST) $(IN_PARALLEL) tests/unit tests/integration $(ARGS)
-	$(PYTEST) $(BY_FILE) tests/e2e $(addprefix --ignore=,$(DURABLE)) $(ARGS)
-	$(PYTEST) tests/browser tests/chaos $(ARGS)
+	$(if $(EVERYTHING),AGENTEXEC_TEST_EXAMPLES=15) $(PYTEST) $(WITH_POOLS) tests/e2e $(addprefix --ignore=,$(DURABLE)) $(ARGS)
+	$(PYTEST) tests/browser tests/chaos $(if $(EVERYTHING),,$(addprefix --ignore=,$(CHAOS))) $(ARGS)
 
 # The long form of what `make test` does in a minute: 50,000 activities on PostgreSQL, 100 killed workers, from a printed
 # seed. What it reads: tests/chaos/__main__.py. For example CHAOS_ACTIVITIES=5000 CHAOS_SEED=7 CHAOS_REPORT=run.json
@@ -99,9 +114,9 @@ bench-agents: $(VENV)/.installed  ## what recording costs durable agents: CPU pe
 	$(BIN)/python -m benchmarks.trace_page
 
 tests-postgresql: $(VENV)/.installed
-	AGENTEXEC_TEST_DB=postgresql $(PYTEST) $(IN_PARALLEL) tests/integration $(NEITHER) $(ARGS)
-	AGENTEXEC_TEST_DB=postgresql $(PYTEST) $(BY_FILE) $(DURABLE) $(ARGS)
-	AGENTEXEC_TEST_DB=postgresql $(PYTEST) tests/chaos/test_chaos.py tests/chaos/test_rolling_deploy.py $(ARGS)
+	AGENTEXEC_TEST_DB=postgresql $(PYTEST) $(IN_PARALLEL) $(if $(EVERYTHING),tests/integration $(NEITHER),$(DATABASE)) $(ARGS)
+	AGENTEXEC_TEST_DB=postgresql $(PYTEST) $(WITH_POOLS) $(DURABLE) $(ARGS)
+	AGENTEXEC_TEST_DB=postgresql $(PYTEST) $(CHAOS) $(ARGS)
 
 WITHOUT_BEAT := openai,api,live,terminal,prices,embedded,otel
 # All fast tests on the newest Django and a newer Python, without the schedules, since django-celery-beat does not allow

@@ -34,9 +34,11 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
 def clean_valkey(valkey: Valkey) -> Iterator[Valkey]:
     """Use the suite's Valkey server, and leave nothing in it for the next test."""
     from django_agentexec.queues import get_queue
+    from tests.support.background_threads import settle
 
     yield valkey
     valkey.restart_if_dead()  # a failed test has left it so, and the next tests must not fail for it
+    settle()
     queue = get_queue()
     queue.clear()
     queue.close()

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from django_agentexec import activity, task
 from django_agentexec.models import Activity, Approval, Conversation, ConversationItem
-from django_agentexec.tasks.registry import registry
+from django_agentexec.tasks import registry
 from tests.browser.conftest import Page
 from tests.support.activity_rows import start
 from tests.support.approval_rows import waiting

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from django_agentexec.conf import conf
 from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.queues import get_queue
-from django_agentexec.queues.redis.queue import KEYS, RedisQueue
+from django_agentexec.queues.redis import RedisQueue
+from django_agentexec.queues.redis.queue import KEYS
 from tests.chaos.history import History, Line, Row
 from tests.chaos.observer import Event
 

@@ -12,6 +12,15 @@ from django.contrib.auth.models import User
 from tests.e2e.journal import Journal
 from tests.support.asgi_server import Server, cookie_of, serve
 from tests.support.servers import Valkey
+from tests.testapp.agents import PRELOAD_SDK
+from tests.testapp.orchestration import IMPATIENT
+
+HERE = "tests/e2e/"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long tests, so that a parallel run does not end with one of them alone."""
+    items.sort(key=lambda item: not (HERE in item.path.as_posix() and item.get_closest_marker("slow")))
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +32,18 @@ def queue_on_valkey(clean_valkey: Valkey) -> None:
 def journal(tmp_path: Path) -> Journal:
     """A journal for this test's handlers."""
     return Journal(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def no_pause_after_deaths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace processes at once: many tests let them die."""
+    monkeypatch.setenv(IMPATIENT, "1")
+
+
+@pytest.fixture
+def sdk_in_pools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load the agents SDK once per pool, not in each of its processes that runs an agent."""
+    monkeypatch.setenv(PRELOAD_SDK, "1")
 
 
 @pytest.fixture

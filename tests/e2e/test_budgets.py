@@ -19,7 +19,7 @@ from tests.support.pool_process import pool, until
 from tests.testapp.budgets import limited_work, paid_work
 from tests.testapp.work import Work
 
-pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sdk_in_pools")]
 
 CALLS = 5  # of each run
 
@@ -44,6 +44,7 @@ def counts() -> Counter[str]:
     return Counter(Activity.objects.values_list("status", flat=True))
 
 
+@pytest.mark.slow
 def test_eight_runs_in_eight_processes_never_exceed_the_budget_of_their_tenant(journal: Journal) -> None:
     limit = budget("0.10", scope="metadata", metadata_key="tenant", metadata_value="acme")
     for number in range(8):

@@ -14,9 +14,9 @@ from tests.e2e.kills import SETTINGS, plan_deaths, survived
 from tests.support.pool_process import run_burst
 from tests.testapp.agents import Work, work
 from tests.testapp.conversing import converse
-from tests.testapp.orchestration import DEATHS, IMPATIENT
+from tests.testapp.orchestration import DEATHS
 
-pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sdk_in_pools")]
 
 PLACES = ["after add 0", "before add 2", "after clear", "end"]
 
@@ -28,7 +28,6 @@ def text_of(item: Any) -> str:
 
 def test_kills_at_every_place_store_each_item_once(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DEATHS, journal.path)
-    monkeypatch.setenv(IMPATIENT, "1")
     plan_deaths(journal, PLACES)
     Conversation.objects.import_history("one", [{"role": "user", "content": str(number)} for number in range(5)])
 

@@ -73,6 +73,7 @@ def test_the_work_of_a_killed_pool_is_taken_over_when_its_lease_ends(journal: Jo
             assert handle_row.worker.split(":")[1] != str(first.pid)
 
 
+@pytest.mark.slow
 def test_a_zombie_changes_nothing(journal: Journal) -> None:
     handle = locked_work.enqueue(Work(journal=journal.path, name="a", key="k", seconds=2))
     with pool("--workers", "1", LEASE=1.5) as first:
@@ -126,6 +127,7 @@ def test_a_blocked_event_loop_is_killed_and_keeps_its_lease_until_then(journal: 
     assert journal.names("start") == ["blocker"]
 
 
+@pytest.mark.slow
 def test_a_flushed_redis_loses_nothing_and_breaks_no_lock(journal: Journal) -> None:
     keys = [f"k{n % 100}" for n in range(1020)]
     locked_work.enqueue_many(

@@ -17,9 +17,8 @@ from tests.e2e.durable_answers import ScriptedServer
 from tests.e2e.durable_cases import Case, Figures, check, finish, start
 from tests.support.pool_process import pool
 from tests.testapp.kill_points import lines, plan
-from tests.testapp.orchestration import IMPATIENT
 
-pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sdk_in_pools")]
 
 ALL = os.environ.get("AGENTEXEC_TEST_AGENT_KILLS") == "all"
 CHOSEN = 2  # points of each scenario in the short form
@@ -66,9 +65,8 @@ GROUPS = [[each] for each in SCENARIOS] if ALL else [SCENARIOS]
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: "-".join(group[0]) if ALL else "some")
 def test_killed_agents_repeat_nothing_that_was_committed(
-    server: ScriptedServer, tmp_path: Path, group: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+    server: ScriptedServer, tmp_path: Path, group: list[tuple[str, str]]
 ) -> None:
-    monkeypatch.setenv(IMPATIENT, "1")
     with pool("--workers", "2", "--concurrency", "1", RECONCILE_INTERVAL=1.0):
         whole = [start(server, tmp_path / f"{name}-{api}", name, api) for name, api in group]
         finish(server, whole)

@@ -24,7 +24,7 @@ from tests.support.pool_process import PoolProcess, pool, until
 from tests.support.servers import Valkey
 from tests.testapp.troubles import HOARD, resident_bytes
 
-pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("sdk_in_pools")]
 
 SETTINGS: dict[str, Any] = {"RECONCILE_INTERVAL": 0.5}
 

@@ -13,10 +13,9 @@ import pytest
 
 from django_agentexec import activity
 from tests.support.asgi_server import Address, Server, daphne
+from tests.support.pool_process import PATIENCE
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
-
-PATIENCE = 20.0
 
 
 @pytest.fixture(params=["uvicorn", "daphne"])

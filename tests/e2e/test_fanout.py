@@ -14,7 +14,7 @@ from tests.e2e.journal import Journal
 from tests.e2e.kills import SETTINGS, kill_at_random, plan_deaths, survived
 from tests.support.activity_rows import messages, row
 from tests.support.pool_process import pool, until
-from tests.testapp.orchestration import DEATHS, IMPATIENT, Fan, fan_out, sync_fan_out
+from tests.testapp.orchestration import DEATHS, Fan, fan_out, sync_fan_out
 
 WITHOUT_HELP = {"RECONCILE_INTERVAL": 1_000.0}
 """Nobody dies: whatever only the reconciler would wake must show."""
@@ -23,10 +23,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture(autouse=True)
-def no_pause_after_deaths(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv(IMPATIENT, "1")
+def no_leader() -> Iterator[None]:
+    """A pool that rarely reconciles leads for long: the next test's pool must not wait for the end of that."""
     yield
-    # A pool that rarely reconciles leads for long: the next test's pool must not wait for the end of that.
     get_queue().client.flushall()  # type: ignore[attr-defined]  # the Redis queue's
 
 

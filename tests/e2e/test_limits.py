@@ -17,7 +17,12 @@ from tests.support.model_server import Answer, Call, ModelServer, Request, Token
 from tests.support.pool_process import pool, until
 from tests.testapp.limited import Provider, limited_agent
 
-pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.slow,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("sdk_in_pools"),
+]
 
 PROCESSES = 8
 CALLS = 3  # of each activity

@@ -17,13 +17,12 @@ from django_agentexec.live import hub
 from django_agentexec.models import Activity, ActivityLog
 from tests.e2e.journal import Journal
 from tests.support.asgi_server import FEED, Server, client, daphne, in_database, path_of
-from tests.support.pool_process import environment, pool, until
+from tests.support.pool_process import PATIENCE, environment, pool, until
 from tests.support.servers import Valkey, valkey_server
 from tests.testapp.agents import Text, Work, report, sync_work
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
 
-PATIENCE = 60.0
 WRITER = """
 import django, sys
 django.setup()

@@ -17,10 +17,10 @@ from django_agentexec.live.websocket import consumers
 from tests.integration.test_policy import user
 from tests.support.activity_rows import row
 from tests.support.asgi_server import FEED, Server, client, cookie_of, in_database, path_of, serve
+from tests.support.pool_process import PATIENCE
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
 
-PATIENCE = 20.0
 TENANTS = {"POLICY": "tests.integration.test_policy.OrganizationPolicy"}
 ROUTES = {"feed": FEED, "activity": f"{FEED}{{agent_id}}/"}
 

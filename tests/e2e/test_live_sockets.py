@@ -16,10 +16,10 @@ from django_agentexec import activity
 from django_agentexec.live.websocket import consumers
 from django_agentexec.models import ActivityLog
 from tests.support.asgi_server import FEED, Client, Server, client, path_of
+from tests.support.pool_process import PATIENCE
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
 
-PATIENCE = 30.0
 UPDATES = 1_000
 
 
@@ -208,6 +208,7 @@ async def test_a_cancel_and_a_retry_are_answered_and_told(server: Server, root: 
     assert "never queued" in refused["message"]
 
 
+@pytest.mark.slow
 async def test_a_slow_client_is_closed_with_the_code_to_resume(
     server: Server, root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,14 +13,13 @@ from uuid import UUID
 import pytest
 
 from django_agentexec import activity
-from django_agentexec.api import waiting
 from django_agentexec.live.connections import live_connections
 from tests.support.asgi_server import Server
-from tests.support.pool_process import until
+from tests.support.pool_process import PATIENCE, until
+from tests.support.waits import waiting_requests
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
 
-PATIENCE = 30.0
 WAITS = 60
 
 
@@ -36,10 +35,6 @@ def get(server: Server, run: UUID, cookie: str) -> tuple[int, Any]:
         return error.code, json.load(error)
 
 
-def waiters() -> int:
-    return sum(len(each) for each in waiting._watcher._waiters.values())
-
-
 async def test_many_waits_end_together_and_one_too_many_is_refused(server: Server, root: str, settings: Any) -> None:
     settings.AGENTEXEC = {"API_MAX_WAITS": 1, "LIVE_MAX_CONNECTIONS": WAITS}
     run = await activity.acreate("import")
@@ -48,7 +43,7 @@ async def test_many_waits_end_together_and_one_too_many_is_refused(server: Serve
     with ThreadPoolExecutor(WAITS + 1) as pool:
         async with asyncio.timeout(PATIENCE):
             waits = [loop.run_in_executor(pool, get, server, run, root) for _ in range(WAITS)]
-            await loop.run_in_executor(None, until, lambda: waiters() == WAITS, "all wait")
+            await loop.run_in_executor(None, until, lambda: waiting_requests() == WAITS, "all wait")
             refused, _ = await loop.run_in_executor(pool, get, server, run, root)
             await activity.acancel(run)
             answers = await asyncio.gather(*waits)

@@ -12,16 +12,11 @@ from django_agentexec.models import Activity, ActivityLog, StepRun
 from tests.e2e.journal import Journal
 from tests.e2e.kills import SETTINGS, kill_at_random, plan_deaths, survived
 from tests.support.pool_process import pool, until
-from tests.testapp.orchestration import DEATHS, IMPATIENT, STEPS, FivePipeline, State
+from tests.testapp.orchestration import DEATHS, STEPS, FivePipeline, State
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 
 MOMENTS = ("start", "end", "uncommitted", "committed")
-
-
-@pytest.fixture(autouse=True)
-def no_pause_after_deaths(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(IMPATIENT, "1")
 
 
 def all_ended() -> bool:

@@ -248,6 +248,7 @@ def test_a_queue_in_memory_has_no_workers() -> None:
     assert "exists only in one process" in done.stderr
 
 
+@pytest.mark.slow
 def test_changed_code_starts_the_pool_anew(journal: Journal) -> None:
     with pool("--workers", "1", "--autoreload") as process:
         until(get_queue().workers, "the first worker")

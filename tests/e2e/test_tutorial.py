@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ TIMEOUT = 120.0  # seconds for a command
 FILE = re.compile(r"^(?:# |<!-- )([\w/]+\.(?:py|html))( \(at the end\))?(?: -->)?\n")
 RUNS_UNTIL_STOPPED = ("runserver", "runagentworkers --autoreload")
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("tutorial")]
 
 
 def blocks() -> list[tuple[str, str]]:
@@ -72,30 +73,38 @@ class Project:
         return done.stdout + (done.stderr if " test" in command or " check" in command else "")
 
 
-def test_the_files_and_commands_of_the_page_work_from_an_empty_folder(tmp_path: Path) -> None:
-    project = Project(tmp_path)
+@dataclass
+class Desk:
+    """The project of the page, after all of its commands."""
+
+    project: Project
+    printed: dict[str, str]
+    """What each command has printed."""
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """Follow the page from an empty folder."""
+    project = Project(tmp_path_factory.mktemp("tutorial"))
     printed: dict[str, str] = {}
     for command in commands():
         printed[command] = project.run(command)
         if command.endswith("startapp desk"):
-            write_files(tmp_path)
+            write_files(project.folder)
+    return Desk(project, printed)
 
+
+def test_the_files_and_commands_of_the_page_work_from_an_empty_folder(desk: Desk) -> None:
+    printed = desk.printed
     assert "no issues" in printed["python manage.py check"]
     assert "complete" in printed["python manage.py agentexec list"]
     assert "OK" in printed["python manage.py test"]
-    listed = json.loads(project.run("python manage.py agentexec list --json"))
+    listed = json.loads(desk.project.run("python manage.py agentexec list --type triage_ticket --json"))
     assert [(item["agent_type"], item["status"]) for item in listed["items"]] == [("triage_ticket", "complete")]
 
 
-def test_the_agent_of_the_page_runs_in_a_pool(tmp_path: Path) -> None:
-    project = Project(tmp_path)
-    for command in commands():
-        if "enqueue" in command:
-            break
-        project.run(command)
-        if command.endswith("startapp desk"):
-            write_files(tmp_path)
-
+def test_the_agent_of_the_page_runs_in_a_pool(desk: Desk) -> None:
+    project = desk.project
     agent_id = project.run("python manage.py agents enqueue draft_answer '{\"ticket_id\": 2}'").strip()
     project.run("python manage.py runagentworkers --burst")
 

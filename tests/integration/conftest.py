@@ -12,6 +12,7 @@ from django_agentexec import task
 from django_agentexec.tasks import registry
 from django_agentexec.testing import memory_queue
 from tests.support import durable_agents
+from tests.support.limit_stores import Clock
 from tests.support.research_family import FAILING, RUNS, discover, research, sync_discover
 from tests.support.servers import Valkey
 
@@ -27,27 +28,37 @@ def unthrottled() -> None:
     cache.clear()
 
 
+@pytest.fixture(autouse=True)
+def registered_tasks() -> Iterator[None]:
+    """Unregister the tasks that a test has registered."""
+    before = {definition.name for definition in registry}
+    yield
+    for definition in registry:
+        if definition.name not in before:
+            registry.unregister(definition.name)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock for a store of limits in memory."""
+    return Clock()
+
+
 @pytest.fixture
 def family() -> Iterator[None]:
     """The tasks of a family, and a queue in memory."""
     RUNS.clear()
     FAILING.clear()
-    before = {definition.name for definition in registry}
     task("research", max_retries=0)(research)
     task("discover", max_retries=0)(discover)
     task("sync_discover", max_retries=0)(sync_discover)
     with memory_queue():
         yield
-    for name in {definition.name for definition in registry} - before:
-        registry.unregister(name)
 
 
 @pytest.fixture
 def durable_tasks() -> Iterator[None]:
     """A queue in memory for the tasks that a test registers, and counters at zero."""
     durable_agents.DONE.clear()
-    before = {definition.name for definition in registry}
     with memory_queue():
         yield
-    for name in {definition.name for definition in registry} - before:
-        registry.unregister(name)

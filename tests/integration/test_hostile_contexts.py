@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -13,10 +12,9 @@ from django.http import HttpResponse
 from django.test import override_settings
 from pydantic import BaseModel
 
-from django_agentexec import activity, task
-from django_agentexec.exceptions import InvalidContext
+from django_agentexec import InvalidContext, activity, task
 from django_agentexec.models import Activity
-from django_agentexec.tasks import AnyTask, registry
+from django_agentexec.tasks import AnyTask
 from django_agentexec.tasks.context_input import MAX_PROBLEMS
 from django_agentexec.terminal.enqueue import parse_context
 from tests.support.rest_api import admin, client
@@ -38,12 +36,11 @@ class Hostile(BaseModel):
 
 
 @pytest.fixture(autouse=True)
-def hostile() -> Iterator[AnyTask]:
+def hostile() -> AnyTask:
     @task("hostile", api=True)
     def run(agent_id: UUID, context: Hostile) -> None: ...
 
-    yield run
-    registry.unregister("hostile")
+    return run
 
 
 def post(body: str, url: str = URL) -> HttpResponse:

@@ -12,15 +12,13 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from pydantic import BaseModel
 
-from django_agentexec import activity, concurrency
+from django_agentexec import InvalidOption, Task, activity, concurrency
 from django_agentexec.concurrency.publication import publish
 from django_agentexec.concurrency.table import RuleTable
-from django_agentexec.exceptions import InvalidOption
 from django_agentexec.models import Activity, ConcurrencyLimit, Pause, Status
 from django_agentexec.pool.reconciler import reconcile
 from django_agentexec.queues import get_queue
 from django_agentexec.registry import registry
-from django_agentexec.tasks.definition import Task
 from django_agentexec.testing import drain, memory_queue
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -42,7 +40,7 @@ def task() -> Iterator[Task[Any, Any, Any, Any]]:
     registry.register(registered)
     with memory_queue():
         yield registered
-    registry._tasks.pop(NAME, None)
+    registry.unregister(NAME)
 
 
 def status(run: Any) -> str:

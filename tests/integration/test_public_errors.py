@@ -65,8 +65,6 @@ def tasks() -> Iterator[None]:
 
     with memory_queue():
         yield
-    for name in ("leaks", "retries_a_leak", "raises_a_user_error", "exposes", "leaking_pipeline"):
-        registry.unregister(name)
 
 
 def failed(name: str, text: str = SECRET) -> UUID:

@@ -27,6 +27,7 @@ from django_agentexec import (
     ActivityNotFound,
     InvalidOption,
     ResultError,
+    Run,
     TaskCanceled,
     TaskFailed,
     activity,
@@ -42,11 +43,12 @@ from django_agentexec.activity.transitions import Complete, Fail
 from django_agentexec.activity.waiting import watching
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Outcome, get_queue
-from django_agentexec.tasks import AnyTask, Run, registry
+from django_agentexec.tasks import AnyTask, registry
 from tests.support.activity_rows import claim, row, start
 from tests.support.approval_rows import waiting as waiting_for_decision
 from tests.support.pool_process import until
 from tests.support.servers import Valkey
+from tests.support.waits import awaited
 from tests.testapp.agents import Report, Text, report, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -90,7 +92,7 @@ class Meanwhile:
 
     def _run(self) -> None:
         try:
-            until(lambda: self._agent_id in waiting._notifications._callbacks, "a waiter")
+            until(lambda: self._agent_id in awaited(), "a waiter")
             self._function()
         finally:
             connections.close_all()
@@ -136,7 +138,7 @@ def test_nobody_listens_after_the_last_waiter() -> None:
         get_result(shout.enqueue(Text()), timeout=0.01)
 
     until(is_quiet, "the end of the listening thread")
-    assert not waiting._notifications._callbacks
+    assert not awaited()
 
 
 def test_an_unreachable_queue_leaves_the_row_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,15 +219,14 @@ CASES: list[tuple[Any, Any]] = [
 
 
 @pytest.fixture
-def typed() -> Iterator[Callable[[Any], AnyTask]]:
+def typed() -> Callable[[Any], AnyTask]:
     def make(result_type: Any) -> AnyTask:
         def handler(agent_id: UUID, context: Text): ...  # type: ignore[no-untyped-def]  # annotated below
 
         handler.__annotations__["return"] = result_type
         return task("typed")(handler)
 
-    yield make
-    registry.unregister("typed")
+    return make
 
 
 @pytest.mark.parametrize(("result_type", "value"), CASES, ids=lambda case: str(case)[:40])
@@ -275,7 +276,7 @@ async def test_agather_raises_for_the_first_in_order_and_leaves_nobody_waiting()
     with pytest.raises(TaskFailed):
         await agather(failed, canceled, await shout.aenqueue(Text()))
 
-    assert not waiting._notifications._callbacks
+    assert not awaited()
 
 
 def _fail(agent_id: UUID) -> None:
@@ -350,7 +351,7 @@ def test_who_was_canceled_before_the_wait_began_leaves_nothing_behind() -> None:
 
     wish.__enter__()
 
-    assert not waiting._notifications._callbacks
+    assert not awaited()
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
@@ -82,11 +81,8 @@ def define_tasks() -> None:
 
 
 @pytest.fixture(autouse=True)
-def local_tasks() -> Iterator[None]:
+def local_tasks() -> None:
     define_tasks()
-    yield
-    for definition in LOCAL:
-        registry.unregister(definition.name)
 
 
 def enqueue(name: str) -> UUID:

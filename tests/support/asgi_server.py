@@ -29,7 +29,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Message = dict[str, Any]
 FEED = "/ws/agents/activities/"
-PATIENCE = 20.0
+PATIENCE = 60.0  # seconds
 
 
 @dataclass

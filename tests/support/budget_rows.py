@@ -6,11 +6,11 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from django_agentexec.models import Budget, BudgetLedger, BudgetReservation, ModelPrice
+from django_agentexec.models import Activity, AgentCall, Budget, BudgetLedger, BudgetReservation, ModelPrice
 
 
 def set_price(pattern: str = "paid", output: str = "30", input: str = "0") -> ModelPrice:
-    """Set the price of a model; by default 0.03 dollars for a call of `tests.testapp.budgets.Paid`."""
+    """Set the price of a model; by default 0.03 dollars for a call of `tests.testapp.paid_agent.Paid`."""
     return ModelPrice.objects.create(
         pattern=pattern, valid_from=date(2020, 1, 1), input_price=Decimal(input), output_price=Decimal(output)
     )
@@ -28,3 +28,12 @@ def spent(found: Budget | None = None) -> tuple[Decimal, Decimal]:
     total = sum((each.amount for each in BudgetReservation.objects.filter(ledger=ledger)), Decimal(0))
     assert ledger.reserved == total, "the ledger differs from its reservations"
     return ledger.spent.normalize(), ledger.reserved.normalize()
+
+
+def assert_nothing_leaks() -> None:
+    """Check that nothing is reserved, and that activities cost what their calls have cost."""
+    assert not BudgetReservation.objects.exists()
+    assert all(ledger.reserved == 0 for ledger in BudgetLedger.objects.all())
+    for row in Activity.objects.all():
+        billed = AgentCall.objects.filter(activity=row).billed()
+        assert (row.cost or 0) == sum(call.cost or 0 for call in billed)

@@ -11,14 +11,11 @@ from pydantic import BaseModel
 from django_agentexec import task
 from django_agentexec.models import Activity
 from django_agentexec.testing import drain
+from tests.support.contexts import Empty
 
 DONE: Counter[str] = Counter()
 """What handlers and tools have done; the fixture `durable_tasks` resets it."""
 TASK = "clerk"
-
-
-class Empty(BaseModel):
-    """A context without fields."""
 
 
 def run(handler: Callable[..., Any], *, context: BaseModel | None = None, **options: Any) -> Activity:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from django_agentexec.activity.resumption import resume
 from django_agentexec.limits import LimitStore, MemoryLimits, RedisLimits
 from django_agentexec.limits import redis as redis_limits
-from django_agentexec.queues.redis.queue import RedisQueue
+from django_agentexec.models import Activity, Status
+from django_agentexec.queues.redis import RedisQueue
+from django_agentexec.testing import drain
 from tests.support.queue_backends import START
-from tests.support.script_clock import scripts_with_test_clock, set_clock
+from tests.support.script_clock import scripts_with_test_clock
+from tests.support.script_clock import set_clock as set_script_clock
 
 
 class Clocked(Protocol):
@@ -42,7 +46,35 @@ class RedisStore:
 
     def forward(self, seconds: float) -> None:
         self.now += seconds
-        set_clock(self.queue.client, self.now)
+        set_script_clock(self.queue.client, self.now)
+
+
+class Clock:
+    """The clock of a store in memory, which moves when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def forward(self, seconds: float = 60.0) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
+def set_clock(store: LimitStore, clock: Callable[[], float]) -> None:
+    """Let the store of a process, which reads the time itself, read this clock."""
+    assert isinstance(store, MemoryLimits)
+    store._clock = clock
+
+
+def resumed(row: Activity) -> Activity:
+    """Resume an activity that waits for a limit, run it, and return its row."""
+    assert (row.status, row.waiting_for) == (Status.RUNNING, "limit"), (row.status, row.waiting_for, row.error)
+    assert resume([row.agent_id]) == 1
+    drain()
+    return Activity.objects.get(pk=row.agent_id)
 
 
 @contextmanager

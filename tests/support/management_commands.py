@@ -12,12 +12,12 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, ManagementUtility, call_command
 
 from tests.support.pool_process import PATIENCE, environment
 
@@ -38,6 +38,17 @@ def call(*arguments: str) -> Answer:
         return Answer(error.returncode, out.getvalue(), f"{err.getvalue()}{error}")
     except SystemExit as end:
         return Answer(int(end.code or 0), out.getvalue(), err.getvalue())
+    return Answer(0, out.getvalue(), err.getvalue())
+
+
+def execute(*arguments: str) -> Answer:
+    """Run a command in this process as `manage.py` does: with its messages, and its exit code."""
+    out, err = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            ManagementUtility(["manage.py", *arguments]).execute()
+        except SystemExit as end:
+            return Answer(int(end.code or 0), out.getvalue(), err.getvalue())
     return Answer(0, out.getvalue(), err.getvalue())
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
+from uuid import UUID
 
 from django_agentexec.ids import uuid7
-from django_agentexec.queues import Message, Queue
+from django_agentexec.queues import Claim, Message, Queue
 from django_agentexec.queues.memory import MemoryQueue
+from django_agentexec.queues.redis import RedisQueue
 from django_agentexec.queues.redis import queue as redis_queue
-from django_agentexec.queues.redis.queue import KEYS, RedisQueue
+from django_agentexec.queues.redis.queue import KEYS
 from tests.support.script_clock import scripts_with_test_clock, set_clock
 
 START = 1_700_000_000.0  # seconds since the epoch
@@ -37,6 +39,11 @@ class MemoryBackend:
         self.now += seconds
 
 
+def key_of(redis: RedisQueue, name: str, queue: str = "default") -> str:
+    """Return the key of a part of a queue."""
+    return redis._keys(queue)[KEYS.index(name)]
+
+
 class RedisBackend:
     def __init__(self) -> None:
         self.redis = RedisQueue()
@@ -57,7 +64,7 @@ class RedisBackend:
                 client.hset(self.key("counters"), name, str(int(until) - int(seconds * 1000)))
 
     def key(self, name: str, queue: str = "default") -> str:
-        return self.redis._keys(queue)[KEYS.index(name)]
+        return key_of(self.redis, name, queue)
 
 
 class StoppedRedisBackend(RedisBackend):
@@ -84,6 +91,21 @@ def message(partition: str = "") -> Message:
     """Return the message of a new activity, by default in a separate partition."""
     agent_id = uuid7()
     return Message(agent_id, partition or f"i:{agent_id}")
+
+
+def claim(backend: Backend, limit: int = 100, worker: str = "w1", *, quarantine: bool = False) -> list[Claim]:
+    """Claim from the default queue."""
+    return backend.queue.ack_and_claim("default", worker, limit=limit, quarantine=quarantine).claimed
+
+
+def ids(claims: list[Claim]) -> list[UUID]:
+    """Return the ids of the claimed activities."""
+    return [claimed.agent_id for claimed in claims]
+
+
+def sweep_workers(queue: RedisQueue) -> None:
+    """Let the next registration of a worker remove the entries of those that are gone."""
+    queue._workers._next_sweep = 0.0
 
 
 def refill(queue: Queue) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -13,13 +12,10 @@ from django.utils import timezone
 
 from django_agentexec import OpenAIRunner, task
 from django_agentexec.models import Activity, AgentCall, CallKind, CallState
-from django_agentexec.tasks import registry
 from django_agentexec.testing import drain
-from tests.support.durable_agents import Empty
+from tests.support.contexts import Empty
+from tests.support.durable_agents import DONE, TASK
 from tests.support.scripted_models import call, say
-
-DONE: Counter[str] = Counter()
-TASK = "clerk"
 
 
 @function_tool
@@ -47,12 +43,6 @@ def clerk(scripted: ScriptedModel, *, fails: int = 0, **options: Any) -> Any:
         return str(result.final_output)
 
     return task(TASK, backoff=lambda *_: 0.0, **{"max_retries": 0, **options})(handler)
-
-
-def forget() -> None:
-    """Unregister the task, and reset the counters."""
-    registry.unregister(TASK)
-    DONE.clear()
 
 
 def run(scripted: ScriptedModel, *, fails: int = 0, **metadata: Any) -> Activity:

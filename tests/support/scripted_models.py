@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from agents import ModelSettings, Usage
 from agents.testing import ScriptedModel, assistant_message, function_call
+
+PAID_SETTINGS = ModelSettings(max_tokens=1_000)
+"""Settings of agents with `paid_model`: a call needs a reservation of 0.03 dollars."""
 
 
 def model(*steps: Any) -> ScriptedModel:
     """Return a model that gives these answers in order."""
     return ScriptedModel(list(steps))
+
+
+def paid_model(*steps: Any, name: str = "paid") -> ScriptedModel:
+    """Return a model whose answers have 1,000 tokens: with `budget_rows.set_price`, 0.03 dollars each."""
+    scripted = ScriptedModel(list(steps), default_usage=Usage(requests=1, output_tokens=1_000, total_tokens=1_000))
+    scripted.model = name  # type: ignore[attr-defined]
+    return scripted
 
 
 def call(name: str, call_id: str, /, **arguments: Any) -> Any:

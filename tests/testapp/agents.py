@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from importlib import import_module
 from multiprocessing.queues import SimpleQueue
 from uuid import UUID
 
@@ -30,6 +31,12 @@ from . import (  # noqa: F401  # their tasks are found here
     orchestration,
 )
 from .work import Work, note
+
+PRELOAD_SDK = "AGENTEXEC_TEST_PRELOAD_SDK"
+"""Set, pools load the agents SDK before they start processes: for tests with many processes that run agents."""
+
+if os.environ.get(PRELOAD_SDK):
+    import_module("agents.testing")
 
 
 class Text(BaseModel):

@@ -8,19 +8,16 @@ from uuid import UUID
 import pytest
 from django.utils import timezone
 
-from django_agentexec import activity
+from django_agentexec import Attempt, InvalidOption, InvalidTransition, activity, task
 from django_agentexec.activity.resumption import next_due, resume, resume_due
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.suspension import Condition, Resume, Suspend, Suspended, earliest
 from django_agentexec.activity.transitions import GiveUp
-from django_agentexec.exceptions import InvalidOption, InvalidTransition
 from django_agentexec.models import Activity, Approval, Status, WaitingFor
-from django_agentexec.monitoring.overview import waiting_by_reason
+from django_agentexec.monitoring import waiting_by_reason
 from django_agentexec.pool.reconciler import reconcile
 from django_agentexec.pool.resumption import MAX_PAUSE, Resumption
 from django_agentexec.queues import Ack, Claim, Outcome, get_queue
-from django_agentexec.tasks import task
-from django_agentexec.tasks.attempt import Attempt
 from django_agentexec.testing import drain, make_attempt
 from tests.support.activity_rows import claim, claimed_ids, messages, row, start
 from tests.support.management_commands import call

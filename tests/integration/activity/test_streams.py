@@ -12,7 +12,6 @@ import pytest
 from agents import Agent, GuardrailFunctionOutput, OutputGuardrail
 from agents.testing import ScriptedModel, assistant_message
 from django.test import override_settings
-from pydantic import BaseModel
 
 from django_agentexec import Attempt, OpenAIRunner, QueueUnavailable, Status, activity, task
 from django_agentexec.activity import streams
@@ -22,12 +21,12 @@ from django_agentexec.live import follow_activity
 from django_agentexec.models import Activity
 from django_agentexec.queues import Chunk, get_queue
 from django_agentexec.queues.live import START
-from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue
+from tests.support.contexts import Empty
+from tests.support.pool_process import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-PATIENCE = 30.0
 FENCE = 1_790_000_000_000_000
 Message = dict[str, Any]
 
@@ -246,18 +245,8 @@ async def test_a_retraction_is_tried_until_the_store_takes_it(monkeypatch: pytes
     assert [chunk.text for chunk in store.read({agent_id: START}, 100)] == [""]
 
 
-class Empty(BaseModel):
-    pass
-
-
 def reject(*arguments: Any) -> GuardrailFunctionOutput:
     return GuardrailFunctionOutput(output_info=None, tripwire_triggered=True)
-
-
-@pytest.fixture
-def tasks() -> Iterator[None]:
-    yield
-    registry.unregister("writes")
 
 
 def runs(handler: Any) -> Activity:
@@ -270,7 +259,7 @@ def read(row: Activity) -> list[Chunk]:
     return get_queue().live.read({row.agent_id: START}, 1_000)
 
 
-def test_text_that_an_output_guardrail_rejects_is_not_replayed(tasks: None) -> None:
+def test_text_that_an_output_guardrail_rejects_is_not_replayed() -> None:
     async def handler(agent_id: UUID, context: Empty) -> str:
         model = ScriptedModel([[assistant_message("You should sue.")]])
         agent = Agent("Clerk", model=model, output_guardrails=[OutputGuardrail(reject)])
@@ -283,7 +272,7 @@ def test_text_that_an_output_guardrail_rejects_is_not_replayed(tasks: None) -> N
     assert [(chunk.text, chunk.retracts) for chunk in read(row)] == [("", True)]
 
 
-def test_all_text_of_a_handler_can_be_read_when_it_has_ended(tasks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_text_of_a_handler_can_be_read_when_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     readable: list[str] = []
 
     def record(operation: Operation) -> Activity:
@@ -303,7 +292,7 @@ def test_all_text_of_a_handler_can_be_read_when_it_has_ended(tasks: None, monkey
     assert (chunk.fence, chunk.offset) == (row.fence, 0)
 
 
-def test_writers_that_alternate_are_kept_apart_by_their_labels(tasks: None) -> None:
+def test_writers_that_alternate_are_kept_apart_by_their_labels() -> None:
     async def handler(agent_id: UUID, context: Empty, attempt: Attempt) -> None:
         for number in range(20):
             attempt.stream(f"a{number} ", label="A")

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from django_agentexec import task
 from django_agentexec.models import Activity, Approval, Conversation, ConversationItem, Status
-from django_agentexec.tasks.registry import registry
+from django_agentexec.tasks import registry
 from django_agentexec.testing import memory_queue
 from tests.support.admin_pages import TENANTS, signed_in
 from tests.support.approval_rows import waiting
@@ -36,7 +36,6 @@ def clean() -> Iterator[None]:
 
     with memory_queue():
         yield
-    registry.unregister("answer")
 
 
 def conversation(text: str = "Where is it?", **values: Any) -> Conversation:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
 
 from django_agentexec import Status
 from django_agentexec.models import StepRun
-from django_agentexec.tasks import registry
 from django_agentexec.testing import drain
 from tests.integration.pipelines.test_pipelines import Input, define
 from tests.support.activity_rows import row
@@ -19,13 +17,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def run() -> Iterator[UUID]:
+def run() -> UUID:
     """The id of a pipeline that is complete."""
     pipeline = define()
     agent_id = pipeline.enqueue(Input()).agent_id
     drain()
-    yield agent_id
-    registry.unregister("research_pipeline")
+    return agent_id
 
 
 def test_the_page_shows_each_step(run: UUID) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -18,21 +17,14 @@ from django.utils import timezone
 
 from django_agentexec import activity
 from django_agentexec.models import Activity, AgentCall, Approval, CallKind, CallState, Status
-from django_agentexec.testing import drain, memory_queue
+from django_agentexec.testing import drain
 from tests.support.activity_rows import start
-from tests.support.recorded_calls import DONE, Empty, add_call, call, clerk, forget, run, say, two_look_ups
+from tests.support.recorded_calls import DONE, Empty, add_call, call, clerk, run, say, two_look_ups
 from tests.support.rest_api import admin, staff
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 
 LIST = "/admin/agentexec/activity/"
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    with memory_queue():
-        yield
-    forget()
 
 
 def browser(user: Any = None) -> Client:

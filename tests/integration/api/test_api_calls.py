@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,18 +15,10 @@ from django_agentexec import activity
 from django_agentexec.calls.paths import joined
 from django_agentexec.calls.queries import Parents, page_of_calls, parents_of
 from django_agentexec.models import Activity, AgentCall, CallKind, CallState
-from django_agentexec.testing import memory_queue
-from tests.support.recorded_calls import add_call, call, forget, run, say, two_look_ups
+from tests.support.recorded_calls import add_call, call, run, say, two_look_ups
 from tests.support.rest_api import POLICY, admin, client, member
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    with memory_queue():
-        yield
-    forget()
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 
 
 def url(agent_id: UUID | str, call_id: UUID | str | None = None) -> str:

@@ -17,7 +17,6 @@ from django.urls import resolve
 from django_agentexec import activity
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Fail
-from django_agentexec.activity.waiting import _notifications
 from django_agentexec.api import waiting
 from django_agentexec.ids import uuid7
 from django_agentexec.live.reading import MAX_LINES
@@ -25,6 +24,7 @@ from django_agentexec.models import Activity, ActivityLog
 from tests.support.activity_rows import start
 from tests.support.pool_process import until
 from tests.support.rest_api import POLICY, admin, client, member, staff
+from tests.support.waits import awaited
 from tests.testapp.agents import Text, shout
 
 rows = pytest.mark.django_db
@@ -266,10 +266,6 @@ def elsewhere() -> Iterator[Callable[[Callable[[], object]], None]]:
     assert not errors
 
 
-def waited_for(agent_id: UUID) -> bool:
-    return bool(_notifications._callbacks.get(agent_id))
-
-
 @committed
 def test_a_waiting_client_hears_of_the_end_at_once(
     elsewhere: Callable[[Callable[[], object]], None], monkeypatch: pytest.MonkeyPatch
@@ -278,7 +274,7 @@ def test_a_waiting_client_hears_of_the_end_at_once(
     run, who = shout.enqueue(Text()).agent_id, client(admin())
 
     def cancel() -> None:
-        until(lambda: waited_for(run), "the client waits")
+        until(lambda: run in awaited(), "the client waits")
         activity.cancel(run)
 
     elsewhere(cancel)
@@ -294,7 +290,7 @@ def test_a_waiting_client_hears_of_a_start(elsewhere: Callable[[Callable[[], obj
     run, who = shout.enqueue(Text()).agent_id, client(admin())
 
     def begin() -> None:
-        until(lambda: waited_for(run), "the client waits")
+        until(lambda: run in awaited(), "the client waits")
         start(run)
 
     elsewhere(begin)
@@ -309,7 +305,7 @@ def test_with_after_a_new_line_is_a_change(elsewhere: Callable[[Callable[[], obj
     last = ActivityLog.objects.filter(activity_id=run).latest("id").pk
 
     def report() -> None:
-        until(lambda: waited_for(run), "the client waits")
+        until(lambda: run in awaited(), "the client waits")
         activity.update(run, "third")
 
     elsewhere(report)

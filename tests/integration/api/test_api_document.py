@@ -19,10 +19,10 @@ from drf_spectacular.settings import patched_settings
 from drf_spectacular.validation import validate_schema
 from pydantic import BaseModel
 
-from django_agentexec import task
+from django_agentexec import Run, task
 from django_agentexec.api.json_schema import for_openapi_30
 from django_agentexec.api.urls import urlpatterns as routes
-from django_agentexec.tasks import Run, registry
+from django_agentexec.tasks import registry
 from tests.support.rest_api import admin, client, outside_task, staff
 
 pytestmark = pytest.mark.django_db
@@ -48,7 +48,6 @@ def tasks() -> Iterator[None]:
 
     with outside_task():
         yield
-    registry.unregister("fetch")
 
 
 def document() -> dict[str, Any]:

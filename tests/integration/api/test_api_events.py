@@ -24,11 +24,10 @@ from django_agentexec.live import subscriber
 from django_agentexec.live.connections import live_connections
 from django_agentexec.live.websocket import consumers
 from django_agentexec.models import Activity, ActivityLog
+from tests.support.pool_process import PATIENCE
 from tests.support.rest_api import POLICY, admin, client, member, staff
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-PATIENCE = 10.0
 
 
 @dataclass

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from agents.testing import ScriptedModel
-from django.core.cache import cache
 from django.test import override_settings
 
 from django_agentexec import activity
 from django_agentexec.models import Activity, AgentCall, CallKind, Status
-from django_agentexec.testing import drain, memory_queue
-from tests.support.recorded_calls import DONE, Empty, call, clerk, forget, run, say
+from django_agentexec.testing import drain
+from tests.support.recorded_calls import DONE, Empty, call, clerk, run, say
 from tests.support.rest_api import POLICY, admin, client, member, staff
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    cache.clear()
-    with memory_queue():
-        yield
-    forget()
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 
 
 def url(agent_id: UUID) -> str:

@@ -16,12 +16,12 @@ from django.test import override_settings
 from django_agentexec import activity
 from django_agentexec.api import waiting
 from django_agentexec.models import Activity
-from tests.support.pool_process import until
+from tests.support.pool_process import PATIENCE, until
 from tests.support.rest_api import admin, client, staff
+from tests.support.waits import waiting_requests
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-PATIENCE = 20.0
 Elsewhere = Callable[..., Future[Any]]
 
 
@@ -43,10 +43,6 @@ def detail(user: User, agent_id: UUID, **query: object) -> Any:
     return client(user).get(f"/agents/activities/{agent_id}/", query)
 
 
-def waiters() -> int:
-    return sum(len(each) for each in waiting._watcher._waiters.values())
-
-
 @override_settings(AGENTEXEC={"API_MAX_WAITS": 100})
 def test_many_waits_share_one_read(elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = [activity.create("import") for _ in range(30)]
@@ -64,14 +60,14 @@ def test_many_waits_share_one_read(elsewhere: Elsewhere, monkeypatch: pytest.Mon
     assert all(answer.result(PATIENCE).status_code == 200 for answer in answers)
 
     waits = [elsewhere(lambda u, r: detail(u, r, wait=20), users[number % 2], run) for number, run in enumerate(runs)]
-    until(lambda: waiters() == len(runs), "all wait")
+    until(lambda: waiting_requests() == len(runs), "all wait")
     until(lambda: set(runs) in reads, "one read for all")
     for run in runs:
         activity.cancel(run)
     states = {wait.result(PATIENCE).json()["status"] for wait in waits}
 
     assert states == {"canceled"}
-    assert waiters() == 0
+    assert waiting_requests() == 0
     until(lambda: not waiting._watcher._is_running, "the thread ends with the last wait")
 
 
@@ -100,7 +96,7 @@ def test_a_failed_read_counts_as_no_change(elsewhere: Elsewhere, monkeypatch: py
 def test_an_activity_that_is_deleted_ends_the_wait(elsewhere: Elsewhere) -> None:
     run, user = activity.create("import"), admin()
     wait = elsewhere(lambda: detail(user, run, wait=20))
-    until(lambda: waiters() == 1, "it waits")
+    until(lambda: waiting_requests() == 1, "it waits")
     Activity.objects.filter(pk=run).delete()
 
     assert wait.result(PATIENCE).status_code == 404
@@ -111,12 +107,12 @@ def test_one_user_cannot_occupy_every_thread(elsewhere: Elsewhere) -> None:
     run = activity.create("import")
     one, other = [staff(name, "view_activity") for name in ("one", "other")]
     waits = [elsewhere(lambda: detail(one, run, wait=20)) for _ in range(2)]
-    until(lambda: waiters() == 2, "both wait")
+    until(lambda: waiting_requests() == 2, "both wait")
 
     refused = detail(one, run, wait=20)
     at_once = detail(one, run)
     of_other = elsewhere(lambda: detail(other, run, wait=20))
-    until(lambda: waiters() == 3, "another user waits, too")
+    until(lambda: waiting_requests() == 3, "another user waits, too")
     activity.cancel(run)
 
     assert (refused.status_code, refused["Retry-After"]) == (429, "5")

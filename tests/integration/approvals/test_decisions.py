@@ -9,10 +9,9 @@ from uuid import UUID
 
 import pytest
 from agents import Agent, function_tool
-from agents.testing import ScriptedModel, assistant_message, function_call
+from agents.testing import ScriptedModel
 from asgiref.sync import async_to_sync
 from django.utils import timezone
-from pydantic import BaseModel
 
 from django_agentexec import (
     AlreadyDecided,
@@ -31,16 +30,13 @@ from django_agentexec.approvals.expiry import expire_due, resume_missed
 from django_agentexec.calls.pruning import prune_calls
 from django_agentexec.ids import uuid7
 from django_agentexec.models import Activity, ActivityLog, AgentCall, Approval, CallKind, Status
-from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue
+from tests.support.contexts import Empty
+from tests.support.scripted_models import call, say
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 SENT: list[str] = []
-
-
-class Empty(BaseModel):
-    pass
 
 
 @function_tool(needs_approval=True)
@@ -55,15 +51,6 @@ def clean() -> Iterator[None]:
     SENT.clear()
     with memory_queue():
         yield
-    registry.unregister("clerk")
-
-
-def call(name: str, call_id: str, /, **arguments: Any) -> Any:
-    return function_call(name, arguments, call_id=call_id)
-
-
-def say(text: str) -> list[Any]:
-    return [assistant_message(text)]
 
 
 def run(*steps: Any, tools: Any = (send,), **options: Any) -> tuple[Activity, ScriptedModel]:
@@ -391,10 +378,7 @@ def test_another_activity_runs_while_one_waits() -> None:
         done.append(agent_id)
 
     task("other")(other).enqueue(Empty())
-    try:
-        drain()
-    finally:
-        registry.unregister("other")
+    drain()
 
     assert len(done) == 1
     assert Activity.objects.get(pk=row.pk).is_suspended

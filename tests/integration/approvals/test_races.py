@@ -11,9 +11,8 @@ import pytest
 from django.db import connection, connections
 from django.utils import timezone
 
-from django_agentexec import AlreadyDecided, ApprovalVoid, activity, approvals
+from django_agentexec import AlreadyDecided, ApprovalVoid, InvalidTransition, activity, approvals
 from django_agentexec.approvals.expiry import expire_due
-from django_agentexec.exceptions import InvalidTransition
 from django_agentexec.models import Activity, ActivityLog, Approval, Status
 from django_agentexec.testing import memory_queue
 from tests.support.activity_rows import claim

@@ -9,11 +9,11 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from django_agentexec import StaleAttempt
 from django_agentexec.activity.store import apply
 from django_agentexec.budgets.charges import Charge, Crossing, Entry, OverBudget
 from django_agentexec.budgets.waits import release_stale
 from django_agentexec.calls.operations import BeginCall, FinishCall
-from django_agentexec.exceptions import StaleAttempt
 from django_agentexec.ids import uuid7
 from django_agentexec.models import (
     Activity,

@@ -9,9 +9,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from agents import Agent, ModelSettings, RunConfig, Usage, function_tool
-from agents.testing import ModelStep, ScriptedModel, assistant_message, function_call
-from pydantic import BaseModel
+from agents import Agent, ModelSettings, RunConfig, function_tool
+from agents.testing import ModelStep, function_call
 
 from django_agentexec import ModelCandidate, OpenAIRunner, ResilientModel, RunBudget, activity, task
 from django_agentexec.budgets.commands import set_limit, set_limit_of_period
@@ -20,60 +19,36 @@ from django_agentexec.models import (
     Activity,
     AgentCall,
     BudgetLedger,
-    BudgetReservation,
     BudgetWait,
     CallKind,
     CallState,
     Status,
 )
 from django_agentexec.resilience import breakers
-from django_agentexec.tasks import registry
 from django_agentexec.testing import drain
 from tests.support.activity_rows import messages
-from tests.support.budget_rows import budget, set_price, spent
+from tests.support.budget_rows import assert_nothing_leaks, budget, set_price, spent
+from tests.support.contexts import Empty
 from tests.support.failed_streams import failed, incomplete
+from tests.support.scripted_models import PAID_SETTINGS, paid_model, say
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SETTINGS = ModelSettings(max_tokens=1_000)
-USAGE = Usage(requests=1, output_tokens=1_000, total_tokens=1_000)
-
-
-class Empty(BaseModel):
-    pass
-
 
 @pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
+def clean() -> None:
     breakers.reset()
-    yield
-    registry.unregister("clerk")
 
 
 @pytest.fixture(autouse=True)
 def nothing_leaks() -> Iterator[None]:
     """At the end of each test nothing is reserved, and activities cost what their calls have cost."""
     yield
-    assert not BudgetReservation.objects.exists()
-    assert all(ledger.reserved == 0 for ledger in BudgetLedger.objects.all())
-    for row in Activity.objects.all():
-        billed = AgentCall.objects.filter(activity=row).billed()
-        assert (row.cost or 0) == sum(call.cost or 0 for call in billed)
-
-
-def model(*steps: Any, name: str = "paid") -> ScriptedModel:
-    """Return a model whose answers have 1,000 tokens."""
-    scripted = ScriptedModel(list(steps), default_usage=USAGE)
-    scripted.model = name  # type: ignore[attr-defined]
-    return scripted
-
-
-def say(text: str) -> list[Any]:
-    return [assistant_message(text)]
+    assert_nothing_leaks()
 
 
 def agent(*models: Any, **options: Any) -> Agent[Any]:
-    return Agent("Clerk", model=ResilientModel(list(models)), model_settings=SETTINGS, **options)
+    return Agent("Clerk", model=ResilientModel(list(models)), model_settings=PAID_SETTINGS, **options)
 
 
 def run(handler: Callable[..., Any], **options: Any) -> Activity:
@@ -91,7 +66,7 @@ def answered_by(used: Agent[Any]) -> Activity:
 
 def test_a_billed_try_is_charged() -> None:
     limit = budget("1")
-    row = answered_by(agent(model(failed(2_000)), model(say("fine"))))
+    row = answered_by(agent(paid_model(failed(2_000)), paid_model(say("fine"))))
 
     assert (row.result, row.cost) == ("fine", Decimal("0.09")), row.error
     assert spent(limit) == (Decimal("0.09"), 0)
@@ -102,7 +77,7 @@ def test_a_billed_try_is_charged_to_all_budgets_of_its_call() -> None:
 
     async def handler(agent_id: UUID, context: Empty) -> str:
         runner = OpenAIRunner(agent_id, budget="0.50")
-        return str((await runner.run(agent(model(failed(2_000)), model(say("fine"))), "Go.")).final_output)
+        return str((await runner.run(agent(paid_model(failed(2_000)), paid_model(say("fine"))), "Go.")).final_output)
 
     assert run(handler).status == Status.COMPLETE
     assert spent(everything) == (Decimal("0.09"), 0)
@@ -113,8 +88,8 @@ def test_a_billed_try_is_charged_to_all_budgets_of_its_call() -> None:
 @pytest.mark.parametrize("is_resilient", [True, False])
 def test_an_answer_that_was_cut_is_charged(is_resilient: bool) -> None:
     limit = budget("1")
-    cut = model(incomplete(1_000))
-    row = answered_by(agent(cut) if is_resilient else Agent("Clerk", model=cut, model_settings=SETTINGS))
+    cut = paid_model(incomplete(1_000))
+    row = answered_by(agent(cut) if is_resilient else Agent("Clerk", model=cut, model_settings=PAID_SETTINGS))
 
     assert (row.status, row.cost) == (Status.ERROR, Decimal("0.03"))
     assert spent(limit) == (Decimal("0.03"), 0)
@@ -122,7 +97,7 @@ def test_an_answer_that_was_cut_is_charged(is_resilient: bool) -> None:
 
 def test_billed_tries_use_up_a_budget() -> None:
     limit = budget("0.10")
-    used = agent(model(failed(2_000), failed(2_000)), model(say("one"), say("two")))
+    used = agent(paid_model(failed(2_000), failed(2_000)), paid_model(say("one"), say("two")))
 
     async def handler(agent_id: UUID, context: Empty) -> str:
         runner = OpenAIRunner(agent_id)
@@ -144,7 +119,7 @@ def test_billed_tries_use_up_a_budget() -> None:
 def test_the_reservation_covers_the_dearest_model() -> None:
     set_price("dear", output="300")
     limit = budget("0.20")
-    cheap, dear = model(say("cheap")), model(name="dear")
+    cheap, dear = paid_model(say("cheap")), paid_model(name="dear")
 
     row = answered_by(agent(cheap, dear))
     assert row.waiting_for == "budget"
@@ -159,9 +134,9 @@ def test_the_reservation_covers_the_dearest_model() -> None:
 
 def test_the_reservation_is_that_of_the_longest_answer_of_a_model() -> None:
     budget("0.05")
-    longer = ModelCandidate(model(), settings=ModelSettings(max_tokens=2_000))
+    longer = ModelCandidate(paid_model(), settings=ModelSettings(max_tokens=2_000))
 
-    assert answered_by(agent(model(say("fine")), longer)).waiting_for == "budget"
+    assert answered_by(agent(paid_model(say("fine")), longer)).waiting_for == "budget"
     assert BudgetWait.objects.get().amount == Decimal("0.06")
     Activity.objects.get().delete()
 
@@ -175,15 +150,15 @@ def test_a_model_that_the_request_skips_is_not_reserved() -> None:
         """Do nothing."""
         return ""
 
-    without_tools = ModelCandidate(model(name="dear"), supports=[])
-    assert answered_by(agent(model(say("fine")), without_tools, tools=[nothing])).result == "fine"
+    without_tools = ModelCandidate(paid_model(name="dear"), supports=[])
+    assert answered_by(agent(paid_model(say("fine")), without_tools, tools=[nothing])).result == "fine"
     assert spent(limit) == (Decimal("0.03"), 0)
 
 
 def test_a_fallback_without_a_price_is_not_free() -> None:
     limit = budget("1")
-    house = model(say("house"), name="house")
-    row = answered_by(agent(model(ConnectionError("down")), house))
+    house = paid_model(say("house"), name="house")
+    row = answered_by(agent(paid_model(ConnectionError("down")), house))
 
     assert row.waiting_for == "budget"
     assert "the price of house is unknown" in messages(row.agent_id)[-1]
@@ -201,7 +176,7 @@ def test_a_fallback_without_a_price_is_not_free() -> None:
 
 def test_a_notifying_budget_counts_a_fallback_without_a_price_as_estimated() -> None:
     limit = budget("1", action="notify")
-    row = answered_by(agent(model(ConnectionError("down")), model(say("house"), name="house")))
+    row = answered_by(agent(paid_model(ConnectionError("down")), paid_model(say("house"), name="house")))
 
     assert (row.result, row.cost) == ("house", None)
     assert spent(limit) == (Decimal("0.03"), 0)
@@ -218,11 +193,11 @@ def test_a_canceled_call_reserves_nothing_any_more() -> None:
 
     async def handler(agent_id: UUID, context: Empty) -> str:
         runner = OpenAIRunner(agent_id)
-        hanging = asyncio.ensure_future(runner.run(agent(model(ModelStep.respond(hang))), "One.", key="a"))
+        hanging = asyncio.ensure_future(runner.run(agent(paid_model(ModelStep.respond(hang))), "One.", key="a"))
         await begun.wait()
         hanging.cancel()
         await asyncio.wait([hanging])
-        return str((await runner.run(agent(model(say("fine"))), "Two.", key="b")).final_output)
+        return str((await runner.run(agent(paid_model(say("fine"))), "Two.", key="b")).final_output)
 
     row = run(handler)
 
@@ -233,7 +208,7 @@ def test_a_canceled_call_reserves_nothing_any_more() -> None:
 
 
 def test_a_retry_after_a_budget_that_fails_repeats_no_call() -> None:
-    first = model([function_call("nothing", {}, call_id="1")], say("fine"))
+    first = paid_model([function_call("nothing", {}, call_id="1")], say("fine"))
 
     @function_tool
     def nothing() -> str:
@@ -261,14 +236,14 @@ def test_models_of_the_runner_and_names_of_a_provider_are_charged_once() -> None
 
     class Provider:
         def get_model(self, name: str | None) -> Any:
-            return model(say(f"by {name}"), name="paid")
+            return paid_model(say(f"by {name}"), name="paid")
 
         async def aclose(self) -> None: ...
 
     async def handler(agent_id: UUID, context: Empty) -> str:
         config = RunConfig(model_provider=Provider())  # type: ignore[arg-type]
         runner = OpenAIRunner(agent_id, models=["big"])
-        result = await runner.run(Agent("Clerk", model_settings=SETTINGS), "Go.", run_config=config)
+        result = await runner.run(Agent("Clerk", model_settings=PAID_SETTINGS), "Go.", run_config=config)
         return str(result.final_output)
 
     assert run(handler).result == "by big"

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import pytest
-from agents import Agent, ModelSettings, Runner, Usage, function_tool
-from agents.testing import ModelStep, ScriptedModel, assistant_message, function_call
+from agents import Agent, Runner, function_tool
+from agents.testing import ModelStep, ScriptedModel, function_call
 from django.test import override_settings
-from pydantic import BaseModel
 
-from django_agentexec import BudgetExceeded, OpenAIRunner, RunBudget, budget_threshold, task
+from django_agentexec import BudgetExceeded, InvalidOption, OpenAIRunner, RunBudget, budget_threshold, task
 from django_agentexec.budgets.commands import set_limit, set_limit_of_period
 from django_agentexec.budgets.waits import resume_waiting, sweep
-from django_agentexec.exceptions import InvalidOption
 from django_agentexec.models import (
     Activity,
     ActivityLog,
@@ -35,32 +33,10 @@ from django_agentexec.tasks import registry
 from django_agentexec.testing import drain
 from tests.support.activity_rows import messages
 from tests.support.budget_rows import budget, set_price, spent
+from tests.support.contexts import Empty
+from tests.support.scripted_models import PAID_SETTINGS, paid_model, say
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-SETTINGS = ModelSettings(max_tokens=1_000)
-USAGE = Usage(requests=1, output_tokens=1_000, total_tokens=1_000)
-
-
-class Empty(BaseModel):
-    pass
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    yield
-    registry.unregister("clerk")
-
-
-def model(*steps: Any, name: str = "paid") -> ScriptedModel:
-    """Return a model whose calls cost 0.03 dollars each."""
-    scripted = ScriptedModel(list(steps), default_usage=USAGE)
-    scripted.model = name  # type: ignore[attr-defined]
-    return scripted
-
-
-def say(text: str) -> list[Any]:
-    return [assistant_message(text)]
 
 
 def call(name: str, call_id: str) -> Any:
@@ -68,7 +44,7 @@ def call(name: str, call_id: str) -> Any:
 
 
 def agent(steps: ScriptedModel, name: str = "Clerk", **options: Any) -> Agent[Any]:
-    return Agent(name, model=steps, model_settings=SETTINGS, **options)
+    return Agent(name, model=steps, model_settings=PAID_SETTINGS, **options)
 
 
 def run(handler: Callable[..., Any]) -> Activity:
@@ -87,8 +63,8 @@ def again() -> Activity:
 @pytest.mark.parametrize("is_swallowed", [False, True])
 def test_a_refusal_inside_a_tool_stops_the_runs_around_it(is_swallowed: bool) -> None:
     limit = budget("0.05")
-    outer = model(call("ask", "call_1"), say("outer"))
-    inner = model(say("inner"))
+    outer = paid_model(call("ask", "call_1"), say("outer"))
+    inner = paid_model(say("inner"))
     tool_calls: list[int] = []
 
     @function_tool
@@ -124,14 +100,14 @@ def test_a_refusal_inside_a_tool_stops_the_runs_around_it(is_swallowed: bool) ->
 def test_a_call_in_progress_of_another_run_ends_before_the_suspension() -> None:
     limit = budget("0.05")
     begun, go_on = asyncio.Event(), asyncio.Event()
-    slow, refused = model(), model(say("second"))
+    slow, refused = paid_model(), paid_model(say("second"))
 
     async def answer(_: Any) -> ModelStep:
         begun.set()
         await go_on.wait()
         return ModelStep(output=say("first"))
 
-    slow = model(ModelStep.respond(answer))
+    slow = paid_model(ModelStep.respond(answer))
 
     async def handler(agent_id: UUID, context: Empty) -> str:
         runner = OpenAIRunner(agent_id)
@@ -157,7 +133,7 @@ def test_a_call_in_progress_of_another_run_ends_before_the_suspension() -> None:
 
 
 def test_a_budget_that_fails_can_be_handled() -> None:
-    first, cheap = model(call("nothing", "call_1"), say("never")), model(say("cheap"), name="free")
+    first, cheap = paid_model(call("nothing", "call_1"), say("never")), paid_model(say("cheap"), name="free")
     set_price("free", output="0")
 
     @function_tool
@@ -179,7 +155,7 @@ def test_a_budget_that_fails_can_be_handled() -> None:
 
 def test_an_unknown_price_is_not_free() -> None:
     budget("100")
-    steps = model(say("done"), name="house")
+    steps = paid_model(say("done"), name="house")
 
     async def handler(agent_id: UUID, context: Empty) -> str:
         return str((await OpenAIRunner(agent_id).run(agent(steps), "Go.")).final_output)
@@ -198,7 +174,7 @@ def test_an_unknown_price_is_not_free() -> None:
 def test_a_budget_of_tokens_needs_no_price() -> None:
     budget("1500", unit="tokens")
     ModelPrice.objects.all().delete()
-    steps = model(say("one"))
+    steps = paid_model(say("one"))
 
     async def handler(agent_id: UUID, context: Empty) -> str:
         await OpenAIRunner(agent_id).run(agent(steps), "Go.")
@@ -221,7 +197,7 @@ def test_thresholds_are_announced_once_per_period(caplog: pytest.LogCaptureFixtu
 
     async def handler(agent_id: UUID, context: Empty) -> str:
         for _ in range(4):
-            await OpenAIRunner(agent_id).run(agent(model(say("one"))), "Go.")
+            await OpenAIRunner(agent_id).run(agent(paid_model(say("one"))), "Go.")
         return "done"
 
     budget_threshold.connect(receive)
@@ -248,7 +224,7 @@ def test_a_refused_call_announces_that_the_limit_is_reached() -> None:
 
     async def handler(agent_id: UUID, context: Empty) -> str:
         for _ in range(3):
-            await OpenAIRunner(agent_id).run(agent(model(say("one"))), "Go.")
+            await OpenAIRunner(agent_id).run(agent(paid_model(say("one"))), "Go.")
         return "done"
 
     budget_threshold.connect(receive)
@@ -294,7 +270,7 @@ def test_no_more_activities_are_resumed_than_the_budget_covers() -> None:
     limit = budget("0")
 
     async def handler(agent_id: UUID, context: Empty) -> str:
-        return str((await OpenAIRunner(agent_id).run(agent(model(say("one"))), "Go.")).final_output)
+        return str((await OpenAIRunner(agent_id).run(agent(paid_model(say("one"))), "Go.")).final_output)
 
     definition = task("clerk", max_retries=2)(handler)
     waiting = [definition.enqueue(Empty()).agent_id for _ in range(3)]
@@ -312,7 +288,7 @@ def test_no_more_activities_are_resumed_than_the_budget_covers() -> None:
 
 def test_the_limit_of_one_run_can_be_raised() -> None:
     async def handler(agent_id: UUID, context: Empty) -> str:
-        return str((await OpenAIRunner(agent_id, budget="0.02").run(agent(model(say("one"))), "Go.")).final_output)
+        return str((await OpenAIRunner(agent_id, budget="0.02").run(agent(paid_model(say("one"))), "Go.")).final_output)
 
     assert run(handler).waiting_for == "budget"
     with pytest.raises(InvalidOption, match="needs a limit"):
@@ -331,7 +307,7 @@ def test_a_wait_ends_with_its_budget(end: str) -> None:
     limit = budget("0.01")
 
     async def handler(agent_id: UUID, context: Empty) -> str:
-        return str((await OpenAIRunner(agent_id).run(agent(model(say("one"))), "Go.")).final_output)
+        return str((await OpenAIRunner(agent_id).run(agent(paid_model(say("one"))), "Go.")).final_output)
 
     assert run(handler).waiting_for == "budget"
     match end:
@@ -354,7 +330,7 @@ def test_a_canceled_wait_leaves_nothing_behind() -> None:
     budget("0.01")
 
     async def handler(agent_id: UUID, context: Empty) -> str:
-        return str((await OpenAIRunner(agent_id).run(agent(model(say("one"))), "Go.")).final_output)
+        return str((await OpenAIRunner(agent_id).run(agent(paid_model(say("one"))), "Go.")).final_output)
 
     task("clerk")(handler).enqueue(Empty()).cancel()
     Activity.objects.all().delete()

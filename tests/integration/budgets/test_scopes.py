@@ -13,24 +13,20 @@ from django.core.exceptions import ValidationError
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from pydantic import BaseModel
 
 from django_agentexec import Attempt, OpenAIRunner, RunBudget, task
 from django_agentexec.budgets.applicable import ledgers_for, table
 from django_agentexec.models import Activity, Budget, BudgetLedger, Status
-from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, make_attempt
 from tests.e2e.journal import Journal
 from tests.support.budget_rows import budget
+from tests.support.contexts import Empty
 from tests.support.priced_calls import child_of, run_of
-from tests.testapp.budgets import paid_agent, paid_work
+from tests.testapp.budgets import paid_work
+from tests.testapp.paid_agent import paid_agent
 from tests.testapp.work import Work
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-class Empty(BaseModel):
-    pass
 
 
 def ledgers(activity: Activity, **options: Any) -> list[BudgetLedger]:
@@ -163,16 +159,13 @@ def test_the_budget_of_a_task_limits_each_run_with_its_children(journal: Journal
         result = await OpenAIRunner(agent_id).run(paid_agent(context, agent_id, 0), "Go.")
         return f"{found}, {result.final_output}"
 
-    try:
-        handle = task("parent_of_paid", budget=Decimal("0.08"))(parent).enqueue(Work(journal=journal.path))
-        drain()  # two calls of the child are made, that of the parent is not
-        waiting = Activity.objects.get(pk=handle.agent_id)
-        assert waiting.waiting_for == "budget"
-        ledger = BudgetLedger.objects.get()
-        assert (ledger.label, ledger.spent, ledger.activity_id) == ("parent_of_paid", Decimal("0.06"), handle.agent_id)
-        assert waiting.run_after is None  # nothing but a higher limit ends the wait
-    finally:
-        registry.unregister("parent_of_paid")
+    handle = task("parent_of_paid", budget=Decimal("0.08"))(parent).enqueue(Work(journal=journal.path))
+    drain()  # two calls of the child are made, that of the parent is not
+    waiting = Activity.objects.get(pk=handle.agent_id)
+    assert waiting.waiting_for == "budget"
+    ledger = BudgetLedger.objects.get()
+    assert (ledger.label, ledger.spent, ledger.activity_id) == ("parent_of_paid", Decimal("0.06"), handle.agent_id)
+    assert waiting.run_after is None  # nothing but a higher limit ends the wait
 
 
 def test_the_budget_of_a_runner_limits_each_of_its_runs(journal: Journal) -> None:
@@ -183,14 +176,11 @@ def test_the_budget_of_a_runner_limits_each_of_its_runs(journal: Journal) -> Non
             result = await runner.run(paid_agent(work, agent_id, steps), "Go.")
         return str(result.final_output)
 
-    try:
-        handle = task("runs", max_retries=0)(handler).enqueue(Empty())
-        drain()
-        row = Activity.objects.get(pk=handle.agent_id)
-        assert (row.status, row.waiting_for) == (Status.RUNNING, "budget")
-        assert [ledger.spent for ledger in BudgetLedger.objects.order_by("created_at")] == [Decimal("0.06")] * 3
-    finally:
-        registry.unregister("runs")
+    handle = task("runs", max_retries=0)(handler).enqueue(Empty())
+    drain()
+    row = Activity.objects.get(pk=handle.agent_id)
+    assert (row.status, row.waiting_for) == (Status.RUNNING, "budget")
+    assert [ledger.spent for ledger in BudgetLedger.objects.order_by("created_at")] == [Decimal("0.06")] * 3
 
 
 def test_a_retry_goes_on_with_what_earlier_attempts_have_left(journal: Journal) -> None:

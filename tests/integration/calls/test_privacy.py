@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from io import StringIO
 from typing import Any
@@ -26,20 +25,13 @@ from django_agentexec.conf import conf
 from django_agentexec.ids import first_id
 from django_agentexec.models import Activity, AgentCall, CallKind, CallState, Status
 from django_agentexec.pool.services import registered_services
-from django_agentexec.testing import drain, memory_queue
+from django_agentexec.testing import drain
 from tests.support.activity_rows import start
-from tests.support.recorded_calls import DONE, add_call, call, forget, run, say, two_look_ups
+from tests.support.recorded_calls import DONE, add_call, call, run, say, two_look_ups
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 
 FIELDS = ("request", "arguments", "output")
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    with memory_queue():
-        yield
-    forget()
 
 
 def stored(row: Activity, kind: CallKind = CallKind.TOOL) -> list[tuple[Any, Any]]:
@@ -192,7 +184,6 @@ def test_a_check_refuses_a_function_that_cannot_be_imported() -> None:
 
 def test_requests_are_stored_on_request(settings: Any) -> None:
     assert AgentCall.objects.of(run(two_look_ups()).agent_id).exclude(request__isnull=True).count() == 0
-    forget()
     settings.AGENTEXEC = {"TRACE_REQUESTS": True}
     assert AgentCall.objects.of(run(two_look_ups()).agent_id).exclude(request__isnull=True).count() == 3
 

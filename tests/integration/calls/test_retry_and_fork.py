@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 from agents.testing import ScriptedModel
 from django.utils import timezone
 
-from django_agentexec import activity
-from django_agentexec.exceptions import ActivityNotFound, InvalidOption, InvalidTransition
+from django_agentexec import ActivityNotFound, InvalidOption, InvalidTransition, activity
 from django_agentexec.ids import uuid7
 from django_agentexec.models import Activity, AgentCall, Approval, ApprovalScope, ApprovalStatus, CallKind, Status
-from django_agentexec.testing import drain, memory_queue
-from tests.support.recorded_calls import DONE, call, forget, run, say, two_look_ups
+from django_agentexec.testing import drain
+from tests.support.recorded_calls import DONE, call, run, say, two_look_ups
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    with memory_queue():
-        yield
-    forget()
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 
 
 def current(row: Activity) -> list[AgentCall]:

@@ -55,7 +55,6 @@ class Report(BaseModel):
 @pytest.fixture(autouse=True)
 def tasks() -> Iterator[None]:
     RUNS.clear()
-    before = {definition.name for definition in registry}
 
     @task("research", max_retries=0)
     def research(agent_id: UUID, context: Name) -> Brief:
@@ -75,8 +74,6 @@ def tasks() -> Iterator[None]:
 
     with memory_queue():
         yield
-    for name in {definition.name for definition in registry} - before:
-        registry.unregister(name)
 
 
 def get(name: str) -> AnyTask:

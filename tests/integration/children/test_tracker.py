@@ -63,8 +63,6 @@ def tasks() -> Iterator[None]:
     task("find", max_retries=0)(find)
     with memory_queue():
         yield
-    registry.unregister("total")
-    registry.unregister("find")
 
 
 @pytest.fixture

@@ -12,14 +12,24 @@ from agents import Agent, Runner, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
 from asgiref.sync import async_to_sync, sync_to_async
 
-from django_agentexec import Attempt, DjangoSession, OpenAIRunner, Pipeline, activity, step, task
+from django_agentexec import (
+    Attempt,
+    DjangoSession,
+    InvalidOption,
+    OpenAIRunner,
+    Pipeline,
+    StaleAttempt,
+    activity,
+    step,
+    task,
+)
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Cancel
-from django_agentexec.exceptions import InvalidOption, StaleAttempt
 from django_agentexec.models import Activity, Conversation, ConversationItem, ConversationTurn, Status
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain
-from tests.support.durable_agents import DONE, TASK, Empty, drained
+from tests.support.contexts import Empty
+from tests.support.durable_agents import DONE, TASK, drained
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 

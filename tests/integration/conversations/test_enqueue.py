@@ -12,7 +12,6 @@ from pydantic import BaseModel
 
 from django_agentexec import Attempt, DjangoSession, InvalidOption, activity, task
 from django_agentexec.models import Activity, Conversation
-from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -26,8 +25,6 @@ class Text(BaseModel):
 def clean() -> Iterator[None]:
     with memory_queue():
         yield
-    for name in ("clerk", "boss"):
-        registry.unregister(name)
 
 
 def clerk(**options: Any) -> Any:

@@ -12,26 +12,19 @@ from agents import Agent, Runner, SQLiteSession
 from agents.memory import Session
 from agents.testing import ScriptedModel, assistant_message
 from asgiref.sync import async_to_sync
-from pydantic import BaseModel
 
-from django_agentexec import DjangoSession, activity, task
-from django_agentexec.exceptions import InvalidOption
+from django_agentexec import DjangoSession, InvalidOption, activity, task
 from django_agentexec.models import Activity, Conversation, ConversationItem, Status
-from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue
+from tests.support.contexts import Empty
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-class Empty(BaseModel):
-    pass
 
 
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
     with memory_queue():
         yield
-    registry.unregister("clerk")
 
 
 def user(text: str) -> Any:

@@ -10,20 +10,15 @@ from uuid import UUID
 import pytest
 from agents import Agent, OpenAIResponsesModel
 from openai import AsyncOpenAI
-from pydantic import BaseModel
 
 from django_agentexec import OpenAIRunner, monitoring, task
 from django_agentexec.models import Activity, AgentCall, ModelPrice, Status
 from django_agentexec.monitoring import metrics
-from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue
+from tests.support.contexts import Empty
 from tests.support.model_server import Answer, ModelServer, Tokens
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-class Empty(BaseModel):
-    pass
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +26,6 @@ def queue() -> Iterator[None]:
     metrics._models.clear()
     with memory_queue():
         yield
-    registry.unregister("clerk")
 
 
 def run(server: ModelServer, names: list[str], *, fails_once: bool = False) -> Activity:

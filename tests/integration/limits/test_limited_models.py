@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
@@ -24,49 +24,26 @@ from agents import (
     Runner,
     function_tool,
 )
-from agents.testing import ScriptedModel, assistant_message, function_call
+from agents.testing import ScriptedModel
 from django.utils import timezone
 from openai import AsyncOpenAI, RateLimitError
-from pydantic import BaseModel
 
-from django_agentexec import Attempt, OpenAIRunner, task
-from django_agentexec.activity.resumption import resume
-from django_agentexec.exceptions import QueueUnavailable
+from django_agentexec import Attempt, OpenAIRunner, QueueUnavailable, task
 from django_agentexec.limits import Bucket, MemoryLimits, Usage, get_store, limits
 from django_agentexec.limits.bookkeeping import bookkeeping
 from django_agentexec.models import Activity, AgentCall, Status
 from django_agentexec.runners.openai import limited as limited_model
 from django_agentexec.runners.openai.limited import OUTPUT_TOKENS, LimitedModel, limited
-from django_agentexec.tasks import registry
 from django_agentexec.testing import drain
+from tests.support.contexts import Empty
+from tests.support.limit_stores import Clock, resumed, set_clock
 from tests.support.model_server import Answer, Call, ModelServer
+from tests.support.scripted_models import call, model, say
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 DONE: Counter[str] = Counter()
 Limit = Callable[..., None]
-
-
-class Empty(BaseModel):
-    pass
-
-
-class Clock:
-    """The clock of the store."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def forward(self, seconds: float) -> None:
-        self.now += seconds
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -79,18 +56,15 @@ def limit(settings: Any, clock: Clock) -> Limit:
             "MODEL_LIMIT_WAIT": value.pop("wait", 0),
             "MODEL_LIMITS": {"Scripted*": {"margin": 0, **value}},
         }
-        memory()._clock = clock
+        set_clock(memory(), clock)
 
     return configure
 
 
 @pytest.fixture(autouse=True)
-def queue_in_memory(settings: Any) -> Iterator[None]:
+def queue_in_memory(settings: Any) -> None:
     DONE.clear()
     settings.AGENTEXEC = {"QUEUE_BACKEND": "django_agentexec.queues.memory.MemoryQueue"}
-    yield
-    if "clerk" in {each.name for each in registry}:
-        registry.unregister("clerk")
 
 
 def memory() -> MemoryLimits:
@@ -108,18 +82,6 @@ def usage_now() -> Usage:
     return get_store().usage(Bucket("Scripted*", limits().all[0]))
 
 
-def say(text: str) -> list[Any]:
-    return [assistant_message(text)]
-
-
-def call(name: str, call_id: str, /, **arguments: Any) -> Any:
-    return function_call(name, arguments, call_id=call_id)
-
-
-def model(*steps: Any) -> ScriptedModel:
-    return ScriptedModel(list(steps))
-
-
 @function_tool
 def look_up(name: str) -> str:
     """Look a name up."""
@@ -131,13 +93,6 @@ def enqueue(handler: Callable[..., Any], **options: Any) -> Activity:
     handle = task("clerk", max_retries=0)(handler).enqueue(Empty(), **options)
     drain()
     return Activity.objects.get(pk=handle.agent_id)
-
-
-def go_on(row: Activity) -> Activity:
-    assert (row.status, row.waiting_for) == (Status.RUNNING, "limit"), (row.status, row.waiting_for, row.error)
-    assert resume([row.agent_id]) == 1
-    drain()
-    return Activity.objects.get(pk=row.agent_id)
 
 
 def test_a_long_wait_suspends_and_repeats_no_call(limit: Limit, clock: Clock) -> None:
@@ -156,7 +111,7 @@ def test_a_long_wait_suspends_and_repeats_no_call(limit: Limit, clock: Clock) ->
     assert (len(scripted.calls), DONE["Acme"]) == (1, 1)
     clock.forward(60)
 
-    row = go_on(row)
+    row = resumed(row)
 
     assert (row.status, row.result, row.attempt, row.retries) == (Status.COMPLETE, "Fine.", 1, 0)
     assert (len(scripted.calls), DONE["Acme"]) == (2, 1)
@@ -171,18 +126,18 @@ def test_an_activity_that_resumes_too_early_waits_again(limit: Limit, clock: Clo
         agent = Agent("Clerk", model=scripted, tools=[look_up])
         return str((await OpenAIRunner(agent_id).run(agent, "Check.")).final_output)
 
-    row = go_on(enqueue(handler))
+    row = resumed(enqueue(handler))
     assert row.waiting_for == "limit"
     assert usage().waiting == 1
     clock.forward(60)
 
-    assert go_on(row).status == Status.COMPLETE
+    assert resumed(row).status == Status.COMPLETE
     assert usage().waiting == 0
 
 
 def test_a_short_wait_stays_in_the_slot(limit: Limit) -> None:
     limit(rpm=1, window=0.2, wait=30)
-    memory()._clock = time.monotonic
+    set_clock(memory(), time.monotonic)
     scripted = model([call("look_up", "1", name="Acme")], say("Fine."))
 
     async def handler(agent_id: UUID, context: Empty) -> str:
@@ -273,7 +228,7 @@ def test_parallel_tools_guardrails_and_nested_agents_end_before_the_suspension(l
     assert states == {("done",), ("failed",)}
     clock.forward(60)
 
-    row = go_on(row)
+    row = resumed(row)
 
     assert (row.status, row.result) == (Status.COMPLETE, "end")
     assert [len(each.calls) for each in (boss_model, one, two, guard)] == [2, 1, 1, 1]
@@ -310,7 +265,7 @@ def test_the_model_call_beside_a_guardrail_ends_before_the_suspension(limit: Lim
     assert AgentCall.objects.get(activity=row, kind="model", agent="Boss").state == "done"
     clock.forward(60)
 
-    row = go_on(row)
+    row = resumed(row)
 
     assert (row.status, row.result) == (Status.COMPLETE, "end")
     assert (len(boss_model.calls), len(guard.calls)) == (1, 1)
@@ -342,7 +297,7 @@ def test_runs_side_by_side_end_before_the_suspension(limit: Limit, clock: Clock)
     assert AgentCall.objects.filter(activity=row, kind="model", state="done").count() == 1
     clock.forward(60)
 
-    row = go_on(row)
+    row = resumed(row)
 
     assert (row.status, sorted(row.result)) == (Status.COMPLETE, ["one", "two"])
     assert len(scripted.calls) == 2
@@ -439,7 +394,7 @@ def test_a_refusal_closes_the_limit_and_the_call_is_made_again(limit: Limit, clo
     assert usage().tokens == 0
     clock.forward(20)
 
-    row = go_on(row)
+    row = resumed(row)
 
     assert (row.status, row.result, row.retries) == (Status.COMPLETE, "Fine.", 0)
 
@@ -522,7 +477,7 @@ def test_calls_wait_while_the_store_is_unavailable(limit: Limit) -> None:
         assert row.waiting_for == "limit"
         assert len(scripted.calls) == 0
 
-    assert go_on(row).status == Status.COMPLETE
+    assert resumed(row).status == Status.COMPLETE
 
 
 def test_a_canceled_call_gives_up_its_place(limit: Limit) -> None:

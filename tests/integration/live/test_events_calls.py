@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
@@ -26,17 +25,15 @@ from django_agentexec.models import Activity, ActivityLog, AgentCall, CallKind, 
 from django_agentexec.schemas import ActivityLogSchema
 from django_agentexec.testing import drain, memory_queue
 from tests.support.activity_rows import start
-from tests.support.recorded_calls import Empty, call, clerk, forget, say, two_look_ups
+from tests.support.pool_process import PATIENCE
+from tests.support.recorded_calls import DONE, Empty, call, clerk, say, two_look_ups
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-PATIENCE = 10.0
-
 
 @pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    yield
-    forget()
+def clean() -> None:
+    DONE.clear()
 
 
 def begin(agent_id: UUID) -> AgentCall:

@@ -15,11 +15,11 @@ from django.test import override_settings
 from django_agentexec import ActivityNotFound, activity
 from django_agentexec.live import follow_activity, follow_feed
 from django_agentexec.models import Activity
+from tests.support.pool_process import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Message = dict[str, Any]
-PATIENCE = 30.0
 LAYERS = {
     "pubsub": None,
     "core": "channels_redis.core.RedisChannelLayer",

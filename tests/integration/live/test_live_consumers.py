@@ -18,11 +18,11 @@ from django_agentexec.live.connections import ConnectionSlot, UserLimit, live_co
 from django_agentexec.live.threads import MAX_READS_PER_USER, read_turn
 from django_agentexec.live.websocket import auth, consumers
 from django_agentexec.live.websocket.consumers import FeedConsumer
+from tests.support.pool_process import PATIENCE
 from tests.support.rest_api import staff
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-PATIENCE = 10.0
 HOST = b"127.0.0.1"
 
 

@@ -18,7 +18,8 @@ from django_agentexec import QueueUnavailable, activity, monitoring
 from django_agentexec.activity.store import apply
 from django_agentexec.activity.transitions import Complete, Progress
 from django_agentexec.models import Activity
-from django_agentexec.monitoring.counters import Histogram, last_hour
+from django_agentexec.monitoring import Histogram
+from django_agentexec.monitoring.counters import last_hour
 from django_agentexec.monitoring.metrics import Counting, counting
 from django_agentexec.queues import WorkerInfo, get_queue
 from tests.support.activity_rows import claim, start

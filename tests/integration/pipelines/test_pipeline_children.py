@@ -9,7 +9,6 @@ import pytest
 from pydantic import BaseModel
 
 from django_agentexec import Pipeline, get_result, step, task
-from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -25,16 +24,12 @@ class Texts(BaseModel):
 
 @pytest.fixture(autouse=True)
 def upper() -> Iterator[None]:
-    before = {definition.name for definition in registry}
-
     @task("upper", max_retries=0)
     def upper(agent_id: UUID, context: Text) -> Text:
         return Text(text=context.text.upper())
 
     with memory_queue():
         yield
-    for name in {definition.name for definition in registry} - before:
-        registry.unregister(name)
 
 
 def contexts(texts: Texts) -> list[Text]:

@@ -101,11 +101,8 @@ def define() -> type[Pipeline]:
 def tasks() -> Iterator[None]:
     RUNS.clear()
     FAILING.clear()
-    before = {definition.name for definition in registry}
     with memory_queue():
         yield
-    for name in {definition.name for definition in registry} - before:
-        registry.unregister(name)
 
 
 def enqueued(pipeline: type[Pipeline], **context: Any) -> UUID:

@@ -11,7 +11,7 @@ import pytest
 
 from django_agentexec.queues.breakers import BreakerOptions, BreakerReading, BreakerState, BreakerStore, LocalBreakers
 from django_agentexec.queues.memory import MemoryQueue
-from django_agentexec.queues.redis.queue import RedisQueue
+from django_agentexec.queues.redis import RedisQueue
 from tests.support.servers import Valkey
 
 OPTIONS = BreakerOptions(failures=3, window=60.0, open=30.0, rate=0.5)

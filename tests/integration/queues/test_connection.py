@@ -24,6 +24,7 @@ from django_agentexec.queues.live import START
 from django_agentexec.queues.redis import RedisQueue
 from django_agentexec.queues.redis.connection import make_client, reachable
 from tests.support.pool_process import PoolProcess, until
+from tests.support.queue_backends import sweep_workers
 from tests.support.servers import free_port, server_binary
 
 
@@ -318,7 +319,7 @@ def use_everything(queue: RedisQueue) -> None:
     assert queue.missing("default", [wanted.agent_id]) == [wanted.agent_id]
     queue.end_recovery("default", queue.begin_recovery("default"))
     queue.register_worker(WorkerInfo("w1", "host", 1, ["default"], 1, False, started=1.0))
-    queue._workers._next_sweep = 0.0
+    sweep_workers(queue)
     queue.register_worker(WorkerInfo("w1", "host", 1, ["default"], 1, False, started=1.0))
     assert len(queue.workers()) == 1
     queue.deregister_worker("w1")

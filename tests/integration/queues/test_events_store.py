@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from django.test import override_settings
 
 from django_agentexec.ids import uuid7
-from django_agentexec.queues import Chunk
-from django_agentexec.queues.live import START, LiveStore, is_stream_id
+from django_agentexec.queues import Chunk, LiveStore
+from django_agentexec.queues.live import START, is_stream_id
 from django_agentexec.queues.redis.live import RedisLiveStore
 from tests.support.pool_process import until
-from tests.support.queue_backends import Backend, MemoryBackend, RedisBackend
-
-
-@pytest.fixture(params=[MemoryBackend, RedisBackend])
-def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    backend: Backend = request.param()
-    yield backend
-    backend.queue.clear()
-    backend.queue.close()
+from tests.support.queue_backends import Backend, RedisBackend
 
 
 @pytest.fixture

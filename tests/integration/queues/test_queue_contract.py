@@ -1,13 +1,12 @@
 """The conformance suite of queue backends: every backend passes every test.
 
-To test another backend, add its `Backend` (a queue with a clock that can be moved) to the fixture.
+To test another backend, add its `Backend` (a queue with a clock that can be moved) to the fixture of `conftest.py`.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from uuid import UUID
 
@@ -17,17 +16,9 @@ from django_agentexec import Priority
 from django_agentexec.conf import conf
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Claim, Message, Outcome, WorkerInfo
-from tests.support.queue_backends import Backend, MemoryBackend, RedisBackend
+from tests.support.queue_backends import Backend, claim, ids
 
 QUEUE = "default"
-
-
-@pytest.fixture(params=[MemoryBackend, RedisBackend])
-def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    backend: Backend = request.param()
-    yield backend
-    backend.queue.clear()
-    backend.queue.close()
 
 
 def message(key: str = "", *, priority: int = Priority.NORMAL, delay: float = 0.0, crashes: int = 0) -> Message:
@@ -40,18 +31,10 @@ def put(backend: Backend, *messages: Message) -> list[UUID]:
     return [message.agent_id for message in messages]
 
 
-def claim(backend: Backend, limit: int = 100, worker: str = "w1", *, quarantine: bool = False) -> list[Claim]:
-    return backend.queue.ack_and_claim(QUEUE, worker, limit=limit, quarantine=quarantine).claimed
-
-
 def finish(
     backend: Backend, claimed: Claim, outcome: Outcome = Outcome.DONE, delay: float = 0.0, worker: str = "w1"
 ) -> None:
     backend.queue.ack_and_claim(QUEUE, worker, [Ack(claimed, outcome, delay)])
-
-
-def ids(claims: list[Claim]) -> list[UUID]:
-    return [claimed.agent_id for claimed in claims]
 
 
 def test_what_is_enqueued_is_claimed_in_order_and_once(backend: Backend) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +64,8 @@ class Earlier:
 
 
 @pytest.fixture
-def backend() -> Iterator[RedisBackend]:
-    backend = RedisBackend()
-    yield backend
-    backend.queue.clear()
-    backend.queue.close()
+def backend(redis_backend: RedisBackend) -> RedisBackend:
+    return redis_backend
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from uuid import UUID
 
@@ -14,27 +13,9 @@ from django_agentexec.conf import conf
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import NO_LIMITS, Ack, Claim, Limit, Limits, Message, Outcome
 from django_agentexec.queues.limits import shared_partition
-from tests.support.queue_backends import Backend, MemoryBackend, RedisBackend, StoppedRedisBackend, stopped_clock
+from tests.support.queue_backends import Backend, MemoryBackend, claim, ids
 
 QUEUE = "default"
-
-
-@pytest.fixture(params=[MemoryBackend, RedisBackend])
-def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    backend: Backend = request.param()
-    yield backend
-    backend.queue.clear()
-    backend.queue.close()
-
-
-@pytest.fixture(params=[MemoryBackend, StoppedRedisBackend])
-def clocked(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    """A backend whose clock stands still."""
-    with stopped_clock():
-        backend: Backend = request.param()
-        yield backend
-        backend.queue.clear()
-        backend.queue.close()
 
 
 def fair(key: str, *limits: Limit, priority: int = Priority.NORMAL, crashes: int = 0, delay: float = 0.0) -> Message:
@@ -55,10 +36,6 @@ def put(backend: Backend, *messages: Message) -> list[UUID]:
     return [message.agent_id for message in messages]
 
 
-def claim(backend: Backend, limit: int = 100, worker: str = "w1", *, quarantine: bool = False) -> list[Claim]:
-    return backend.queue.ack_and_claim(QUEUE, worker, limit=limit, quarantine=quarantine).claimed
-
-
 def finish(backend: Backend, *claimed: Claim, outcome: Outcome = Outcome.DONE, limits: tuple[Limit, ...] = ()) -> None:
     backend.queue.ack_and_claim(QUEUE, "w1", [Ack(each, outcome, limits=limits) for each in claimed])
 
@@ -66,10 +43,6 @@ def finish(backend: Backend, *claimed: Claim, outcome: Outcome = Outcome.DONE, l
 def set_limits(backend: Backend, *limits: Limit, is_paused: bool = False) -> None:
     wanted = Limits({limit.key: limit for limit in limits}, is_paused)
     assert backend.queue.set_limits(QUEUE, wanted, replaces=backend.queue.limits_revision(QUEUE))
-
-
-def ids(claims: list[Claim]) -> list[UUID]:
-    return [claimed.agent_id for claimed in claims]
 
 
 # Fair keys

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,11 +15,8 @@ QUEUE = "default"
 
 
 @pytest.fixture
-def backend() -> Iterator[RedisBackend]:
-    backend = RedisBackend()
-    yield backend
-    backend.queue.clear()
-    backend.queue.close()
+def backend(redis_backend: RedisBackend) -> RedisBackend:
+    return redis_backend
 
 
 def limited(*limits: Limit, partition: str = "") -> Message:

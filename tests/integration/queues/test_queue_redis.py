@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,8 @@ from redis import Redis
 from django_agentexec import QueueUnavailable
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, DatabaseState, Message, Outcome
-from django_agentexec.queues.redis.queue import KEYS, PAGE_SIZE, RedisQueue, script
+from django_agentexec.queues.redis import RedisQueue
+from django_agentexec.queues.redis.queue import KEYS, PAGE_SIZE, script
 from tests.support.queue_backends import RedisBackend, message, refill
 from tests.support.servers import valkey_server
 
@@ -20,11 +20,8 @@ QUEUE = "default"
 
 
 @pytest.fixture
-def backend() -> Iterator[RedisBackend]:
-    backend = RedisBackend()
-    yield backend
-    backend.queue.clear()
-    backend.queue.close()
+def backend(redis_backend: RedisBackend) -> RedisBackend:
+    return redis_backend
 
 
 def total_commands(client: Redis) -> int:

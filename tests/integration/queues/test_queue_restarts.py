@@ -13,10 +13,10 @@ from django.test import override_settings
 from redis import Redis
 
 from django_agentexec.queues import Ack, Claim, DatabaseState, Message, Outcome
+from django_agentexec.queues.redis import RedisQueue
 from django_agentexec.queues.redis.connection import learn_servers
-from django_agentexec.queues.redis.queue import KEYS, RedisQueue
 from tests.support.pool_process import until
-from tests.support.queue_backends import message, refill
+from tests.support.queue_backends import key_of, message, refill
 from tests.support.servers import free_port, valkey_server
 
 QUEUE = "default"
@@ -68,7 +68,7 @@ def claim(queue: RedisQueue, wanted: Message) -> Claim:
 
 
 def end_pause(client: Redis) -> None:
-    counters = RedisQueue()._keys(QUEUE)[KEYS.index("counters")]
+    counters = key_of(RedisQueue(), "counters")
     if client.hexists(counters, "pause_until"):
         client.hset(counters, "pause_until", "1")
 
@@ -320,7 +320,7 @@ def test_behind_a_proxy_that_keeps_connections_a_restart_is_noticed_by_the_next_
     queue = server.running_worker()
     queue.enqueue(QUEUE, [message()])
     # As after a restart with the data: the server differs from the recorded server and from that of the connection.
-    server.client.hset(queue._keys(QUEUE)[KEYS.index("counters")], "server", "0" * 40)
+    server.client.hset(key_of(queue, "counters"), "server", "0" * 40)
     with mock.patch("django_agentexec.queues.redis.queue.server_of", return_value="0" * 40):
         assert not queue.ack_and_claim(QUEUE, "w1").paused
         queue.heartbeat(QUEUE, "w1", [])

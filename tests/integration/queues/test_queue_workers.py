@@ -12,6 +12,7 @@ from django_agentexec import monitoring
 from django_agentexec.queues import WorkerInfo, get_queue
 from django_agentexec.queues.board import WORKER_TTL
 from django_agentexec.queues.redis import RedisQueue
+from tests.support.queue_backends import sweep_workers
 
 KEY = "agentexec:workers"
 
@@ -41,7 +42,7 @@ def age(queue: RedisQueue, name: str, seconds: float) -> None:
 
 
 def sweep(queue: RedisQueue) -> None:
-    queue._workers._next_sweep = 0.0
+    sweep_workers(queue)
     announce(queue, "sweeper")
 
 

@@ -59,7 +59,6 @@ def clean() -> Iterator[None]:
     caches["default"].clear()
     with memory_queue():
         yield
-    registry.unregister("writer")
 
 
 def define(model: Model, cache: Any = True, *, tools: Any = (), **agent_options: Any) -> Any:

@@ -11,7 +11,8 @@ from agents import Agent, GuardrailFunctionOutput, InputGuardrail, Runner, funct
 
 from django_agentexec import Attempt, OpenAIRunner, tool_key
 from django_agentexec.models import AgentCall, Approval, CallKind, Status
-from tests.support.durable_agents import DONE, Empty, fail_once, run
+from tests.support.contexts import Empty
+from tests.support.durable_agents import DONE, fail_once, run
 from tests.support.scripted_models import call, model, requests, say
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]

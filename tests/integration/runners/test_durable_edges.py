@@ -16,13 +16,13 @@ from openai.types.responses import Response, ResponseCreatedEvent, ResponseIncom
 from openai.types.responses.response import IncompleteDetails
 from pydantic import BaseModel
 
-from django_agentexec import Attempt, OpenAIRunner, activity
+from django_agentexec import Attempt, InvalidTransition, OpenAIRunner, activity
 from django_agentexec.calls.journal import Journal
-from django_agentexec.exceptions import InvalidTransition
 from django_agentexec.models import Activity, AgentCall, Approval, ApprovalStatus, CallKind, Status
 from django_agentexec.queues import get_queue
+from tests.support.contexts import Empty
 from tests.support.decisions import decide
-from tests.support.durable_agents import DONE, Empty, drained, fail_once, run
+from tests.support.durable_agents import DONE, drained, fail_once, run
 from tests.support.scripted_models import call, model, say
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
@@ -337,11 +337,14 @@ def test_runs_with_keys_overlap_and_a_key_is_used_once() -> None:
     assert [len(each.calls) for each in models.values()] == [1, 1]
 
 
-def test_a_tool_over_its_time_limit_is_recorded_and_not_called_again() -> None:
-    @function_tool(timeout=0.01)
+def test_a_tool_over_its_time_limit_is_recorded_and_not_called_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    @function_tool(timeout=3_600)
     async def slow() -> str:
-        """Wait."""
+        """Wait for an hour, by the clock of the loop."""
         DONE["slow"] += 1
+        loop = asyncio.get_running_loop()
+        now = loop.time
+        monkeypatch.setattr(loop, "time", lambda: now() + 3_600)
         await asyncio.Event().wait()
         return "never"
 

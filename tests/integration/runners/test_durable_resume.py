@@ -15,8 +15,9 @@ from pydantic import BaseModel
 from django_agentexec import Attempt, OpenAIRunner, Pipeline, step, task
 from django_agentexec.calls.recording import UNKNOWN_OUTCOME
 from django_agentexec.models import AgentCall, Approval, ApprovalKind, ApprovalStatus, CallKind, Status
+from tests.support.contexts import Empty
 from tests.support.decisions import decide
-from tests.support.durable_agents import DONE, Empty, drained, run
+from tests.support.durable_agents import DONE, drained, run
 from tests.support.scripted_models import call, model, say
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]

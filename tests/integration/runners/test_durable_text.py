@@ -22,7 +22,8 @@ from openai.types.responses import (
 from django_agentexec import OpenAIRunner, activity, task
 from django_agentexec.models import Activity, Status
 from django_agentexec.testing import drain
-from tests.support.durable_agents import DONE, Empty
+from tests.support.contexts import Empty
+from tests.support.durable_agents import DONE
 from tests.support.text_client import TextClient
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]

@@ -50,9 +50,6 @@ def clean() -> Iterator[None]:
     DONE.clear()
     with memory_queue():
         yield
-    for name in ("clerk", "plain"):
-        if name in {each.name for each in registry.known()}:
-            registry.unregister(name)
 
 
 def charge_tool(scope: str = "run", ttl: float = 60, **options: Any) -> Any:

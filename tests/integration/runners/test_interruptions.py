@@ -11,7 +11,8 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 
 from django_agentexec import OpenAIRunner, Pipeline, Status, step
 from django_agentexec.models import StepRun
-from tests.support.durable_agents import Empty, drained, run
+from tests.support.contexts import Empty
+from tests.support.durable_agents import drained, run
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 

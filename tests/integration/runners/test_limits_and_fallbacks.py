@@ -17,19 +17,17 @@ from agents import (
     ModelSettings,
     RunConfig,
     Runner,
-    Usage,
     function_tool,
 )
-from agents.testing import ScriptedModel, assistant_message, function_call
+from agents.testing import ScriptedModel, function_call
 from agents.tool_context import ToolContext
-from pydantic import BaseModel
 
 from django_agentexec import OpenAIRunner, ResilientModel, concurrency, task
 from django_agentexec.activity.resumption import resume
 from django_agentexec.budgets.applicable import table
-from django_agentexec.limits import Bucket, MemoryLimits, get_store, limits
+from django_agentexec.limits import Bucket, get_store, limits
 from django_agentexec.limits.bookkeeping import bookkeeping
-from django_agentexec.models import Activity, AgentCall, BudgetLedger, BudgetReservation, CallKind, Status
+from django_agentexec.models import Activity, AgentCall, CallKind, Status
 from django_agentexec.queues import get_queue
 from django_agentexec.queues.breakers import BreakerState
 from django_agentexec.resilience import breakers
@@ -37,35 +35,15 @@ from django_agentexec.resilience.breakers import BreakerCall
 from django_agentexec.resilience.options import breaker_options
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain
-from tests.support.budget_rows import budget, set_price, spent
+from tests.support.breaker_states import end_pause, states
+from tests.support.budget_rows import assert_nothing_leaks, budget, set_price, spent
+from tests.support.contexts import Empty
+from tests.support.limit_stores import Clock, resumed, set_clock
+from tests.support.scripted_models import PAID_SETTINGS, paid_model, say
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SETTINGS = ModelSettings(max_tokens=1_000)
-USAGE = Usage(requests=1, output_tokens=1_000, total_tokens=1_000)
 Limit = Callable[..., None]
-
-
-class Empty(BaseModel):
-    pass
-
-
-class Clock:
-    """The clock of the limits."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def forward(self, seconds: float = 60) -> None:
-        self.now += seconds
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture(autouse=True)
@@ -80,18 +58,13 @@ def memory(settings: Any) -> Iterator[None]:
     set_price("*")
     yield
     table.reset()
-    registry.unregister("clerk")
 
 
 @pytest.fixture(autouse=True)
 def nothing_leaks(memory: None) -> Iterator[None]:
     """At the end of each test nothing is reserved, and activities cost what their calls have cost."""
     yield
-    assert not BudgetReservation.objects.exists()
-    assert all(ledger.reserved == 0 for ledger in BudgetLedger.objects.all())
-    for row in Activity.objects.all():
-        billed = AgentCall.objects.filter(activity=row).billed()
-        assert (row.cost or 0) == sum(call.cost or 0 for call in billed)
+    assert_nothing_leaks()
 
 
 @pytest.fixture
@@ -104,9 +77,7 @@ def limit(settings: Any, clock: Clock) -> Limit:
             "MODEL_LIMIT_WAIT": wait,
             "MODEL_LIMITS": {pattern: {"margin": 0, **value}},
         }
-        store = get_store()
-        assert isinstance(store, MemoryLimits)
-        store._clock = clock
+        set_clock(get_store(), clock)
 
     return configure
 
@@ -118,36 +89,18 @@ def requests() -> int:
 
 
 def model(name: str, *steps: Any) -> ScriptedModel:
-    """Return a model whose calls cost 0.03 dollars each."""
-    scripted = ScriptedModel(list(steps), default_usage=USAGE)
-    scripted.model = name  # type: ignore[attr-defined]
-    return scripted
-
-
-def say(text: str) -> list[Any]:
-    return [assistant_message(text)]
+    return paid_model(*steps, name=name)
 
 
 def agent(*models: Any, name: str = "Clerk", timeout: float = 60.0, **options: Any) -> Agent[Any]:
     used = ResilientModel(list(models), timeout=timeout)
-    return Agent(name, **{"model": used, "model_settings": SETTINGS, **options})
+    return Agent(name, **{"model": used, "model_settings": PAID_SETTINGS, **options})
 
 
 def run(handler: Callable[..., Any], **options: Any) -> Activity:
     handle = task("clerk", max_retries=0, **options)(handler).enqueue(Empty())
     drain()
     return Activity.objects.get(pk=handle.agent_id)
-
-
-def go_on(row: Activity) -> Activity:
-    assert (row.status, row.waiting_for) == (Status.RUNNING, "limit"), (row.status, row.waiting_for, row.error)
-    assert resume([row.agent_id]) == 1
-    drain()
-    return Activity.objects.get(pk=row.agent_id)
-
-
-def states() -> dict[str, str]:
-    return {each.name: each.state.value for each in get_queue().breakers.read(breaker_options())}
 
 
 def two_runs(used: Agent[Any]) -> Callable[..., Any]:
@@ -171,7 +124,7 @@ def test_a_wait_for_a_limit_is_no_outage(limit: Limit, clock: Clock) -> None:
     assert spent(ledger) == (Decimal("0.03"), 0)
     clock.forward()
 
-    row = go_on(row)
+    row = resumed(row)
 
     assert (row.result, row.cost, len(small.calls)) == ("one two", Decimal("0.06"), 0)
     assert spent(ledger) == (Decimal("0.06"), 0)
@@ -188,9 +141,8 @@ def test_a_wait_for_a_limit_releases_the_probe_of_a_breaker(limit: Limit, clock:
         first = await runner.run(agent(big), "One.")
         if not half_open:
             half_open.append(True)
-            breaker: Any = get_queue().breakers
-            breaker.record("big", breaker_options(), ok=False)
-            breaker._breakers["big"].until = 0  # the next call is the probe
+            get_queue().breakers.record("big", breaker_options(), ok=False)
+            end_pause("big")
         second = await runner.run(agent(big, small), "Two.")
         return f"{first.final_output} {second.final_output}"
 
@@ -201,7 +153,7 @@ def test_a_wait_for_a_limit_releases_the_probe_of_a_breaker(limit: Limit, clock:
     get_queue().breakers.release("big", "another")
     clock.forward()
 
-    row = go_on(row)
+    row = resumed(row)
 
     assert (row.result, len(small.calls)) == ("one two", 0)
     assert states().get("big", "closed") == BreakerState.CLOSED.value
@@ -274,7 +226,7 @@ def test_the_limit_of_a_fallback_suspends(limit: Limit, clock: Clock) -> None:
     clock.forward()
     get_queue().breakers.reset("big")
 
-    assert go_on(row).result == "one two"
+    assert resumed(row).result == "one two"
     assert spent(ledger) == (Decimal("0.06"), 0)
 
 
@@ -346,11 +298,11 @@ def test_a_configuration_that_a_tool_passes_on_wraps_no_model_twice(limit: Limit
             assert ctx.run_config is not None
             runner = OpenAIRunner(agent_id, models=["big"])
             config = RunConfig(model_provider=ctx.run_config.model_provider)
-            inner = Agent[Any]("Inner", model_settings=SETTINGS)
+            inner = Agent[Any]("Inner", model_settings=PAID_SETTINGS)
             return str((await runner.run(inner, "Go.", run_config=config)).final_output)
 
         boss = model("boss", [function_call("ask", {}, call_id="1")], say("end"))
-        outer = Agent[Any]("Boss", model=boss, model_settings=SETTINGS, tools=[ask])
+        outer = Agent[Any]("Boss", model=boss, model_settings=PAID_SETTINGS, tools=[ask])
         config = RunConfig(model_provider=Provider())  # type: ignore[arg-type]
         return str((await OpenAIRunner(agent_id, durable=durable).run(outer, "Go.", run_config=config)).final_output)
 

@@ -18,7 +18,8 @@ pytest.importorskip("pydantic_ai")
 from pydantic_ai import Agent, ModelResponse, ModelRetry, TextPart, ToolCallPart
 from pydantic_ai.models.function import FunctionModel
 
-from tests.support.durable_agents import DONE, Empty, fail_once, run
+from tests.support.contexts import Empty
+from tests.support.durable_agents import DONE, fail_once, run
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 

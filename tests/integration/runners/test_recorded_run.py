@@ -15,7 +15,8 @@ from django_agentexec import BaseAgentRunner, InvalidOption, task, tool_key
 from django_agentexec.calls.recording import UNKNOWN_OUTCOME, RecordedRun
 from django_agentexec.models import Activity, AgentCall, CallKind, CallState, Status
 from django_agentexec.testing import drain
-from tests.support.durable_agents import DONE, Empty, fail_once, run
+from tests.support.contexts import Empty
+from tests.support.durable_agents import DONE, fail_once, run
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 

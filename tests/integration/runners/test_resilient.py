@@ -48,8 +48,9 @@ from django_agentexec.queues.breakers import BreakerState
 from django_agentexec.resilience import breakers
 from django_agentexec.resilience.options import breaker_options
 from django_agentexec.runners.openai.candidates import PARAMETERS, PROMPT_CACHE_KEY
-from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue
+from tests.support.breaker_states import end_pause, states
+from tests.support.contexts import Empty
 from tests.support.model_server import Answer, Call, ModelServer, Tokens
 from tests.support.text_client import TextClient
 
@@ -57,10 +58,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 LONG = " ".join(f"word{number}" for number in range(40))
 APIS = {"chat": OpenAIChatCompletionsModel, "responses": OpenAIResponsesModel}
-
-
-class Empty(BaseModel):
-    pass
 
 
 class Verdict(BaseModel):
@@ -72,7 +69,6 @@ def clean() -> Iterator[None]:
     breakers.reset()
     with memory_queue():
         yield
-    registry.unregister("writer")
 
 
 @contextmanager
@@ -113,10 +109,6 @@ def answer_of(models: list[Any], prompt: str = "Go.", **options: Any) -> Activit
 def calls() -> list[tuple[str, str, str]]:
     rows = AgentCall.objects.filter(kind=CallKind.MODEL).order_by("id")
     return [(row.name, row.call_id, str(row.state)) for row in rows]
-
-
-def states() -> dict[str, str]:
-    return {each.name: each.state.value for each in get_queue().breakers.read(breaker_options())}
 
 
 @pytest.mark.parametrize("api", APIS)
@@ -366,8 +358,7 @@ def test_an_open_breaker_is_not_called_until_its_probe_succeeds() -> None:
             for number in range(8):
                 if number == 6:
                     [name] = [name for name, state in states().items() if state == BreakerState.OPEN]
-                    store: Any = get_queue().breakers
-                    store._breakers[name].until = 0
+                    end_pause(name)
                 results.append(str((await runner.run(Agent("Writer", model=models), f"{number}")).final_output))
 
         assert run(handler).status == Status.COMPLETE

@@ -8,7 +8,7 @@ import sys
 from types import TracebackType
 from typing import Any, Self
 
-from django_agentexec.queues.redis.queue import RedisQueue
+from django_agentexec.queues.redis import RedisQueue
 from tests.support.model_server import Answer, ModelServer
 from tests.support.servers import Valkey
 

@@ -28,12 +28,9 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def clean_declarations() -> Iterator[None]:
     """Forget what a test declares."""
-    tasks = {definition.name for definition in registry}
     yield
     for declaration in declared():
         forget(declaration.name)
-    for name in {definition.name for definition in registry} - tasks:
-        registry.unregister(name)
 
 
 def synced() -> AgentSchedule:

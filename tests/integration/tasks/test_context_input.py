@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, m
 
 from django_agentexec import task
 from django_agentexec.models import Activity
-from django_agentexec.tasks import AnyTask, registry
+from django_agentexec.tasks import AnyTask
 from django_agentexec.tasks.context_input import closed_schema, read_context
 from tests.support.management_commands import call
 from tests.support.rest_api import admin, client
@@ -70,23 +69,21 @@ class Open(BaseModel):
 
 
 @pytest.fixture
-def read() -> Iterator[AnyTask]:
+def read() -> AnyTask:
     @task("read_outer", api=True)
     def read_outer(agent_id: UUID, context: Outer) -> None:
         return None
 
-    yield read_outer
-    registry.unregister("read_outer")
+    return read_outer
 
 
 @pytest.fixture
-def opened() -> Iterator[AnyTask]:
+def opened() -> AnyTask:
     @task("read_open", api=True)
     def read_open(agent_id: UUID, context: Open) -> None:
         return None
 
-    yield read_open
-    registry.unregister("read_open")
+    return read_open
 
 
 UNKNOWN: list[tuple[dict[str, Any], Any]] = [

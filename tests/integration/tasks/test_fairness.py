@@ -9,12 +9,10 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from django_agentexec import activity
-from django_agentexec.exceptions import InvalidContext, TaskDefinitionError
+from django_agentexec import InvalidContext, Task, TaskDefinitionError, activity
 from django_agentexec.models import Activity
 from django_agentexec.queues import Ack, Limit, Outcome, get_queue
 from django_agentexec.queues.limits import parse_limits
-from django_agentexec.tasks.definition import Task
 from django_agentexec.testing import memory_queue
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict
 
 from django_agentexec import Attempt, InvalidContext, TaskDefinitionError, task
 from django_agentexec.models import Activity
-from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue
 from tests.support.activity_rows import row
 from tests.support.rest_api import POLICY, client, member
@@ -44,8 +43,6 @@ def define(template: str, context_type: type[BaseModel] = Document) -> Any:
 def queue() -> Iterator[None]:
     with memory_queue():
         yield
-    for name in ("read_document", "read_all"):
-        registry.unregister(name)
 
 
 def test_each_tenant_has_its_own_key() -> None:

@@ -63,8 +63,6 @@ def tasks() -> Iterator[None]:
 
     with memory_queue(), override_settings(AGENTEXEC={"POLICY": POLICY, "QUEUE_BACKEND": QUEUE}):
         yield
-    for name in ("draft", "asks_a_child"):
-        registry.unregister(name)
 
 
 QUEUE = "django_agentexec.queues.memory.MemoryQueue"

@@ -9,16 +9,16 @@ from uuid import UUID
 
 import pytest
 from agents import Agent, function_tool
-from agents.testing import ScriptedModel, assistant_message, function_call
+from agents.testing import ScriptedModel, function_call
 from django.test import override_settings
-from pydantic import BaseModel
 
 from django_agentexec import Attempt, BaseAgentRunner, OpenAIRunner, task
 from django_agentexec.models import Activity
 from django_agentexec.signals import worker_stopped
-from django_agentexec.tasks import registry
 from django_agentexec.telemetry import spans
 from django_agentexec.testing import drain, memory_queue
+from tests.support.contexts import Empty
+from tests.support.scripted_models import say
 
 pytest.importorskip("opentelemetry.sdk")
 
@@ -35,10 +35,6 @@ MEMORY = {"QUEUE_BACKEND": "django_agentexec.queues.memory.MemoryQueue"}
 ATTEMPTS: list[int] = []
 
 
-class Empty(BaseModel):
-    pass
-
-
 @function_tool
 def look_up(name: str) -> str:
     """Look a name up."""
@@ -51,7 +47,6 @@ def clean() -> Iterator[None]:
     ATTEMPTS.clear()
     with memory_queue():
         yield
-    registry.unregister("clerk")
 
 
 @pytest.fixture
@@ -76,10 +71,6 @@ def agent(name: str, *steps: Any, **options: Any) -> Agent[Any]:
 
 def call(name: str, call_id: str, /, **arguments: Any) -> Any:
     return [function_call(name, arguments, call_id=call_id)]
-
-
-def say(text: str) -> list[Any]:
-    return [assistant_message(text)]
 
 
 def run(handler: Callable[..., Any]) -> Activity:

@@ -13,7 +13,7 @@ from django_agentexec import Priority, Status
 from django_agentexec.management.commands.agentexec import Command
 from django_agentexec.models import Activity
 from tests.support.activity_rows import row
-from tests.support.management_commands import call, run
+from tests.support.management_commands import call, execute, run
 from tests.testapp.agents import Text, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -66,7 +66,7 @@ def options_of(parser: argparse.ArgumentParser) -> set[str]:
 def test_the_help_lists_every_subcommand() -> None:
     assert list(Command.subcommands) == SUBCOMMANDS
 
-    answer = run("agentexec", "--help")
+    answer = execute("agentexec", "--help")
 
     assert answer.code == 0
     for name in SUBCOMMANDS:
@@ -92,7 +92,7 @@ def test_a_subcommand_prints_the_same_json_as_the_former_command() -> None:
 
 @pytest.mark.parametrize(("arguments", "code"), [(["list", "--limit", "0"], 2), (["show", "0192"], 3), ([], 2)])
 def test_the_exit_codes_are_those_of_the_former_commands(arguments: list[str], code: int) -> None:
-    assert run("agentexec", *arguments).code == code
+    assert execute("agentexec", *arguments).code == code
 
 
 @pytest.mark.parametrize("text", ["high", "HIGH", "1"])
@@ -102,7 +102,7 @@ def test_a_priority_is_given_by_name_or_number(text: str) -> None:
 
 
 def test_an_unknown_priority_is_refused_with_the_names() -> None:
-    answer = run("agentexec", "enqueue", "shout", "--priority", "2")
+    answer = execute("agentexec", "enqueue", "shout", "--priority", "2")
 
     assert answer.code == 2
     assert "give high, normal or low" in answer.err
@@ -119,7 +119,7 @@ def test_run_starts_a_pool() -> None:
 
 
 def test_run_refuses_what_the_former_command_refuses() -> None:
-    answer = run("agentexec", "run", "--queues", "no name")
+    answer = execute("agentexec", "run", "--queues", "no name")
 
     assert answer.code == 1
     assert "--queues" in answer.err

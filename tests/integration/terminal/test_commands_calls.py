@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from io import StringIO
 
 import pytest
 from django.core.management import call_command
 
 from django_agentexec.models import AgentCall
-from django_agentexec.testing import memory_queue
-from tests.support.recorded_calls import forget, run, two_look_ups
+from tests.support.recorded_calls import run, two_look_ups
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    with memory_queue():
-        yield
-    forget()
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 
 
 def output(*arguments: str) -> str:

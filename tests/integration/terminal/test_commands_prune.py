@@ -13,8 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_agentexec import InvalidOption, Status, activity
-from django_agentexec.activity import pruning
-from django_agentexec.activity.pruning import prune
+from django_agentexec.activity import prune, pruning
 from django_agentexec.models import Activity, ActivityLog
 from tests.support.management_commands import call
 

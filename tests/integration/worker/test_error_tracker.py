@@ -98,7 +98,7 @@ async def run_all(handler: Callable[..., Any]) -> None:
             runs.append(asyncio.create_task(execution.run()))
         await asyncio.gather(*runs)
     finally:
-        registry.unregister("of_a_tenant")
+        registry.unregister("of_a_tenant")  # several times in a test
         threads.shutdown()
 
 

@@ -50,7 +50,6 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
 
     yield handler
     handler.may_end.set()
-    registry.unregister("held")
 
 
 def run_and_end(held: Held) -> None:

@@ -8,19 +8,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from pydantic import BaseModel
 
-from django_agentexec import OpenAIRunner, RunBudget, task
+from django_agentexec import InvalidOption, OpenAIRunner, RunBudget, TaskDefinitionError, task
 from django_agentexec.budgets.estimates import PossibleModel, estimates
 from django_agentexec.budgets.options import as_run_budget
 from django_agentexec.budgets.periods import period_at
-from django_agentexec.exceptions import InvalidOption, TaskDefinitionError
 from django_agentexec.models import BudgetAction, BudgetUnit
 from django_agentexec.tasks import registry
-
-
-class Empty(BaseModel):
-    pass
+from tests.support.contexts import Empty
 
 
 def handler(agent_id: UUID, context: Empty) -> None: ...

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 
-from django_agentexec.exceptions import QueueMisconfigured, QueueUnavailable
+from django_agentexec import QueueMisconfigured, QueueUnavailable
 from django_agentexec.limits import Bucket, Limit, MemoryLimits, Request, Reservation, Wait, get_store, model_limit
 from django_agentexec.limits import bookkeeping as bookkeeping_module
 from django_agentexec.limits import gate as gate_module

@@ -8,8 +8,8 @@ import pytest
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 
-from django_agentexec.limits import Limits
-from django_agentexec.limits.rules import Limit, buckets_of, closest, limits, tenant_of
+from django_agentexec.limits import Limit, Limits, limits
+from django_agentexec.limits.rules import buckets_of, closest, tenant_of
 from django_agentexec.queues.memory import MemoryQueue
 
 ONE = {"rpm": 1}

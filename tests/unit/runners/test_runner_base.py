@@ -8,12 +8,7 @@ from uuid import uuid4
 import pytest
 
 from django_agentexec import BaseAgentRunner, InvalidTransition, StaleAttempt
-from tests.support.activity_recorder import ActivityRecorder, record_activity
-
-
-@pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> ActivityRecorder:
-    return record_activity(monkeypatch)
+from tests.support.activity_recorder import ActivityRecorder
 
 
 class EchoRunner(BaseAgentRunner):

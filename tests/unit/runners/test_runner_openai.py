@@ -27,12 +27,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from django_agentexec import InvalidOption, InvalidTransition, OpenAIRunner, StaleAttempt
 from django_agentexec.runners.openai.hooks import JoinedHooks
-from tests.support.activity_recorder import ActivityRecorder, record_activity
-
-
-@pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> ActivityRecorder:
-    return record_activity(monkeypatch)
+from tests.support.activity_recorder import ActivityRecorder
 
 
 @function_tool
@@ -50,11 +45,6 @@ def reporting(*arguments: dict[str, Any] | str) -> list[list[Any]]:
 def outputs(result: RunResultStreaming) -> list[str]:
     """Return the results of the tools that the model received."""
     return [str(item.output) for item in result.new_items if isinstance(item, ToolCallOutputItem)]
-
-
-@pytest.fixture
-def runner(recorder: ActivityRecorder) -> OpenAIRunner:
-    return OpenAIRunner(uuid4())
 
 
 # Results, and what is passed through

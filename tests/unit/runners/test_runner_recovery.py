@@ -20,14 +20,9 @@ from agents import (
 from agents.testing import ModelStep, ScriptedModel, assistant_message, function_call
 
 from django_agentexec import InvalidOption, OpenAIRunner
-from tests.support.activity_recorder import ActivityRecorder, record_activity
+from tests.support.activity_recorder import ActivityRecorder
 
 WRAP_UP = "Stop now, and answer."
-
-
-@pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> ActivityRecorder:
-    return record_activity(monkeypatch)
 
 
 @pytest.fixture

@@ -18,12 +18,7 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 from django_agentexec import OpenAIRunner
 from django_agentexec.activity.current import running
 from django_agentexec.testing import make_attempt
-from tests.support.activity_recorder import ActivityRecorder, record_activity
-
-
-@pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> ActivityRecorder:
-    return record_activity(monkeypatch)
+from tests.support.activity_recorder import ActivityRecorder
 
 
 @function_tool

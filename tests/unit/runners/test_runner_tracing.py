@@ -21,7 +21,7 @@ from django_agentexec import OpenAIRunner
 from django_agentexec.runners.openai import tracing
 from django_agentexec.runners.openai.defaults import with_defaults
 from django_agentexec.signals import worker_started, worker_stopped
-from tests.support.activity_recorder import ActivityRecorder, record_activity
+from tests.support.activity_recorder import ActivityRecorder
 
 
 class Collecting(TracingProcessor):
@@ -61,11 +61,6 @@ def collecting(provider: DefaultTraceProvider) -> Collecting:
     processor = Collecting()
     add_trace_processor(processor)
     return processor
-
-
-@pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> ActivityRecorder:
-    return record_activity(monkeypatch)
 
 
 def agent() -> Agent[Any]:

@@ -6,7 +6,6 @@ import asyncio
 import copy
 from collections.abc import Callable
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from agents import Agent, RunContextWrapper, Usage, function_tool
@@ -14,7 +13,7 @@ from agents.testing import ModelCall, ModelStep, ScriptedModel, assistant_messag
 from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
 
 from django_agentexec import OpenAIRunner, StaleAttempt
-from tests.support.activity_recorder import ActivityRecorder, record_activity
+from tests.support.activity_recorder import ActivityRecorder
 
 ONE_REQUEST = {
     "requests": 1,
@@ -43,16 +42,6 @@ def answering() -> ModelStep:
 
 def calling(tool: str, call_id: str = "1") -> ModelStep:
     return ModelStep(output=[function_call(tool, {}, call_id=call_id)], usage=usage())
-
-
-@pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> ActivityRecorder:
-    return record_activity(monkeypatch)
-
-
-@pytest.fixture
-def runner(recorder: ActivityRecorder) -> OpenAIRunner:
-    return OpenAIRunner(uuid4())
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -22,22 +22,12 @@ from agents.models.interface import ModelTracing
 from openai import AsyncOpenAI, InternalServerError
 
 from django_agentexec import OpenAIRunner
-from tests.support.activity_recorder import ActivityRecorder, record_activity
+from tests.support.activity_recorder import ActivityRecorder
 from tests.support.model_server import Answer, Call, ModelServer, Tokens
 
 _NO_TRACING = ModelTracing.DISABLED
 APIS = [OpenAIChatCompletionsModel, OpenAIResponsesModel]
 REPORT = Call("report_status", {"message": "Analyzing financials", "percentage": 60})
-
-
-@pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> ActivityRecorder:
-    return record_activity(monkeypatch)
-
-
-@pytest.fixture
-def runner(recorder: ActivityRecorder) -> OpenAIRunner:
-    return OpenAIRunner(uuid4())
 
 
 @asynccontextmanager

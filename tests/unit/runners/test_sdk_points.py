@@ -35,7 +35,7 @@ from agents import (
 from agents.items import ModelResponse
 from agents.lifecycle import AgentHooksBase, RunHooksBase
 from agents.run import AgentRunner, get_default_agent_runner, set_default_agent_runner
-from agents.testing import ScriptedModel, assistant_message, function_call
+from agents.testing import ScriptedModel, function_call
 from agents.tool_context import ToolContext
 from openai.types.responses import ResponseCompletedEvent
 
@@ -45,20 +45,13 @@ from django_agentexec.runners.openai.model import DurableModel, DurableProvider
 from django_agentexec.runners.openai.nested import DispatchingRunner
 from django_agentexec.runners.openai.silent_hooks import PUBLIC_AGENT, SilentAgentHooks, SilentHooks
 from django_agentexec.runners.openai.wire import completed_event, loaded_response, stored_response
+from tests.support.scripted_models import model, say
 
 seen: ContextVar[str] = ContextVar("seen", default="")
 
 
-def say(text: str) -> list[Any]:
-    return [assistant_message(text)]
-
-
 def call(name: str, call_id: str = "1", /, **arguments: Any) -> list[Any]:
     return [function_call(name, arguments, call_id=call_id)]
-
-
-def model(*steps: Any) -> ScriptedModel:
-    return ScriptedModel(list(steps))
 
 
 class Provider(ModelProvider):

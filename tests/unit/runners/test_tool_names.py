@@ -9,7 +9,7 @@ import pytest
 from agents import Agent, Handoff, function_tool, handoff
 from agents.mcp import MCPServerStdio
 
-from django_agentexec.exceptions import InvalidOption
+from django_agentexec import InvalidOption
 from django_agentexec.runners.openai.tool_names import ToolNames
 
 

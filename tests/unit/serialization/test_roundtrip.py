@@ -27,8 +27,7 @@ from pydantic import (
 from django_agentexec import InvalidContext, Pipeline, PipelineChanged, ResultError, Task, step
 from django_agentexec.pipelines.steps import Step, StepOptions, read_step
 from django_agentexec.serialization.unknown_fields import unknown_fields
-from django_agentexec.tasks import registry
-from django_agentexec.tasks.definition import AnyTask
+from django_agentexec.tasks import AnyTask, registry
 
 LONE_SURROGATE = json.loads('"half \\ud83d"')
 DEEP: list[Any] = []

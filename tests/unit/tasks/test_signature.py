@@ -11,8 +11,8 @@ import pytest
 from pydantic import BaseModel, Field, RootModel, computed_field
 
 from django_agentexec import Attempt, InvalidContext, Priority, Task, TaskDefinitionError, UnknownTask, task
-from django_agentexec.tasks import AnyTask
-from django_agentexec.tasks.registry import Registry, registry
+from django_agentexec.tasks import AnyTask, registry
+from django_agentexec.tasks.registry import Registry
 from django_agentexec.tasks.signature import read_signature
 
 if TYPE_CHECKING:

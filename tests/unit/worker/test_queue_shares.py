@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from django.test import override_settings
 
-from django_agentexec.exceptions import InvalidOption
+from django_agentexec import InvalidOption
 from django_agentexec.ids import uuid7
 from django_agentexec.pool.queue_weights import read_queues
 from django_agentexec.queues import Claim, Message, Outcome

@@ -1,0 +1,19 @@
+"""What waits in this process, for tests that act as soon as something waits, and that nothing waits afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from uuid import UUID
+
+from django_agentexec.activity import waiting as results
+from django_agentexec.api import waiting as requests
+
+
+def awaited() -> Collection[UUID]:
+    """Return the activities for whose ends code waits."""
+    return results._notifications._callbacks.keys()
+
+
+def waiting_requests() -> int:
+    """Return how many requests wait for a change of an activity."""
+    return sum(len(each) for each in requests._watcher._waiters.values())
