@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
+
+from .exceptions import InvalidOption
+from .parsing import as_seconds
 
 # A provider that asks for more than an hour is treated as one that asks for an hour.
 MAX_RETRY_AFTER = 3600.0
@@ -20,18 +23,27 @@ Delay = Callable[[int, BaseException], float]
 class Backoff:
     """Exponential backoff with full jitter: a random time of up to `base * factor ** (retry - 1)` seconds.
 
-    The bound grows no further than `maximum` seconds. With `jitter=False` the wait is the bound itself.
+    The bound grows no further than `maximum` seconds. With `jitter=False` the wait is the bound itself. `base` and
+    `maximum` may be timedeltas. Raises `InvalidOption` for negative or other values.
     Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
 
-    base: float = 1.0
+    base: float | timedelta = 1.0
     factor: float = 2.0
-    maximum: float = 600.0
+    maximum: float | timedelta = 600.0
     jitter: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("base", "factor", "maximum"):
+            value = getattr(self, name)
+            number = value if name == "factor" else as_seconds(value)
+            if isinstance(number, bool) or not isinstance(number, (int, float)) or not number >= 0:
+                kind = "a number from 0" if name == "factor" else "seconds from 0, or a timedelta"
+                raise InvalidOption(f"Backoff({name}={value!r}) must be {kind}.")
 
     def __call__(self, retry: int, error: BaseException) -> float:
         """Return the seconds to wait before retry number `retry` (from 1)."""
-        bound = min(self.maximum, self.base * self.factor ** min(retry - 1, 64))
+        bound = min(as_seconds(self.maximum), as_seconds(self.base) * self.factor ** min(retry - 1, 64))
         return random.uniform(0, bound) if self.jitter else bound
 
 

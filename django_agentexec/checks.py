@@ -202,7 +202,7 @@ def check_trace(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         return [
             Error(
                 f"AGENTEXEC['TRACE_REDACT'] is {conf.TRACE_REDACT!r}, which cannot be used: {error}",
-                hint="Give the dotted path of a function of a value, its field and its call.",
+                hint="Give a function of a value, its field and its call, or its dotted path.",
                 id="agentexec.E017",
             )
         ]

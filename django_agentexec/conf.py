@@ -7,7 +7,7 @@ validated at its first access, and again after `override_settings`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.core.signals import setting_changed
@@ -250,10 +250,11 @@ class Settings:
     DURABLE = Setting(
         True, "Whether runners record each model and tool call, and answer recorded calls from the database."
     )
-    MODEL_BREAKER: Setting[dict[str, float]] = Setting(
+    MODEL_BREAKER: Setting[dict[str, Any]] = Setting(
         {"failures": 5, "window": 60.0, "open": 30.0, "rate": 0.5},
         "Circuit breakers of `ResilientModel`: a model whose calls fail at least `failures` times, and at least the "
-        "share `rate` of them, within `window` seconds is not called for `open` seconds. `failures` 0: no breaker.",
+        "share `rate` of them, within `window` is not called for `open` (both: seconds or a timedelta). "
+        "`failures` 0: no breaker.",
     )
     MODEL_CACHE = Setting("default", "Alias in CACHES of the cache for answers of models.")
     MODEL_CACHE_TTL = Setting(
@@ -266,10 +267,11 @@ class Settings:
         choices=("full", "outputs", "none"),
     )
     TRACE_REQUESTS = Setting(False, "Store the raw request of each model call in the trace.")
-    TRACE_REDACT: Setting[str] = Setting(
+    TRACE_REDACT: Setting[str | Callable[..., Any]] = Setting(
         "",
-        "Dotted path of a function that returns the value to show, from a value of the trace, its field (`request`, "
-        "`arguments`, `output`, `error`) and its call. If it fails, the value is hidden.",
+        "A function, or its dotted path, that returns the value to show, from a value of the trace, its field "
+        "(`request`, `arguments`, `output`, `error`) and its call. If it fails, the value is hidden.",
+        accepts_callable=True,
     )
     KEEP_CALLS = Setting(
         0.0,

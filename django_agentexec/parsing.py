@@ -46,6 +46,11 @@ def parse_duration(text: str) -> timedelta | None:
     return timedelta(**{_UNITS[found[2]]: float(found[1])}) if found else None
 
 
+def as_seconds(duration: float | timedelta) -> float:
+    """Return a duration in seconds; what is not a timedelta is returned unchanged."""
+    return duration.total_seconds() if isinstance(duration, timedelta) else duration
+
+
 def duration_seconds(value: float | timedelta | str) -> Any:
     """Return the seconds of a number, a timedelta or a text such as `4h`; another value is returned unchanged."""
     if isinstance(value, str):
@@ -53,7 +58,7 @@ def duration_seconds(value: float | timedelta | str) -> Any:
             value = parse_duration(value) or value
         except OverflowError:
             return value
-    return value.total_seconds() if isinstance(value, timedelta) else value
+    return value if isinstance(value, str) else as_seconds(value)
 
 
 def parse_id(text: str) -> UUID:

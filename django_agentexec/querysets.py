@@ -48,8 +48,8 @@ class BulkActions(Protocol):
     def cancel_many(self, activities: ActivityQuerySet, message: str | None = None) -> BulkOutcome:
         """Cancel the activities that are queued or running."""
 
-    def retry_many(self, activities: ActivityQuerySet) -> BulkOutcome:
-        """Queue the retryable activities again."""
+    def retry_many(self, activities: ActivityQuerySet, *, fresh: bool = False) -> BulkOutcome:
+        """Queue the retryable activities again; with `fresh`, without their recorded calls."""
 
 
 _bulk_actions: list[BulkActions] = []
@@ -178,10 +178,10 @@ class ActivityQuerySet(models.QuerySet["Activity"]):
         return actions.cancel_many(self.active(), message)
 
     @_alters_data
-    def retry(self) -> BulkOutcome:
+    def retry(self, *, fresh: bool = False) -> BulkOutcome:
         """Queue the retryable activities again, in transactions of 500, as `activity.retry_many`."""
         (actions,) = _bulk_actions
-        return actions.retry_many(self.retryable())
+        return actions.retry_many(self.retryable(), fresh=fresh)
 
     @_alters_data
     async def acancel(self, message: str | None = None) -> BulkOutcome:
@@ -189,9 +189,9 @@ class ActivityQuerySet(models.QuerySet["Activity"]):
         return await sync_to_async(self.cancel)(message)
 
     @_alters_data
-    async def aretry(self) -> BulkOutcome:
+    async def aretry(self, *, fresh: bool = False) -> BulkOutcome:
         """Async version of `retry`."""
-        return await sync_to_async(self.retry)()
+        return await sync_to_async(self.retry)(fresh=fresh)
 
     def _with_any_value(self, key: str, values: Iterable[Scalar]) -> ActivityQuerySet:
         condition = self.metadata_condition(key, values)

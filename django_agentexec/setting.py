@@ -32,9 +32,9 @@ class Setting(Generic[T]):
     `minimum` is inclusive. A value of another type than the default's, none of the `choices`, or text that does not
     match `pattern` raises `ImproperlyConfigured` on access. A setting of type float is a number of seconds in most
     cases, and accepts integers, timedeltas and, with `accepts_duration`, text such as `30d`; one of type text
-    accepts lazy translations and, with `accepts_class`, a class in place of its dotted path. `placeholders` are the
-    fields of a template, with an example of each. The default of a setting that `is_translated` is a message id,
-    read in the language of the site.
+    accepts lazy translations and, with `accepts_class` or `accepts_callable`, a class or function in place of its
+    dotted path. `placeholders` are the fields of a template, with an example of each. The default of a setting that
+    `is_translated` is a message id, read in the language of the site.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Setting(Generic[T]):
         placeholders: Mapping[str, object] | None = None,
         is_translated: bool = False,
         accepts_class: bool = False,
+        accepts_callable: bool = False,
         accepts_duration: bool = False,
     ) -> None:
         self.default = default
@@ -58,6 +59,7 @@ class Setting(Generic[T]):
         self.placeholders = placeholders
         self.is_translated = is_translated
         self.accepts_class = accepts_class
+        self.accepts_callable = accepts_callable
         self.accepts_duration = accepts_duration
         self.name = ""
 
@@ -91,7 +93,7 @@ class Setting(Generic[T]):
             value = self._duration(value)
         if expected is float and isinstance(value, timedelta):
             value = value.total_seconds()
-        if self.accepts_class and isinstance(value, type):
+        if (self.accepts_class and isinstance(value, type)) or (self.accepts_callable and callable(value)):
             return cast("T", value)
         if expected is float and type(value) is int:
             value = float(value)

@@ -11,6 +11,7 @@ import math
 import re
 import reprlib
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -23,7 +24,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json, to_jso
 
 from .conf import conf
 from .exceptions import ActivityNotFound, InvalidOption, ResultError
-from .parsing import parse_id
+from .parsing import as_seconds, parse_id
 from .translation import gettext as _
 
 # A day from the edges of the calendar, beyond which dates of some time zones cannot be expressed.
@@ -210,9 +211,22 @@ def validate_timeout(timeout: float | timedelta | None) -> float:
     return float(seconds)
 
 
-def as_seconds(duration: float | timedelta) -> float:
-    """Return a duration in seconds; what is not a timedelta is returned unchanged."""
-    return duration.total_seconds() if isinstance(duration, timedelta) else duration
+def cutoff_of(older_than: float | timedelta) -> datetime:
+    """Return the moment `older_than` (seconds or a timedelta) ago; raise `InvalidOption` for an impossible age."""
+    seconds = as_seconds(older_than)
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or math.isnan(seconds):
+        raise InvalidOption(
+            _("The age %(older_than)r is impossible: give seconds, or a timedelta.") % {"older_than": older_than}
+        )
+    if seconds < 0:
+        raise InvalidOption(_("The age %(older_than)s is negative: give 0 or more.") % {"older_than": older_than})
+    with suppress(OverflowError):
+        cutoff = timezone.now() - timedelta(seconds=seconds)
+        if is_storable_moment(cutoff):
+            return cutoff
+    raise InvalidOption(
+        _("The age %(older_than)s is too large: it reaches before the first date.") % {"older_than": older_than}
+    )
 
 
 def json_result(value: Any) -> Any:

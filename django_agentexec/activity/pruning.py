@@ -21,6 +21,7 @@ from ..exceptions import InvalidOption
 from ..ids import first_id
 from ..models import Activity, ActivityQuerySet
 from ..translation import gettext as _
+from ..validation import cutoff_of
 from .store import database
 
 BATCH_SIZE = 1_000
@@ -32,7 +33,7 @@ _CLOCK_MARGIN = timedelta(hours=1)
 
 @blocking
 def prune(
-    older_than: timedelta,
+    older_than: float | timedelta,
     *,
     batch_size: int = BATCH_SIZE,
     activities: ActivityQuerySet | None = None,
@@ -40,35 +41,27 @@ def prune(
 ) -> Iterator[int]:
     """Delete activities that ended more than `older_than` ago, with their logs; yield the number in each batch.
 
-    `activities` restricts the deletion to these activities. Queued and running activities are never deleted. Children
-    of a deleted activity stay, without a parent. With `dry_run` nothing is deleted, only counted. Each batch is deleted
-    when the iterator is advanced; the caller may stop at any time. The first step raises `InvalidOption` for an age or
-    batch size out of range.
+    `older_than` is a timedelta or seconds. `activities` restricts the deletion to these activities. Queued and running
+    activities are never deleted. Children of a deleted activity stay, without a parent. With `dry_run` nothing is
+    deleted, only counted. Each batch is deleted when the iterator is advanced; the caller may stop at any time. The
+    first step raises `InvalidOption` for an age or batch size out of range.
     """
     if not 1 <= batch_size <= MAX_BATCH_SIZE:
         raise InvalidOption(
             _("The batch size %(batch_size)r is out of range: give 1 to %(max_batch_size)s.")
             % {"batch_size": batch_size, "max_batch_size": f"{MAX_BATCH_SIZE:,}"}
         )
-    if older_than < timedelta(0):
-        raise InvalidOption(_("The age %(older_than)s is negative: give 0 or more.") % {"older_than": older_than})
-    try:
-        cutoff = timezone.now() - older_than
-        ranges = _ranges(cutoff)
-    except (OverflowError, ValueError) as error:
-        raise InvalidOption(
-            _("The age %(older_than)s is too large: it reaches before the first date.") % {"older_than": older_than}
-        ) from error
+    cutoff = cutoff_of(older_than)
     wanted = Activity.objects.all() if activities is None else activities
     wanted = wanted.using(database()).finished().filter(finished_at__lt=cutoff)
-    for first, last in ranges:
+    for first, last in _ranges(cutoff):
         for start, end in _batches(first, last, batch_size):
             batch = wanted.filter(agent_id__gt=start, agent_id__lte=end)
             yield batch.count() if dry_run else _delete(batch)
 
 
 async def aprune(
-    older_than: timedelta,
+    older_than: float | timedelta,
     *,
     batch_size: int = BATCH_SIZE,
     activities: ActivityQuerySet | None = None,

@@ -210,8 +210,6 @@ async def _events(
             async for message in stream:
                 position.advance(message)
                 yield messages.to_event(message if viewer.sees_internals else messages.redacted(message), position)
-                if messages.is_final(message):
-                    return
     finally:
         slot.release()
 

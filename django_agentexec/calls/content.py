@@ -63,7 +63,7 @@ def content_of(call: AgentCall, *, monitors: bool, fields: tuple[str, ...] = ("a
             value = _readable_output(call, value, monitors=monitors)
         elif isinstance(value, list) and not monitors:  # the history that a run received
             value = [public_item(item) for item in value]
-        shown[name], is_hidden = _redacted(value, name, call)
+        shown[name], is_hidden = redacted(value, name, call)
         if is_hidden:
             hidden.append(name)
     error = error_of(call)
@@ -76,7 +76,7 @@ def error_of(call: AgentCall) -> str:
         return ""
     if conf.TRACE_CONTENT == "none":
         return neutral_error(call.error)
-    value, is_hidden = _redacted(call.error, "error", call)
+    value, is_hidden = redacted(call.error, "error", call)
     return neutral_error(call.error) if is_hidden or not isinstance(value, str) else value
 
 
@@ -95,10 +95,10 @@ def trace_redactor() -> Redact | None:
     """Return the function of `TRACE_REDACT`, or None. Raises `ImportError` or `TypeError` if it cannot be used."""
     if not conf.TRACE_REDACT:
         return None
-    function = import_string(conf.TRACE_REDACT)
+    function = import_string(conf.TRACE_REDACT) if isinstance(conf.TRACE_REDACT, str) else conf.TRACE_REDACT
     if not callable(function):
         raise TypeError(f"{conf.TRACE_REDACT} is not callable.")
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def _is_failure(output: Any) -> bool:
@@ -119,7 +119,7 @@ def _readable_output(call: AgentCall, value: Any, *, monitors: bool) -> Any:
     return value
 
 
-def _redacted(value: Any, name: str, call: AgentCall) -> tuple[Any, bool]:
+def redacted(value: Any, name: str, call: AgentCall) -> tuple[Any, bool]:
     """Return what `TRACE_REDACT` makes of a value, and whether the value is hidden because the function failed."""
     try:
         redact = trace_redactor()

@@ -7,15 +7,13 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.db import connections, transaction
-from django.utils import timezone
 
 from ..activity.store import database
 from ..blocking import blocking
 from ..bulk_sql import can_skip_locked
-from ..exceptions import InvalidOption
 from ..ids import first_id
 from ..models import Activity, AgentCall
-from ..translation import gettext as _
+from ..validation import cutoff_of
 from .setting_aside import set_aside_decisions
 
 BATCH_SIZE = 1_000  # calls that are examined at once
@@ -25,22 +23,15 @@ _CLOCK_MARGIN = timedelta(hours=1)
 
 
 @blocking
-def prune_calls(older_than: timedelta, *, batch_size: int = BATCH_SIZE, dry_run: bool = False) -> Iterator[int]:
+def prune_calls(older_than: float | timedelta, *, batch_size: int = BATCH_SIZE, dry_run: bool = False) -> Iterator[int]:
     """Delete the calls of activities that ended more than `older_than` ago; yield the number in each batch.
 
     The activities stay, with their usage and cost. All calls of an activity are deleted together, so a retry never
     finds a part of them; it makes them again, and asks for approvals again. Each batch is deleted when the iterator is
-    advanced.
+    advanced. The first step raises `InvalidOption` for an age (seconds, or a timedelta) out of range.
     """
-    if older_than < timedelta(0):
-        raise InvalidOption(_("The age %(older_than)s is negative: give 0 or more.") % {"older_than": older_than})
-    try:
-        cutoff = timezone.now() - older_than
-        end = first_id(cutoff + _CLOCK_MARGIN)
-    except (OverflowError, ValueError) as error:
-        raise InvalidOption(
-            _("The age %(older_than)s is too large: it reaches before the first date.") % {"older_than": older_than}
-        ) from error
+    cutoff = cutoff_of(older_than)
+    end = first_id(cutoff + _CLOCK_MARGIN)
     old = Activity.objects.using(database()).finished().filter(finished_at__lt=cutoff)
     keys = AgentCall.objects.using(database()).order_by("id").filter(id__lt=end)
     position = UUID(int=0)

@@ -15,6 +15,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from ..conf import conf
+from ..parsing import as_seconds
 
 SETTING = "AGENTEXEC['MODEL_LIMITS']"
 MAX_COUNT = 1_000_000_000  # of rpm, tpm and concurrency
@@ -174,11 +175,12 @@ def _limit(where: str, pattern: str, entry: Any) -> Limit:
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_COUNT:
             raise ImproperlyConfigured(f"{where}[{name!r}] is {count!r}, but must be a whole number from 1.")
     for name, least in (("window", 0.1), ("margin", 0.0)):
-        seconds = entry.get(name, least)
+        seconds = as_seconds(entry.get(name, least))
         is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and math.isfinite(seconds)
         if not is_number or not least <= seconds <= MAX_WINDOW:
             raise ImproperlyConfigured(
-                f"{where}[{name!r}] is {seconds!r}, but must be a number of seconds from {least:g} to {MAX_WINDOW:g}."
+                f"{where}[{name!r}] is {entry[name]!r}, but must be a number of seconds from {least:g} to "
+                f"{MAX_WINDOW:g}, or a timedelta."
             )
     if "per" in entry and not (isinstance(entry["per"], str) and entry["per"]):
         raise ImproperlyConfigured(
@@ -186,4 +188,5 @@ def _limit(where: str, pattern: str, entry: Any) -> Limit:
         )
     if not any(name in entry for name in ("rpm", "tpm", "concurrency")):
         raise ImproperlyConfigured(f"{where} is {dict(entry)!r}, but must have at least one of rpm, tpm, concurrency.")
-    return Limit(pattern=pattern, **entry)
+    durations = {name: as_seconds(entry[name]) for name in ("window", "margin") if name in entry}
+    return Limit(pattern=pattern, **{**entry, **durations})

@@ -128,8 +128,11 @@ async def follow_activity(
     allowed: Allowed | None = None,
     holder: Hashable = None,
 ) -> AsyncGenerator[Message, None]:
-    """Yield the messages of one activity, without end: `snapshot`, then `activity`, `delta`, `gap`, `text`,
+    """Yield the messages of one activity until it has ended: `snapshot`, then `activity`, `delta`, `gap`, `text`,
     `retract`, `rewind` and `ping`.
+
+    The last message has the final status, and all text and log lines come before it or with it. For an activity that
+    has ended before, this is the snapshot. A retry later on needs another call.
 
     `after`: the id of the last log line that the client has. `stream_after`: the `stream_id` of the last text.
     `allowed`: called at least every 30 seconds; the iteration ends when it returns False. The iteration also ends, with
@@ -143,6 +146,8 @@ async def follow_activity(
         await follower.follow_activity(agent_id, after, stream_after)
         async for message in _messages(follower, allowed):
             yield message
+            if messages.is_final(message):
+                return
     finally:
         await follower.close()
 

@@ -15,6 +15,7 @@ from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from ..backoff import Backoff, Delay
 from ..exceptions import PipelineChanged, TaskDefinitionError
+from ..parsing import as_seconds
 from ..serialization.flow import tuple_parts
 from ..serialization.results import ResultForm, TypeChanged, type_name
 from ..validation import MAX_COUNT, MAX_SECONDS
@@ -67,7 +68,7 @@ def step(
         raise TaskDefinitionError(f"@step needs an order: @step(0, 'research'), not @step({order!r}).")
     if isinstance(max_retries, bool) or not isinstance(max_retries, int) or not 0 <= max_retries <= MAX_COUNT:
         raise invalid("max_retries", max_retries, f"a whole number from 0 to {MAX_COUNT:,}")
-    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    seconds = None if timeout is None else as_seconds(timeout)
     is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
     if seconds is not None and not (is_number and 0 < seconds <= MAX_SECONDS):
         raise invalid("timeout", timeout, f"positive seconds or a timedelta, at most {MAX_SECONDS:,} s")

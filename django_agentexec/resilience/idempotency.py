@@ -28,10 +28,10 @@ from ..calls.position import innermost_scope
 from ..exceptions import InvalidOption, ResultError
 from ..models import Activity, Status, ToolResult
 from ..models.tool_results import MAX_TOOL
+from ..parsing import as_seconds
 from ..policy import get_policy
 from ..serialization.results import ResultForm, TypeChanged
 from ..threads import call as call_in_thread
-from ..validation import as_seconds
 
 P = ParamSpec("P")
 T = TypeVar("T")

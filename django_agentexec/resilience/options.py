@@ -11,9 +11,10 @@ from django.core.checks import CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
 
 from ..conf import Settings, conf
+from ..parsing import as_seconds
 from ..queues.breakers import BreakerOptions
 
-DEFAULTS: Mapping[str, float] = Settings.MODEL_BREAKER.default
+DEFAULTS: Mapping[str, Any] = Settings.MODEL_BREAKER.default
 """The values of keys that the setting leaves out."""
 _BOUNDS: Mapping[str, tuple[float, float]] = {
     "failures": (0, 10_000),
@@ -21,6 +22,8 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "open": (0.1, 86_400.0),
     "rate": (0.0, 1.0),
 }
+_DURATIONS = ("window", "open")
+_EXPECTED = {"failures": "a whole number", **dict.fromkeys(_DURATIONS, "seconds, or a timedelta,")}
 
 
 def breaker_options() -> BreakerOptions:
@@ -32,15 +35,19 @@ def breaker_options() -> BreakerOptions:
             raise ImproperlyConfigured(f"AGENTEXEC['MODEL_BREAKER'] has the key {key!r}, but its keys are {known}.")
         low, high = _BOUNDS[key]
         kind = int if key == "failures" else (int, float)
-        is_number = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
-        if not is_number or not low <= value <= high:
-            number = "a whole number" if key == "failures" else "a number"
+        number = as_seconds(value) if key in _DURATIONS else value
+        is_number = isinstance(number, kind) and not isinstance(number, bool) and math.isfinite(number)
+        if not is_number or not low <= number <= high:
+            expected = _EXPECTED.get(key, "a number")
             raise ImproperlyConfigured(
-                f"AGENTEXEC['MODEL_BREAKER'][{key!r}] is {value!r}, but must be {number} from {low:g} to {high:g}."
+                f"AGENTEXEC['MODEL_BREAKER'][{key!r}] is {value!r}, but must be {expected} from {low:g} to {high:g}."
             )
     values = {**DEFAULTS, **given}
     return BreakerOptions(
-        failures=int(values["failures"]), window=values["window"], open=values["open"], rate=values["rate"]
+        failures=int(values["failures"]),
+        window=as_seconds(values["window"]),
+        open=as_seconds(values["open"]),
+        rate=float(values["rate"]),
     )
 
 

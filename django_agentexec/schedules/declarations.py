@@ -24,7 +24,7 @@ from ..exceptions import InvalidContext, ScheduleError
 from ..serialization.roundtrip import in_one_order
 from ..tasks import AnyTask, Task, registry, task
 from ..tasks.decorator import TaskDecorator
-from ..tasks.options import validate_priority, validate_queue
+from ..tasks.options import PriorityOption, validate_priority, validate_queue
 from ..validation import MAX_COUNT, is_storable, is_storable_moment, validate_metadata
 from .crontabs import default_zone, zone_named
 
@@ -55,7 +55,7 @@ class ScheduleOptions(TypedDict, total=False):
     start_at: datetime | None
     expires_at: datetime | None
     misfire: str
-    priority: int | None
+    priority: PriorityOption | None
     queue: str
     metadata: Mapping[str, Any] | None
     description: str
@@ -74,7 +74,7 @@ class Declaration:
     start_at: datetime | None = None
     expires_at: datetime | None = None
     misfire: str = "skip"
-    priority: int | None = None
+    priority: PriorityOption | None = None
     queue: str = ""
     metadata: Mapping[str, Any] | None = None
     description: str = ""
@@ -206,7 +206,7 @@ class Declaration:
         if self.start_at and self.expires_at and self.start_at >= self.expires_at:
             raise self._error("expires_at must be later than start_at")
         if self.priority is not None:
-            validate_priority(self.priority)
+            object.__setattr__(self, "priority", validate_priority(self.priority))
         if self.queue:
             validate_queue(self.queue)
         validate_metadata(self.metadata)
@@ -239,7 +239,7 @@ def add_schedule(name: str, task: str | AnyTask, when: When, **options: Unpack[S
     - `repeat`: the total number of runs, by default unlimited.
     - `start_at`, `expires_at`: aware datetimes; the schedule is due from the first and before the second.
     - `misfire`: the handling of missed runs: `"skip"`, or `"catch_up"` for one run in place of all of them.
-    - `priority`, `queue`, `metadata`: override the values of the task.
+    - `priority` (also by name, such as `"high"`), `queue`, `metadata`: override the values of the task.
     - `description`: shown in the admin.
 
     Raises `ScheduleError` or `InvalidOption` for invalid values.

@@ -26,10 +26,11 @@ from ..dispatch.push import push_on_commit
 from ..exceptions import ContextTooLarge, InvalidContext, ResultError, TaskDefinitionError
 from ..ids import uuid7
 from ..models import Activity, Conversation, Priority
+from ..parsing import as_seconds
 from ..serialization.comparison import DECLARED, Cause, Comparison
 from ..serialization.roundtrip import NotStorable, Store, described, dump_with, model_form
 from ..translation import gettext as _
-from ..validation import MAX_NAME, as_seconds, contains_nul
+from ..validation import MAX_NAME, contains_nul
 from .context_input import read_context
 from .fairness import Fairness
 from .lock_keys import check_template, evaluate_key

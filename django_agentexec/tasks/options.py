@@ -17,13 +17,13 @@ from ..conf import conf
 from ..conversations.session import DjangoSession
 from ..exceptions import InvalidOption, TaskDefinitionError
 from ..models import Conversation, Priority
+from ..parsing import as_seconds
 from ..queues import get_queue
 from ..translation import gettext as _
 from ..validation import (
     MAX_COUNT,
     MAX_SECONDS,
     QUEUE_NAME,
-    as_seconds,
     is_storable,
     stored_time,
     validate_metadata,

@@ -114,20 +114,22 @@ class Run(Generic[T]):
         *,
         from_step: str | None = None,
         from_scratch: bool = False,
+        fresh: bool = False,
         context: BaseModel | Mapping[str, Any] | None = None,
     ) -> None:
         """Queue a failed or canceled activity again, under the same id. See `activity.retry`."""
-        commands.retry(self.agent_id, from_step=from_step, from_scratch=from_scratch, context=context)
+        commands.retry(self.agent_id, from_step=from_step, from_scratch=from_scratch, fresh=fresh, context=context)
 
     async def aretry(
         self,
         *,
         from_step: str | None = None,
         from_scratch: bool = False,
+        fresh: bool = False,
         context: BaseModel | Mapping[str, Any] | None = None,
     ) -> None:
         """Async version of `retry`."""
-        await sync_to_async(self.retry)(from_step=from_step, from_scratch=from_scratch, context=context)
+        await sync_to_async(self.retry)(from_step=from_step, from_scratch=from_scratch, fresh=fresh, context=context)
 
 
 Child: TypeAlias = Run[T] | Awaitable[Run[T]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django.utils.module_loading import import_string
 from pydantic_core import to_json
 
+from ..calls.content import redacted
 from ..conf import conf
 from ..models import AgentCall, CallKind
 
@@ -16,22 +16,27 @@ def content_of(call: AgentCall) -> dict[str, str]:
     """Return inputs and outputs of a call, as far as `TRACE_CONTENT` permits and as `TRACE_REDACT` leaves them."""
     if conf.TRACE_CONTENT == "none":
         return {}
-    values: dict[str, Any] = {}
+    values: dict[str, tuple[str, Any]] = {}  # with the names of the fields
     has_inputs = conf.TRACE_CONTENT == "full"
     if call.kind == CallKind.TOOL:
-        values["gen_ai.tool.call.result"] = call.output
+        values["gen_ai.tool.call.result"] = "output", call.output
         if has_inputs:
-            values["gen_ai.tool.call.arguments"] = call.arguments
+            values["gen_ai.tool.call.arguments"] = "arguments", call.arguments
     elif call.kind in (CallKind.AGENT, CallKind.MODEL):
-        values["gen_ai.output.messages"] = _answers(call.output) if call.output is not None else None
+        values["gen_ai.output.messages"] = "output", None if call.output is None else _answers(call.output)
         if has_inputs:
-            values["gen_ai.input.messages"] = _questions(call)
-            values["gen_ai.system_instructions"] = _instructions(call)
-    return {name: _text(_redacted(value)) for name, value in values.items() if value not in (None, [])}
-
-
-def _redacted(value: Any) -> Any:
-    return import_string(conf.TRACE_REDACT)(value) if conf.TRACE_REDACT else value
+            values["gen_ai.input.messages"] = (
+                "arguments" if call.kind == CallKind.AGENT else "request",
+                _questions(call),
+            )
+            values["gen_ai.system_instructions"] = "request", _instructions(call)
+    shown: dict[str, str] = {}
+    for name, (field, value) in values.items():
+        if value not in (None, []):
+            value, is_hidden = redacted(value, field, call)
+            if not is_hidden:
+                shown[name] = _text(value)
+    return shown
 
 
 def _text(value: Any) -> str:

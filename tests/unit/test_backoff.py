@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -11,7 +12,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from django_agentexec import Backoff, ResultError, StaleAttempt, Task
+from django_agentexec import Backoff, InvalidOption, ResultError, StaleAttempt, Task
 from django_agentexec.backoff import MAX_RETRY_AFTER, retry_after
 from django_agentexec.tasks.definition import MAX_DELAY
 
@@ -37,6 +38,20 @@ def test_without_jitter_the_wait_doubles_up_to_its_maximum() -> None:
     backoff = Backoff(base=2, maximum=10, jitter=False)
 
     assert [backoff(retry, ValueError()) for retry in (1, 2, 3, 4, 1000)] == [2, 4, 8, 10, 10]
+
+
+def test_base_and_maximum_may_be_timedeltas() -> None:
+    backoff = Backoff(base=timedelta(seconds=2), maximum=timedelta(minutes=0.1), jitter=False)
+
+    assert [backoff(retry, ValueError()) for retry in (1, 2, 3)] == [2, 4, 6]
+
+
+@pytest.mark.parametrize("options", [{"base": "2"}, {"base": -1}, {"maximum": timedelta(-1)}, {"factor": None}])
+def test_impossible_options_are_refused(options: Any) -> None:
+    ((name, value),) = options.items()
+
+    with pytest.raises(InvalidOption, match=re.escape(f"Backoff({name}={value!r})")):
+        Backoff(**options)
 
 
 def test_with_jitter_the_wait_is_anywhere_below_the_bound() -> None:

@@ -22,9 +22,9 @@ from django_agentexec.calls.paths import digest_of
 from django_agentexec.conf import conf
 from django_agentexec.exceptions import InvalidOption
 from django_agentexec.expressions import text_form
+from django_agentexec.parsing import as_seconds
 from django_agentexec.policy import get_policy
 from django_agentexec.throttled_logging import ThrottledLogger
-from django_agentexec.validation import as_seconds
 
 from .candidates import PROMPT_CACHE_KEY, ModelRequest, has_hosted_tools
 from .provider import name_of, provider_of

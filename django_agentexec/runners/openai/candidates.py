@@ -12,7 +12,7 @@ from agents import FunctionTool, Model, ModelSettings, OpenAIChatCompletionsMode
 from agents.models import get_default_model_settings
 
 from django_agentexec.exceptions import InvalidOption
-from django_agentexec.validation import as_seconds
+from django_agentexec.parsing import as_seconds
 
 from .provider import name_of
 

@@ -17,7 +17,7 @@ from django_agentexec import Attempt, OpenAIRunner, QueueUnavailable, Status, ac
 from django_agentexec.activity import streams
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Complete, Operation
-from django_agentexec.live import follow_activity
+from django_agentexec.live import Follower, follow_activity
 from django_agentexec.models import Activity
 from django_agentexec.queues import Chunk, get_queue
 from django_agentexec.queues.live import START
@@ -199,8 +199,13 @@ async def test_text_that_an_attempt_writes_again_after_a_crash_appears_once() ->
 
 
 async def followed_after_the_end(agent_id: UUID) -> list[Message]:
-    async with aclosing(follow_activity(agent_id)) as messages, asyncio.timeout(PATIENCE):
-        return [await anext(messages), await anext(messages)]
+    """Return the snapshot and the replay, which websockets send, too; `follow_activity` ends with the snapshot."""
+    follower = Follower()
+    await follower.follow_activity(agent_id)
+    try:
+        return [await follower.next(), await follower.next()]
+    finally:
+        await follower.close()
 
 
 async def test_retracted_text_is_taken_back_and_not_replayed() -> None:

@@ -158,9 +158,10 @@ def no_json(value: Any, field: str, call: AgentCall) -> Any:
     return {"hidden": object()}
 
 
-def test_a_function_redacts_each_value() -> None:
+@pytest.mark.parametrize("setting", [f"{__name__}.redact", redact])
+def test_a_function_redacts_each_value(setting: Any) -> None:
     row = run(two_look_ups())
-    found = shown(row, TRACE_REDACT=f"{__name__}.redact")
+    found = shown(row, TRACE_REDACT=setting)
     assert (found.arguments, found.output) == ({"by": "arguments", "of": "look_up"}, {"by": "output", "of": "look_up"})
     failed = run(ScriptedModel([ConnectionError("of org-9")]))
     with override_settings(AGENTEXEC={"TRACE_REDACT": f"{__name__}.redact"}):
@@ -177,7 +178,7 @@ def test_a_redaction_that_fails_hides_the_value(path: str, caplog: Any) -> None:
 
 
 def test_a_check_refuses_a_function_that_cannot_be_imported() -> None:
-    for path, problems in (("no.such.module", ["agentexec.E017"]), (f"{__name__}.redact", []), ("", [])):
+    for path, problems in (("no.such.module", ["agentexec.E017"]), (f"{__name__}.redact", []), (redact, []), ("", [])):
         with override_settings(AGENTEXEC={"TRACE_REDACT": path}):
             assert [each.id for each in check_trace(None)] == problems
 
@@ -212,7 +213,7 @@ def _id(when: Any, row: Activity, number: int) -> Any:
 
 def test_old_calls_are_deleted_and_their_activities_stay() -> None:
     old, recent, active = old_run(40), old_run(10), old_run(40, Status.RUNNING)
-    assert sum(prune_calls(timedelta(days=30), dry_run=True)) == 3
+    assert sum(prune_calls(30 * 86_400, dry_run=True)) == 3
     assert sum(prune_calls(timedelta(days=30))) == 3
     assert set(AgentCall.objects.values_list("activity_id", flat=True)) == {recent.pk, active.pk}
     assert Activity.objects.filter(pk=old.pk).exists()

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 from agents.testing import ScriptedModel
 from django.utils import timezone
 
-from django_agentexec import ActivityNotFound, InvalidOption, InvalidTransition, activity
+from django_agentexec import ActivityNotFound, InvalidOption, InvalidTransition, Run, activity
 from django_agentexec.ids import uuid7
 from django_agentexec.models import Activity, AgentCall, Approval, ApprovalScope, ApprovalStatus, CallKind, Status
 from django_agentexec.testing import drain
 from tests.support.recorded_calls import DONE, call, run, say, two_look_ups
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
+
+
+Retry = Callable[[Activity], object]
+
+
+def retry_with_handle(row: Activity) -> None:
+    Run.of(row).retry(fresh=True)
+
+
+def retry_with_queryset(row: Activity) -> None:
+    assert Activity.objects.filter(pk=row.pk).retry(fresh=True).done == [row.agent_id]
 
 
 def current(row: Activity) -> list[AgentCall]:
@@ -35,14 +47,17 @@ def test_a_retry_replays_the_calls() -> None:
     assert DONE["Acme"] == 1
 
 
-def test_a_fresh_retry_makes_the_calls_again_and_keeps_the_old_ones_in_the_trace() -> None:
+@pytest.mark.parametrize(
+    "retry", [lambda row: activity.retry(row.agent_id, fresh=True), retry_with_handle, retry_with_queryset]
+)
+def test_a_fresh_retry_makes_the_calls_again_and_keeps_the_old_ones_in_the_trace(retry: Retry) -> None:
     scripted = ScriptedModel(
         [[call("look_up", "1", name="Acme")], say("Fine."), [call("look_up", "1", name="Acme")], say("Good.")]
     )
     row = run(scripted, fails=1)
     before = {each.id for each in current(row)}
 
-    activity.retry(row.agent_id, fresh=True)
+    retry(row)
     drain()
 
     row.refresh_from_db()

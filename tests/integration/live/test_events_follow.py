@@ -75,6 +75,47 @@ async def test_a_follower_gets_the_log_up_to_the_end(layer: str) -> None:
     assert seen[-1]["last_log_id"] == (await activity.adetail(agent_id)).logs[-1].id
 
 
+async def test_following_ends_when_the_activity_has_ended() -> None:
+    agent_id = await activity.acreate("import")
+    seen = []
+
+    async with asyncio.timeout(PATIENCE):
+        async for message in follow_activity(agent_id):
+            seen.append(message)
+            if message["type"] == "snapshot":
+                activity.stream(agent_id, "the whole text")
+                await activity.aflush_stream()
+                await activity.acomplete(agent_id)
+
+    assert [message.get("text") for message in seen if message["type"] == "delta"] == ["the whole text"]
+    assert lines(seen) == ["Waiting to start.", "Task completed successfully."]
+    assert seen[-1]["activity"]["status"] == "complete"
+
+
+async def test_following_ends_after_the_last_part_of_a_long_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django_agentexec.live.reading.MAX_LINES", 5)
+    agent_id = await activity.acreate("import", "line 0")
+    for number in range(1, 12):
+        await activity.aupdate(agent_id, f"line {number}")
+    await activity.acomplete(agent_id)
+
+    async with asyncio.timeout(PATIENCE):
+        seen = [message async for message in follow_activity(agent_id)]
+
+    assert lines(seen) == [*(f"line {number}" for number in range(12)), "Task completed successfully."]
+    assert [bool(message.get("has_more")) for message in seen] == [True] * (len(seen) - 1) + [False]
+
+
+async def test_of_an_activity_that_has_ended_there_is_the_snapshot() -> None:
+    agent_id = await activity.acreate("import")
+    await activity.acancel(agent_id)
+
+    async with asyncio.timeout(PATIENCE):
+        (snapshot,) = [message async for message in follow_activity(agent_id)]
+
+    assert (snapshot["type"], snapshot["activity"]["status"]) == ("snapshot", "canceled")
+
+
 async def test_a_follower_resumes_after_a_line() -> None:
     agent_id = await activity.acreate("import")
     await activity.aupdate(agent_id, "known")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.core.checks import run_checks
 from django.test import override_settings
@@ -79,6 +81,11 @@ def test_a_check_refuses_impossible_options(value: object, message: str) -> None
 
     assert len(found) == 1
     assert message in found[0].msg
+
+
+@override_settings(AGENTEXEC={"MODEL_BREAKER": {"window": timedelta(minutes=2), "open": timedelta(seconds=9)}})
+def test_times_may_be_timedeltas() -> None:
+    assert (breaker_options().window, breaker_options().open) == (120.0, 9.0)
 
 
 @override_settings(AGENTEXEC={"MODEL_BREAKER": {"failures": 2}})

@@ -118,6 +118,13 @@ def test_options_reach_the_row() -> None:
     assert (row.task, row.context["journal"], row.description) == ("work", "j", "Why.")
 
 
+@pytest.mark.parametrize("priority", ["high", 1, Priority.HIGH])
+def test_a_priority_may_be_a_name(priority: Any) -> None:
+    add_schedule("s", shout, "0 * * * *", priority=priority)
+
+    assert synced().priority == Priority.HIGH
+
+
 def test_a_crontab_is_in_the_time_zone_of_the_settings(settings: Any) -> None:
     settings.AGENTEXEC = {"SCHEDULER_TIMEZONE": "Europe/Berlin"}
     add_schedule("s", shout, "0 14 * * *")
@@ -151,6 +158,7 @@ def test_a_crontab_is_in_the_time_zone_of_the_settings(settings: Any) -> None:
         ({"task": work}, "the task needs a Work"),
         ({"start_at": NOON, "expires_at": NOON}, "must be later than start_at"),
         ({"priority": 5}, "Priority 5 is unknown"),
+        ({"priority": "urgent"}, "Priority 'urgent' is unknown"),
         ({"queue": "a b"}, "is no queue name"),
         ({"metadata": {"a": {1}}}, "cannot be stored"),
         ({"name": ""}, "1 to 200"),

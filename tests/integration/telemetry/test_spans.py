@@ -13,7 +13,7 @@ from agents.testing import ScriptedModel, function_call
 from django.test import override_settings
 
 from django_agentexec import Attempt, BaseAgentRunner, OpenAIRunner, task
-from django_agentexec.models import Activity
+from django_agentexec.models import Activity, AgentCall
 from django_agentexec.signals import worker_stopped
 from django_agentexec.telemetry import spans
 from django_agentexec.testing import drain, memory_queue
@@ -258,9 +258,15 @@ def test_another_framework_has_the_same_spans(exporter: InMemorySpanExporter) ->
     assert (found["chat small-1"].attributes or {})[conventions.GEN_AI_PROVIDER_NAME] == "mistral_ai"
 
 
-def shown(text: Any) -> Any:
+def shown(value: Any, field: str, call: AgentCall) -> Any:
     """Redact a value of a trace."""
-    return json.loads(json.dumps(text).replace("secret", "[removed]"))
+    return json.loads(json.dumps(value).replace("secret", "[removed]"))
+
+
+def fail_for_outputs(value: Any, field: str, call: AgentCall) -> Any:
+    if field == "output":
+        raise RuntimeError(str(value))
+    return value
 
 
 @pytest.mark.parametrize(
@@ -271,6 +277,8 @@ def shown(text: Any) -> Any:
         ({"OTEL_CONTENT": True, "TRACE_CONTENT": "outputs"}, ["Acme is secret", "Acme is fine"], ["Check Acme"]),
         ({"OTEL_CONTENT": True, "TRACE_CONTENT": "none"}, [], ["Check Acme", "secret", "is fine"]),
         ({"OTEL_CONTENT": True, "TRACE_REDACT": f"{__name__}.shown"}, ["Acme is [removed]"], ["secret"]),
+        ({"OTEL_CONTENT": True, "TRACE_REDACT": shown}, ["Acme is [removed]"], ["secret"]),
+        ({"OTEL_CONTENT": True, "TRACE_REDACT": fail_for_outputs}, ["Check Acme"], ["secret", "is fine"]),
     ],
 )
 def test_content_is_in_spans_only_on_request(
@@ -282,7 +290,7 @@ def test_content_is_in_spans_only_on_request(
     text = json.dumps([dict(span.attributes or {}) for span in exporter.get_finished_spans()]).replace("\\", "")
     assert [part for part in expected if part not in text] == []
     assert [part for part in missing if part in text] == []
-    if settings.get("OTEL_CONTENT") and "TRACE_CONTENT" not in settings:
+    if settings.keys() <= {"OTEL_CONTENT"} and settings:
         (tool,) = (span for span in exporter.get_finished_spans() if span.name.startswith("execute_tool"))
         assert json.loads(str((tool.attributes or {})[conventions.GEN_AI_TOOL_CALL_ARGUMENTS])) == {"name": "Acme"}
         first, last = (span for span in exporter.get_finished_spans() if span.name.startswith("chat"))

@@ -174,6 +174,23 @@ def test_an_age_before_all_times_is_refused() -> None:
     assert "too large" in answer.err
 
 
+def test_an_age_may_be_seconds() -> None:
+    old(days=40)
+    kept = {old(days=2)}
+
+    assert list(prune(3 * 86_400)) == [1]
+    assert left() == kept
+
+
+@pytest.mark.parametrize("age", ["30d", None, True, float("nan"), float("inf"), 10**12])
+def test_an_impossible_age_is_refused(age: Any) -> None:
+    kept = {old()}
+
+    with pytest.raises(InvalidOption, match=f"The age {age!r} is"):
+        next(prune(age))
+    assert left() == kept
+
+
 def test_an_age_in_the_future_is_refused() -> None:
     kept = {old()}
 

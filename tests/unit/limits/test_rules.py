@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -50,6 +51,12 @@ def test_several_limits_of_one_pattern_have_separate_buckets() -> None:
     assert names[0] == "gpt-5 org=acme"  # those per tenant first
 
 
+def test_the_times_of_a_limit_may_be_timedeltas() -> None:
+    (found,) = Limits({"m": {"rpm": 9, "window": timedelta(hours=1), "margin": timedelta(seconds=2)}}).of("m", "")
+
+    assert (found.span, buckets_of([found], {})[0].name) == (3602.0, "m/3600s")
+
+
 def test_each_value_of_the_metadata_has_its_bucket() -> None:
     found = Limits({"*": {"rpm": 1, "per": "org"}}).of("m", "")
 
@@ -94,6 +101,7 @@ def test_the_tenant_is_a_metadata_value(settings: Any) -> None:
         ({"gpt-5": {"tpm": "200k"}}, "must be a whole number"),
         ({"gpt-5": {"rpm": 1, "window": 0}}, "from 0.1 to 86400"),
         ({"gpt-5": {"rpm": 1, "window": float("nan")}}, "from 0.1 to 86400"),
+        ({"gpt-5": {"rpm": 1, "window": timedelta(days=2)}}, "from 0.1 to 86400, or a timedelta"),
         ({"gpt-5": {"rpm": 1, "margin": -1}}, "from 0 to 86400"),
         ({"gpt-5": {"rpm": 1, "per": ""}}, "must be a key of the activities' metadata"),
         ({"": ONE}, "must have patterns of models"),
