@@ -33,6 +33,7 @@ def test_a_report_by_task() -> None:
     group = {
         "key": "answer", "calls": 1, "runs": 1, "input_tokens": 1_000, "cached_tokens": 400, "output_tokens": 200,
         "reasoning_tokens": 0, "total_tokens": 1_200, "cost": "0.0025", "unpriced_calls": 0, "unpriced_tokens": 0,
+        "median_cost": "0.0025",
     }  # fmt: skip
     unknown = {
         **group,
@@ -41,9 +42,10 @@ def test_a_report_by_task() -> None:
         "cost": None,
         "unpriced_calls": 1,
         "unpriced_tokens": 1_200,
+        "median_cost": None,
     }
     totals = {**unknown, "calls": 2, "runs": 2, "input_tokens": 2_000, "cached_tokens": 400, "output_tokens": 400}
-    totals |= {"total_tokens": 2_400, "cost": "0.0025"}
+    totals |= {"total_tokens": 2_400, "cost": "0.0025", "median_cost": "0.0025", "replayed_cost": "0"}
     del totals["key"]
     assert response.json() == {
         "group_by": "task", **NOVEMBER, "time_zone": "Europe/Berlin", "currency": "USD",
