@@ -126,6 +126,8 @@ def tiles(
         "forecast": money(forecast),
         "per_run": money(_per_run(now)) if now.runs else NOT_APPLICABLE,
         "runs": count_text(now.runs),
+        "unrecorded": money(now.unrecorded_cost) if now.unrecorded_runs else "",
+        "unrecorded_runs": count_text(now.unrecorded_runs),
         "unpriced": compact(now.unpriced_tokens),
         "unpriced_calls": count_text(now.unpriced_calls),
     }
@@ -298,7 +300,7 @@ def _per_run(sums: UsageSchema) -> Decimal | None:
 def page_data(
     activities: ActivityQuerySet, period: Period, group_by: str, query_of: Callable[[str], str]
 ) -> dict[str, Any]:
-    """Return all contents of the page; 15 queries. `query_of` returns the query of the page of one group."""
+    """Return all contents of the page; 16 queries. `query_of` returns the query of the page of one group."""
     groups, has_more = usage_groups(activities, period, group_by)
     earlier, _has_more = usage_groups(activities, period.previous, group_by)
     totals, before = report_totals(activities, period), usage_totals(activities, period.previous)

@@ -10,14 +10,16 @@ from uuid import UUID
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connections
-from django.db.models import Count, F, Max, Q, QuerySet, Sum
+from django.db.models import Count, Exists, F, Max, OuterRef, Q, QuerySet, Sum
 from django.db.models.expressions import Expression
 from django.db.models.functions import TruncDay
 from pydantic import BaseModel
 
 from ..choices import CallKind, CallState, Status
+from ..ids import first_id
 from ..models import Activity, ActivityQuerySet, AgentCall
 from ..money import Money, rounded
+from .period import Period
 
 MAX_RUNS = 100  # of a list
 MAX_MODELS = 3  # that are named for a run
@@ -103,6 +105,17 @@ def replayed_cost(calls: QuerySet[AgentCall]) -> Decimal:
     return rounded(spent or Decimal(0))
 
 
+def unrecorded_runs(activities: ActivityQuerySet, period: Period) -> tuple[int, Decimal]:
+    """Return how many of the activities created in a period have a cost, but no recorded calls, and the cost.
+
+    Their runs are not durable, or their calls have been removed. One query.
+    """
+    created = activities.filter(agent_id__gte=first_id(period.start), agent_id__lt=first_id(period.end))
+    calls = AgentCall.objects.using(activities.db).filter(activity_id=OuterRef("pk"), kind=CallKind.MODEL)
+    found = created.filter(~Exists(calls), cost__gt=0).order_by().aggregate(runs=Count("pk"), spent=Sum("cost"))
+    return found["runs"], rounded(found["spent"] or Decimal(0))
+
+
 def expensive_runs(
     activities: ActivityQuerySet, calls: QuerySet[AgentCall], number: int
 ) -> list[tuple[Activity, ExpensiveRunSchema]]:
@@ -120,7 +133,7 @@ def expensive_runs(
         **{name: Sum(name, default=0) for name in ("input_tokens", "cached_tokens", "output_tokens")},
     )  # fmt: skip
     for row in models:
-        by_model[row["activity_id"]].append(row)
+        by_model[row["activity_id"]].append({**row})
     tools = _most_called_tools(ids, calls.db)
     return [
         (owners[key], _expensive_run(owners[key], spent, by_model[key], *tools.get(key, (None, 0))))

@@ -1,4 +1,4 @@
-"""Usage and cost of model calls, summed by day, task, model or metadata. Each report is five queries."""
+"""Usage and cost of model calls, summed by day, task, model or metadata. Each report is six queries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..money import Money, rounded
 from ..validation import is_storable
 from .expressions import MetadataText
 from .period import Period
-from .runs import median_costs, replayed_cost
+from .runs import median_costs, replayed_cost, unrecorded_runs
 
 MAX_GROUPS = 500
 MAX_KEY = 200  # characters of a metadata key
@@ -82,6 +82,10 @@ class ReportTotalsSchema(UsageSchema):
     replayed_cost: Money = Decimal(0)
     """The cost of calls that the last attempt of a complete run has read from its records instead of making them again.
     Each call counts once."""
+    unrecorded_runs: int = 0
+    """Activities created in the period that have a cost, but no recorded calls; only these two fields include them."""
+    unrecorded_cost: Money = Decimal(0)
+    """The known cost of these activities."""
 
 
 class UsageReportSchema(BaseModel):
@@ -121,10 +125,15 @@ def usage_report(activities: ActivityQuerySet, period: Period, group_by: str) ->
 
 
 def report_totals(activities: ActivityQuerySet, period: Period) -> ReportTotalsSchema:
-    """Return the sums of a period, with the median of its runs and what replays have saved; three queries."""
+    """Return the sums of a period, with the median of its runs and what replays have saved; four queries."""
     calls, totals = calls_of(activities, period), usage_totals(activities, period)
+    number, cost = unrecorded_runs(activities, period)
     return ReportTotalsSchema(
-        **_fields(totals), median_cost=median_costs(calls).get(None), replayed_cost=replayed_cost(calls)
+        **_fields(totals),
+        median_cost=median_costs(calls).get(None),
+        replayed_cost=replayed_cost(calls),
+        unrecorded_runs=number,
+        unrecorded_cost=cost,
     )
 
 

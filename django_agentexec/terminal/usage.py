@@ -91,6 +91,10 @@ exit codes:
             out.note(text % {"cost": dollars(report.totals.replayed_cost)})
         if report.has_more_groups:
             out.note(_("There are more groups; the total includes them."))
+        if report.totals.unrecorded_runs:
+            text = _("%(runs)s further runs without recorded calls cost %(cost)s.")
+            runs, cost = report.totals.unrecorded_runs, report.totals.unrecorded_cost
+            out.note(text % {"runs": f"{runs:,}", "cost": dollars(cost)})
         if report.totals.unpriced_calls:
             text = _("%(calls)s calls with %(tokens)s tokens have no price and are missing in the cost.")
             calls, tokens = report.totals.unpriced_calls, report.totals.unpriced_tokens

@@ -46,6 +46,7 @@ def test_a_report_by_task() -> None:
     }
     totals = {**unknown, "calls": 2, "runs": 2, "input_tokens": 2_000, "cached_tokens": 400, "output_tokens": 400}
     totals |= {"total_tokens": 2_400, "cost": "0.0025", "median_cost": "0.0025", "replayed_cost": "0"}
+    totals |= {"unrecorded_runs": 0, "unrecorded_cost": "0"}
     del totals["key"]
     assert response.json() == {
         "group_by": "task", **NOVEMBER, "time_zone": "Europe/Berlin", "currency": "USD",
