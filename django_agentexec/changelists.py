@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import nullcontext
 from typing import Any
 
@@ -12,8 +13,13 @@ from django.http import HttpRequest
 
 from .validation import is_storable
 
-IMPOSSIBLE = (ArithmeticError, ValueError, DataError, NotSupportedError, ProgrammingError)
-"""What Django raises when it converts a value, and what databases raise for a value or a number of values."""
+logger = logging.getLogger(__name__)
+
+IMPOSSIBLE = (
+    *(ArithmeticError, LookupError, TypeError, ValueError),
+    *(DataError, NotSupportedError, ProgrammingError),
+)
+"""What Django raises when it converts values, and what databases raise for a value or a number of values."""
 
 
 class StorableLookups:
@@ -52,4 +58,5 @@ class StorableLookups:
         except IMPOSSIBLE as error:
             if not request.GET:
                 raise
+            logger.info("The list %s cannot be looked up.", request.path, exc_info=True)
             raise IncorrectLookupParameters(error) from error
