@@ -28,7 +28,7 @@ def granted(grant: Grant) -> Iterator[None]:
 async def note_headers(response: Any) -> None:
     """Close the closest limit of the call in progress if the headers of its response say that it is used up.
 
-    A hook of httpx for clients of your own: `httpx.AsyncClient(event_hooks={"response": [note_headers]})`. Clients of
+    A hook for HTTP clients of your own: `DefaultAsyncHttpxClient(event_hooks={"response": [note_headers]})`. Clients of
     `AsyncOpenAI` have it in workers already.
     """
     grant = _current.get()
