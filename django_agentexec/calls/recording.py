@@ -94,21 +94,9 @@ class RecordedRun:
         position = self._position
         target = PossibleModel(model[:MAX_NAME], provider[:MAX_PROVIDER], max_tokens)
         if position is None:
-            async with limit_of(None, target, request) as grant:
-                answer = await call()
-                counts = _counts(answer, usage)
-                _use(grant, counts)
-            known = await _unrecorded_cost(target, counts) if cost is None else storable(cost(answer))
-            await self._add_usage(counts, *([] if known is None else [known]))
-            return answer
+            return await self._unrecorded_call(target, request, call, usage, cost)
         digest = digest_of(request)
-        recorded = position.next_model_call()
-        position.is_replaying = recorded is not None
-        if recorded is not None:
-            position.ordinal += 1
-            if recorded.digest != digest and not recorded.has_changed:
-                recorded.has_changed = True
-                position.journal.begin_soon(recorded)
+        if (recorded := _replayed(position, digest)) is not None:
             return load(recorded.output)
         row = self._row(position, CallKind.MODEL, position.ordinal, name=model)
         row.digest, row.provider = digest, target.provider
@@ -119,9 +107,7 @@ class RecordedRun:
                 answer = await call()
                 row.output, counts = dump(answer), _counts(answer, usage)
                 _use(grant, counts)
-            for name in TOKENS:
-                setattr(row, name, counts.get(name, 0))
-            row.cost = storable(cost(answer)) if cost is not None else await acost_of(row)
+            row.cost = await _cost_of(target, counts) if cost is None else storable(cost(answer))
         except BaseException as error:
             position.ordinal = row.ordinal  # a retry of the framework requests the same answer
             position.journal.fail_soon(row, error)
@@ -129,6 +115,8 @@ class RecordedRun:
                 await self._leave(position, error)
             raise
         row.state = CallState.DONE
+        for name in TOKENS:
+            setattr(row, name, counts.get(name, 0))
         await position.journal.finish(row, usage=counts, cost=row.cost)
         return answer
 
@@ -175,6 +163,27 @@ class RecordedRun:
         row.state = CallState.DONE
         await position.journal.finish(row)
         return value
+
+    async def _unrecorded_call(
+        self,
+        model: PossibleModel,
+        request: Any,
+        call: Callable[[], Awaitable[T]],
+        usage: Callable[[T], Mapping[str, int]] | None,
+        cost: Callable[[T], Decimal | None] | None,
+    ) -> T:
+        """Make a call, and add its tokens and its cost to the activity; outside of workers, no price is looked up."""
+        async with limit_of(None, model, request) as grant:
+            answer = await call()
+            counts = _counts(answer, usage)
+            _use(grant, counts)
+        attempt, known = current_attempt(), None
+        if cost is not None:
+            known = storable(cost(answer))
+        elif attempt is not None and attempt.root.records_calls:
+            known = await _cost_of(model, counts)
+        await self._add_usage(counts, *([] if known is None else [known]))
+        return answer
 
     async def _begin(self, position: Position, row: AgentCall, request: Any, model: PossibleModel) -> None:
         """Write the start of a model call. Raises `Suspended` or `BudgetExceeded` if a budget does not cover it."""
@@ -236,11 +245,20 @@ async def place_run(attempt: OwningAttempt, agent: str, input: Any, key: str | N
     return position
 
 
-async def _unrecorded_cost(model: PossibleModel, counts: Mapping[str, int]) -> Decimal | None:
-    """Return the cost of a call without a row, or None if it is unknown, and outside of workers."""
-    attempt = current_attempt()
-    if attempt is None or not attempt.root.records_calls:
-        return None
+def _replayed(position: Position, digest: str) -> AgentCall | None:
+    """Return the recorded answer to the next call of a run, or None."""
+    recorded = position.next_model_call()
+    position.is_replaying = recorded is not None
+    if recorded is not None:
+        position.ordinal += 1
+        if recorded.digest != digest and not recorded.has_changed:
+            recorded.has_changed = True
+            position.journal.begin_soon(recorded)
+    return recorded
+
+
+async def _cost_of(model: PossibleModel, counts: Mapping[str, int]) -> Decimal | None:
+    """Return the cost of a call that has just ended, or None if it is unknown."""
     tokens = {name: counts.get(name, 0) for name in TOKENS}
     return await acost_of(AgentCall(name=model.name, provider=model.provider, **tokens))
 
