@@ -15,7 +15,6 @@ from ..translation import gettext as _
 from ..validation import QUEUE_NAME, is_storable
 
 MAX_REASON = 500  # characters; the column's size
-_TENANT = "organization_id=7"
 
 
 @blocking
@@ -69,14 +68,23 @@ def validate_target(scope: PauseScope | str, name: str) -> tuple[PauseScope, str
     if scope not in PauseScope.values:
         raise InvalidOption(f"The scope {scope!r} is unknown; there are {', '.join(PauseScope.values)}.")
     if name == "":
-        example = {PauseScope.QUEUE: "default", PauseScope.TASK: "research_company"}.get(PauseScope(scope), _TENANT)
-        text = _("Give the name of the %(scope)s, such as %(example)s.")
-        raise InvalidOption(text % {"scope": PauseScope(scope).label, "example": example})
+        raise InvalidOption(_nameless(PauseScope(scope)))
     if not (isinstance(name, str) and 1 <= len(name) <= MAX_PAUSE_NAME and is_storable(name) and name.isprintable()):
         raise InvalidOption(f"The name {name!r:.80} must be text of 1 to {MAX_PAUSE_NAME} printable characters.")
     if scope == PauseScope.QUEUE and not QUEUE_NAME.fullmatch(name):
         raise InvalidOption(f"{name!r:.80} is no queue name: use 1 to 100 letters, digits, '_', '.' and '-'.")
     key, equals, value = name.partition("=")
     if scope == PauseScope.TENANT and not (key and equals and value):
-        raise InvalidOption(f"The tenant {name!r:.80} must be a metadata key and its value, such as '{_TENANT}'.")
+        raise InvalidOption(
+            f"The tenant {name!r:.80} must be a metadata key and its value, such as 'organization_id=7'."
+        )
     return PauseScope(scope), name
+
+
+def _nameless(scope: PauseScope) -> str:
+    texts = {
+        PauseScope.QUEUE: _("Name the queue, such as default."),
+        PauseScope.TASK: _("Name the task, such as research_company."),
+        PauseScope.TENANT: _("Name the tenant by its metadata, such as organization_id=7."),
+    }
+    return texts[scope]

@@ -138,8 +138,8 @@ def test_an_invalid_row_does_not_stop_workers(task: Task[Any, Any, Any, Any]) ->
     [
         ("pool", "a", "'pool' is unknown"),
         ("queue", "a b", "is no queue name"),
-        ("task", "", "Give the name of the Task, such as research_company"),
-        ("tenant", "", "such as organization_id=7"),
+        ("task", "", "Name the task, such as research_company"),
+        ("tenant", "", "Name the tenant by its metadata, such as organization_id=7"),
         ("task", "a\0", "printable"),
         ("tenant", "organization_id", "must be a metadata key and its value"),
     ],
@@ -166,7 +166,7 @@ def test_the_terminal_pauses_lists_and_resumes(capsys: pytest.CaptureFixture[str
 
 
 def test_the_terminal_asks_for_a_missing_name() -> None:
-    with pytest.raises(CommandError, match="Give the name of the Queue, such as default"):
+    with pytest.raises(CommandError, match="Name the queue, such as default"):
         call_command("agentexec", "pause", "queue")
 
 
