@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ..parsing import parse_digits
+
 TOO_MANY_REQUESTS = 429
 EXHAUSTED = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 """Codes of refusals that no wait ends."""
@@ -35,9 +37,8 @@ def used_up_for(headers: Mapping[str, str], tokens: int) -> float | None:
         reset = parse_reset(headers.get(f"x-ratelimit-reset-{kind}"))
         if headers.get(f"x-ratelimit-remaining-{kind}") != "0" or reset is None:
             continue
-        limit = headers.get(f"x-ratelimit-limit-{kind}", "")
-        share = min(1.0, needed / int(limit)) if limit.isascii() and limit.isdigit() and int(limit) else 1.0
-        found.append(reset * share)
+        limit = parse_digits(headers.get(f"x-ratelimit-limit-{kind}", ""))
+        found.append(reset * min(1.0, needed / limit) if limit else reset)
     return max(found, default=None)
 
 

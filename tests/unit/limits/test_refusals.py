@@ -26,6 +26,7 @@ def headers(**values: str) -> dict[str, str]:
         (headers(remaining_tokens="0", reset_tokens="1m0s", limit_tokens="6000"), 10),
         (headers(remaining_tokens="0", reset_tokens="1m0s", limit_tokens="10"), 60),
         (headers(remaining_tokens="0", reset_tokens="1m0s", limit_tokens="0"), 60),
+        (headers(remaining_tokens="0", reset_tokens="1m0s", limit_tokens="9" * 5_000), 60),
         (headers(remaining_tokens="0", reset_tokens="1m0s", limit_tokens="\u0661\u0662"), 60),
         (
             headers(remaining_requests="0", reset_requests="60s", limit_requests="60",
