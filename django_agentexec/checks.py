@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import sys
 from collections.abc import Sequence
@@ -57,7 +58,18 @@ def _queue_weights() -> list[CheckMessage]:
     except InvalidOption as error:
         hint = "Write {'high': 3, 'low': 1}, or leave the setting out to serve the queues in order."
         return [Error(f"AGENTEXEC['QUEUE_WEIGHTS']: {error}", hint=hint, id="agentexec.E006")]
-    return []
+    return [
+        Warning(
+            f"AGENTEXEC['QUEUE_WEIGHTS'] has a weight for queue {name!r}, which is not in AGENTEXEC['QUEUES'] "
+            f"({', '.join(map(str, conf.QUEUES))}), so it has no effect.",
+            hint=f"Did you mean {close[0]!r}?"
+            if (close := difflib.get_close_matches(name, map(str, conf.QUEUES), 1))
+            else "Remove it, or add the queue to AGENTEXEC['QUEUES']; pools with --queues take weights from there.",
+            id="agentexec.W011",
+        )
+        for name in conf.QUEUE_WEIGHTS
+        if name not in conf.QUEUES
+    ]
 
 
 def _queue_names(queues: list[Any]) -> list[CheckMessage]:

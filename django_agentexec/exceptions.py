@@ -129,14 +129,19 @@ class ApprovalNotFound(AgentExecError, LookupError):
 class AlreadyDecided(AgentExecError):
     """Another decision was made before, or the approval has expired; nothing was changed."""
 
-    def __init__(self, approval: Approval) -> None:
+    def __init__(self, approval: Approval, *, differs_in_arguments: bool = False) -> None:
         text = _("Approval %(id)s (%(tool)s) is already %(status)s.")
         if approval.decided_by:
             text = _("Approval %(id)s (%(tool)s) is already %(status)s by %(by)s.")
         names = {"id": approval.id, "tool": approval.tool, "status": approval.status, "by": approval.decided_by}
-        super().__init__(text % names)
+        message = text % names
+        if differs_in_arguments:
+            message += " " + _("It was approved with other arguments.")
+        super().__init__(message)
         self.approval = approval
         """The approval with the decision that counts."""
+        self.differs_in_arguments = differs_in_arguments
+        """Whether the call was approved before, with other arguments."""
 
 
 class ApprovalVoid(AgentExecError):

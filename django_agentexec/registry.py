@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
@@ -10,9 +11,13 @@ from django.utils.module_loading import autodiscover_modules
 
 from .conf import conf
 from .exceptions import TaskDefinitionError, UnknownTask
+from .translation import gettext as _
 
 if TYPE_CHECKING:
     from .tasks.definition import AnyTask
+
+
+logger = logging.getLogger(__name__)
 
 
 class Registry:
@@ -80,6 +85,20 @@ def get_task(task: str | AnyTask) -> AnyTask:
     if hasattr(task, "load_context"):
         return cast("AnyTask", task)
     return registry.get(task)
+
+
+def unknown_task_note(name: str) -> str:
+    """Return a remark about a name that no task of this process has, with similar names; "" if a task has it.
+
+    Workers may have tasks that this process does not import, so the name is no error.
+    """
+    try:
+        registry.get(name)
+    except UnknownTask as error:
+        return _("%(problem)s It has no effect unless a worker registers a task of this name.") % {"problem": error}
+    except Exception:  # a module of tasks may raise anything
+        logger.warning("The modules of tasks cannot be imported.", exc_info=True)
+    return ""
 
 
 def _identity(task: AnyTask) -> tuple[str, str]:

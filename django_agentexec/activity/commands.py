@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from ..dispatch.push import push_on_commit, stop_on_commit
 from ..exceptions import ActivityNotFound, InvalidOption, ResultError
 from ..ids import uuid7
 from ..models import Activity
+from ..money import storable
 from ..registry import registry
 from ..validation import (
     MAX_NAME,
@@ -105,14 +107,17 @@ def update_soon(attempt: OwningAttempt, message: str) -> None:
 
 
 @blocking
-def add_usage(agent_id: UUID, usage: Mapping[str, int]) -> None:
-    """Add token counts, such as `{"input_tokens": 120, "output_tokens": 80}`, to the activity's usage."""
-    _write(_usage(agent_id, usage))
+def add_usage(agent_id: UUID, usage: Mapping[str, int], cost: Decimal | None = None) -> None:
+    """Add token counts, such as `{"input_tokens": 120, "output_tokens": 80}`, to the activity's usage.
+
+    `cost` is that of these tokens in US dollars, if it is known. Raises `InvalidOption` for impossible values.
+    """
+    _write(_usage(agent_id, usage, cost))
 
 
-async def aadd_usage(agent_id: UUID, usage: Mapping[str, int]) -> None:
+async def aadd_usage(agent_id: UUID, usage: Mapping[str, int], cost: Decimal | None = None) -> None:
     """Async version of `add_usage`."""
-    await _awrite(_usage(agent_id, usage))
+    await _awrite(_usage(agent_id, usage, cost))
 
 
 @blocking
@@ -232,9 +237,11 @@ def _optional_message(message: str | None) -> str | None:
     return None if message is None else checked_message(message)
 
 
-def _usage(agent_id: UUID, usage: Mapping[str, int]) -> AddUsage:
+def _usage(agent_id: UUID, usage: Mapping[str, int], cost: Decimal | None) -> AddUsage:
     agent_id = validate_id(agent_id)
-    return AddUsage(agent_id=agent_id, usage=validate_usage(usage), fence=_fence(agent_id))
+    if cost is not None and (not isinstance(cost, Decimal) or storable(cost) is None):
+        raise InvalidOption(f"cost={cost!r:.50} must be an amount in US dollars, as a Decimal from 0, or None.")
+    return AddUsage(agent_id=agent_id, usage=validate_usage(usage), cost=storable(cost), fence=_fence(agent_id))
 
 
 def _fence(agent_id: UUID) -> int | None:

@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -209,12 +210,14 @@ class Progress(OwnedOperation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddUsage(OwnedOperation):
-    """Add to the token usage, also after a cancel: the tokens of a canceled run are billed, too."""
+    """Add to the token usage and the cost, also after a cancel: the tokens of a canceled run are billed, too."""
 
-    update_fields = ("usage", "updated_at")
-    read_fields = ("usage",)
+    update_fields = ("usage", "cost", "updated_at")
+    read_fields = ("usage", "cost")
 
     usage: Mapping[str, int]
+    cost: Decimal | None = None
+    """Of these tokens in US dollars; None: unknown."""
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         if self.fence is not None and activity.fence != self.fence:
@@ -223,6 +226,8 @@ class AddUsage(OwnedOperation):
         for name, count in self.usage.items():
             total[name] = total.get(name, 0) + count
         activity.usage, activity.updated_at = total, now
+        if self.cost is not None:
+            activity.cost = (activity.cost or Decimal()) + self.cost
         return None
 
 

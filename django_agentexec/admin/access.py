@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.contrib import messages
 from django.contrib.admin import AdminSite
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -13,6 +14,7 @@ from django.urls import reverse
 
 from ..models import Activity, ActivityQuerySet, Approval, ApprovalQuerySet, ApprovalStatus
 from ..policy import Permission, get_policy
+from ..registry import unknown_task_note
 from .base import Base
 
 MAX_COUNTED = 99  # pending approvals that the tab counts
@@ -32,6 +34,12 @@ class SharedRowsAccess:
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Whether the user may delete rows."""
         return _sees_all_tenants(request) and bool(super().has_delete_permission(request, obj))  # type: ignore[misc]
+
+
+def warn_of_unknown_task(request: HttpRequest, name: str) -> None:
+    """Add a warning if no task of this process has the name that a saved row has."""
+    if note := unknown_task_note(name):
+        messages.warning(request, note)
 
 
 def _sees_all_tenants(request: HttpRequest) -> bool:

@@ -20,9 +20,9 @@ from ..budgets.commands import limit_changed, set_limit_of_period
 from ..budgets.queries import BudgetSchema, consumption
 from ..budgets.texts import amount_text
 from ..changelists import StorableLookups
-from ..models import Activity, Budget, BudgetLedger
+from ..models import Activity, Budget, BudgetLedger, BudgetScope
 from ..policy import get_policy
-from .access import SharedRowsAccess, visible
+from .access import SharedRowsAccess, visible, warn_of_unknown_task
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin as BudgetBase
@@ -81,6 +81,8 @@ class BudgetAdmin(_Access):
         super().save_model(request, obj, form, change)
         if change:
             limit_changed(obj)
+        if obj.scope == BudgetScope.TASK:
+            warn_of_unknown_task(request, obj.task)
 
     @admin.display(description=gettext_lazy("Covers"))
     def covers(self, row: Budget) -> str:

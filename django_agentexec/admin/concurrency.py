@@ -13,9 +13,9 @@ from django.http import HttpRequest
 from ..changelists import StorableLookups
 from ..concurrency.commands import validate_target
 from ..exceptions import InvalidOption
-from ..models import ConcurrencyLimit, Pause
+from ..models import ConcurrencyLimit, LimitScope, Pause, PauseScope
 from ..policy import Permission, get_policy
-from .access import SharedRowsAccess
+from .access import SharedRowsAccess, warn_of_unknown_task
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
@@ -42,6 +42,12 @@ class ConcurrencyLimitAdmin(StorableLookups, SharedRowsAccess, LimitBase):
     def has_view_permission(self, request: HttpRequest, obj: ConcurrencyLimit | None = None) -> bool:
         """Whether the user may see limits."""
         return get_policy().may_monitor(request.user) and super().has_view_permission(request, obj)
+
+    def save_model(self, request: HttpRequest, obj: ConcurrencyLimit, form: Any, change: bool) -> None:
+        """Store the limit, and warn of a task that this process does not have."""
+        super().save_model(request, obj, form, change)
+        if obj.scope == LimitScope.TASK:
+            warn_of_unknown_task(request, obj.name)
 
 
 class PauseForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only in the stubs
@@ -98,6 +104,8 @@ class PauseAdmin(StorableLookups, PauseBase):
             raise PermissionDenied
         obj.actor = str(request.user.pk)
         super().save_model(request, obj, form, change)
+        if obj.scope == PauseScope.TASK:
+            warn_of_unknown_task(request, obj.name)
 
     def _may_pause(self, request: HttpRequest, obj: Pause | None) -> bool:
         policy, has_permission = get_policy(), request.user.has_perm(f"agentexec.{Permission.PAUSE}")

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
-from ..money import plain
+from ..money import dollars
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
@@ -79,19 +79,8 @@ def money(amount: Decimal | None) -> str:
     if amount is None:
         return _("Unknown")
     if 0 < amount < Decimal("0.001"):
-        return f"< {_dollars(Decimal('0.001'), 3)}"
-    return _dollars(amount, 2 if amount >= 1 else 3 if amount else 0)
-
-
-def price(amount: Decimal) -> str:
-    """Return a price with all its digits, at least two of them decimals."""
-    text = plain(amount)
-    return _dollars(amount, max(2, len(text.partition(".")[2])))
-
-
-def _dollars(amount: Decimal, decimals: int) -> str:
-    number = number_format(f"{amount:.{decimals}f}", use_l10n=True, force_grouping=True)
-    return _("$%(amount)s") % {"amount": number}
+        return f"< {dollars(Decimal('0.001'), 3)}"
+    return dollars(amount, 2 if amount >= 1 else 3 if amount else 0)
 
 
 def moment(when: datetime) -> SafeString:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from .values import cell_text
 
 SAMPLE = 200  # newest rows whose keys are tried by a search for a bare value
 MAX_KEYS = 20  # keys that such a search tries
+MAX_VALUES, MAX_SUGGESTED = 50, 100  # values of a key that a form suggests, and the characters of each
 MAX_ENTRIES = 10  # of one list; the rest is ignored
 
 EMPTY = SafeString('<span class="ae-quiet">&ndash;</span>')
@@ -45,6 +47,18 @@ def known_keys(activities: ActivityQuerySet) -> list[str]:
     """Return the first metadata keys of the newest rows; one query."""
     newest = activities.order_by("-agent_id").values_list("metadata", flat=True)[:SAMPLE]
     return list(dict.fromkeys(key for metadata in newest for key in metadata or {}))[:MAX_KEYS]
+
+
+def known_values(activities: ActivityQuerySet, columns: Iterable[MetadataColumn]) -> dict[str, list[str]]:
+    """Return the values of the newest rows under the keys of these columns, in order; one query."""
+    found: dict[str, set[str]] = {column.key: set() for column in columns}
+    for metadata in activities.order_by("-agent_id").values_list("metadata", flat=True)[:SAMPLE]:
+        for key, values in found.items():
+            value = (metadata or {}).get(key)
+            text = value if isinstance(value, str) else json.dumps(value)
+            if value not in (None, "") and len(text) <= MAX_SUGGESTED:
+                values.add(text)
+    return {key: sorted(values)[:MAX_VALUES] for key, values in found.items()}
 
 
 @dataclass(frozen=True)

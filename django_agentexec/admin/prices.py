@@ -10,8 +10,8 @@ from django.utils.translation import gettext_lazy as _
 
 from ..changelists import StorableLookups
 from ..models import ModelPrice
+from ..money import dollars
 from .access import SharedRowsAccess
-from .formatting import price
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
@@ -46,14 +46,14 @@ class ModelPriceAdmin(StorableLookups, SharedRowsAccess, PriceBase):
     @admin.display(description=_("Input"), ordering="input_price")
     def input(self, row: ModelPrice) -> str:
         """Return the price of input tokens."""
-        return price(row.input_price)
+        return dollars(row.input_price)
 
     @admin.display(description=_("From cache"), ordering="cached_price")
     def cached(self, row: ModelPrice) -> str:
         """Return the price of cached tokens, which is that of input tokens by default."""
-        return price(row.input_price if row.cached_price is None else row.cached_price)
+        return dollars(row.input_price if row.cached_price is None else row.cached_price)
 
     @admin.display(description=_("Output"), ordering="output_price")
     def output(self, row: ModelPrice) -> str:
         """Return the price of output tokens."""
-        return price(row.output_price)
+        return dollars(row.output_price)

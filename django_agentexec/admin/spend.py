@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import calendar
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, F, Sum
+from django.db.models import F, Sum
 from django.db.models.functions import TruncDay
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
@@ -20,20 +20,24 @@ from ..costs.period import Period, current_day
 from ..costs.prices import MILLION, rates_of
 from ..costs.usage import (
     SUMS,
+    ReportTotalsSchema,
     UsageGroupSchema,
     UsageSchema,
     calls_of,
     group_expression,
+    group_medians,
     group_of,
+    report_totals,
     usage_groups,
     usage_totals,
 )
-from ..models import Activity, ActivityQuerySet
-from .formatting import compact, count_text, money, percent, price
+from ..models import ActivityQuerySet
+from ..money import dollars
+from .expensive import expensive_lines
+from .formatting import compact, count_text, money, percent
 
 MAX_LINES = 20  # of a table; the CSV file has more
 MAX_SERIES = 3  # groups with a colour of their own
-MAX_RUNS = 5  # of the most expensive runs
 RATE_DAYS = 7  # whose cost the forecast continues
 BAR, GAP = 0.8, 0.4  # width of a bar in days; units of the drawing between two parts of a bar
 
@@ -51,9 +55,12 @@ class Line:
     runs: str
     tokens: str
     per_run: str
+    median: str
     cost: str
     change: str
     is_unpriced: bool
+    query: str = ""
+    """The query of the page that shows this group alone; "" without one."""
 
 
 @dataclass(frozen=True)
@@ -104,30 +111,58 @@ def period_of(name: str) -> Period:
     return Period.of(first.get(name, today - timedelta(days=27)), today)
 
 
-def tiles(activities: ActivityQuerySet, period: Period, now: UsageSchema, before: UsageSchema) -> dict[str, str]:
-    """Return the figures above the chart; one query."""
+def tiles(
+    activities: ActivityQuerySet, period: Period, now: ReportTotalsSchema, before: UsageSchema, cached: Decimal
+) -> dict[str, str]:
+    """Return the figures above the chart; one query. `cached` is what the caches of the providers have saved."""
     forecast = _forecast(activities, period.last)
     return {
+        "median": money(now.median_cost) if now.runs else NOT_APPLICABLE,
+        "saved": money(cached + now.replayed_cost),
+        "saved_by_cache": money(cached),
+        "saved_by_replay": money(now.replayed_cost),
         "cost": money(now.cost),
         "change": change(now.cost, before.cost),
         "forecast": money(forecast),
         "per_run": money(_per_run(now)) if now.runs else NOT_APPLICABLE,
         "runs": count_text(now.runs),
+        "unrecorded": money(now.unrecorded_cost) if now.unrecorded_runs else "",
+        "unrecorded_runs": count_text(now.unrecorded_runs),
         "unpriced": compact(now.unpriced_tokens),
         "unpriced_calls": count_text(now.unpriced_calls),
     }
 
 
-def lines(now: Sequence[UsageGroupSchema], before: Sequence[UsageGroupSchema], total: UsageSchema) -> list[Line]:
-    """Return the table of groups, with the change to the period before."""
+def lines(
+    now: Sequence[UsageGroupSchema],
+    before: Sequence[UsageGroupSchema],
+    total: UsageSchema,
+    medians: Mapping[str | None, Decimal],
+    query_of: Callable[[str], str],
+) -> list[Line]:
+    """Return the table of groups, with the change to the period before. `query_of` returns the query of a group."""
     earlier = {group.key: group for group in before}
     return [
-        line(group, group.key if group.key is not None else _("(none)"), earlier.get(group.key), total.cost)
+        line(
+            group,
+            group.key if group.key is not None else _("(none)"),
+            earlier.get(group.key),
+            total.cost,
+            medians.get(group.key),
+            query_of(group.key) if group.key else "",
+        )
         for group in now[:MAX_LINES]
     ]
 
 
-def line(sums: UsageSchema, label: str, before: UsageSchema | None, total: Decimal | None) -> Line:
+def line(
+    sums: UsageSchema,
+    label: str,
+    before: UsageSchema | None,
+    total: Decimal | None,
+    median: Decimal | None,
+    query: str = "",
+) -> Line:
     """Return the line of one group."""
     return Line(
         label=label or _("(empty)"),
@@ -135,9 +170,11 @@ def line(sums: UsageSchema, label: str, before: UsageSchema | None, total: Decim
         runs=count_text(sums.runs),
         tokens=compact(sums.total_tokens),
         per_run=money(_per_run(sums)),
+        median=money(median) if sums.runs else NOT_APPLICABLE,
         cost=money(sums.cost),
         change=change(sums.cost, before.cost if before else Decimal(0)),
         is_unpriced=bool(sums.unpriced_calls),
+        query=query,
     )
 
 
@@ -176,21 +213,12 @@ def _model_line(row: dict[str, Any], period: Period) -> ModelLine:
 
 
 def _prices(rates: Rates) -> str:
-    text = f"{price(rates.input)} / {price(rates.output)}"
+    text = f"{dollars(rates.input)} / {dollars(rates.output)}"
     return _("from %(price)s") % {"price": text} if rates.is_tiered else text
 
 
 def _saved(rates: Rates | None, cached_tokens: int) -> Decimal:
     return Decimal(0) if rates is None else (rates.input - rates.cached) * cached_tokens / MILLION
-
-
-def expensive_runs(activities: ActivityQuerySet, period: Period) -> list[tuple[Activity, str, int]]:
-    """Return the activities with the highest costs in a period: activity, cost, number of calls; two queries."""
-    calls = calls_of(activities, period).filter(cost__gt=0).order_by().values("activity_id")
-    sums = calls.annotate(spent=Sum("cost"), calls=Count("id")).order_by("-spent", "activity_id")[:MAX_RUNS]
-    rows = {row["activity_id"]: row for row in sums}
-    found = activities.only("agent_id", "agent_type", "metadata").in_bulk(list(rows))
-    return [(found[key], money(row["spent"]), row["calls"]) for key, row in rows.items() if key in found]
 
 
 def chart(activities: ActivityQuerySet, period: Period, group_by: str, groups: Sequence[UsageGroupSchema]) -> Chart:
@@ -269,21 +297,24 @@ def _per_run(sums: UsageSchema) -> Decimal | None:
     return None if sums.cost is None else sums.cost / max(sums.runs, 1)
 
 
-def page_data(activities: ActivityQuerySet, period: Period, group_by: str) -> dict[str, Any]:
-    """Return all contents of the page; ten queries."""
+def page_data(
+    activities: ActivityQuerySet, period: Period, group_by: str, query_of: Callable[[str], str]
+) -> dict[str, Any]:
+    """Return all contents of the page; 16 queries. `query_of` returns the query of the page of one group."""
     groups, has_more = usage_groups(activities, period, group_by)
     earlier, _has_more = usage_groups(activities, period.previous, group_by)
-    totals, before = usage_totals(activities, period), usage_totals(activities, period.previous)
+    totals, before = report_totals(activities, period), usage_totals(activities, period.previous)
+    has_more = has_more or len(groups) > MAX_LINES
+    medians = group_medians(activities, period, group_by, groups[:MAX_LINES], has_more)
     found = models(activities, period)
-    saved = sum((model.saved for model in found), Decimal(0))
+    cached = sum((model.saved for model in found), Decimal(0))
     return {
         "totals": totals,
-        "tiles": tiles(activities, period, totals, before),
-        "saved": money(saved),
+        "tiles": tiles(activities, period, totals, before, cached),
         "chart": chart(activities, period, group_by, groups),
-        "lines": lines(groups, earlier, totals),
-        "total_line": line(totals, _("Total"), before, None),
-        "has_more": has_more or len(groups) > MAX_LINES,
+        "lines": lines(groups, earlier, totals, medians, query_of),
+        "total_line": line(totals, _("Total"), before, None, totals.median_cost),
+        "has_more": has_more,
         "models": found,
-        "expensive": expensive_runs(activities, period),
+        "expensive": expensive_lines(activities, period),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,9 +14,9 @@ from django.utils.translation import gettext as _
 from ..costs.spreadsheet import usage_csv
 from ..costs.usage import METADATA, group_expression, usage_report
 from ..exceptions import InvalidOption
-from ..models import Activity
+from ..models import Activity, ActivityQuerySet
 from .access import AccessAdmin, visible
-from .metadata import metadata_columns
+from .metadata import MAX_ENTRIES, MetadataColumn, known_values, metadata_columns
 from .spend import RANGES, page_data, period_of
 
 
@@ -28,7 +29,10 @@ class UsagePages(AccessAdmin):
         return [path("usage/", view(self.usage_page), name="agentexec_activity_usage"), *super().get_urls()]
 
     def usage_page(self, request: HttpRequest) -> HttpResponse:
-        """Show the page; with `?format=csv` return its groups as CSV."""
+        """Show the page; with `?format=csv` return its groups as CSV.
+
+        `?metadata.<key>=<value>` restricts it to the activities with this metadata.
+        """
         if not self.has_view_permission(request):
             raise PermissionDenied
         chosen = request.GET.get("range", "")
@@ -39,13 +43,17 @@ class UsagePages(AccessAdmin):
             group_expression(group_by, period)
         except InvalidOption:
             group_by = "task"
-        activities = visible(request, Activity.objects.all())
+        everything, filters = visible(request, Activity.objects.all()), _filters(request)
+        activities = everything
+        for name, value in filters.items():
+            activities = activities.for_metadata_text(name.removeprefix(METADATA), value)
         if request.GET.get("format") == "csv":
             report = usage_report(activities, period, group_by)
             response = HttpResponse(usage_csv(report), content_type="text/csv; charset=utf-8")
             response["Content-Disposition"] = f'attachment; filename="usage-{period.first}-{period.last}.csv"'
             return response
         groups.setdefault(group_by, group_by.removeprefix(METADATA))
+        query = {"range": chosen, "by": group_by, **filters}
         return self.render_page(
             request,
             "usage.html",
@@ -54,15 +62,18 @@ class UsagePages(AccessAdmin):
                 "range": chosen,
                 "range_label": _range_labels()[chosen],
                 "ranges": [
-                    (urlencode({"range": name, "by": group_by}), label, name == chosen)
+                    (urlencode({**query, "range": name}), label, name == chosen)
                     for name, label in _range_labels().items()
                 ],
                 "group_by": group_by,
                 "group_label": groups[group_by],
                 "groups": groups.items(),
-                "csv_query": urlencode({"range": chosen, "by": group_by, "format": "csv"}),
+                "filters": _fields(everything, filters),
+                "is_filtered": bool(filters),
+                "unfiltered_query": urlencode({"range": chosen, "by": group_by}),
+                "csv_query": urlencode({**query, "format": "csv"}),
                 "price_url": self._price_url(request),
-                **page_data(activities, period, group_by),
+                **page_data(activities, period, group_by, lambda value: _query_of(query, value)),
             },
         )
 
@@ -80,3 +91,28 @@ def _range_labels() -> dict[str, str]:
 def _group_labels() -> dict[str, Any]:
     columns = {f"{METADATA}{column.key}": column.label for column in metadata_columns()}
     return {"task": _("Task"), "model": _("Model"), **columns}
+
+
+def _filters(request: HttpRequest) -> dict[str, str]:
+    """Return the values of the parameters `metadata.<key>`; an empty value is no filter."""
+    given = {name: value for name, value in request.GET.items() if len(name) > len(METADATA) and value}
+    return {name: str(given[name]) for name in list(given) if name.startswith(METADATA)}
+
+
+def _fields(activities: ActivityQuerySet, filters: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the fields of the form: those of the configured columns, and those of other keys in the address."""
+    columns = {f"{METADATA}{column.key}": column for column in metadata_columns()}
+    for name in list(filters)[:MAX_ENTRIES]:
+        key = name.removeprefix(METADATA)
+        columns.setdefault(name, MetadataColumn(key, key))
+    values = known_values(activities, columns.values()) if columns else {}
+    return [
+        {"name": name, "label": column.label, "value": filters.get(name, ""), "values": values.get(column.key, [])}
+        for name, column in columns.items()
+    ]
+
+
+def _query_of(query: Mapping[str, str], value: str) -> str:
+    """Return the query of the page of one value of the groups; "" for groups that are no metadata."""
+    group_by = query["by"]
+    return urlencode({**query, "by": "task", group_by: value}) if group_by.startswith(METADATA) else ""

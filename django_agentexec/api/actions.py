@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
+import pydantic
 from django.utils.translation import gettext as _
 from pydantic import BaseModel, ConfigDict
 from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
@@ -24,7 +25,7 @@ from ..tasks.authorization import check_authorized, check_retry_authorized
 from ..tasks.registry import registry
 from .base import AgentView
 from .bodies import BodySchema, JsonTextParser, read_body
-from .errors import Conflict, Unprocessable
+from .errors import Conflict, Unprocessable, validation_error
 from .openapi import header, operation, query_parameters
 from .parameters import NoParameters, RetryOptions
 from .permissions import MayCancel, MayEnqueue, MayRetry
@@ -170,7 +171,9 @@ class ForkView(AgentView):
                 forked = activity.fork(found.agent_id, before=body.before)
         except InvalidTransition as refusal:
             raise Conflict(str(refusal), refusal.reason, found.status) from refusal
-        except (InvalidOption, InvalidContext) as error:
+        except InvalidContext as error:
+            raise _misfit(found, error) from error
+        except InvalidOption as error:
             raise Unprocessable(str(error)) from error
         url = self.url("activity-detail", agent_id=forked)
         shape = EnqueuedSchema.model_validate({"agent_id": forked, "status": "queued", "status_url": url})
@@ -187,8 +190,17 @@ class ForkView(AgentView):
         try:
             context = task.parse_context(found.context)
         except InvalidContext as error:
-            raise Unprocessable(str(error)) from error
+            raise _misfit(found, error) from error
         check_authorized(task, self.request.user, context, found.metadata)
+
+
+def _misfit(found: Activity, error: InvalidContext) -> Unprocessable:
+    """Return the response to a stored context that its task does not accept any more: without values and internals."""
+    detail = _("The context does not fit task %(task)r.") % {"task": found.agent_type}
+    cause = error.__cause__
+    if isinstance(cause, pydantic.ValidationError):
+        return Unprocessable({"detail": detail, "context": validation_error(cause).detail})
+    return Unprocessable(detail if cause is not None else str(error))
 
 
 B = TypeVar("B", bound=BaseModel)

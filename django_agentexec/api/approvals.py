@@ -172,6 +172,8 @@ class DecisionView(ApprovalView):
         except AlreadyDecided as refusal:
             refusal.approval.activity = found.activity
             detail = _("Another decision was made before; yours was not applied.")
+            if refusal.differs_in_arguments:
+                detail = _("The call was approved before with other arguments; your decision was not applied.")
             raise OtherDecision(detail, self.shown(refusal.approval)) from refusal
         decided.activity = found.activity
         return Response(self.shown(decided))

@@ -7,7 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from ..activity.store import database
-from ..budgets.queries import BudgetSchema, consumption
+from ..budgets.queries import BudgetSchema, consumption, declared_budgets
 from ..models import Budget
 from ..policy import get_policy
 from .base import AgentView
@@ -33,9 +33,12 @@ class BudgetListView(AgentView):
 
     @operation("list_budgets", {200: BudgetListSchema}, errors=[400])
     def get(self, request: Request) -> Response:
-        """List the visible budgets, each with what was spent and reserved in its current period."""
+        """List the visible budgets, each with what was spent and reserved in its current period.
+
+        Those that tasks declare in code follow, with the monitor permission.
+        """
         NoParameters.read(request)
         budgets = get_policy().visible_budgets(request.user, Budget.objects.using(database()))
         found = list(budgets.order_by("name", "id")[: MAX_BUDGETS + 1])
-        items = consumption(found[:MAX_BUDGETS])
+        items = consumption(found[:MAX_BUDGETS]) + (declared_budgets() if self.monitors else [])
         return Response(BudgetListSchema(items=items, has_more=len(found) > MAX_BUDGETS).model_dump(mode="json"))

@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from ..concurrency import pause, resume
+from ..concurrency.commands import target_note
 from ..exceptions import InvalidOption
 from ..models import Pause, PauseScope
 from ..policy import get_policy
@@ -51,6 +52,8 @@ class PauseSchema(BaseModel):
     actor: str | None
     """The primary key of the user who paused it, or a terminal; null for code."""
     created_at: datetime
+    warning: str | None = None
+    """Why the pause may have no effect: no task of the web process has this name; null otherwise."""
 
 
 class PauseView(AgentView):
@@ -72,7 +75,13 @@ class PauseView(AgentView):
         """Return the pauses that the user may change."""
         may_pause = get_policy().may_pause
         rows = [row for row in Pause.objects.all() if may_pause(self.request.user, row.scope, row.name)]
-        return Response([PauseSchema.model_validate(row).model_dump(mode="json") for row in rows])
+        return Response([_shown(row).model_dump(mode="json") for row in rows])
+
+
+def _shown(row: Pause) -> PauseSchema:
+    shown = PauseSchema.model_validate(row)
+    shown.warning = target_note(row.scope, row.name) or None
+    return shown
 
 
 class PauseListView(PauseView):

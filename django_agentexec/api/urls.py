@@ -16,7 +16,7 @@ from .metrics import MetricsView
 from .monitoring import HealthView, QueuesView, WorkersView
 from .pauses import PauseListView, ResumeView
 from .tasks import EnqueueView, TaskListView
-from .usage import ActivityUsageView, UsageView
+from .usage import ActivityUsageView, ExpensiveRunsView, UsageView
 
 app_name = "agentexec"
 
@@ -40,6 +40,7 @@ urlpatterns = [
     path("approvals/<str:approval_id>/answer/", AnswerView.as_view(), name="approval-answer"),
     path("budgets/", BudgetListView.as_view(), name="budget-list"),
     path("usage/", UsageView.as_view(), name="usage"),
+    path("usage/runs/", ExpensiveRunsView.as_view(), name="usage-runs"),
     path("activities/<str:agent_id>/calls/", CallListView.as_view(), name="activity-calls"),
     path("activities/<str:agent_id>/calls/<str:call_id>/", CallDetailView.as_view(), name="activity-call"),
     path("tasks/", TaskListView.as_view(), name="task-list"),

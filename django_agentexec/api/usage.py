@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo
 
 from django.http import HttpResponse, HttpResponseBase
 from django.utils.cache import patch_vary_headers
@@ -19,15 +18,25 @@ from rest_framework.response import Response
 
 from ..conf import conf
 from ..costs.period import MAX_DAYS, Period, zone_of
+from ..costs.runs import MAX_RUNS, ExpensiveRunSchema, expensive_runs
 from ..costs.spreadsheet import usage_csv
 from ..costs.tree import tree_usage
-from ..costs.usage import METADATA, UsageGroupSchema, UsageReportSchema, UsageSchema, group_expression, usage_report
+from ..costs.usage import (
+    METADATA,
+    UsageGroupSchema,
+    UsageReportSchema,
+    UsageSchema,
+    calls_of,
+    group_expression,
+    usage_report,
+)
 from ..exceptions import InvalidOption
+from ..models import ActivityQuerySet
 from ..parsing import parse_day
 from .base import AgentView
 from .errors import invalid_parameter
 from .openapi import operation, query_parameters
-from .parameters import NoParameters, QueryParameters
+from .parameters import NoParameters, QueryParameters, metadata_of
 from .permissions import MayView
 
 CSV = "text/csv"
@@ -43,11 +52,10 @@ def _validate_day(text: Any) -> date:
 _Day = Annotated[date, BeforeValidator(_validate_day)]
 
 # `from` is no name that a class could declare.
-UsageParameters = create_model(
-    "UsageParameters",
+PeriodParameters = create_model(
+    "PeriodParameters",
     __base__=QueryParameters,
-    __doc__="The group and the period of a report.",
-    group_by=(str, Field("day", max_length=220, description="`day`, `task`, `model` or `metadata.<key>`.")),
+    __doc__="The period of a report.",
     **{
         "from": (_Day | None, Field(None, description="The first day; by default 27 days before the last day.")),
         "to": (
@@ -59,8 +67,34 @@ UsageParameters = create_model(
         str | None,
         Field(None, max_length=80, description="The time zone of the days, such as Europe/Berlin; default: Django's."),
     ),
-    format=(Literal["json", "csv"] | None, Field(None, description="By default according to the Accept header.")),
 )  # type: ignore[call-overload]  # the stubs expect names of fields as keywords
+
+
+class UsageParameters(PeriodParameters):  # type: ignore[valid-type, misc]  # made by a function
+    """The group and the period of a report."""
+
+    group_by: str = Field("day", max_length=220, description="`day`, `task`, `model` or `metadata.<key>`.")
+    format: Literal["json", "csv"] | None = Field(None, description="By default according to the Accept header.")
+
+
+class RunsParameters(PeriodParameters):  # type: ignore[valid-type, misc]
+    """The period and the length of a list of runs."""
+
+    limit: int = Field(10, ge=1, le=MAX_RUNS, description="The largest number of runs.")
+
+
+class ExpensiveRunsSchema(BaseModel):
+    """The most expensive runs of a period."""
+
+    first: date = Field(serialization_alias="from")
+    """The first day."""
+    last: date = Field(serialization_alias="to")
+    """The last day, which is included."""
+    time_zone: str
+    """The time zone of the days."""
+    currency: str = "USD"
+    runs: list[ExpensiveRunSchema]
+    """The highest cost first."""
 
 
 class ActivityUsageSchema(BaseModel):
@@ -101,16 +135,17 @@ class UsageView(AgentView):
         """Sum tokens and cost of the model calls that started in a period, by day, task, model or metadata.
 
         Calls of all attempts are included. A cost that is not known is null, and its tokens are `unpriced_tokens`.
-        Groups of metadata require the monitor permission, or the setting `EXPOSE_METADATA`.
+        Groups of metadata require the monitor permission, or the setting `EXPOSE_METADATA`. Parameters of the form
+        `metadata.<key>=<value>` filter by metadata, as in the list of activities.
         """
-        given = UsageParameters.read(request).model_dump()
+        given = UsageParameters.read(request, allow_metadata=True).model_dump()
+        period = _period(given)
         try:
-            zone = None if given["time_zone"] is None else zone_of(given["time_zone"])
+            group_expression(given["group_by"], period)
         except InvalidOption as error:
-            raise invalid_parameter("time_zone", str(error)) from None
-        period = _period(given, zone)
+            raise invalid_parameter("group_by", str(error)) from None
         self._check_group(given["group_by"])
-        report = usage_report(self.activities, period, given["group_by"])
+        report = usage_report(_filtered(self.activities, request), period, given["group_by"])
         wants_csv = given["format"] == "csv" or (given["format"] is None and prefers_csv(request))
         if not wants_csv:
             return Response(report.model_dump(mode="json", by_alias=True), headers={"Vary": "Accept"})
@@ -123,6 +158,32 @@ class UsageView(AgentView):
         """Raise 403 for groups of metadata that the user may not read."""
         if group_by.startswith(METADATA) and not (conf.EXPOSE_METADATA or self.monitors):
             raise PermissionDenied(_("Metadata requires the monitor permission."))
+
+
+class ExpensiveRunsView(AgentView):
+    """The most expensive of the visible activities."""
+
+    permission_classes = [MayView]
+
+    @operation(
+        "list_expensive_runs",
+        {200: ExpensiveRunsSchema},
+        errors=[400],
+        parameters=lambda: query_parameters(RunsParameters),
+    )
+    def get(self, request: Request) -> Response:
+        """List the activities whose calls in a period cost most, with what has made them expensive.
+
+        Parameters of the form `metadata.<key>=<value>` filter by metadata, as in the list of activities.
+        """
+        given = RunsParameters.read(request, allow_metadata=True).model_dump()
+        period = _period(given)
+        activities = _filtered(self.activities, request)
+        found = expensive_runs(activities, calls_of(activities, period), given["limit"])
+        listed = ExpensiveRunsSchema(
+            first=period.first, last=period.last, time_zone=str(period.zone), runs=[run for _activity, run in found]
+        )
+        return Response(listed.model_dump(mode="json", by_alias=True))
 
 
 class ActivityUsageView(AgentView):
@@ -145,13 +206,18 @@ def prefers_csv(request: Request) -> bool:
     return CSV in accepted and "application/json" not in accepted
 
 
-def _period(given: dict[str, Any], zone: ZoneInfo | None) -> Period:
+def _period(given: Mapping[str, Any]) -> Period:
     try:
-        period = Period.of(given["from"], given["to"], zone)
+        zone = None if given["time_zone"] is None else zone_of(given["time_zone"])
+    except InvalidOption as error:
+        raise invalid_parameter("time_zone", str(error)) from None
+    try:
+        return Period.of(given["from"], given["to"], zone)
     except InvalidOption as error:
         raise invalid_parameter("from", str(error)) from None
-    try:
-        group_expression(given["group_by"], period)
-    except InvalidOption as error:
-        raise invalid_parameter("group_by", str(error)) from None
-    return period
+
+
+def _filtered(activities: ActivityQuerySet, request: Request) -> ActivityQuerySet:
+    for key, values in metadata_of(request).items():
+        activities = activities.for_metadata_text(key, *values)
+    return activities

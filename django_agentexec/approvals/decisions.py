@@ -70,6 +70,11 @@ class Verdict:
         decision = (approval.status, approval.scope, approval.answer, approval.changed_arguments)
         return decision == (self.status, self.scope, self.answer, self.changed_arguments(approval))
 
+    def differs_in_arguments(self, approval: Approval) -> bool:
+        """Whether the approval has this decision already, but with other arguments."""
+        changed = self.changed_arguments(approval)
+        return approval.changed_arguments != changed and self.status == approval.status == ApprovalStatus.APPROVED
+
     def changed_arguments(self, approval: Approval) -> Mapping[str, Any] | None:
         """Return the arguments if they differ from those of the request."""
         return None if self.arguments == approval.arguments else self.arguments
@@ -91,7 +96,7 @@ def decide(id: UUID | str, verdict: Verdict) -> Approval:
     if approval.status == ApprovalStatus.VOID:
         raise ApprovalVoid(approval)
     if not verdict.is_that_of(approval):
-        raise AlreadyDecided(approval)
+        raise AlreadyDecided(approval, differs_in_arguments=verdict.differs_in_arguments(approval))
     return approval
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.db.models import Count
@@ -13,15 +16,22 @@ from pydantic import BaseModel
 from ..activity.store import database
 from ..models import Budget, BudgetAction, BudgetLedger, BudgetPeriod, BudgetScope, BudgetUnit, BudgetWait
 from ..money import Money
+from ..registry import registry
 from .applicable import key_of
 from .periods import Period, period_at
 from .waits import still_waiting
+
+if TYPE_CHECKING:
+    from ..tasks.definition import AnyTask
+
+logger = logging.getLogger(__name__)
 
 
 class BudgetSchema(BaseModel):
     """A budget with its current period."""
 
-    id: int
+    id: int | None
+    """Null: declared in the code of a task."""
     name: str
     scope: BudgetScope
     task: str
@@ -66,6 +76,49 @@ def consumption(budgets: Sequence[Budget]) -> list[BudgetSchema]:
         _schema(budget, periods.get(budget.pk), ledgers.get(keys.get(budget.pk)), waiting.get(budget.pk, 0))
         for budget in budgets
     ]
+
+
+def declared_budgets() -> list[BudgetSchema]:
+    """Return the budgets that tasks declare (`@task(budget=...)`), by name. One query, none without such tasks."""
+    declared = {task.name: task.budget for task in _tasks() if task.budget is not None}
+    if not declared:
+        return []
+    waits = BudgetWait.objects.using(database()).filter(still_waiting(), ledger__budget=None)
+    waits = waits.filter(ledger__label__in=list(declared)).order_by()
+    waiting = dict(waits.values_list("ledger__label").annotate(number=Count("agent_id", distinct=True)))
+    return [
+        BudgetSchema(
+            id=None,
+            name=name,
+            scope=BudgetScope.TASK,
+            task=name,
+            metadata_key="",
+            metadata_value="",
+            agent_id=None,
+            period=BudgetPeriod.RUN,
+            time_zone="",
+            limit=Decimal(budget.limit),
+            unit=BudgetUnit(budget.unit),
+            action=BudgetAction(budget.action),
+            is_active=True,
+            current=None,
+            ends_at=None,
+            spent=None,
+            reserved=None,
+            percentage=None,
+            waiting=waiting.get(name, 0),
+        )
+        for name, budget in sorted(declared.items())
+    ]
+
+
+def _tasks() -> Iterable[AnyTask]:
+    try:
+        return list(registry)
+    except Exception:  # a module of tasks may raise anything
+        text = "The modules of tasks cannot be imported; only the budgets of known tasks are listed."
+        logger.warning(text, exc_info=True)
+        return registry.known()
 
 
 def _schema(budget: Budget, period: Period | None, ledger: BudgetLedger | None, waiting: int) -> BudgetSchema:

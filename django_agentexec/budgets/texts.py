@@ -8,14 +8,14 @@ from decimal import Decimal
 from django.utils.translation import gettext
 
 from ..models import BudgetUnit
-from ..money import plain
+from ..money import dollars
 from .charges import Crossing
 
 
 def amount_text(amount: Decimal, unit: str) -> str:
-    """Return an amount with its unit, such as "$0.03"."""
+    """Return an amount with its unit, such as "$0.10"."""
     if unit == BudgetUnit.MONEY:
-        return f"${plain(amount)}"
+        return dollars(amount)
     return gettext("%(count)s tokens") % {"count": f"{amount:,.0f}"}
 
 

@@ -6,15 +6,19 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 from django.utils import timezone
 from pydantic_core import to_jsonable_python
 
-from ..activity.current import OwningAttempt
+from ..activity.current import OwningAttempt, current_attempt
 from ..budgets.calls import Request, begin_charged
 from ..budgets.estimates import PossibleModel
+from ..costs.library import MAX_PROVIDER
+from ..costs.prices import acost_of
 from ..exceptions import InvalidOption
+from ..limits.gate import Grant
+from ..limits.recorded import limit_of
 from ..models import AgentCall, CallKind, CallState
 from ..money import storable
 from ..validation import one_line
@@ -23,7 +27,8 @@ from .paths import digest_of
 from .position import Position, at, current_position, current_scope, inside
 
 T = TypeVar("T")
-AddUsage = Callable[[Mapping[str, int]], Awaitable[None]]
+AddUsage = Callable[..., Awaitable[None]]
+"""Takes the counts, and the cost if it is known."""
 
 TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
 MAX_NAME = 200  # characters; the columns' size
@@ -67,6 +72,8 @@ class RecordedRun:
         call: Callable[[], Awaitable[T]],
         *,
         model: str = "",
+        provider: str = "",
+        max_tokens: int | None = None,
         dump: Callable[[T], Any] = as_json,
         load: Callable[[Any], T] = unchanged,
         usage: Callable[[T], Mapping[str, int]] | None = None,
@@ -77,35 +84,35 @@ class RecordedRun:
         The answer is committed before this returns. The model calls of a run are numbered in the order of their start,
         so they must not overlap. `request` is compared with the recorded request; a difference is only marked in the
         trace. `dump` converts an answer to JSON, and `load` converts it back. `usage` returns the token counts of an
-        answer, with the keys of `add_usage`, and `cost` its price in US dollars (None: unknown).
+        answer, with the keys of `add_usage`. `cost` returns its price in US dollars (None: unknown); by default it is
+        calculated from the tokens, and the names of `model` and `provider`. `max_tokens`, the longest answer, makes the
+        estimates for budgets and limits precise.
 
-        Raises `Suspended`, which no code may catch, or `BudgetExceeded` before a call that would exceed a budget.
+        A call waits for the limits of `MODEL_LIMITS`. Raises `Suspended`, which no code may catch, if it waits for long
+        or for a budget, and `BudgetExceeded`.
         """
         position = self._position
+        target = PossibleModel(model[:MAX_NAME], provider[:MAX_PROVIDER], max_tokens)
         if position is None:
-            answer = await call()
-            await self._add_usage(_counts(answer, usage))
-            return answer
+            return await self._unrecorded_call(target, request, call, usage, cost)
         digest = digest_of(request)
-        recorded = position.next_model_call()
-        position.is_replaying = recorded is not None
-        if recorded is not None:
-            position.ordinal += 1
-            if recorded.digest != digest and not recorded.has_changed:
-                recorded.has_changed = True
-                position.journal.begin_soon(recorded)
+        if (recorded := _replayed(position, digest)) is not None:
             return load(recorded.output)
         row = self._row(position, CallKind.MODEL, position.ordinal, name=model)
-        row.digest = digest
-        await self._begin(position, row, request)
-        position.ordinal += 1
+        row.digest, row.provider = digest, target.provider
+        await self._begin(position, row, request, target)
         try:
-            answer = await call()
-            row.output, counts = dump(answer), _counts(answer, usage)
-            row.cost = storable(cost(answer)) if cost is not None else None
+            async with limit_of(position, target, request) as grant:
+                position.ordinal += 1
+                answer = await call()
+                row.output, counts = dump(answer), _counts(answer, usage)
+                _use(grant, counts)
+            row.cost = await _cost_of(target, counts) if cost is None else storable(cost(answer))
         except BaseException as error:
             position.ordinal = row.ordinal  # a retry of the framework requests the same answer
             position.journal.fail_soon(row, error)
+            if isinstance(error, Halted):
+                await self._leave(position, error)
             raise
         row.state = CallState.DONE
         for name in TOKENS:
@@ -157,14 +164,39 @@ class RecordedRun:
         await position.journal.finish(row)
         return value
 
-    async def _begin(self, position: Position, row: AgentCall, request: Any) -> None:
+    async def _unrecorded_call(
+        self,
+        model: PossibleModel,
+        request: Any,
+        call: Callable[[], Awaitable[T]],
+        usage: Callable[[T], Mapping[str, int]] | None,
+        cost: Callable[[T], Decimal | None] | None,
+    ) -> T:
+        """Make a call, and add its tokens and its cost to the activity; outside of workers, no price is looked up."""
+        async with limit_of(None, model, request) as grant:
+            answer = await call()
+            counts = _counts(answer, usage)
+            _use(grant, counts)
+        attempt, known = current_attempt(), None
+        if cost is not None:
+            known = storable(cost(answer))
+        elif attempt is not None and attempt.root.records_calls:
+            known = await _cost_of(model, counts)
+        await self._add_usage(counts, *([] if known is None else [known]))
+        return answer
+
+    async def _begin(self, position: Position, row: AgentCall, request: Any, model: PossibleModel) -> None:
         """Write the start of a model call. Raises `Suspended` or `BudgetExceeded` if a budget does not cover it."""
         try:
-            await begin_charged(position, row, Request(lambda: request, lambda: [PossibleModel(row.name)]))
+            await begin_charged(position, row, Request(lambda: request, lambda: [model]))
         except Halted as halted:
-            if halted.is_suspension:
-                await position.journal.active_runs.pause(position.path)
-            raise halted.outcome from None
+            await self._leave(position, halted)
+
+    async def _leave(self, position: Position, halted: Halted) -> NoReturn:
+        """Raise `Suspended` or `BudgetExceeded`; before a suspension, other runs pause."""
+        if halted.is_suspension:
+            await position.journal.active_runs.pause(position.path)
+        raise halted.outcome from None
 
     def _row(self, position: Position, kind: CallKind, ordinal: int, call_id: str = "", *, name: str = "") -> AgentCall:
         """Return the row of a call that starts now."""
@@ -211,6 +243,30 @@ async def place_run(attempt: OwningAttempt, agent: str, input: Any, key: str | N
         await position.journal.set_aside(position.path)
     position.begin(agent, digest, input)
     return position
+
+
+def _replayed(position: Position, digest: str) -> AgentCall | None:
+    """Return the recorded answer to the next call of a run, or None."""
+    recorded = position.next_model_call()
+    position.is_replaying = recorded is not None
+    if recorded is not None:
+        position.ordinal += 1
+        if recorded.digest != digest and not recorded.has_changed:
+            recorded.has_changed = True
+            position.journal.begin_soon(recorded)
+    return recorded
+
+
+async def _cost_of(model: PossibleModel, counts: Mapping[str, int]) -> Decimal | None:
+    """Return the cost of a call that has just ended, or None if it is unknown."""
+    tokens = {name: counts.get(name, 0) for name in TOKENS}
+    return await acost_of(AgentCall(name=model.name, provider=model.provider, **tokens))
+
+
+def _use(grant: Grant | None, counts: Mapping[str, int]) -> None:
+    """Note the tokens of a call for its limits, if they are known."""
+    if grant is not None:
+        grant.tokens = counts["total_tokens"] or None
 
 
 def _counts(answer: T, usage: Callable[[T], Mapping[str, int]] | None) -> dict[str, int]:

@@ -10,6 +10,8 @@ from ..choices import PauseScope
 from ..exceptions import InvalidOption
 from ..models import Activity, Pause
 from ..models.concurrency import MAX_PAUSE_NAME
+from ..registry import unknown_task_note
+from ..translation import gettext as _
 from ..validation import QUEUE_NAME, is_storable
 
 MAX_REASON = 500  # characters; the column's size
@@ -27,7 +29,7 @@ def pause(scope: PauseScope | str, name: str, *, reason: str = "", actor: str | 
         raise InvalidOption(f"The reason {reason!r:.80} must be text of at most {MAX_REASON} characters.")
     using = router.db_for_write(Activity)
     with transaction.atomic(using=using):
-        _, created = Pause.objects.using(using).get_or_create(
+        _row, created = Pause.objects.using(using).get_or_create(
             scope=scope, name=name, defaults={"reason": reason, "actor": actor}
         )
     return created
@@ -47,7 +49,7 @@ def resume(scope: PauseScope | str, name: str) -> bool:
     scope, name = validate_target(scope, name)
     using = router.db_for_write(Activity)
     with transaction.atomic(using=using):
-        deleted, _ = Pause.objects.using(using).filter(scope=scope, name=name).delete()
+        deleted, _by_model = Pause.objects.using(using).filter(scope=scope, name=name).delete()
     return bool(deleted)
 
 
@@ -56,10 +58,17 @@ async def aresume(scope: PauseScope | str, name: str) -> bool:
     return await sync_to_async(resume)(scope, name)
 
 
+def target_note(scope: PauseScope | str, name: str) -> str:
+    """Return a remark about a pause that may have no effect, since no task of this process has the name; else ""."""
+    return unknown_task_note(name) if scope == PauseScope.TASK else ""
+
+
 def validate_target(scope: PauseScope | str, name: str) -> tuple[PauseScope, str]:
     """Return scope and name of a pause. Raises `InvalidOption`."""
     if scope not in PauseScope.values:
         raise InvalidOption(f"The scope {scope!r} is unknown; there are {', '.join(PauseScope.values)}.")
+    if name == "":
+        raise InvalidOption(_nameless(PauseScope(scope)))
     if not (isinstance(name, str) and 1 <= len(name) <= MAX_PAUSE_NAME and is_storable(name) and name.isprintable()):
         raise InvalidOption(f"The name {name!r:.80} must be text of 1 to {MAX_PAUSE_NAME} printable characters.")
     if scope == PauseScope.QUEUE and not QUEUE_NAME.fullmatch(name):
@@ -70,3 +79,12 @@ def validate_target(scope: PauseScope | str, name: str) -> tuple[PauseScope, str
             f"The tenant {name!r:.80} must be a metadata key and its value, such as 'organization_id=7'."
         )
     return PauseScope(scope), name
+
+
+def _nameless(scope: PauseScope) -> str:
+    texts = {
+        PauseScope.QUEUE: _("Name the queue, such as default."),
+        PauseScope.TASK: _("Name the task, such as research_company."),
+        PauseScope.TENANT: _("Name the tenant by its metadata, such as organization_id=7."),
+    }
+    return texts[scope]

@@ -11,8 +11,9 @@ from .usage import UsageReportSchema
 
 COLUMNS = (
     *("calls", "runs", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "total_tokens"),
-    *("cost", "unpriced_calls", "unpriced_tokens"),
+    *("cost", "unpriced_calls", "unpriced_tokens", "median_cost"),
 )
+_MONEY = ("cost", "median_cost")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -29,7 +30,7 @@ def usage_csv(report: UsageReportSchema) -> str:
 
 def _numbers(sums: Any) -> list[object]:
     values = {name: getattr(sums, name) for name in COLUMNS}
-    return [plain(value) if name == "cost" and value is not None else value for name, value in values.items()]
+    return [plain(value) if name in _MONEY and value is not None else value for name, value in values.items()]
 
 
 def _cell(text: str) -> str:

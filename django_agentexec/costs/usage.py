@@ -1,8 +1,8 @@
-"""Usage and cost of model calls, summed by day, task, model or metadata. Each report is two queries."""
+"""Usage and cost of model calls, summed by day, task, model or metadata. Each report is six queries."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -19,6 +19,7 @@ from ..money import Money, rounded
 from ..validation import is_storable
 from .expressions import MetadataText
 from .period import Period
+from .runs import median_costs, replayed_cost, unrecorded_runs
 
 MAX_GROUPS = 500
 MAX_KEY = 200  # characters of a metadata key
@@ -66,6 +67,27 @@ class UsageGroupSchema(UsageSchema):
     """The day as YYYY-MM-DD, the task, the model or the value; null: the metadata does not have the key."""
 
 
+class ReportGroupSchema(UsageGroupSchema):
+    """A group of a report."""
+
+    median_cost: Money | None = None
+    """The median cost of a run in this group, of the runs whose cost is known; null: none is known."""
+
+
+class ReportTotalsSchema(UsageSchema):
+    """The sums of all groups of a report."""
+
+    median_cost: Money | None = None
+    """The median cost of a run, of the runs whose cost is known; null: none is known."""
+    replayed_cost: Money = Decimal(0)
+    """The cost of calls that the last attempt of a complete run has read from its records instead of making them again.
+    Each call counts once."""
+    unrecorded_runs: int = 0
+    """Activities created in the period that have a cost, but no recorded calls; only these two fields include them."""
+    unrecorded_cost: Money = Decimal(0)
+    """The known cost of these activities."""
+
+
 class UsageReportSchema(BaseModel):
     """The usage of a period by group."""
 
@@ -77,11 +99,11 @@ class UsageReportSchema(BaseModel):
     time_zone: str
     """The time zone of the days."""
     currency: str = "USD"
-    groups: list[UsageGroupSchema]
+    groups: list[ReportGroupSchema]
     """Days in their order, other groups by cost, the highest first."""
     has_more_groups: bool = False
     """Whether there are groups beyond these, which only the totals include."""
-    totals: UsageSchema
+    totals: ReportTotalsSchema
 
 
 def usage_report(activities: ActivityQuerySet, period: Period, group_by: str) -> UsageReportSchema:
@@ -90,15 +112,37 @@ def usage_report(activities: ActivityQuerySet, period: Period, group_by: str) ->
     Raises `InvalidOption` for another group.
     """
     groups, has_more = usage_groups(activities, period, group_by)
+    medians = group_medians(activities, period, group_by, groups, has_more)
     return UsageReportSchema(
         group_by=group_by,
         first=period.first,
         last=period.last,
         time_zone=str(period.zone),
-        groups=groups,
+        groups=[ReportGroupSchema(**_fields(group), median_cost=medians.get(group.key)) for group in groups],
         has_more_groups=has_more,
-        totals=usage_totals(activities, period),
+        totals=report_totals(activities, period),
     )
+
+
+def report_totals(activities: ActivityQuerySet, period: Period) -> ReportTotalsSchema:
+    """Return the sums of a period, with the median of its runs and what replays have saved; four queries."""
+    calls, totals = calls_of(activities, period), usage_totals(activities, period)
+    number, cost = unrecorded_runs(activities, period)
+    return ReportTotalsSchema(
+        **_fields(totals),
+        median_cost=median_costs(calls).get(None),
+        replayed_cost=replayed_cost(calls),
+        unrecorded_runs=number,
+        unrecorded_cost=cost,
+    )
+
+
+def group_medians(
+    activities: ActivityQuerySet, period: Period, group_by: str, groups: Sequence[UsageGroupSchema], has_more: bool
+) -> dict[str | None, Decimal]:
+    """Return the median cost of a run by group; one query. `has_more` is whether there are more than these groups."""
+    keys = [group.key for group in groups] if has_more else None
+    return median_costs(calls_of(activities, period), group_expression(group_by, period), keys)
 
 
 def usage_groups(activities: ActivityQuerySet, period: Period, group_by: str) -> tuple[list[UsageGroupSchema], bool]:
@@ -162,6 +206,10 @@ def group_of(row: Mapping[str, Any]) -> UsageGroupSchema:
     values = dict(row)
     key = values.pop("group")
     return UsageGroupSchema(key=key.date().isoformat() if isinstance(key, datetime) else key, **_values(values))
+
+
+def _fields(sums: UsageSchema) -> dict[str, Any]:
+    return {name: getattr(sums, name) for name in type(sums).model_fields}
 
 
 def _values(row: Mapping[str, Any]) -> dict[str, Any]:

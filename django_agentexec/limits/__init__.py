@@ -5,6 +5,7 @@
 
 from .base import LimitStore, Request, Reservation, Usage, Wait
 from .gate import Grant, model_limit
+from .headers import note_headers
 from .memory import MemoryLimits
 from .redis import RedisLimits
 from .rules import Bucket, Limit, Limits, limits
@@ -25,4 +26,5 @@ __all__ = [
     "get_store",
     "limits",
     "model_limit",
+    "note_headers",
 ]

@@ -26,6 +26,7 @@ from ..forks import reset_after_fork
 from ..throttled_logging import ThrottledLogger
 from .base import LimitStore, Request, Reservation, Wait
 from .bookkeeping import bookkeeping
+from .headers import granted
 from .rules import Bucket, buckets_of, closest, limits, tenant_of
 from .stores import get_store
 
@@ -194,6 +195,7 @@ async def model_limit(model: str, *, provider: str = "", tokens: int = 0) -> Asy
         return
     grant = await pass_gate(buckets, tokens)
     try:
-        yield grant
+        with granted(grant):
+            yield grant
     finally:
         grant.settle(grant.tokens)

@@ -153,6 +153,8 @@ def _count(changes: Iterable[tuple[Activity, ActivityLog | None, Operation | Non
         task = activity.agent_type
         if isinstance(operation, AddUsage):
             _count_tokens(task, operation.usage, totals)
+            if operation.cost is not None:  # of a run that is not recorded: the model is not known here
+                totals[field("cost", task, OTHER)] += float(operation.cost)
         elif isinstance(operation, FinishCall):
             _count_tokens(task, operation.usage, totals)
             _count_calls(task, operation, totals)

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Generic, cast
 from uuid import UUID
 
@@ -155,13 +156,14 @@ class BaseAgentRunner(ABC, Generic[ReportTool]):
         """Wait at most 2 seconds until all streamed text is readable, so that it precedes the end of the activity."""
         await activity.aflush_stream()
 
-    async def add_usage(self, usage: Mapping[str, int]) -> None:
-        """Add token counts to the usage of the activity.
+    async def add_usage(self, usage: Mapping[str, int], cost: Decimal | None = None) -> None:
+        """Add token counts to the usage of the activity, and their cost in US dollars, if it is known.
 
         Keys: `requests`, `input_tokens`, `cached_tokens` (part of the input), `output_tokens`, `reasoning_tokens`
         (part of the output), `total_tokens`. Missing keys count as zero.
         """
-        await activity.aadd_usage(self.agent_id, usage)
+        # Without a cost in the form that fakes of tests, and overrides, of earlier releases accept.
+        await activity.aadd_usage(self.agent_id, usage, *([] if cost is None else [cost]))
 
     async def report_status(self, message: str, percentage: int) -> str:
         """Write the agent's progress report to the log, and return the tool output for the model.

@@ -18,7 +18,7 @@ from pydantic import ValidationError as PydanticError
 
 from ..exceptions import AgentExecError, InvalidContext, ScheduleError, UnknownTask
 from ..tasks import AnyTask, registry
-from ..tasks.context_input import field_problems
+from ..tasks.context_input import problem_lines
 from ..tasks.options import validate_queue
 from ..validation import one_line, validate_metadata
 from .timing import TIMERS, as_utc
@@ -48,17 +48,12 @@ def load_context(definition: AnyTask, content: object) -> BaseModel:
         context: BaseModel = definition.load_context(json.dumps(content))
         definition.lock_key(context)
     except PydanticError as error:
-        raise InvalidContext("; ".join(context_problems(error))) from error
+        raise InvalidContext("; ".join(problem_lines(error))) from error
     except InvalidContext:
         raise
     except Exception as error:  # validators of a context may raise anything
         raise InvalidContext(one_line(error)) from error
     return context
-
-
-def context_problems(error: PydanticError) -> list[str]:
-    """Return one line per invalid field of a context."""
-    return [f"{problem.path or 'context'}: {problem.message}" for problem in field_problems(error)]
 
 
 def _check_task(schedule: AgentSchedule, problems: Problems) -> None:
@@ -73,7 +68,7 @@ def _check_task(schedule: AgentSchedule, problems: Problems) -> None:
         load_context(definition, schedule.context)
     except InvalidContext as error:
         cause = error.__cause__
-        lines = context_problems(cause) if isinstance(cause, PydanticError) else [str(error)]
+        lines = problem_lines(cause) if isinstance(cause, PydanticError) else [str(error)]
         problems["context"] = list(lines)
 
 

@@ -169,3 +169,8 @@ def field_problems(error: ValidationError) -> list[FieldProblem]:
     if len(found) > MAX_PROBLEMS:
         problems.append(FieldProblem((), _("There are more errors; only the first are listed."), MORE_ERRORS, None))
     return problems
+
+
+def problem_lines(error: ValidationError) -> list[str]:
+    """Return one line per invalid field of a context, without the rejected values, which may be secrets."""
+    return [f"{problem.path or 'context'}: {problem.message}" for problem in field_problems(error)]

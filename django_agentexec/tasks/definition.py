@@ -11,7 +11,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.db import IntegrityError
 from django.utils import timezone
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from ..activity.current import origin
 from ..activity.store import database, insert
@@ -30,10 +30,10 @@ from ..parsing import as_seconds
 from ..serialization.comparison import DECLARED, Cause, Comparison
 from ..serialization.roundtrip import NotStorable, Store, described, dump_with, model_form
 from ..translation import gettext as _
-from ..validation import MAX_NAME, contains_nul
-from .context_input import read_context
+from ..validation import MAX_NAME, as_seconds, contains_nul, one_line
+from .context_input import problem_lines, read_context
 from .fairness import Fairness
-from .lock_keys import check_template, evaluate_key
+from .lock_keys import checked_template, evaluate_key
 from .options import (
     BulkOptions,
     EnqueueOptions,
@@ -91,8 +91,7 @@ class Task(Generic[C, P, R, T]):
             None if retry_on is None else exception_types(name, "retry_on", retry_on),
             exception_types(name, "give_up_on", options.get("give_up_on", ())),
         )
-        self.lock_key_template = options.get("lock_key") or ""
-        check_template(name, "lock_key", self.lock_key_template, self.context_type)
+        self.lock_key_template = checked_template(name, "lock_key", options.get("lock_key"), self.context_type)
         self.fairness = Fairness(name, options, self.context_type)
         self.priority = validate_priority(options.get("priority", Priority.NORMAL))
         self.api = options.get("api", False)
@@ -222,9 +221,9 @@ class Task(Generic[C, P, R, T]):
         try:
             return cast("C", read_context(self, json.dumps(values)))
         except Exception as error:  # a model's own validators may raise anything
-            raise InvalidContext(
-                _("The context does not fit task %(name)r: %(error)s") % {"name": self.name, "error": error}
-            ) from error
+            problems = problem_lines(error) if isinstance(error, ValidationError) else [one_line(error)]
+            text = _("The context does not fit task %(name)r: %(error)s")
+            raise InvalidContext(text % {"name": self.name, "error": "; ".join(problems)}) from error
 
     def lock_key(self, context: BaseModel, metadata: Mapping[str, Any] | None = None) -> str:
         """Return the lock key of this context (and metadata), or "" if the task has none. Raises `InvalidContext`."""

@@ -13,7 +13,7 @@ from ..queues import Limit
 from ..queues.limits import joined, shared_partition
 from ..rates import parse_rate
 from ..validation import MAX_COUNT
-from .lock_keys import check_template, evaluate_key
+from .lock_keys import checked_template, evaluate_key
 
 if TYPE_CHECKING:
     from .options import TaskOptions
@@ -24,13 +24,11 @@ class Fairness:
 
     def __init__(self, name: str, options: TaskOptions, context_type: type[BaseModel]) -> None:
         self._name = name
-        self._fair_key = options.get("fair_key") or ""
-        self._concurrency_key = options.get("concurrency_key") or ""
+        self._fair_key = checked_template(name, "fair_key", options.get("fair_key"), context_type)
+        self._concurrency_key = checked_template(name, "concurrency_key", options.get("concurrency_key"), context_type)
         self._max_concurrency = _checked_count(name, "max_concurrency", options.get("max_concurrency"))
         self._concurrency = _checked_count(name, "concurrency", options.get("concurrency"))
         self._rate = _checked_rate(name, options.get("rate_limit"))
-        for option, template in (("fair_key", self._fair_key), ("concurrency_key", self._concurrency_key)):
-            check_template(name, option, template, context_type)
         if self._fair_key and options.get("lock_key"):
             raise TaskDefinitionError(
                 f"Task {name!r} has both a fair_key and a lock_key. Lock keys take turns anyway: remove the fair_key."

@@ -18,8 +18,23 @@ METADATA = "metadata"  # what a template calls it, unless the context has a fiel
 _PRIVATE = re.compile(r"(^|\.)_")
 
 
-def check_template(name: str, option: str, template: str, context_type: type[BaseModel]) -> None:
-    """Raise `TaskDefinitionError` if the template of an option names what the context does not have."""
+def checked_template(name: str, option: str, template: object, context_type: type[BaseModel]) -> str:
+    """Return the template of an option of task `name`, or "" for None.
+
+    Raises `TaskDefinitionError` for an empty template, and for one that names what the context does not have.
+    """
+    if template is None:
+        return ""
+    if not isinstance(template, str) or not template.strip():
+        raise TaskDefinitionError(
+            f"Task {name!r}: {option}={template!r:.50} must be a template such as '{{metadata.organization_id}}'; "
+            "leave it out for no key."
+        )
+    _check(name, option, template, context_type)
+    return template
+
+
+def _check(name: str, option: str, template: str, context_type: type[BaseModel]) -> None:
     try:
         fields = list(_fields(template))
     except (ValueError, TypeError) as error:

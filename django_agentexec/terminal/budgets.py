@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy
 
 from ..activity.store import database
 from ..budgets.commands import set_limit
-from ..budgets.queries import BudgetSchema, consumption
+from ..budgets.queries import BudgetSchema, consumption, declared_budgets
 from ..budgets.texts import amount_text
 from ..models import Budget
 from .command import NOT_FOUND, OK, Output, Subcommand
@@ -37,15 +37,17 @@ class Budgets(Subcommand):
         """Write the list, or set a limit."""
         if options["set_limit"]:
             return self._set_limit(out, *options["set_limit"])
-        shown = consumption(list(Budget.objects.using(database())))
+        shown = [*consumption(list(Budget.objects.using(database()))), *declared_budgets()]
         if options["json"]:
             out.json([each.model_dump(mode="json") for each in shown])
             return OK
         if not shown:
-            out.note(_("There are no budgets. Add them in the admin."))
+            out.note(_("There are no budgets. Add them in the admin, or declare them with @task(budget=...)."))
             return OK
         header = [_("id"), _("name"), _("covers"), _("period"), _("limit"), _("spent"), "%", _("waiting"), _("action")]
         out.table(header, [_row(each) for each in shown], right=[0, 4, 5, 6, 7])
+        if any(each.id is None for each in shown):
+            out.note(_("Budgets without an id are declared in code, and apply to each run."))
         return OK
 
     def _set_limit(self, out: Output, given: str, amount: str) -> int:
@@ -65,7 +67,17 @@ def _row(shown: BudgetSchema) -> list[object]:
     action = str(shown.action.label) if shown.is_active else _("inactive")
     limit = amount_text(shown.limit, shown.unit)
     period = shown.current or str(shown.period.label)
-    return [shown.id, shown.name, _covers(shown), period, limit, spent, percentage, shown.waiting, action]
+    return [
+        "-" if shown.id is None else shown.id,
+        shown.name,
+        _covers(shown),
+        period,
+        limit,
+        spent,
+        percentage,
+        shown.waiting,
+        action,
+    ]
 
 
 def _covers(shown: BudgetSchema) -> str:

@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy
 
 from ..calls.queries import Node, Trace
 from ..models import CallKind
+from ..money import dollars
 from .command import Output
 from .text import clean
 from .times import clock, time_span
@@ -56,7 +57,7 @@ def _rows(node: Node, depth: int) -> Iterator[list[object]]:
         clock(call.started_at),
         _took(call.duration),
         f"{node.tokens:,}" if node.tokens else "",
-        "" if node.cost is None else f"${node.cost:.4f}",
+        "" if node.cost is None else dollars(node.cost),
         f"{state}: {clean(node.error)}" if node.error else state,
     ]
     for child in node.children:

@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from ..concurrency import pause, resume
+from ..concurrency.commands import target_note
 from ..models import Pause, PauseScope
 from . import times
 from .command import OK, Output, Subcommand, account_actor
@@ -34,6 +35,8 @@ class PauseCommand(Subcommand):
             out.write(_("Paused %(scope)s %(name)s. Running activities continue.") % target)
         else:
             out.note(_("%(scope)s %(name)s is paused already.") % target)
+        if note := target_note(**target):
+            out.note(note)
         return OK
 
 

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy
 from .. import activity
 from ..calls.queries import MAX_CALLS, CallListSchema, page_of_calls, trace_of
 from ..models import Activity, AgentCall
+from ..money import dollars
 from ..schemas import ActivityDetailSchema
 from . import times
 from .arguments import add_id
@@ -83,11 +84,19 @@ def _facts(detail: ActivityDetailSchema) -> list[tuple[str, object]]:
         (_("time zone"), times.zone()),
         (_("took"), times.time_span(took.total_seconds()) if took else ""),
         (_("tokens"), f"{tokens:,}" if tokens else ""),
+        (_("cost"), _cost(detail)),
         (_("metadata"), ", ".join(f"{key}={value}" for key, value in detail.metadata.items())),
         (_("enqueued by"), detail.enqueued_by or ""),
         (_("parent"), detail.parent_id),
         (_("children"), _children(detail)),
     ]
+
+
+def _cost(detail: ActivityDetailSchema) -> str:
+    """Return the cost as text: without calls of models nothing, and never 0 if it is unknown."""
+    if detail.cost is not None:
+        return dollars(detail.cost)
+    return _("unpriced") if detail.usage.get("total_tokens") else ""
 
 
 def _children(detail: ActivityDetailSchema) -> str:

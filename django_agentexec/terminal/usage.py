@@ -11,12 +11,16 @@ from django.utils.translation import gettext_lazy
 
 from ..costs.period import Period, zone_of
 from ..costs.reprice import BATCH_SIZE, reprice
+from ..costs.runs import MAX_RUNS, ExpensiveRunSchema, expensive_runs
 from ..costs.spreadsheet import usage_csv
-from ..costs.usage import UsageSchema, usage_report
-from ..models import Activity
-from ..money import plain
-from .arguments import day, positive
+from ..costs.texts import reasons_of
+from ..costs.usage import ReportGroupSchema, ReportTotalsSchema, calls_of, usage_report
+from ..models import Activity, ActivityQuerySet
+from ..money import dollars
+from .arguments import add_metadata, day, positive
 from .command import OK, USAGE, Output, Subcommand
+
+RUNS = 10  # that --runs lists by default
 
 
 class Usage(Subcommand):
@@ -40,6 +44,11 @@ exit codes:
         parser.add_argument("--from", type=day, metavar="DAY", help=_("first day (27 days before the last day)"))
         parser.add_argument("--to", type=day, metavar="DAY", help=_("last day, included (today)"))
         parser.add_argument("--time-zone", metavar="NAME", help=_("time zone of the days (Django's)"))
+        add_metadata(parser, _("only activities with this entry of the metadata; may be repeated"))
+        runs_help = _("list the N most expensive runs, with what has made them expensive, instead of groups (%(most)s)")
+        parser.add_argument(
+            "--runs", type=positive, nargs="?", const=RUNS, metavar="N", help=runs_help % {"most": RUNS}
+        )
         outputs = parser.add_mutually_exclusive_group()
         outputs.add_argument("--csv", action="store_true", help=_("print CSV"))
         outputs.add_argument("--json", action="store_true", help=_("print JSON in the shape of REST"))
@@ -53,7 +62,10 @@ exit codes:
             return self._reprice(out, options)
         zone = zone_of(options["time_zone"]) if options["time_zone"] is not None else None
         period = Period.of(options["from"], options["to"], zone)
-        report = usage_report(Activity.objects.all(), period, options["by"])
+        activities = Activity.objects.for_metadata(**dict(options["metadata"] or []))
+        if options["runs"] is not None:
+            return self._runs(out, activities, period, options)
+        report = usage_report(activities, period, options["by"])
         if options["csv"]:
             out.write(usage_csv(report).replace("\r\n", "\n").rstrip("\n"))
             return OK
@@ -61,21 +73,52 @@ exit codes:
             out.json(report.model_dump(mode="json", by_alias=True))
             return OK
         if report.groups:
-            header = [report.group_by, _("runs"), _("calls"), _("input"), _("cached"), _("output"), _("cost in $")]
+            header = [
+                report.group_by,
+                _("runs"),
+                _("calls"),
+                _("input"),
+                _("cached"),
+                _("output"),
+                _("cost"),
+                _("median"),
+            ]
             rows = [[group.key or "-", *_cells(group)] for group in report.groups]
-            out.table(header, [*rows, [_("total"), *_cells(report.totals)]], right=range(1, 7))
-        text = _("From %(first)s to %(last)s, %(zone)s.")
-        out.note(text % {"first": report.first, "last": report.last, "zone": report.time_zone})
+            out.table(header, [*rows, [_("total"), *_cells(report.totals)]], right=range(1, 8))
+        _note_period(out, period)
+        if report.totals.replayed_cost:
+            text = _("Replays have saved %(cost)s: calls that later attempts have read instead of making them again.")
+            out.note(text % {"cost": dollars(report.totals.replayed_cost)})
         if report.has_more_groups:
             out.note(_("There are more groups; the total includes them."))
+        if report.totals.unrecorded_runs:
+            text = _("%(runs)s further runs without recorded calls cost %(cost)s.")
+            runs, cost = report.totals.unrecorded_runs, report.totals.unrecorded_cost
+            out.note(text % {"runs": f"{runs:,}", "cost": dollars(cost)})
         if report.totals.unpriced_calls:
             text = _("%(calls)s calls with %(tokens)s tokens have no price and are missing in the cost.")
             calls, tokens = report.totals.unpriced_calls, report.totals.unpriced_tokens
             out.note(text % {"calls": f"{calls:,}", "tokens": f"{tokens:,}"})
         return OK
 
+    def _runs(self, out: Output, activities: ActivityQuerySet, period: Period, options: dict[str, Any]) -> int:
+        found = expensive_runs(activities, calls_of(activities, period), min(options["runs"], MAX_RUNS))
+        runs = [run for _activity, run in found]
+        if options["json"]:
+            out.json([run.model_dump(mode="json") for run in runs])
+            return OK
+        if options["csv"]:
+            raise CommandError(_("--runs has no CSV; give --json, or leave --csv out."), returncode=USAGE)
+        if runs:
+            header = [_("id"), _("task"), _("cost"), _("calls"), _("tokens"), _("models"), _("reasons")]
+            out.table(header, [_run(run) for run in runs], right=(2, 3, 4))
+        else:
+            out.note(_("No run has a known cost."))
+        _note_period(out, period)
+        return OK
+
     def _reprice(self, out: Output, options: dict[str, Any]) -> int:
-        given = [name for name in ("from", "to", "time_zone") if options[name] is not None]
+        given = [name for name in ("from", "to", "time_zone", "metadata", "runs") if options[name] is not None]
         if given:
             name = f"--{given[0].replace('_', '-')}"
             text = _("--reprice prices calls of all times; leave %(name)s out.")
@@ -90,10 +133,21 @@ exit codes:
         return OK
 
 
-def _cells(sums: UsageSchema) -> list[object]:
+def _note_period(out: Output, period: Period) -> None:
+    text = _("From %(first)s to %(last)s, %(zone)s.")
+    out.note(text % {"first": period.first, "last": period.last, "zone": period.zone})
+
+
+def _run(run: ExpensiveRunSchema) -> list[object]:
+    tokens = run.input_tokens + run.output_tokens
+    models, reasons = ", ".join(run.models), "; ".join(reasons_of(run))
+    return [run.agent_id, run.agent_type, dollars(run.cost), f"{run.calls:,}", f"{tokens:,}", models, reasons]
+
+
+def _cells(sums: ReportGroupSchema | ReportTotalsSchema) -> list[object]:
     if sums.cost is None:
         cost = _("unpriced")
     else:
-        cost = plain(sums.cost) + (f" + {_('unpriced')}" if sums.unpriced_calls else "")
+        cost = dollars(sums.cost) + (f" + {_('unpriced')}" if sums.unpriced_calls else "")
     counts = (sums.runs, sums.calls, sums.input_tokens, sums.cached_tokens, sums.output_tokens)
-    return [*(f"{count:,}" for count in counts), cost]
+    return [*(f"{count:,}" for count in counts), cost, "-" if sums.median_cost is None else dollars(sums.median_cost)]

@@ -56,6 +56,7 @@ REST: dict[str, str | None] = {
     "pause-list": PAUSE,
     "pause-resume": PAUSE,
     "usage": VIEW,
+    "usage-runs": VIEW,
     "conversation-list": VIEW_CONVERSATION,
     "conversation-items": VIEW_CONVERSATION,
     "approval-list": VIEW,

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from django.contrib.auth.models import Permission as AuthPermission
 from django.contrib.auth.models import User
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from pydantic import BaseModel
 
 from django_agentexec import InvalidOption, Task, activity, concurrency
@@ -136,7 +136,8 @@ def test_an_invalid_row_does_not_stop_workers(task: Task[Any, Any, Any, Any]) ->
     [
         ("pool", "a", "'pool' is unknown"),
         ("queue", "a b", "is no queue name"),
-        ("task", "", "must be text of 1 to 300"),
+        ("task", "", "Name the task, such as research_company"),
+        ("tenant", "", "Name the tenant by its metadata, such as organization_id=7"),
         ("task", "a\0", "printable"),
         ("tenant", "organization_id", "must be a metadata key and its value"),
     ],
@@ -160,6 +161,71 @@ def test_the_terminal_pauses_lists_and_resumes(capsys: pytest.CaptureFixture[str
     assert "outage" in text.out
     assert "terminal:" in text.out
     assert "Nothing is paused." in text.err
+
+
+def test_the_terminal_asks_for_a_missing_name() -> None:
+    with pytest.raises(CommandError, match="Name the queue, such as default"):
+        call_command("agentexec", "pause", "queue")
+
+
+def test_the_terminal_warns_of_a_task_that_does_not_exist(
+    task: Task[Any, Any, Any, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("agentexec", "pause", "task", NAME)
+    assert "no task" not in capsys.readouterr().err
+
+    call_command("agentexec", "pause", "task", f"{NAME}s")
+
+    warning = capsys.readouterr().err
+    assert f"There is no task '{NAME}s'. Did you mean '{NAME}'?" in warning
+    assert "It has no effect unless a worker registers a task of this name." in warning
+    assert Pause.objects.count() == 2
+
+
+def test_rest_warns_of_a_task_that_does_not_exist(client: Any, operator: User, task: Task[Any, Any, Any, Any]) -> None:
+    client.force_login(operator)
+    for name in (NAME, f"{NAME}s"):
+        client.post("/agents/pauses/", {"scope": "task", "name": name}, content_type="application/json")
+    client.post("/agents/pauses/", {"scope": "queue", "name": "nowhere"}, content_type="application/json")
+
+    warnings = {row["name"]: row["warning"] for row in client.get("/agents/pauses/").json()}
+
+    assert (warnings[NAME], warnings["nowhere"]) == (None, None)
+    assert f"Did you mean '{NAME}'?" in warnings[f"{NAME}s"]
+
+
+@pytest.mark.parametrize(
+    ("path", "values"),
+    [
+        ("pause", {"scope": "task", "name": "pausabel", "reason": ""}),
+        ("concurrencylimit", {"scope": "task", "name": "pausabel", "maximum": 3, "rate_limit": ""}),
+        (
+            "budget",
+            {"name": "B", "scope": "task", "task": "pausabel", "limit": 1, "unit": "money", "period": "day",
+             "action": "fail", "is_active": "on"},
+        ),
+    ],
+)  # fmt: skip
+def test_the_admin_warns_of_a_task_that_does_not_exist(
+    client: Any, task: Task[Any, Any, Any, Any], path: str, values: dict[str, Any]
+) -> None:
+    client.force_login(User.objects.create_superuser("root"))
+    right = {key: NAME if value == "pausabel" else value for key, value in values.items()}
+    add = f"/admin/agentexec/{path}/add/"
+
+    assert "There is no task" not in client.post(add, right, follow=True).content.decode()
+    shown = client.post(add, values, follow=True).content.decode()
+    assert "There is no task &#x27;pausabel&#x27;. Did you mean &#x27;pausable&#x27;?" in shown
+
+
+def test_a_module_of_tasks_that_cannot_be_imported_does_not_prevent_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ImportError("no such module")
+
+    monkeypatch.setattr(registry, "discover", fail)
+    call_command("agentexec", "pause", "task", "unheard_of")
+
+    assert Pause.objects.get().name == "unheard_of"
 
 
 @pytest.fixture

@@ -166,6 +166,14 @@ def test_impossible_weights_of_queues(weights: Any) -> None:
         assert identifiers() == ["agentexec.E006"]
 
 
+def test_a_weight_of_a_queue_that_is_not_served() -> None:
+    with override_settings(AGENTEXEC={"QUEUES": ["high", "low"], "QUEUE_WEIGHTS": {"high": 3, "low": 1, "hihg": 5}}):
+        assert identifiers() == ["agentexec.W011"]
+        (message,) = run_checks(tags=["agentexec"])
+    assert "has a weight for queue 'hihg'" in message.msg
+    assert message.hint == "Did you mean 'high'?"
+
+
 def test_a_cache_of_answers_that_does_not_exist() -> None:
     with override_settings(AGENTEXEC={"MODEL_CACHE": "answers"}):
         (message,) = run_checks(tags=["agentexec"])

@@ -65,9 +65,12 @@ class ModelCache:
             if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 < seconds < 1e9:
                 raise InvalidOption(f"ModelCache(ttl={self.ttl!r}) must be seconds above 0, or a timedelta.")
         if self.tenant is not None and (
-            isinstance(self.tenant, str) or not all(isinstance(key, str) for key in self.tenant)
+            isinstance(self.tenant, str) or not all(isinstance(key, str) and key.strip() for key in self.tenant)
         ):
-            raise InvalidOption(f"ModelCache(tenant={self.tenant!r}) must be a list of metadata keys.")
+            raise InvalidOption(
+                f"ModelCache(tenant={self.tenant!r}) must be a list of metadata keys, none of them empty; tenant=() "
+                "shares answers among all activities."
+            )
 
     @classmethod
     def from_option(cls, value: object, source: str) -> ModelCache | None:

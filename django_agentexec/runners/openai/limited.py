@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from datetime import timedelta
+from functools import partial
 from typing import Any, cast
 
 from agents import Model
@@ -13,16 +13,15 @@ from agents.items import ModelResponse, TResponseStreamEvent
 from agents.models._openai_retry import get_openai_retry_advice
 from agents.models._retry_runtime import provider_managed_retries_disabled, should_disable_provider_managed_retries
 from agents.retry import ModelRetryAdviceRequest
-from django.utils import timezone
 from openai import APIStatusError
 from openai.types.responses import ResponseCompletedEvent
 
-from django_agentexec.calls.halting import Halted
-from django_agentexec.calls.position import Position, current_position
+from django_agentexec.calls.position import current_position
 from django_agentexec.conf import conf
 from django_agentexec.limits.gate import Grant, buckets_for, pass_gate
+from django_agentexec.limits.headers import granted, observe
+from django_agentexec.limits.recorded import OUTPUT_TOKENS, suspend, ticket_of
 from django_agentexec.limits.rules import Bucket
-from django_agentexec.models import WaitingFor
 from django_agentexec.token_estimates import estimated_tokens
 
 from .candidates import ModelRequest
@@ -33,10 +32,7 @@ from .refusals import refused_for
 
 MAX_REFUSALS = 10
 """Refusals of one call after which its error is raised; a suspended call counts from 0 again."""
-MIN_SUSPENSION = 1.0  # seconds
 FIRST_BACKOFF, MAX_BACKOFF = 0.5, 8.0  # seconds, as in the client of OpenAI
-OUTPUT_TOKENS = 1_000
-"""Estimate of an answer without `max_tokens`; the tokens used replace it."""
 
 
 def limited(model: Model) -> Model:
@@ -57,6 +53,7 @@ class LimitedModel(DelegatingModel):
         super().__init__(inner)
         self.model = name_of(inner)  # also of a model that has no such attribute
         self._provider = provider_of(inner)
+        observe(getattr(inner, "_client", None))
 
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
         """Wait for the limits, then return the answer."""
@@ -67,7 +64,7 @@ class LimitedModel(DelegatingModel):
         while True:
             grant = await call.grant()
             try:
-                with provider_managed_retries_disabled(True):
+                with provider_managed_retries_disabled(True), granted(grant):
                     response = await self.inner.get_response(*args, **kwargs)
             except BaseException as error:  # noqa: BLE001  # raised again
                 await call.fail(grant, error)
@@ -89,7 +86,7 @@ class LimitedModel(DelegatingModel):
             async with aclosing(cast(Any, self.inner.stream_response(*args, **kwargs))) as events:
                 try:
                     # Not during a `yield`, which would set the context variable for the caller.
-                    with provider_managed_retries_disabled(True):
+                    with provider_managed_retries_disabled(True), granted(grant):
                         event = await anext(events, None)
                 except BaseException as error:  # noqa: BLE001  # raised again
                     await call.fail(grant, error)
@@ -122,13 +119,13 @@ class _Call:
         max_retries = 0 if should_disable_provider_managed_retries() else getattr(client, "max_retries", 0)
         self._max_retries = max_retries if isinstance(max_retries, int) else 0
         self._position = current_position()
-        self._ticket = _ticket(self._position) if self._position is not None else ""
+        self._ticket = ticket_of(self._position) if self._position is not None else ""
         counts_tokens = any(bucket.limit.tpm for bucket in buckets)
         self._tokens = _estimate(ModelRequest(args, kwargs)) if counts_tokens else 0
 
     async def grant(self) -> Grant:
         """Wait for a grant. Raises `Halted` if a durable run has to wait for long."""
-        halt = None if self._position is None else self._halt
+        halt = None if self._position is None else partial(suspend, self._position)
         with paused_deadline() as deadline:
             renew = None if deadline is None else deadline.renew
             return await pass_gate(self._buckets, self._tokens, ticket=self._ticket, halt=halt, while_waiting=renew)
@@ -149,21 +146,6 @@ class _Call:
             self._retries += 1
             return
         raise error
-
-    async def _halt(self, seconds: float) -> Halted:
-        position = cast(Position, self._position)
-        # After a wait in its slot, a call that waits for the end of others would soon be suspended again.
-        pause = max(seconds, MIN_SUSPENSION, conf.MODEL_LIMIT_WAIT)
-        until = timezone.now() + timedelta(seconds=pause)
-        journal = position.journal
-        suspended = journal.attempt.suspend_until(WaitingFor.LIMIT, until)
-        halted = journal.halts.add(position.path, suspended, "This call waits for the limit of its provider.")
-        await journal.active_calls.others_ended(position.path)
-        return halted
-
-
-def _ticket(position: Position) -> str:
-    return f"{position.journal.attempt.agent_id}:{position.path}:{position.ordinal}"
 
 
 def _is_worth_a_retry(error: Exception) -> bool:

@@ -1,6 +1,6 @@
 """`DispatchingRunner`: finds runs that begin inside a durable run, such as agents used as tools and in guardrails.
 
-Runs that are not recorded get limited models.
+Runs that are not recorded get limited models, and their answers are priced.
 
 The SDK calls one runner per process for every `Runner.run`, and a worker process runs many activities at once. The
 dispatching runner asks the context variables of the caller where it is, and leaves all other runs to the SDK.
@@ -22,6 +22,7 @@ from django_agentexec.calls.position import Position, at, current_position, inne
 from .approvals import Policies
 from .durable import DurableAgents, agents_of_run, end_run, with_own_agents
 from .limited_agents import limited_run, restore_agents
+from .pricing import priced_run
 from .silent_hooks import SilentHooks
 
 _lock = threading.Lock()
@@ -38,6 +39,7 @@ class DispatchingRunner(AgentRunner):
         position = _begin(starting_agent, input)
         if position is None:
             agent, input, options = limited_run(starting_agent, input, options)
+            options = priced_run(options)
             result = await self.inner.run(agent, input, **options)
             restore_agents(result)
             return result
@@ -52,6 +54,7 @@ class DispatchingRunner(AgentRunner):
         position = _begin(starting_agent, input)
         if position is None:
             agent, input, options = limited_run(starting_agent, input, options)
+            options = priced_run(options)
             result = self.inner.run_streamed(agent, input, **options)
             if agent is not starting_agent and result.run_loop_task is not None:
                 result.run_loop_task.add_done_callback(lambda _: restore_agents(result))
@@ -76,6 +79,7 @@ class DispatchingRunner(AgentRunner):
         position = _begin(starting_agent, input)
         if position is None:
             agent, input, options = limited_run(starting_agent, input, options)
+            options = priced_run(options)
             result = self.inner.run_sync(agent, input, **options)
             restore_agents(result)
             return result

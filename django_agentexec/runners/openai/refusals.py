@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from agents.models._retry_runtime import get_error_code, get_error_header, get_retry_after, get_status_code
 
-TOO_MANY_REQUESTS = 429
-EXHAUSTED = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
-"""Codes of refusals that no wait ends."""
-KINDS = ("requests", "tokens")
+from django_agentexec.limits.refusals import EXHAUSTED, KINDS, TOO_MANY_REQUESTS, parse_reset
+
 FIRST_WAIT, MAX_WAIT = 1.0, 60.0  # seconds, if the provider names no time; doubled after each refusal
-_PARTS = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd]?)")
-_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 
 def refused_for(error: Exception, refusals: int) -> float | None:
@@ -35,11 +29,3 @@ def _reset(error: Exception) -> float | None:
     known = {kind: seconds for kind, seconds in resets.items() if seconds is not None}
     used_up = [kind for kind in known if get_error_header(error, f"x-ratelimit-remaining-{kind}") == "0"]
     return max((known[kind] for kind in used_up or known), default=None)
-
-
-def parse_reset(text: str | None) -> float | None:
-    """Return the seconds of a duration such as `6m0s`, `120ms` or `1.5`; None for any other text."""
-    parts = _PARTS.findall(text or "")
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        return None
-    return float(sum(float(number) * _UNITS[unit] for number, unit in parts))

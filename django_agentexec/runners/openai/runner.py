@@ -7,6 +7,7 @@ import inspect
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any, Unpack, cast
 from uuid import UUID
 
@@ -46,6 +47,7 @@ from .guardrails import Tripwire, name_guardrail
 from .hooks import JoinedHooks, LoggingHooks, queued_log
 from .interruptions import expect_decision
 from .limited_agents import restore_agents
+from .pricing import priced
 from .recovery import is_out_of_turns, unsaved_conversation
 from .resilient import Models, ResilientModel
 from .text import TextStream
@@ -199,12 +201,14 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
             await run.begin(agent, input, key, cast(dict[str, Any], options))
             return await self._run_to_end(run, forwarder, options)
         self._tool_names.begin(agent)
-        if conf.MODEL_LIMITS:
+        run_streamed: Callable[..., RunResultStreaming] = Runner.run_streamed
+        if attempt is not None and attempt.root.records_calls:
+            run_streamed = priced(run_streamed, lambda cost: usage.add_cost(cost))
             nested.install()
-        result = Runner.run_streamed(agent, input, **options)
+        result = run_streamed(agent, input, **options)
         usage = UsageRecorder(result.context_wrapper, self._add_usage)
         try:
-            result = await self._completed(result, forwarder, options, Runner.run_streamed)
+            result = await self._completed(result, forwarder, options, run_streamed)
         except BaseException:
             await self._save_usage_of_failed(usage)
             raise
@@ -361,9 +365,9 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         wrap_up: TResponseInputItem = {"role": "user", "content": self.prompts.wrap_up}
         return run_streamed(result.last_agent, [*conversation, wrap_up], **options)
 
-    async def _add_usage(self, usage: dict[str, int]) -> None:
+    async def _add_usage(self, usage: dict[str, int], cost: Decimal | None) -> None:
         try:
-            await self.add_usage(usage)
+            await (self.add_usage(usage) if cost is None else self.add_usage(usage, cost))
         except InvalidTransition as error:
             self._refused = error  # prevents the next request to a model
             raise

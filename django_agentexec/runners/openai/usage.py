@@ -10,13 +10,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import fields
+from decimal import Decimal
 from typing import Any
 
 from agents import RunContextWrapper, Usage
 
 from .wire import counts_of
 
-Add = Callable[[dict[str, int]], Awaitable[None]]
+Add = Callable[[dict[str, int], Decimal | None], Awaitable[None]]
 
 
 class ObservedUsage(Usage):
@@ -45,6 +46,12 @@ class UsageRecorder:
         self._add = add
         self._loop = asyncio.get_running_loop()
         self._saving: asyncio.Task[None] | None = None
+        self._cost: Decimal | None = None
+
+    def add_cost(self, cost: Decimal) -> None:
+        """Add to the cost, which is saved with the next counts."""
+        self._cost = (self._cost or Decimal()) + cost
+        self._schedule_save()
 
     async def finish(self) -> None:
         """Save the remaining counts. Raises the exceptions of `add`."""
@@ -64,8 +71,13 @@ class UsageRecorder:
             await self._save()
 
     async def _save(self) -> None:
-        while any((added := self._unsaved()).values()):
-            await self._add(added)
+        while any((added := self._unsaved()).values()) or self._cost is not None:
+            cost, self._cost = self._cost, None
+            try:
+                await self._add(added, cost)
+            except BaseException:
+                self._cost = cost if self._cost is None else self._cost + (cost or 0)
+                raise
             for name, count in added.items():
                 self._saved[name] += count
 

@@ -90,6 +90,9 @@ def test_a_call_is_approved_with_changed_arguments() -> None:
     assert who.post(url(approval, "approve"), {"arguments": {"to": "Beta"}}, format="json").status_code == 200
     other = who.post(url(approval, "approve"))
     assert (other.status_code, other.json()["approval"]["changed_arguments"]) == (409, {"to": "Beta"})
+    assert "approved before with other arguments" in other.json()["detail"]
+    rejected = who.post(url(approval, "reject"))
+    assert rejected.json()["detail"] == "Another decision was made before; yours was not applied."
 
 
 def test_approve_resumes_the_activity_and_names_the_user() -> None:

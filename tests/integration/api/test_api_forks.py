@@ -8,11 +8,13 @@ from uuid import UUID, uuid4
 import pytest
 from agents.testing import ScriptedModel
 from django.test import override_settings
+from pydantic import BaseModel, ConfigDict
 
-from django_agentexec import activity
+from django_agentexec import activity, task
 from django_agentexec.models import Activity, AgentCall, CallKind, Status
-from django_agentexec.testing import drain
-from tests.support.recorded_calls import DONE, Empty, call, clerk, run, say
+from django_agentexec.tasks import registry
+from django_agentexec.testing import drain, memory_queue
+from tests.support.recorded_calls import DONE, Empty, call, clerk, forget, run, say
 from tests.support.rest_api import POLICY, admin, client, member, staff
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
@@ -105,3 +107,30 @@ def test_forks_count_towards_the_allowance_of_changes() -> None:
 
     assert who.post(url(row.agent_id), {"before": str(uuid4())}, format="json").status_code == 422
     assert who.post(url(row.agent_id), {"before": str(uuid4())}, format="json").status_code == 429
+
+
+class Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    number: int
+
+
+def test_a_context_that_no_longer_fits_is_refused_without_values_and_internals() -> None:
+    row = checked()
+    body = {"before": last_answer(row)}
+    Activity.objects.filter(pk=row.pk).update(context={"number": "hunter2", "other": 1})
+    registry.unregister("clerk")
+    task("clerk", api=True)(of_closed)
+
+    answer = client(admin()).post(url(row.agent_id), body, format="json")
+
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "The context does not fit task 'clerk'."
+    assert sorted(answer.json()["context"]) == ["number", "other"]
+    text = answer.content.decode()
+    for part in ("hunter2", "pydantic", "Closed", "input_value"):
+        assert part not in text, part
+
+
+def of_closed(agent_id: UUID, context: Closed) -> None:
+    """Do nothing."""

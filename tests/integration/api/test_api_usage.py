@@ -10,7 +10,7 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_agentexec.models import Activity
+from django_agentexec.models import Activity, CallKind
 from tests.support.priced_calls import at, call, child_of, run_of
 from tests.support.rest_api import POLICY, admin, client, member, staff
 
@@ -33,6 +33,7 @@ def test_a_report_by_task() -> None:
     group = {
         "key": "answer", "calls": 1, "runs": 1, "input_tokens": 1_000, "cached_tokens": 400, "output_tokens": 200,
         "reasoning_tokens": 0, "total_tokens": 1_200, "cost": "0.0025", "unpriced_calls": 0, "unpriced_tokens": 0,
+        "median_cost": "0.0025",
     }  # fmt: skip
     unknown = {
         **group,
@@ -41,9 +42,11 @@ def test_a_report_by_task() -> None:
         "cost": None,
         "unpriced_calls": 1,
         "unpriced_tokens": 1_200,
+        "median_cost": None,
     }
     totals = {**unknown, "calls": 2, "runs": 2, "input_tokens": 2_000, "cached_tokens": 400, "output_tokens": 400}
-    totals |= {"total_tokens": 2_400, "cost": "0.0025"}
+    totals |= {"total_tokens": 2_400, "cost": "0.0025", "median_cost": "0.0025", "replayed_cost": "0"}
+    totals |= {"unrecorded_runs": 0, "unrecorded_cost": "0"}
     del totals["key"]
     assert response.json() == {
         "group_by": "task", **NOVEMBER, "time_zone": "Europe/Berlin", "currency": "USD",
@@ -140,6 +143,49 @@ def test_values_of_metadata_are_no_groups_for_users_who_may_not_read_it() -> Non
     assert get(admin(), group_by="metadata.margin").json()["groups"][0]["key"] == "internal-40"
     with override_settings(AGENTEXEC={"POLICY": POLICY, "EXPOSE_METADATA": True}):
         assert get(who, group_by="metadata.margin").json()["groups"][0]["key"] == "internal-40"
+
+
+@override_settings(AGENTEXEC={"POLICY": POLICY})
+def test_metadata_filters_reports_and_runs() -> None:
+    ours, other = run_of("answer", organization_id="org-1", n=7), run_of("report", organization_id="org-1", n=8)
+    call(ours, cost="1", started_at=at(3))
+    call(other, cost="2", started_at=at(3))
+    call(run_of("secret", organization_id="org-2", n=7), cost="4", started_at=at(3))
+    who = client(member("org-1"))
+
+    assert get(member("org-1", "second"), group_by="task", **{"metadata.n": "7"}).json()["totals"]["cost"] == "1"
+    listed = who.get("/agents/usage/runs/", {**NOVEMBER, "metadata.n": "7"}).json()
+    assert [run["agent_id"] for run in listed["runs"]] == [str(ours.pk)]
+    foreign = who.get("/agents/usage/runs/", {**NOVEMBER, "metadata.organization_id": "org-2"}).json()
+    assert foreign["runs"] == []
+
+
+def test_the_most_expensive_runs() -> None:
+    dear = run_of("answer")
+    call(dear, "gpt-5", "0.5", started_at=at(3))
+    call(dear, "search", kind=CallKind.TOOL)
+    call(run_of("report"), "gpt-5", "0.25", started_at=at(3))
+    call(run_of("late"), "gpt-5", "8", started_at=at(1, month=12))
+
+    answer = client(admin()).get("/agents/usage/runs/", {**NOVEMBER, "limit": "1", "time_zone": "Europe/Berlin"}).json()
+
+    (run,) = answer.pop("runs")
+    assert answer == {**NOVEMBER, "time_zone": "Europe/Berlin", "currency": "USD"}
+    assert run == {
+        "agent_id": str(dear.pk), "agent_type": "answer", "cost": "0.5", "calls": 1, "repeated_calls": 0,
+        "input_tokens": 1_000, "cached_tokens": 0, "output_tokens": 200, "largest_call": "0.5", "attempts": 0,
+        "models": ["gpt-5"], "tool": "search", "tool_calls": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [({"limit": "0"}, "limit"), ({"limit": "101"}, "limit"), ({"from": "x"}, "from"), ({"group_by": "day"}, "group_by"),
+     ({"time_zone": "Mars"}, "time_zone"), ({"to": "9999-12-31"}, "from")],
+)  # fmt: skip
+def test_impossible_parameters_of_runs_are_refused(parameters: dict[str, str], name: str) -> None:
+    response = client(admin()).get("/agents/usage/runs/", parameters)
+    assert (response.status_code, list(response.json())) == (400, [name]), response.content
 
 
 def test_access_is_denied_by_default() -> None:

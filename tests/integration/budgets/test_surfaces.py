@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import User
@@ -12,12 +14,14 @@ from django.test import override_settings
 from django.urls import reverse
 from prometheus_client.parser import text_string_to_metric_families
 
+from django_agentexec import task
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.suspension import Condition, Suspend
 from django_agentexec.budgets.applicable import key_of
 from django_agentexec.budgets.queries import consumption
 from django_agentexec.ids import uuid7
 from django_agentexec.models import Activity, Budget, BudgetLedger, BudgetWait, WaitingFor
+from django_agentexec.tasks import registry
 from tests.support.activity_rows import start
 from tests.support.admin_pages import TENANTS, signed_in
 from tests.support.budget_rows import budget
@@ -123,6 +127,43 @@ def test_each_user_sees_the_budgets_of_the_own_tenant(who: str, names: list[str]
         assert [each["name"] for each in answer.json()["items"]] == names
 
 
+@pytest.fixture
+def declared() -> Iterator[None]:
+    """A task with a budget in its code."""
+    task("dear", budget="0.1")(of_text)
+    yield
+    registry.unregister("dear")
+
+
+def of_text(agent_id: UUID, context: Text) -> None:
+    """Do nothing."""
+
+
+@pytest.mark.usefixtures("declared")
+def test_budgets_in_code_follow_those_of_rows() -> None:
+    budget("10", name="Zulu")
+    waits_for(BudgetLedger.objects.create(id=uuid7(), label="dear", period="x", own_limit=1, unit="money"))
+
+    items = client(admin()).get("/agents/budgets/").json()["items"]
+
+    assert [each["name"] for each in items] == ["Zulu", "dear"]
+    shown = items[1]
+    assert (shown["id"], shown["scope"], shown["task"], shown["period"]) == (None, "task", "dear", "run")
+    assert (shown["limit"], shown["unit"], shown["action"], shown["spent"]) == ("0.1", "money", "suspend", None)
+    assert shown["waiting"] == 1
+    answer = command("agentexec", "budgets")
+    line = next(line for line in answer.out.splitlines() if " dear " in line)
+    assert line.split()[0] == "-"
+    assert "$0.10" in line
+    assert "declared in code" in answer.err
+
+
+@pytest.mark.usefixtures("declared")
+def test_budgets_in_code_need_the_monitor_permission() -> None:
+    with override_settings(AGENTEXEC={"POLICY": POLICY}):
+        assert client(member("1")).get("/agents/budgets/").json()["items"] == []
+
+
 # The admin
 
 
@@ -133,8 +174,8 @@ def test_the_list_shows_consumption() -> None:
     page = signed_in(name="root", is_superuser=True).get(LIST).content.decode()
 
     assert 'value="90"' in page
-    assert "90 % ($9)" in page
-    assert "$10" in page
+    assert "90 % ($9.00)" in page
+    assert "$10.00" in page
 
 
 def test_a_higher_limit_resumes_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +283,7 @@ def test_the_terminal_lists_budgets_and_sets_a_limit() -> None:
     (shown,) = json.loads(command("agentexec", "budgets", "--json").out)
     assert shown["spent"] == "2.5"
 
-    assert "The limit of Acme is $12.5." in command("agentexec", "budgets", "--set-limit", str(found.pk), "12.5").out
+    assert "The limit of Acme is $12.50." in command("agentexec", "budgets", "--set-limit", str(found.pk), "12.5").out
     found.refresh_from_db()
     assert found.limit == Decimal("12.5")
 

@@ -29,7 +29,8 @@ from django.utils import timezone
 from openai import AsyncOpenAI, RateLimitError
 
 from django_agentexec import Attempt, OpenAIRunner, QueueUnavailable, task
-from django_agentexec.limits import Bucket, MemoryLimits, Usage, get_store, limits
+from django_agentexec.activity.resumption import resume
+from django_agentexec.limits import Bucket, MemoryLimits, Usage, get_store, limits, note_headers
 from django_agentexec.limits.bookkeeping import bookkeeping
 from django_agentexec.models import Activity, AgentCall, Status
 from django_agentexec.runners.openai import limited as limited_model
@@ -434,6 +435,44 @@ def test_retries_of_the_client_need_grants(settings: Any, durable: bool) -> None
     bookkeeping.flush(10)
     found = get_store().usage(Bucket("gpt-test", limits().all[0]))
     assert (found.requests, found.tokens) == (5, 3 * 120)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("is_used_up", [True, False])
+def test_headers_of_an_answer_close_a_limit_that_is_used_up(settings: Any, stream: bool, is_used_up: bool) -> None:
+    settings.AGENTEXEC = {**settings.AGENTEXEC, "MODEL_LIMITS": {"gpt-test": {"rpm": 100}}}
+    closed: list[float] = []
+    headers = {
+        "x-ratelimit-remaining-requests": "0" if is_used_up else "1",
+        "x-ratelimit-reset-requests": "60s",
+        "x-ratelimit-limit-requests": "2",
+    }
+
+    async def handler(agent_id: UUID, context: Empty) -> str:
+        client = AsyncOpenAI(base_url=server.base_url, api_key="test", max_retries=0)
+        inner = OpenAIChatCompletionsModel("gpt-test", client)
+        result = await OpenAIRunner(agent_id, durable=stream).run(Agent("Clerk", model=inner), "Go.")
+        closed.append(get_store().usage(Bucket("gpt-test", limits().all[0])).closed)
+        return str(result.final_output)
+
+    with ModelServer([Answer("Fine.", headers=headers)]) as server:
+        row = enqueue(handler)
+
+    assert (row.status, row.result) == (Status.COMPLETE, "Fine."), row.error
+    assert closed == [pytest.approx(30, abs=2) if is_used_up else 0]
+
+
+def test_a_hook_of_the_clients_http_client_stays() -> None:
+    seen: list[int] = []
+
+    async def own_hook(response: Any) -> None:
+        seen.append(response.status_code)
+
+    http_client = httpx2.AsyncClient(event_hooks={"response": [own_hook]})
+    client = AsyncOpenAI(base_url="http://127.0.0.1:1", api_key="test", http_client=http_client)
+    LimitedModel(OpenAIChatCompletionsModel("gpt-test", client))
+
+    assert http_client.event_hooks["response"] == [own_hook, note_headers]
 
 
 def test_a_client_without_retries_makes_one_request(settings: Any) -> None:

@@ -239,6 +239,7 @@ def test_an_unavailable_cache_is_empty() -> None:
     [
         (lambda: ModelCache(ttl=0), r"ModelCache\(ttl=0\)"),
         (lambda: ModelCache(ttl="1d"), r"ModelCache\(ttl='1d'\)"),  # type: ignore[arg-type]
+        (lambda: ModelCache(tenant=[""]), r"ModelCache\(tenant=\[''\]\) must be a list .* none of them empty"),
         (lambda: ModelCache(tenant="org"), r"ModelCache\(tenant='org'\) must be a list"),
         (lambda: OpenAIRunner(UUID(int=1), cache="yes"), r"OpenAIRunner\(cache='yes'\)"),  # type: ignore[arg-type]
         (lambda: OpenAIRunner(UUID(int=1), cache=True, durable=False), "needs a durable run"),

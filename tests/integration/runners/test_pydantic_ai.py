@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import date
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -10,7 +12,9 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from django_agentexec.models import AgentCall, CallKind, Status
+from django_agentexec.activity.resumption import resume
+from django_agentexec.limits import MemoryLimits, get_store
+from django_agentexec.models import Activity, AgentCall, CallKind, ModelPrice, Status
 from tests.unit.test_docs_code import ROOT, execute
 
 pytest.importorskip("pydantic_ai")
@@ -19,7 +23,7 @@ from pydantic_ai import Agent, ModelResponse, ModelRetry, TextPart, ToolCallPart
 from pydantic_ai.models.function import FunctionModel
 
 from tests.support.contexts import Empty
-from tests.support.durable_agents import DONE, fail_once, run
+from tests.support.durable_agents import DONE, drained, fail_once, run
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 
@@ -128,3 +132,54 @@ def test_an_agent_that_a_tool_runs_is_recorded_below_the_tool(runner_class: Any)
     assert (row.status, row.result, DONE["requests"]) == (Status.COMPLETE, "done", 3), row.error
     paths = dict(AgentCall.objects.filter(kind=CallKind.AGENT).values_list("agent", "path"))
     assert paths == {"Boss": "", "Helper": "/0:1"}
+
+
+def test_requests_wait_for_their_limit(runner_class: Any, settings: Any) -> None:
+    limits = {"scripted": {"rpm": 1, "margin": 0}}
+    settings.AGENTEXEC = {**settings.AGENTEXEC, "MODEL_LIMITS": limits, "MODEL_LIMIT_WAIT": 0}
+    now = [1_000.0]
+    store = get_store()
+    assert isinstance(store, MemoryLimits)
+    store._clock = lambda: now[0]
+    model = scripted([call("look_up", "1", name="Acme")], [TextPart("Acme is fine.")])
+
+    async def handler(agent_id: UUID, context: Empty) -> str:
+        agent = Agent(model, name="Clerk")
+
+        @agent.tool_plain
+        async def look_up(name: str) -> str:
+            """Look a company up."""
+            DONE["look_up"] += 1
+            return f"{name} is fine"
+
+        return str((await runner_class(agent_id).run(agent, "Check Acme.")).output)
+
+    row = run(handler)
+    assert (row.status, row.waiting_for) == (Status.RUNNING, "limit"), row.error
+
+    now[0] += 61
+    assert resume([row.agent_id]) == 1
+    row = drained()
+
+    assert (row.status, row.result, row.attempt) == (Status.COMPLETE, "Acme is fine.", 1), row.error
+    assert (DONE["requests"], DONE["look_up"]) == (2, 1)
+
+
+def test_requests_are_charged_to_the_budget_of_the_task(runner_class: Any) -> None:
+    ModelPrice.objects.create(
+        pattern="scripted", valid_from=date(2020, 1, 1), input_price=Decimal(0), output_price=Decimal(1_000)
+    )
+    model = scripted([TextPart("Acme is fine.")])
+
+    async def handler(agent_id: UUID, context: Empty) -> str:
+        agent = Agent(model, name="Clerk", model_settings={"max_tokens": 1_000})
+        return str((await runner_class(agent_id).run(agent, "Check Acme.")).output)
+
+    row = run(handler, budget={"limit": "0.5", "action": "fail"}, max_retries=0)  # the estimate is a dollar
+    assert (row.status, DONE["requests"]) == (Status.ERROR, 0)
+    assert "BudgetExceeded" in row.error
+
+    Activity.objects.all().delete()
+    row = run(handler, budget=2)
+    assert (row.status, DONE["requests"]) == (Status.COMPLETE, 1), row.error
+    assert row.cost == Decimal(row.usage["output_tokens"]) / 1_000

@@ -44,6 +44,11 @@ def stored(task: Task[Any, Any, Any, Any], context: Job | None = None, **metadat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"fair_key": ""}, "fair_key='' must be a template"),
+        ({"concurrency_key": " ", "max_concurrency": 1}, "concurrency_key=' ' must be a template"),
+        ({"lock_key": ""}, "lock_key='' must be a template"),
+        ({"fair_key": 5}, "fair_key=5 must be a template"),
+        ({"rate_limit": ""}, "rate_limit"),
         ({"fair_key": "{missing}"}, "fair_key '{missing}' uses 'missing'"),
         ({"fair_key": "{name}", "lock_key": "{name}"}, "Lock keys take turns anyway"),
         ({"concurrency": 0}, "concurrency=0 must be a whole number"),

@@ -8,6 +8,7 @@ import sys
 from io import StringIO
 from pathlib import Path
 from subprocess import PIPE
+from typing import Any
 
 import pytest
 from django.core.checks import run_checks
@@ -92,6 +93,25 @@ def test_show_prints_status_log_context_result_and_children() -> None:
     for part in ("complete, 100 %", "50 %  Counting", '"words": 2', '"text": "two words"', "organization_id=org-1"):
         assert part in out
     assert f"{child} (queued)" in out
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ({"cost": "0.1", "usage": {"total_tokens": 5}}, "cost         $0.10"),
+        ({"cost": "0", "usage": {"total_tokens": 5}}, "cost         $0.00"),
+        ({"cost": None, "usage": {"total_tokens": 5}}, "cost         unpriced"),
+        ({"cost": None, "usage": {}}, None),
+    ],
+)
+def test_show_prints_the_cost(values: dict[str, Any], shown: str | None) -> None:
+    agent_id = activity.create("import")
+    Activity.objects.filter(pk=agent_id).update(**values)
+
+    lines = [" ".join(line.split()) for line in call("agentexec", "show", str(agent_id)).out.splitlines()]
+
+    costs = [line for line in lines if line.startswith("cost ")]
+    assert costs == ([] if shown is None else [" ".join(shown.split())])
 
 
 def test_show_as_json_is_the_wire_shape() -> None:
