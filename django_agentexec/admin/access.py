@@ -145,3 +145,14 @@ def may_decide(request: HttpRequest, found: Activity | None = None) -> bool:
     user = request.user
     label = Activity._meta.app_label
     return user.has_perm(f"{label}.{Permission.DECIDE}") and get_policy().may(user, Permission.DECIDE, found)
+
+
+def may_pause(request: HttpRequest, scope: str = "", name: str = "") -> bool:
+    """Whether the user has the permission `pause_activity`, and the policy lets them pause this queue, task or tenant.
+
+    Without a scope: whether they may pause anything.
+    """
+    policy = get_policy()
+    if not request.user.has_perm(f"{Activity._meta.app_label}.{Permission.PAUSE}"):
+        return False
+    return policy.may(request.user, Permission.PAUSE) and (not scope or policy.may_pause(request.user, scope, name))

@@ -10,7 +10,6 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -20,6 +19,7 @@ from ..models import Approval, ApprovalKind, ApprovalQuerySet, ApprovalStatus
 from ..parsing import parse_id
 from .access import AccessAdmin, may_decide, visible_approvals
 from .actors import user_names
+from .addresses import next_address
 from .approval_cards import card, lines, status_text
 from .argument_forms import arguments_of, can_change, fields_of
 from .formatting import duration
@@ -228,10 +228,7 @@ class ApprovalAdmin(AccessAdmin):
         return reverse(f"{self.admin_site.name}:agentexec_activity_change", args=[found.activity_id])
 
     def _next(self, request: HttpRequest) -> str:
-        asked = request.POST.get("next") or request.GET.get("next", "")
-        if url_has_allowed_host_and_scheme(asked, {request.get_host()}, require_https=request.is_secure()):
-            return asked
-        return reverse(f"{self.admin_site.name}:agentexec_approval_changelist")
+        return next_address(request, reverse(f"{self.admin_site.name}:agentexec_approval_changelist"))
 
 
 def _decision(request: HttpRequest) -> Callable[[Approval], Approval]:

@@ -14,8 +14,8 @@ from ..changelists import StorableLookups
 from ..concurrency.commands import validate_target
 from ..exceptions import InvalidOption
 from ..models import ConcurrencyLimit, Pause
-from ..policy import Permission, get_policy
-from .access import SharedRowsAccess
+from ..policy import get_policy
+from .access import SharedRowsAccess, may_pause
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
@@ -72,21 +72,21 @@ class PauseAdmin(StorableLookups, PauseBase):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Pause]:
         """Return the pauses that the user may change."""
-        may_pause = get_policy().may_pause
+        policy = get_policy()
         rows: QuerySet[Pause] = super().get_queryset(request)
-        return rows.filter(pk__in=[row.pk for row in rows if may_pause(request.user, row.scope, row.name)])
+        return rows.filter(pk__in=[row.pk for row in rows if policy.may_pause(request.user, row.scope, row.name)])
 
     def has_view_permission(self, request: HttpRequest, obj: Pause | None = None) -> bool:
         """Whether the user may pause."""
-        return self._may_pause(request, obj)
+        return _may_pause(request, obj)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Whether the user may pause."""
-        return self._may_pause(request, None)
+        return may_pause(request)
 
     def has_delete_permission(self, request: HttpRequest, obj: Pause | None = None) -> bool:
         """Whether the user may resume."""
-        return self._may_pause(request, obj)
+        return _may_pause(request, obj)
 
     def has_change_permission(self, request: HttpRequest, obj: Pause | None = None) -> bool:
         """A pause is added and deleted, not changed."""
@@ -99,8 +99,6 @@ class PauseAdmin(StorableLookups, PauseBase):
         obj.actor = str(request.user.pk)
         super().save_model(request, obj, form, change)
 
-    def _may_pause(self, request: HttpRequest, obj: Pause | None) -> bool:
-        policy, has_permission = get_policy(), request.user.has_perm(f"agentexec.{Permission.PAUSE}")
-        if not has_permission or not policy.may(request.user, Permission.PAUSE):
-            return False
-        return obj is None or policy.may_pause(request.user, obj.scope, obj.name)
+
+def _may_pause(request: HttpRequest, obj: Pause | None) -> bool:
+    return may_pause(request) if obj is None else may_pause(request, obj.scope, obj.name)

@@ -72,7 +72,7 @@ def test_follows_fifty_at_most() -> None:
 
     assert len(data["running"]) == 50
     assert data["overview"]["running"] == 60
-    assert len(queries) <= 9
+    assert len(queries) <= 10
 
 
 def test_is_linked_from_the_apps_index_and_from_the_list() -> None:

@@ -5,6 +5,7 @@
 
 import { element, unknown } from "./dom.js";
 import { age, clock, count, decimal, duration, moment, since } from "./format.js";
+import { pauseControl, pauseMark, pauseOf } from "./pauses.js";
 import { text } from "./text.js";
 
 /**
@@ -40,18 +41,24 @@ function workerRow(worker, state, busy, written, heartbeat) {
  * Write one row per queue. While Redis is unavailable, values that only Redis has are null, and shown as unknown.
  * @param {HTMLTableElement} table
  * @param {object[]} queues
+ * @param {object[]} pauses rows of the database, so they are always known
  */
-export function writeQueues(table, queues) {
-  const rows = queues.map((queue) => row(null, [
-    head(element("span", { class: "ae-task" }, queue.name)),
+export function writeQueues(table, queues, pauses) {
+  const rows = queues.map((queue) => queueRow(queue, pauseOf(pauses, "queue", queue.name)));
+  write(table, rows, text("no_queue"));
+}
+
+function queueRow(queue, pause) {
+  return row(null, [
+    head(element("span", { class: "ae-task" }, queue.name), " ", ...(pause ? pauseMark(pause) : [])),
     number(queue.pending === null ? queue.waiting_rows : queue.pending + queue.suspects),
     number(queue.running ?? queue.running_rows),
     number(queue.delayed),
     number(queue.dead),
     cell({ class: "ae-number" }, age(queue.oldest_age)),
     cell({ class: "ae-number" }, queue.per_minute === null ? unknown(true) : decimal(queue.per_minute)),
-  ]));
-  write(table, rows, text("no_queue"));
+    cell({ class: "ae-action", "data-label": "" }, pauseControl("queue", queue.name, pause, queue.may_pause)),
+  ]);
 }
 
 /**
@@ -78,10 +85,12 @@ function load(worker) {
 function write(table, rows, ifEmpty) {
   const titles = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
   for (const written of rows) {
-    [...written.cells].slice(1).forEach((cell, index) => { cell.dataset.label = titles[index + 1]; });
+    [...written.cells].slice(1).forEach((cell, index) => { cell.dataset.label ??= titles[index + 1]; });
   }
   const empty = element("tr", { role: "row" }, element("td", { role: "cell", colspan: titles.length, class: "ae-quiet" }, ifEmpty));
+  const focused = table.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
   table.tBodies[0].replaceChildren(...(rows.length ? rows : [empty]));
+  if (focused) table.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
 }
 
 function row(state, cells) {
