@@ -20,6 +20,7 @@ from ..models import Activity, ActivityQuerySet, ApprovalStatus, PauseScope
 from ..schemas import ActivityListItemSchema
 from .access import AccessAdmin, may_pause, visible, visible_approvals
 from .alerts import alerts, pause_alerts
+from .budget_card import budget_lines
 from .formatting import duration, moment, money
 from .pauses import shown_pauses
 from .sockets import socket_path
@@ -64,6 +65,7 @@ class DashboardPages(AccessAdmin):
                 "next": request.get_full_path(),
                 "activity_url": reverse(f"{name}:agentexec_activity_change", args=[_NO_ID]).replace(_NO_ID, "{id}"),
                 **self._statistics(request),
+                "budgets": budget_lines(request, self.admin_site),
                 "schedules": self._next_schedules(request),
             },
         )
@@ -106,7 +108,7 @@ class DashboardPages(AccessAdmin):
                 "name": one.name,
                 "url": reverse(route, args=[one.pk]),
                 "due": moment(one.next_run_at),
-                "in": duration(max((one.next_run_at - now).total_seconds(), 0)),
+                "in": duration((one.next_run_at - now).total_seconds()) if one.next_run_at > now else "",
             }
             for one in due
             if one.next_run_at is not None

@@ -29,7 +29,7 @@ from ..redaction import redact_internals, redact_row
 from ..schemas import ActivityListItemSchema, ActivityLogSchema
 from .access import may_decide, visible
 from .actors import name_actors
-from .approval_cards import Card, card
+from .approval_cards import Card, card, name_assignees
 from .calls import CallPages
 from .children import MAX_CHILDREN, ChildCounts, child_counts, latest_children
 from .columns import line_of, percentage_of
@@ -123,7 +123,7 @@ class DetailPages(CallPages):
             return []
         decides = may_decide(request, activity) and self.admin_site.is_registered(Approval)
         pending = activity.approvals.filter(status=ApprovalStatus.PENDING).order_by("id")[:MAX_CARDS]
-        return [card(each, may_decide=decides) for each in pending]
+        return [card(each, may_decide=decides) for each in name_assignees(list(pending))]
 
     def _step_views(self, activity: Activity, *, is_redacted: bool) -> list[StepView]:
         views = steps_of(activity)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.contrib.admin.models import ADDITION, DELETION, LogEntry
@@ -93,6 +92,15 @@ def paused_text(scope: str, name: str) -> str:
     return texts[PauseScope(scope)] % {"name": name}
 
 
+def _question(scope: PauseScope, name: str) -> str:
+    texts = {
+        PauseScope.QUEUE: _("Pause the queue %(name)s?"),
+        PauseScope.TASK: _("Pause the task %(name)s?"),
+        PauseScope.TENANT: _("Pause the tenant %(name)s?"),
+    }
+    return texts[scope] % {"name": name}
+
+
 def _held_by_unknown(scope: str) -> str:
     texts = {
         PauseScope.QUEUE: _("Its queue is paused"),
@@ -140,7 +148,7 @@ class PausePages(AccessAdmin):
             request,
             "pause.html",
             {
-                "title": _("Pause %(target)s") % {"target": scope_text(scope, name)},
+                "title": _question(scope, name),
                 "errors": errors,
                 "reason": request.POST.get("reason", ""),
                 "max_reason": MAX_REASON,
@@ -191,9 +199,3 @@ class PausePages(AccessAdmin):
     def _next(self, request: HttpRequest) -> str:
         name = "dashboard" if self.has_monitor_permission(request) else "changelist"
         return next_address(request, reverse(f"{self.admin_site.name}:agentexec_activity_{name}"))
-
-
-def pause_address(site: str, scope: str, name: str, back: str) -> str:
-    """Return the address of the page that asks before a pause."""
-    query = urlencode({"scope": scope, "name": name, "next": back})
-    return f"{reverse(f'{site}:agentexec_activity_pause')}?{query}"

@@ -76,6 +76,10 @@ def _dashboard() -> dict[str, str]:
         "paused_by": _("by {by}"),
         "pause": pgettext("verb", "Pause…"),
         "resume": _("Resume"),
+        "model_available": _("Available"),
+        "model_open": _("Circuit breaker open"),
+        "model_half_open": _("Circuit breaker half open"),
+        "trial_in": _("trial call in {time}"),
     }
 
 

@@ -73,7 +73,7 @@ def test_a_queue_is_paused_with_a_reason_and_resumed() -> None:
     client = signed_in("view_activity", "pause_activity")
     address = f"{PAUSE}?scope=queue&name=mail&next={CHANGE_LIST}"
 
-    assert "Pause Queue mail" in client.get(address).content.decode()
+    assert "Pause the queue mail?" in client.get(address).content.decode()
     answer = client.post(address, {"reason": REASON, "next": CHANGE_LIST})
     again = client.post(address, {"next": CHANGE_LIST})
 

@@ -9,7 +9,7 @@ import { element, setText } from "./dom.js";
 import { resumeButton, writeTaskPauses } from "./pauses.js";
 import { age, clock, count, decimal, moment, since } from "./format.js";
 import { text } from "./text.js";
-import { writeMinutes, writeQueues, writeWorkers } from "./tables.js";
+import { writeMinutes, writeModels, writeQueues, writeWorkers } from "./tables.js";
 
 /** Keeps the latest overview, to draw it again when the page changes its width. */
 export class Overview {
@@ -58,6 +58,7 @@ export class Overview {
     this.#announce();
     writeWorkers(this.#find("[data-workers]"), overview.workers, this.#lastKnown?.workers ?? []);
     writeQueues(this.#find("[data-queues]"), overview.queues, overview.pauses);
+    writeModels(this.#find("[data-models]"), overview.breakers);
     writeTaskPauses(this.#root.querySelectorAll("[data-task]"), overview.pauses);
     this.#draw();
     this.#writeNumbers();

@@ -8,6 +8,12 @@ import { age, clock, count, decimal, duration, moment, since } from "./format.js
 import { pauseControl, pauseMark, pauseOf } from "./pauses.js";
 import { text } from "./text.js";
 
+const BREAKERS = {
+  closed: ["complete", "model_available"],
+  half_open: ["attention", "model_half_open"],
+  open: ["error", "model_open"],
+};
+
 /**
  * Write one row per worker. While the workers are unknown, the last known workers are shown without their state.
  * @param {HTMLTableElement} table
@@ -59,6 +65,26 @@ function queueRow(queue, pause) {
     cell({ class: "ae-number" }, queue.per_minute === null ? unknown(true) : decimal(queue.per_minute)),
     cell({ class: "ae-action", "data-label": "" }, pauseControl("queue", queue.name, pause, queue.may_pause)),
   ]);
+}
+
+/**
+ * Write one row per model that has a circuit breaker; its card is hidden if there is none, or while they are unknown.
+ * @param {HTMLTableElement} table
+ * @param {?object[]} breakers null: unknown
+ */
+export function writeModels(table, breakers) {
+  table.closest("[data-models-card]").hidden = !breakers?.length;
+  const rows = (breakers ?? []).map((breaker) => {
+    const [status, label] = BREAKERS[breaker.state] ?? ["unknown", "unknown"];
+    const more = breaker.state === "open" ? [text("trial_in", { time: duration(breaker.retry_in) }), breaker.reason] : [];
+    return row(null, [
+      head(element("span", { class: "ae-task" }, breaker.name)),
+      cell({}, element("span", { class: "ae-badge", "data-status": status }, text(label)),
+        more.length ? element("span", { class: "ae-quiet ae-small ae-paused-by" }, more.filter(Boolean).join(" · ")) : ""),
+      cell({ class: "ae-number" }, breaker.calls ? text("of", { part: count(breaker.failures), whole: count(breaker.calls) }) : ""),
+    ]);
+  });
+  write(table, rows, "");
 }
 
 /**
