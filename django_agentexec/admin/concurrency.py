@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.apps import apps
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
 from ..changelists import StorableLookups
 from ..concurrency.commands import validate_target
@@ -16,6 +19,8 @@ from ..exceptions import InvalidOption
 from ..models import ConcurrencyLimit, Pause
 from ..policy import get_policy
 from .access import SharedRowsAccess, may_pause
+from .actors import user_names
+from .values import NOTHING
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
@@ -66,7 +71,7 @@ class PauseAdmin(StorableLookups, PauseBase):
     """Paused queues, tasks and tenants. To add a row is to pause, to delete it is to resume."""
 
     form = PauseForm
-    list_display = ("name", "scope", "reason", "actor", "created_at")
+    list_display = ("name", "scope", "reason", "by", "created_at")
     list_filter = ("scope",)
     search_fields = ("name",)
 
@@ -75,6 +80,15 @@ class PauseAdmin(StorableLookups, PauseBase):
         policy = get_policy()
         rows: QuerySet[Pause] = super().get_queryset(request)
         return rows.filter(pk__in=[row.pk for row in rows if policy.may_pause(request.user, row.scope, row.name)])
+
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
+        """Return a list whose rows have the names of their users."""
+        return type("NamedList", (_WithNames, super().get_changelist(request, **options)), {})
+
+    @admin.display(description=_("by"), ordering="actor")
+    def by(self, row: Pause) -> str:
+        """Return the user who paused it, or the terminal."""
+        return row.by or NOTHING  # type: ignore[attr-defined]  # set by the list
 
     def has_view_permission(self, request: HttpRequest, obj: Pause | None = None) -> bool:
         """Whether the user may pause."""
@@ -98,6 +112,19 @@ class PauseAdmin(StorableLookups, PauseBase):
             raise PermissionDenied
         obj.actor = str(request.user.pk)
         super().save_model(request, obj, form, change)
+
+
+class _WithNames:
+    """A list of pauses that reads the names of the users of its page together."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Read a page."""
+        super().get_results(request)  # type: ignore[misc]  # of ChangeList
+        rows = list(self.result_list)  # type: ignore[has-type]  # of ChangeList
+        names = user_names({row.actor for row in rows if row.actor})
+        for row in rows:
+            row.by = names.get(row.actor or "", row.actor or "")
+        self.result_list = rows
 
 
 def _may_pause(request: HttpRequest, obj: Pause | None) -> bool:

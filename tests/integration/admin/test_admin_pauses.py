@@ -82,6 +82,7 @@ def test_a_queue_is_paused_with_a_reason_and_resumed() -> None:
     assert said(again)[-1] == "Queue mail was paused already."
     row = Pause.objects.get()
     assert (row.scope, row.name, row.reason) == ("queue", "mail", REASON)
+    assert '<td class="field-by">maria</td>' in client.get("/admin/agentexec/pause/").content.decode()
 
     answer = client.post(RESUME, {"target": "queue:mail"})
     late = client.post(RESUME, {"target": "queue:mail"})
