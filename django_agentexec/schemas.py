@@ -245,6 +245,8 @@ class ApprovalSchema(Schema):
     decided_by: str | None = None
     """The primary key of a user, or a terminal; null for code."""
     decided_at: datetime | None = None
+    assigned_to: str | None = None
+    """The primary key of the user who is asked to decide; null: nobody in particular."""
 
     @model_validator(mode="before")
     @classmethod

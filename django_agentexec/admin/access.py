@@ -153,3 +153,26 @@ def may_decide(request: HttpRequest, found: Activity | None = None) -> bool:
     user = request.user
     label = Activity._meta.app_label
     return user.has_perm(f"{label}.{Permission.DECIDE}") and get_policy().may(user, Permission.DECIDE, found)
+
+
+def may_pause(request: HttpRequest, scope: str = "", name: str = "") -> bool:
+    """Whether the user has the permission `pause_activity`, and the policy lets them pause this queue, task or tenant.
+
+    Without a scope: whether they may pause anything.
+    """
+    policy = get_policy()
+    if not request.user.has_perm(f"{Activity._meta.app_label}.{Permission.PAUSE}"):
+        return False
+    return policy.may(request.user, Permission.PAUSE) and (not scope or policy.may_pause(request.user, scope, name))
+
+
+def may_view_activities(request: HttpRequest) -> bool:
+    """Whether the user has the permission `view_activity`, and the policy lets them."""
+    user = request.user
+    label = Activity._meta.app_label
+    return user.has_perm(f"{label}.{Permission.VIEW}") and get_policy().may(user, Permission.VIEW)
+
+
+def may_monitor(request: HttpRequest) -> bool:
+    """Whether the user may view activities, with what belongs to no tenant."""
+    return may_view_activities(request) and get_policy().may_monitor(request.user)

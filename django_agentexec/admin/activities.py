@@ -27,12 +27,13 @@ from .filters import FILTERS, METADATA, PARENT
 from .list_page import list_context
 from .pages import DetailPages
 from .pagination import BoundedPaginator, LightChangeList
+from .pauses import PausePages
 from .search import search
 from .usage import UsagePages
 from .verbs import delete_many
 
 
-class ActivityAdmin(StorableLookups, ListColumns, SteeringAdmin, DetailPages, DashboardPages, UsagePages):
+class ActivityAdmin(StorableLookups, ListColumns, SteeringAdmin, DetailPages, PausePages, DashboardPages, UsagePages):
     """Activities, read-only but for the verbs. Reads no table to its end, whatever its size."""
 
     list_filter = FILTERS

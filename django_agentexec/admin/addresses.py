@@ -1,4 +1,4 @@
-"""What an address of the list may ask for: its filters, also those of a subclass, and values that can be asked for."""
+"""Addresses: what that of the list may ask for (its filters, also those of a subclass), and where a form returns to."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from uuid import UUID
 from django.contrib import messages
 from django.contrib.admin import helpers
 from django.http import HttpRequest
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 
 if TYPE_CHECKING:
@@ -65,3 +66,11 @@ def _is_id(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def next_address(request: HttpRequest, default: str) -> str:
+    """Return the address of the page to which the request wants to return, if it belongs to this host."""
+    asked = request.POST.get("next") or request.GET.get("next", "")
+    if url_has_allowed_host_and_scheme(asked, {request.get_host()}, require_https=request.is_secure()):
+        return asked
+    return default

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,10 +12,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from ..conf import conf
+from ..models import PauseScope, Status
 from ..monitoring.overview import open_breakers, unserved
 from ..monitoring.schemas import BreakerSchema, OverviewSchema, QueueSchema
 from ..queues.breakers import BreakerState
-from .formatting import count_text, duration
+from .formatting import count_text, duration, local_time, short_time
+from .pauses import target_of
 
 Alert = dict[str, Any]
 
@@ -46,6 +50,32 @@ def alerts(overview: OverviewSchema, list_url: str) -> list[Alert]:
     return found + [_alert("attention", _("Problem"), "", text, "") for text in others]
 
 
+def pause_alerts(pauses: Sequence[Mapping[str, Any]], overview: OverviewSchema, list_url: str) -> list[Alert]:
+    """Return an alert for each pause, with a button that resumes for users who may."""
+    waiting = {line.name: _waiting(line) for line in overview.queues}
+    return [_paused(each, waiting, list_url) for each in pauses]
+
+
+def _paused(pause: Mapping[str, Any], waiting: Mapping[str, int], list_url: str) -> Alert:
+    scope, name = pause["scope"], pause["name"]
+    held = _held(waiting.get(name, 0)) if scope == PauseScope.QUEUE else ""
+    since = local_time(datetime.fromisoformat(pause["since"]))
+    values = {"by": pause["by"], "time": short_time(since)}
+    remedy = _("by %(by)s, %(time)s") % values if pause["by"] else _("since %(time)s") % values
+    # A tenant is named by a key and a value of the metadata, as in the address of the list.
+    wanted = [("metadata." + name.partition("=")[0], name.partition("=")[2])] if scope == PauseScope.TENANT else []
+    query = urlencode([("status", Status.QUEUED.value), *(wanted or [(scope, name)])])
+    alert = _alert(
+        "paused",
+        _("Paused"),
+        pause["title"],
+        ". ".join(filter(None, (held, pause["reason"]))),
+        remedy,
+        f"{list_url}?{query}",
+    )
+    return {**alert, "resume": target_of(scope, name) if pause["may_resume"] else ""}
+
+
 def _failing_model(breaker: BreakerSchema) -> Alert:
     is_open = breaker.state == BreakerState.OPEN
     return _alert(
@@ -60,15 +90,19 @@ def _failing_model(breaker: BreakerSchema) -> Alert:
 
 
 def _without_worker(name: str, waiting: int, list_url: str) -> Alert:
-    held = ngettext("holds %(count)s activity", "holds %(count)s activities", waiting)
     return _alert(
         "error" if waiting else "attention",
         _("No worker"),
         _("Queue %(name)s") % {"name": name},
-        held % {"count": count_text(waiting)} if waiting else _("No worker process serves it."),
+        _held(waiting) if waiting else _("No worker process serves it."),
         _("Start a pool: %(command)s") % {"command": f"manage.py runagentworkers --queues {name}"},
         f"{list_url}?{urlencode({'life': 'active', 'queue': name})}" if waiting else "",
     )
+
+
+def _held(waiting: int) -> str:
+    held = ngettext("holds %(count)s activity", "holds %(count)s activities", waiting)
+    return held % {"count": count_text(waiting)}
 
 
 def _waiting(line: QueueSchema) -> int:

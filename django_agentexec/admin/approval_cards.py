@@ -41,6 +41,8 @@ class Card:
     choices: Sequence[str]
     may_change: bool
     """Whether the page offers to change the arguments."""
+    assignee: str
+    """The name of the user to whom it is assigned."""
 
     @property
     def is_question(self) -> bool:
@@ -87,7 +89,16 @@ def card(approval: Approval, *, may_decide: bool) -> Card:
         may_decide=may_decide,
         choices=[str(choice) for choice in approval.choices or ()],
         may_change=may_decide and can_change(approval),
+        assignee=getattr(approval, "assignee", approval.assigned_to or ""),
     )
+
+
+def name_assignees(approvals: Sequence[Approval]) -> Sequence[Approval]:
+    """Look up the names of the users to whom `approvals` are assigned, and return them; one query if there are any."""
+    names = user_names({each.assigned_to for each in approvals if each.assigned_to})
+    for each in approvals:
+        each.assignee = names.get(each.assigned_to or "", each.assigned_to or "")  # type: ignore[attr-defined]  # for the card
+    return approvals
 
 
 def lines(approvals: Iterable[Approval]) -> list[Line]:

@@ -7,36 +7,35 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
-from django.urls import URLPattern, path, reverse
-from django.utils import timezone
-from django.utils.http import url_has_allowed_host_and_scheme
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
-from .. import activity, approvals
-from ..exceptions import ActivityLocked, AlreadyDecided, ApprovalNotFound, ApprovalVoid, InvalidOption
-from ..models import Approval, ApprovalKind, ApprovalQuerySet, ApprovalStatus
-from ..parsing import parse_id
-from .access import AccessAdmin, may_decide, visible_approvals
-from .actors import user_names
-from .approval_cards import card, lines, status_text
+from .. import approvals
+from ..exceptions import InvalidOption
+from ..models import Approval, ApprovalQuerySet, ApprovalStatus
+from .access import MAX_COUNTED, may_decide, visible_approvals
+from .approval_base import PAGE_SIZE
+from .approval_bulk import BulkDecisions
+from .approval_cards import card, lines, name_assignees, status_text
 from .argument_forms import arguments_of, can_change, fields_of
-from .formatting import duration
+from .handover import HandoverPages
 from .pagination import row_page
 from .sockets import socket_path
 from .texts import script_texts
 
-PAGE_SIZE = 50
 TABS = {
     "waiting": (ApprovalStatus.PENDING,),
+    "mine": (ApprovalStatus.PENDING,),
     "decided": (ApprovalStatus.APPROVED, ApprovalStatus.REJECTED),
     "expired": (ApprovalStatus.EXPIRED, ApprovalStatus.VOID),
 }
+ORDERS = {"expiry": (), "oldest": ("id",), "newest": ("-id",), "tool": ("tool", "id")}
+"""Orders of pending approvals. The first is that of `pending`; ids grow with time."""
 
 
-class ApprovalAdmin(AccessAdmin):
-    """Approvals: read-only but for the decision."""
+class ApprovalAdmin(BulkDecisions, HandoverPages):
+    """Approvals: read-only but for the decision and the assignment."""
 
     def get_urls(self) -> list[URLPattern]:
         """Add the decision about one approval, and the form of its arguments."""
@@ -47,40 +46,35 @@ class ApprovalAdmin(AccessAdmin):
             *super().get_urls(),
         ]
 
-    def get_queryset(self, request: HttpRequest) -> ApprovalQuerySet:  # type: ignore[override]  # of another model
-        """Return the approvals of visible activities."""
-        return visible_approvals(request)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Return False: approvals go with their activity, as a record of who decided."""
-        return False
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whether the user may view activities, or that of this approval."""
-        return super().has_view_permission(request, obj.activity if isinstance(obj, Approval) else None)
-
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Show the inbox; a POST approves the selected calls of one tool, after a confirmation."""
+        """Show the inbox; a POST decides the selected calls of one tool, after a confirmation."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         if request.method == "POST":
-            return self._approve_many(request)
+            return self.decide_many(request)
         tab = request.GET.get("tab", "waiting")
         tab = tab if tab in TABS else "waiting"
-        found = visible_approvals(request).select_related("activity").filter(status__in=TABS[tab])
-        found = found.pending() if tab == "waiting" else found.order_by("-decided_at", "-id")
-        page = row_page(request, found, PAGE_SIZE)
+        order = request.GET.get("order", "expiry")
+        order = order if order in ORDERS else "expiry"
+        is_open = TABS[tab] == (ApprovalStatus.PENDING,)
+        page = row_page(request, _found(request, tab, order), PAGE_SIZE)
         return self.render_page(
             request,
             "inbox.html",
             {
                 "title": _("Approvals"),
                 "tab": tab,
+                "is_open": is_open,
                 "tabs": [(name, label, name == tab) for name, label in _tab_labels().items()],
-                "cards": [card(each, may_decide=may_decide(request, each.activity)) for each in page.rows]
-                if tab == "waiting"
+                "mine": _count_of_mine(request),
+                "order": order,
+                "orders": _order_labels().items(),
+                "cards": [
+                    card(each, may_decide=may_decide(request, each.activity)) for each in name_assignees(page.rows)
+                ]
+                if is_open
                 else [],
-                "lines": lines(page.rows) if tab != "waiting" else [],
+                "lines": [] if is_open else lines(page.rows),
                 "page": page.number,
                 "has_older": page.has_more,
                 "next": request.get_full_path(),
@@ -101,37 +95,37 @@ class ApprovalAdmin(AccessAdmin):
         """Show the activity of an approval, whose page has its card."""
         if object_id is None:
             raise PermissionDenied
-        return HttpResponseRedirect(self._activity_url(self._found(request, object_id)))
+        return HttpResponseRedirect(self.activity_address(self.find(request, object_id)))
 
     def decide(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Decide one approval, and return to the page with its card."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        found = self._found(request, object_id)
+        found = self.find(request, object_id)
         if not may_decide(request, found.activity):
             raise PermissionDenied
-        refusal = self._try(request, found, lambda each: _decision(request)(each))
+        refusal = self._decide(request, found, lambda each: _decision(request)(each))
         if isinstance(refusal, InvalidOption):
             self.message_user(request, str(refusal), messages.WARNING)
-        return HttpResponseRedirect(self._next(request))
+        return HttpResponseRedirect(self.next(request))
 
     def change_arguments(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Ask for other arguments, and approve the call with them."""
-        found = self._found(request, object_id)
+        found = self.find(request, object_id)
         if not may_decide(request, found.activity):
             raise PermissionDenied
         if not (found.is_pending and can_change(found)):
-            return HttpResponseRedirect(self._activity_url(found))
+            return HttpResponseRedirect(self.activity_address(found))
         fields, errors = fields_of(found), list[str]()
         if request.method == "POST":
             arguments = arguments_of(found, fields, request.POST.dict())
             if not any(field.error for field in fields):
                 reason = request.POST.get("reason", "")
-                refusal = self._try(
+                refusal = self._decide(
                     request, found, lambda each: approvals.approve(each.id, reason=reason, arguments=arguments)
                 )
                 if not isinstance(refusal, InvalidOption):
-                    return HttpResponseRedirect(self._next(request))
+                    return HttpResponseRedirect(self.next(request))
                 errors.append(str(refusal))
         return self.render_page(
             request,
@@ -143,95 +137,43 @@ class ApprovalAdmin(AccessAdmin):
                 "fields": fields,
                 "errors": errors,
                 "reason": request.POST.get("reason", ""),
-                "next": self._next(request),
+                "next": self.next(request),
             },
             folder="approval",
             status=400 if request.method == "POST" else 200,
         )
 
-    def _try(self, request: HttpRequest, found: Approval, decision: Callable[[Approval], Approval]) -> Exception | None:
+    def _decide(
+        self, request: HttpRequest, found: Approval, decision: Callable[[Approval], Approval]
+    ) -> Exception | None:
         """Decide, and report it to the user; return the refusal if there is one. `InvalidOption` is not reported."""
-        try:
-            with activity.acting_as(request.user):
-                decided = decision(found)
-        except InvalidOption as refusal:
-            return refusal
-        except (AlreadyDecided, ApprovalVoid, ApprovalNotFound, ActivityLocked) as refusal:
-            self.message_user(request, _refusal_text(refusal), messages.WARNING)
-            return refusal
-        # Not the tool first: Django's template would capitalize it.
-        self.message_user(request, f"{status_text(decided)}: {found.tool}", messages.SUCCESS)
-        return None
+        decided: list[Approval] = []
 
-    def _approve_many(self, request: HttpRequest) -> HttpResponse:
-        found = self._selected(request)
-        tools = {each.tool for each in found}
-        if len(tools) != 1:
-            text = _("Select approvals of one tool only.") if tools else _("Select at least one approval.")
-            self.message_user(request, text, messages.WARNING)
-            return HttpResponseRedirect(request.get_full_path())
-        if not request.POST.get("confirmed"):
-            return self._ask(request, found)
-        done, refused = 0, 0
-        for each in found:
-            try:
-                with activity.acting_as(request.user):
-                    approvals.approve(each.id, reason=request.POST.get("reason", ""))
-                done += 1
-            except (AlreadyDecided, ApprovalVoid, ApprovalNotFound, InvalidOption, ActivityLocked):
-                refused += 1
-        text = ngettext("%(count)d call was approved.", "%(count)d calls were approved.", done) % {"count": done}
-        self.message_user(request, text, messages.SUCCESS if done else messages.WARNING)
-        if refused:
-            text = ngettext(
-                "%(count)d decision was made before, and is left as it is.",
-                "%(count)d decisions were made before, and are left as they are.",
-                refused,
-            )
-            self.message_user(request, text % {"count": refused}, messages.WARNING)
-        return HttpResponseRedirect(request.get_full_path())
+        def change(each: Approval) -> Approval:
+            decided.append(decision(each))
+            return decided[0]
 
-    def _ask(self, request: HttpRequest, found: list[Approval]) -> HttpResponse:
-        title = ngettext("Approve %(count)d call of %(tool)s?", "Approve %(count)d calls of %(tool)s?", len(found))
-        return self.render_page(
-            request,
-            "confirm.html",
-            {
-                "title": title % {"count": len(found), "tool": found[0].tool},
-                "cards": [card(each, may_decide=False) for each in found],
-                "back": request.get_full_path(),
-            },
-            folder="approval",
-        )
+        refusal = self.apply(request, found, change)
+        if refusal is None:
+            # Not the tool first: Django's template would capitalize it.
+            self.message_user(request, f"{status_text(decided[0])}: {found.tool}", messages.SUCCESS)
+        return refusal
 
-    def _selected(self, request: HttpRequest) -> list[Approval]:
-        """Return the selected pending approvals of tool calls that the user may decide."""
-        ids = []
-        for text in request.POST.getlist("selected")[:PAGE_SIZE]:
-            try:
-                ids.append(parse_id(text))
-            except ValueError:
-                continue
-        found = visible_approvals(request).select_related("activity").filter(pk__in=ids, kind=ApprovalKind.APPROVAL)
-        return [each for each in found.pending() if may_decide(request, each.activity)]
 
-    def _found(self, request: HttpRequest, object_id: str) -> Approval:
-        try:
-            found = visible_approvals(request).select_related("activity").filter(pk=parse_id(object_id)).first()
-        except ValueError:
-            found = None
-        if found is None or not self.has_view_permission(request, found):
-            raise Http404(_("There is no approval %(id)s.") % {"id": object_id})
-        return found
+def _found(request: HttpRequest, tab: str, order: str) -> ApprovalQuerySet:
+    found = visible_approvals(request).select_related("activity")
+    if TABS[tab] != (ApprovalStatus.PENDING,):
+        return found.filter(status__in=TABS[tab]).order_by("-decided_at", "-id")
+    found = found.pending()
+    if tab == "mine":
+        found = found.filter(assigned_to=str(request.user.pk))
+    return found.order_by(*ORDERS[order]) if ORDERS[order] else found
 
-    def _activity_url(self, found: Approval) -> str:
-        return reverse(f"{self.admin_site.name}:agentexec_activity_change", args=[found.activity_id])
 
-    def _next(self, request: HttpRequest) -> str:
-        asked = request.POST.get("next") or request.GET.get("next", "")
-        if url_has_allowed_host_and_scheme(asked, {request.get_host()}, require_https=request.is_secure()):
-            return asked
-        return reverse(f"{self.admin_site.name}:agentexec_approval_changelist")
+def _count_of_mine(request: HttpRequest) -> str:
+    """Return the number of pending approvals that are assigned to the user, or ""; one query."""
+    number = _found(request, "mine", "oldest").order_by()[: MAX_COUNTED + 1].count()
+    return f"{MAX_COUNTED}+" if number > MAX_COUNTED else str(number or "")
 
 
 def _decision(request: HttpRequest) -> Callable[[Approval], Approval]:
@@ -256,19 +198,14 @@ def _given_answer(request: HttpRequest, found: Approval) -> Any:
     return next((choice for choice in found.choices or () if str(choice) == text), text)
 
 
-def _refusal_text(refusal: Exception) -> str:
-    if isinstance(refusal, AlreadyDecided):
-        found = refusal.approval
-        by = user_names({found.decided_by}).get(found.decided_by, found.decided_by) if found.decided_by else ""
-        ago = duration((timezone.now() - found.decided_at).total_seconds()) if found.decided_at else ""
-        values = {"status": status_text(found), "by": by, "ago": ago}
-        if by:
-            return _("%(status)s by %(by)s %(ago)s ago. Your decision was not applied.") % values
-        return _("%(status)s %(ago)s ago. Your decision was not applied.") % values
-    if isinstance(refusal, ApprovalVoid):
-        return _("The activity no longer waits for this decision. Your decision was not applied.")
-    return str(refusal)
-
-
 def _tab_labels() -> dict[str, str]:
-    return {"waiting": _("Waiting"), "decided": _("Decided"), "expired": _("Expired")}
+    return {"waiting": _("Waiting"), "mine": _("Mine"), "decided": _("Decided"), "expired": _("Expired")}
+
+
+def _order_labels() -> dict[str, str]:
+    return {
+        "expiry": _("Expires first"),
+        "oldest": _("Oldest first"),
+        "newest": _("Newest first"),
+        "tool": _("By tool"),
+    }

@@ -40,6 +40,8 @@ class Turn:
     author: str
     at: SafeString
     activity_id: UUID | None
+    last_item: int | None = None
+    """The id of its last item, up to which a fork copies the conversation."""
     texts: list[SafeString] = field(default_factory=list)
     tools: list[Tool] = field(default_factory=list)
     foot: Foot | None = None
@@ -86,6 +88,7 @@ def turns_of(items: Sequence[ConversationItem], activities: Mapping[UUID, Activi
         if turn is None or (turn.role, turn.activity_id) != (role, row.activity_id) or role == "user":
             turn = Turn(role, _author(role, row, names), moment(row.created_at), row.activity_id)
             turns.append(turn)
+        turn.last_item = row.pk
         _add(turn, row.item, calls)
     _add_feet(turns, activities)
     return turns

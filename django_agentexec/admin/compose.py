@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
+from django.db.models import Q
 from django.http import HttpRequest
 
 from .. import activity as activities
@@ -18,6 +20,7 @@ from .copies import may_copy, task_of
 
 MAX_MESSAGE = 20_000  # characters
 LOOK_BACK = 5  # latest turns of which one must be a model for the next
+MAX_COPIED = 50  # items of a fork in which these turns are looked for
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,13 @@ class Composer:
 
 
 def composer_of(request: HttpRequest, conversation: Conversation, *, monitors: bool) -> Composer | None:
-    """Return how the user can write the next message, or None. Three queries at most for each turn looked at.
+    """Return how the user can write the next message, or None. A query, and three at most for each turn looked at.
 
     The latest turns show it: the message is the text of their context that the agent has received from the user.
     """
-    rows = visible(request, Activity.objects.all()).filter(conversation_id=conversation.pk)
+    rows = visible(request, Activity.objects.all()).filter(
+        Q(conversation_id=conversation.pk) | Q(pk__in=_copied_turns(conversation))
+    )
     for row in rows.defer("result", "traceback").order_by("-agent_id")[:LOOK_BACK]:
         task = task_of(row)
         if task is None or not may_copy(request, row, monitors=monitors):
@@ -62,6 +67,12 @@ def composer_of(request: HttpRequest, conversation: Conversation, *, monitors: b
         if field:
             return Composer(task, field, row)
     return None
+
+
+def _copied_turns(conversation: Conversation) -> set[UUID]:
+    """Return the activities of the original whose items a fork begins with, the latest of them."""
+    latest = conversation.items.filter(activity__isnull=False).order_by("-position", "-id")
+    return {agent_id for agent_id in latest.values_list("activity_id", flat=True)[:MAX_COPIED] if agent_id}
 
 
 def _said(content: Any) -> Any:

@@ -6,16 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.apps import apps
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
 from ..changelists import StorableLookups
 from ..concurrency.commands import validate_target
 from ..exceptions import InvalidOption
 from ..models import ConcurrencyLimit, LimitScope, Pause, PauseScope
-from ..policy import Permission, get_policy
-from .access import SharedRowsAccess, warn_of_unknown_task
+from ..policy import get_policy
+from .access import SharedRowsAccess, may_pause, warn_of_unknown_task
+from .actors import user_names
+from .values import NOTHING
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
@@ -72,27 +77,36 @@ class PauseAdmin(StorableLookups, PauseBase):
     """Paused queues, tasks and tenants. To add a row is to pause, to delete it is to resume."""
 
     form = PauseForm
-    list_display = ("name", "scope", "reason", "actor", "created_at")
+    list_display = ("name", "scope", "reason", "by", "created_at")
     list_filter = ("scope",)
     search_fields = ("name",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Pause]:
         """Return the pauses that the user may change."""
-        may_pause = get_policy().may_pause
+        policy = get_policy()
         rows: QuerySet[Pause] = super().get_queryset(request)
-        return rows.filter(pk__in=[row.pk for row in rows if may_pause(request.user, row.scope, row.name)])
+        return rows.filter(pk__in=[row.pk for row in rows if policy.may_pause(request.user, row.scope, row.name)])
+
+    def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
+        """Return a list whose rows have the names of their users."""
+        return type("NamedList", (_WithNames, super().get_changelist(request, **options)), {})
+
+    @admin.display(description=_("by"), ordering="actor")
+    def by(self, row: Pause) -> str:
+        """Return the user who paused it, or the terminal."""
+        return row.by or NOTHING  # type: ignore[attr-defined]  # set by the list
 
     def has_view_permission(self, request: HttpRequest, obj: Pause | None = None) -> bool:
         """Whether the user may pause."""
-        return self._may_pause(request, obj)
+        return _may_pause(request, obj)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Whether the user may pause."""
-        return self._may_pause(request, None)
+        return may_pause(request)
 
     def has_delete_permission(self, request: HttpRequest, obj: Pause | None = None) -> bool:
         """Whether the user may resume."""
-        return self._may_pause(request, obj)
+        return _may_pause(request, obj)
 
     def has_change_permission(self, request: HttpRequest, obj: Pause | None = None) -> bool:
         """A pause is added and deleted, not changed."""
@@ -107,8 +121,19 @@ class PauseAdmin(StorableLookups, PauseBase):
         if obj.scope == PauseScope.TASK:
             warn_of_unknown_task(request, obj.name)
 
-    def _may_pause(self, request: HttpRequest, obj: Pause | None) -> bool:
-        policy, has_permission = get_policy(), request.user.has_perm(f"agentexec.{Permission.PAUSE}")
-        if not has_permission or not policy.may(request.user, Permission.PAUSE):
-            return False
-        return obj is None or policy.may_pause(request.user, obj.scope, obj.name)
+
+class _WithNames:
+    """A list of pauses that reads the names of the users of its page together."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Read a page."""
+        super().get_results(request)  # type: ignore[misc]  # of ChangeList
+        rows = list(self.result_list)  # type: ignore[has-type]  # of ChangeList
+        names = user_names({row.actor for row in rows if row.actor})
+        for row in rows:
+            row.by = names.get(row.actor or "", row.actor or "")
+        self.result_list = rows
+
+
+def _may_pause(request: HttpRequest, obj: Pause | None) -> bool:
+    return may_pause(request) if obj is None else may_pause(request, obj.scope, obj.name)

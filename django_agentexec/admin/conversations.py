@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from django.contrib.admin.utils import unquote
@@ -24,13 +25,17 @@ from django.utils.translation import gettext as _
 
 from ..calls.content import public_item
 from ..conversations.history import estimate_tokens
+from ..costs.library import context_window
 from ..exceptions import AgentExecError
 from ..models import (
     ACTIVE,
     DECISIONS,
     Activity,
+    AgentCall,
     Approval,
     ApprovalStatus,
+    CallKind,
+    CallState,
     Conversation,
     ConversationItem,
     ConversationQuerySet,
@@ -39,23 +44,17 @@ from ..models import (
 from ..parsing import parse_digits, parse_id
 from ..policy import Permission, get_policy
 from ..validation import is_storable
-from .access import approvals_tab, may_decide, page_response, visible
+from .access import approvals_tab, may_decide, may_monitor, may_view_activities, page_response, visible
 from .actors import user_names
-from .approval_cards import card
+from .approval_cards import card, name_assignees
 from .chat import Turn, open_turns, turns_of
 from .compose import MAX_MESSAGE, composer_of
+from .conversation_forks import ForkPages
 from .formatting import compact, count_text, moment, money, total_tokens
 from .metadata import metadata_columns
 from .pagination import row_page
 from .sockets import socket_path
 from .texts import script_texts
-
-if TYPE_CHECKING:
-    from django.contrib.admin import ModelAdmin
-
-    ConversationBase = ModelAdmin[Conversation]
-else:
-    from .base import Base as ConversationBase
 
 PAGE_SIZE = 50  # conversations on a page of the list
 MAX_ITEMS = 300  # of a conversation on one page
@@ -63,7 +62,7 @@ MAX_ACTIVITIES = 300  # of a conversation, the newest
 MAX_CARDS = 20  # decisions on one page
 
 
-class ConversationAdmin(ConversationBase):
+class ConversationAdmin(ForkPages):
     """Conversations, read-only except for their deletion."""
 
     def get_urls(self) -> list[URLPattern]:
@@ -125,7 +124,7 @@ class ConversationAdmin(ConversationBase):
             raise PermissionDenied
         query = request.GET.get("q", "").strip()
         page = row_page(request, _searched(self.get_queryset(request), query).order_by("-id"), PAGE_SIZE)
-        return self._render(
+        return self.render(
             request,
             "list.html",
             {
@@ -165,14 +164,14 @@ class ConversationAdmin(ConversationBase):
         _add_cards(request, context["turns"], may_decide_here=self.admin_site.is_registered(Approval))
         context |= {
             "may_delete": self.has_delete_permission(request, conversation),
-            "composer": composer_of(request, conversation, monitors=_may_monitor(request)) if before is None else None,
+            "composer": composer_of(request, conversation, monitors=may_monitor(request)) if before is None else None,
             "is_live": before is None and status == 200,
             "socket": socket_path(),
             "texts": script_texts(),
             "next": request.get_full_path(),
             "max_message": MAX_MESSAGE,
         }
-        return self._render(request, "detail.html", {**context, **extra_context}, status=status)
+        return self.render(request, "detail.html", {**context, **extra_context}, status=status)
 
     def send_message(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Enqueue the next turn of a conversation with a message."""
@@ -181,7 +180,7 @@ class ConversationAdmin(ConversationBase):
         conversation = self.get_object(request, unquote(object_id))
         if conversation is None:
             raise Http404(_("There is no conversation %(id)s.") % {"id": object_id})
-        composer = composer_of(request, conversation, monitors=_may_monitor(request))
+        composer = composer_of(request, conversation, monitors=may_monitor(request))
         if composer is None or not self.has_view_permission(request, conversation):
             raise PermissionDenied
         text = request.POST.get("message", "").replace("\r\n", "\n")
@@ -202,32 +201,23 @@ class ConversationAdmin(ConversationBase):
         if not self.has_view_permission(request, conversation):
             raise PermissionDenied
         items: list[Any] = list(conversation.visible_items().values_list("item", flat=True))
-        if not _may_monitor(request):
+        if not may_monitor(request):
             items = [public_item(item) for item in items]
         response = JsonResponse(items, safe=False, json_dumps_params={"ensure_ascii": False, "indent": 1})
         response["Content-Disposition"] = f'attachment; filename="conversation-{conversation.pk}.json"'
         return response
 
-    def _render(
+    def render(
         self, request: HttpRequest, template: str, context: dict[str, Any], *, status: int = 200
     ) -> TemplateResponse:
+        """Return a page with the tabs that the user may see, and `context`."""
         values = {
-            "may_monitor": _may_monitor(request),
-            "may_view_activities": _may_view_activities(request),
-            **(approvals_tab(request, self.admin_site) if _may_view_activities(request) else {}),
+            "may_monitor": may_monitor(request),
+            "may_view_activities": may_view_activities(request),
+            **(approvals_tab(request, self.admin_site) if may_view_activities(request) else {}),
             **context,
         }
         return page_response(request, self, f"conversation/{template}", values, status=status)
-
-
-def _may_view_activities(request: HttpRequest) -> bool:
-    user = request.user
-    label = Activity._meta.app_label
-    return user.has_perm(f"{label}.{Permission.VIEW}") and get_policy().may(user, Permission.VIEW)
-
-
-def _may_monitor(request: HttpRequest) -> bool:
-    return _may_view_activities(request) and get_policy().may_monitor(request.user)
 
 
 def _searched(conversations: ConversationQuerySet, query: str) -> ConversationQuerySet:
@@ -279,7 +269,7 @@ def _add_cards(request: HttpRequest, turns: Sequence[Turn], *, may_decide_here: 
     if not waiting:
         return
     pending = Approval.objects.filter(activity_id__in=waiting, status=ApprovalStatus.PENDING).order_by("id")
-    for approval in pending[:MAX_CARDS]:
+    for approval in name_assignees(list(pending[:MAX_CARDS])):
         turn = waiting[approval.activity_id]
         assert turn.foot is not None
         decides = may_decide_here and may_decide(request, turn.foot.activity)
@@ -293,7 +283,7 @@ def _chat(request: HttpRequest, conversation: Conversation, before: int | None) 
         items = items.filter(Q(position__lt=limit.position) | Q(position=limit.position, id__lt=limit.pk))
     found = list(items.order_by("-position", "-id")[: MAX_ITEMS + 1])
     shown = found[:MAX_ITEMS][::-1]
-    if not _may_monitor(request):
+    if not may_monitor(request):
         for item in shown:
             item.item = public_item(item.item)
     rows = visible(request, Activity.objects.all()).filter(
@@ -322,8 +312,32 @@ def _chat(request: HttpRequest, conversation: Conversation, before: int | None) 
         "activity_count": count_text(len(activities)),
         "tokens": compact(tokens) if tokens else "",
         "cost": money(sum(costs[1:], costs[0])) if costs else "",
+        "window": _window(activities),
         "history_tokens": compact(sum(estimate_tokens(item.item) for item in shown)),
         "is_whole": before is None and len(found) <= MAX_ITEMS,
         "created": moment(conversation.created_at),
         "updated": moment(conversation.updated_at),
     }
+
+
+@dataclass(frozen=True)
+class Window:
+    """The size of the latest call of a model, and of the window that it must fit into."""
+
+    model: str
+    tokens: str
+    size: str
+    percentage: int | None
+    """None if the size is not known."""
+
+
+def _window(activities: Mapping[UUID, Activity]) -> Window | None:
+    """Return the context window of the latest call of a run's own agent; one query."""
+    calls = AgentCall.objects.current().filter(activity_id__in=list(activities), kind=CallKind.MODEL, path="")
+    call = calls.filter(state=CallState.DONE, input_tokens__gt=0).order_by("-started_at", "-id").first()
+    if call is None:
+        return None
+    size = context_window(call.name, call.provider, call.started_at)
+    used = call.input_tokens + call.output_tokens
+    percentage = min(100, round(100 * used / size)) if size else None
+    return Window(call.name, compact(used), compact(size) if size else "", percentage)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from django.apps import apps
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Min
+from django.db.models import Count, Min, Q, Sum
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -14,12 +15,16 @@ from django.utils.translation import gettext as _
 
 from .. import monitoring
 from ..conf import conf
-from ..models import Activity, ApprovalStatus
+from ..costs.usage import calls_of
+from ..models import Activity, ActivityQuerySet, ApprovalStatus, PauseScope
 from ..schemas import ActivityListItemSchema
-from .access import AccessAdmin, visible, visible_approvals
-from .alerts import alerts
-from .formatting import duration, moment
+from .access import AccessAdmin, may_pause, visible, visible_approvals
+from .alerts import alerts, pause_alerts
+from .budget_card import budget_lines
+from .formatting import duration, moment, money
+from .pauses import shown_pauses
 from .sockets import socket_path
+from .spend import period_of
 from .statistics import RANGES, bars, by_task, recent_runs, total
 from .texts import script_texts
 
@@ -53,10 +58,14 @@ class DashboardPages(AccessAdmin):
                 "may_monitor": True,
                 "texts": script_texts(),
                 "first": self._data(request, with_overview=True),
+                "spend": spend_texts(visible(request, Activity.objects.all())),
                 "socket": socket_path(),
                 "data_url": reverse(f"{name}:agentexec_activity_dashboard_data"),
+                "pause_url": reverse(f"{name}:agentexec_activity_pause"),
+                "next": request.get_full_path(),
                 "activity_url": reverse(f"{name}:agentexec_activity_change", args=[_NO_ID]).replace(_NO_ID, "{id}"),
                 **self._statistics(request),
+                "budgets": budget_lines(request, self.admin_site),
                 "schedules": self._next_schedules(request),
             },
         )
@@ -72,6 +81,9 @@ class DashboardPages(AccessAdmin):
             "range_label": labels[chosen.name],
             "ranges": [(name, labels[name], name == chosen.name) for name in RANGES],
             "tasks": lines[:MAX_TASKS],
+            "pausable_tasks": [
+                line.task for line in lines[:MAX_TASKS] if may_pause(request, PauseScope.TASK, line.task)
+            ],
             "tasks_total": total(lines),
             "is_partial": is_partial,
             "counted": len(runs),
@@ -96,16 +108,21 @@ class DashboardPages(AccessAdmin):
                 "name": one.name,
                 "url": reverse(route, args=[one.pk]),
                 "due": moment(one.next_run_at),
-                "in": duration(max((one.next_run_at - now).total_seconds(), 0)),
+                "in": duration((one.next_run_at - now).total_seconds()) if one.next_run_at > now else "",
             }
             for one in due
             if one.next_run_at is not None
         ]
 
     def dashboard_data(self, request: HttpRequest) -> JsonResponse:
-        """Return `{running: [...], overview: {...}, alerts: [...]}`; with `?overview=0` only the first."""
+        """Return `{running: [...], overview: {...}, alerts: [...]}`; with `?overview=0` only the first.
+
+        With `?spend=1`, which reads the calls of a month, also `spend`.
+        """
         self._check_monitor(request)
         data = self._data(request, with_overview=request.GET.get("overview") != "0")
+        if request.GET.get("spend") == "1":
+            data["spend"] = spend_texts(visible(request, Activity.objects.all()))
         return JsonResponse(data, headers={"Cache-Control": "no-store"})
 
     def _data(self, request: HttpRequest, *, with_overview: bool) -> dict[str, Any]:
@@ -117,9 +134,12 @@ class DashboardPages(AccessAdmin):
         }
         if with_overview:
             overview = monitoring.overview()
-            data["overview"] = {**overview.model_dump(mode="json"), **self._needs_approval(request)}
+            pauses = shown_pauses(request)
+            data["overview"] = {**overview.model_dump(mode="json"), **self._needs_approval(request), "pauses": pauses}
+            for line in data["overview"]["queues"]:
+                line["may_pause"] = may_pause(request, PauseScope.QUEUE, line["name"])
             list_url = reverse(f"{self.admin_site.name}:agentexec_activity_changelist")
-            data["alerts"] = alerts(overview, list_url)
+            data["alerts"] = [*alerts(overview, list_url), *pause_alerts(pauses, overview, list_url)]
         return data
 
     def _needs_approval(self, request: HttpRequest) -> dict[str, Any]:
@@ -135,3 +155,27 @@ class DashboardPages(AccessAdmin):
     def _check_monitor(self, request: HttpRequest) -> None:
         if not self.has_monitor_permission(request):
             raise PermissionDenied
+
+
+def spend_texts(activities: ActivityQuerySet) -> dict[str, str]:
+    """Return the cost of the calls of today and of this month; one query."""
+    is_today = Q(started_at__gte=period_of("today").start)
+    sums = (
+        calls_of(activities, period_of("month"))
+        .order_by()
+        .aggregate(
+            today=Sum("cost", filter=is_today),
+            month=Sum("cost"),
+            calls_today=Count("pk", filter=is_today),
+            calls=Count("pk"),
+        )
+    )
+    return {
+        "today": _cost(sums["today"], sums["calls_today"]),
+        "month": _("%(cost)s this month") % {"cost": _cost(sums["month"], sums["calls"])},
+    }
+
+
+def _cost(sum_of_known: Decimal | None, calls: int) -> str:
+    """Return a cost: 0 without calls, and unknown if no call has a price."""
+    return money(Decimal(0) if sum_of_known is None and not calls else sum_of_known)

@@ -12,7 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 
-from ..concurrency.rules import note_pauses
+from ..concurrency.rules import note_pauses, pauses_of
 from ..models import (
     DECISIONS,
     FAILED_OR_CANCELED,
@@ -29,13 +29,14 @@ from ..redaction import redact_internals, redact_row
 from ..schemas import ActivityListItemSchema, ActivityLogSchema
 from .access import may_decide, visible
 from .actors import name_actors
-from .approval_cards import Card, card
+from .approval_cards import Card, card, name_assignees
 from .calls import CallPages
 from .children import MAX_CHILDREN, ChildCounts, child_counts, latest_children
 from .columns import line_of, percentage_of
 from .detail import MAX_LINES, VALUES, facts, json_value, spend, steps_with_values, timeline, usage
 from .formatting import pretty_json
 from .metadata import metadata_columns
+from .pauses import pause_notices
 from .sockets import socket_path
 from .status import short_id, shown_status, status_label
 from .texts import script_texts
@@ -79,7 +80,7 @@ class DetailPages(CallPages):
             redact_row(activity)
         others = visible(request, Activity.objects.all())
         counts = child_counts(others, [activity.pk]).get(activity.pk, ChildCounts())
-        note_pauses([activity])
+        pauses = pauses_of(activity)
         activity.child_counts = counts  # type: ignore[attr-defined]  # for `percentage_of` and `line_of`
         before = _number(request.GET.get("before"))
         return {
@@ -111,6 +112,7 @@ class DetailPages(CallPages):
             "socket": socket_path(activity.agent_id),
             "may": self._allowed(request, activity),
             "approval_cards": self._approval_cards(request, activity),
+            "pauses": pause_notices(request, pauses, monitors=monitors),
             "next": request.path,
             **facts(activity),
         }
@@ -121,7 +123,7 @@ class DetailPages(CallPages):
             return []
         decides = may_decide(request, activity) and self.admin_site.is_registered(Approval)
         pending = activity.approvals.filter(status=ApprovalStatus.PENDING).order_by("id")[:MAX_CARDS]
-        return [card(each, may_decide=decides) for each in pending]
+        return [card(each, may_decide=decides) for each in name_assignees(list(pending))]
 
     def _step_views(self, activity: Activity, *, is_redacted: bool) -> list[StepView]:
         views = steps_of(activity)
@@ -155,6 +157,7 @@ class DetailPages(CallPages):
         """Return the state and the log lines after `?after=<log id>`, as the websocket's `activity` event does."""
         activity = self._visible(request, object_id)
         after = _number(request.GET.get("after")) or 0
+        note_pauses([activity])
         lines = list(ActivityLog.objects.filter(activity_id=activity.pk, id__gt=after).order_by("id")[:MAX_LINES])
         data = {
             "type": "activity",

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from django.utils import timezone
@@ -13,7 +14,7 @@ from django.utils import timezone
 from ..conf import conf
 from ..ids import first_id
 from ..models import ActivityQuerySet, Status
-from .formatting import duration, percent
+from .formatting import duration, money, percent
 
 BARS = 60
 
@@ -43,6 +44,7 @@ class Run(NamedTuple):
     started_at: datetime | None
     finished_at: datetime | None
     attempt: int
+    cost: Decimal | None
 
 
 @dataclass
@@ -53,6 +55,8 @@ class TaskLine:
     runs: int = 0
     ended: int = 0
     failed: int = 0
+    cost: Decimal | None = None
+    """The sum of the known costs; None if none is known."""
     waits: list[float] = field(default_factory=list)
     durations: list[float] = field(default_factory=list)
 
@@ -61,10 +65,22 @@ class TaskLine:
         self.runs += 1
         self.ended += run.status in (Status.COMPLETE, Status.ERROR)
         self.failed += run.status == Status.ERROR
+        if run.cost is not None:
+            self.cost = run.cost + (self.cost or 0)
         if run.started_at and run.attempt <= 1:
             self.waits.append(max((run.started_at - run.created_at).total_seconds(), 0.0))
         if run.started_at and run.finished_at:
             self.durations.append(max((run.finished_at - run.started_at).total_seconds(), 0.0))
+
+    @property
+    def spend(self) -> str:
+        """The cost of all runs; "" if it does not apply."""
+        return "" if self.cost is None else money(self.cost)
+
+    @property
+    def per_run(self) -> str:
+        """The mean cost of a run; "" if it does not apply."""
+        return "" if self.cost is None else money(self.cost / self.runs)
 
     @property
     def failure_rate(self) -> str:
@@ -90,7 +106,7 @@ class TaskLine:
 def recent_runs(activities: ActivityQuerySet, span: timedelta) -> tuple[list[Run], bool]:
     """Return the runs created within `span`, of the newest `COUNT_LIMIT`, and whether there are more; one query."""
     since = timezone.now() - span
-    names = ("agent_type", "status", "created_at", "started_at", "finished_at", "attempt")
+    names = ("agent_type", "status", "created_at", "started_at", "finished_at", "attempt", "cost")
     rows = activities.filter(agent_id__gte=first_id(since)).order_by("-agent_id").values_list(*names)
     found = [Run(*row) for row in rows[: conf.COUNT_LIMIT + 1]]
     return found[: conf.COUNT_LIMIT], len(found) > conf.COUNT_LIMIT
@@ -111,6 +127,7 @@ def total(lines: Sequence[TaskLine]) -> TaskLine:
         runs=sum(line.runs for line in lines),
         ended=sum(line.ended for line in lines),
         failed=sum(line.failed for line in lines),
+        cost=sum(costs, Decimal(0)) if (costs := [line.cost for line in lines if line.cost is not None]) else None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 from ..models import Status
 from .formatting import units
@@ -66,9 +67,19 @@ def _dashboard() -> dict[str, str]:
         "as_of": _("As of {time}; unknown since."),
         "alerts": _("Alerts"),
         "alerts_count": _("Alerts: {count}"),
-        "of_slots": _("of {count} slots"),
+        "busy_slots": _("{busy} of {count} slots busy"),
+        "failed_share": _("{share} % of {count}, past hour"),
+        "and_canceled": _("past hour, {count} canceled"),
         "oldest": _("oldest {age}, in {queue}"),
         "oldest_request": _("oldest {age}"),
+        "is_paused": _("Paused"),
+        "paused_by": _("by {by}"),
+        "pause": pgettext("verb", "Pause…"),
+        "resume": _("Resume"),
+        "model_available": _("Available"),
+        "model_open": _("Circuit breaker open"),
+        "model_half_open": _("Circuit breaker half open"),
+        "trial_in": _("trial call in {time}"),
     }
 
 

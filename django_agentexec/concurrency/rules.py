@@ -102,12 +102,32 @@ def note_pauses(activities: Iterable[Activity]) -> None:
             activity.paused = rules.pause_of(activity)
 
 
+def pauses_of(activity: Activity) -> list[Pause]:
+    """Return the pauses because of which an activity does not start, and set its `paused`.
+
+    `paused` has the scope of the first of them. One query if the activity is queued.
+    """
+    if activity.status != Status.QUEUED or not activity.queue:
+        return []
+    rows = Pause.objects.using(router.db_for_write(Activity)).order_by("scope", "name")
+    found = [row for row in rows if _pauses({row.scope: [row.name]}).pause_of(activity)]
+    activity.paused = found[0].scope if found else ""
+    return found
+
+
 def _with_pauses(by_key: dict[str, Limit], using: str) -> Rules:
     names: dict[str, list[str]] = defaultdict(list)
     for scope, name in Pause.objects.using(using).values_list("scope", "name"):
         names[scope].append(name)
-    tenants = [(key, value) for key, _, value in (name.partition("=") for name in names[PauseScope.TENANT])]
-    paused = [task_key(name) for name in names[PauseScope.TASK]] + [tenant_key(*tenant) for tenant in tenants]
+    return _pauses(names, by_key)
+
+
+def _pauses(names: Mapping[str, list[str]], by_key: dict[str, Limit] | None = None) -> Rules:
+    """Return rules with pauses of these names, by scope, beside the limits `by_key`."""
+    by_key = {} if by_key is None else by_key
+    queues, tasks = names.get(PauseScope.QUEUE, []), names.get(PauseScope.TASK, [])
+    tenants = [(key, value) for key, _, value in (name.partition("=") for name in names.get(PauseScope.TENANT, []))]
+    paused = [task_key(name) for name in tasks] + [tenant_key(*tenant) for tenant in tenants]
     for key in paused:
         by_key[key] = Limit(key, 0)
-    return Rules(by_key, tenants, names[PauseScope.QUEUE], names[PauseScope.TASK])
+    return Rules(by_key, tenants, queues, tasks)

@@ -62,6 +62,12 @@ def library_rates(name: str, provider: str, at: datetime) -> Rates | None:
     return Rates(given, given if cached is None else cached, output or Decimal(0), is_tiered)
 
 
+def context_window(name: str, provider: str, at: datetime) -> int | None:
+    """Return how many tokens a call of a model may have, or None if it is not known."""
+    found = _calculate(name, provider, _aware(at), input_tokens=1)
+    return None if found is None else found.model.context_window
+
+
 @lru_cache(maxsize=256)
 def provider_of_url(url: str) -> str:
     """Return the library's name for the provider with this base URL, otherwise the URL's host name (and port)."""

@@ -14,6 +14,7 @@ from contextlib import suppress
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
+from ..concurrency.rules import Rules, read_pauses
 from ..conf import conf
 from ..queues import get_queue
 from ..throttled_logging import ThrottledLogger
@@ -76,6 +77,7 @@ class Hub:
         self._has_streamed = asyncio.Event()
         self._watched_at: dict[str, float] = {}
         self._layer: ChannelLayerSubscriber | None = None
+        self._pauses: Rules | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     # Subscriptions
@@ -230,12 +232,28 @@ class Hub:
         await self._watch(self._due_for_watch())
         topics = {each.agent_id: each.topic for each in self._subscriptions() if isinstance(each, ActivitySubscription)}
         versions = await in_thread(read_versions, topics)
+        has_new_pauses = await self._has_new_pauses()
         for each in self._subscriptions():
-            if isinstance(each, FeedSubscription) or versions.get(each.agent_id) != each.version:
+            if (
+                isinstance(each, FeedSubscription)
+                or each.version is None
+                or (each.is_queued and has_new_pauses)
+                or versions.get(each.agent_id) != each.version[0]
+            ):
                 self.refresh(each)
             elif each.is_active:
                 self._streamed.add(each.topic)
                 self._has_streamed.set()
+
+    async def _has_new_pauses(self) -> bool:
+        """Whether anything was paused or resumed since the last poll; a query if a queued activity is followed.
+
+        Neither changes the rows of the activities that it holds or lets go.
+        """
+        if not any(isinstance(each, ActivitySubscription) and each.is_queued for each in self._subscriptions()):
+            return False
+        before, self._pauses = self._pauses, await in_thread(read_pauses)
+        return self._pauses != before
 
     def _due_for_watch(self) -> list[str]:
         now = asyncio.get_running_loop().time()

@@ -19,6 +19,7 @@ from django.db.models import F, Max, Q
 from django.db.models.functions import Coalesce, Left, Right
 
 from ..calls.queries import CONTENT, summary_of
+from ..concurrency.rules import note_pauses
 from ..exceptions import ActivityNotFound
 from ..models import ACTIVE, DECISIONS, Activity, ActivityLog, ActivityQuerySet, AgentCall, Approval, Status
 from ..schemas import ActivityDetailSchema, ActivityLogSchema
@@ -83,6 +84,11 @@ class ActivityState:
     approvals: list[ApprovalChange] = field(default_factory=list)
     """The approvals of the activity, if it waits for a decision or a client knows a pending one."""
 
+    @property
+    def version(self) -> tuple[datetime, str]:
+        """When the row was changed, and because of which pause it does not start: a client lacks any other state."""
+        return self.updated_at, str(self.item.get("paused", ""))
+
     def as_of_last_line(self) -> ActivityState:
         """Return the state for a client of the log: a finished activity is active until all lines have been read.
 
@@ -117,13 +123,15 @@ def as_of(activity: Json, last: Line) -> Json:
 def read_activity(agent_id: UUID, after: int | None) -> tuple[Json, ActivityState]:
     """Return the detail with its first lines after the line `after`, and the corresponding state. Two queries.
 
-    A third query reads approvals: those that the activity waits for and, for a client that comes back, all others.
+    A third query reads the pauses if the activity is queued. Another reads approvals: those that the activity waits
+    for and, for a client that comes back, all others.
 
     If further lines follow, both show a finished activity in its state at the last line. Raises `ActivityNotFound`.
     """
     activity = Activity.objects.filter(pk=agent_id).first()
     if activity is None:
         raise ActivityNotFound(agent_id)
+    note_pauses([activity])
     lines, has_more = _lines_after(agent_id, after or 0)
     state = ActivityState(messages.item(activity), activity.updated_at, activity.is_active, lines, has_more=has_more)
     state.last_log_id = lines[-1].id if lines else after or 0
@@ -166,6 +174,8 @@ def read_changes(
 ) -> dict[UUID, ActivityState]:
     """Return the states of the existing activities. Two queries, plus one if the newest line of an item is unknown.
 
+    If any of them is queued, one more reads the pauses.
+
     `positions`: activities to read with their lines, after these ids; if the lines do not fit into one message, each
     activity costs a query. `items`: activities of feeds, each with its newest known line, or 0.
 
@@ -175,6 +185,7 @@ def read_changes(
     The states are those of the rows; clients of the log need `as_of_last_line`.
     """
     rows = list(Activity.objects.without_payloads().filter(pk__in={*positions, *items}))
+    note_pauses(rows)
     states = {row.agent_id: ActivityState(messages.item(row), row.updated_at, row.is_active) for row in rows}
     waiting = {row.agent_id for row in rows if row.waiting_for in DECISIONS} & positions.keys()
     if wanted := {*undecided, *waiting}:
@@ -189,11 +200,15 @@ def read_changes(
 
 
 def read_feed(visible: ActivityQuerySet, seen: Collection[UUID] = ()) -> list[ActivityState]:
-    """Return the active activities and the latest finished activities, at most 100, and the states of `seen`."""
+    """Return the active activities and the latest finished activities, at most 100, and the states of `seen`.
+
+    One query, one for those of `seen` that are not among them, and one if any activity is queued.
+    """
     rows = list(visible.without_payloads().active_first()[:FEED_SIZE])
     missing = set(seen) - {row.agent_id for row in rows}
     if missing:
         rows += visible.without_payloads().filter(pk__in=missing)
+    note_pauses(rows)
     return list(_states(rows))
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from ..models import ApprovalStatus
+from ..models import ApprovalStatus, Status
 from ..queues import Chunk
 from ..queues.live import START
 from . import messages
@@ -180,8 +180,8 @@ class ActivitySubscription:
         """The newest log line that was sent to the client, or waits for it."""
         self.is_ready = False
         self.is_active = True
-        self.version: datetime | None = None
-        """`updated_at` of the row that the client knows."""
+        self.version: tuple[datetime, str] | None = None
+        """The version of the state that the client knows; None if it needs another in any case."""
         self.is_behind = False
         """Whether changes were left in the database because too much waits for the client already."""
         self.on_drained: OnDrained = lambda subscription: None
@@ -196,11 +196,16 @@ class ActivitySubscription:
 
     def start(self, state: ActivityState) -> None:
         """Continue from the snapshot that was sent to the client."""
-        self.position, self.version = state.last_log_id, None if state.has_more else state.updated_at
+        self.position, self.version = state.last_log_id, None if state.has_more else state.version
         self._item, self.is_active = state.item, state.is_active
         self.calls.start(state.updated_at)
         self.is_ready = True
         self._accept_approvals(state.approvals)
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether the activity waits in a queue as far as the client knows, where a pause can hold it."""
+        return self._item.get("status") == Status.QUEUED
 
     @property
     def knows_pending(self) -> bool:
@@ -227,12 +232,12 @@ class ActivitySubscription:
         """Take what is new in `state`, which was read from this subscription's position or an earlier one."""
         self._accept_approvals(state.approvals)
         lines = [line for line in state.lines if line.id > self.position]
-        if not lines and (state.has_more or state.updated_at == self.version):
+        if not lines and (state.has_more or state.version == self.version):
             return
         self._lines += lines
         self.position = lines[-1].id if lines else self.position
         self._item, self.is_active = state.item, state.is_active
-        self.version = None if state.has_more else state.updated_at
+        self.version = None if state.has_more else state.version
         self._has_changed, self._has_more = True, state.has_more
         self._send_buffer.mark_pending(self)
 
@@ -306,7 +311,7 @@ class FeedSubscription:
         """Called when the client has taken what waited and `is_behind` was set."""
         self._send_buffer = send_buffer
         self._is_followed = is_followed
-        self._versions: dict[UUID, datetime] = {}
+        self._versions: dict[UUID, tuple[datetime, str]] = {}
         self._active: dict[UUID, None] = {}
         self._changed: dict[UUID, ActivityState] = {}
 
@@ -323,7 +328,7 @@ class FeedSubscription:
 
     def has_seen(self, state: ActivityState) -> bool:
         """Whether the client knows this state already."""
-        return self._versions.get(UUID(state.item["agent_id"])) == state.updated_at
+        return self._versions.get(UUID(state.item["agent_id"])) == state.version
 
     def has_room(self) -> bool:
         """Whether changes can be accepted now."""
@@ -356,7 +361,7 @@ class FeedSubscription:
 
     def _remember(self, agent_id: UUID, state: ActivityState) -> None:
         self._versions.pop(agent_id, None)
-        self._versions[agent_id] = state.updated_at
+        self._versions[agent_id] = state.version
         self._active.pop(agent_id, None)
         if state.is_active:
             self._active[agent_id] = None

@@ -77,6 +77,10 @@ class Approval(models.Model):
     decided_by = models.CharField(
         _("decided by"), max_length=255, null=True, blank=True, help_text=_("Primary key of a user; null: code.")
     )
+    assigned_to = models.CharField(
+        _("assigned to"), max_length=255, null=True, blank=True,
+        help_text=_("Primary key of the user who is asked to decide; null: nobody in particular."),
+    )  # fmt: skip
     decided_at = models.DateTimeField(_("decided at"), null=True, blank=True)
     attempt = models.PositiveIntegerField(_("attempt"), default=1)
 

@@ -20,6 +20,7 @@ from .activities import Activity
 
 MAX_SESSION_ID = 255
 MAX_SCOPE = 200
+FORK_BATCH = 500  # items of one statement
 
 
 class ConversationQuerySet(models.QuerySet["Conversation"]):
@@ -129,6 +130,34 @@ class Conversation(models.Model):  # type: ignore[django-manager-missing]  # as 
             append_items(using, self.pk, [ConversationItem(item=item) for item in items])
             # Not before the commit: the transactions of workers must not wait for the caller's.
             transaction.on_commit(self._touch, using=using)
+
+    def fork(self, last: ConversationItem, *, title: str = "") -> Conversation:
+        """Return a new conversation with the items up to `last`, for the same owner and with the same metadata.
+
+        Its turns continue from there; this conversation stays as it is.
+        """
+        using = self._state.db or "default"
+        is_before = Q(position__lt=last.position) | Q(position=last.position, id__lte=last.pk)
+        with transaction.atomic(using=using):
+            found = Conversation.objects.using(using).create(
+                session_id=f"{self.session_id[: MAX_SESSION_ID - 50]}-fork-{uuid7()}",
+                title=title,
+                owner=self.owner,
+                metadata=self.metadata,
+            )
+            copies = [
+                ConversationItem(
+                    conversation=found,
+                    position=position,
+                    item=row.item,
+                    activity_id=row.activity_id,
+                    key=row.key,
+                    created_at=row.created_at,
+                )
+                for position, row in enumerate(self.visible_items().filter(is_before))
+            ]
+            ConversationItem.objects.using(using).bulk_create(copies, batch_size=FORK_BATCH)
+        return found
 
     def _touch(self) -> None:
         Conversation.objects.using(self._state.db).filter(pk=self.pk).update(updated_at=timezone.now())

@@ -12,11 +12,14 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.contrib.auth.models import Permission, User
 from django.test import override_settings
 
-from django_agentexec import QueueUnavailable, activity
+from django_agentexec import QueueUnavailable, activity, concurrency
+from django_agentexec.models import Pause
 from django_agentexec.monitoring.metrics import counting
 from django_agentexec.queues import WorkerInfo, get_queue
+from django_agentexec.resilience.options import breaker_options
 from tests.browser.conftest import Page
 from tests.support.activity_rows import start
 from tests.support.admin_pages import DASHBOARD, page_of
@@ -306,3 +309,58 @@ def test_bars_stand_still_for_those_who_want_that(page: Page) -> None:
 
     dot = "getComputedStyle(document.querySelector('.ae-badge'), '::before').animationName"
     assert page.tab.evaluate(dot) == "none"
+
+
+# Pauses
+
+
+def test_a_queue_and_a_task_are_paused_and_resumed(page: Page) -> None:
+    User.objects.get(username="maria").user_permissions.add(Permission.objects.get(codename="pause_activity"))
+    report.enqueue(Text())
+    row = "document.querySelector('[data-queues] tbody tr')"
+    page.open(DASHBOARD)
+    page.tab.until(f"{row}.querySelector('a.ae-button')")
+    page.tab.follow("[data-queues] a.ae-button")
+    page.tab.evaluate("document.querySelector('[name=reason]').value = 'The provider is down'")
+    page.tab.follow("button[data-is-main]")
+
+    page.tab.until(f"{row}.innerText.includes('by maria · The provider is down')")
+    assert "Queue default" in page.tab.text("[data-problems]")
+    concurrency.pause("task", report.name)
+    page.tab.until("document.querySelector('[data-task] .ae-mark')")
+    page.tab.evaluate("(window.former = document.querySelector('[data-queues] button')).focus()")
+    page.tab.until("document.querySelector('[data-queues] button') !== window.former")  # the next poll
+    assert page.tab.evaluate("document.activeElement.dataset.focus") == "resume queue:default"
+
+    page.tab.follow("[data-queues] button")
+    page.tab.follow("[data-task] button")
+    assert not Pause.objects.exists()
+
+
+def test_the_page_of_an_activity_follows_a_pause(page: Page) -> None:
+    agent_id = report.enqueue(Text()).agent_id
+    page.open(page_of(agent_id))
+    page.tab.evaluate("window.isTheSamePage = true")
+
+    concurrency.pause("queue", "default", reason="The provider is down")
+    page.tab.until("document.querySelector('.ae-pause')?.innerText.includes('The provider is down')")
+    concurrency.resume("queue", "default")
+    page.tab.until("!document.querySelector('.ae-pause')")
+    assert page.tab.evaluate("window.isTheSamePage")
+
+
+# Models
+
+
+def test_models_with_a_circuit_breaker_have_a_card(page: Page) -> None:
+    page.open(DASHBOARD)
+    page.tab.until("document.querySelector('[data-queues] tbody tr')")
+    assert page.tab.evaluate("document.querySelector('[data-models-card]').hidden")
+    breakers = get_queue().breakers
+    for _ in range(20):
+        breakers.record("openai/gpt-5", breaker_options(), ok=False, reason="InternalServerError 500")
+
+    page.open(DASHBOARD)
+
+    page.tab.until("document.querySelector('[data-models] .ae-badge[data-status=error]')")
+    assert "trial call in" in page.tab.text("[data-models]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,13 @@ from django.utils import timezone
 
 import django_agentexec
 from django_agentexec import Status, activity
-from django_agentexec.models import Approval
+from django_agentexec.budgets.applicable import key_of
+from django_agentexec.budgets.periods import period_at
+from django_agentexec.models import AgentCall, Approval, Budget, BudgetLedger
 from tests.support.admin_pages import ALL, CHANGE_LIST, DASHBOARD, TENANTS, fill, page_of, signed_in
 from tests.support.approval_rows import waiting
+from tests.support.budget_rows import budget
+from tests.support.priced_calls import call, run_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -62,6 +67,58 @@ def test_the_page_carries_its_first_data() -> None:
     assert "</script><b>" not in page
 
 
+def test_the_page_has_the_most_exhausted_budgets_for_users_who_may_see_them() -> None:
+    budget("10", name="Full")
+    budget("10", name="Never", is_active=False)
+    budget("1", name="Each run", period="run")
+    ledger_of(budget("20", name="Half"), spent="10")
+
+    page = signed_in("view_activity", "view_budget").get(DASHBOARD).content.decode()
+
+    assert page.index(">Half</a>") < page.index(">Full</a>")
+    assert "50 % ($10)" in page
+    assert ">Never</a>" not in page
+    assert ">Each run</a>" not in page
+    assert ">Half</a>" not in signed_in("view_activity", name="jo").get(DASHBOARD).content.decode()
+
+
+def ledger_of(found: Budget, spent: str) -> None:
+    period = period_at(found.period, found.time_zone, timezone.now())
+    fields = {"label": found.name, "period": period.name, "unit": found.unit, "action": found.action}
+    BudgetLedger.objects.create(id=key_of(found, period.name), budget=found, spent=Decimal(spent), **fields)
+
+
+def test_the_cost_of_today_and_of_the_month_is_a_tile_with_a_link() -> None:
+    now = timezone.now()
+    call(run_of(), cost="2.50", started_at=now)
+    call(run_of(), cost=None, started_at=now)
+    client = signed_in("view_activity")
+
+    page = client.get(DASHBOARD).content.decode()
+
+    assert "usage/?range=today" in page
+    assert re.search(r'data-spend="today">\$2.50<.*data-spend="month">\$2.50 this month<', page)
+    assert client.get(f"{DASHBOARD}data/", {"spend": "1"}).json()["spend"]["today"] == "$2.50"
+    assert "spend" not in client.get(f"{DASHBOARD}data/").json()
+    AgentCall.objects.update(cost=None)
+    assert client.get(f"{DASHBOARD}data/", {"spend": "1"}).json()["spend"]["today"] == "Unknown"
+    AgentCall.objects.all().delete()
+    assert client.get(f"{DASHBOARD}data/", {"spend": "1"}).json()["spend"]["today"] == "$0"
+
+
+def test_each_task_has_its_spend() -> None:
+    fill(2, cost=Decimal("0.5"))
+    fill(1, agent_type="free")
+
+    response = signed_in("view_activity").get(DASHBOARD)
+
+    assert [(line.task, line.per_run, line.spend) for line in response.context["tasks"]] == [
+        ("import", "$0.500", "$1.00"),
+        ("free", "", ""),
+    ]
+    assert response.context["tasks_total"].spend == "$1.00"
+
+
 def test_follows_fifty_at_most() -> None:
     fill(60, status=Status.RUNNING)
     client = signed_in("view_activity")
@@ -72,7 +129,7 @@ def test_follows_fifty_at_most() -> None:
 
     assert len(data["running"]) == 50
     assert data["overview"]["running"] == 60
-    assert len(queries) <= 9
+    assert len(queries) <= 10
 
 
 def test_is_linked_from_the_apps_index_and_from_the_list() -> None:

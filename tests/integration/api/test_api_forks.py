@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from django_agentexec import activity, task
 from django_agentexec.models import Activity, AgentCall, CallKind, Status
 from django_agentexec.tasks import registry
-from django_agentexec.testing import drain, memory_queue
-from tests.support.recorded_calls import DONE, Empty, call, clerk, forget, run, say
+from django_agentexec.testing import drain
+from tests.support.recorded_calls import DONE, Empty, call, clerk, run, say
 from tests.support.rest_api import POLICY, admin, client, member, staff
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]

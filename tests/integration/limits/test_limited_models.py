@@ -29,7 +29,6 @@ from django.utils import timezone
 from openai import AsyncOpenAI, RateLimitError
 
 from django_agentexec import Attempt, OpenAIRunner, QueueUnavailable, task
-from django_agentexec.activity.resumption import resume
 from django_agentexec.limits import Bucket, MemoryLimits, Usage, get_store, limits, note_headers
 from django_agentexec.limits.bookkeeping import bookkeeping
 from django_agentexec.models import Activity, AgentCall, Status

@@ -40,7 +40,7 @@ function received(message) {
   const activity = message.activity;
   if (!activity) return;
   const isNews = activity.status !== root.dataset.status || String(activity.attempt) !== root.dataset.attempt ||
-    activity.waiting_for !== root.dataset.waitingFor ||
+    activity.waiting_for !== root.dataset.waitingFor || (activity.paused ?? "") !== root.dataset.paused ||
     ("hasChildren" in root.dataset && Boolean(message.logs?.length));
   const isBeyond = addLines(root, message.logs ?? activity.logs ?? []);
   write(activity);

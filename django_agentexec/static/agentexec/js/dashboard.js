@@ -12,6 +12,7 @@ import { RunningList } from "./running.js";
 
 const SUMS_EVERY = 5_000;
 const RUNNING_EVERY = 1_500; // without a feed
+const SPEND_EVERY = 12; // polls of sums, a minute: the server reads the calls of a month
 
 const root = document.getElementById("ae-dashboard");
 const find = (selector) => root.querySelector(selector);
@@ -22,9 +23,10 @@ const running = new RunningList(find("[data-running]"), find("[data-running-note
 let isWatched = false;
 let isAway = false;
 let isRefused = false;
+let polls = 0;
 
 const handlers = { data: received, failed };
-const sums = new Poller(() => root.dataset.url, SUMS_EVERY, handlers);
+const sums = new Poller(() => (++polls % SPEND_EVERY ? root.dataset.url : `${root.dataset.url}?spend=1`), SUMS_EVERY, handlers);
 const entries = new Poller(() => `${root.dataset.url}?overview=0`, RUNNING_EVERY, handlers);
 const feed = new Feed(() => root.dataset.socket, { message: follow, open: settle, closed: settle });
 
@@ -35,6 +37,7 @@ function received(data) {
     overview.show(data.overview, data.alerts ?? []);
     running.setTotal(data.overview.running);
   }
+  if (data.spend) overview.showSpend(data.spend);
   if (feed.isOpen) data.running.forEach((item) => running.update(item));
   else running.replace(data.running);
   settle();

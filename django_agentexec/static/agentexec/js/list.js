@@ -43,7 +43,7 @@ function update(item) {
   const isRunning = item.status === "running" && row.dataset.status === "running";
   const bar = row.querySelector(".ae-progress progress");
   if (!isRunning || !bar) {
-    if (item.status !== row.dataset.status) refreshLater();
+    if (item.status !== row.dataset.status || (item.paused ?? "") !== row.dataset.paused) refreshLater();
     return;
   }
   const isWaiting = !row.querySelector('.ae-badge[data-status="running"]');

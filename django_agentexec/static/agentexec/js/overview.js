@@ -6,9 +6,10 @@
 
 import { drawThroughput, drawUnknown, drawWaits } from "./charts.js";
 import { element, setText } from "./dom.js";
-import { age, clock, count, moment, since } from "./format.js";
+import { resumeButton, writeTaskPauses } from "./pauses.js";
+import { age, clock, count, decimal, moment, since } from "./format.js";
 import { text } from "./text.js";
-import { writeMinutes, writeQueues, writeWorkers } from "./tables.js";
+import { writeMinutes, writeModels, writeQueues, writeWorkers } from "./tables.js";
 
 /** Keeps the latest overview, to draw it again when the page changes its width. */
 export class Overview {
@@ -56,9 +57,19 @@ export class Overview {
     this.#showAlerts(this.isOutage ? [] : alerts);
     this.#announce();
     writeWorkers(this.#find("[data-workers]"), overview.workers, this.#lastKnown?.workers ?? []);
-    writeQueues(this.#find("[data-queues]"), overview.queues);
+    writeQueues(this.#find("[data-queues]"), overview.queues, overview.pauses);
+    writeModels(this.#find("[data-models]"), overview.breakers);
+    writeTaskPauses(this.#root.querySelectorAll("[data-task]"), overview.pauses);
     this.#draw();
     this.#writeNumbers();
+  }
+
+  /**
+   * Show the cost of today and of this month.
+   * @param {Object<string, string>} texts of the server
+   */
+  showSpend(texts) {
+    for (const node of this.#root.querySelectorAll("[data-spend]")) setText(node, texts[node.dataset.spend]);
   }
 
   /** Each process of the server remembers what it has seen itself: the latest counts. */
@@ -79,11 +90,20 @@ export class Overview {
   #note(name, overview) {
     if (name === "needs_approval") return overview.oldest_request === null ? "" : text("oldest_request", { age: age(overview.oldest_request) });
     if (name === "running") {
-      const slots = overview.workers.filter((worker) => worker.is_alive).reduce((sum, worker) => sum + worker.concurrency, 0);
-      return slots ? text("of_slots", { count: count(slots) }) : "";
+      const [busy, slots] = ["running", "concurrency"].map((field) =>
+        overview.workers.filter((worker) => worker.is_alive).reduce((sum, worker) => sum + worker[field], 0));
+      return slots ? text("busy_slots", { busy: count(busy), count: count(slots) }) : "";
     }
+    if (name === "error_last_hour") return this.#failureRate(overview);
+    if (name === "complete_last_hour") return overview.canceled_last_hour ? text("and_canceled", { count: count(overview.canceled_last_hour) }) : "";
     const waiting = overview.queues.filter((queue) => queue.oldest_age !== null).sort((a, b) => b.oldest_age - a.oldest_age);
     return name === "queued" && waiting.length ? text("oldest", { age: age(waiting[0].oldest_age), queue: waiting[0].name }) : "";
+  }
+
+  #failureRate({ complete_last_hour: complete, error_last_hour: failed }) {
+    if (!failed) return "";
+    const share = (100 * failed) / (complete + failed);
+    return text("failed_share", { share: share < 10 ? decimal(share) : count(Math.round(share)), count: count(complete + failed) });
   }
 
   #noteInOutage(name, overview) {
@@ -149,5 +169,6 @@ function alertItem(alert) {
     element("span", { class: "ae-badge", "data-status": alert.status }, alert.label),
     element("b", {}, alert.subject), " ",
     element("span", {}, alert.text),
-    element("span", { class: "ae-push ae-quiet" }, alert.remedy, ...(alert.url ? [" · ", element("a", { href: alert.url }, alert.link)] : [])));
+    element("span", { class: "ae-push ae-quiet" }, alert.remedy, ...(alert.url ? [" · ", element("a", { href: alert.url }, alert.link)] : []),
+      ...(alert.resume ? [" ", resumeButton(alert.resume, alert.subject)] : [])));
 }

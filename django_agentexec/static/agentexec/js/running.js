@@ -101,7 +101,7 @@ export class RunningList {
   #fill(entry, item) {
     entry.item = item;
     entry.node.dataset.status = item.status;
-    entry.parts.bar.parentElement.dataset.status = item.status;
+    entry.parts.bar.parentElement.dataset.status = item.waiting_for || item.status;
     setText(entry.parts.message, item.latest_log_message ?? "");
     entry.parts.message.title = item.latest_log_message ?? "";
     entry.parts.bar.value = item.percentage;

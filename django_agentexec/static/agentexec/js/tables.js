@@ -5,7 +5,14 @@
 
 import { element, unknown } from "./dom.js";
 import { age, clock, count, decimal, duration, moment, since } from "./format.js";
+import { pauseControl, pauseMark, pauseOf } from "./pauses.js";
 import { text } from "./text.js";
+
+const BREAKERS = {
+  closed: ["complete", "model_available"],
+  half_open: ["attention", "model_half_open"],
+  open: ["error", "model_open"],
+};
 
 /**
  * Write one row per worker. While the workers are unknown, the last known workers are shown without their state.
@@ -40,18 +47,44 @@ function workerRow(worker, state, busy, written, heartbeat) {
  * Write one row per queue. While Redis is unavailable, values that only Redis has are null, and shown as unknown.
  * @param {HTMLTableElement} table
  * @param {object[]} queues
+ * @param {object[]} pauses rows of the database, so they are always known
  */
-export function writeQueues(table, queues) {
-  const rows = queues.map((queue) => row(null, [
-    head(element("span", { class: "ae-task" }, queue.name)),
+export function writeQueues(table, queues, pauses) {
+  const rows = queues.map((queue) => queueRow(queue, pauseOf(pauses, "queue", queue.name)));
+  write(table, rows, text("no_queue"));
+}
+
+function queueRow(queue, pause) {
+  return row(null, [
+    head(element("span", { class: "ae-task" }, queue.name), " ", ...(pause ? pauseMark(pause) : [])),
     number(queue.pending === null ? queue.waiting_rows : queue.pending + queue.suspects),
     number(queue.running ?? queue.running_rows),
     number(queue.delayed),
     number(queue.dead),
     cell({ class: "ae-number" }, age(queue.oldest_age)),
     cell({ class: "ae-number" }, queue.per_minute === null ? unknown(true) : decimal(queue.per_minute)),
-  ]));
-  write(table, rows, text("no_queue"));
+    cell({ class: "ae-action", "data-label": "" }, pauseControl("queue", queue.name, pause, queue.may_pause)),
+  ]);
+}
+
+/**
+ * Write one row per model that has a circuit breaker; its card is hidden if there is none, or while they are unknown.
+ * @param {HTMLTableElement} table
+ * @param {?object[]} breakers null: unknown
+ */
+export function writeModels(table, breakers) {
+  table.closest("[data-models-card]").hidden = !breakers?.length;
+  const rows = (breakers ?? []).map((breaker) => {
+    const [status, label] = BREAKERS[breaker.state] ?? ["unknown", "unknown"];
+    const more = breaker.state === "open" ? [text("trial_in", { time: duration(breaker.retry_in) }), breaker.reason] : [];
+    return row(null, [
+      head(element("span", { class: "ae-task" }, breaker.name)),
+      cell({}, element("span", { class: "ae-badge", "data-status": status }, text(label)),
+        more.length ? element("span", { class: "ae-quiet ae-small ae-paused-by" }, more.filter(Boolean).join(" · ")) : ""),
+      cell({ class: "ae-number" }, breaker.calls ? text("of", { part: count(breaker.failures), whole: count(breaker.calls) }) : ""),
+    ]);
+  });
+  write(table, rows, "");
 }
 
 /**
@@ -78,10 +111,12 @@ function load(worker) {
 function write(table, rows, ifEmpty) {
   const titles = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
   for (const written of rows) {
-    [...written.cells].slice(1).forEach((cell, index) => { cell.dataset.label = titles[index + 1]; });
+    [...written.cells].slice(1).forEach((cell, index) => { cell.dataset.label ??= titles[index + 1]; });
   }
   const empty = element("tr", { role: "row" }, element("td", { role: "cell", colspan: titles.length, class: "ae-quiet" }, ifEmpty));
+  const focused = table.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
   table.tBodies[0].replaceChildren(...(rows.length ? rows : [empty]));
+  if (focused) table.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
 }
 
 function row(state, cells) {
