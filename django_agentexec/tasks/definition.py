@@ -30,7 +30,7 @@ from ..parsing import as_seconds
 from ..serialization.comparison import DECLARED, Cause, Comparison
 from ..serialization.roundtrip import NotStorable, Store, described, dump_with, model_form
 from ..translation import gettext as _
-from ..validation import MAX_NAME, as_seconds, contains_nul, one_line
+from ..validation import MAX_NAME, contains_nul, one_line
 from .context_input import problem_lines, read_context
 from .fairness import Fairness
 from .lock_keys import checked_template, evaluate_key
