@@ -11,10 +11,10 @@ from django.utils import timezone
 
 from django_agentexec import activity
 from django_agentexec.activity.store import apply_one
-from django_agentexec.activity.transitions import Start
 from django_agentexec.calls.operations import BeginCall, FinishCall
 from django_agentexec.models import Activity, AgentCall, CallKind, CallState
 from tests.browser.conftest import Page
+from tests.support.activity_rows import start
 from tests.support.recorded_calls import add_call
 from tests.testapp.agents import Text, shout
 
@@ -22,7 +22,7 @@ from tests.testapp.agents import Text, shout
 def running() -> Activity:
     """Return an activity with calls of each kind."""
     agent_id = shout.enqueue(Text(text="x")).agent_id
-    row = apply_one(Start(agent_id=agent_id, fence=2, worker="w", crashes=0))
+    row = start(agent_id, 2)
     since = timezone.now() - timedelta(seconds=40)
 
     def at(seconds: float) -> dict[str, object]:

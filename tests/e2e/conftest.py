@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.e2e.journal import Journal
 from tests.support.asgi_server import Server, cookie_of, serve
@@ -16,6 +17,22 @@ from tests.testapp.agents import PRELOAD_SDK
 from tests.testapp.orchestration import IMPATIENT
 
 HERE = "tests/e2e/"
+WHOLE_FILES = ("test_example.py", "test_tutorial.py")
+"""Files whose tests share a server or a project."""
+
+
+class OneByOne(LoadScopeScheduling):
+    """Gives each process of a parallel run the next test; the tests of some files stay together, and begin."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return file if file.endswith(WHOLE_FILES) else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """Distribute the tests one by one with `--dist loadgroup` (whose own marks need an older pytest)."""
+    return OneByOne(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,7 +13,7 @@ import requests
 from tests.browser.example import Example, example
 from tests.support.pool_process import until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("example")]
+pytestmark = pytest.mark.e2e
 
 LONG = b"# A lease\n\n" + b"The rent is 100 pounds a month. " * 1_500
 """Of so many pages that it is still being read when the test has looked at it."""

@@ -17,7 +17,7 @@ TIMEOUT = 120.0  # seconds for a command
 FILE = re.compile(r"^(?:# |<!-- )([\w/]+\.(?:py|html))( \(at the end\))?(?: -->)?\n")
 RUNS_UNTIL_STOPPED = ("runserver", "runagentworkers --autoreload")
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("tutorial")]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 def blocks() -> list[tuple[str, str]]:

@@ -11,8 +11,6 @@ import pytest
 from django.test import override_settings
 
 from django_agentexec import Pipeline, UserFacingError, activity, step, task
-from django_agentexec.activity.store import apply_one
-from django_agentexec.activity.transitions import Fail
 from django_agentexec.live import messages
 from django_agentexec.live.messages import MAX_TEXT
 from django_agentexec.models import Activity, ActivityLog, CallKind, Conversation
@@ -20,7 +18,7 @@ from django_agentexec.redaction import redact_internals
 from django_agentexec.schemas import ActivityDetailSchema, ActivityListItemSchema, ActivityLogSchema
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue
-from tests.support.activity_rows import row, start
+from tests.support.activity_rows import fail, row, start
 from tests.support.admin_pages import ALL, CHANGE_LIST, page_of, signed_in
 from tests.support.recorded_calls import add_call
 from tests.support.rest_api import POLICY, admin, client, member
@@ -102,7 +100,7 @@ def test_between_two_attempts_the_text_stays_inside() -> None:
     run = shout.enqueue(Text(), metadata=TENANT).agent_id
     start(run)
     Activity.objects.filter(agent_id=run).update(max_retries=3)
-    apply_one(Fail(agent_id=run, error=f"RuntimeError: {SECRET}", traceback="T", fence=1, retry_delay=5.0))
+    fail(run, error=f"RuntimeError: {SECRET}", traceback="T", retry_delay=5.0)
 
     shown = seen(run)
     assert "secret" not in shown

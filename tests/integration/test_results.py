@@ -38,13 +38,11 @@ from django_agentexec import (
     task,
 )
 from django_agentexec.activity import waiting
-from django_agentexec.activity.store import apply_one
-from django_agentexec.activity.transitions import Complete, Fail
 from django_agentexec.activity.waiting import watching
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Outcome, get_queue
 from django_agentexec.tasks import AnyTask, registry
-from tests.support.activity_rows import claim, row, start
+from tests.support.activity_rows import claim, complete, fail, row, start
 from tests.support.approval_rows import waiting as waiting_for_decision
 from tests.support.pool_process import until
 from tests.support.servers import Valkey
@@ -73,7 +71,7 @@ def completed(definition: AnyTask, value: Any) -> Run:
     """Enqueue, and end as a worker would with what its handler returned."""
     handle = definition.enqueue(Text())
     start(handle.agent_id)
-    apply_one(Complete(agent_id=handle.agent_id, fence=1, result=json.loads(definition.store_result(value))))
+    complete(handle.agent_id, result=json.loads(definition.store_result(value)))
     return handle
 
 
@@ -101,7 +99,7 @@ class Meanwhile:
 def end_as_a_worker(agent_id: UUID) -> None:
     (claimed,) = claim()
     start(agent_id, claimed.fence)
-    apply_one(Complete(agent_id=agent_id, fence=claimed.fence, result="X"))
+    complete(agent_id, claimed.fence, result="X")
     get_queue().ack_and_claim("default", "w", [Ack(claimed, Outcome.DONE)])
 
 
@@ -166,7 +164,7 @@ def test_a_result_survives_the_queue() -> None:
 def test_a_failure_tells_error_attempts_and_traceback() -> None:
     handle = shout.enqueue(Text())
     start(handle.agent_id)
-    apply_one(Fail(agent_id=handle.agent_id, fence=1, error="ValueError: no", traceback="Traceback ..."))
+    fail(handle.agent_id, error="ValueError: no", traceback="Traceback ...")
 
     with pytest.raises(TaskFailed, match=r"failed after 1 attempt\(s\): ValueError: no") as failed:
         get_result(handle)
@@ -281,7 +279,7 @@ async def test_agather_raises_for_the_first_in_order_and_leaves_nobody_waiting()
 
 def _fail(agent_id: UUID) -> None:
     start(agent_id)
-    apply_one(Fail(agent_id=agent_id, fence=1, error="no"))
+    fail(agent_id)
     connections.close_all()
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from django.db import connection
 
 from django_agentexec.activity.store import apply_one
-from django_agentexec.activity.transitions import Start
+from django_agentexec.activity.transitions import Complete, Fail, Start
 from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.queues import Claim, get_queue
 
@@ -27,6 +28,16 @@ def messages(agent_id: UUID) -> list[str]:
 def start(agent_id: UUID, fence: int = 1) -> Activity:
     """Start an attempt, without the queue."""
     return apply_one(Start(agent_id=agent_id, fence=fence, worker="w", crashes=0))
+
+
+def complete(agent_id: UUID, fence: int = 1, **values: Any) -> Activity:
+    """Complete an attempt, without the queue."""
+    return apply_one(Complete(agent_id=agent_id, fence=fence, **values))
+
+
+def fail(agent_id: UUID, fence: int = 1, *, error: str = "no", **values: Any) -> Activity:
+    """End an attempt that failed, without the queue."""
+    return apply_one(Fail(agent_id=agent_id, fence=fence, error=error, **values))
 
 
 def claim(limit: int = 10, queue: str = "default") -> list[Claim]:

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from django.utils.translation.template import templatize
@@ -36,8 +37,9 @@ class Entry:
     flags: str = ""
 
 
+@cache
 def entries(path: Path = GERMAN) -> list[Entry]:
-    """Return the entries of a .po file, without its header."""
+    """Return the entries of a .po file, without its header; read once, so do not change them."""
     found = [_entry(block) for block in re.split(r"\n\s*\n", path.read_text()) if re.search(r"^msgid", block, re.M)]
     return [entry for entry in found if entry.ids != [""]]
 

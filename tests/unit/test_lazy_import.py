@@ -37,14 +37,6 @@ def test_an_installed_app_and_the_base_runner_do_without_the_sdk() -> None:
     assert not loaded & {"agents", "openai"}
 
 
-def test_pools_of_the_tests_do_without_the_sdk() -> None:
-    """A pool has two processes that import the tasks, a second of CPU each with the SDK; the tests start 150 pools."""
-    loaded = loaded_after(f"{SETUP}\nfrom django_agentexec.tasks.registry import registry\nregistry.discover()")
-
-    assert "tests.testapp.durable" in loaded
-    assert not loaded & {"agents", "openai", "pydantic_ai"}
-
-
 def test_the_openai_runner_loads_the_sdk() -> None:
     assert "agents" in loaded_after(f"{SETUP}\nfrom django_agentexec import OpenAIRunner")
 

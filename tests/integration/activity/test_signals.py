@@ -11,12 +11,12 @@ from django.db import connection, transaction
 
 import django_agentexec
 from django_agentexec import activities_changed, activity, activity_changed, activity_ended, signals
-from django_agentexec.activity.store import apply_one, commit_callbacks
-from django_agentexec.activity.transitions import Fail, Progress
+from django_agentexec.activity.store import commit_callbacks
+from django_agentexec.activity.transitions import Progress
 from django_agentexec.models import Activity
 from django_agentexec.worker import after_commit
 from django_agentexec.worker.committer import Committer
-from tests.support.activity_rows import claimed_ids, row, start
+from tests.support.activity_rows import claimed_ids, fail, row, start
 from tests.testapp.agents import Text, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -149,10 +149,10 @@ def test_a_failed_attempt_that_is_retried_is_no_end() -> None:
     start(agent_id)
     activity_ended.connect(receive)
     try:
-        apply_one(Fail(agent_id=agent_id, fence=1, error="no", retry_delay=1.0))
+        fail(agent_id, retry_delay=1.0)
         before_the_last = list(ended)
         start(agent_id, 2)
-        apply_one(Fail(agent_id=agent_id, fence=2, error="no"))
+        fail(agent_id, 2)
     finally:
         activity_ended.disconnect(receive)
 

@@ -9,11 +9,9 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
 from django_agentexec import Status, activity
-from django_agentexec.activity.store import apply_one
-from django_agentexec.activity.transitions import Fail
 from django_agentexec.admin import detail
 from django_agentexec.models import Activity, ActivityLog
-from tests.support.activity_rows import start
+from tests.support.activity_rows import fail, start
 from tests.support.admin_pages import ALL, CHANGE_LIST, page_of, signed_in
 from tests.testapp.agents import Keyed, Text, keyed, shout
 
@@ -25,7 +23,7 @@ SCRIPT = "<script>alert(1)</script>"
 def test_tells_the_history_by_attempts_with_their_tracebacks() -> None:
     agent_id = shout.enqueue(Text()).agent_id
     start(agent_id, fence=1)
-    apply_one(Fail(agent_id=agent_id, error="no answer", traceback="Traceback of one", retry_delay=1.0, fence=1))
+    fail(agent_id, error="no answer", traceback="Traceback of one", retry_delay=1.0)
     start(agent_id, fence=2)
     activity.update(agent_id, "Second try", percentage=30)
 

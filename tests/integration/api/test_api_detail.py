@@ -15,13 +15,11 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import resolve
 
 from django_agentexec import activity
-from django_agentexec.activity.store import apply_one
-from django_agentexec.activity.transitions import Fail
 from django_agentexec.api import waiting
 from django_agentexec.ids import uuid7
 from django_agentexec.live.reading import MAX_LINES
 from django_agentexec.models import Activity, ActivityLog
-from tests.support.activity_rows import start
+from tests.support.activity_rows import fail, start
 from tests.support.pool_process import until
 from tests.support.rest_api import POLICY, admin, client, member, staff
 from tests.support.waits import awaited
@@ -38,7 +36,7 @@ def url(agent_id: object, what: str = "") -> str:
 def failed() -> UUID:
     run = shout.enqueue(Text(text="x")).agent_id
     start(run)
-    apply_one(Fail(agent_id=run, error="RuntimeError: no", traceback="Traceback of a server", fence=1))
+    fail(run, error="RuntimeError: no", traceback="Traceback of a server")
     return run
 
 

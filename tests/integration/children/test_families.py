@@ -9,13 +9,11 @@ from uuid import UUID
 import pytest
 
 from django_agentexec import Attempt, InvalidTransition, Pipeline, Status, activity, step, task
-from django_agentexec.activity.store import apply_one
-from django_agentexec.activity.transitions import Complete, Fail
 from django_agentexec.models import Activity
 from django_agentexec.pool.reconciler import reconcile
 from django_agentexec.queues import Ack, Outcome, get_queue
 from django_agentexec.testing import drain
-from tests.support.activity_rows import claimed_ids, row, start
+from tests.support.activity_rows import claimed_ids, complete, fail, row, start
 from tests.support.research_family import (
     FAILING,
     RUNS,
@@ -51,7 +49,7 @@ def test_a_failure_takes_the_children_that_still_run() -> None:
     attempt = running_parent()
     child = attempt.spawn("research", Company(name="Acme"))
 
-    apply_one(Fail(agent_id=attempt.agent_id, fence=1, error="no"))
+    fail(attempt.agent_id)
 
     assert row(child.agent_id).status == Status.CANCELED
 
@@ -60,7 +58,7 @@ def test_a_success_leaves_children_that_nobody_waited_for() -> None:
     attempt = running_parent()
     child = attempt.spawn("research", Company(name="Acme"))
 
-    apply_one(Complete(agent_id=attempt.agent_id, fence=1))
+    complete(attempt.agent_id)
 
     assert row(child.agent_id).status == Status.QUEUED
 
@@ -317,7 +315,7 @@ def test_a_child_whose_parent_waits_or_is_complete_may_be_retried() -> None:
     failed, other = attempt.spawn_many("research", [Company(name="Acme"), Company(name="Globex")])
     park(attempt, failed.agent_id, other.agent_id)
     start(failed.agent_id)
-    apply_one(Fail(agent_id=failed.agent_id, fence=1, error="no"))
+    fail(failed.agent_id)
 
     activity.retry(failed.agent_id)
     drain()

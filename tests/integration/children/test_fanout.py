@@ -12,12 +12,10 @@ from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 
 from django_agentexec import Attempt, InvalidOption, Status, TaskCanceled, TaskFailed, activity, get_result, task
-from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.suspension import Suspended
-from django_agentexec.activity.transitions import Complete
 from django_agentexec.models import Activity, HookFlag
 from django_agentexec.testing import drain
-from tests.support.activity_rows import WRITES_OF_A_BATCH, messages, row, start
+from tests.support.activity_rows import WRITES_OF_A_BATCH, complete, messages, row, start
 from tests.support.research_family import (
     FAILING,
     RUNS,
@@ -185,7 +183,7 @@ def test_the_end_of_an_activity_without_ties_takes_no_statement_more() -> None:
     assert row(agent_id).hook_flags == HookFlag.NONE
 
     with CaptureQueriesContext(connection) as queries:
-        apply_one(Complete(agent_id=agent_id, fence=1))
+        complete(agent_id)
 
     statements = [query["sql"].split()[0] for query in queries]
     assert len([one for one in statements if one not in ("BEGIN", "COMMIT")]) == 1 + WRITES_OF_A_BATCH

@@ -35,7 +35,7 @@ from django_agentexec import (
 )
 from django_agentexec.activity.deferral import Defer
 from django_agentexec.activity.store import apply_one
-from django_agentexec.activity.transitions import Operation, Start
+from django_agentexec.activity.transitions import Operation
 from django_agentexec.models import Activity, StepRun
 from django_agentexec.pipelines.execution import run_steps
 from django_agentexec.tasks import registry
@@ -464,7 +464,7 @@ def test_a_step_that_has_to_wait_gives_up_its_slot_and_resumes_the_attempt(
 
 def test_a_deferred_activity_is_due_when_its_wait_ends() -> None:
     agent_id = enqueued(flaky(retries=1, delay=0.0))
-    apply_one(Start(agent_id=agent_id, fence=1, worker="w", crashes=0))
+    start(agent_id)
 
     deferred = apply_one(Defer(agent_id=agent_id, fence=1, delay=60.0))
 

@@ -12,11 +12,11 @@ from django.utils import timezone
 
 from django_agentexec import Status, activity
 from django_agentexec.activity.store import apply_one
-from django_agentexec.activity.transitions import Fail, Start
+from django_agentexec.activity.transitions import Start
 from django_agentexec.models import Activity
 from django_agentexec.pool.reconciler import SETTLING, reconcile
 from django_agentexec.queues import get_queue
-from tests.support.activity_rows import claimed_ids, start
+from tests.support.activity_rows import claimed_ids, fail, start
 from tests.testapp.agents import Text, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -67,7 +67,7 @@ def test_a_retry_that_a_machine_noted_whose_clock_is_ahead_waits_for_its_delay_o
     handle = shout.enqueue(Text())
     start(handle.agent_id)
     with clock(HOUR):
-        apply_one(Fail(agent_id=handle.agent_id, fence=1, error="x", retry_delay=0.01))
+        fail(handle.agent_id, error="x", retry_delay=0.01)
     lose_everything()
 
     reconcile()

@@ -12,12 +12,12 @@ from django.utils import timezone
 
 from django_agentexec import activity
 from django_agentexec.activity.store import apply_one
-from django_agentexec.activity.transitions import AddUsage, Complete
+from django_agentexec.activity.transitions import AddUsage
 from django_agentexec.models import Activity
 from django_agentexec.pool import reconciler
 from django_agentexec.pool.reconciler import stop_ended
 from django_agentexec.queues import Ack, Claim, Outcome, get_queue
-from tests.support.activity_rows import claim, start
+from tests.support.activity_rows import claim, complete, start
 from tests.testapp.agents import Keyed, Text, keyed, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -131,7 +131,7 @@ def test_running_activities_continue() -> None:
 
 def test_an_activity_that_has_just_ended_is_left_to_its_acknowledgment() -> None:
     claimed = run_one()
-    apply_one(Complete(agent_id=claimed.agent_id, fence=claimed.fence))
+    complete(claimed.agent_id, claimed.fence)
 
     assert stop_ended(QUEUE) == 0
 

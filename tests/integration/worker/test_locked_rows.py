@@ -16,14 +16,13 @@ from django.utils import timezone
 
 from django_agentexec import ActivityLocked, Status, activity
 from django_agentexec.activity.completion_hooks import repair_missed
-from django_agentexec.activity.store import apply_one
-from django_agentexec.activity.transitions import Complete, Fail, Progress
+from django_agentexec.activity.transitions import Complete, Progress
 from django_agentexec.conf import user_settings
 from django_agentexec.models import Activity
 from django_agentexec.worker import committer as recorder_module
 from django_agentexec.worker import locked_writes as locked_module
 from django_agentexec.worker.committer import Committer
-from tests.support.activity_rows import messages, row, start
+from tests.support.activity_rows import fail, messages, row, start
 from tests.support.foreign_locks import locked_rows, locked_table
 from tests.support.research_family import Company, park, running_parent
 from tests.testapp.agents import Text, shout
@@ -288,7 +287,7 @@ def test_a_failed_parents_other_children_are_canceled_though_one_is_locked() -> 
     blocked, *others = [attempt.spawn("research", Company(name=name)).agent_id for name in "abc"]
 
     with short_wait(), locked_rows(blocked):
-        apply_one(Fail(agent_id=attempt.agent_id, fence=attempt.fence, error="no"))
+        fail(attempt.agent_id, attempt.fence)
 
     assert [row(child).status for child in others] == [Status.CANCELED] * 2
     assert row(blocked).status == Status.QUEUED
