@@ -172,7 +172,7 @@ screenshots: $(VENV)/.installed  ## the pictures of the documentation
 	$(BIN)/python -m tests.browser.screenshots $(ARGS)
 
 animation: $(VENV)/.installed  ## the animation of the README; needs a Chromium
-	$(call install,"pillow>=11" "pyte>=0.8")
+	$(call install,$$($(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['pictures'])"))
 	$(BIN)/python -m tests.browser.animation $(ARGS)
 
 # An environment that uv has made has no pip, and `build` then installs its requirements with uv, too.

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from django_agentexec.api.filters import ActivityFilter
+from django_agentexec.models import WaitingFor
 from django_agentexec.monitoring.health import LIMITS_PROBE, PROBES
 from django_agentexec.policy import Permission, Policy
 
@@ -79,3 +80,14 @@ def test_the_scripts_of_a_page_parse(page: str, tmp_path: Path) -> None:
 
     assert scripts
     subprocess.run(["node", "--check", file], check=True)
+
+
+def test_each_reason_to_wait_has_a_remedy() -> None:
+    troubleshooting = (ROOT / "docs" / "troubleshooting.md").read_text()
+    row = next(line for line in section(API, "List").splitlines() if line.startswith("| `waiting_for`"))
+
+    assert set(re.findall(r"`(\w+)`", row)) == {"waiting_for", *WaitingFor.values}
+    causes = section(troubleshooting, "An activity stays `running`").lower()
+    assert {reason for reason in {*WaitingFor.values} - {"event"} if reason not in causes} == set()
+    for scope in ("paused", "concurrency limit", "rate limit"):
+        assert scope in section(troubleshooting, "An activity stays `queued`")

@@ -69,3 +69,13 @@ def test_migrations_are_checked_before_a_commit_that_changes_a_model() -> None:
     models = [*(ROOT / "django_agentexec").glob("models/*.py"), *(ROOT / "django_agentexec").glob("*/models.py")]
     assert models
     assert [path for path in models if not re.search(files, path.relative_to(ROOT).as_posix())] == []
+
+
+def test_the_workflows_name_targets_of_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        jobs = yaml.safe_load(path.read_text())["jobs"].values()
+        commands = [step.get("run", "") for job in jobs for step in job["steps"]]
+        called = {word for command in commands if command.startswith("make ") for word in command.split()[1:]}
+        targets = {word for word in called if re.fullmatch(r"[a-z-]+", word)}
+        assert {target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)} == set(), path
