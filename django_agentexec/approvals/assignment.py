@@ -49,7 +49,8 @@ async def aassign(id: UUID | str, to: Any) -> Approval:
 def _assignee(to: Any) -> str | None:
     if to is None:
         return None
-    text = to if isinstance(to, str) else str(getattr(to, "pk", to))
+    key = getattr(to, "pk", to)  # None of an anonymous user
+    text = "" if key is None else str(key)
     if not text or len(text) > MAX_ASSIGNEE or not is_storable(text):
         raise InvalidOption(
             _("The assignee %(to)s must be a user, or the text of a primary key of 1 to %(most)s characters.")

@@ -134,8 +134,11 @@ class Conversation(models.Model):  # type: ignore[django-manager-missing]  # as 
     def fork(self, last: ConversationItem, *, title: str = "") -> Conversation:
         """Return a new conversation with the items up to `last`, for the same owner and with the same metadata.
 
-        Its turns continue from there; this conversation stays as it is.
+        Its turns continue from there; this conversation stays as it is. Raises `InvalidOption` for an item of another
+        conversation.
         """
+        if last.conversation_id != self.pk:
+            raise InvalidOption(f"The item {last.pk} is not of the conversation {self.pk}; fork its own conversation.")
         using = self._state.db or "default"
         is_before = Q(position__lt=last.position) | Q(position=last.position, id__lte=last.pk)
         with transaction.atomic(using=using):

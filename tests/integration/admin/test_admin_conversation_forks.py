@@ -8,10 +8,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.test import Client, override_settings
 from pydantic import BaseModel
 
-from django_agentexec import DjangoSession, task
+from django_agentexec import DjangoSession, InvalidOption, task
 from django_agentexec.models import Activity, AgentCall, CallKind, CallState, Conversation, ConversationItem, Status
 from django_agentexec.tasks.registry import registry
 from django_agentexec.testing import memory_queue
@@ -71,8 +72,6 @@ async def history(found: Conversation) -> list[str]:
 
 
 async def test_a_fork_is_a_conversation_up_to_a_turn_that_continues() -> None:
-    from asgiref.sync import sync_to_async
-
     found, copy = await sync_to_async(fork_and_continue)()
 
     assert await history(copy) == list(SAID[:2])
@@ -115,6 +114,14 @@ def test_a_fork_needs_the_permission_to_write_and_a_turn_of_the_conversation() -
     assert client.post(f"{URL}{uuid4()}/fork/?item={item}").status_code == 404
     found.items.filter(pk=item).update(removed_by=uuid4())
     assert fork(client, found, item).status_code == 404
+    assert Conversation.objects.count() == 2
+
+
+def test_an_item_of_another_conversation_is_refused() -> None:
+    other = Conversation.objects.create(session_id="other")
+
+    with pytest.raises(InvalidOption, match="is not of the conversation"):
+        other.fork(conversation().items.all()[0])
     assert Conversation.objects.count() == 2
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.test import override_settings
 
 from django_agentexec import AlreadyDecided, ApprovalNotFound, InvalidOption, activity, approvals
@@ -120,8 +120,9 @@ def test_assignments_in_code() -> None:
 
     assert approvals.assign(approval.pk, user).assigned_to == str(user.pk)
     assert approvals.assign(str(approval.pk), None).assigned_to is None
-    with pytest.raises(InvalidOption, match="'' must be a user"):
-        approvals.assign(approval.pk, "")
+    for nobody in ("", AnonymousUser()):
+        with pytest.raises(InvalidOption, match="'' must be a user"):
+            approvals.assign(approval.pk, nobody)
     with pytest.raises(ApprovalNotFound):
         approvals.assign("no-id", user)
     approvals.assign(approval.pk, user)
