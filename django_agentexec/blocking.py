@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar
 
+from asgiref.sync import sync_to_async
 from django.utils.asyncio import async_unsafe
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 def blocking(function: F) -> F:
@@ -19,3 +21,10 @@ def blocking(function: F) -> F:
     message = f"{name}() would block the event loop; await a{name}() instead."
     guarded: F = async_unsafe(message)(function)
     return guarded
+
+
+async def asynchronous(make: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
+    """Yield the items of the iterator that `make` returns, each made in a thread; for async versions of generators."""
+    items, end = await sync_to_async(make)(), object()
+    while (item := await sync_to_async(next)(items, end)) is not end:
+        yield item  # type: ignore[misc]  # the sentinel is not an item

@@ -27,7 +27,7 @@ from .commands import (
     retry,
     update,
 )
-from .current import acting_as
+from ..actors import acting_as
 from .forking import afork, fork
 from .pruning import aprune, prune
 from .queries import acount_active, adetail, alist, count_active, detail, list

@@ -11,7 +11,7 @@ from uuid import UUID
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
-from ..activity.current import acting_as, actor_name
+from ..actors import acting_as, actor_name
 from ..activity.store import apply, database
 from ..activity.suspension import Resume
 from ..activity.transitions import Fail, Operation
