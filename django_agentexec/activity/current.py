@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .suspension import Suspended
     from .transitions import Operation
 
+
 class OwningAttempt(Protocol):
     """The interface of a running attempt to the code inside it."""
 

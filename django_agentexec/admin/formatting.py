@@ -18,6 +18,7 @@ from django.utils.translation import pgettext
 from ..money import plain
 from ..time_spans import largest_units
 
+
 def units() -> dict[str, str]:
     """Return the abbreviations of the units of time, in the current language."""
     return {

@@ -10,6 +10,7 @@ from django.db import connections, transaction
 
 from ..activity.current import OwningAttempt, current_attempt, origin
 from ..activity.store import database
+from ..blocking import blocking
 from ..exceptions import InvalidOption
 from ..models import Conversation
 from ..models.conversations import validate_session_id

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from agents.testing import ScriptedModel
+from asgiref.sync import sync_to_async
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection
