@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from asgiref.sync import sync_to_async
 from django.utils.asyncio import async_unsafe
@@ -26,5 +27,6 @@ def blocking(function: F) -> F:
 async def asynchronous(make: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
     """Yield the items of the iterator that `make` returns, each made in a thread; for async versions of generators."""
     items, end = await sync_to_async(make)(), object()
-    while (item := await sync_to_async(next)(items, end)) is not end:
-        yield item  # type: ignore[misc]  # the sentinel is not an item
+    step: Callable[[], object] = partial(next, items, end)
+    while (item := await sync_to_async(step)()) is not end:
+        yield cast("T", item)

@@ -22,7 +22,17 @@ from pydantic import (
 )
 
 from .conf import conf
-from .models import FINISHED, Approval, ApprovalKind, ApprovalScope, ApprovalStatus, LineType, OnExpiry, Priority, Status
+from .models import (
+    FINISHED,
+    Approval,
+    ApprovalKind,
+    ApprovalScope,
+    ApprovalStatus,
+    LineType,
+    OnExpiry,
+    Priority,
+    Status,
+)
 from .money import Money
 from .public_errors import public_error, public_message_of
 

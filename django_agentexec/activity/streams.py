@@ -95,7 +95,10 @@ def text_position(agent_id: UUID, fence: int = 0, label: str = "") -> int:
 
 
 def flush_stream(timeout: float | timedelta = FLUSH_TIMEOUT) -> bool:
-    """Wait until all text streamed so far is stored; return False if that takes longer than `timeout` (seconds or a timedelta)."""
+    """Wait until all text streamed so far is stored; return False if that takes longer than `timeout`.
+
+    `timeout` is in seconds, or a timedelta.
+    """
     return _writer.flush(as_seconds(timeout))
 
 

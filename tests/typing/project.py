@@ -144,7 +144,7 @@ def parallel(attempt: Attempt) -> int:
     assert_type(attempt.gather(run, of_other, run, of_other), tuple[Report, int, Report, int])
     assert_type(attempt.gather(run, of_other, run, run, of_other), tuple[Report, int, Report, Report, int])
     attempt.spawn(count, Company(name="a"))  # type: ignore[misc]
-    attempt.map(count, [Company(name="a")])  # type: ignore[list-item]
+    attempt.map(count, [Company(name="a")])  # type: ignore[misc]
     assert_type(attempt.map(count, [Other(number=1)], return_exceptions=True), tuple[Any, ...])
     assert_type(attempt.map("count", [Other(number=1)]), tuple[Any, ...])
     return sum(attempt.map(count, [Other(number=1)]))
@@ -154,7 +154,7 @@ async def parallel_in_async_code(attempt: Attempt) -> None:
     assert_type(await attempt.amap(count, [Other(number=1)]), tuple[int, ...])
     one, other = attempt.aspawn(count, Other(number=1)), attempt.aspawn(research, Company(name="a"))
     assert_type(await attempt.agather(one, other, one, other), tuple[int, Report, int, Report])
-    await attempt.amap(count, [Company(name="a")])  # type: ignore[list-item]
+    await attempt.amap(count, [Company(name="a")])  # type: ignore[misc]
 
 
 @task("publish")
@@ -169,7 +169,7 @@ class Study(Pipeline[Company, Report], max_retries=2):
         assert_type(await self.aspawn("count", Other(number=1)), Run[Any])
         assert_type(await self.agather(self.aspawn(count, Other(number=1))), tuple[int])
         assert_type(await self.amap(count, [Other(number=1)]), tuple[int, ...])
-        await self.amap(count, [context])  # type: ignore[list-item]
+        await self.amap(count, [context])  # type: ignore[misc]
         return Report(text=context.name)
 
     def in_sync_code(self) -> None:
@@ -179,7 +179,7 @@ class Study(Pipeline[Company, Report], max_retries=2):
         assert_type(self.gather(child, other), tuple[int, Report])
         assert_type(self.gather(child, other, other, child, other), tuple[int, Report, Report, int, Report])
         assert_type(self.map(count, [Other(number=1)]), tuple[int, ...])
-        self.map(count, [Company(name="a")])  # type: ignore[list-item]
+        self.map(count, [Company(name="a")])  # type: ignore[misc]
         self.spawn(count, Company(name="a"))  # type: ignore[misc]
 
 
@@ -226,21 +226,21 @@ async def pipelines_in_async_code() -> None:
 
 
 @agentexec.idempotent_tool(ttl=timedelta(hours=1), scope="tenant")
-async def charge(amount: int) -> int:
+def charge(amount: int) -> int:
     return amount if agentexec.tool_key() else 0
 
 
-def runner_options() -> OpenAIRunner:
+def runner_options(agent_id: UUID) -> OpenAIRunner:
     cache = agentexec.ModelCache(ttl=timedelta(hours=1))
     model = agentexec.ResilientModel([agentexec.ModelCandidate("gpt-5"), "gpt-5-mini"], cache=cache)
-    return OpenAIRunner(model=model, budget=agentexec.RunBudget(200_000, unit="tokens"))
+    return OpenAIRunner(agent_id, models=model, budget=agentexec.RunBudget(200_000, unit="tokens"))
 
 
 async def decide(user: Any, id: UUID) -> None:
     agentexec.approvals.approve(id, by=user)
     agentexec.concurrency.pause("queue", "slow", actor=user)
     session = agentexec.DjangoSession("chat-1", owner=user)
-    assert_type((await session.aconversation()).session_id, str)
+    await session.aconversation()
     assert_type(await agentexec.amermaid(id), str)
 
 
@@ -305,5 +305,5 @@ def errors(run: agentexec.ActivityHandle[Report]) -> None:
         raise
 
 
-def former_name(handler: agentexec.TaskDefinition[Company, ..., Any, Report]) -> Run[Report]:
+def former_name(handler: agentexec.TaskDefinition[Company, Report]) -> Run[Any]:
     return handler.enqueue(Company(name="b"))

@@ -84,7 +84,9 @@ def test_a_missing_sdk_is_named_with_the_command_that_installs_it() -> None:
     [("rest_framework", "api.urls", "api"), ("django_filters", "api", "api"), ("channels", "live.routing", "live")],
 )
 def test_a_missing_extra_is_named_with_the_command_that_installs_it(library: str, module: str, extra: str) -> None:
-    configured = "from django.conf import settings; settings.configure(INSTALLED_APPS=[]); import django; django.setup()"
+    configured = (
+        "from django.conf import settings; settings.configure(INSTALLED_APPS=[]); import django; django.setup()"
+    )
     code = f"{configured}\nimport sys; sys.modules[{library!r}] = None\nimport django_agentexec.{module}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 

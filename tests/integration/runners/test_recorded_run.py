@@ -207,7 +207,12 @@ def test_a_tool_whose_process_died_follows_its_policy(in_doubt: str, output: str
     [
         (lambda asked: approvals.approve(asked.pk), "output 1", 1, CallState.DONE),
         (lambda asked: approvals.answer(asked.pk, "It was sent."), "It was sent.", 0, CallState.DONE),
-        (lambda asked: approvals.reject(asked.pk, reason="Unclear."), f"{UNKNOWN_OUTCOME} Unclear.", 0, CallState.IN_DOUBT),
+        (
+            lambda asked: approvals.reject(asked.pk, reason="Unclear."),
+            f"{UNKNOWN_OUTCOME} Unclear.",
+            0,
+            CallState.IN_DOUBT,
+        ),
     ],
     ids=["again", "outcome", "rejected"],
 )
