@@ -305,5 +305,5 @@ def errors(run: agentexec.ActivityHandle[Report]) -> None:
         raise
 
 
-def former_name(handler: agentexec.TaskDefinition[Company, Report]) -> Run[Any]:
+def former_name(handler: agentexec.TaskDefinition[..., Report]) -> Run[Any]:
     return handler.enqueue(Company(name="b"))

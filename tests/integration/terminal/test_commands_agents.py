@@ -86,7 +86,7 @@ def test_list_filters_by_reason_model_tool_and_cost() -> None:
 def test_an_impossible_cost_is_refused(amount: str) -> None:
     answer = call("agents", "list", f"--min-cost={amount}")
 
-    assert answer.code == 2
+    assert answer.code != 0
     assert "is not an amount of US dollars" in answer.err
 
 
