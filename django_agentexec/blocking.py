@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from typing import Any, TypeVar, cast
 
+from asgiref.sync import sync_to_async
 from django.utils.asyncio import async_unsafe
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 def blocking(function: F) -> F:
@@ -19,3 +22,11 @@ def blocking(function: F) -> F:
     message = f"{name}() would block the event loop; await a{name}() instead."
     guarded: F = async_unsafe(message)(function)
     return guarded
+
+
+async def asynchronous(make: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
+    """Yield the items of the iterator that `make` returns, each made in a thread; for async versions of generators."""
+    items, end = await sync_to_async(make)(), object()
+    step: Callable[[], object] = partial(next, items, end)
+    while (item := await sync_to_async(step)()) is not end:
+        yield cast("T", item)

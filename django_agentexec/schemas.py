@@ -22,7 +22,17 @@ from pydantic import (
 )
 
 from .conf import conf
-from .models import FINISHED, Approval, ApprovalKind, ApprovalScope, ApprovalStatus, LineType, OnExpiry, Status
+from .models import (
+    FINISHED,
+    Approval,
+    ApprovalKind,
+    ApprovalScope,
+    ApprovalStatus,
+    LineType,
+    OnExpiry,
+    Priority,
+    Status,
+)
 from .money import Money
 from .public_errors import public_error, public_message_of
 
@@ -110,6 +120,12 @@ class ActivityListItemSchema(Schema):
     @field_serializer("metadata")
     def _only_if_exposed(self, value: dict[str, Any]) -> dict[str, Any]:
         return value if conf.EXPOSE_METADATA else {}
+
+    @computed_field  # type: ignore[prop-decorator]  # pydantic's documented form
+    @property
+    def priority_name(self) -> str:
+        """The priority as requests name it: `high`, `normal` or `low`."""
+        return Priority(self.priority).name.lower() if self.priority in Priority.values else ""
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic's documented form
     @property

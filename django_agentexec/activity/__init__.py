@@ -10,6 +10,7 @@ write carries the attempt's fence and joins the worker's group commit; anywhere 
 the caller's transaction.
 """
 
+from ..actors import acting_as
 from .bulk import BulkOutcome, acancel_many, acancel_pending, aretry_many, cancel_many, cancel_pending, retry_many
 from .commands import (
     aadd_usage,
@@ -27,7 +28,6 @@ from .commands import (
     retry,
     update,
 )
-from .current import acting_as
 from .forking import afork, fork
 from .pruning import aprune, prune
 from .queries import acount_active, adetail, alist, count_active, detail, list

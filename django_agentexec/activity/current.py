@@ -1,7 +1,6 @@
-"""The current attempt and the current actor: context variables, which tasks and threads inherit.
+"""The current attempt: a context variable, which tasks and threads inherit.
 
-The worker sets the attempt around a handler: writes inside it carry its fence and join the worker's group commit. The
-actor is the user or program that log lines and enqueued activities name.
+The worker sets it around a handler: writes inside it carry its fence and join the worker's group commit.
 """
 
 from __future__ import annotations
@@ -11,11 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from uuid import UUID
 
-from ..validation import storable_text
+from ..actors import current_actor
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
     from ..models import Activity, Approval, WaitingFor
     from .suspension import Suspended
     from .transitions import Operation
-
-MAX_ACTOR = 255  # characters; the column's size
 
 
 class OwningAttempt(Protocol):
@@ -104,17 +100,7 @@ class OwningAttempt(Protocol):
         """Return the write as `write` would queue it, for a caller that applies it directly."""
 
 
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """A user, or a source without users, such as a terminal."""
-
-    name: str
-    user_id: str | None = None
-    """The user's primary key as text, or None if there is no user."""
-
-
 _attempt: ContextVar[OwningAttempt | None] = ContextVar("agentexec_attempt", default=None)
-_actor: ContextVar[Actor | None] = ContextVar("agentexec_actor", default=None)
 
 
 def current_attempt(agent_id: UUID | None = None) -> OwningAttempt | None:
@@ -133,26 +119,6 @@ def running(attempt: OwningAttempt) -> Iterator[None]:
         _attempt.reset(token)
 
 
-@contextmanager
-def acting_as(actor: Any) -> Iterator[None]:
-    """Attribute each enqueue, cancel and retry inside the block to `actor`: a user, a name, or None for code.
-
-    A user is stored by primary key. REST, websockets, admin and terminal already do this; use it in your project's
-    views: `with acting_as(request.user): research_company.enqueue(...)`.
-    """
-    token = _actor.set(_as_actor(actor))
-    try:
-        yield
-    finally:
-        _actor.reset(token)
-
-
-def actor_name() -> str | None:
-    """Return the name of the current actor, for a log line; None for code."""
-    actor = _actor.get()
-    return actor.name if actor else None
-
-
 class Origin(NamedTuple):
     """The code that enqueues an activity."""
 
@@ -166,7 +132,7 @@ class Origin(NamedTuple):
 
 def origin() -> Origin:
     """Return the origin of an activity that is enqueued now."""
-    attempt, actor = _attempt.get(), _actor.get()
+    attempt, actor = _attempt.get(), current_actor()
     if attempt is not None:
         return Origin(attempt.agent_id, attempt.enqueued_by, current_traceparent())
     return Origin(None, actor.user_id if actor else None, current_traceparent())
@@ -179,13 +145,3 @@ def current_traceparent() -> str:
         return ""
     span = trace.get_current_span().get_span_context()
     return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}" if span.is_valid else ""
-
-
-def _as_actor(actor: Any) -> Actor | None:
-    if isinstance(actor, str):
-        return Actor(storable_text(actor)[:MAX_ACTOR])
-    key = getattr(actor, "pk", None)
-    if key is None:
-        return None  # an anonymous user
-    text = storable_text(key)[:MAX_ACTOR]
-    return Actor(text, text)

@@ -8,11 +8,11 @@ from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from ..actors import actor_name
 from ..bulk_sql import build_row
 from ..models import Activity, ActivityLog, LineType
 from ..public_errors import public_error
 from ..validation import storable_text
-from .current import actor_name
 
 SHORT_DELAY = 10.0  # seconds; a message about a shorter delay omits the time at which it ends
 

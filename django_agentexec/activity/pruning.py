@@ -11,11 +11,10 @@ from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 from django.utils import timezone
 
-from ..blocking import blocking
+from ..blocking import asynchronous, blocking
 from ..bulk_sql import can_skip_locked
 from ..exceptions import InvalidOption
 from ..ids import first_id
@@ -68,8 +67,8 @@ async def aprune(
     dry_run: bool = False,
 ) -> AsyncIterator[int]:
     """Async version of `prune`: an asynchronous generator."""
-    batches = await sync_to_async(prune)(older_than, batch_size=batch_size, activities=activities, dry_run=dry_run)
-    while (number := await sync_to_async(partial(next, batches, None))()) is not None:
+    batches = partial(prune, older_than, batch_size=batch_size, activities=activities, dry_run=dry_run)
+    async for number in asynchronous(batches):
         yield number
 
 

@@ -15,6 +15,7 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -22,6 +23,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from ..background import BatchingThread
 from ..exceptions import AgentExecError
+from ..parsing import as_seconds
 from ..queues import Chunk, get_queue
 from ..signals import text_streamed, worker_stopped
 from ..throttled_logging import ThrottledLogger
@@ -92,12 +94,15 @@ def text_position(agent_id: UUID, fence: int = 0, label: str = "") -> int:
     return _writer.position((agent_id, fence), label)
 
 
-def flush_stream(timeout: float = FLUSH_TIMEOUT) -> bool:
-    """Wait until all text streamed so far is stored; return False if that takes longer than `timeout` seconds."""
-    return _writer.flush(timeout)
+def flush_stream(timeout: float | timedelta = FLUSH_TIMEOUT) -> bool:
+    """Wait until all text streamed so far is stored; return False if that takes longer than `timeout`.
+
+    `timeout` is in seconds, or a timedelta.
+    """
+    return _writer.flush(as_seconds(timeout))
 
 
-async def aflush_stream(timeout: float = FLUSH_TIMEOUT) -> bool:  # noqa: ASYNC109  # as sync
+async def aflush_stream(timeout: float | timedelta = FLUSH_TIMEOUT) -> bool:  # noqa: ASYNC109  # as sync
     """Async version of `flush_stream`."""
     return await sync_to_async(flush_stream, thread_sensitive=False)(timeout)
 

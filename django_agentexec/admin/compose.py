@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.db.models import Q
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
 
 from .. import activity as activities
 from ..exceptions import InvalidOption
@@ -38,7 +39,7 @@ class Composer:
         The turn has the metadata of the latest turn, so it belongs to the same tenant, and waits until that has ended.
         """
         if not text.strip() or len(text) > MAX_MESSAGE:
-            raise InvalidOption(f"A message has 1 to {MAX_MESSAGE:,} characters.")
+            raise InvalidOption(_("A message has 1 to %(maximum)s characters.") % {"maximum": f"{MAX_MESSAGE:,}"})
         context = self.task.parse_context({**self.latest.context, self.field: text})
         check_authorized(self.task, request.user, context, self.latest.metadata)
         with activities.acting_as(request.user):

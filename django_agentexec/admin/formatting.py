@@ -16,8 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
 from ..money import dollars
-
-_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+from ..time_spans import largest_units
 
 
 def units() -> dict[str, str]:
@@ -37,16 +36,7 @@ def duration(seconds: float | None) -> str:
     name_of = units()
     if seconds < 10:
         return f"{decimal(max(0.0, seconds))} {name_of['s']}"
-    whole = int(seconds)
-    for unit, name, below, below_name in (
-        (_DAY, "d", _HOUR, "h"),
-        (_HOUR, "h", _MINUTE, "min"),
-        (_MINUTE, "min", 1, "s"),
-    ):
-        if whole >= unit:
-            rest = whole % unit // below
-            return f"{whole // unit} {name_of[name]}" + (f" {rest} {name_of[below_name]}" if rest else "")
-    return f"{whole} {name_of['s']}"
+    return " ".join(f"{number} {name_of[unit]}" for number, unit in largest_units(seconds))
 
 
 def decimal(value: float) -> str:

@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from ..models import FAILED_OR_CANCELED, Activity
+from ..models import Activity
 from .filters import PARENT, MetadataFilter
 from .formatting import count_text
 from .pagination import AtLeast
@@ -153,7 +153,7 @@ def _rows(cl: ChangeList, headers: Sequence[dict[str, Any]]) -> Iterator[Row]:
     for activity in cl.result_list:
         cells = [_labeled(cell, header) for cell, header in zip(_cells(cl, activity), headers, strict=False)]
         label = f"{activity.agent_type} {short_id(activity)}"
-        yield Row(activity, label, cells, activity.status in FAILED_OR_CANCELED and bool(activity.queue))
+        yield Row(activity, label, cells, activity.is_retryable)
 
 
 def _cells(cl: ChangeList, activity: Activity) -> Iterator[SafeString]:

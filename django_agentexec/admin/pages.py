@@ -15,7 +15,6 @@ from django.utils.translation import gettext as _
 from ..concurrency.rules import note_pauses, pauses_of
 from ..models import (
     DECISIONS,
-    FAILED_OR_CANCELED,
     Activity,
     ActivityLog,
     ActivityQuerySet,
@@ -136,7 +135,7 @@ class DetailPages(CallPages):
         return {
             "repeat": may_retry,
             "cancel": activity.is_active and self.has_cancel_permission(request, activity),
-            "retry": may_retry and activity.status in FAILED_OR_CANCELED,
+            "retry": may_retry and activity.is_retryable,
             "copy": is_finished and self.has_copy_permission(request, activity),
             "delete": self.has_delete_permission(request, activity),
         }

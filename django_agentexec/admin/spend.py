@@ -15,7 +15,7 @@ from django.db.models.functions import TruncDay
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
-from ..costs.library import Rates
+from ..costs.library import Rates, missing_library
 from ..costs.period import Period, current_day
 from ..costs.prices import MILLION, rates_of
 from ..costs.usage import (
@@ -130,6 +130,7 @@ def tiles(
         "unrecorded_runs": count_text(now.unrecorded_runs),
         "unpriced": compact(now.unpriced_tokens),
         "unpriced_calls": count_text(now.unpriced_calls),
+        "unpriced_hint": missing_library() if now.unpriced_calls else "",
     }
 
 

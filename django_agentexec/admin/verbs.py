@@ -17,7 +17,7 @@ from .. import activity
 from ..activity import BulkOutcome
 from ..activity.store import database
 from ..exceptions import ActivityLocked, InvalidOption, InvalidTransition
-from ..models import FINISHED, Activity, ActivityQuerySet, Status
+from ..models import FINISHED, Activity, ActivityQuerySet
 
 Text = str | Promise
 
@@ -73,7 +73,7 @@ RETRY = Action(
     done=ngettext_lazy("%(count)d activity was queued again.", "%(count)d activities were queued again.", "count"),
     log_entry=_("Queued again."),
     action_flag=CHANGE,
-    candidates=lambda activities: activities.filter(status__in=[Status.ERROR, Status.CANCELED]).managed(),
+    candidates=ActivityQuerySet.retryable,
     run=activity.retry_many,
 )
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from django.core.exceptions import ImproperlyConfigured
-
 _missing = [
     name for name in ("rest_framework", "django_filters", "drf_spectacular", "prometheus_client") if not find_spec(name)
 ]
 if _missing:
-    raise ImproperlyConfigured(
+    raise ImportError(
         f"The REST API needs {', '.join(_missing)}: pip install 'django-agentexec[api]', "
-        "or remove django_agentexec.api.urls from your URL configuration."
+        "or remove django_agentexec.api.urls from your URL configuration.",
+        name=_missing[0],
     )

@@ -6,7 +6,6 @@ One thread per process reads for all waiting clients, with one query per interva
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from ..conf import conf
+from ..forks import reset_after_fork
 from ..live.connections import UserLimit, holder_of, live_connections
 from ..models import FINISHED, Activity, ActivityLog
 from ..results import watching
@@ -115,6 +115,11 @@ class _Watcher:
     """A reader for all waiting requests. Its thread runs while there are any."""
 
     def __init__(self) -> None:
+        self._reset()
+        # A forked process lacks the parent's thread, and must not use its locks.
+        reset_after_fork(self._reset)
+
+    def _reset(self) -> None:
         self._lock = threading.Condition()
         self._waiters: dict[UUID, set[_Waiter]] = {}
         self._urgent: set[UUID] = set()
@@ -180,8 +185,6 @@ class _Watcher:
 
 
 _watcher = _Watcher()
-# A forked process lacks the parent's thread, and must not use its locks.
-os.register_at_fork(after_in_child=_watcher.__init__)  # type: ignore[misc]
 
 
 def _has_newer_log(agent_id: UUID, after: int) -> bool:

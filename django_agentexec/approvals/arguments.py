@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.utils.translation import gettext_noop
+
 from ..exceptions import InvalidOption, ResultError
 from ..models import Approval, ApprovalKind, ApprovalScope
+from ..translation import gettext as _
 from ..validation import is_storable, json_result
 
 MAX_ARGUMENTS = 100_000  # characters as text
 _KINDS: tuple[tuple[str, type | tuple[type, ...]], ...] = (
-    ("a boolean", bool),  # before numbers, since it is one in Python
-    ("a number", (int, float)),
-    ("a text", str),
-    ("a list", list),
-    ("an object", dict),
+    (gettext_noop("a boolean"), bool),  # before numbers, since it is one in Python
+    (gettext_noop("a number"), (int, float)),
+    (gettext_noop("a text"), str),
+    (gettext_noop("a list"), list),
+    (gettext_noop("an object"), dict),
 )
 
 
@@ -23,16 +26,18 @@ def validated_arguments(arguments: Any) -> dict[str, Any]:
     """Return changed arguments as JSON values. Raises `InvalidOption` if they are no JSON object, or too long."""
     if not isinstance(arguments, Mapping) or not all(isinstance(name, str) for name in arguments):
         raise InvalidOption(
-            f"arguments={arguments!r:.200} must be a dictionary with the names of the arguments as keys."
+            _("arguments=%(arguments)s must be a dictionary with the names of the arguments as keys.")
+            % {"arguments": f"{arguments!r:.200}"}
         )
     try:
         values: dict[str, Any] = json_result(dict(arguments))
     except ResultError as error:
-        raise InvalidOption(f"The arguments cannot be stored: {error}") from error
+        raise InvalidOption(_("The arguments cannot be stored: %(error)s") % {"error": error}) from error
     if not is_storable("".join(values)):
-        raise InvalidOption("The names of arguments must not have characters that no database holds.")
+        raise InvalidOption(_("The names of arguments must not have characters that no database holds."))
     if (length := len(str(values))) > MAX_ARGUMENTS:
-        raise InvalidOption(f"The arguments have {length:,} characters; at most {MAX_ARGUMENTS:,} are allowed.")
+        text = _("The arguments have %(length)s characters; at most %(maximum)s are allowed.")
+        raise InvalidOption(text % {"length": f"{length:,}", "maximum": f"{MAX_ARGUMENTS:,}"})
     return values
 
 
@@ -43,22 +48,25 @@ def check_arguments(approval: Approval, arguments: Mapping[str, Any], scope: App
     itself validates them as it validates those of a model.
     """
     if approval.kind != ApprovalKind.APPROVAL:
-        raise InvalidOption(f"Approval {approval.id} is no call that can run with other arguments: omit them.")
+        text = _("Approval %(id)s is no call that can run with other arguments: omit them.")
+        raise InvalidOption(text % {"id": approval.id})
     if scope == ApprovalScope.RUN:
-        raise InvalidOption("Changed arguments concern a single call; scope must be 'once'.")
+        raise InvalidOption(_("Changed arguments concern a single call; scope must be 'once'."))
     asked: Any = approval.arguments
     if not isinstance(asked, Mapping):
-        raise InvalidOption(f"The arguments of {approval.tool} have no names, so they cannot be changed.")
+        text = _("The arguments of %(tool)s have no names, so they cannot be changed.")
+        raise InvalidOption(text % {"tool": approval.tool})
     if set(arguments) != set(asked):
         wrong = sorted(set(arguments) ^ set(asked))
-        raise InvalidOption(
-            f"The arguments of {approval.tool} are {', '.join(sorted(asked)) or 'none'}; give exactly these. "
-            f"Missing or unknown: {', '.join(wrong)}."
-        )
+        text = _("The arguments of %(tool)s are %(names)s; give exactly these. Missing or unknown: %(wrong)s.")
+        names = ", ".join(sorted(asked)) or _("none")
+        raise InvalidOption(text % {"tool": approval.tool, "names": names, "wrong": ", ".join(wrong)})
     for name, value in arguments.items():
         kind = _kind(asked[name])
         if kind and _kind(value) not in ("", kind):
-            raise InvalidOption(f"The argument {name!r} of {approval.tool} is {kind}, but {value!r:.100} is not.")
+            text = _("The argument %(name)r of %(tool)s is %(kind)s, but %(value)s is not.")
+            facts = {"name": name, "tool": approval.tool, "kind": _(kind), "value": f"{value!r:.100}"}
+            raise InvalidOption(text % facts)
 
 
 def _kind(value: Any) -> str:

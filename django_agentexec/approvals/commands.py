@@ -9,7 +9,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from ..activity.current import acting_as
+from ..actors import acting_as
 from ..blocking import blocking
 from ..exceptions import InvalidOption, ResultError
 from ..models import Approval, ApprovalScope, ApprovalStatus

@@ -11,10 +11,10 @@ from uuid import UUID
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
-from ..activity.current import acting_as, actor_name
 from ..activity.store import apply, database
 from ..activity.suspension import Resume
 from ..activity.transitions import Fail, Operation
+from ..actors import acting_as, actor_name
 from ..bulk_sql import LockWait, lock_rows
 from ..conf import conf
 from ..dispatch.push import push_on_commit, stop_on_commit

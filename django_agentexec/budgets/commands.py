@@ -8,6 +8,7 @@ from decimal import Decimal
 from functools import partial
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from django.db import transaction
 
 from ..activity.store import database
@@ -39,6 +40,11 @@ def set_limit(budget: Budget, limit: Decimal | int | str) -> None:
     limit_changed(budget)
 
 
+async def aset_limit(budget: Budget, limit: Decimal | int | str) -> None:
+    """Async version of `set_limit`."""
+    await sync_to_async(set_limit)(budget, limit)
+
+
 @blocking
 def set_limit_of_period(ledger: BudgetLedger, limit: Decimal | int | str | None) -> None:
     """Set the limit of one period or run, or with None that of its budget; otherwise as `set_limit`."""
@@ -51,6 +57,11 @@ def set_limit_of_period(ledger: BudgetLedger, limit: Decimal | int | str | None)
         _lower_announced(row)
         row.save(using=using, update_fields=["own_limit", *CHANGED_FIELDS])
         _resume_on_commit([ledger.pk], using)
+
+
+async def aset_limit_of_period(ledger: BudgetLedger, limit: Decimal | int | str | None) -> None:
+    """Async version of `set_limit_of_period`."""
+    await sync_to_async(set_limit_of_period)(ledger, limit)
 
 
 def limit_changed(budget: Budget) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from ..choices import BudgetAction, BudgetUnit
 from ..exceptions import InvalidOption
 from ..money import UNIT
+from ..translation import gettext as _
 
 MAX_AMOUNT = Decimal(10) ** 10  # as many digits as the column holds
 
@@ -54,16 +55,21 @@ def checked_limit(value: object) -> Decimal:
 def _amount(value: object) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, (Decimal, int, str)):
         raise InvalidOption(
-            f'budget={value!r} must be an amount such as Decimal("0.50"), or RunBudget(200_000, unit="tokens"); a '
-            "float is not exact."
+            _(
+                'budget=%(value)r must be an amount such as Decimal("0.50"), or RunBudget(200_000, unit="tokens"); a '
+                "float is not exact."
+            )
+            % {"value": value}
         )
     try:
         amount = Decimal(value)
     except InvalidOperation:
-        raise InvalidOption(f'budget={value!r} is no number; give an amount such as Decimal("0.50").') from None
+        text = _('budget=%(value)r is no number; give an amount such as Decimal("0.50").')
+        raise InvalidOption(text % {"value": value}) from None
     if not amount.is_finite() or not 0 < amount < MAX_AMOUNT or amount != amount.quantize(UNIT):
         raise InvalidOption(
-            f"budget={value!r} must be greater than 0 and below {MAX_AMOUNT:,}, with 10 decimal places."
+            _("budget=%(value)r must be greater than 0 and below %(maximum)s, with 10 decimal places.")
+            % {"value": value, "maximum": f"{MAX_AMOUNT:,}"}
         )
     return amount
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 from django.db import connections, transaction
 
 from ..activity.store import database
-from ..blocking import blocking
+from ..blocking import asynchronous, blocking
 from ..bulk_sql import can_skip_locked
 from ..ids import first_id
 from ..models import Activity, AgentCall
@@ -45,6 +46,14 @@ def prune_calls(older_than: float | timedelta, *, batch_size: int = BATCH_SIZE, 
                 if dry_run
                 else _delete(list(part.values_list("agent_id", flat=True)))
             )
+
+
+async def aprune_calls(
+    older_than: float | timedelta, *, batch_size: int = BATCH_SIZE, dry_run: bool = False
+) -> AsyncIterator[int]:
+    """Async version of `prune_calls`: an asynchronous generator."""
+    async for number in asynchronous(partial(prune_calls, older_than, batch_size=batch_size, dry_run=dry_run)):
+        yield number
 
 
 def _delete(candidates: Sequence[UUID]) -> int:

@@ -22,6 +22,8 @@ from ..limits.recorded import limit_of
 from ..models import AgentCall, CallKind, CallState
 from ..money import storable
 from ..validation import one_line
+from .doubts import UNKNOWN_OUTCOME as UNKNOWN_OUTCOME
+from .doubts import outcome_by_person
 from .halting import Halted
 from .paths import digest_of
 from .position import Position, at, current_position, current_scope, inside
@@ -32,10 +34,6 @@ AddUsage = Callable[..., Awaitable[None]]
 
 TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
 MAX_NAME = 200  # characters; the columns' size
-UNKNOWN_OUTCOME = (
-    "Error: the process died during this call, so its outcome is unknown: it may have had its effect or not. "
-    "Find out before you repeat it."
-)
 
 
 def as_json(value: Any) -> Any:
@@ -134,22 +132,28 @@ class RecordedRun:
         """Return the recorded output of a tool call, or call the tool and record its output.
 
         `call_id` is the id that the model gave the call; it is unique among the calls of one answer. A call that was
-        started when its process died is made again, or with `in_doubt="fail"` answered with an error text. A call that
-        raises is recorded as failed, and a later attempt makes it again. Inside the call `tool_key()` returns its key,
-        and runs of agents are recorded below it.
+        started when its process died is made again, or with `in_doubt="fail"` answered with an error text. With
+        `"ask"` a person decides: the activity is suspended until the call is approved (it is made again, or has the
+        output that the person gives, in the form of `dump`) or rejected (the error text). A call that raises is
+        recorded as failed, and a later attempt makes it again. Inside the call `tool_key()` returns its key, and runs
+        of agents are recorded below it.
         """
-        if in_doubt not in ("rerun", "fail"):
-            raise InvalidOption(f"tool_call(in_doubt={in_doubt!r}) must be 'rerun' or 'fail'.")
+        if in_doubt not in ("rerun", "fail", "ask"):
+            raise InvalidOption(f"tool_call(in_doubt={in_doubt!r}) must be 'rerun', 'fail' or 'ask'.")
         position = self._position
         if position is None:
             return await _result(call)
         row = position.tool_call(call_id)
         if row is not None and row.state in (CallState.DONE, CallState.IN_DOUBT):
             return cast(T, row.output) if row.state == CallState.IN_DOUBT else load(row.output)
-        if row is not None and position.is_in_doubt(row) and in_doubt == "fail":
-            row.state, row.output = CallState.IN_DOUBT, UNKNOWN_OUTCOME
-            await position.journal.settle(row)
-            return cast(T, row.output)
+        if row is not None and position.is_in_doubt(row) and in_doubt != "rerun":
+            outcome: tuple[CallState, Any] | None = CallState.IN_DOUBT, UNKNOWN_OUTCOME
+            if in_doubt == "ask":
+                outcome = await outcome_by_person(position, row, call_id, as_json(arguments), self.agent[:MAX_NAME])
+            if outcome is not None:
+                row.state, row.output = outcome
+                await position.journal.settle(row)
+                return load(row.output) if row.state == CallState.DONE else cast(T, row.output)
         row = self._row(position, CallKind.TOOL, max(0, position.ordinal - 1), call_id, name=name)
         row.arguments = as_json(arguments)
         await position.journal.begin(row)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from asgiref.sync import sync_to_async
 from django.db import router, transaction
 
+from ..actors import as_actor, current_actor
 from ..blocking import blocking
 from ..choices import PauseScope
 from ..exceptions import InvalidOption
@@ -18,24 +21,27 @@ MAX_REASON = 500  # characters; the column's size
 
 
 @blocking
-def pause(scope: PauseScope | str, name: str, *, reason: str = "", actor: str | None = None) -> bool:
+def pause(scope: PauseScope | str, name: str, *, reason: str = "", actor: Any = None) -> bool:
     """Let no waiting activity of a queue, task or tenant start until `resume`; return False if it is paused already.
 
     `scope` is `queue`, `task` or `tenant`; the name of a tenant is a metadata key and value: `organization_id=7`.
-    Effective in all workers as soon as the transaction is committed. Raises `InvalidOption`.
+    `actor` is a user or a name, by default that of `activity.acting_as`. Effective in all workers as soon as the
+    transaction is committed. Raises `InvalidOption`.
     """
     scope, name = validate_target(scope, name)
     if not isinstance(reason, str) or len(reason) > MAX_REASON or not is_storable(reason):
-        raise InvalidOption(f"The reason {reason!r:.80} must be text of at most {MAX_REASON} characters.")
+        text = _("The reason %(reason)s must be text of at most %(maximum)s characters.")
+        raise InvalidOption(text % {"reason": f"{reason!r:.80}", "maximum": MAX_REASON})
+    found = current_actor() if actor is None else as_actor(actor)
     using = router.db_for_write(Activity)
     with transaction.atomic(using=using):
         _row, created = Pause.objects.using(using).get_or_create(
-            scope=scope, name=name, defaults={"reason": reason, "actor": actor}
+            scope=scope, name=name, defaults={"reason": reason, "actor": found.name if found else None}
         )
     return created
 
 
-async def apause(scope: PauseScope | str, name: str, *, reason: str = "", actor: str | None = None) -> bool:
+async def apause(scope: PauseScope | str, name: str, *, reason: str = "", actor: Any = None) -> bool:
     """Async version of `pause`."""
     return await sync_to_async(pause)(scope, name, reason=reason, actor=actor)
 
@@ -66,18 +72,21 @@ def target_note(scope: PauseScope | str, name: str) -> str:
 def validate_target(scope: PauseScope | str, name: str) -> tuple[PauseScope, str]:
     """Return scope and name of a pause. Raises `InvalidOption`."""
     if scope not in PauseScope.values:
-        raise InvalidOption(f"The scope {scope!r} is unknown; there are {', '.join(PauseScope.values)}.")
+        text = _("The scope %(scope)r is unknown; there are %(scopes)s.")
+        raise InvalidOption(text % {"scope": scope, "scopes": ", ".join(PauseScope.values)})
     if name == "":
         raise InvalidOption(_nameless(PauseScope(scope)))
     if not (isinstance(name, str) and 1 <= len(name) <= MAX_PAUSE_NAME and is_storable(name) and name.isprintable()):
-        raise InvalidOption(f"The name {name!r:.80} must be text of 1 to {MAX_PAUSE_NAME} printable characters.")
+        text = _("The name %(name)s must be text of 1 to %(maximum)s printable characters.")
+        raise InvalidOption(text % {"name": f"{name!r:.80}", "maximum": MAX_PAUSE_NAME})
     if scope == PauseScope.QUEUE and not QUEUE_NAME.fullmatch(name):
-        raise InvalidOption(f"{name!r:.80} is no queue name: use 1 to 100 letters, digits, '_', '.' and '-'.")
+        raise InvalidOption(
+            _("%(name)r is no queue name: use 1 to 100 letters, digits, '_', '.' and '-'.") % {"name": name[:80]}
+        )
     key, equals, value = name.partition("=")
     if scope == PauseScope.TENANT and not (key and equals and value):
-        raise InvalidOption(
-            f"The tenant {name!r:.80} must be a metadata key and its value, such as 'organization_id=7'."
-        )
+        text = _("The tenant %(name)s must be a metadata key and its value, such as 'organization_id=7'.")
+        raise InvalidOption(text % {"name": f"{name!r:.80}"})
     return PauseScope(scope), name
 
 

@@ -10,6 +10,7 @@ from django.db import connections, transaction
 
 from ..activity.current import OwningAttempt, current_attempt, origin
 from ..activity.store import database
+from ..blocking import blocking
 from ..exceptions import InvalidOption
 from ..models import Conversation
 from ..models.conversations import validate_session_id
@@ -81,7 +82,7 @@ class DjangoSession:
         if attempt is None:
             history = await _in_thread(self._stored_items)
             return trimmed(repaired(history), limit, max_tokens, self.count_tokens)
-        turn = await turn_of(attempt, await self.get_conversation())
+        turn = await turn_of(attempt, await self.aconversation())
         return trimmed(repaired(turn.items, turn.own_start), limit, max_tokens, self.count_tokens)
 
     async def add_items(self, items: Sequence[Any]) -> None:
@@ -93,7 +94,7 @@ class DjangoSession:
         if attempt is None:
             await _in_thread(self._append, checked)
         else:
-            turn = await turn_of(attempt, await self.get_conversation())
+            turn = await turn_of(attempt, await self.aconversation())
             await turn.add(checked)
 
     async def pop_item(self) -> Any:
@@ -104,7 +105,7 @@ class DjangoSession:
         attempt = _recording_attempt()
         if attempt is None:
             return await _in_thread(self._pop)
-        return (await turn_of(attempt, await self.get_conversation())).pop()
+        return (await turn_of(attempt, await self.aconversation())).pop()
 
     async def clear_session(self) -> None:
         """Remove all items. In a handler this is stored with the next item, or when the handler has returned."""
@@ -112,18 +113,19 @@ class DjangoSession:
         if attempt is None:
             await _in_thread(self._clear)
         else:
-            (await turn_of(attempt, await self.get_conversation())).clear()
+            (await turn_of(attempt, await self.aconversation())).clear()
 
-    async def get_conversation(self) -> Conversation:
-        """Return the conversation, which is created if there is none."""
-        return await _in_thread(self.conversation)
-
+    @blocking
     def conversation(self) -> Conversation:
-        """Return the conversation, which is created if there is none; for sync code."""
+        """Return the conversation, which is created if there is none."""
         attempt, user_id = current_attempt(), origin().user_id
         metadata = attempt.metadata if attempt is not None and self.metadata is None else self.metadata
         manager = Conversation.objects.db_manager(database())
         return manager.get_or_create_session(self.session_id, self.owner or user_id, metadata)
+
+    async def aconversation(self) -> Conversation:
+        """Async version of `conversation`."""
+        return await _in_thread(self.conversation)
 
     def count_tokens(self, item: Item) -> int:
         """Return the number of tokens of an item, for `max_tokens`: an estimate from its length. Override it."""

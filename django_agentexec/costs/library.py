@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from django.utils.translation import gettext as _
 
 from ..models import AgentCall
 from ..throttled_logging import ThrottledLogger
@@ -32,6 +35,13 @@ class Rates:
     output: Decimal
     is_tiered: bool = False
     """Whether large requests have higher prices."""
+
+
+def missing_library() -> str:
+    """Return how to install the library with the prices of known models; "" if it is installed."""
+    if find_spec("genai_prices"):
+        return ""
+    return _("The prices of known models come with an extra: pip install 'django-agentexec[prices]'.")
 
 
 def library_cost(call: AgentCall, at: datetime) -> Decimal | None:

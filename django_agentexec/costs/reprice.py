@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
+from functools import partial
 from uuid import UUID
 
 from django.db import transaction
@@ -12,12 +13,14 @@ from django.db.models import F, Value
 from django.db.models.functions import Coalesce
 
 from ..activity.store import database
+from ..blocking import asynchronous, blocking
 from ..models import Activity, AgentCall, CallQuerySet
 from .prices import cost_of
 
 BATCH_SIZE = 500
 
 
+@blocking
 def reprice(calls: CallQuerySet | None = None, *, batch_size: int = BATCH_SIZE) -> Iterator[tuple[int, int]]:
     """Set the cost of calls without a price, and add it to their activities; yield (examined, priced) per batch.
 
@@ -31,6 +34,14 @@ def reprice(calls: CallQuerySet | None = None, *, batch_size: int = BATCH_SIZE) 
         last = batch[-1].pk
         priced = [(call, cost) for call in batch if (cost := cost_of(call)) is not None]
         yield len(batch), _write(priced, using)
+
+
+async def areprice(
+    calls: CallQuerySet | None = None, *, batch_size: int = BATCH_SIZE
+) -> AsyncIterator[tuple[int, int]]:
+    """Async version of `reprice`: an asynchronous generator."""
+    async for numbers in asynchronous(partial(reprice, calls, batch_size=batch_size)):
+        yield numbers
 
 
 def _write(priced: list[tuple[AgentCall, Decimal]], using: str) -> int:

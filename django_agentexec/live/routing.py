@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from .websocket.consumers import ActivityConsumer, FeedConsumer
+try:
+    from .websocket.consumers import ActivityConsumer, FeedConsumer
+except ModuleNotFoundError as error:
+    if error.name is None or error.name.partition(".")[0] not in ("channels", "channels_redis"):
+        raise
+    raise ImportError(
+        f"Websockets need Channels: pip install 'django-agentexec[live]' ({error})", name=error.name
+    ) from error
 
 websocket_urlpatterns: list[URLPattern] = [
     path("ws/agents/activities/", FeedConsumer.as_asgi()),

@@ -6,15 +6,18 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from django.db import connections, models, transaction
 from django.db.models import Max, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from ..blocking import blocking
 from ..conversations.history import history_items
 from ..exceptions import InvalidOption
 from ..expressions import Scalar, metadata_holds, parse_candidates, same_values
 from ..ids import uuid7
+from ..translation import gettext
 from ..validation import is_storable, validate_metadata
 from .activities import Activity
 
@@ -52,6 +55,7 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         values = {"owner": owner, "metadata": validate_metadata(metadata)}
         return self.get_or_create(session_id=validate_session_id(session_id), defaults=values)[0]
 
+    @blocking
     def import_history(
         self,
         session_id: str,
@@ -69,6 +73,17 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
             conversation = self.get_or_create_session(session_id, owner, metadata)
             conversation.append(checked)
         return conversation
+
+    async def aimport_history(
+        self,
+        session_id: str,
+        items: Iterable[Mapping[str, Any]],
+        *,
+        owner: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Conversation:
+        """Async version of `import_history`."""
+        return await sync_to_async(self.import_history)(session_id, items, owner=owner, metadata=metadata)
 
     def _with_any_value(self, key: str, values: Iterable[Scalar]) -> ConversationQuerySet:
         has_containment = bool(connections[self.db].features.supports_json_field_contains)
@@ -123,6 +138,7 @@ class Conversation(models.Model):  # type: ignore[django-manager-missing]  # as 
         """Return its items in order, without those that a turn has removed."""
         return self.items.filter(removed_by=None).order_by("position", "id")
 
+    @blocking
     def append(self, items: Iterable[Any]) -> None:
         """Store JSON objects as its last items, written by no activity."""
         using = self._state.db or "default"
@@ -130,6 +146,10 @@ class Conversation(models.Model):  # type: ignore[django-manager-missing]  # as 
             append_items(using, self.pk, [ConversationItem(item=item) for item in items])
             # Not before the commit: the transactions of workers must not wait for the caller's.
             transaction.on_commit(self._touch, using=using)
+
+    async def aappend(self, items: Iterable[Any]) -> None:
+        """Async version of `append`."""
+        await sync_to_async(self.append)(items)
 
     def fork(self, last: ConversationItem, *, title: str = "") -> Conversation:
         """Return a new conversation with the items up to `last`, for the same owner and with the same metadata.
@@ -254,5 +274,6 @@ def validate_session_id(session_id: object) -> str:
     """Return the id of a session; raise `InvalidOption` unless it is text of 1 to 255 characters."""
     is_valid = isinstance(session_id, str) and len(session_id.strip()) >= 1 and len(session_id) <= MAX_SESSION_ID
     if not is_valid or not is_storable(str(session_id)):
-        raise InvalidOption(f"The session id {session_id!r:.300} must be text of 1 to {MAX_SESSION_ID} characters.")
+        text = gettext("The session id %(session_id)s must be text of 1 to %(maximum)s characters.")
+        raise InvalidOption(text % {"session_id": f"{session_id!r:.300}", "maximum": MAX_SESSION_ID})
     return str(session_id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from django.utils.translation import gettext as _
 from ..activity.store import database
 from ..conf import conf
 from ..exceptions import AgentExecError
+from ..forks import reset_after_fork
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class ProbeRunner:
 
     def __init__(self) -> None:
         self._reset()
-        os.register_at_fork(after_in_child=self._reset)
+        reset_after_fork(self._reset)
 
     def _reset(self) -> None:
         self._lock = threading.Lock()

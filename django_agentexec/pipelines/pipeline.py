@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import warnings
-from collections.abc import AsyncIterable, Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Unpack
 from uuid import UUID
 
 from asgiref.sync import async_to_sync
@@ -18,10 +16,11 @@ from ..blocking import blocking
 from ..exceptions import AgentExecError, InvalidContext, TaskDefinitionError
 from ..ids import uuid7
 from ..tasks.attempt import Attempt
-from ..tasks.definition import AnyTask, Task
-from ..tasks.options import BulkOptions, EnqueueOptions, TaskOptions
+from ..tasks.definition import AnyTask
+from ..tasks.options import EnqueueOptions, TaskOptions
 from ..tasks.registry import task
-from ..tasks.run import Child, Run
+from ..tasks.run import Run
+from .children import StepChildren
 from .execution import run_steps
 from .inline import InlineAttempt, run_steps_inline
 from .steps import MARK, Step, read_step
@@ -30,13 +29,8 @@ from .types import check_declared, check_flow
 if TYPE_CHECKING:
     from typing import Self
 
-    from ..tasks.children import Key
-
 C = TypeVar("C", bound=BaseModel, default=Any)
 T = TypeVar("T", default=Any)
-C1 = TypeVar("C1", bound=BaseModel)
-T1 = TypeVar("T1")
-T2 = TypeVar("T2")
 
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -44,7 +38,7 @@ HIDEABLE_METHODS = {"agather", "amap", "aspawn", "aspawn_many", "map"}
 """Methods that were added after the first release of `Pipeline`; a step of the same name hides them."""
 
 
-class Pipeline(Generic[C, T]):
+class Pipeline(StepChildren, Generic[C, T]):
     """Base class of pipelines. A subclass marks its methods with `@step` and is registered as a task.
 
         class ResearchPipeline(Pipeline, max_retries=2):      # task "research_pipeline"
@@ -96,166 +90,6 @@ class Pipeline(Generic[C, T]):
             )
         return self._attempt
 
-    # For steps
-
-    @overload
-    def spawn(
-        self, task: Task[C1, ..., Any, T1], context: C1, *, key: str | None = None, **options: Unpack[BulkOptions]
-    ) -> Run[T1]: ...
-    @overload
-    def spawn(
-        self, task: str, context: BaseModel, *, key: str | None = None, **options: Unpack[BulkOptions]
-    ) -> Run[Any]: ...
-    def spawn(
-        self,
-        task: str | AnyTask,
-        context: BaseModel,
-        *,
-        key: str | None = None,
-        **options: Unpack[BulkOptions],
-    ) -> Run:
-        """Enqueue `task` once as a child of this step. For sync steps; see `Attempt.spawn`."""
-        if _is_awaited("spawn"):
-            return cast(Run, self.aspawn(task, context, key=key, **options))
-        return self.attempt.spawn(task, context, key=key, **options)
-
-    @overload
-    async def aspawn(
-        self, task: Task[C1, ..., Any, T1], context: C1, *, key: str | None = None, **options: Unpack[BulkOptions]
-    ) -> Run[T1]: ...
-    @overload
-    async def aspawn(
-        self, task: str, context: BaseModel, *, key: str | None = None, **options: Unpack[BulkOptions]
-    ) -> Run[Any]: ...
-    async def aspawn(
-        self,
-        task: str | AnyTask,
-        context: BaseModel,
-        *,
-        key: str | None = None,
-        **options: Unpack[BulkOptions],
-    ) -> Run:
-        """Async version of `spawn`."""
-        return await self.attempt.aspawn(task, context, key=key, **options)
-
-    @overload
-    def spawn_many(
-        self,
-        task: Task[C1, ..., Any, T1],
-        contexts: Sequence[C1],
-        *,
-        keys: Sequence[str] | None = None,
-        **options: Unpack[BulkOptions],
-    ) -> list[Run[T1]]: ...
-    @overload
-    def spawn_many(
-        self,
-        task: str,
-        contexts: Sequence[BaseModel],
-        *,
-        keys: Sequence[str] | None = None,
-        **options: Unpack[BulkOptions],
-    ) -> list[Run[Any]]: ...
-    def spawn_many(
-        self,
-        task: str | AnyTask,
-        contexts: Sequence[BaseModel],
-        *,
-        keys: Sequence[str] | None = None,
-        **options: Unpack[BulkOptions],
-    ) -> list[Run]:
-        """Enqueue `task` once per context, in one transaction, as children of this step."""
-        if _is_awaited("spawn_many"):
-            return cast(list[Run], self.aspawn_many(task, contexts, keys=keys, **options))
-        return self.attempt.spawn_many(task, contexts, keys=keys, **options)
-
-    @overload
-    async def aspawn_many(
-        self,
-        task: Task[C1, ..., Any, T1],
-        contexts: Sequence[C1],
-        *,
-        keys: Sequence[str] | None = None,
-        **options: Unpack[BulkOptions],
-    ) -> list[Run[T1]]: ...
-    @overload
-    async def aspawn_many(
-        self,
-        task: str,
-        contexts: Sequence[BaseModel],
-        *,
-        keys: Sequence[str] | None = None,
-        **options: Unpack[BulkOptions],
-    ) -> list[Run[Any]]: ...
-    async def aspawn_many(
-        self,
-        task: str | AnyTask,
-        contexts: Sequence[BaseModel],
-        *,
-        keys: Sequence[str] | None = None,
-        **options: Unpack[BulkOptions],
-    ) -> list[Run]:
-        """Async version of `spawn_many`."""
-        return await self.attempt.aspawn_many(task, contexts, keys=keys, **options)
-
-    @overload
-    def gather(self, child1: Run[T1], child2: Run[T2], /) -> tuple[T1, T2]: ...
-    @overload
-    def gather(self, *children: Run[T1]) -> tuple[T1, ...]: ...
-    @overload
-    def gather(self, *children: Run | UUID, return_exceptions: bool = False) -> tuple[Any, ...]: ...
-    def gather(self, *children: Run | UUID, return_exceptions: bool = False) -> tuple[Any, ...]:
-        """Return the results of children; without arguments, of all children of this step. See `Attempt.gather`.
-
-        The pipeline occupies no slot while children are active.
-        """
-        if _is_awaited("gather"):
-            return cast(tuple[Any, ...], self.agather(*children, return_exceptions=return_exceptions))
-        return self.attempt.gather(*children, return_exceptions=return_exceptions)
-
-    @overload
-    async def agather(self, child1: Child[T1], child2: Child[T2], /) -> tuple[T1, T2]: ...
-    @overload
-    async def agather(self, *children: Child[T1]) -> tuple[T1, ...]: ...
-    @overload
-    async def agather(self, *children: Child | UUID, return_exceptions: bool = False) -> tuple[Any, ...]: ...
-    async def agather(self, *children: Run | UUID | Awaitable[Run], return_exceptions: bool = False) -> tuple[Any, ...]:
-        """Async version of `gather`. Accepts calls of `aspawn` that are not awaited yet.
-
-        Example: `await self.agather(self.aspawn(a, x), self.aspawn(b, y))`.
-        """
-        return await self.attempt.agather(*children, return_exceptions=return_exceptions)
-
-    def map(
-        self,
-        task: str | AnyTask,
-        contexts: Iterable[BaseModel],
-        *,
-        key: Key = None,
-        return_exceptions: bool = False,
-        **options: Unpack[BulkOptions],
-    ) -> tuple[Any, ...]:
-        """Run `task` once per context in workers and return the results in order. See `Attempt.map`.
-
-        In a pipeline with a step of this name, use `self.attempt.map`.
-        """
-        if _is_awaited("map"):
-            call = self.amap(task, contexts, key=key, return_exceptions=return_exceptions, **options)
-            return cast(tuple[Any, ...], call)
-        return self.attempt.map(task, contexts, key=key, return_exceptions=return_exceptions, **options)
-
-    async def amap(
-        self,
-        task: str | AnyTask,
-        contexts: Iterable[BaseModel] | AsyncIterable[BaseModel],
-        *,
-        key: Key = None,
-        return_exceptions: bool = False,
-        **options: Unpack[BulkOptions],
-    ) -> tuple[Any, ...]:
-        """Async version of `map`. `contexts` may be an asynchronous iterable."""
-        return await self.attempt.amap(task, contexts, key=key, return_exceptions=return_exceptions, **options)
-
     # For callers
 
     @classmethod
@@ -294,20 +128,6 @@ class Pipeline(Generic[C, T]):
     def for_step(cls, context: BaseModel, attempt: Attempt) -> Self:
         """Return a new instance, on which one step runs."""
         return cls(attempt.agent_id, context, attempt)
-
-
-def _is_awaited(name: str) -> bool:
-    """Whether a sync method is called in an event loop, as async steps did before the `a...` methods existed."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    warnings.warn(
-        f"In an async step, `await self.{name}(...)` is deprecated; use `await self.a{name}(...)`.",
-        DeprecationWarning,
-        stacklevel=3,
-    )
-    return True
 
 
 def _read_steps(cls: type[Pipeline]) -> Iterator[Step]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 from uuid import UUID
 
 from asgiref.sync import async_to_sync, sync_to_async
@@ -31,6 +31,8 @@ T = TypeVar("T")
 T1 = TypeVar("T1")
 T2 = TypeVar("T2")
 T3 = TypeVar("T3")
+T4 = TypeVar("T4")
+T5 = TypeVar("T5")
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,6 +219,36 @@ class Attempt(AttemptState):
         """Async version of `spawn_many`."""
         return await self.children.aspawn_many(self, task, contexts, keys, options)
 
+    @overload
+    def map(
+        self,
+        task: Task[C, ..., Any, T],
+        contexts: Iterable[C],
+        *,
+        key: Key = None,
+        return_exceptions: Literal[False] = False,
+        **options: Unpack[BulkOptions],
+    ) -> tuple[T, ...]: ...
+    @overload
+    def map(
+        self,
+        task: Task[C, ..., Any, Any],
+        contexts: Iterable[C],
+        *,
+        key: Key = None,
+        return_exceptions: bool,
+        **options: Unpack[BulkOptions],
+    ) -> tuple[Any, ...]: ...
+    @overload
+    def map(
+        self,
+        task: str,
+        contexts: Iterable[BaseModel],
+        *,
+        key: Key = None,
+        return_exceptions: bool = False,
+        **options: Unpack[BulkOptions],
+    ) -> tuple[Any, ...]: ...
     @blocking
     def map(
         self,
@@ -240,6 +272,36 @@ class Attempt(AttemptState):
         children = self.children.map(self, task, contexts, key, options)
         return self.children.gather(self, children, return_exceptions)
 
+    @overload
+    async def amap(
+        self,
+        task: Task[C, ..., Any, T],
+        contexts: Iterable[C] | AsyncIterable[C],
+        *,
+        key: Key = None,
+        return_exceptions: Literal[False] = False,
+        **options: Unpack[BulkOptions],
+    ) -> tuple[T, ...]: ...
+    @overload
+    async def amap(
+        self,
+        task: Task[C, ..., Any, Any],
+        contexts: Iterable[C] | AsyncIterable[C],
+        *,
+        key: Key = None,
+        return_exceptions: bool,
+        **options: Unpack[BulkOptions],
+    ) -> tuple[Any, ...]: ...
+    @overload
+    async def amap(
+        self,
+        task: str,
+        contexts: Iterable[BaseModel] | AsyncIterable[BaseModel],
+        *,
+        key: Key = None,
+        return_exceptions: bool = False,
+        **options: Unpack[BulkOptions],
+    ) -> tuple[Any, ...]: ...
     async def amap(
         self,
         task: str | AnyTask,
@@ -259,6 +321,14 @@ class Attempt(AttemptState):
     def gather(self, child1: Run[T1], child2: Run[T2], /) -> tuple[T1, T2]: ...
     @overload
     def gather(self, child1: Run[T1], child2: Run[T2], child3: Run[T3], /) -> tuple[T1, T2, T3]: ...
+    @overload
+    def gather(
+        self, child1: Run[T1], child2: Run[T2], child3: Run[T3], child4: Run[T4], /
+    ) -> tuple[T1, T2, T3, T4]: ...
+    @overload
+    def gather(
+        self, child1: Run[T1], child2: Run[T2], child3: Run[T3], child4: Run[T4], child5: Run[T5], /
+    ) -> tuple[T1, T2, T3, T4, T5]: ...
     @overload
     def gather(self, *children: Run[T]) -> tuple[T, ...]: ...
     @overload
@@ -284,13 +354,15 @@ class Attempt(AttemptState):
     @overload
     async def agather(self, child1: Child[T1], child2: Child[T2], /) -> tuple[T1, T2]: ...
     @overload
+    async def agather(self, child1: Child[T1], child2: Child[T2], child3: Child[T3], /) -> tuple[T1, T2, T3]: ...
+    @overload
     async def agather(
-        self,
-        child1: Run[T1] | Awaitable[Run[T1]],
-        child2: Run[T2] | Awaitable[Run[T2]],
-        child3: Run[T3] | Awaitable[Run[T3]],
-        /,
-    ) -> tuple[T1, T2, T3]: ...
+        self, child1: Child[T1], child2: Child[T2], child3: Child[T3], child4: Child[T4], /
+    ) -> tuple[T1, T2, T3, T4]: ...
+    @overload
+    async def agather(
+        self, child1: Child[T1], child2: Child[T2], child3: Child[T3], child4: Child[T4], child5: Child[T5], /
+    ) -> tuple[T1, T2, T3, T4, T5]: ...
     @overload
     async def agather(self, *children: Child[T]) -> tuple[T, ...]: ...
     @overload

@@ -243,13 +243,15 @@ def validate_conversation(task: AnyTask, given: object) -> Conversation | Django
     if isinstance(given, str):
         given = DjangoSession(given)
     if not isinstance(given, (Conversation, DjangoSession)) or getattr(given, "pk", given) is None:
-        raise InvalidOption(f"conversation={given!r:.200} must be a session id, a Conversation or a DjangoSession.")
+        text = _("conversation=%(given)s must be a session id, a Conversation or a DjangoSession.")
+        raise InvalidOption(text % {"given": f"{given!r:.200}"})
     if task.lock_key_template:
-        raise InvalidOption(
-            f"Task {task.name!r} has the lock key {task.lock_key_template!r}, but an activity has a single lock key: "
-            "with conversation=..., it is the conversation's, so that its turns run one after another. Remove lock_key "
-            "from the task, or pass the session id in the context and use DjangoSession(session_id) instead."
+        text = _(
+            "Task %(task)r has the lock key %(key)r, but an activity has a single lock key: with conversation=..., it "
+            "is the conversation's, so that its turns run one after another. Remove lock_key from the task, or pass "
+            "the session id in the context and use DjangoSession(session_id) instead."
         )
+        raise InvalidOption(text % {"task": task.name, "key": task.lock_key_template})
     return given
 
 

@@ -21,7 +21,7 @@ from ..tasks import registry
 from .arguments import add_filters
 from .command import FAILED, OK, Output, Subcommand, account_actor
 from .enqueue import parse_context, read_text
-from .selection import find, select
+from .selection import find, has_filters, select
 
 
 class Action(Subcommand):
@@ -85,11 +85,10 @@ class Action(Subcommand):
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     def _select(self, options: dict[str, Any]) -> ActivityQuerySet:
-        has_filters = any(options[name] for name in ("status", "type", "queue", "metadata"))
         if options["all"] == bool(options["ids"]):
             raise InvalidOption(_("Give either ids, or --all with optional filters."))
         if options["ids"]:
-            if has_filters:
+            if has_filters(options):
                 raise InvalidOption(_("Filters require --all; they do not apply to ids."))
             return Activity.objects.using(database()).filter(agent_id__in={find(text) for text in options["ids"]})
         activities = select(options)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from datetime import date, timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.utils.translation import gettext as _
 
-from ..models import Priority, Status
+from ..models import Priority, Status, WaitingFor
+from ..money import storable
 from ..parsing import parse_day, parse_decimal, parse_digits, parse_duration
 
 MIN_INTERVAL = 0.1  # seconds
@@ -69,6 +71,14 @@ def priority(text: str) -> Priority:
         raise _invalid(_("%(text)r is not a priority: give high, normal or low."), text) from None
 
 
+def cost(text: str) -> Decimal:
+    """Return an amount of US dollars that the database can compare. Raises `ArgumentTypeError`."""
+    amount = storable(Decimal(text)) if parse_decimal(text) is not None else None
+    if amount is None:
+        raise _invalid(_("%(text)r is not an amount of US dollars: give a number such as 0.25."), text)
+    return amount
+
+
 def entry(text: str) -> tuple[str, Any]:
     """Return key and value of `KEY=VALUE`. Raises `ArgumentTypeError`."""
     key, equals, value = text.partition("=")
@@ -83,6 +93,12 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--status", action="append", choices=Status.values, help=_("may be repeated"))
     group.add_argument("--type", metavar="TASK", help=_("name of the task"))
     group.add_argument("--queue", metavar="NAME", help=_("name of the queue"))
+    waiting_help = _("suspended for this reason; may be repeated")
+    group.add_argument("--waiting-for", action="append", choices=WaitingFor.values, help=waiting_help)
+    group.add_argument("--model", metavar="NAME", help=_("name of a model that its agents have called"))
+    group.add_argument("--tool", metavar="NAME", help=_("name of a tool that its agents have called"))
+    group.add_argument("--min-cost", type=cost, metavar="USD", help=_("known cost of at least this many US dollars"))
+    group.add_argument("--max-cost", type=cost, metavar="USD", help=_("known cost of at most this many US dollars"))
     add_metadata(group, _("an entry of the metadata; may be repeated"))
 
 

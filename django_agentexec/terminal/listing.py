@@ -14,6 +14,7 @@ from ..schemas import ActivityListItemSchema
 from .arguments import add_filters, positive
 from .command import OK, Output, Subcommand
 from .selection import select
+from .status import status_text
 from .times import time_span
 
 
@@ -49,5 +50,4 @@ class List(Subcommand):
 def _row(item: ActivityListItemSchema) -> list[object]:
     age = (timezone.now() - item.created_at).total_seconds()
     message = item.error or item.latest_log_message or ""
-    status = _("paused") if item.paused else item.status
-    return [item.agent_id, status, item.percentage, item.agent_type, time_span(age), message]
+    return [item.agent_id, status_text(item), item.percentage, item.agent_type, time_span(age), message]

@@ -32,6 +32,7 @@ from .snapshot import (
     run_age,
     worker_row,
 )
+from .status import status_text
 from .text import one_line
 from .times import time_span
 
@@ -108,7 +109,7 @@ def _runs(items: list[ActivityListItemSchema], width: int, rows: int) -> Table:
     table.add_column(age, justify="right", no_wrap=True)
     for item in items[:rows]:
         cells: list[RenderableType] = [
-            Text(item.status, style=STATUS_STYLES.get(item.status, "")),
+            Text(status_text(item), style=STATUS_STYLES.get(item.status, "")),
             Text(one_line(item.agent_type)),
         ]
         if width >= MIN_WIDTH_MESSAGE:

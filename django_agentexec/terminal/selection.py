@@ -10,11 +10,19 @@ from django.contrib.auth import get_user_model
 from django.utils.translation import gettext as _
 
 from ..activity.store import database
+from ..calls.queries import with_call
 from ..exceptions import ActivityNotFound, InvalidOption
 from ..ids import HEX_DIGITS, id_range
-from ..models import Activity, ActivityQuerySet
+from ..models import Activity, ActivityQuerySet, CallKind
 
+FILTERS = ("status", "type", "queue", "waiting_for", "model", "tool", "min_cost", "max_cost", "metadata")
+"""The names of the options that `arguments.add_filters` declares."""
 MAX_CANDIDATES = 3  # ids in the error message for ambiguous first digits
+
+
+def has_filters(options: dict[str, Any]) -> bool:
+    """Whether a filter is given."""
+    return any(options[name] not in (None, []) for name in FILTERS)
 
 
 def select(options: dict[str, Any]) -> ActivityQuerySet:
@@ -26,6 +34,15 @@ def select(options: dict[str, Any]) -> ActivityQuerySet:
         activities = activities.of_type(options["type"])
     if options["queue"]:
         activities = activities.filter(queue=options["queue"])
+    if options["waiting_for"]:
+        activities = activities.suspended().filter(waiting_for__in=options["waiting_for"])
+    for kind in (CallKind.MODEL, CallKind.TOOL):
+        if options[kind]:
+            activities = with_call(activities, kind, options[kind])
+    if options["min_cost"] is not None:
+        activities = activities.filter(cost__gte=options["min_cost"])
+    if options["max_cost"] is not None:
+        activities = activities.filter(cost__lte=options["max_cost"])
     return activities.for_metadata(**dict(options["metadata"] or []))
 
 

@@ -19,6 +19,7 @@ from ..models import Activity
 from ..monitoring import LastKnownSchema, OverviewSchema, QueueSchema, WorkerSchema
 from ..schemas import ActivityListItemSchema
 from . import times
+from .status import status_text
 from .text import one_line, table
 from .times import time_span
 
@@ -171,8 +172,13 @@ def _table(columns: Columns, rows: list[list[object]], cells: int | None) -> str
 
 def run_row(item: ActivityListItemSchema) -> list[object]:
     """Return the cells of `RUNS`."""
-    status = _("paused") if item.paused else item.status
-    return [status, item.agent_type, item.percentage, time_span(run_age(item)), item.latest_log_message or ""]
+    return [
+        status_text(item),
+        item.agent_type,
+        item.percentage,
+        time_span(run_age(item)),
+        item.latest_log_message or "",
+    ]
 
 
 def run_age(item: ActivityListItemSchema) -> float:

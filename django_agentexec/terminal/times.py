@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 
 from django.utils import timezone
 
-_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+from ..time_spans import largest_units
+
+_SHORT = {"min": "m"}
 
 
 def local(moment: datetime) -> datetime:
@@ -38,12 +40,4 @@ def time_span(seconds: float | None) -> str:
     """Return seconds in their two largest units, such as `3m 5s`; `-` for None."""
     if seconds is None:
         return "-"
-    left = max(0, int(seconds))
-    larger = [number for number, (size, _) in enumerate(_UNITS) if left >= size]
-    first = larger[0] if larger else len(_UNITS) - 1
-    parts: list[str] = []
-    for size, unit in _UNITS[first : first + 2]:
-        if left >= size or not parts:
-            parts.append(f"{left // size}{unit}")
-            left %= size
-    return " ".join(parts)
+    return " ".join(f"{number}{_SHORT.get(unit, unit)}" for number, unit in largest_units(seconds))

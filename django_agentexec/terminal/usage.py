@@ -9,6 +9,7 @@ from django.core.management.base import CommandError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from ..costs.library import missing_library
 from ..costs.period import Period, zone_of
 from ..costs.reprice import BATCH_SIZE, reprice
 from ..costs.runs import MAX_RUNS, ExpensiveRunSchema, expensive_runs
@@ -99,6 +100,8 @@ exit codes:
             text = _("%(calls)s calls with %(tokens)s tokens have no price and are missing in the cost.")
             calls, tokens = report.totals.unpriced_calls, report.totals.unpriced_tokens
             out.note(text % {"calls": f"{calls:,}", "tokens": f"{tokens:,}"})
+            if hint := missing_library():
+                out.note(hint)
         return OK
 
     def _runs(self, out: Output, activities: ActivityQuerySet, period: Period, options: dict[str, Any]) -> int:

@@ -47,6 +47,18 @@ def status(run: Any) -> str:
     return str(Activity.objects.get(pk=run.agent_id).status)
 
 
+def test_a_pause_names_the_actor_of_the_code_around_it() -> None:
+    user = User.objects.create(username="ada")
+    with activity.acting_as(user):
+        concurrency.pause("queue", "slow")
+        concurrency.pause("queue", "fast", actor="terminal:bob")
+    concurrency.pause("task", NAME, actor=user)
+    concurrency.pause("tenant", "org=7")
+
+    actors = dict(Pause.objects.values_list("name", "actor"))
+    assert actors == {"slow": str(user.pk), "fast": "terminal:bob", NAME: str(user.pk), "org=7": None}
+
+
 @pytest.mark.parametrize(("scope", "name"), [("queue", QUEUE), ("task", NAME), ("tenant", "organization_id=7")])
 def test_a_paused_activity_starts_after_the_pause(task: Task[Any, Any, Any, Any], scope: str, name: str) -> None:
     run = task.enqueue(Job(), metadata={"organization_id": 7})

@@ -140,8 +140,21 @@ def parallel(attempt: Attempt) -> int:
     assert_type(children, list[Run[int]])
     one, other = attempt.gather(attempt.spawn(count, Other(number=3)), attempt.spawn(research, Company(name="a")))
     assert_type((one, other), tuple[int, Report])
+    run, of_other = attempt.spawn(research, Company(name="a")), attempt.spawn(count, Other(number=4))
+    assert_type(attempt.gather(run, of_other, run, of_other), tuple[Report, int, Report, int])
+    assert_type(attempt.gather(run, of_other, run, run, of_other), tuple[Report, int, Report, Report, int])
     attempt.spawn(count, Company(name="a"))  # type: ignore[misc]
+    attempt.map(count, [Company(name="a")])  # type: ignore[misc]
+    assert_type(attempt.map(count, [Other(number=1)], return_exceptions=True), tuple[Any, ...])
+    assert_type(attempt.map("count", [Other(number=1)]), tuple[Any, ...])
     return sum(attempt.map(count, [Other(number=1)]))
+
+
+async def parallel_in_async_code(attempt: Attempt) -> None:
+    assert_type(await attempt.amap(count, [Other(number=1)]), tuple[int, ...])
+    one, other = attempt.aspawn(count, Other(number=1)), attempt.aspawn(research, Company(name="a"))
+    assert_type(await attempt.agather(one, other, one, other), tuple[int, Report, int, Report])
+    await attempt.amap(count, [Company(name="a")])  # type: ignore[misc]
 
 
 @task("publish")
@@ -154,13 +167,19 @@ class Study(Pipeline[Company, Report], max_retries=2):
     async def find(self, context: Company) -> Report:
         assert_type(await self.aspawn(count, Other(number=1)), Run[int])
         assert_type(await self.aspawn("count", Other(number=1)), Run[Any])
-        assert_type(await self.agather(self.aspawn(count, Other(number=1))), tuple[int, ...])
+        assert_type(await self.agather(self.aspawn(count, Other(number=1))), tuple[int])
+        assert_type(await self.amap(count, [Other(number=1)]), tuple[int, ...])
+        await self.amap(count, [context])  # type: ignore[misc]
         return Report(text=context.name)
 
     def in_sync_code(self) -> None:
         assert_type(self.spawn_many(count, [Other(number=1)]), list[Run[int]])
         child = self.spawn(count, Other(number=1))
-        assert_type(self.gather(child, self.spawn(research, Company(name="a"))), tuple[int, Report])
+        other = self.spawn(research, Company(name="a"))
+        assert_type(self.gather(child, other), tuple[int, Report])
+        assert_type(self.gather(child, other, other, child, other), tuple[int, Report, Report, int, Report])
+        assert_type(self.map(count, [Other(number=1)]), tuple[int, ...])
+        self.map(count, [Company(name="a")])  # type: ignore[misc]
         self.spawn(count, Company(name="a"))  # type: ignore[misc]
 
 
@@ -206,6 +225,25 @@ async def pipelines_in_async_code() -> None:
     assert_type(await agentexec.achord([(research, acme)], count), Run[int])
 
 
+@agentexec.idempotent_tool(ttl=timedelta(hours=1), scope="tenant")
+def charge(amount: int) -> int:
+    return amount if agentexec.tool_key() else 0
+
+
+def runner_options(agent_id: UUID) -> OpenAIRunner:
+    cache = agentexec.ModelCache(ttl=timedelta(hours=1))
+    model = agentexec.ResilientModel([agentexec.ModelCandidate("gpt-5"), "gpt-5-mini"], cache=cache)
+    return OpenAIRunner(agent_id, models=model, budget=agentexec.RunBudget(200_000, unit="tokens"))
+
+
+async def decide(user: Any, id: UUID) -> None:
+    agentexec.approvals.approve(id, by=user)
+    agentexec.concurrency.pause("queue", "slow", actor=user)
+    session = agentexec.DjangoSession("chat-1", owner=user)
+    await session.aconversation()
+    assert_type(await agentexec.amermaid(id), str)
+
+
 def track(tracker: Tracker) -> None:
     tracker.add(research.enqueue(Company(name="a")))
 
@@ -220,7 +258,14 @@ def receive(**kwargs: object) -> None:
     activity.cancel(UUID(int=1))
 
 
-for signal in (activities_changed, activity_changed, activity_ended):
+for signal in (
+    activities_changed,
+    activity_changed,
+    activity_ended,
+    agentexec.approval_decided,
+    agentexec.approval_requested,
+    agentexec.budget_threshold,
+):
     signal.connect(receive)
 
 
@@ -234,11 +279,16 @@ def errors(run: agentexec.ActivityHandle[Report]) -> None:
     except (
         agentexec.ActivityLocked,
         agentexec.AgentExecError,
+        agentexec.AlreadyDecided,
+        agentexec.ApprovalNotFound,
+        agentexec.ApprovalVoid,
+        agentexec.BudgetExceeded,
         agentexec.ContextTooLarge,
         agentexec.EmbeddedServerError,
         agentexec.InvalidContext,
         agentexec.InvalidOption,
         agentexec.InvalidTransition,
+        agentexec.ModelsUnavailable,
         agentexec.NotAuthorized,
         agentexec.PipelineChanged,
         agentexec.QueueMisconfigured,
@@ -253,3 +303,7 @@ def errors(run: agentexec.ActivityHandle[Report]) -> None:
         agentexec.UserFacingError,
     ):
         raise
+
+
+def former_name(handler: agentexec.TaskDefinition[..., Report]) -> Run[Any]:
+    return handler.enqueue(Company(name="b"))

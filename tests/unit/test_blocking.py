@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
 from django.core.exceptions import SynchronousOnlyOperation
 
 import django_agentexec
-from django_agentexec import Attempt, Pipeline, Run, Task, Tracker, activity, results
+from django_agentexec import Attempt, DjangoSession, Pipeline, Run, Task, Tracker, activity, concurrency, results
+from django_agentexec.budgets import commands as budgets
+from django_agentexec.calls import pruning
+from django_agentexec.costs import reprice
+from django_agentexec.models import Conversation
+from django_agentexec.models.conversations import ConversationQuerySet
 
-OWNERS = [django_agentexec, activity, results, Attempt, Run, Tracker]
+OWNERS = [
+    *(django_agentexec, activity, results, budgets, concurrency, pruning, reprice),
+    *(Attempt, Conversation, ConversationQuerySet, DjangoSession, Run, Tracker),
+]
 NOT_GUARDED = {"flush_stream", "finish", "wait_for_end"}  # waits on purpose; internal
 
 
@@ -22,7 +32,9 @@ def pairs() -> Iterator[tuple[object, str]]:
         for name in dir(owner):
             asynchronous = getattr(owner, f"a{name}", None)
             is_async = inspect.iscoroutinefunction(asynchronous) or inspect.isasyncgenfunction(asynchronous)
-            if is_async and inspect.isfunction(getattr(owner, name)) and name not in NOT_GUARDED:
+            function = getattr(owner, name)
+            is_own = inspect.isfunction(function) and function.__module__.startswith("django_agentexec")
+            if is_async and is_own and name not in NOT_GUARDED:
                 yield owner, name
 
 
@@ -30,7 +42,26 @@ PAIRS = list(pairs())
 
 
 def test_the_pairs_are_found() -> None:
-    assert {name for _, name in PAIRS} >= {"enqueue", "get_result", "gather", "spawn", "map", "cancel", "group", "incr"}
+    assert {name for _, name in PAIRS} >= {
+        "enqueue", "get_result", "gather", "spawn", "map", "cancel", "group", "incr", "pause", "set_limit",
+        "set_limit_of_period", "prune_calls", "reprice", "append", "import_history", "conversation",
+    }  # fmt: skip
+
+
+def test_each_guarded_function_has_an_async_version() -> None:
+    missing = []
+    for path in Path(django_agentexec.__file__).parent.rglob("*.py"):
+        for owner in ast.walk(ast.parse(path.read_text())):
+            if isinstance(owner, ast.Module | ast.ClassDef):
+                asynchronous = {node.name for node in owner.body if isinstance(node, ast.AsyncFunctionDef)}
+                missing += [
+                    f"{path.name}: {node.name}"
+                    for node in owner.body
+                    if isinstance(node, ast.FunctionDef)
+                    and any(isinstance(each, ast.Name) and each.id == "blocking" for each in node.decorator_list)
+                    and f"a{node.name.lstrip('_')}" not in asynchronous
+                ]
+    assert missing == []
 
 
 @pytest.mark.parametrize(("owner", "name"), PAIRS, ids=[f"{getattr(o, '__name__', o)}.{n}" for o, n in PAIRS])

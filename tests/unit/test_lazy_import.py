@@ -80,6 +80,21 @@ def test_a_missing_sdk_is_named_with_the_command_that_installs_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("library", "module", "extra"),
+    [("rest_framework", "api.urls", "api"), ("django_filters", "api", "api"), ("channels", "live.routing", "live")],
+)
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(library: str, module: str, extra: str) -> None:
+    configured = (
+        "from django.conf import settings; settings.configure(INSTALLED_APPS=[]); import django; django.setup()"
+    )
+    code = f"{configured}\nimport sys; sys.modules[{library!r}] = None\nimport django_agentexec.{module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert "\nImportError: " in done.stderr, done.stderr
+    assert f"pip install 'django-agentexec[{extra}]'" in done.stderr
+
+
+@pytest.mark.parametrize(
     ("module", "name", "replacement"),
     [
         ("django_agentexec", "ActivityHandle", "Run"),
@@ -102,6 +117,14 @@ def test_a_deprecated_name_warns_and_names_its_replacement(module: str, name: st
 def test_the_package_itself_uses_no_deprecated_name() -> None:
     code = "import django_agentexec, django_agentexec.tasks\nfrom django_agentexec.tasks import *"
     loaded_after(f"import warnings\nwarnings.simplefilter('error', DeprecationWarning)\n{SETUP}\n{code}")
+
+
+def test_the_user_project_of_the_type_checkers_uses_every_public_name() -> None:
+    tree = ast.parse(Path(__file__).parents[1].joinpath("typing", "project.py").read_text())
+    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    used |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+    assert sorted({*django_agentexec._HOME_OF, *django_agentexec._DEPRECATED} - used) == []
 
 
 def test_type_checkers_see_every_name_that_can_be_imported() -> None:

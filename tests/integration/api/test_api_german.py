@@ -13,6 +13,7 @@ from django.utils import translation
 from django_agentexec import activity
 from django_agentexec.testing import memory_queue
 from tests.support.activity_rows import start
+from tests.support.approval_rows import waiting
 from tests.support.catalogue import english_in
 from tests.support.rest_api import admin, client, outside_task
 from tests.testapp.agents import Text, shout
@@ -71,3 +72,14 @@ def test_the_health_check_is_german() -> None:
     answer = who.get("/agents/health/")
 
     assert "Kein aktiver Worker bedient die Warteschlange 'default'." in text_of(answer, answer.status_code)
+
+
+def test_the_errors_of_changed_arguments_are_german() -> None:
+    who, (approval,) = client(admin()), waiting()
+
+    def approve(**arguments: Any) -> str:
+        address = f"/agents/approvals/{approval.id}/approve/"
+        return text_of(who.post(address, data={"arguments": arguments}, format="json"), 400)
+
+    assert "Geben Sie genau diese an" in approve(cc="Beta")
+    assert "ist ein Text, aber 7 ist keiner" in approve(to=7)

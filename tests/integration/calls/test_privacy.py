@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from agents.testing import ScriptedModel
+from asgiref.sync import sync_to_async
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection
@@ -19,7 +20,7 @@ from django_agentexec import activity
 from django_agentexec.activity.store import apply_one
 from django_agentexec.calls.content import content_of
 from django_agentexec.calls.operations import FinishCall
-from django_agentexec.calls.pruning import prune_calls
+from django_agentexec.calls.pruning import aprune_calls, prune_calls
 from django_agentexec.checks import check_trace
 from django_agentexec.conf import conf
 from django_agentexec.ids import first_id
@@ -217,6 +218,12 @@ def test_old_calls_are_deleted_and_their_activities_stay() -> None:
     assert sum(prune_calls(timedelta(days=30))) == 3
     assert set(AgentCall.objects.values_list("activity_id", flat=True)) == {recent.pk, active.pk}
     assert Activity.objects.filter(pk=old.pk).exists()
+
+
+async def test_the_async_version_deletes_them_too() -> None:
+    await sync_to_async(old_run)(40)
+
+    assert [number async for number in aprune_calls(timedelta(days=30))] == [3]
 
 
 def test_all_calls_of_an_activity_are_deleted_in_one_transaction() -> None:

@@ -8,13 +8,14 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from django_agentexec import InvalidOption
 from django_agentexec.costs import usage as usage_module
 from django_agentexec.costs.period import MAX_DAYS, Period, zone_of
-from django_agentexec.costs.reprice import reprice
+from django_agentexec.costs.reprice import areprice, reprice
 from django_agentexec.costs.spreadsheet import usage_csv
 from django_agentexec.costs.tree import tree_usage
 from django_agentexec.costs.usage import calls_of, usage_report
@@ -199,6 +200,15 @@ def test_the_usage_of_an_activity_includes_its_children_and_retries() -> None:
         "gpt-5": Decimal(3), "gpt-5-mini": Decimal(4), "house": None
     }  # fmt: skip
     assert tree_usage(parent.pk, Activity.objects.all())[0].cost == Decimal(15)
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_the_async_version_yields_the_numbers_of_each_batch() -> None:
+    owner = await sync_to_async(run_of)()
+    for _ in range(3):
+        await sync_to_async(call)(owner, "house")
+
+    assert [numbers async for numbers in areprice(batch_size=2)] == [(2, 0), (1, 0)]
 
 
 def test_calls_get_a_price_that_is_set_later() -> None:

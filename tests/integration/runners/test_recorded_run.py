@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
@@ -11,9 +12,9 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from django_agentexec import BaseAgentRunner, InvalidOption, task, tool_key
+from django_agentexec import BaseAgentRunner, InvalidOption, approvals, task, tool_key
 from django_agentexec.calls.recording import UNKNOWN_OUTCOME, RecordedRun
-from django_agentexec.models import Activity, AgentCall, CallKind, CallState, Status
+from django_agentexec.models import Activity, AgentCall, Approval, CallKind, CallState, Status
 from django_agentexec.testing import drain
 from tests.support.contexts import Empty
 from tests.support.durable_agents import DONE, fail_once, run
@@ -202,6 +203,44 @@ def test_a_tool_whose_process_died_follows_its_policy(in_doubt: str, output: str
     assert AgentCall.objects.get(kind=CallKind.TOOL).state == state
 
 
+@pytest.mark.parametrize(
+    ("decide", "output", "calls", "state"),
+    [
+        (lambda asked: approvals.approve(asked.pk), "output 1", 1, CallState.DONE),
+        (lambda asked: approvals.answer(asked.pk, "It was sent."), "It was sent.", 0, CallState.DONE),
+        (
+            lambda asked: approvals.reject(asked.pk, reason="Unclear."),
+            f"{UNKNOWN_OUTCOME} Unclear.",
+            0,
+            CallState.IN_DOUBT,
+        ),
+    ],
+    ids=["again", "outcome", "rejected"],
+)
+def test_a_person_decides_about_a_tool_whose_process_died(
+    decide: Callable[[Approval], object], output: str, calls: int, state: CallState
+) -> None:
+    async def handler(agent_id: UUID, context: Empty) -> str:
+        runner = Runner(agent_id)
+        async with runner.recorded_run("Clerk") as run:
+            await runner.ask(run, "question")
+            await runner.use(run, "1", in_doubt="ask")
+            return await runner.use(run, "1", in_doubt="ask")
+
+    agent_id = task("clerk")(handler).enqueue(Empty()).agent_id
+    AgentCall.objects.create(activity_id=agent_id, kind=CallKind.TOOL, call_id="1", name="look_up")  # started
+    drain()
+    asked = Approval.objects.get()
+    waiting = Activity.objects.get()
+    assert (asked.kind, asked.tool, waiting.waiting_for, DONE["tool 1"]) == ("in_doubt", "look_up", "approval", 0)
+
+    decide(asked)
+    drain()
+
+    assert (Activity.objects.get().result, DONE["tool 1"], DONE["question"]) == (output, calls, 1)
+    assert AgentCall.objects.get(kind=CallKind.TOOL).state == state
+
+
 def test_a_run_that_fails_is_recorded_with_its_error() -> None:
     async def handler(agent_id: UUID, context: Empty) -> None:
         async with Runner(agent_id).recorded_run("Clerk"):
@@ -237,8 +276,8 @@ def test_unknown_policies_are_errors() -> None:
             async with runner.recorded_run("Clerk", on_change="again"):
                 pass
         async with runner.recorded_run("Clerk") as run:
-            with pytest.raises(InvalidOption, match="in_doubt='ask'"):
-                await runner.use(run, "1", in_doubt="ask")
+            with pytest.raises(InvalidOption, match="in_doubt='again'"):
+                await runner.use(run, "1", in_doubt="again")
 
     assert run(handler).status == Status.COMPLETE
 

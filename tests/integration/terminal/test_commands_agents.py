@@ -9,14 +9,16 @@ from io import StringIO
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.core.checks import run_checks
 from django.test import override_settings
+from django.utils import timezone
 
 from django_agentexec import Priority, QueueUnavailable, Status, activity
 from django_agentexec.management.commands.agents import Command
-from django_agentexec.models import Activity
+from django_agentexec.models import Activity, AgentCall
 from django_agentexec.queues.redis import RedisQueue
 from django_agentexec.schemas import ActivityDetailSchema, ActivityListSchema
 from django_agentexec.testing import drain
@@ -53,6 +55,46 @@ def test_list_filters_by_status_type_queue_and_metadata() -> None:
 
     assert [item["agent_id"] for item in json.loads(answer.out)["items"]] == [str(wanted)]
     assert json.loads(call("agents", "list", "--metadata", 'number="1"', "--json").out)["items"] == []
+
+
+def listed(*filters: str) -> list[str]:
+    """Return the tasks of the listed activities, in alphabetical order."""
+    items = json.loads(call("agents", "list", *filters, "--json").out)["items"]
+    return sorted(item["agent_type"] for item in items)
+
+
+def test_list_filters_by_reason_model_tool_and_cost() -> None:
+    for name, cost, reason in (("a", None, "budget"), ("b", "0.5", "approval"), ("c", "2", "")):
+        made = Activity.objects.create(
+            agent_type=name,
+            status="running",
+            cost=cost,
+            waiting_for=reason,
+            blocking_child_id=uuid4() if reason else None,
+        )
+        for kind in ("model", "tool"):
+            AgentCall.objects.create(activity=made, kind=kind, name=f"{kind} of {name}", started_at=timezone.now())
+
+    assert listed("--waiting-for", "budget", "--waiting-for", "approval") == ["a", "b"]
+    assert listed("--model", "model of b") == listed("--tool", "tool of b") == ["b"]
+    assert (listed("--tool", "model of b"), listed("--tool", "tool of b", "--max-cost", "0.4")) == ([], [])
+    assert (listed("--min-cost", "0.5"), listed("--max-cost", "0.5"), listed("--min-cost", "0")) == (
+        ["b", "c"], ["b"], ["b", "c"],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("amount", ["-1", "nan", "inf", "much", "1e99", "\N{ARABIC-INDIC DIGIT ONE}"])
+def test_an_impossible_cost_is_refused(amount: str) -> None:
+    answer = call("agents", "list", f"--min-cost={amount}")
+
+    assert answer.code != 0
+    assert "is not an amount of US dollars" in answer.err
+
+
+def test_filters_require_all() -> None:
+    answer = call("agents", "cancel", UNKNOWN, "--min-cost", "0")
+
+    assert (answer.code, "Filters require --all" in answer.err) == (2, True)
 
 
 def test_list_as_json_is_the_wire_shape() -> None:

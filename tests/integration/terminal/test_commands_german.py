@@ -83,4 +83,7 @@ def test_errors_are_german() -> None:
     assert "Meinten Sie 'shout'?" in command("enqueue", "shoutt").err
     assert "1 abgelehnt: schon abgeschlossen." in command("cancel", str(done), "--yes").out
     assert "Der Kontext passt nicht zum Task 'shout'" in command("enqueue", "shout", '{"text": []}').err
+    assert "muss ein Metadaten-Schlüssel mit seinem Wert sein" in command("pause", "tenant", "acme").err
+    assert "höchstens 500 Zeichen" in command("pause", "queue", "slow", "--reason", "x" * 501).err
+    assert "ist kein Betrag in US-Dollar" in command("list", "--min-cost", "viel").err
     assert "Filter erfordern --all" in command("cancel", str(done), "--type", "shout", "--yes").err

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from uuid import uuid4
 
 import pytest
 from django.db import DatabaseError
@@ -15,7 +16,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 from django_agentexec import QueueUnavailable, activity
-from django_agentexec.models import Activity, ActivityLog
+from django_agentexec.models import Activity, ActivityLog, Status, WaitingFor
 from django_agentexec.monitoring import HealthSchema, OverviewSchema, WorkerSchema
 from django_agentexec.queues import WorkerInfo, get_queue
 from django_agentexec.schemas import ActivityListItemSchema
@@ -55,6 +56,17 @@ def test_once_writes_runs_workers_and_queues_as_plain_text() -> None:
     assert re.search(r"host-1 +alive +3/50 +12 +1 +default", out)
     assert "1 running, 0 queued, 1 workers" in out
     assert "\x1b" not in out
+
+
+def test_a_suspended_activity_shows_what_it_waits_for() -> None:
+    Activity.objects.create(
+        agent_type="import", status=Status.RUNNING, blocking_child_id=uuid4(), waiting_for=WaitingFor.APPROVAL
+    )
+
+    assert re.search(r"waiting: approval +import", call("agentmonitor", "--once").out)
+    assert re.search(r"waiting: approval +0 +import", call("agents", "list").out)
+    with on_terminal("agentmonitor", "--interval", "0.1") as terminal:
+        assert "waiting: approval" in terminal.read_until("import")
 
 
 def test_once_as_json_is_of_the_wire_shapes() -> None:
