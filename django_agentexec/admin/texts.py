@@ -68,6 +68,7 @@ def _dashboard() -> dict[str, str]:
         "alerts": _("Alerts"),
         "alerts_count": _("Alerts: {count}"),
         "busy_slots": _("{busy} of {count} slots busy"),
+        # xgettext:no-python-format
         "failed_share": _("{share} % of {count}, past hour"),
         "and_canceled": _("past hour, {count} canceled"),
         "oldest": _("oldest {age}, in {queue}"),
