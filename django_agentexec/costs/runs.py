@@ -78,7 +78,7 @@ def median_costs(
         else ("NULL", "", "")
     )
     spent, position, number = name("spent"), name("position"), name("number")
-    # Of an odd number of runs, the one in the middle; of an even number, the mean of both.
+    # Of an odd number of runs, the middle cost; of an even number, the mean of both.
     sql = (
         f"SELECT {key}, AVG({spent}) FROM (SELECT runs.*, "
         f"ROW_NUMBER() OVER ({partition} ORDER BY {spent}) AS {position}, COUNT(*) OVER ({partition}) AS {number} "

@@ -1,4 +1,4 @@
-"""What answers of providers tell about their limits: how long a refused call waits, and whether a limit is used up."""
+"""What answers of providers report about limits: how long a refused call waits, and whether a limit is used up."""
 
 from __future__ import annotations
 

@@ -199,8 +199,8 @@ class Queue(Board, ABC):
     ) -> Claims:
         """Acknowledge claims, then claim up to `limit` activities, in one round trip.
 
-        With `quarantine`, only activities that crashed a process are claimed; without, only others. With `only`, no
-        activity but this one is claimed, whether it crashed a process or not: as soon as it is the first of its
+        With `quarantine`, only activities that crashed a process are claimed; without, only others. With `only`, this
+        activity is claimed and no other, whether it crashed a process or not: as soon as it is the first of its
         partition and no limit or pause holds it back.
         A backend that detects a loss of data issues no claim during a pause, in which live workers restore their
         claims by a heartbeat, and none before `end_recovery`, so that later activities do not overtake lost ones.

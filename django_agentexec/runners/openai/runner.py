@@ -191,9 +191,8 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
         attempt = current_attempt(self.agent_id)
         recorded = attempt if self.durable and attempt is not None and attempt.root.records_calls else None
         log = queued_log(recorded) if recorded is not None and type(self).log is OpenAIRunner.log else self.log
-        logging_hooks = LoggingHooks(log, conf.RUNNER_LOG, REPORT_STATUS, self._stop_if_ended)
-        hooks = options.get("hooks")
-        options["hooks"] = JoinedHooks(logging_hooks) if hooks is None else JoinedHooks(logging_hooks, hooks)
+        own_hooks = LoggingHooks(log, conf.RUNNER_LOG, REPORT_STATUS, self._stop_if_ended)
+        options["hooks"] = JoinedHooks(*filter(None, (own_hooks, options.get("hooks"))))
         if recorded is not None:
             run = DurableRun(
                 recorded, self.policies, self._tool_names, self.on_change, self._text, self.budget, self._cache

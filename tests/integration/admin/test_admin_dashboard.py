@@ -76,7 +76,7 @@ def test_the_page_has_the_most_exhausted_budgets_for_users_who_may_see_them() ->
     page = signed_in("view_activity", "view_budget").get(DASHBOARD).content.decode()
 
     assert page.index(">Half</a>") < page.index(">Full</a>")
-    assert "50 % ($10)" in page
+    assert "50 % ($10.00)" in page
     assert ">Never</a>" not in page
     assert ">Each run</a>" not in page
     assert ">Half</a>" not in signed_in("view_activity", name="jo").get(DASHBOARD).content.decode()

@@ -1,4 +1,4 @@
-"""What headers and errors of providers tell about their limits, in the form of any client."""
+"""What headers and errors of providers report about their limits, in the form of any client."""
 
 from __future__ import annotations
 
