@@ -31,8 +31,8 @@ LOOK_INTERVAL = 1.0  # seconds between two reads of the row while it cannot be c
 def run_one(agent_id: UUID, timeout: float | None = None, log_level: str = "INFO") -> Activity | None:
     """Claim an activity, run one attempt of it, and return its row, or None if it could not be claimed in time.
 
-    It is claimed like any other: after those before it with the same lock key, under limits and pauses, and not while
-    another worker runs it. `timeout` is the number of seconds to wait for that; None waits without a limit. SIGTERM
+    It is claimed like any other: after those before it with the same lock key or fair key, under limits and pauses, and
+    not while another worker runs it. `timeout` is the number of seconds to wait for that; None waits without a limit. SIGTERM
     drains, as in a pool; Ctrl-C returns the activity to the queue at once. Call it in the main thread, outside of an
     event loop.
 

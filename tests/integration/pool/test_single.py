@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from threading import Thread
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -98,6 +99,21 @@ def test_the_wait_ends_when_the_activity_does() -> None:
 
     assert ended is not None
     assert (ended.status, ended.attempt) == (Status.CANCELED, 0)
+
+
+def test_the_wait_does_not_hammer_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    shout.enqueue(Text(text="ready"))
+    wanted = shout.enqueue(Text(), delay=3600)
+    trips, claim = [], get_queue().ack_and_claim
+
+    def counted(*args: Any, **options: Any) -> Any:
+        trips.append(args)
+        return claim(*args, **options)
+
+    monkeypatch.setattr(get_queue(), "ack_and_claim", counted)
+
+    assert run_one(wanted.agent_id, 1) is None
+    assert len(trips) < 10
 
 
 def test_what_has_ended_or_does_not_exist_is_an_error() -> None:
