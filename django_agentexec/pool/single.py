@@ -32,9 +32,9 @@ def run_one(agent_id: UUID, timeout: float | None = None, log_level: str = "INFO
     """Claim an activity, run one attempt of it, and return its row, or None if it could not be claimed in time.
 
     It is claimed like any other: after those before it with the same lock key or fair key, under limits and pauses, and
-    not while another worker runs it. `timeout` is the number of seconds to wait for that; None waits without a limit. SIGTERM
-    drains, as in a pool; Ctrl-C returns the activity to the queue at once. Call it in the main thread, outside of an
-    event loop.
+    not while another worker runs it. `timeout` is the number of seconds to wait for that; None waits without a limit.
+    SIGTERM drains, as in a pool; Ctrl-C returns the activity to the queue at once. Call it in the main thread, outside
+    of an event loop.
 
     The row is `complete`, `error` or `canceled`; `queued` if a retry is left; or `running` if it waits for children or
     a decision, with the reason in `waiting_for`. An activity that ends elsewhere during the wait is returned, too.
@@ -71,9 +71,7 @@ def _row(agent_id: UUID) -> Activity:
     return row
 
 
-async def _work(
-    agent_id: UUID, options: WorkerOptions, patience: float | None, recover: Callable[[], None]
-) -> bool:
+async def _work(agent_id: UUID, options: WorkerOptions, patience: float | None, recover: Callable[[], None]) -> bool:
     def stop_waiting() -> None:
         if not worker.reached_limit:
             worker.drain()

@@ -81,7 +81,7 @@ def cost(text: str) -> Decimal:
 
 
 def filter_name(text: str) -> str:
-    """Return a name to filter by. Raises `ArgumentTypeError`, also for "": an empty variable of a shell is no filter."""
+    """Return a name to filter by. Raises `ArgumentTypeError`, also for "", such as an unset variable of a shell."""
     if not (1 <= len(text) <= MAX_NAME and is_storable(text)):
         message = _("The name %(name)s must be text of 1 to %(maximum)s printable characters.")
         raise argparse.ArgumentTypeError(message % {"name": f"{text!r:.80}", "maximum": MAX_NAME})
