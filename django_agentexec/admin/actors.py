@@ -26,9 +26,11 @@ def user_names(actors: set[str]) -> dict[str, str]:
     keys = []
     for actor in actors:
         try:
-            keys.append(model._meta.pk.to_python(actor))
+            key = model._meta.pk.to_python(actor)
+            model._meta.pk.run_validators(key)
         except ValidationError:
-            continue  # a terminal
+            continue  # a terminal, or a number that no database compares
+        keys.append(key)
     if not keys:
         return {}
     return {str(user.pk): str(user) for user in model._default_manager.filter(pk__in=keys)}

@@ -33,7 +33,10 @@ class BulkDecisions(ApprovalBase):
         if is_rejection and not reason:
             error = _("Give a reason to reject: the agent reads it. Nothing was decided.")
             return self._ask(request, found, is_rejection=True, error=error)
-        done = sum(_decide(request, each, reason, is_rejection=is_rejection) for each in found)
+        try:
+            done = sum(_decide(request, each, reason, is_rejection=is_rejection) for each in found)
+        except InvalidOption as refusal:  # of the reason, so nothing was decided
+            return self._ask(request, found, is_rejection=is_rejection, error=str(refusal))
         self._report(request, done, len(found) - done, is_rejection=is_rejection)
         return HttpResponseRedirect(request.get_full_path())
 
@@ -81,11 +84,11 @@ class BulkDecisions(ApprovalBase):
 
 
 def _decide(request: HttpRequest, found: Approval, reason: str, *, is_rejection: bool) -> bool:
-    """Decide, and return whether the decision was applied."""
+    """Decide, and return whether the decision was applied. Raises `InvalidOption` for an impossible reason."""
     decision = approvals.reject if is_rejection else approvals.approve
     try:
         with activity.acting_as(request.user):
             decision(found.id, reason=reason)
-    except (*REFUSALS, InvalidOption):
+    except REFUSALS:
         return False
     return True

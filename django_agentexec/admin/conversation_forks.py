@@ -11,6 +11,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 
 from ..models import Conversation
+from ..models.conversations import MAX_TITLE
 from ..parsing import parse_digits
 from .access import may_monitor
 from .compose import composer_of
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     ConversationBase = ModelAdmin[Conversation]
 else:
     from .base import Base as ConversationBase
-
-MAX_TITLE = 255  # characters; the column's size
 
 
 class ForkPages(ConversationBase):

@@ -94,15 +94,19 @@ def _group_labels() -> dict[str, Any]:
 
 
 def _filters(request: HttpRequest) -> dict[str, str]:
-    """Return the values of the parameters `metadata.<key>`; an empty value is no filter."""
-    given = {name: value for name, value in request.GET.items() if len(name) > len(METADATA) and value}
-    return {name: str(given[name]) for name in list(given) if name.startswith(METADATA)}
+    """Return the values of the first parameters `metadata.<key>`; an empty value is no filter."""
+    given = {
+        name: str(value)
+        for name, value in request.GET.items()
+        if name.startswith(METADATA) and len(name) > len(METADATA) and value
+    }
+    return dict(list(given.items())[:MAX_ENTRIES])
 
 
 def _fields(activities: ActivityQuerySet, filters: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return the fields of the form: those of the configured columns, and those of other keys in the address."""
     columns = {f"{METADATA}{column.key}": column for column in metadata_columns()}
-    for name in list(filters)[:MAX_ENTRIES]:
+    for name in filters:
         key = name.removeprefix(METADATA)
         columns.setdefault(name, MetadataColumn(key, key))
     values = known_values(activities, columns.values()) if columns else {}

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from ..concurrency import pause, resume
-from ..concurrency.commands import target_note
+from ..concurrency.commands import target_note, validate_target
 from ..exceptions import InvalidOption
 from ..models import Pause, PauseScope
 from ..policy import get_policy
@@ -65,8 +65,15 @@ class PauseView(AgentView):
     body: type[ResumeRequestBody] = ResumeRequestBody
 
     def parse(self, request: Request) -> Any:
-        """Return the body; raise 400 if it is invalid, 403 if the user may not pause this."""
+        """Return the body; raise 400 or 422 if it is invalid, 403 if the user may not pause this.
+
+        The policy of a project is asked only about names that exist: `key=value` for a tenant.
+        """
         given = read_body(request, self.body)
+        try:
+            validate_target(given.scope, given.name)
+        except InvalidOption as error:
+            raise Unprocessable(str(error)) from error
         if not get_policy().may_pause(request.user, given.scope, given.name):
             raise PermissionDenied(_("You may not pause or resume this."))
         return given
@@ -119,8 +126,5 @@ class ResumeView(PauseView):
     def post(self, request: Request) -> Response:
         """Let the activities of a paused queue, task or tenant start again, and return the remaining pauses."""
         given = self.parse(request)
-        try:
-            resume(given.scope, given.name)
-        except InvalidOption as error:
-            raise Unprocessable(str(error)) from error
+        resume(given.scope, given.name)
         return self.shown()

@@ -17,9 +17,9 @@ _PARTS = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd]?)")
 _UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 
-def parse_reset(text: str | None) -> float | None:
-    """Return the seconds of a duration such as `6m0s`, `120ms` or `1.5`; None for any other text."""
-    parts = _PARTS.findall(text or "")
+def parse_reset(text: object) -> float | None:
+    """Return the seconds of a duration such as `6m0s`, `120ms` or `1.5`; None for anything else."""
+    parts = _PARTS.findall(text) if isinstance(text, str) else []
     if not parts or "".join(number + unit for number, unit in parts) != text:
         return None
     return float(sum(float(number) * _UNITS[unit] for number, unit in parts))
@@ -70,10 +70,12 @@ def _with_status(error: BaseException) -> Any:
     return None
 
 
-def _code_of(error: Any) -> object:
+def _code_of(error: Any) -> str:
+    """Return the code in the body of a refusal, or of its error; "" for none, and for what is no text."""
     body = getattr(error, "body", None)
+    code = None
     if isinstance(body, Mapping):
         inner = body.get("error")
-        body = inner if isinstance(inner, Mapping) else body
-        return body.get("code") or getattr(error, "code", None)
-    return getattr(error, "code", None)
+        code = (inner if isinstance(inner, Mapping) else body).get("code")
+    code = code or getattr(error, "code", None)
+    return code if isinstance(code, str) else ""

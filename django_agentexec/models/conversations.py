@@ -22,6 +22,7 @@ from ..validation import is_storable, validate_metadata
 from .activities import Activity
 
 MAX_SESSION_ID = 255
+MAX_TITLE = 255
 MAX_SCOPE = 200
 FORK_BATCH = 500  # items of one statement
 
@@ -105,7 +106,7 @@ class Conversation(models.Model):  # type: ignore[django-manager-missing]  # as 
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     session_id = models.CharField(_("session id"), max_length=MAX_SESSION_ID, unique=True)
-    title = models.CharField(_("title"), max_length=255, blank=True, default="")
+    title = models.CharField(_("title"), max_length=MAX_TITLE, blank=True, default="")
     owner = models.CharField(
         _("owner"), max_length=255, null=True, blank=True, help_text=_("Primary key of a user; null: code.")
     )
@@ -155,10 +156,12 @@ class Conversation(models.Model):  # type: ignore[django-manager-missing]  # as 
         """Return a new conversation with the items up to `last`, for the same owner and with the same metadata.
 
         Its turns continue from there; this conversation stays as it is. Raises `InvalidOption` for an item of another
-        conversation.
+        conversation, and for a title that is too long.
         """
         if last.conversation_id != self.pk:
             raise InvalidOption(f"The item {last.pk} is not of the conversation {self.pk}; fork its own conversation.")
+        if len(title) > MAX_TITLE or not is_storable(title):
+            raise InvalidOption(f"The title {title!r:.80} must be text of at most {MAX_TITLE} characters without NUL.")
         using = self._state.db or "default"
         is_before = Q(position__lt=last.position) | Q(position=last.position, id__lte=last.pk)
         with transaction.atomic(using=using):

@@ -6,9 +6,12 @@ A reconciler runs beside it, as in a pool: without any pool, nothing else restor
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable
 from uuid import UUID
+
+from django.db import DatabaseError, InterfaceError
 
 from ..activity.store import database
 from ..dispatch.push import push
@@ -20,35 +23,55 @@ from ..worker.options import WorkerOptions
 from ..worker.worker import Worker
 from .reconciler import Reconciler
 
+logger = logging.getLogger(__name__)
 
-def run_one(agent_id: UUID, timeout: float | None = None, log_level: str = "INFO") -> Activity | None:
+LOOK_INTERVAL = 1.0  # seconds between two reads of the row while it cannot be claimed
+
+
+def run_one(
+    agent_id: UUID, timeout: float | None = None, *, on_abandoned: Callable[[], None] = lambda: None
+) -> Activity | None:
     """Claim an activity, run one attempt of it, and return its row, or None if it could not be claimed in time.
 
-    It is claimed like any other: after those before it with the same lock key, under limits and pauses, and not while
-    another worker runs it. `timeout` is the number of seconds to wait for that; None waits without a limit. SIGTERM
-    drains, as in a pool; Ctrl-C returns the activity to the queue at once. Call it in the main thread, outside of an
-    event loop.
+    It is claimed like any other: after those before it with the same lock key or fair key, under limits and pauses, and
+    not while another worker runs it. `timeout` is the number of seconds to wait for that; None waits without a limit.
+    SIGTERM drains, as in a pool; Ctrl-C returns the activity to the queue at once. Call it in the main thread, outside
+    of an event loop.
+
+    A handler that ignores its cancellation (sync code that sleeps) is abandoned after some seconds, and `on_abandoned`
+    is called. It runs as long as the process, which must therefore end: another worker may run the activity already.
 
     The row is `complete`, `error` or `canceled`; `queued` if a retry is left; or `running` if it waits for children or
-    a decision, with the reason in `waiting_for`. Raises `ActivityNotFound`, `InvalidTransition` if the activity has
-    ended or waits, and `QueueUnavailable`.
+    a decision, with the reason in `waiting_for`. An activity that ends elsewhere during the wait is returned, too.
+    Raises `ActivityNotFound`, `InvalidTransition` if the activity has ended, waits or is in no queue, and
+    `QueueUnavailable`.
     """
     row = _row(agent_id)
     if row.status in FINISHED:
         raise InvalidTransition(f"Activity {agent_id} has ended ({row.status}); retry it to run it again.")
-    if row.waiting_for:
+    if row.is_suspended:
         raise InvalidTransition(f"Activity {agent_id} waits ({row.waiting_for}), and is not in the queue.")
+    if not row.queue:
+        raise InvalidTransition(f"Activity {agent_id} is in no queue: the code that has created it drives it.")
     if get_queue().missing(row.queue, [agent_id]):
         push([row], by_creation_time=True)
-    options = WorkerOptions((row.queue,), concurrency=1, only=agent_id, log_level=log_level).named(1)
+    options = WorkerOptions((row.queue,), concurrency=1, only=agent_id).named(1)
     reconciler = Reconciler(options.name, options.queues)
     reconciler.start()
+    runner = asyncio.Runner(loop_factory=loop_factory())
+    has_abandoned = False
     try:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            has_claimed = runner.run(_work(options, timeout, reconciler.request_recovery))
+        has_claimed, has_abandoned = runner.run(_work(agent_id, options, timeout, reconciler.request_recovery))
     finally:
         reconciler.stop()
-    return _row(agent_id) if has_claimed else None
+        if has_abandoned:  # closing the loop would wait for the handler
+            on_abandoned()
+        else:
+            runner.close()
+    after = _row(agent_id)
+    # A claim that limits or pauses hold back starts no attempt.
+    has_started = has_claimed and after.fence != row.fence
+    return after if has_started or after.status in FINISHED else None
 
 
 def _row(agent_id: UUID) -> Activity:
@@ -58,7 +81,11 @@ def _row(agent_id: UUID) -> Activity:
     return row
 
 
-async def _work(options: WorkerOptions, patience: float | None, recover: Callable[[], None]) -> bool:
+async def _work(
+    agent_id: UUID, options: WorkerOptions, patience: float | None, recover: Callable[[], None]
+) -> tuple[bool, bool]:
+    """Return whether the activity was claimed, and whether its handler was abandoned."""
+
     def stop_waiting() -> None:
         if not worker.reached_limit:
             worker.drain()
@@ -69,5 +96,27 @@ async def _work(options: WorkerOptions, patience: float | None, recover: Callabl
     loop.add_signal_handler(signal.SIGINT, worker.end_now)
     if patience is not None:
         loop.call_later(patience, stop_waiting)
-    await worker.run()
-    return worker.reached_limit
+    looks = loop.create_task(_until_ended(agent_id, worker, stop_waiting))
+    try:
+        await worker.run()
+    finally:
+        looks.cancel()
+        for number in (signal.SIGTERM, signal.SIGINT):  # from here on they end the process
+            loop.remove_signal_handler(number)
+    return worker.reached_limit, worker.has_abandoned
+
+
+async def _until_ended(agent_id: UUID, worker: Worker, stop_waiting: Callable[[], None]) -> None:
+    """Stop waiting when the row has ended, since another worker has run it, or was canceled or deleted."""
+    while not worker.reached_limit:
+        await asyncio.sleep(LOOK_INTERVAL)
+        try:
+            has_ended = (await asyncio.to_thread(_row, agent_id)).status in FINISHED
+        except ActivityNotFound:
+            has_ended = True
+        except (DatabaseError, InterfaceError) as error:
+            logger.warning("Could not read whether activity %s has ended: %s", agent_id, error)
+            continue
+        if has_ended:
+            stop_waiting()
+            return

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from ..models import Priority, Status, WaitingFor
 from ..money import storable
 from ..parsing import parse_day, parse_decimal, parse_digits, parse_duration
+from ..validation import MAX_NAME, is_storable
 
 MIN_INTERVAL = 0.1  # seconds
 _PRIORITIES = {text: priority for priority in Priority for text in (priority.name.lower(), str(priority.value))}
@@ -79,6 +80,14 @@ def cost(text: str) -> Decimal:
     return amount
 
 
+def filter_name(text: str) -> str:
+    """Return a name to filter by. Raises `ArgumentTypeError`, also for "", such as an unset variable of a shell."""
+    if not (1 <= len(text) <= MAX_NAME and is_storable(text)):
+        message = _("The name %(name)s must be text of 1 to %(maximum)s printable characters.")
+        raise argparse.ArgumentTypeError(message % {"name": f"{text!r:.80}", "maximum": MAX_NAME})
+    return text
+
+
 def entry(text: str) -> tuple[str, Any]:
     """Return key and value of `KEY=VALUE`. Raises `ArgumentTypeError`."""
     key, equals, value = text.partition("=")
@@ -91,12 +100,13 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     """Declare the filters; an activity must match all that are given."""
     group = parser.add_argument_group(_("filters"))
     group.add_argument("--status", action="append", choices=Status.values, help=_("may be repeated"))
-    group.add_argument("--type", metavar="TASK", help=_("name of the task"))
-    group.add_argument("--queue", metavar="NAME", help=_("name of the queue"))
+    group.add_argument("--type", type=filter_name, metavar="TASK", help=_("name of the task"))
+    group.add_argument("--queue", type=filter_name, metavar="NAME", help=_("name of the queue"))
     waiting_help = _("suspended for this reason; may be repeated")
     group.add_argument("--waiting-for", action="append", choices=WaitingFor.values, help=waiting_help)
-    group.add_argument("--model", metavar="NAME", help=_("name of a model that its agents have called"))
-    group.add_argument("--tool", metavar="NAME", help=_("name of a tool that its agents have called"))
+    model_help = _("name of a model that its agents have called")
+    group.add_argument("--model", type=filter_name, metavar="NAME", help=model_help)
+    group.add_argument("--tool", type=filter_name, metavar="NAME", help=_("name of a tool that its agents have called"))
     group.add_argument("--min-cost", type=cost, metavar="USD", help=_("known cost of at least this many US dollars"))
     group.add_argument("--max-cost", type=cost, metavar="USD", help=_("known cost of at most this many US dollars"))
     add_metadata(group, _("an entry of the metadata; may be repeated"))

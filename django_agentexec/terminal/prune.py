@@ -14,7 +14,7 @@ from ..activity.pruning import BATCH_SIZE, prune
 from ..calls.pruning import prune_calls
 from ..exceptions import InvalidOption
 from ..models import FINISHED, Activity, ActivityQuerySet
-from .arguments import duration, positive
+from .arguments import duration, filter_name, positive
 from .command import FAILED, OK, Output, Subcommand
 
 
@@ -41,7 +41,7 @@ exit codes:
         parser.add_argument("--older-than", type=duration, required=True, metavar="AGE", help=age_help)
         statuses = [status.value for status in FINISHED]
         parser.add_argument("--status", action="append", choices=statuses, help=_("may be repeated"))
-        parser.add_argument("--type", metavar="TASK", help=_("name of the task"))
+        parser.add_argument("--type", type=filter_name, metavar="TASK", help=_("name of the task"))
         size_help = _("rows per transaction (%(size)s)") % {"size": BATCH_SIZE}
         parser.add_argument("--batch-size", type=positive, default=BATCH_SIZE, metavar="N", help=size_help)
         parser.add_argument("--dry-run", action="store_true", help=_("count, and delete nothing"))
@@ -52,10 +52,10 @@ exit codes:
         activities: ActivityQuerySet = Activity.objects.all()
         if options["status"]:
             activities = activities.filter(status__in=options["status"])
-        if options["type"]:
+        if options["type"] is not None:
             activities = activities.of_type(options["type"])
         is_dry, size, total = options["dry_run"], options["batch_size"], 0
-        if options["calls"] and (options["status"] or options["type"]):
+        if options["calls"] and (options["status"] or options["type"] is not None):
             raise InvalidOption(_("--calls cannot be combined with --status or --type."))
         batches = (
             prune_calls(options["older_than"], batch_size=size, dry_run=is_dry)

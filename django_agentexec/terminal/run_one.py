@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
+import sys
 from typing import Any
+from uuid import UUID
 
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from ..models import Status
+from ..models import Activity, Status
 from ..pool.single import run_one
 from .arguments import add_id, seconds
 from .command import FAILED, OK, TIMEOUT, Output, Subcommand
@@ -31,8 +35,17 @@ class RunOne(Subcommand):
 
     def run(self, out: Output, options: dict[str, Any]) -> int:
         """Run the activity, and write its status."""
-        agent_id = find(options["id"])
-        row = run_one(agent_id, options["timeout"])
+        agent_id, abandoned = find(options["id"]), list[bool]()
+        row = run_one(agent_id, options["timeout"], on_abandoned=lambda: abandoned.append(True))
+        code = self._report(out, agent_id, row)
+        if abandoned:  # Python would wait for the handler, which another worker may run already
+            sys.stdout.flush()
+            sys.stderr.flush()
+            logging.shutdown()
+            os._exit(code)
+        return code
+
+    def _report(self, out: Output, agent_id: UUID, row: Activity | None) -> int:
         if row is None:
             out.note(
                 _(

@@ -30,20 +30,27 @@ def select(options: dict[str, Any]) -> ActivityQuerySet:
     activities: ActivityQuerySet = Activity.objects.using(database())
     if options["status"]:
         activities = activities.filter(status__in=options["status"])
-    if options["type"]:
+    if options["type"] is not None:
         activities = activities.of_type(options["type"])
-    if options["queue"]:
+    if options["queue"] is not None:
         activities = activities.filter(queue=options["queue"])
     if options["waiting_for"]:
         activities = activities.suspended().filter(waiting_for__in=options["waiting_for"])
     for kind in (CallKind.MODEL, CallKind.TOOL):
-        if options[kind]:
+        if options[kind] is not None:
             activities = with_call(activities, kind, options[kind])
     if options["min_cost"] is not None:
         activities = activities.filter(cost__gte=options["min_cost"])
     if options["max_cost"] is not None:
         activities = activities.filter(cost__lte=options["max_cost"])
-    return activities.for_metadata(**dict(options["metadata"] or []))
+    return with_metadata(activities, options)
+
+
+def with_metadata(activities: ActivityQuerySet, options: dict[str, Any]) -> ActivityQuerySet:
+    """Return the activities that have all entries of `--metadata`: none if one key is given with two values."""
+    for key, value in options["metadata"] or []:
+        activities = activities.for_metadata(**{key: value})
+    return activities
 
 
 def find(text: str) -> UUID:

@@ -20,6 +20,7 @@ from ..models import Activity, ActivityQuerySet
 from ..money import dollars
 from .arguments import add_metadata, day, positive
 from .command import OK, USAGE, Output, Subcommand
+from .selection import with_metadata
 
 RUNS = 10  # that --runs lists by default
 
@@ -63,7 +64,7 @@ exit codes:
             return self._reprice(out, options)
         zone = zone_of(options["time_zone"]) if options["time_zone"] is not None else None
         period = Period.of(options["from"], options["to"], zone)
-        activities = Activity.objects.for_metadata(**dict(options["metadata"] or []))
+        activities = with_metadata(Activity.objects.all(), options)
         if options["runs"] is not None:
             return self._runs(out, activities, period, options)
         report = usage_report(activities, period, options["by"])

@@ -71,6 +71,11 @@ class Pipeline:
         """The number of running activities."""
         return len(self._executions)
 
+    @property
+    def has_abandoned(self) -> bool:
+        """Whether it has released activities whose handlers do not end before the process."""
+        return bool(self._abandoned)
+
     # Claimed, started
 
     def claimed(self, claim: Claim) -> None:

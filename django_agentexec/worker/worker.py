@@ -136,6 +136,11 @@ class Worker:
         """Whether the worker ended because of its limit of tasks or memory, and is to be replaced."""
         return self._exceeds_memory or self._claimer.reached_limit
 
+    @property
+    def has_abandoned(self) -> bool:
+        """Whether handlers go on that did not end in time: their activities are released, so the process must end."""
+        return self._pipeline.has_abandoned
+
     def _request_stop(self) -> None:
         self._pipeline.is_stopping = True
         self._stop_requested.set()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -12,7 +14,7 @@ from django_agentexec.models import Activity
 from django_agentexec.pool.supervisor import EXIT_FORCED
 from django_agentexec.queues import get_queue
 from tests.e2e.journal import Journal
-from tests.support.pool_process import pool, until
+from tests.support.pool_process import environment, pool, until
 from tests.support.process_state import is_alive
 from tests.support.servers import Valkey
 from tests.testapp.agents import Work, block, stubborn, work
@@ -43,6 +45,25 @@ def test_nor_that_of_a_worker_whose_pool_was_killed(journal: Journal) -> None:
             if is_alive(worker):
                 os.kill(worker, signal.SIGKILL)
 
+    row = Activity.objects.get()
+    assert (row.status, row.attempt, row.crashes) == (Status.QUEUED, 0, 0)
+    assert get_queue().stats("default").ready == 1
+
+
+def test_nor_that_of_a_single_run_after_ctrl_c(journal: Journal) -> None:
+    handle = stubborn.enqueue(Work(journal=journal.path, name="a", seconds=60))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "django", "agentexec", "run-one", str(handle.agent_id)],
+        env=environment(), stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        until(lambda: journal.pid_of("a"), "the start")
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+
+    assert output.startswith("queued")
     row = Activity.objects.get()
     assert (row.status, row.attempt, row.crashes) == (Status.QUEUED, 0, 0)
     assert get_queue().stats("default").ready == 1

@@ -11,12 +11,14 @@ import pytest
 from django.contrib.auth.models import Permission as AuthPermission
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.test import override_settings
 from pydantic import BaseModel
 
 from django_agentexec import InvalidOption, Task, activity, concurrency
 from django_agentexec.concurrency.publication import publish
 from django_agentexec.concurrency.table import RuleTable
 from django_agentexec.models import Activity, ConcurrencyLimit, Pause, Status
+from django_agentexec.policy import StaffPolicy
 from django_agentexec.pool.reconciler import reconcile
 from django_agentexec.queues import get_queue
 from django_agentexec.registry import registry
@@ -282,6 +284,24 @@ def test_rest_names_what_is_invalid(client: Any, operator: User, body: dict[str,
     client.force_login(operator)
 
     assert client.post("/agents/pauses/", body, content_type="application/json").status_code == code
+
+
+class OfTenants(StaffPolicy):
+    """A policy that relies on the documented form of a tenant's name."""
+
+    def may_pause(self, user: Any, scope: str, name: str) -> bool:
+        key, value = name.split("=")
+        return (key, value) == ("organization_id", "7")
+
+
+@override_settings(AGENTEXEC={"POLICY": OfTenants})
+@pytest.mark.parametrize("name", ["", "a", "organization_id=", "organization_id=7\0"])
+def test_rest_asks_the_policy_about_possible_names_only(client: Any, operator: User, name: str) -> None:
+    client.force_login(operator)
+
+    for path in ("/agents/pauses/", "/agents/pauses/resume/"):
+        body = {"scope": "tenant", "name": name}
+        assert client.post(path, body, content_type="application/json").status_code == 422
 
 
 def test_the_admin_pauses_and_resumes(client: Any, operator: User) -> None:

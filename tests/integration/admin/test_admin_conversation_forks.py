@@ -125,6 +125,15 @@ def test_an_item_of_another_conversation_is_refused() -> None:
     assert Conversation.objects.count() == 2
 
 
+@pytest.mark.parametrize("title", ["x" * 256, "a\0b"])
+def test_a_title_that_no_row_holds_is_refused(title: str) -> None:
+    found = conversation()
+
+    with pytest.raises(InvalidOption, match="The title"):
+        found.fork(found.items.all()[0], title=title)
+    assert Conversation.objects.count() == 1
+
+
 @override_settings(AGENTEXEC=TENANTS)
 def test_a_conversation_of_another_tenant_is_not_forked() -> None:
     found = conversation()

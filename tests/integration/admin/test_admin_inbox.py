@@ -152,3 +152,24 @@ def test_selected_calls_are_rejected_with_one_reason() -> None:
     found = dict(Approval.objects.values_list("pk", "status"))
     assert [found[each.pk] for each in (first, second, question)] == ["rejected", "approved", "pending"]
     assert Approval.objects.get(pk=first.pk).reason == "Not today"
+
+
+def test_an_impossible_reason_for_several_calls_is_no_earlier_decision() -> None:
+    (first,), (second,) = waiting(), waiting()
+    form = {"selected": [str(first.pk), str(second.pk)], "decision": "reject", "confirmed": "yes"}
+    client = signed_in(*DECIDER)
+
+    for reason, why in (("no" * 1_001, "at most 2,000 are allowed"), ("a\0b", "without NUL characters")):
+        answer = client.post(INBOX, {**form, "reason": reason})
+
+        assert answer.status_code == 400
+        assert why in answer.content.decode()
+    assert Approval.objects.filter(status="pending").count() == 2
+
+
+@pytest.mark.parametrize("assignee", ["9" * 30, "\N{ARABIC-INDIC DIGIT ONE}", "maria"])
+def test_an_assignee_who_is_no_user_is_shown_as_it_is(assignee: str) -> None:
+    (approval,) = waiting()
+    approvals.assign(approval.pk, assignee)
+
+    assert f"assigned to {assignee}" in signed_in(*DECIDER).get(INBOX).content.decode()

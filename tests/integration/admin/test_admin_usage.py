@@ -264,3 +264,12 @@ def test_prices_with_characters_that_no_database_holds_match_nothing(query: str)
 
     assert response.status_code == 200
     assert not any("\x00" in each["sql"] for each in queries)
+
+
+def test_an_address_with_very_many_filters_is_no_server_error() -> None:
+    filters = {f"metadata.key{number}": "1" for number in range(990)}
+
+    text = page(signed_in("view_activity"), **filters)
+
+    assert "key9" in text
+    assert "key10" not in text

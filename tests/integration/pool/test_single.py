@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from threading import Thread
+from typing import Any
 from uuid import UUID
 
 import pytest
 from django.core.management import call_command
 
-from django_agentexec import ActivityNotFound, InvalidTransition, task
+from django_agentexec import ActivityNotFound, InvalidTransition, activity, task
+from django_agentexec.concurrency import pause
 from django_agentexec.ids import uuid7
 from django_agentexec.models import Status
 from django_agentexec.pool.single import run_one
 from django_agentexec.queues import get_queue
+from django_agentexec.signals import worker_started
 from django_agentexec.tasks import registry
 from tests.support.activity_rows import messages, row
 from tests.testapp.agents import Text, shout
@@ -61,6 +65,55 @@ def test_what_cannot_be_claimed_in_time_stays_queued() -> None:
 
     assert run_one(handle.agent_id, 0) is None
     assert row(handle.agent_id).status == Status.QUEUED
+
+
+def test_a_pause_after_the_enqueue_holds_it_back() -> None:
+    handle = shout.enqueue(Text(), metadata={"org": "7"})
+    pause("tenant", "org=7")
+
+    assert run_one(handle.agent_id, 1) is None
+    assert row(handle.agent_id).status == Status.QUEUED
+
+
+def test_what_its_creator_drives_is_not_run() -> None:
+    agent_id = activity.create("shout", context={"text": "mine"})
+
+    with pytest.raises(InvalidTransition, match="in no queue"):
+        run_one(agent_id, 1)
+    assert (row(agent_id).status, row(agent_id).attempt) == (Status.QUEUED, 0)
+
+
+def test_the_wait_ends_when_the_activity_does() -> None:
+    handle = shout.enqueue(Text(), delay=3600)
+
+    def cancel(sender: object, **_: object) -> None:
+        thread = Thread(target=activity.cancel, args=[handle.agent_id])  # this thread runs an event loop
+        thread.start()
+        thread.join()
+
+    worker_started.connect(cancel)
+    try:
+        ended = run_one(handle.agent_id)
+    finally:
+        worker_started.disconnect(cancel)
+
+    assert ended is not None
+    assert (ended.status, ended.attempt) == (Status.CANCELED, 0)
+
+
+def test_the_wait_does_not_hammer_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    shout.enqueue(Text(text="ready"))
+    wanted = shout.enqueue(Text(), delay=3600)
+    trips, claim = [], get_queue().ack_and_claim
+
+    def counted(*args: Any, **options: Any) -> Any:
+        trips.append(args)
+        return claim(*args, **options)
+
+    monkeypatch.setattr(get_queue(), "ack_and_claim", counted)
+
+    assert run_one(wanted.agent_id, 1) is None
+    assert len(trips) < 10
 
 
 def test_what_has_ended_or_does_not_exist_is_an_error() -> None:

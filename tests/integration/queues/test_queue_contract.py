@@ -87,7 +87,21 @@ def test_a_claim_of_one_activity_leaves_the_others(backend: Backend) -> None:
 
     assert claim_only(backend, wanted) == [wanted]
     assert claim_only(backend, wanted) == []
+    # Else its worker would ask again at once.
+    assert not backend.queue.ack_and_claim(QUEUE, "w1", limit=1, only=wanted).waiting
     assert ids(claim(backend)) == [first, last]
+
+
+def test_the_end_of_a_single_claim_wakes_others_for_the_next_with_its_lock_key(backend: Backend) -> None:
+    first, second = put(backend, message("k"), message("k"))
+    (claimed,) = backend.queue.ack_and_claim(QUEUE, "w1", limit=1, only=first).claimed
+    while backend.queue.wait([QUEUE], 0.05):
+        pass  # notices of the enqueue
+
+    backend.queue.ack_and_claim(QUEUE, "w1", [Ack(claimed, Outcome.DONE)], only=first)
+
+    assert backend.queue.wait([QUEUE], 5)
+    assert ids(claim(backend)) == [second]
 
 
 def test_a_claim_of_one_activity_keeps_the_order_of_its_lock_key(backend: Backend) -> None:

@@ -97,6 +97,24 @@ def test_filters_require_all() -> None:
     assert (answer.code, "Filters require --all" in answer.err) == (2, True)
 
 
+@pytest.mark.parametrize("option", ["--type", "--queue", "--model", "--tool"])
+def test_an_empty_variable_of_a_shell_does_not_select_everything(option: str) -> None:
+    handle = shout.enqueue(Text())
+
+    answer = call("agentexec", "cancel", "--all", "--yes", f"{option}=")
+
+    assert (answer.code != 0, "must be text of 1 to" in answer.err) == (True, True)
+    assert row(handle.agent_id).status == "queued"
+
+
+def test_all_entries_of_the_metadata_are_required() -> None:
+    for number in (7, 8):
+        Activity.objects.create(agent_type=f"of {number}", metadata={"org": number, "is_trial": True})
+
+    assert listed("--metadata", "org=8", "--metadata", "is_trial=true") == ["of 8"]
+    assert listed("--metadata", "org=7", "--metadata", "org=8") == []
+
+
 def test_list_as_json_is_the_wire_shape() -> None:
     shout.enqueue(Text(), metadata={"secret": "tenant"})
 

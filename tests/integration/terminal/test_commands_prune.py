@@ -53,6 +53,14 @@ def test_activities_that_ended_before_the_cutoff_are_deleted_with_their_logs() -
     assert set(ActivityLog.objects.values_list("activity_id", flat=True)) == {recent}
 
 
+def test_an_empty_variable_of_a_shell_does_not_delete_all_tasks() -> None:
+    kept = {old()}
+
+    answer = call("prune_activities", "--older-than", "30d", "--type=")
+
+    assert (answer.code != 0, left()) == (True, kept)
+
+
 def test_active_and_recently_ended_activities_stay_however_old() -> None:
     kept = {old(Status.QUEUED, days=400), old(Status.RUNNING, days=400), old(days=400, ended=1)}
 

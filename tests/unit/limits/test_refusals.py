@@ -57,6 +57,9 @@ def caused(error: Exception, cause: Exception) -> Exception:
     [
         (HttpError(429, headers={"retry-after": "7"}), 7),
         (HttpError(429), 1),
+        (HttpError(429, headers={"retry-after": 7}), 1),  # type: ignore[dict-item]  # of a client of one's own
+        (HttpError(429, {"error": {"code": ["insufficient_quota"]}}), 1),
+        (HttpError(429, {"code": {}}), 1),
         (HttpError(429, {"error": {"code": "insufficient_quota"}}), None),
         (HttpError(429, {"code": "insufficient_quota"}), None),
         (HttpError(500), None),

@@ -208,9 +208,14 @@ while limit > 0 and parks_left > 0 do
   if not has_more then break end
 end
 
+if only then
+  -- What remains is for others, and known to them unless these acknowledgments have made it ready.
+  if #ARGV >= FIRST_DONE and turns_of(ready) > 0 then wake_one() end
+  return reply
+end
 local is_waiting = turns_of(ready) > 0
 -- Another worker may claim the remaining activities.
-if is_waiting and not only then wake_one() end
+if is_waiting then wake_one() end
 if quarantine then is_waiting = turns_of(suspects) > 0 end
 if is_waiting then reply[3] = 1 end
 return reply
