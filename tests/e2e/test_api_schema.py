@@ -39,7 +39,7 @@ ACCEPTED = ["2xx", "401", "403", "404", "409", "422"]
 CHECKS = {"positive_data_acceptance": {"expected-statuses": ACCEPTED}}
 # Names of time zones and the order of two days are no schema, either.
 USAGE = {
-    "include-path": "/agents/usage/",
+    "include-path-regex": "^/agents/usage/",
     "checks": {"positive_data_acceptance": {"expected-statuses": [*ACCEPTED, "400"]}},
 }
 # A context without NUL characters, since no row can hold them; a fixed seed, so that a failure is caused by a change.
