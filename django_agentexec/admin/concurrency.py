@@ -21,7 +21,7 @@ from ..exceptions import InvalidOption
 from ..models import ConcurrencyLimit, LimitScope, Pause, PauseScope
 from ..policy import get_policy
 from .access import SharedRowsAccess, may_pause, warn_of_unknown_task
-from .actors import user_names
+from .actors import actor_names
 from .values import NOTHING
 
 if TYPE_CHECKING:
@@ -143,9 +143,9 @@ class _WithNames:
         """Read a page."""
         super().get_results(request)  # type: ignore[misc]  # of ChangeList
         rows = list(self.result_list)  # type: ignore[has-type]  # of ChangeList
-        names = user_names({row.actor for row in rows if row.actor})
+        names = actor_names([row.actor for row in rows], monitors=get_policy().may_monitor(request.user))
         for row in rows:
-            row.by = names.get(row.actor or "", row.actor or "")
+            row.by = names.get(row.actor or "", "")
         self.result_list = rows
 
 

@@ -173,3 +173,17 @@ def test_an_assignee_who_is_no_user_is_shown_as_it_is(assignee: str) -> None:
     approvals.assign(approval.pk, assignee)
 
     assert f"assigned to {assignee}" in signed_in(*DECIDER).get(INBOX).content.decode()
+
+
+@override_settings(AGENTEXEC=TENANTS)
+def test_users_of_a_tenant_do_not_read_accounts_of_terminals() -> None:
+    (approval,) = waiting(metadata={"organization_id": "org-1"})
+    approvals.approve(approval.pk, by="terminal:root")
+    client = signed_in(*DECIDER, first_name="org-1")
+
+    decided = client.get(INBOX, {"tab": "decided"}).content.decode()
+    late = client.post(f"{INBOX}{approval.pk}/decide/", {"decision": "reject", "reason": "no"})
+
+    assert "terminal" in decided
+    assert "by terminal" in said(late)[0]
+    assert "terminal:root" not in decided + said(late)[0]
