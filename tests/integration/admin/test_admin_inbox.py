@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import pytest
-from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.auth.models import AnonymousUser, User, UserManager
+from django.core.exceptions import ValidationError
 from django.test import override_settings
 
 from django_agentexec import AlreadyDecided, ApprovalNotFound, InvalidOption, activity, approvals
@@ -80,6 +82,14 @@ def test_only_users_who_may_decide_are_assigned(name: str) -> None:
     assert "who may decide this" in answer.content.decode()
     approval.refresh_from_db()
     assert approval.assigned_to is None
+
+
+@pytest.mark.parametrize("problem", [ValueError("no number"), ValidationError("no UUID")])
+def test_a_text_that_cannot_be_a_user_name_is_no_server_error(problem: Exception) -> None:
+    (approval,) = waiting()
+
+    with patch.object(UserManager, "get_by_natural_key", side_effect=problem):
+        assert hand_over(signed_in(*DECIDER), approval, name="jo").status_code == 400
 
 
 @override_settings(AGENTEXEC=TENANTS)
