@@ -54,7 +54,8 @@ class PauseSchema(BaseModel):
     """The primary key of the user who paused it, or a terminal; null for code."""
     created_at: datetime
     warning: str | None = None
-    """Why the pause may have no effect: no task of the web process has this name; null otherwise."""
+    """Why the pause may have no effect: no task of the web process has this name; null otherwise. With the monitor
+    permission it has similar names."""
 
 
 class PauseView(AgentView):
@@ -91,7 +92,7 @@ def _shown(row: Pause, *, monitors: bool) -> PauseSchema:
     shown = PauseSchema.model_validate(row)
     if shown.actor and not monitors:
         shown.actor = public_actor(shown.actor)
-    shown.warning = target_note(row.scope, row.name) or None
+    shown.warning = target_note(row.scope, row.name, names_others=monitors) or None
     return shown
 
 
