@@ -164,6 +164,15 @@ def test_selected_calls_are_rejected_with_one_reason() -> None:
     assert Approval.objects.get(pk=first.pk).reason == "Not today"
 
 
+def test_an_unknown_decision_approves_nothing() -> None:
+    (approval,) = waiting()
+    form = {"selected": [str(approval.pk)], "decision": "rejected", "confirmed": "yes", "reason": "no"}
+
+    assert said(signed_in(*DECIDER).post(INBOX, form)) == ["Choose a decision."]
+    approval.refresh_from_db()
+    assert approval.is_pending
+
+
 def test_an_impossible_reason_for_several_calls_is_no_earlier_decision() -> None:
     (first,), (second,) = waiting(), waiting()
     form = {"selected": [str(first.pk), str(second.pk)], "decision": "reject", "confirmed": "yes"}
