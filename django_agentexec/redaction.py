@@ -27,9 +27,9 @@ def redact_internals(data: dict[str, Any]) -> dict[str, Any]:
     if (message := data.get("public_message")) is not None:
         shown["message"], shown["public_message"] = message, None
     if actor := data.get("actor"):
-        shown["actor"] = _source(actor)
+        shown["actor"] = public_actor(actor)
     if decided_by := data.get("decided_by"):
-        shown["decided_by"] = _source(decided_by)
+        shown["decided_by"] = public_actor(decided_by)
     return shown
 
 
@@ -48,10 +48,10 @@ def redact_line(line: ActivityLog) -> None:
     elif line.traceback:
         line.message = public_message_of(line.traceback)
     line.traceback = ""
-    line.actor = line.actor and _source(line.actor)
+    line.actor = line.actor and public_actor(line.actor)
 
 
-def _source(actor: str) -> str:
+def public_actor(actor: str) -> str:
     """Return an actor without the name of a system account: `terminal` for `terminal:root`."""
     source, colon, _ = actor.partition(":")
     return source if colon else actor

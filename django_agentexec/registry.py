@@ -87,15 +87,17 @@ def get_task(task: str | AnyTask) -> AnyTask:
     return registry.get(task)
 
 
-def unknown_task_note(name: str) -> str:
+def unknown_task_note(name: str, *, names_others: bool = True) -> str:
     """Return a remark about a name that no task of this process has, with similar names; "" if a task has it.
 
-    Workers may have tasks that this process does not import, so the name is no error.
+    Without `names_others` it names no other task, for users who may not read the names of all. Workers may have tasks
+    that this process does not import, so the name is no error.
     """
     try:
         registry.get(name)
     except UnknownTask as error:
-        return _("%(problem)s It has no effect unless a worker registers a task of this name.") % {"problem": error}
+        problem = str(error) if names_others else _("There is no task %(name)r.") % {"name": name}
+        return _("%(problem)s It has no effect unless a worker registers a task of this name.") % {"problem": problem}
     except Exception:  # a module of tasks may raise anything
         logger.warning("The modules of tasks cannot be imported.", exc_info=True)
     return ""

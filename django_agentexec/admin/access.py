@@ -37,8 +37,11 @@ class SharedRowsAccess:
 
 
 def warn_of_unknown_task(request: HttpRequest, name: str) -> None:
-    """Add a warning if no task of this process has the name that a saved row has."""
-    if note := unknown_task_note(name):
+    """Add a warning if no task of this process has the name that a saved row has.
+
+    Only users who see all tenants read the names of other tasks.
+    """
+    if note := unknown_task_note(name, names_others=_sees_all_tenants(request)):
         messages.warning(request, note)
 
 

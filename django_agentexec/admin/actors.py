@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 
 from ..models import Activity
+from ..redaction import public_actor
 from .detail import Timeline
 
 
@@ -18,6 +21,16 @@ def name_actors(activity: Activity, timeline: Timeline) -> str:
     for line in lines:
         line.actor_name = names.get(str(line.actor), line.actor)  # type: ignore[attr-defined]  # for the template
     return names.get(activity.enqueued_by or "", activity.enqueued_by or "")
+
+
+def actor_names(actors: Iterable[str | None], *, monitors: bool) -> dict[str, str]:
+    """Return what pages show of each actor: the name of a user, or its text; one query if there are any.
+
+    Users without the monitor permission do not read the account of a terminal, as over REST.
+    """
+    given = {actor for actor in actors if actor}
+    texts = {actor: actor if monitors else public_actor(actor) for actor in given}
+    return {**texts, **user_names(given)} if given else {}
 
 
 def user_names(actors: set[str]) -> dict[str, str]:

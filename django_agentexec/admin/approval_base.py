@@ -16,7 +16,7 @@ from ..exceptions import ActivityLocked, AlreadyDecided, ApprovalNotFound, Appro
 from ..models import Approval, ApprovalQuerySet
 from ..parsing import parse_id
 from .access import AccessAdmin, visible_approvals
-from .actors import user_names
+from .actors import actor_names
 from .addresses import next_address
 from .approval_cards import status_text
 from .formatting import duration
@@ -62,7 +62,8 @@ class ApprovalBase(AccessAdmin):
         except InvalidOption as refusal:
             return refusal
         except REFUSALS as refusal:
-            self.message_user(request, refusal_text(refusal), messages.WARNING)
+            text = refusal_text(refusal, monitors=self.has_monitor_permission(request))
+            self.message_user(request, text, messages.WARNING)
             return refusal
         return None
 
@@ -75,11 +76,11 @@ class ApprovalBase(AccessAdmin):
         return next_address(request, reverse(f"{self.admin_site.name}:agentexec_approval_changelist"))
 
 
-def refusal_text(refusal: Exception) -> str:
+def refusal_text(refusal: Exception, *, monitors: bool) -> str:
     """Return why a decision was not applied."""
     if isinstance(refusal, AlreadyDecided):
         found = refusal.approval
-        by = user_names({found.decided_by}).get(found.decided_by, found.decided_by) if found.decided_by else ""
+        by = actor_names([found.decided_by], monitors=monitors).get(found.decided_by or "", "")
         ago = duration((timezone.now() - found.decided_at).total_seconds()) if found.decided_at else ""
         values = {"status": status_text(found), "by": by, "ago": ago}
         if by:

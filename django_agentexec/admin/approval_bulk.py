@@ -21,11 +21,16 @@ class BulkDecisions(ApprovalBase):
 
     def decide_many(self, request: HttpRequest) -> HttpResponse:
         """Approve or reject the selected calls of one tool, after a confirmation."""
-        found, is_rejection = self._selected(request), request.POST.get("decision") == "reject"
-        tools = {each.tool for each in found}
+        # Pages of earlier releases name no decision, and approve.
+        found, decision = self._selected(request), request.POST.get("decision", "approve")
+        tools, is_rejection = {each.tool for each in found}, decision == "reject"
+        problem = ""
         if len(tools) != 1:
-            text = _("Select approvals of one tool only.") if tools else _("Select at least one approval.")
-            self.message_user(request, text, messages.WARNING)
+            problem = _("Select approvals of one tool only.") if tools else _("Select at least one approval.")
+        elif decision not in ("approve", "reject"):
+            problem = _("Choose a decision.")
+        if problem:
+            self.message_user(request, problem, messages.WARNING)
             return HttpResponseRedirect(request.get_full_path())
         reason = request.POST.get("reason", "").strip()
         if not request.POST.get("confirmed"):

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from ..models import Approval, ApprovalKind, ApprovalStatus, OnExpiry
 from ..validation import escape_controls
-from .actors import user_names
+from .actors import actor_names, user_names
 from .argument_forms import can_change, label_of
 from .formatting import duration, moment, pretty_json
 from .values import NOTHING
@@ -101,17 +101,17 @@ def name_assignees(approvals: Sequence[Approval]) -> Sequence[Approval]:
     return approvals
 
 
-def lines(approvals: Iterable[Approval]) -> list[Line]:
+def lines(approvals: Iterable[Approval], *, monitors: bool) -> list[Line]:
     """Return the lines of decided approvals; one query for the names of the users."""
     approvals = list(approvals)
-    names = user_names({each.decided_by for each in approvals if each.decided_by})
+    names = actor_names([each.decided_by for each in approvals], monitors=monitors)
     return [
         Line(
             approval=each,
             question=question(each),
             summary=", ".join(f"{name}: {text}" for name, text in _arguments(each))[:300],
             badge=outcome_badge(each),
-            by=names.get(each.decided_by or "", each.decided_by or NOTHING),
+            by=names.get(each.decided_by or "", NOTHING),
             decided=moment(each.decided_at) if each.decided_at else NOTHING,
             reason=each.reason or (str(each.answer)[:300] if each.answer is not None else NOTHING),
         )

@@ -74,7 +74,7 @@ class ApprovalAdmin(BulkDecisions, HandoverPages):
                 ]
                 if is_open
                 else [],
-                "lines": [] if is_open else lines(page.rows),
+                "lines": [] if is_open else lines(page.rows, monitors=self.has_monitor_permission(request)),
                 "page": page.number,
                 "has_older": page.has_more,
                 "next": request.get_full_path(),

@@ -13,13 +13,14 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 
 from .. import activity as activities
+from ..calls.content import redacted
 from ..calls.queries import detail_of
 from ..conf import conf
 from ..exceptions import AgentExecError
 from ..models import Activity, AgentCall, Approval, CallKind
 from ..redaction import redact_internals
 from ..tasks.authorization import check_authorized
-from .actors import user_names
+from .actors import actor_names
 from .copies import CopyPages, task_of
 from .formatting import pretty_json
 from .status import short_id
@@ -59,7 +60,7 @@ class CallPages(CopyPages):
         content = call_content(call, monitors=monitors)
         context = {
             **content,
-            **_change(call),
+            **_change(call, monitors=monitors),
             "request_text": content["request"],
             "original": found,
             "may_fork": self.has_copy_permission(request, found),
@@ -128,8 +129,11 @@ class CallPages(CopyPages):
         return found
 
 
-def _change(call: AgentCall) -> dict[str, str]:
-    """Return the note about arguments that a person has changed; one query for the call of a tool."""
+def _change(call: AgentCall, *, monitors: bool) -> dict[str, str]:
+    """Return the note about arguments that a person has changed; one query for the call of a tool.
+
+    The arguments that the model chose are redacted as those of the call.
+    """
     if call.kind != CallKind.TOOL or call.arguments is None or conf.TRACE_CONTENT != "full":
         return {}
     decisions = Approval.objects.filter(
@@ -138,6 +142,8 @@ def _change(call: AgentCall) -> dict[str, str]:
     found = decisions.order_by("-id").first()
     if found is None:
         return {}
-    by = user_names({found.decided_by}).get(found.decided_by, found.decided_by) if found.decided_by else ""
+    by = actor_names([found.decided_by], monitors=monitors).get(found.decided_by or "", "")
     text = _("Changed by %(by)s when approving.") if by else _("Changed when approving.")
-    return {"changed": text % {"by": by}, "chosen_arguments": pretty_json(found.arguments)[:MAX_TEXT]}
+    chosen, is_hidden = redacted(found.arguments, "arguments", call)
+    shown = {} if is_hidden else {"chosen_arguments": pretty_json(chosen)[:MAX_TEXT]}
+    return {"changed": text % {"by": by}, **shown}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -19,7 +21,7 @@ from ..exceptions import InvalidOption
 from ..models import ConcurrencyLimit, LimitScope, Pause, PauseScope
 from ..policy import get_policy
 from .access import SharedRowsAccess, may_pause, warn_of_unknown_task
-from .actors import user_names
+from .actors import actor_names
 from .values import NOTHING
 
 if TYPE_CHECKING:
@@ -58,6 +60,9 @@ class ConcurrencyLimitAdmin(StorableLookups, SharedRowsAccess, LimitBase):
 class PauseForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only in the stubs
     """The form of a pause."""
 
+    may_pause: Callable[[str, str], bool]
+    """Whether the user may pause this; set by the admin."""
+
     class Meta:
         model = Pause
         fields = ("scope", "name", "reason")
@@ -70,6 +75,9 @@ class PauseForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only in t
                 validate_target(cleaned["scope"], cleaned["name"])
             except InvalidOption as error:
                 raise ValidationError({"name": str(error)}) from error
+            # Before Django looks for the same pause: nobody else learns whether something is paused.
+            if not self.may_pause(cleaned["scope"], cleaned["name"]):
+                raise PermissionDenied
         return cleaned
 
 
@@ -86,6 +94,12 @@ class PauseAdmin(StorableLookups, PauseBase):
         policy = get_policy()
         rows: QuerySet[Pause] = super().get_queryset(request)
         return rows.filter(pk__in=[row.pk for row in rows if policy.may_pause(request.user, row.scope, row.name)])
+
+    def get_form(self, request: HttpRequest, *args: Any, **options: Any) -> Any:
+        """Return a form for what the user may pause."""
+        form: Any = super().get_form(request, *args, **options)
+        form.may_pause = staticmethod(partial(may_pause, request))  # Django has made the class for this request
+        return form
 
     def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
         """Return a list whose rows have the names of their users."""
@@ -129,9 +143,9 @@ class _WithNames:
         """Read a page."""
         super().get_results(request)  # type: ignore[misc]  # of ChangeList
         rows = list(self.result_list)  # type: ignore[has-type]  # of ChangeList
-        names = user_names({row.actor for row in rows if row.actor})
+        names = actor_names([row.actor for row in rows], monitors=get_policy().may_monitor(request.user))
         for row in rows:
-            row.by = names.get(row.actor or "", row.actor or "")
+            row.by = names.get(row.actor or "", "")
         self.result_list = rows
 
 

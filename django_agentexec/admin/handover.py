@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth import get_user_model
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
@@ -83,7 +83,7 @@ def _chosen(request: HttpRequest, activity: Activity, name: str) -> Model | None
     if name and len(name) <= MAX_NAME and is_storable(name):
         try:
             user = model._default_manager.get_by_natural_key(name)
-        except model.DoesNotExist:
+        except (model.DoesNotExist, ValueError, ValidationError):  # also text that is no number or UUID
             user = None
     if user is None or not _may_decide(user, activity):
         raise InvalidOption(_("There is no user “%(name)s” who may decide this.") % {"name": name[:80]})

@@ -19,7 +19,7 @@ from ..concurrency.commands import MAX_REASON, validate_target
 from ..exceptions import InvalidOption
 from ..models import Pause, PauseScope
 from .access import AccessAdmin, may_pause
-from .actors import user_names
+from .actors import actor_names
 from .addresses import next_address
 from .formatting import moment
 
@@ -41,14 +41,14 @@ def pause_notices(request: HttpRequest, pauses: Sequence[Pause], *, monitors: bo
 
     The reason and the name of a pause are shown to users with the monitor permission and to those who may resume it.
     """
-    names = user_names({row.actor for row in pauses if row.actor}) if pauses else {}
+    names = actor_names([row.actor for row in pauses], monitors=monitors)
     found = []
     for row in pauses:
         may_resume = may_pause(request, row.scope, row.name)
         if not (monitors or may_resume):
             found.append(Notice(_held_by_unknown(row.scope), "", "", "", ""))
             continue
-        by = names.get(row.actor or "", row.actor or "")
+        by = names.get(row.actor or "", "")
         target = target_of(row.scope, row.name) if may_resume else ""
         found.append(Notice(paused_text(row.scope, row.name), row.reason, by, moment(row.created_at), target))
     return found
@@ -57,14 +57,14 @@ def pause_notices(request: HttpRequest, pauses: Sequence[Pause], *, monitors: bo
 def shown_pauses(request: HttpRequest) -> list[dict[str, Any]]:
     """Return the pauses as the dashboard shows them, which needs the monitor permission. Two queries at most."""
     rows = list(Pause.objects.order_by("scope", "name"))
-    names = user_names({row.actor for row in rows if row.actor}) if rows else {}
+    names = actor_names([row.actor for row in rows], monitors=True)
     return [
         {
             "scope": row.scope,
             "name": row.name,
             "title": scope_text(row.scope, row.name),
             "reason": row.reason,
-            "by": names.get(row.actor or "", row.actor or ""),
+            "by": names.get(row.actor or "", ""),
             "since": row.created_at.isoformat(),
             "may_resume": may_pause(request, row.scope, row.name),
         }

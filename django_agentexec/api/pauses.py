@@ -16,6 +16,7 @@ from ..concurrency.commands import target_note, validate_target
 from ..exceptions import InvalidOption
 from ..models import Pause, PauseScope
 from ..policy import get_policy
+from ..redaction import public_actor
 from .base import AgentView
 from .bodies import BodySchema, JsonTextParser, read_body
 from .errors import Unprocessable
@@ -53,7 +54,8 @@ class PauseSchema(BaseModel):
     """The primary key of the user who paused it, or a terminal; null for code."""
     created_at: datetime
     warning: str | None = None
-    """Why the pause may have no effect: no task of the web process has this name; null otherwise."""
+    """Why the pause may have no effect: no task of the web process has this name; null otherwise. With the monitor
+    permission it has similar names."""
 
 
 class PauseView(AgentView):
@@ -82,12 +84,15 @@ class PauseView(AgentView):
         """Return the pauses that the user may change."""
         may_pause = get_policy().may_pause
         rows = [row for row in Pause.objects.all() if may_pause(self.request.user, row.scope, row.name)]
-        return Response([_shown(row).model_dump(mode="json") for row in rows])
+        monitors = self.monitors
+        return Response([_shown(row, monitors=monitors).model_dump(mode="json") for row in rows])
 
 
-def _shown(row: Pause) -> PauseSchema:
+def _shown(row: Pause, *, monitors: bool) -> PauseSchema:
     shown = PauseSchema.model_validate(row)
-    shown.warning = target_note(row.scope, row.name) or None
+    if shown.actor and not monitors:
+        shown.actor = public_actor(shown.actor)
+    shown.warning = target_note(row.scope, row.name, names_others=monitors) or None
     return shown
 
 

@@ -64,9 +64,9 @@ async def aresume(scope: PauseScope | str, name: str) -> bool:
     return await sync_to_async(resume)(scope, name)
 
 
-def target_note(scope: PauseScope | str, name: str) -> str:
+def target_note(scope: PauseScope | str, name: str, *, names_others: bool = True) -> str:
     """Return a remark about a pause that may have no effect, since no task of this process has the name; else ""."""
-    return unknown_task_note(name) if scope == PauseScope.TASK else ""
+    return unknown_task_note(name, names_others=names_others) if scope == PauseScope.TASK else ""
 
 
 def validate_target(scope: PauseScope | str, name: str) -> tuple[PauseScope, str]:

@@ -162,7 +162,8 @@ def _expensive_run(
         cost=rounded(spent),
         calls=sum(row["calls"] for row in models),
         repeated_calls=sum(row["repeated"] for row in models),
-        largest_call=rounded(max(row["largest"] for row in models if row["largest"] is not None)),
+        # The prices may have changed since the query of the sums.
+        largest_call=rounded(max((row["largest"] for row in models if row["largest"] is not None), default=Decimal(0))),
         attempts=owner.attempt,
         models=[row["name"] for row in dearest[:MAX_MODELS]],
         tool=tool,

@@ -57,7 +57,7 @@ class Enqueue(Subcommand):
         definition = registry.get(options["task"])
         context = parse_context(definition, read_text(options["context"]))
         given = _enqueue_options(options)
-        user = find_user(options["user"]) if options["user"] else None
+        user = find_user(options["user"]) if options["user"] is not None else None
         if user is not None:
             check_authorized(definition, user, context, given.get("metadata") or {})
         with acting_as(user or account_actor()):

@@ -138,7 +138,7 @@ class Worker:
 
     @property
     def has_abandoned(self) -> bool:
-        """Whether handlers go on that did not end in time: their activities are released, so the process must end."""
+        """Whether handlers that did not end in time still run: their activities are released, the process must end."""
         return self._pipeline.has_abandoned
 
     def _request_stop(self) -> None:

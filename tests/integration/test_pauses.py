@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
 from typing import Any
 from unittest.mock import patch
@@ -206,7 +207,24 @@ def test_rest_warns_of_a_task_that_does_not_exist(client: Any, operator: User, t
     warnings = {row["name"]: row["warning"] for row in client.get("/agents/pauses/").json()}
 
     assert (warnings[NAME], warnings["nowhere"]) == (None, None)
-    assert f"Did you mean '{NAME}'?" in warnings[f"{NAME}s"]
+    assert warnings[f"{NAME}s"].startswith(f"There is no task '{NAME}s'. It has no effect unless")
+
+
+@pytest.mark.parametrize("monitors", [True, False])
+def test_only_users_who_monitor_read_the_names_of_other_tasks(
+    client: Any, operator: User, task: Task[Any, Any, Any, Any], monitors: bool
+) -> None:
+    if monitors:
+        operator.user_permissions.add(AuthPermission.objects.get(codename="view_activity"))
+    client.force_login(operator)
+    body = {"scope": "task", "name": f"{NAME}s", "reason": ""}
+
+    told = client.post("/admin/agentexec/pause/add/", body, follow=True).content.decode()
+    (shown,) = client.get("/agents/pauses/").json()
+
+    hint = f"Did you mean '{NAME}'?"
+    assert "There is no task" in told
+    assert (hint in html.unescape(told), hint in shown["warning"]) == (monitors, monitors)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import pytest
-from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.auth.models import AnonymousUser, User, UserManager
+from django.core.exceptions import ValidationError
 from django.test import override_settings
 
 from django_agentexec import AlreadyDecided, ApprovalNotFound, InvalidOption, activity, approvals
@@ -82,6 +84,14 @@ def test_only_users_who_may_decide_are_assigned(name: str) -> None:
     assert approval.assigned_to is None
 
 
+@pytest.mark.parametrize("problem", [ValueError("no number"), ValidationError("no UUID")])
+def test_a_text_that_cannot_be_a_user_name_is_no_server_error(problem: Exception) -> None:
+    (approval,) = waiting()
+
+    with patch.object(UserManager, "get_by_natural_key", side_effect=problem):
+        assert hand_over(signed_in(*DECIDER), approval, name="jo").status_code == 400
+
+
 @override_settings(AGENTEXEC=TENANTS)
 def test_users_of_other_tenants_are_not_assigned() -> None:
     (approval,) = waiting(metadata={"organization_id": "org-1"})
@@ -154,6 +164,15 @@ def test_selected_calls_are_rejected_with_one_reason() -> None:
     assert Approval.objects.get(pk=first.pk).reason == "Not today"
 
 
+def test_an_unknown_decision_approves_nothing() -> None:
+    (approval,) = waiting()
+    form = {"selected": [str(approval.pk)], "decision": "rejected", "confirmed": "yes", "reason": "no"}
+
+    assert said(signed_in(*DECIDER).post(INBOX, form)) == ["Choose a decision."]
+    approval.refresh_from_db()
+    assert approval.is_pending
+
+
 def test_an_impossible_reason_for_several_calls_is_no_earlier_decision() -> None:
     (first,), (second,) = waiting(), waiting()
     form = {"selected": [str(first.pk), str(second.pk)], "decision": "reject", "confirmed": "yes"}
@@ -173,3 +192,17 @@ def test_an_assignee_who_is_no_user_is_shown_as_it_is(assignee: str) -> None:
     approvals.assign(approval.pk, assignee)
 
     assert f"assigned to {assignee}" in signed_in(*DECIDER).get(INBOX).content.decode()
+
+
+@override_settings(AGENTEXEC=TENANTS)
+def test_users_of_a_tenant_do_not_read_accounts_of_terminals() -> None:
+    (approval,) = waiting(metadata={"organization_id": "org-1"})
+    approvals.approve(approval.pk, by="terminal:root")
+    client = signed_in(*DECIDER, first_name="org-1")
+
+    decided = client.get(INBOX, {"tab": "decided"}).content.decode()
+    late = client.post(f"{INBOX}{approval.pk}/decide/", {"decision": "reject", "reason": "no"})
+
+    assert "terminal" in decided
+    assert "by terminal" in said(late)[0]
+    assert "terminal:root" not in decided + said(late)[0]

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from django_agentexec.models import Activity, Pause
 from tests.support.activity_rows import start
-from tests.support.admin_pages import ALL, CHANGE_LIST, DASHBOARD, TENANTS, page_of, said, signed_in
+from tests.support.admin_pages import ALL, CHANGE_LIST, DASHBOARD, TENANTS, TwoOrganizations, page_of, said, signed_in
 from tests.testapp.agents import Text, report
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -160,3 +160,23 @@ def test_only_a_queued_activity_costs_a_query_for_its_pauses() -> None:
     assert reads() == 1
     start(row.pk)
     assert reads() == 0
+
+
+class PausesOwn(TwoOrganizations):
+    """Tenants pause and resume their own activities."""
+
+    def may_pause(self, user: Any, scope: str, name: str) -> bool:
+        return (scope, name) == ("tenant", f"organization_id={user.first_name}")
+
+
+@override_settings(AGENTEXEC={"POLICY": PausesOwn})
+def test_users_who_may_resume_do_not_read_accounts_of_terminals() -> None:
+    row = mail(organization_id="org-1")
+    paused("tenant", "organization_id=org-1", actor="terminal:root")
+    client = signed_in(*ALL, "pause_activity", first_name="org-1")
+
+    for text in (text_of(client, row), client.get("/admin/agentexec/pause/").content.decode()):
+        assert REASON in text
+        assert "terminal" in text
+        assert "terminal:root" not in text
+    assert [each["actor"] for each in client.get("/agents/pauses/").json()] == ["terminal"]

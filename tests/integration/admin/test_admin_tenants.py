@@ -63,6 +63,8 @@ def test_staff_of_a_tenant_neither_pause_nor_resume_another() -> None:
     client.post(address, {"action": "delete_selected", "_selected_action": [pause.pk], "post": "yes"})
     asked = {"scope": "tenant", "name": "organization_id=org-3", "reason": ""}
     assert client.post(f"{address}add/", asked).status_code == 403
+    # Nor do they learn what is paused.
+    assert client.post(f"{address}add/", {**asked, "name": pause.name}).status_code == 403
     assert client.post("/agents/pauses/", asked, content_type="application/json").status_code == 403
     assert client.post("/agents/pauses/resume/", {"scope": "tenant", "name": pause.name}).status_code in (403, 415)
     assert client.get("/agents/pauses/").json() == []

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from agents.testing import ScriptedModel
 from django.db import connection
-from django.test import Client
+from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -228,3 +228,27 @@ def test_a_wait_inside_a_tool_call_is_no_busy_time() -> None:
     add_call(row, CallKind.MODEL, path="/0:1", since=since, seconds=10, fence=1)
     add_call(row, CallKind.MODEL, path="/0:1", ordinal=1, since=later, seconds=10, fence=2)
     assert "Long waits are shortened on the axis: 3 h 59 min." in page(row)
+
+
+def without_names(value: Any, field: str, call: AgentCall) -> Any:
+    return {"to": "[removed]"}
+
+
+def no_redaction(value: Any, field: str, call: AgentCall) -> Any:
+    raise LookupError
+
+
+@pytest.mark.parametrize("redact", [without_names, no_redaction])
+def test_arguments_that_a_person_has_changed_are_redacted_too(redact: Any) -> None:
+    row = run(two_look_ups())
+    made = add_call(row, CallKind.TOOL, name="send", call_id="9", arguments={"to": "New Name"})
+    values = {"call_id": "9", "tool": "send", "arguments": {"to": "Old Name"}, "changed_arguments": {"to": "New Name"}}
+    Approval.objects.create(activity=row, path=made.path, agent="Clerk", status="approved", **values)
+
+    assert "Old Name" in page(row, f"call/{made.id}/", part=1)
+    with override_settings(AGENTEXEC={"TRACE_REDACT": redact}):
+        text = page(row, f"call/{made.id}/", part=1)
+
+    assert "Changed when approving." in text
+    assert "Name" not in text
+    assert ("[removed]" in text) is (redact is without_names)

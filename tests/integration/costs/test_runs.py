@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.db import connection
 
 from django_agentexec.costs import usage as usage_module
 from django_agentexec.costs.period import Period
@@ -139,3 +140,20 @@ def test_expensive_runs_are_those_of_the_given_activities() -> None:
 
     assert [run.agent_id for _, run in expensive_runs(activities, calls_of(activities, NOVEMBER), 5)] == [ours.pk]
     assert expensive_runs(Activity.objects.none(), calls_of(Activity.objects.none(), NOVEMBER), 5) == []
+
+
+def test_a_price_that_is_withdrawn_meanwhile_is_no_error() -> None:
+    call(run_of(), cost="1")
+    calls, withdrawn = found_calls(), []
+
+    def withdraw(execute: Any, *arguments: Any) -> Any:
+        answer = execute(*arguments)
+        if not withdrawn:
+            withdrawn.append(True)
+            Activity.objects.get().calls.update(cost=None)
+        return answer
+
+    with connection.execute_wrapper(withdraw):
+        ((_activity, run),) = expensive_runs(Activity.objects.all(), calls, 5)
+
+    assert (run.cost, run.largest_call) == (Decimal(1), Decimal(0))

@@ -107,6 +107,14 @@ def test_an_empty_variable_of_a_shell_does_not_select_everything(option: str) ->
     assert row(handle.agent_id).status == "queued"
 
 
+@pytest.mark.parametrize("name", ["", "nobody"])
+def test_an_activity_is_not_enqueued_without_its_user(name: str) -> None:
+    answer = call("agentexec", "enqueue", "shout", "{}", f"--user={name}")
+
+    assert (answer.code != 0, "There is no active user" in answer.err) == (True, True)
+    assert not Activity.objects.exists()
+
+
 def test_all_entries_of_the_metadata_are_required() -> None:
     for number in (7, 8):
         Activity.objects.create(agent_type=f"of {number}", metadata={"org": number, "is_trial": True})
