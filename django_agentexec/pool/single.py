@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable
 from uuid import UUID
 
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, InterfaceError, connections
 
 from ..activity.store import database
 from ..dispatch.push import push
@@ -90,8 +90,14 @@ async def _work(
         if not worker.reached_limit:
             worker.drain()
 
+    def make_worker() -> Worker:
+        try:
+            return Worker(get_queue(), options, beat=lambda info: None, needs_recovery=recover)
+        finally:
+            connections.close_all()
+
     loop = asyncio.get_running_loop()
-    worker = await asyncio.to_thread(Worker, get_queue(), options, beat=lambda info: None, needs_recovery=recover)
+    worker = await asyncio.to_thread(make_worker)
     loop.add_signal_handler(signal.SIGTERM, worker.drain)
     loop.add_signal_handler(signal.SIGINT, worker.end_now)
     if patience is not None:

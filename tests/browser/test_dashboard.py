@@ -337,6 +337,30 @@ def test_a_queue_and_a_task_are_paused_and_resumed(page: Page) -> None:
     assert not Pause.objects.exists()
 
 
+def test_a_poll_does_not_replace_a_button_that_is_pressed(page: Page) -> None:
+    User.objects.get(username="maria").user_permissions.add(Permission.objects.get(codename="pause_activity"))
+    report.enqueue(Text())
+    page.open(DASHBOARD)
+    page.tab.until("document.querySelector('[data-queues] a.ae-button')")
+
+    is_kept = page.tab.evaluate("""(async () => {
+        const script = document.querySelector("script[type=module][src*='agentexec/js/']");
+        const { writeQueues } = await import(new URL("tables.js", script.src));
+        const table = document.querySelector("[data-queues]");
+        const button = table.querySelector("a.ae-button");
+        const rewritten = (event) => {
+            button.dispatchEvent(new PointerEvent(event, { bubbles: true }));
+            return new Promise((resolve) => setTimeout(() => {
+                writeQueues(table, [], []);
+                resolve(button.isConnected);
+            }));
+        };
+        return [await rewritten("pointerdown"), await rewritten("pointerup")];
+    })()""")
+
+    assert is_kept == [True, False]
+
+
 def test_the_page_of_an_activity_follows_a_pause(page: Page) -> None:
     agent_id = report.enqueue(Text()).agent_id
     page.open(page_of(agent_id))

@@ -8,6 +8,10 @@ import { age, clock, count, decimal, duration, moment, since } from "./format.js
 import { pauseControl, pauseMark, pauseOf } from "./pauses.js";
 import { text } from "./text.js";
 
+let pressed = null; // the element on which the pointer was pressed and not yet released
+addEventListener("pointerdown", (event) => { pressed = event.target; });
+for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => setTimeout(() => { pressed = null; }));
+
 const BREAKERS = {
   closed: ["complete", "model_available"],
   half_open: ["attention", "model_half_open"],
@@ -109,6 +113,7 @@ function load(worker) {
 }
 
 function write(table, rows, ifEmpty) {
+  if (table.contains(pressed)) return; // its click would be lost; the next poll writes
   const titles = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
   for (const written of rows) {
     [...written.cells].slice(1).forEach((cell, index) => { cell.dataset.label ??= titles[index + 1]; });
