@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 from django.core.management import call_command
+from django.db import connections
 
 from django_agentexec import ActivityNotFound, InvalidTransition, activity, task
 from django_agentexec.concurrency import pause
@@ -86,8 +87,12 @@ def test_what_its_creator_drives_is_not_run() -> None:
 def test_the_wait_ends_when_the_activity_does() -> None:
     handle = shout.enqueue(Text(), delay=3600)
 
+    def cancel_and_close() -> None:
+        activity.cancel(handle.agent_id)
+        connections.close_all()
+
     def cancel(sender: object, **_: object) -> None:
-        thread = Thread(target=activity.cancel, args=[handle.agent_id])  # this thread runs an event loop
+        thread = Thread(target=cancel_and_close)  # this thread runs an event loop
         thread.start()
         thread.join()
 
