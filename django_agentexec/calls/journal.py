@@ -137,16 +137,16 @@ class Journal:
         call.started_at = call.finished_at or call.started_at
         await self._write(operation)
 
-    def finish_soon(self, call: AgentCall) -> None:
-        """Queue the end of a call."""
-        self._finish_soon(call)
+    def finish_soon(self, call: AgentCall) -> Future[Activity]:
+        """Queue the end of a call, and return the future of its commit."""
+        return self.attempt.write(replace(self._ending(call, None, None), may_wait=True))
 
     def finish_before_next(self, call: AgentCall) -> None:
         """Queue the end of a call: it is committed no later than the next awaited write, which raises its error.
 
         Thus the end of a tool call and the start of the model call that sends its output share a transaction.
         """
-        self._queued.append(self._finish_soon(call))
+        self._queued.append(self.finish_soon(call))
 
     async def written(self) -> None:
         """Wait for the commit of the queued ends of calls."""
@@ -227,9 +227,6 @@ class Journal:
             charge=charge,
         )
 
-    def _finish_soon(self, call: AgentCall) -> Future[Activity]:
-        return self.attempt.write(replace(self._ending(call, None, None), may_wait=True))
-
     def _divided(self, calls: Sequence[AgentCall]) -> tuple[list[AgentCall], list[AgentCall]]:
         """Return the new rows, and the rows that are stored, or will be by an earlier write."""
         new = [call for call in calls if call.pk not in self._stored]
@@ -239,7 +236,7 @@ class Journal:
 
     async def _write(self, operation: Operation) -> None:
         write = self.attempt.write(operation)
-        await self._committed(write)  # first: the queued ones are done then
+        await self._committed(write)  # before the queued writes, which are committed by then
         await self.written()
 
     async def _committed(self, write: Future[Activity]) -> None:

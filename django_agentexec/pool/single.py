@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable
 from uuid import UUID
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import DatabaseError, InterfaceError
 
 from ..activity.store import database
 from ..dispatch.push import push
@@ -20,7 +20,7 @@ from ..models import FINISHED, Activity
 from ..queues import get_queue
 from ..worker.entrypoint import loop_factory
 from ..worker.options import WorkerOptions
-from ..worker.worker import Worker
+from ..worker.worker import Worker, create_worker
 from .reconciler import Reconciler
 
 logger = logging.getLogger(__name__)
@@ -90,14 +90,8 @@ async def _work(
         if not worker.reached_limit:
             worker.drain()
 
-    def make_worker() -> Worker:
-        try:
-            return Worker(get_queue(), options, beat=lambda info: None, needs_recovery=recover)
-        finally:
-            connections.close_all()
-
     loop = asyncio.get_running_loop()
-    worker = await asyncio.to_thread(make_worker)
+    worker = await create_worker(options, beat=lambda info: None, needs_recovery=recover)
     loop.add_signal_handler(signal.SIGTERM, worker.drain)
     loop.add_signal_handler(signal.SIGINT, worker.end_now)
     if patience is not None:

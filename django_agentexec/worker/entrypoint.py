@@ -15,7 +15,6 @@ from multiprocessing.connection import Connection
 
 import django
 from django.apps import apps
-from django.db import connections
 
 from .critical_threads import EXIT_DEFECT
 from .options import WorkerOptions
@@ -59,8 +58,7 @@ def run_worker(options: WorkerOptions, pipe: Connection) -> None:
 
 
 async def _work(options: WorkerOptions, pipe: Connection) -> int:
-    from ..queues import get_queue
-    from .worker import Worker, install_signals
+    from .worker import create_worker, install_signals
 
     def send(sign: bytes, *_: object) -> None:
         try:
@@ -68,15 +66,9 @@ async def _work(options: WorkerOptions, pipe: Connection) -> int:
         except OSError:
             loop.call_soon_threadsafe(worker.drain)  # the pool has ended
 
-    def make_worker() -> Worker:
-        beat, needs_recovery = partial(send, SIGN_BEAT), partial(send, SIGN_NEEDS_RECOVERY)
-        try:
-            return Worker(get_queue(), options, beat=beat, needs_recovery=needs_recovery)
-        finally:
-            connections.close_all()
-
     loop = asyncio.get_running_loop()
-    worker = await asyncio.to_thread(make_worker)
+    beat, needs_recovery = partial(send, SIGN_BEAT), partial(send, SIGN_NEEDS_RECOVERY)
+    worker = await create_worker(options, beat=beat, needs_recovery=needs_recovery)
     install_signals(loop, worker)
     pool = multiprocessing.parent_process()
     if pool is not None:

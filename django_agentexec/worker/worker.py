@@ -24,7 +24,7 @@ from ..activity.store import database
 from ..concurrency.table import table as rules
 from ..conf import conf
 from ..models import Activity
-from ..queues import Claim, DatabaseState, Queue, WorkerInfo
+from ..queues import Claim, DatabaseState, Queue, WorkerInfo, get_queue
 from ..signals import worker_started
 from .claimer import Claimer
 from .committer import Committer
@@ -176,6 +176,20 @@ class Worker:
                 logger.info("This process uses more than %d MB; it will be replaced.", self._options.max_rss >> 20)
             self._exceeds_memory = True
             self._claimer.stop()
+
+
+async def create_worker(
+    options: WorkerOptions, *, beat: Callable[[WorkerInfo], None], needs_recovery: Callable[[], None]
+) -> Worker:
+    """Return a worker, created in a thread, since it reads the database."""
+
+    def create() -> Worker:
+        try:
+            return Worker(get_queue(), options, beat=beat, needs_recovery=needs_recovery)
+        finally:
+            connections.close_all()
+
+    return await asyncio.to_thread(create)
 
 
 def _worker_info(options: WorkerOptions) -> WorkerInfo:

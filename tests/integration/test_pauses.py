@@ -219,12 +219,12 @@ def test_only_users_who_monitor_read_the_names_of_other_tasks(
     client.force_login(operator)
     body = {"scope": "task", "name": f"{NAME}s", "reason": ""}
 
-    told = client.post("/admin/agentexec/pause/add/", body, follow=True).content.decode()
+    shown_page = client.post("/admin/agentexec/pause/add/", body, follow=True).content.decode()
     (shown,) = client.get("/agents/pauses/").json()
 
     hint = f"Did you mean '{NAME}'?"
-    assert "There is no task" in told
-    assert (hint in html.unescape(told), hint in shown["warning"]) == (monitors, monitors)
+    assert "There is no task" in shown_page
+    assert (hint in html.unescape(shown_page), hint in shown["warning"]) == (monitors, monitors)
 
 
 @pytest.mark.parametrize(

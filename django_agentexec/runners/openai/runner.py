@@ -16,23 +16,19 @@ from agents import (
     FunctionTool,
     InputGuardrailTripwireTriggered,
     MaxTurnsExceeded,
-    ModelBehaviorError,
     OutputGuardrailTripwireTriggered,
-    RunContextWrapper,
     Runner,
     RunResultStreaming,
     RunState,
     StreamEvent,
     TContext,
     TResponseInputItem,
-    function_tool,
 )
 from agents.run_config import RunOptions
 from asgiref.sync import async_to_sync
 
 from django_agentexec.activity.current import current_attempt
 from django_agentexec.budgets.options import BudgetOption, as_run_budget
-from django_agentexec.calls.questions import ASK_PERSON
 from django_agentexec.conf import conf
 from django_agentexec.exceptions import InvalidOption, InvalidTransition
 from django_agentexec.parsing import duration_seconds
@@ -47,6 +43,7 @@ from .guardrails import Tripwire, name_guardrail
 from .hooks import JoinedHooks, LoggingHooks, queued_log
 from .interruptions import expect_decision
 from .limited_agents import restore_agents
+from .own_tools import REPORT_STATUS, ask_person_tool, report_status_tool
 from .pricing import priced
 from .recovery import is_out_of_turns, unsaved_conversation
 from .resilient import Models, ResilientModel
@@ -61,7 +58,6 @@ Forwarder = Callable[[StreamEvent], Awaitable[None] | None]
 Input = str | list[TResponseInputItem]
 
 CANCEL_TIMEOUT = 2.0  # seconds; a canceled run that takes longer is abandoned
-REPORT_STATUS = "report_status"
 
 
 class OpenAIRunner(BaseAgentRunner[FunctionTool]):
@@ -260,30 +256,12 @@ class OpenAIRunner(BaseAgentRunner[FunctionTool]):
     def report_status_tool(self) -> FunctionTool:
         """Return `report_status` as a tool of the SDK."""
 
-        async def report_status(message: str, percentage: int) -> str:
-            """Report to the user what you are doing, and how much of the whole work is done.
-
-            Args:
-                message: One short sentence about the step you are about to take.
-                percentage: How much of the whole work is done, an integer from 0 to 100.
-            """
-            return await self.report_status(message, percentage)
-
-        return function_tool(report_status, name_override=REPORT_STATUS, failure_error_function=_explain_arguments)
+        return report_status_tool(self.report_status)
 
     def ask_person_tool(self) -> FunctionTool:
         """Return `ask_person` as a tool of the SDK."""
 
-        async def ask_person(question: str, choices: list[str] | None = None) -> str:
-            """Ask the person who is responsible for this work, and wait for the answer.
-
-            Args:
-                question: The question, in one or two sentences that can be understood without other context.
-                choices: The possible answers, or null for an answer in free text.
-            """
-            return await self.ask_person(question, choices)
-
-        return function_tool(ask_person, name_override=ASK_PERSON, needs_approval=True)
+        return ask_person_tool(self.ask_person)
 
     async def _completed(
         self,
@@ -389,13 +367,3 @@ async def _stop(result: RunResultStreaming) -> None:
     if task is not None and not task.done():
         result.cancel()
         await asyncio.wait([task], timeout=CANCEL_TIMEOUT)
-
-
-def _explain_arguments(context: RunContextWrapper[Any], error: Exception) -> str:
-    """Return an error text for invalid arguments of the model; raise other errors again."""
-    if isinstance(error, ModelBehaviorError):
-        return (
-            "Error: report_status takes message, a text, and percentage, an integer from 0 to 100. "
-            "The status was not saved; call report_status again with correct arguments."
-        )
-    raise error
