@@ -16,7 +16,7 @@ class AgentExecConfig(AppConfig):
 
     def ready(self) -> None:
         """Register checks, hooks, receivers and counters. No module of the package registers anything on import."""
-        from . import checks, conf, embedded, forks, log_text, queues, router_checks
+        from . import checks, conf, embedded, forks, logs, queues, router_checks
         from .activity import bulk, streams, waiting
         from .approvals import expiry
         from .budgets import applicable
@@ -26,19 +26,15 @@ class AgentExecConfig(AppConfig):
         from .dispatch import push
         from .limits import bookkeeping, stores
         from .monitoring import metrics
-        from .pool import budget_keeper, resumption, trace_pruner
-        from .pool.services import register_service
+        from .pool import builtin_services
         from .resilience import options
         from .telemetry import spans
 
         parts = (
-            *(conf, forks, log_text, checks, router_checks, embedded, queues),
+            *(conf, forks, logs, checks, router_checks, embedded, queues),
             *(push, bulk, streams, waiting, propagation, tracker, prices),
-            *(expiry, applicable, spans, trace_pruner, publication, bookkeeping, stores, options),
+            *(expiry, applicable, spans, builtin_services, publication, bookkeeping, stores, options),
         )
         for part in parts:
             part.install()
         metrics.connect()
-        register_service("approvals", expiry.ApprovalExpiry, app_label=self.label)
-        register_service("budgets", budget_keeper.BudgetKeeper, app_label=self.label)
-        register_service("resumption", resumption.Resumption, app_label=self.label)

@@ -1,5 +1,8 @@
 """Background threads: batching threads of a process, services of a pool, and the start of every daemon thread.
 
+No other module starts a thread, except for executors and for the guardian of the embedded server, which runs without
+Django. `start_critical_thread` starts the threads that a worker cannot run without.
+
 `BatchingThread` serves work that must neither delay nor fail its caller, such as change notices and streamed text.
 `PoolService` repeats a step in the pool process, such as the scheduler.
 """
@@ -7,6 +10,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -22,6 +26,7 @@ logger = logging.getLogger(__name__)
 FIRST_PAUSE = 1.0  # seconds after the first error; doubled after each further error
 MAX_PAUSE = 16.0
 MAX_FAILURES = 10  # upper bound of the count of errors; the pause has reached its maximum by then
+EXIT_DEFECT = 1
 
 
 def start_daemon_thread(name: str, target: Callable[..., object], *arguments: object) -> threading.Thread:
@@ -29,6 +34,24 @@ def start_daemon_thread(name: str, target: Callable[..., object], *arguments: ob
     thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
     thread.start()
     return thread
+
+
+def start_critical_thread(name: str, run: Callable[[], None]) -> threading.Thread:
+    """Start a daemon thread that calls `run`; an exception ends the process with exit code 1.
+
+    A worker without one of its threads would look alive and keep its claims without working on them. After its end,
+    the pool returns its claims to the queue and starts another process.
+    """
+    return start_daemon_thread(name, _run_or_exit, name, run)
+
+
+def _run_or_exit(name: str, run: Callable[[], None]) -> None:
+    try:
+        run()
+    except BaseException:  # no exception may end this thread unnoticed
+        logger.critical("Thread %s of this worker process failed; the process ends.", name, exc_info=True)
+        logging.shutdown()
+        os._exit(EXIT_DEFECT)
 
 
 class BatchingThread(ABC):

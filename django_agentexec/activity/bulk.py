@@ -1,4 +1,7 @@
-"""Cancel and retry for many activities at once, in batches."""
+"""Cancel and retry for many activities at once, in batches, and the texts of refusals.
+
+The reasons of refusals are keys of JSON; pages and terminals show their texts.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.db import transaction
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 
 from ..blocking import blocking
 from ..dispatch.push import push_on_commit, stop_on_commit
@@ -20,6 +25,7 @@ from .store import apply_to_unlocked, database
 from .transitions import Cancel, Operation
 
 __all__ = [
+    "NOT_PERMITTED",
     "BulkOutcome",
     "acancel_many",
     "acancel_pending",
@@ -27,10 +33,25 @@ __all__ = [
     "cancel_many",
     "cancel_pending",
     "install",
+    "reason_text",
     "retry_many",
 ]
 
 ROWS_PER_TRANSACTION = 500  # locked together for about 50 ms
+NOT_PERMITTED = "not permitted"
+_REASONS: dict[str, Promise] = {
+    NOT_PERMITTED: _("not permitted"),
+    "locked by another transaction": _("locked by another transaction"),
+    "still queued": _("still queued"),
+    "still running": _("still running"),
+    "already complete": _("already complete"),
+    "already error": _("already failed"),
+    "already canceled": _("already canceled"),
+    "never queued, driven by its creator": _("never queued, driven by its creator"),
+    "its parent has failed or was canceled; retry the parent": _(
+        "its parent has failed or was canceled; retry the parent"
+    ),
+}
 
 
 @blocking
@@ -69,6 +90,11 @@ def cancel_pending(*, metadata_filter: Mapping[str, Any] | None = None) -> int:
 async def acancel_pending(*, metadata_filter: Mapping[str, Any] | None = None) -> int:
     """Async version of `cancel_pending`."""
     return await sync_to_async(cancel_pending)(metadata_filter=metadata_filter)
+
+
+def reason_text(reason: str) -> str:
+    """Return the reason of a refusal in the current language."""
+    return str(_REASONS.get(reason, reason))
 
 
 def install() -> None:

@@ -23,10 +23,10 @@ from django.core.exceptions import ImproperlyConfigured
 
 from ..background import BatchingThread
 from ..exceptions import AgentExecError
+from ..logs import ThrottledLogger
 from ..parsing import as_seconds
 from ..queues import Chunk, get_queue
 from ..signals import text_streamed, worker_stopped
-from ..throttled_logging import ThrottledLogger
 from ..validation import storable_text, validate_id
 from .current import current_attempt
 

@@ -1,6 +1,7 @@
 """Suspension: an activity that waits releases its slot, lease and lock, and is resumed once.
 
     running -> suspended (running, without a worker) -> queued          (Suspend, Resume)
+    running -> queued, with a due time                                  (Defer)
 
 The awaited children are read under the lock of the parent's row. The row stores the last active child
 (`blocking_child_id`), so the end of any other child costs a single read of the row. An activity that waits for a
@@ -8,13 +9,16 @@ decision or a condition (`waiting_for`) and for no child stores its own id there
 
 A condition, such as a budget, ends at a time (`run_after`) or when `resumption.resume` is called. An activity that also
 waits for children or a decision waits for those alone: its handler meets the condition again when it has resumed.
+
+A deferred activity waits for a time that its attempt has chosen, and resumes as the same attempt without using up a
+retry.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -247,3 +251,27 @@ def _last_active_child(activity: Activity, awaited_ids: Sequence[UUID]) -> UUID 
     children = Activity.objects.using(activity._state.db).spawned_by(activity.agent_id).filter(status__in=ACTIVE)
     active = set(children.values_list("agent_id", flat=True))
     return next((child_id for child_id in reversed(awaited_ids) if child_id in active), None)
+
+
+class Deferred(BaseException):
+    """Raised to leave a handler for `delay` seconds; no `Exception`, so that handlers do not catch it."""
+
+    def __init__(self, delay: float) -> None:
+        super().__init__(f"This attempt resumes in {delay:.1f} s; do not catch this exception.")
+        self.delay = delay
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defer(OwnedOperation):
+    """Suspend the attempt for `delay` seconds; any worker resumes it."""
+
+    update_fields = ("status", "run_after", "blocking_child_id", "updated_at")
+
+    delay: float
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        self.check_owner(activity)
+        activity.status, activity.run_after = Status.QUEUED, now + timedelta(seconds=self.delay)
+        activity.blocking_child_id = activity.agent_id  # marks a start that resumes the attempt
+        activity.updated_at = now
+        return None  # the caller has logged the reason

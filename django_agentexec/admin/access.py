@@ -1,10 +1,11 @@
-"""Permissions in the admin: Django's and those of the policy must both agree."""
+"""The base of the admins, and their permissions: Django's and those of the policy must both agree."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
 from django.contrib import messages
 from django.contrib.admin import AdminSite
 from django.db.models import QuerySet
@@ -15,7 +16,15 @@ from django.urls import reverse
 from ..models import Activity, ActivityQuerySet, Approval, ApprovalQuerySet, ApprovalStatus
 from ..policy import Permission, get_policy
 from ..registry import unknown_task_note
-from .base import Base
+
+if TYPE_CHECKING:
+    from django.contrib.admin import ModelAdmin
+
+    Base = ModelAdmin[Activity]
+elif apps.is_installed("unfold"):
+    from unfold.admin import ModelAdmin as Base
+else:
+    from django.contrib.admin import ModelAdmin as Base
 
 MAX_COUNTED = 99  # pending approvals that the tab counts
 

@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from .. import activity
-from ..activity.refusals import reason_text
+from ..activity.bulk import reason_text
 from ..exceptions import NotAuthorized
 from ..ids import uuid7
 from ..models import Activity, ActivityQuerySet

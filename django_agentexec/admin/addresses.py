@@ -1,4 +1,4 @@
-"""Addresses: what that of the list may ask for (its filters, also those of a subclass), and where a form returns to."""
+"""Addresses: the lookups that the list permits, the page to which a form returns, and the websocket of a page."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from django.apps import apps
 from django.contrib import messages
 from django.contrib.admin import helpers
 from django.http import HttpRequest
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 
+from ..conf import conf
+
 if TYPE_CHECKING:
-    from .base import Base
+    from .access import Base
 
 _EXACT = "__exact"
 
@@ -74,3 +77,10 @@ def next_address(request: HttpRequest, default: str) -> str:
     if url_has_allowed_host_and_scheme(asked, {request.get_host()}, require_https=request.is_secure()):
         return asked
     return default
+
+
+def socket_path(agent_id: UUID | None = None) -> str:
+    """Return the path of the websocket of all activities or of one, or "" if the project has none: the page polls."""
+    if not apps.is_installed("django_agentexec.live") or not conf.SOCKET_URL:
+        return ""
+    return f"{conf.SOCKET_URL.rstrip('/')}/{agent_id}/" if agent_id else conf.SOCKET_URL

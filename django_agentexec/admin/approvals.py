@@ -15,13 +15,13 @@ from .. import approvals
 from ..exceptions import InvalidOption
 from ..models import Approval, ApprovalQuerySet, ApprovalStatus
 from .access import MAX_COUNTED, may_decide, visible_approvals
+from .addresses import socket_path
 from .approval_base import PAGE_SIZE
 from .approval_bulk import BulkDecisions
 from .approval_cards import card, lines, name_assignees, status_text
 from .argument_forms import arguments_of, can_change, fields_of
 from .handover import HandoverPages
 from .pagination import row_page
-from .sockets import socket_path
 from .texts import script_texts
 
 TABS = {

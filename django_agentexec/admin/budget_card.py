@@ -11,8 +11,8 @@ from django.urls import reverse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from ..budgets.notices import amount_text
 from ..budgets.queries import consumption
-from ..budgets.texts import amount_text
 from ..models import Budget, BudgetPeriod
 from ..policy import get_policy
 from .budgets import bar

@@ -17,8 +17,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from ..budgets.commands import limit_changed, set_limit_of_period
+from ..budgets.notices import amount_text
 from ..budgets.queries import BudgetSchema, consumption
-from ..budgets.texts import amount_text
 from ..changelists import StorableLookups
 from ..models import Activity, Budget, BudgetLedger, BudgetScope
 from ..policy import get_policy

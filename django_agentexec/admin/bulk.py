@@ -12,7 +12,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from ..activity.refusals import NOT_PERMITTED
+from ..activity.bulk import NOT_PERMITTED
 from ..activity.store import database
 from ..models import Activity, ActivityQuerySet
 from .verbs import Action

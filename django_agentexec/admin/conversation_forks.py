@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     ConversationBase = ModelAdmin[Conversation]
 else:
-    from .base import Base as ConversationBase
+    from .access import Base as ConversationBase
 
 
 class ForkPages(ConversationBase):

@@ -46,6 +46,7 @@ from ..policy import Permission, get_policy
 from ..validation import is_storable
 from .access import approvals_tab, may_decide, may_monitor, may_view_activities, page_response, visible
 from .actors import user_names
+from .addresses import socket_path
 from .approval_cards import card, name_assignees
 from .chat import Turn, open_turns, turns_of
 from .compose import MAX_MESSAGE, composer_of
@@ -53,7 +54,6 @@ from .conversation_forks import ForkPages
 from .formatting import compact, count_text, moment, money, total_tokens
 from .metadata import metadata_columns
 from .pagination import row_page
-from .sockets import socket_path
 from .texts import script_texts
 
 PAGE_SIZE = 50  # conversations on a page of the list

@@ -19,11 +19,11 @@ from ..costs.usage import calls_of
 from ..models import Activity, ActivityQuerySet, ApprovalStatus, PauseScope
 from ..schemas import ActivityListItemSchema
 from .access import AccessAdmin, may_pause, visible, visible_approvals
+from .addresses import socket_path
 from .alerts import alerts, pause_alerts
 from .budget_card import budget_lines
 from .formatting import duration, moment, money
 from .pauses import shown_pauses
-from .sockets import socket_path
 from .spend import period_of
 from .statistics import RANGES, bars, by_task, recent_runs, total
 from .texts import script_texts

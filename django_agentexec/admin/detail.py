@@ -12,8 +12,7 @@ from typing import Any
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from ..costs.tree import tree_calls
-from ..costs.usage import models_of
+from ..costs.usage import models_of, tree_calls
 from ..models import Activity, ActivityLog, ActivityQuerySet, StepRun
 from ..pipelines.diagram import StepView
 from ..redaction import redact_line

@@ -8,8 +8,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from ..costs.period import Period
-from ..costs.runs import ExpensiveRunSchema, expensive_runs
-from ..costs.texts import reasons_of
+from ..costs.runs import ExpensiveRunSchema, expensive_runs, reasons_of
 from ..costs.usage import calls_of
 from ..models import Activity, ActivityQuerySet
 from .formatting import compact, count_text, money

@@ -17,10 +17,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from ..models import Activity
+from .addresses import socket_path
 from .filters import PARENT, MetadataFilter
 from .formatting import count_text
 from .pagination import AtLeast
-from .sockets import socket_path
 from .status import short_id
 from .texts import script_texts
 

@@ -28,6 +28,7 @@ from ..redaction import redact_internals, redact_row
 from ..schemas import ActivityListItemSchema, ActivityLogSchema
 from .access import may_decide, visible
 from .actors import name_actors
+from .addresses import socket_path
 from .approval_cards import Card, card, name_assignees
 from .calls import CallPages
 from .children import MAX_CHILDREN, ChildCounts, child_counts, latest_children
@@ -36,7 +37,6 @@ from .detail import MAX_LINES, VALUES, facts, json_value, spend, steps_with_valu
 from .formatting import pretty_json
 from .metadata import metadata_columns
 from .pauses import pause_notices
-from .sockets import socket_path
 from .status import short_id, shown_status, status_label
 from .texts import script_texts
 from .trace import trace_card

@@ -11,8 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 
-from ..costs.spreadsheet import usage_csv
-from ..costs.usage import METADATA, group_expression, usage_report
+from ..costs.usage import METADATA, group_expression, usage_csv, usage_report
 from ..exceptions import InvalidOption
 from ..models import Activity, ActivityQuerySet
 from .access import AccessAdmin, visible

@@ -24,10 +24,10 @@ from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
-from ..change_rate import count_change
 from ..exceptions import ActivityNotFound
 from ..models import Activity, ActivityQuerySet
 from ..policy import get_policy, nobody
+from ..rates import count_change
 from ..validation import validate_id
 from .errors import as_api_exception
 from .openapi import AgentSchema

@@ -19,8 +19,6 @@ from rest_framework.response import Response
 from ..conf import conf
 from ..costs.period import MAX_DAYS, Period, zone_of
 from ..costs.runs import MAX_RUNS, ExpensiveRunSchema, expensive_runs
-from ..costs.spreadsheet import usage_csv
-from ..costs.tree import tree_usage
 from ..costs.usage import (
     METADATA,
     UsageGroupSchema,
@@ -28,6 +26,8 @@ from ..costs.usage import (
     UsageSchema,
     calls_of,
     group_expression,
+    tree_usage,
+    usage_csv,
     usage_report,
 )
 from ..exceptions import InvalidOption

@@ -24,9 +24,9 @@ from rest_framework.throttling import BaseThrottle
 from ..conf import conf
 from ..forks import reset_after_fork
 from ..live.connections import UserLimit, holder_of, live_connections
+from ..logs import ThrottledLogger
 from ..models import FINISHED, Activity, ActivityLog
 from ..results import watching
-from ..throttled_logging import ThrottledLogger
 
 logger = logging.getLogger(__name__)
 throttled = ThrottledLogger(logger)

@@ -26,9 +26,9 @@ from ..activity.store import database
 from ..exceptions import UnknownTask
 from ..expressions import text_form
 from ..forks import reset_after_fork
+from ..logs import ThrottledLogger
 from ..models import Activity, Budget, BudgetLedger, BudgetPeriod, BudgetScope
 from ..registry import registry
-from ..throttled_logging import ThrottledLogger
 from .options import RunBudget
 from .periods import period_at
 

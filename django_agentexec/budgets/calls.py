@@ -11,8 +11,8 @@ from asgiref.sync import sync_to_async
 
 from ..calls.journal import Journal
 from ..calls.position import Position
+from ..logs import ThrottledLogger
 from ..models import AgentCall, BudgetAction, BudgetLedger, CallKind
-from ..throttled_logging import ThrottledLogger
 from .applicable import ledgers_for
 from .charges import Charge, Entry, OverBudget
 from .estimates import Estimate, PossibleModel, estimates

@@ -15,8 +15,7 @@ from ..exceptions import BudgetExceeded
 from ..models import BudgetAction, BudgetLedger, BudgetWait, WaitingFor
 from .charges import CHANGED_FIELDS, OverBudget, locked_ledgers, mark
 from .estimates import Estimate
-from .notices import announce
-from .texts import amount_text
+from .notices import amount_text, announce
 
 
 def halt(attempt: OwningAttempt, error: OverBudget, expected: Estimate) -> BaseException:

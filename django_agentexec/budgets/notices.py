@@ -1,20 +1,23 @@
-"""The announcement of thresholds: the signal `budget_threshold` and a record in the log, once per threshold."""
+"""Notices of budgets: the announcement of thresholds, by a signal and a record in the log, and the texts of all."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from decimal import Decimal
 
-from ..models import BudgetLedger
+from django.utils.translation import gettext
+
+from ..models import BudgetLedger, BudgetUnit
+from ..money import dollars
 from ..signals import budget_threshold
 from .charges import Crossing
-from .texts import amount_text
 
 logger = logging.getLogger(__name__)
 
 
 def announce(crossings: Sequence[Crossing]) -> None:
-    """Send the signal for each threshold, and log it."""
+    """Send the signal for each threshold that a call has reached, and log it; each threshold occurs once."""
     for crossing in crossings:
         ledger = crossing.ledger
         logger.warning(
@@ -25,3 +28,24 @@ def announce(crossings: Sequence[Crossing]) -> None:
             amount_text(ledger.limit, ledger.unit),
         )
         budget_threshold.send_robust(BudgetLedger, ledger=ledger, budget=ledger.budget, threshold=crossing.threshold)
+
+
+def amount_text(amount: Decimal, unit: str) -> str:
+    """Return an amount with its unit, such as "$0.10"."""
+    if unit == BudgetUnit.MONEY:
+        return dollars(amount)
+    return gettext("%(count)s tokens") % {"count": f"{amount:,.0f}"}
+
+
+def line_text(crossings: Sequence[Crossing]) -> str:
+    """Return the text of an activity's log line about the thresholds that a call has reached."""
+    return " ".join(
+        gettext("Budget %(budget)s has reached %(percentage)d %%.")
+        % {"budget": crossing.ledger.label, "percentage": crossing.threshold}
+        for crossing in crossings
+    )
+
+
+def public_line_text() -> str:
+    """Return the text of that line for users who may not read of budgets."""
+    return gettext("A budget has reached a threshold.")

@@ -10,9 +10,9 @@ from typing import Any
 from django.utils.module_loading import import_string
 
 from ..conf import conf
+from ..logs import ThrottledLogger
 from ..models import AgentCall, CallKind
 from ..public_errors import neutral_error
-from ..throttled_logging import ThrottledLogger
 from ..validation import json_result
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,7 @@ from decimal import Decimal
 from ..activity.log_lines import LOGGED, log
 from ..activity.transitions import OwnedOperation
 from ..budgets.charges import Charge
-from ..budgets.notices import announce
-from ..budgets.texts import line_text, public_line_text
+from ..budgets.notices import announce, line_text, public_line_text
 from ..bulk_sql.fields import Insert, Update
 from ..conf import in_site_language
 from ..exceptions import StaleAttempt

@@ -12,9 +12,9 @@ from django.db import router
 
 from ..choices import LimitScope, PauseScope, Status
 from ..expressions import text_form
+from ..logs import ThrottledLogger
 from ..models import Activity, ConcurrencyLimit, Pause
 from ..queues import Limit, Limits
-from ..throttled_logging import ThrottledLogger
 from .keys import limit_of, own_key, task_key, tenant_key
 
 _log = ThrottledLogger(logging.getLogger(__name__))

@@ -14,8 +14,8 @@ from django.db import DatabaseError, InterfaceError
 
 from ..exceptions import QueueUnavailable
 from ..forks import reset_after_fork
+from ..logs import ThrottledLogger
 from ..models import Activity
-from ..throttled_logging import ThrottledLogger
 from .publication import publish
 from .rules import Rules, read_rules
 

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from django.utils.translation import gettext as _
 
+from ..logs import ThrottledLogger
 from ..models import AgentCall
-from ..throttled_logging import ThrottledLogger
 
 if TYPE_CHECKING:
     from genai_prices.types import PriceCalculation

@@ -21,9 +21,9 @@ from django.utils import timezone
 
 from ..activity.store import database
 from ..forks import reset_after_fork
+from ..logs import ThrottledLogger
 from ..models import AgentCall, ModelPrice
 from ..money import rounded
-from ..throttled_logging import ThrottledLogger
 from .library import Rates, library_cost, library_rates
 
 logger = logging.getLogger(__name__)

@@ -13,16 +13,19 @@ from django.db import connections
 from django.db.models import Count, Exists, F, Max, OuterRef, Q, QuerySet, Sum
 from django.db.models.expressions import Expression
 from django.db.models.functions import TruncDay
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from pydantic import BaseModel
 
 from ..choices import CallKind, CallState, Status
 from ..ids import first_id
 from ..models import Activity, ActivityQuerySet, AgentCall
-from ..money import Money, rounded
+from ..money import Money, dollars, rounded
 from .period import Period
 
 MAX_RUNS = 100  # of a list
 MAX_MODELS = 3  # that are named for a run
+MANY_CALLS = 10  # of one tool, from which on it is named
 
 
 class ExpensiveRunSchema(BaseModel):
@@ -170,3 +173,21 @@ def _expensive_run(
         tool_calls=tool_calls,
         **{name: sum(row[name] for row in models) for name in ("input_tokens", "cached_tokens", "output_tokens")},
     )
+
+
+def reasons_of(run: ExpensiveRunSchema) -> list[str]:
+    """Return what is likely to have made a run expensive."""
+    found = []
+    if run.tool is not None and run.tool_calls >= MANY_CALLS:
+        text = _("the tool %(tool)s was called %(number)s times")
+        found.append(text % {"tool": run.tool, "number": f"{run.tool_calls:,}"})
+    if run.repeated_calls:
+        text = ngettext(
+            "%(number)s call failed or was made again", "%(number)s calls failed or were made again", run.repeated_calls
+        )
+        found.append(text % {"number": f"{run.repeated_calls:,}"})
+    if run.attempts > 1:
+        found.append(_("%(number)s attempts") % {"number": run.attempts})
+    if run.calls > 1 and run.largest_call * 2 > run.cost:
+        found.append(_("one call cost %(cost)s") % {"cost": dollars(run.largest_call)})
+    return found

@@ -1,12 +1,19 @@
-"""Usage and cost of model calls, summed by day, task, model or metadata. Each report is six queries."""
+"""Usage and cost of model calls, summed by day, task, model or metadata, also as CSV, and of activities with children.
+
+Each report is six queries.
+"""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from io import StringIO
 from typing import Any
+from uuid import UUID
 
+from django.db import connections
 from django.db.models import Count, F, Q, QuerySet, Sum
 from django.db.models.expressions import Expression
 from django.db.models.functions import TruncDay
@@ -14,16 +21,23 @@ from django.utils.translation import gettext as _
 from pydantic import BaseModel, Field, computed_field
 
 from ..exceptions import InvalidOption
-from ..models import ActivityQuerySet, AgentCall
-from ..money import Money, rounded
+from ..expressions import MetadataText
+from ..models import Activity, ActivityQuerySet, AgentCall, CallQuerySet
+from ..money import Money, plain, rounded
 from ..validation import is_storable
-from .expressions import MetadataText
 from .period import Period
 from .runs import median_costs, replayed_cost, unrecorded_runs
 
 MAX_GROUPS = 500
 MAX_KEY = 200  # characters of a metadata key
 METADATA = "metadata."
+MAX_TREE = 10_000  # activities
+CSV_COLUMNS = (
+    *("calls", "runs", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "total_tokens"),
+    *("cost", "unpriced_calls", "unpriced_tokens", "median_cost"),
+)
+_MONEY_COLUMNS = ("cost", "median_cost")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
 SUMS: dict[str, Any] = {
     "sum_calls": Count("id"),
@@ -176,6 +190,57 @@ def calls_of(activities: ActivityQuerySet, period: Period) -> QuerySet[AgentCall
     if not _is_unrestricted(activities):
         calls = calls.filter(activity__in=activities.order_by().values("pk"))
     return calls
+
+
+def tree_ids(agent_id: UUID, using: str) -> list[UUID]:
+    """Return the id of an activity and those of all activities below it, at most `MAX_TREE`; one query."""
+    connection, meta = connections[using], Activity._meta
+    table, key = connection.ops.quote_name(meta.db_table), connection.ops.quote_name(str(meta.pk.column))
+    field = meta.pk
+    sql = (
+        f"WITH RECURSIVE tree(id) AS (SELECT {key} FROM {table} WHERE {key} = %s "
+        f"UNION SELECT child.{key} FROM {table} child JOIN tree ON child.parent_id = tree.id) "
+        f"SELECT id FROM tree LIMIT {MAX_TREE}"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [field.get_db_prep_value(agent_id, connection)])
+        return [field.to_python(row[0]) for row in cursor.fetchall()]
+
+
+def tree_calls(agent_id: UUID, activities: ActivityQuerySet) -> CallQuerySet:
+    """Return the billed calls of an activity and of those below it that are among `activities`; one query."""
+    visible = activities.filter(pk__in=tree_ids(agent_id, activities.db)).order_by().values("pk")
+    return AgentCall.objects.using(activities.db).billed().filter(activity__in=visible)
+
+
+def tree_usage(agent_id: UUID, activities: ActivityQuerySet) -> tuple[UsageSchema, list[UsageGroupSchema]]:
+    """Return the usage of an activity and of those below it that are among `activities`, in total and by model.
+
+    All attempts are included. Three queries.
+    """
+    calls = tree_calls(agent_id, activities)
+    return usage_of(calls), models_of(calls)
+
+
+def usage_csv(report: UsageReportSchema) -> str:
+    """Return the groups of a report as CSV, and the totals in the last line. An unknown cost is empty."""
+    text = StringIO()
+    writer = csv.writer(text)
+    writer.writerow([report.group_by, *CSV_COLUMNS])
+    for group in report.groups:
+        writer.writerow([_csv_cell(group.key or ""), *_csv_numbers(group)])
+    writer.writerow(["total", *_csv_numbers(report.totals)])
+    return text.getvalue()
+
+
+def _csv_numbers(sums: Any) -> list[object]:
+    values = {name: getattr(sums, name) for name in CSV_COLUMNS}
+    return [plain(value) if name in _MONEY_COLUMNS and value is not None else value for name, value in values.items()]
+
+
+def _csv_cell(text: str) -> str:
+    """Return a text that no spreadsheet evaluates as a formula."""
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
 def group_expression(group_by: str, period: Period) -> Expression | F:

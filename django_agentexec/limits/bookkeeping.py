@@ -16,8 +16,8 @@ from typing import Any
 from ..background import BatchingThread
 from ..conf import conf
 from ..exceptions import QueueUnavailable
+from ..logs import ThrottledLogger
 from ..signals import worker_stopped
-from ..throttled_logging import ThrottledLogger
 from .base import LimitStore, Reservation
 
 logger = logging.getLogger(__name__)

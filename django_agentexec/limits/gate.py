@@ -23,7 +23,7 @@ from ..calls.halting import Halted
 from ..conf import conf
 from ..exceptions import QueueMisconfigured, QueueUnavailable
 from ..forks import reset_after_fork
-from ..throttled_logging import ThrottledLogger
+from ..logs import ThrottledLogger
 from .base import LimitStore, Request, Reservation, Wait
 from .bookkeeping import bookkeeping
 from .headers import granted

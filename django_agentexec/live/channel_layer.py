@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from django.conf import settings
 
-from ..throttled_logging import ThrottledLogger
+from ..logs import ThrottledLogger
 from .threads import end_tasks
 from .topics import ChangeNotice
 

@@ -13,10 +13,10 @@ from datetime import datetime
 from functools import partial
 from uuid import UUID
 
+from ..logs import ThrottledLogger
 from ..models import Activity, ActivityQuerySet
 from ..policy import get_policy
 from ..queues import Chunk, get_queue
-from ..throttled_logging import ThrottledLogger
 from .reading import ActivityState, last_log_ids, read_calls, read_changes, read_feed, read_isolated, read_stored_texts
 from .subscriptions import ActivitySubscription, FeedSubscription, Subscription, stream_key
 from .threads import in_thread

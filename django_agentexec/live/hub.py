@@ -16,8 +16,8 @@ from weakref import WeakKeyDictionary
 
 from ..concurrency.rules import Rules, read_pauses
 from ..conf import conf
+from ..logs import ThrottledLogger
 from ..queues import get_queue
-from ..throttled_logging import ThrottledLogger
 from . import fanout
 from .channel_layer import ChannelLayerSubscriber, shared_layer
 from .reading import read_versions

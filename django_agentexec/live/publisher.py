@@ -20,11 +20,11 @@ from django.db import close_old_connections, connections
 from ..background import BatchingThread
 from ..calls.operations import BeginCall, FinishCall
 from ..conf import conf
+from ..logs import ThrottledLogger
 from ..models import Activity, ActivityLog
 from ..policy import get_policy
 from ..queues import get_queue
 from ..signals import changes_committed, text_streamed, worker_stopped
-from ..throttled_logging import ThrottledLogger
 from .channel_layer import shared_layer
 from .hub import local_topics, notify_local_hubs
 from .topics import ChangeNotice, activity_topic, feed_topic, feed_topics

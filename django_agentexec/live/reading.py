@@ -21,9 +21,9 @@ from django.db.models.functions import Coalesce, Left, Right
 from ..calls.queries import CONTENT, summary_of
 from ..concurrency.rules import note_pauses
 from ..exceptions import ActivityNotFound
+from ..logs import ThrottledLogger
 from ..models import ACTIVE, DECISIONS, Activity, ActivityLog, ActivityQuerySet, AgentCall, Approval, Status
 from ..schemas import ActivityDetailSchema, ActivityLogSchema
-from ..throttled_logging import ThrottledLogger
 from . import messages
 from .call_feed import ReadCall
 from .messages import ApprovalChange, Json, Line

@@ -19,9 +19,8 @@ from asgiref.sync import sync_to_async
 from pydantic import BaseModel
 
 from ..activity.current import running
-from ..activity.deferral import Deferred
 from ..activity.store import database
-from ..activity.suspension import Suspended
+from ..activity.suspension import Deferred, Suspended
 from ..activity.transitions import Operation, Progress
 from ..children.spawned import SpawnedChildren
 from ..exceptions import SpawnMismatch, StaleAttempt

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from types import FrameType
@@ -24,10 +25,10 @@ from ..queues import get_queue
 from ..worker.entrypoint import EXIT_DRAINED, EXIT_RECYCLED
 from ..worker.options import WorkerOptions, pool_name
 from ..worker.shutdown import SHUTDOWN_TIMEOUT
-from .options import PoolOptions
 from .preload import SYS_PATH_VARIABLE
 from .process_handle import Child
 from .reconciler import Reconciler
+from .services import ServiceFactory
 from .systemd import ServiceManager
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,17 @@ SERVICE_TIMEOUT = 1.0  # seconds for the current step of a service at the end; a
 
 EXIT_CLEAN = 0
 EXIT_FORCED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PoolOptions:
+    """The configuration of a pool."""
+
+    worker: WorkerOptions
+    workers: int
+    """The number of processes; with 0 the pool runs only its services."""
+    autoreload: bool = False
+    services: tuple[ServiceFactory, ...] = ()
 
 
 class Pool:

@@ -11,9 +11,9 @@ from uuid import uuid4
 from asgiref.sync import sync_to_async
 
 from ..exceptions import QueueUnavailable
+from ..logs import ThrottledLogger
 from ..queues import get_queue
 from ..queues.breakers import BreakerOptions, BreakerStore, Permit
-from ..throttled_logging import ThrottledLogger
 from .options import breaker_options
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from .. import activity
 from ..activity import BulkOutcome
-from ..activity.refusals import reason_text
+from ..activity.bulk import reason_text
 from ..activity.store import database
 from ..conf import conf
 from ..exceptions import InvalidOption, InvalidTransition

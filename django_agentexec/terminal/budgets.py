@@ -11,8 +11,8 @@ from django.utils.translation import gettext_lazy
 
 from ..activity.store import database
 from ..budgets.commands import set_limit
+from ..budgets.notices import amount_text
 from ..budgets.queries import BudgetSchema, consumption, declared_budgets
-from ..budgets.texts import amount_text
 from ..models import Budget
 from .command import NOT_FOUND, OK, Output, Subcommand
 

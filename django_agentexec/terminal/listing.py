@@ -14,7 +14,7 @@ from ..schemas import ActivityListItemSchema
 from .arguments import add_filters, positive
 from .command import OK, Output, Subcommand
 from .selection import select
-from .status import status_text
+from .text import status_text
 from .times import time_span
 
 

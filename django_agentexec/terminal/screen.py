@@ -32,8 +32,7 @@ from .snapshot import (
     run_age,
     worker_row,
 )
-from .status import status_text
-from .text import one_line
+from .text import one_line, status_text
 from .times import time_span
 
 STATUS_STYLES = {Status.RUNNING: "cyan", Status.QUEUED: "dim"}

@@ -19,8 +19,7 @@ from ..models import Activity
 from ..monitoring import LastKnownSchema, OverviewSchema, QueueSchema, WorkerSchema
 from ..schemas import ActivityListItemSchema
 from . import times
-from .status import status_text
-from .text import one_line, table
+from .text import one_line, status_text, table
 from .times import time_span
 
 UNKNOWN = gettext_lazy("unknown")

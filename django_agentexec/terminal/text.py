@@ -1,4 +1,4 @@
-"""Text for terminals: aligned columns and JSON, without control characters.
+"""Text for terminals: aligned columns, JSON and statuses, without control characters.
 
 Messages come from agents and may contain anything, escape sequences included. Every command prints through
 this module.
@@ -11,7 +11,10 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from django.utils.translation import gettext as _
 from pydantic import BaseModel
+
+from ..schemas import ActivityListItemSchema
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -75,3 +78,12 @@ def to_json(value: object) -> str:
     content = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
     text = json.dumps(content, indent=2, ensure_ascii=False)
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def status_text(item: ActivityListItemSchema) -> str:
+    """Return the status; `paused` while a pause prevents its start, and what it waits for while it is suspended."""
+    if item.paused:
+        return _("paused")
+    if item.waiting_for:
+        return _("waiting: %(reason)s") % {"reason": item.waiting_for}
+    return str(item.status)

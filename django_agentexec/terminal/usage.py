@@ -12,10 +12,8 @@ from django.utils.translation import gettext_lazy
 from ..costs.library import missing_library
 from ..costs.period import Period, zone_of
 from ..costs.reprice import BATCH_SIZE, reprice
-from ..costs.runs import MAX_RUNS, ExpensiveRunSchema, expensive_runs
-from ..costs.spreadsheet import usage_csv
-from ..costs.texts import reasons_of
-from ..costs.usage import ReportGroupSchema, ReportTotalsSchema, calls_of, usage_report
+from ..costs.runs import MAX_RUNS, ExpensiveRunSchema, expensive_runs, reasons_of
+from ..costs.usage import ReportGroupSchema, ReportTotalsSchema, calls_of, usage_csv, usage_report
 from ..models import Activity, ActivityQuerySet
 from ..money import dollars
 from .arguments import add_metadata, day, positive

@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from uuid import UUID
 
+from ..background import start_critical_thread
 from ..exceptions import QueueUnavailable
 from ..queues import Ack, Claim, Claims, DatabaseState, Limit, Outcome, Queue
 from ..queues.base import MAX_WAIT
-from .critical_threads import start_critical_thread
 from .queue_shares import QueueShares
 
 logger = logging.getLogger(__name__)

@@ -31,12 +31,12 @@ from django.db import DatabaseError, InterfaceError, connections
 from ..activity.store import CommitOutcomeUnknown, commit_callbacks, database
 from ..activity.store import apply as apply_operations
 from ..activity.transitions import Operation
+from ..background import start_critical_thread
 from ..bulk_sql import can_skip_locked
 from ..exceptions import ActivityLocked, StaleAttempt
 from ..models import Activity
 from ..outages import Outage, classify_outage
 from .after_commit import HookRunner, SignalSender
-from .critical_threads import start_critical_thread
 from .locked_writes import LockedWrites
 
 logger = logging.getLogger(__name__)

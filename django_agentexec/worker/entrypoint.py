@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 import django
 from django.apps import apps
 
-from .critical_threads import EXIT_DEFECT
+from ..background import EXIT_DEFECT
 from .options import WorkerOptions
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def run_worker(options: WorkerOptions, pipe: Connection) -> None:
     gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
     if not apps.ready:
         django.setup()
-    from .logs import configure_logging
+    from ..logs import configure_logging
     from .subprocesses import enable_multiprocessing, end_subprocesses
 
     configure_logging(options.log_level)

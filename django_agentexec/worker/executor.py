@@ -21,9 +21,8 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from ..activity.current import running
-from ..activity.deferral import Defer, Deferred
 from ..activity.streams import aflush_stream, is_streaming
-from ..activity.suspension import Condition, Suspend, Suspended, earliest
+from ..activity.suspension import Condition, Defer, Deferred, Suspend, Suspended, earliest
 from ..activity.transitions import Complete, Fail, OwnedOperation, Release
 from ..children.spawned import SpawnedChildren
 from ..conf import conf
@@ -38,8 +37,7 @@ from ..tasks.state import Write
 from ..telemetry.context import continued
 from ..threads import call
 from ..validation import one_line
-from .error_tracker import isolated_error_tracker
-from .invoker import HandlerInvoker
+from .invoker import HandlerInvoker, isolated_error_tracker
 
 logger = logging.getLogger(__name__)
 

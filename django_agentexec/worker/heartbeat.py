@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from uuid import UUID
 
+from ..background import start_critical_thread
 from ..conf import conf
 from ..exceptions import QueueUnavailable
 from ..queues import Queue, WorkerInfo
 from ..queues.base import BEATS_PER_LEASE, Listener
 from ..queues.board import WORKER_TTL
 from .claimer import HeldClaim, jittered
-from .critical_threads import start_critical_thread
 
 logger = logging.getLogger(__name__)
 

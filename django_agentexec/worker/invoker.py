@@ -1,14 +1,15 @@
 """The invocation of handlers: async handlers on the event loop, sync handlers in a thread.
 
-Each has its own database connections, which are closed when it ends.
+Each has its own database connections, which are closed when it ends, and its own scope in the error tracker.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import copy_context
 from typing import Any, Protocol
 
@@ -54,3 +55,20 @@ class WorkerInvoker:
         """Start the handler in a thread, with the context variables of the caller."""
         loop = asyncio.get_running_loop()
         return loop.run_in_executor(self._threads, copy_context().run, function, *arguments)
+
+
+@contextmanager
+def isolated_error_tracker() -> Iterator[None]:
+    """Give the code inside the block a separate scope in sentry_sdk, if the project has loaded it.
+
+    Tags, user and breadcrumbs of one attempt must not reach the events of another. Sentry keeps the scope in a context
+    variable, so tasks and threads that the handler starts share it, and all attempts of a worker would share that of
+    the worker's main task.
+    """
+    isolation_scope = getattr(sys.modules.get("sentry_sdk"), "isolation_scope", None)
+    if isolation_scope is None:
+        yield
+        return
+    with isolation_scope() as scope:
+        scope.clear_breadcrumbs()  # breadcrumbs of the worker name other activities
+        yield

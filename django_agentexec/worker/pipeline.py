@@ -14,8 +14,7 @@ from contextlib import suppress
 from functools import partial
 from uuid import UUID
 
-from ..activity.deferral import Defer
-from ..activity.suspension import Suspend
+from ..activity.suspension import Defer, Suspend
 from ..activity.transitions import Fail, GiveUp, OwnedOperation, Release, Start
 from ..conf import conf
 from ..exceptions import ActivityNotFound, HeldBack, InvalidTransition, StaleAttempt

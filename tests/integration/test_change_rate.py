@@ -9,7 +9,7 @@ import pytest
 from django.core.cache import cache
 from django.test import override_settings
 
-from django_agentexec import change_rate
+from django_agentexec import rates
 from django_agentexec.live.websocket import auth
 from django_agentexec.policy import Permission
 from tests.support.activity_rows import row
@@ -55,13 +55,13 @@ def test_guesses_over_websockets_count() -> None:
 
 def test_the_next_change_is_allowed_when_the_first_is_old_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000_000.0
-    monkeypatch.setattr(change_rate.time, "time", lambda: now)
+    monkeypatch.setattr(rates.time, "time", lambda: now)
     for second in range(3):
         now = 1_000_000.0 + second
-        assert change_rate.count_change(UUID(int=1)) is None
+        assert rates.count_change(UUID(int=1)) is None
 
     now += 98
-    assert change_rate.count_change(UUID(int=1)) == 3_500
+    assert rates.count_change(UUID(int=1)) == 3_500
     now += 3_500
-    assert change_rate.count_change(UUID(int=1)) is None
-    assert change_rate.count_change(UUID(int=1)) == 1
+    assert rates.count_change(UUID(int=1)) is None
+    assert rates.count_change(UUID(int=1)) == 1

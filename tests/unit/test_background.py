@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 
@@ -112,3 +114,17 @@ def test_a_forked_process_has_rounds_of_its_own() -> None:
                 os._exit(0 if done_in_time and done == [2, 4] else 1)
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_critical_thread_that_fails_ends_its_process() -> None:
+    code = (
+        "import time; from django_agentexec.background import start_critical_thread\n"
+        "def fail(): raise RuntimeError('a defect')\n"
+        "start_critical_thread('agentexec-test', fail); time.sleep(30)"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
+
+    assert ended.returncode == 1
+    assert "agentexec-test" in ended.stderr
+    assert "a defect" in ended.stderr

@@ -20,10 +20,10 @@ from django.utils.http import is_same_domain
 from django.utils.translation import gettext as _
 
 from ... import activity
-from ...change_rate import count_change
 from ...exceptions import ActivityLocked, ActivityNotFound, InvalidTransition, NotAuthorized
 from ...models import Activity
 from ...policy import Permission, get_policy
+from ...rates import count_change
 from ...tasks.authorization import check_retry_authorized
 from ..connections import reload_user
 from ..messages import not_found_text

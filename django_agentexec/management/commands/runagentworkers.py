@@ -20,16 +20,15 @@ from django_agentexec import __version__
 from django_agentexec.activity.store import database
 from django_agentexec.conf import conf
 from django_agentexec.exceptions import AgentExecError, InvalidOption, QueueMisconfigured, QueueUnavailable
+from django_agentexec.logs import configure_logging
 from django_agentexec.models import Activity
 from django_agentexec.parsing import parse_digits
-from django_agentexec.pool.options import PoolOptions
 from django_agentexec.pool.queue_weights import read_queues
 from django_agentexec.pool.services import ServiceFactory, registered_services
-from django_agentexec.pool.supervisor import Pool
+from django_agentexec.pool.supervisor import Pool, PoolOptions
 from django_agentexec.queues import get_queue
 from django_agentexec.tasks.registry import registry
 from django_agentexec.terminal.pipes import PipeSafeCommand
-from django_agentexec.worker.logs import configure_logging
 from django_agentexec.worker.options import WorkerOptions
 
 _LEVELS = {0: "ERROR", 1: "INFO", 2: "DEBUG", 3: "DEBUG"}

@@ -22,12 +22,12 @@ from django_agentexec.calls.paths import digest_of
 from django_agentexec.conf import conf
 from django_agentexec.exceptions import InvalidOption
 from django_agentexec.expressions import text_form
+from django_agentexec.logs import ThrottledLogger
 from django_agentexec.parsing import as_seconds
 from django_agentexec.policy import get_policy
-from django_agentexec.throttled_logging import ThrottledLogger
 
 from .candidates import PROMPT_CACHE_KEY, ModelRequest, has_hosted_tools
-from .provider import name_of, provider_of
+from .sdk_models import name_of, provider_of
 from .wire import stored_response
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from agents.models import get_default_model_settings
 from django_agentexec.exceptions import InvalidOption
 from django_agentexec.parsing import as_seconds
 
-from .provider import name_of
+from .sdk_models import name_of
 
 CAPABILITIES = ("tools", "structured_output", "images", "hosted_tools", "server_state")
 """What a request may need of a model.

@@ -11,7 +11,14 @@ from typing import Any, cast
 from agents import Model
 from agents.items import ModelResponse, TResponseStreamEvent
 from agents.models._openai_retry import get_openai_retry_advice
-from agents.models._retry_runtime import provider_managed_retries_disabled, should_disable_provider_managed_retries
+from agents.models._retry_runtime import (
+    get_error_code,
+    get_error_header,
+    get_retry_after,
+    get_status_code,
+    provider_managed_retries_disabled,
+    should_disable_provider_managed_retries,
+)
 from agents.retry import ModelRetryAdviceRequest
 from openai import APIStatusError
 from openai.types.responses import ResponseCompletedEvent
@@ -21,18 +28,18 @@ from django_agentexec.conf import conf
 from django_agentexec.limits.gate import Grant, buckets_for, pass_gate
 from django_agentexec.limits.headers import granted, observe
 from django_agentexec.limits.recorded import OUTPUT_TOKENS, suspend, ticket_of
+from django_agentexec.limits.refusals import EXHAUSTED, KINDS, TOO_MANY_REQUESTS, parse_reset
 from django_agentexec.limits.rules import Bucket
 from django_agentexec.token_estimates import estimated_tokens
 
 from .candidates import ModelRequest
 from .deadlines import paused_deadline
-from .delegating import DelegatingModel
-from .provider import name_of, provider_of
-from .refusals import refused_for
+from .sdk_models import DelegatingModel, name_of, provider_of
 
 MAX_REFUSALS = 10
 """Refusals of one call after which its error is raised; a suspended call counts from 0 again."""
 FIRST_BACKOFF, MAX_BACKOFF = 0.5, 8.0  # seconds, as in the client of OpenAI
+FIRST_WAIT, MAX_WAIT = 1.0, 60.0  # seconds, if a refusal names no time; doubled after each
 
 
 def limited(model: Model) -> Model:
@@ -156,3 +163,25 @@ def _is_worth_a_retry(error: Exception) -> bool:
 def _estimate(request: ModelRequest) -> int:
     max_tokens = request.max_tokens
     return estimated_tokens(request.billed()) + (OUTPUT_TOKENS if max_tokens is None else max_tokens)
+
+
+def refused_for(error: Exception, refusals: int) -> float | None:
+    """Return the seconds for which a provider accepts no calls after this error, or None if it is no such refusal.
+
+    `refusals` is the number of earlier refusals of the call. By the headers `Retry-After` and `Retry-After-Ms`, or
+    `x-ratelimit-reset-requests` and `x-ratelimit-reset-tokens`; otherwise an increasing number.
+    """
+    if get_status_code(error) != TOO_MANY_REQUESTS or get_error_code(error) in EXHAUSTED:
+        return None
+    seconds = get_retry_after(error)
+    if seconds is None:
+        seconds = _reset(error)
+    return min(MAX_WAIT, FIRST_WAIT * 2.0**refusals) if seconds is None else seconds
+
+
+def _reset(error: Exception) -> float | None:
+    """Return the time until the limits are reset that are used up; if the provider names none of them, of all."""
+    resets = {kind: parse_reset(get_error_header(error, f"x-ratelimit-reset-{kind}")) for kind in KINDS}
+    known = {kind: seconds for kind, seconds in resets.items() if seconds is not None}
+    used_up = [kind for kind in known if get_error_header(error, f"x-ratelimit-remaining-{kind}") == "0"]
+    return max((known[kind] for kind in used_up or known), default=None)

@@ -22,8 +22,7 @@ from django_agentexec.models import AgentCall, CallKind, CallState
 
 from .cached import CacheEntry, ModelCache
 from .candidates import ModelRequest
-from .delegating import DelegatingModel
-from .provider import name_of, provider_of
+from .sdk_models import DelegatingModel, name_of, provider_of
 from .tries import record_try, set_tokens
 from .wire import (
     FAILURES,

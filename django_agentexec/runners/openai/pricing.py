@@ -15,7 +15,7 @@ from django_agentexec.models import AgentCall
 
 from .hooks import JoinedHooks
 from .model import DurableProvider
-from .provider import name_of, provider_of
+from .sdk_models import name_of, provider_of
 from .tries import set_tokens
 
 AddCost = Callable[[Decimal], None]

@@ -26,7 +26,7 @@ from .cached import ModelCache
 from .candidates import DEFAULT_TIMEOUT, ModelCandidate, ModelRequest, supports_cache_key, valid_timeout
 from .deadlines import Deadline
 from .outages import StreamFailed, is_outage, is_outage_event, reason_of
-from .provider import name_of, qualified_name
+from .sdk_models import name_of, qualified_name
 from .tries import record_try
 from .wire import FAILURES, failure_of
 

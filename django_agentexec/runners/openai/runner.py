@@ -39,13 +39,11 @@ from .approvals import Policies
 from .cached import ModelCache
 from .defaults import with_defaults, with_model
 from .durable_run import DurableRun
-from .guardrails import Tripwire, name_guardrail
+from .endings import Tripwire, expect_decision, is_out_of_turns, name_guardrail, unsaved_conversation
 from .hooks import JoinedHooks, LoggingHooks, queued_log
-from .interruptions import expect_decision
 from .limited_agents import restore_agents
 from .own_tools import REPORT_STATUS, ask_person_tool, report_status_tool
 from .pricing import priced
-from .recovery import is_out_of_turns, unsaved_conversation
 from .resilient import Models, ResilientModel
 from .text import TextStream
 from .tool_names import ToolNames

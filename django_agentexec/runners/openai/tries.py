@@ -15,7 +15,7 @@ from django_agentexec.costs.prices import acost_of
 from django_agentexec.models import AgentCall, CallKind, CallState
 from django_agentexec.validation import one_line
 
-from .provider import name_of, provider_of
+from .sdk_models import name_of, provider_of
 from .wire import counts_of, usage_of
 
 

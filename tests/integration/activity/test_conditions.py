@@ -15,8 +15,8 @@ from django_agentexec.activity.suspension import Condition, Resume, Suspend, Sus
 from django_agentexec.activity.transitions import GiveUp
 from django_agentexec.models import Activity, Approval, Status, WaitingFor
 from django_agentexec.monitoring import waiting_by_reason
+from django_agentexec.pool.builtin_services import MAX_RESUMPTION_PAUSE, Resumption
 from django_agentexec.pool.reconciler import reconcile
-from django_agentexec.pool.resumption import MAX_PAUSE, Resumption
 from django_agentexec.queues import Ack, Claim, Outcome, get_queue
 from django_agentexec.testing import drain, make_attempt
 from tests.support.activity_rows import claim, claimed_ids, messages, row, start
@@ -266,7 +266,7 @@ def test_the_previous_release_leaves_it_alone() -> None:
 
 def test_the_service_resumes_what_is_due_and_sleeps_until_the_next() -> None:
     service = Resumption("pool")
-    assert service.step() == MAX_PAUSE
+    assert service.step() == MAX_RESUMPTION_PAUSE
 
     due, later = suspended(), suspended(timedelta(milliseconds=700))
     let_pass(due.agent_id)

@@ -16,9 +16,7 @@ from django_agentexec import InvalidOption
 from django_agentexec.costs import usage as usage_module
 from django_agentexec.costs.period import MAX_DAYS, Period, zone_of
 from django_agentexec.costs.reprice import areprice, reprice
-from django_agentexec.costs.spreadsheet import usage_csv
-from django_agentexec.costs.tree import tree_usage
-from django_agentexec.costs.usage import calls_of, usage_report
+from django_agentexec.costs.usage import calls_of, tree_usage, usage_csv, usage_report
 from django_agentexec.models import Activity, AgentCall, CallKind, CallState, ModelPrice
 from tests.support.priced_calls import at, call, child_of, run_of
 

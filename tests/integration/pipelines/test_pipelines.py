@@ -33,8 +33,8 @@ from django_agentexec import (
     step,
     task,
 )
-from django_agentexec.activity.deferral import Defer
 from django_agentexec.activity.store import apply_one
+from django_agentexec.activity.suspension import Defer
 from django_agentexec.activity.transitions import Operation
 from django_agentexec.models import Activity, StepRun
 from django_agentexec.pipelines.execution import run_steps

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -195,20 +193,6 @@ def test_a_burst_keeps_to_its_number_of_claims(
     assert claimer.join(10)
     assert claimer.reached_limit
     assert (len(claims), queue.stats(QUEUE).pending) == (1, 2)
-
-
-def test_a_vital_thread_that_fails_ends_its_process() -> None:
-    code = (
-        "import time; from django_agentexec.worker.critical_threads import start_critical_thread\n"
-        "def fail(): raise RuntimeError('a defect')\n"
-        "start_critical_thread('agentexec-test', fail); time.sleep(30)"
-    )
-
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
-
-    assert ended.returncode == 1
-    assert "agentexec-test" in ended.stderr
-    assert "a defect" in ended.stderr
 
 
 class SlowQueue(LossyQueue):

@@ -22,9 +22,8 @@ from django_agentexec import task
 from django_agentexec.models import Activity
 from django_agentexec.queues import Claim
 from django_agentexec.tasks import registry
-from django_agentexec.worker.error_tracker import isolated_error_tracker
 from django_agentexec.worker.executor import Execution
-from django_agentexec.worker.invoker import WorkerInvoker
+from django_agentexec.worker.invoker import WorkerInvoker, isolated_error_tracker
 from django_agentexec.worker.threads import ConnectionClosingExecutor
 
 TENANTS = 5

@@ -8,9 +8,8 @@ from typing import cast
 
 import pytest
 
-from django_agentexec.pool.options import PoolOptions
 from django_agentexec.pool.process_handle import Child
-from django_agentexec.pool.supervisor import Pool
+from django_agentexec.pool.supervisor import Pool, PoolOptions
 from django_agentexec.worker.entrypoint import EXIT_DRAINED
 from django_agentexec.worker.options import WorkerOptions
 from tests.support.ended_process import Ended

@@ -1,4 +1,4 @@
-"""Texts of exceptions in a log: they forge no line and steer no terminal."""
+"""Logs: texts of exceptions forge no line and control no terminal, and persistent failures are logged rarely."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from importlib import import_module
 
 import pytest
 
-from django_agentexec.log_text import EscapeTracebacks
+from django_agentexec import QueueUnavailable
+from django_agentexec.activity import streams
+from django_agentexec.ids import uuid7
+from django_agentexec.logs import EscapeTracebacks, ThrottledLogger
+from django_agentexec.queues import get_queue
+from django_agentexec.testing import memory_queue
 from django_agentexec.validation import escape_controls, one_line
 
 FORGED = "no\n2026-01-01 00:00:00 INFO root: all is well\x1b[2J"
@@ -71,3 +76,41 @@ def test_a_record_without_an_exception_passes() -> None:
 )
 def test_controls_are_escaped(text: str, escaped: str) -> None:
     assert escape_controls(text) == escaped
+
+
+@pytest.fixture
+def throttled() -> ThrottledLogger:
+    return ThrottledLogger(logging.getLogger("django_agentexec.test"))
+
+
+def test_the_same_is_said_once(throttled: ThrottledLogger, caplog: pytest.LogCaptureFixture) -> None:
+    for text in ("No store.", "No layer.", "No store."):
+        throttled.warn(text, OSError("refused"))
+
+    assert caplog.messages == ["No store. (OSError: refused)", "No layer. (OSError: refused)"]
+
+
+def test_and_again_after_a_while(
+    throttled: ThrottledLogger, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ThrottledLogger, "INTERVAL", 0.0)
+    for _ in range(2):
+        throttled.warn("No store.", OSError("refused"))
+
+    assert len(caplog.messages) == 2
+
+
+def test_text_that_cannot_be_kept_is_complained_of_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise QueueUnavailable("No answer.")
+
+    monkeypatch.setattr(streams, "throttled", ThrottledLogger(streams.logger))
+    with memory_queue():
+        monkeypatch.setattr(type(get_queue().live), "append", refuse)
+        for text in ("one", "two"):
+            streams.stream_text(uuid7(), text, 1)
+            assert streams.flush_stream(10)
+
+    assert caplog.messages == ["Dropped streamed text. (QueueUnavailable: No answer.)"]

@@ -1,4 +1,4 @@
-"""`DelegatingModel`: the base of models that stand before another model."""
+"""Models of the SDK: their names and providers, and the base of models that stand before another model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,24 @@ from typing import Any
 
 from agents import Model
 from agents.retry import ModelRetryAdvice, ModelRetryAdviceRequest
+
+from django_agentexec.costs.library import provider_of_url
+
+
+def provider_of(model: Model) -> str:
+    """Return the provider of an OpenAI-compatible model by its base URL, or "" for a model without one."""
+    url = getattr(getattr(model, "_client", None), "base_url", None)
+    return "" if url is None else provider_of_url(str(url))
+
+
+def name_of(model: Model) -> str:
+    """Return the name of a model, or that of its class."""
+    return str(getattr(model, "model", "") or type(model).__name__)
+
+
+def qualified_name(model: Model) -> str:
+    """Return the name of a model after its provider, if that is known."""
+    return "/".join(filter(None, (provider_of(model), name_of(model))))
 
 
 class DelegatingModel(Model):

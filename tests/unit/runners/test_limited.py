@@ -8,7 +8,8 @@ import httpx2
 import pytest
 from openai import APIStatusError, BadRequestError, RateLimitError
 
-from django_agentexec.runners.openai.refusals import MAX_WAIT, parse_reset, refused_for
+from django_agentexec.limits.refusals import parse_reset
+from django_agentexec.runners.openai.limited import MAX_WAIT, refused_for
 
 
 def error(status: int = 429, code: str = "rate_limit_exceeded", **headers: str) -> APIStatusError:
