@@ -17,7 +17,7 @@ class AgentExecConfig(AppConfig):
     def ready(self) -> None:
         """Register checks, hooks, receivers and counters. No module of the package registers anything on import."""
         from . import checks, conf, embedded, forks, logs, queues, router_checks
-        from .activity import bulk, streams, waiting
+        from .activity import bulk, streams
         from .approvals import expiry
         from .budgets import applicable
         from .children import propagation, tracker
@@ -32,7 +32,7 @@ class AgentExecConfig(AppConfig):
 
         parts = (
             *(conf, forks, logs, checks, router_checks, embedded, queues),
-            *(push, bulk, streams, waiting, propagation, tracker, prices),
+            *(push, bulk, streams, propagation, tracker, prices),
             *(expiry, applicable, spans, builtin_services, publication, bookkeeping, stores, options),
         )
         for part in parts:

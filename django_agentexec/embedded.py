@@ -226,6 +226,7 @@ class Guardian:
 
     def run(self) -> int:
         """Keep a server running, and return the exit code after it was stopped or has failed to start."""
+        # Not by `background`, which would load Django into this small process.
         threading.Thread(target=self._stop_when_alone, name="stop-when-alone", daemon=True).start()
         failed_starts = 0
         while not self.is_stopping.wait(failed_starts * 0.1):

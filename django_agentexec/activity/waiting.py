@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
 from collections import defaultdict
@@ -20,8 +19,10 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.db.transaction import TransactionManagementError
 
+from ..background import start_daemon_thread
 from ..dispatch.push import waits_for_commit
 from ..exceptions import ActivityNotFound, InvalidOption, QueueUnavailable, ResultTimeout
+from ..forks import reset_after_fork
 from ..models import DECISIONS, FINISHED, Activity, WaitingFor
 from ..queues import Queue, get_queue
 from ..queues.base import Listener
@@ -164,6 +165,11 @@ class _Notifications:
     """
 
     def __init__(self) -> None:
+        self._reset()
+        # A forked process has no listening thread, and must not use the parent's connection.
+        reset_after_fork(self._reset)
+
+    def _reset(self) -> None:
         self._changed = threading.Condition()
         self._callbacks: dict[UUID, list[Callable[[], object]]] = defaultdict(list)
         self._subscription: _Subscription | None = None
@@ -175,11 +181,8 @@ class _Notifications:
             self._callbacks[waiter.agent_id].append(waiter.callback)
             if self._subscription is None or self._subscription.queue is not get_queue():
                 subscription = _Subscription(get_queue())
-                thread = threading.Thread(
-                    target=self._serve, args=[subscription], name="agentexec-results", daemon=True
-                )
                 with suppress(RuntimeError):  # no thread available: the next waiter tries again
-                    thread.start()
+                    start_daemon_thread("agentexec-results", self._serve, subscription)
                     self._subscription = subscription
             elif self._subscription.listener is not None:
                 self._notify(self._subscription.listener.watch, waiter.agent_id)
@@ -248,11 +251,6 @@ class _Notifications:
 
 
 _notifications = _Notifications()
-
-
-def install() -> None:
-    """Give forked processes their own state: they have no listening thread and must not use the parent's connection."""
-    os.register_at_fork(after_in_child=_notifications.__init__)  # type: ignore[misc]
 
 
 class watching:

@@ -21,6 +21,7 @@ from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
+from ..background import start_daemon_thread
 from ..conf import conf
 from ..forks import reset_after_fork
 from ..live.connections import UserLimit, holder_of, live_connections
@@ -131,7 +132,7 @@ class _Watcher:
         with self._lock:
             self._waiters.setdefault(waiter.agent_id, set()).add(waiter)
             if not self._is_running:
-                threading.Thread(target=self._run, name="agentexec-waiting", daemon=True).start()
+                start_daemon_thread("agentexec-waiting", self._run)
                 self._is_running = True
         try:
             yield

@@ -21,9 +21,11 @@ from functools import lru_cache
 from typing import Any
 
 from ..activity.transitions import AddUsage, Operation
+from ..background import start_daemon_thread
 from ..calls.operations import FinishCall
 from ..conf import conf
 from ..exceptions import QueueUnavailable
+from ..forks import reset_after_fork
 from ..models import Activity, ActivityLog, Status
 from ..queues import get_queue
 from ..signals import changes_committed, worker_stopped
@@ -84,7 +86,7 @@ class Counting:
             if self._scheduled_in == os.getpid():
                 return
             with suppress(RuntimeError):  # no thread can be started: the next call tries again
-                threading.Thread(target=self._flush_later, name="agentexec-metrics", daemon=True).start()
+                start_daemon_thread("agentexec-metrics", self._flush_later)
                 self._scheduled_in = os.getpid()
 
     def flush(self) -> None:
@@ -136,7 +138,7 @@ def connect() -> None:
     """Connect the receivers; called when the app is ready."""
     changes_committed.connect(_count, Activity, dispatch_uid="agentexec.metrics")
     worker_stopped.connect(_flush, dispatch_uid="agentexec.metrics")
-    os.register_at_fork(after_in_child=counting.reset)
+    reset_after_fork(counting.reset)
     atexit.register(counting.flush)
 
 

@@ -14,6 +14,7 @@ from django.utils.translation import get_language, override
 from django.utils.translation import gettext as _
 
 from ..activity.store import database
+from ..background import start_daemon_thread
 from ..conf import conf
 from ..exceptions import AgentExecError
 from ..forks import reset_after_fork
@@ -84,12 +85,7 @@ class ProbeRunner:
             if run is None:
                 run = self._runs[probe.name] = _Run(time.monotonic())
                 try:
-                    threading.Thread(
-                        target=self._run,
-                        args=[probe, run, get_language()],
-                        name=f"agentexec-health-{probe.name}",
-                        daemon=True,
-                    ).start()
+                    start_daemon_thread(f"agentexec-health-{probe.name}", self._run, probe, run, get_language())
                 except RuntimeError as error:  # no thread can be started
                     self._finish(probe, run, Outcome(False, str(error)))
         return run

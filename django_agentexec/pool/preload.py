@@ -14,6 +14,8 @@ import signal
 import sys
 import threading
 
+from .. import forks
+
 SYS_PATH_VARIABLE = "AGENTEXEC_SYS_PATH"
 
 logger = logging.getLogger(__name__)
@@ -23,7 +25,8 @@ def preload() -> None:
     """Set up Django and import every task. Errors are ignored here, since the worker processes report them."""
     # Ignore a SIGTERM to the whole process group: the pool ends the fork server. Forked processes accept it.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.register_at_fork(after_in_child=_accept_sigterm)
+    forks.install()  # not only by the app, whose setup may fail
+    forks.reset_after_fork(_accept_sigterm)
     for entry in reversed(json.loads(os.environ.get(SYS_PATH_VARIABLE, "[]"))):
         if entry not in sys.path:
             sys.path.insert(0, entry)

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from .. import __version__
-from ..background import BatchingThread
+from ..background import BatchingThread, start_daemon_thread
 from ..calls.paths import clean, inside_call, joined
 from ..conf import conf
 from ..models import Activity, AgentCall, CallKind, CallState
@@ -80,11 +80,7 @@ def flush(**signal: Any) -> None:
     force_flush = getattr(trace.get_tracer_provider(), "force_flush", None)
     if force_flush is not None:
         # Processors of a project may ignore the time limit.
-        thread = threading.Thread(
-            target=force_flush, args=(int(1000 * FLUSH_TIMEOUT),), name="agentexec-flush-spans", daemon=True
-        )
-        thread.start()
-        thread.join(FLUSH_TIMEOUT)
+        start_daemon_thread("agentexec-flush-spans", force_flush, int(1000 * FLUSH_TIMEOUT)).join(FLUSH_TIMEOUT)
 
 
 def _on_finished(activity: Activity, calls: Sequence[AgentCall], **signal: Any) -> None:

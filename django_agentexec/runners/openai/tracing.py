@@ -7,7 +7,6 @@ wherever OpenAI's models are used. In this package only the setting `TRACING_API
 from __future__ import annotations
 
 import logging
-import threading
 from typing import Any
 
 from agents import flush_traces, set_trace_processors, set_tracing_disabled, set_tracing_export_api_key
@@ -16,6 +15,7 @@ from agents.tracing.processors import default_processor
 from agents.tracing.provider import DefaultTraceProvider
 from django.dispatch import receiver
 
+from django_agentexec.background import start_daemon_thread
 from django_agentexec.conf import conf
 from django_agentexec.signals import worker_started, worker_stopped
 
@@ -54,8 +54,7 @@ def configure_tracing(**signal: Any) -> None:
 def flush_tracing(**signal: Any) -> None:
     """Flush the trace processors and wait at most `FLUSH_TIMEOUT` seconds."""
     # Flushing has no time limit: a batch may be tried three times for a minute each.
-    thread = threading.Thread(target=flush_traces, name="agentexec-flush-traces", daemon=True)
-    thread.start()
+    thread = start_daemon_thread("agentexec-flush-traces", flush_traces)
     thread.join(FLUSH_TIMEOUT)
     if thread.is_alive():
         logger.warning("Could not export all traces within %s seconds; the rest is dropped.", FLUSH_TIMEOUT)
