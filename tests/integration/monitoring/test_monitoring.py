@@ -59,6 +59,22 @@ def test_a_life_is_counted_by_task_queue_and_status() -> None:
     assert sum(found.wait["shout"].counts) == sum(found.duration["shout"].counts) == 1
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_does_not_count_what_its_parent_counts() -> None:
+    shout.enqueue(Text())
+
+    child = os.fork()
+    if child == 0:
+        try:
+            counting.flush()
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    counting.flush()
+
+    assert monitoring.counters().enqueued == {("shout", "default"): 1}
+
+
 def test_an_end_counts_once_whatever_else_its_commit_holds() -> None:
     agent_id = shout.enqueue(Text()).agent_id
     start(agent_id)
