@@ -26,13 +26,13 @@ from ..budgets.charges import Ledgers
 from ..bulk_sql import Insert, LockWait, Update, can_skip_locked, lock_rows, needs_no_transaction, write
 from ..calls.setting_aside import drop_content
 from ..conf import conf
+from ..current import OwningAttempt
 from ..exceptions import ActivityLocked, ActivityNotFound, InvalidTransition, StaleAttempt
 from ..models import FINISHED, Activity, ActivityLog
 from ..outages import Outage, classify_outage
 from ..signals import activities_changed, activity_changed, activity_ended, changes_committed
 from ..validation import storable_text
 from .completion_hooks import run_hooks
-from .current import OwningAttempt
 from .log_lines import line_of
 from .transitions import Operation
 

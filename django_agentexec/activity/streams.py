@@ -22,13 +22,13 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 
 from ..background import BatchingThread
+from ..current import current_attempt
 from ..exceptions import AgentExecError
 from ..parsing import as_seconds
 from ..queues import Chunk, get_queue
 from ..signals import text_streamed, worker_stopped
 from ..throttled_logging import ThrottledLogger
 from ..validation import storable_text, validate_id
-from .current import current_attempt
 
 logger = logging.getLogger(__name__)
 throttled = ThrottledLogger(logger)

@@ -20,6 +20,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.db.transaction import TransactionManagementError
 
+from ..current import current_attempt
 from ..dispatch.push import waits_for_commit
 from ..exceptions import ActivityNotFound, InvalidOption, QueueUnavailable, ResultTimeout
 from ..models import DECISIONS, FINISHED, Activity, WaitingFor
@@ -27,7 +28,6 @@ from ..queues import Queue, get_queue
 from ..queues.base import Listener
 from ..translation import gettext as _
 from ..validation import validate_timeout
-from .current import current_attempt
 from .store import database
 
 logger = logging.getLogger(__name__)

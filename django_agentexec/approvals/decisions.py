@@ -14,9 +14,9 @@ from django.utils import timezone
 from ..activity.store import apply, database
 from ..activity.suspension import Resume
 from ..activity.transitions import Fail, Operation
-from ..actors import acting_as, actor_name
 from ..bulk_sql import LockWait, lock_rows
 from ..conf import conf
+from ..current import acting_as, actor_name
 from ..dispatch.push import push_on_commit, stop_on_commit
 from ..exceptions import ActivityLocked, AlreadyDecided, ApprovalNotFound, ApprovalVoid, InvalidOption
 from ..models import Activity, Approval, ApprovalKind, ApprovalScope, ApprovalStatus, OnExpiry, Status

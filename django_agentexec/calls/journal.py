@@ -18,10 +18,10 @@ from weakref import WeakKeyDictionary
 from asgiref.sync import sync_to_async
 from django.utils import timezone
 
-from ..activity.current import OwningAttempt
 from ..activity.store import database
 from ..activity.transitions import Operation
 from ..budgets.charges import Charge, OverBudget
+from ..current import OwningAttempt
 from ..exceptions import InvalidTransition
 from ..models import Activity, AgentCall, Approval, ApprovalScope, ApprovalStatus, CallKind, CallState
 from ..validation import one_line, storable_text

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..activity.current import OwningAttempt
+from ..current import OwningAttempt
 from ..exceptions import InvalidOption
 from ..models import AgentCall, Approval, ApprovalKind, CallKind, CallState
 from ..telemetry.context import key_inside, key_of_run, within_call

@@ -11,11 +11,11 @@ from typing import Any, NoReturn, TypeVar, cast
 from django.utils import timezone
 from pydantic_core import to_jsonable_python
 
-from ..activity.current import OwningAttempt, current_attempt
 from ..budgets.calls import Request, begin_charged
 from ..budgets.estimates import PossibleModel
 from ..costs.library import MAX_PROVIDER
 from ..costs.prices import acost_of
+from ..current import OwningAttempt, current_attempt
 from ..exceptions import InvalidOption
 from ..limits.gate import Grant
 from ..limits.recorded import limit_of

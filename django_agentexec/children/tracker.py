@@ -20,11 +20,11 @@ from django.db.models import Exists, F, OuterRef, QuerySet
 from pydantic import BaseModel
 
 from ..activity.completion_hooks import register_hook
-from ..activity.current import current_attempt
 from ..activity.store import database, insert
 from ..blocking import blocking
 from ..bulk_sql import limit_lock_wait
 from ..conf import conf
+from ..current import current_attempt
 from ..dispatch.push import push_on_commit
 from ..exceptions import ActivityNotFound, InvalidOption, InvalidTransition
 from ..models import FINISHED, Activity, HookFlag, TrackerMember, TrackerState

@@ -18,9 +18,9 @@ from functools import partial
 from typing import Any, TypeVar, cast
 from uuid import uuid4
 
-from ..activity.current import current_attempt
 from ..calls.halting import Halted
 from ..conf import conf
+from ..current import current_attempt
 from ..exceptions import QueueMisconfigured, QueueUnavailable
 from ..forks import reset_after_fork
 from ..throttled_logging import ThrottledLogger

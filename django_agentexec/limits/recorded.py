@@ -13,11 +13,11 @@ from typing import Any
 
 from django.utils import timezone
 
-from ..activity.current import current_attempt
 from ..budgets.estimates import PossibleModel
 from ..calls.halting import Halted
 from ..calls.position import Position
 from ..conf import conf
+from ..current import current_attempt
 from ..models import WaitingFor
 from ..token_estimates import estimated_tokens
 from .gate import Grant, buckets_for, pass_gate

@@ -21,10 +21,10 @@ from django.utils import timezone
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
-from ..activity.current import OwningAttempt, current_attempt
 from ..activity.store import database
 from ..calls.paths import digest_of
 from ..calls.position import innermost_scope
+from ..current import OwningAttempt, current_attempt
 from ..exceptions import InvalidOption, ResultError
 from ..models import Activity, Status, ToolResult
 from ..models.tool_results import MAX_TOOL

@@ -13,7 +13,6 @@ from django.db import IntegrityError
 from django.utils import timezone
 from pydantic import BaseModel, ValidationError
 
-from ..activity.current import origin
 from ..activity.store import database, insert
 from ..backoff import Backoff
 from ..blocking import blocking
@@ -21,6 +20,7 @@ from ..budgets.options import as_run_budget
 from ..bulk_sql import build_row
 from ..conf import conf
 from ..conversations.session import DjangoSession
+from ..current import origin
 from ..deprecation import deprecated_name
 from ..dispatch.push import push_on_commit
 from ..exceptions import ContextTooLarge, InvalidContext, ResultError, TaskDefinitionError

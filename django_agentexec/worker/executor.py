@@ -20,13 +20,13 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from ..activity.current import running
 from ..activity.deferral import Defer, Deferred
 from ..activity.streams import aflush_stream, is_streaming
 from ..activity.suspension import Condition, Suspend, Suspended, earliest
 from ..activity.transitions import Complete, Fail, OwnedOperation, Release
 from ..children.spawned import SpawnedChildren
 from ..conf import conf
+from ..current import running
 from ..exceptions import ResultError, SpawnMismatch, StaleAttempt
 from ..models import Activity, HookFlag
 from ..public_errors import public_text_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agents import RunResultStreaming
 from agents.items import ToolApprovalItem
 
-from django_agentexec.activity.current import OwningAttempt
+from django_agentexec.current import OwningAttempt
 from django_agentexec.exceptions import UnhandledInterruption
 
 
