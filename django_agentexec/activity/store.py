@@ -215,9 +215,9 @@ def write_and_wait(attempt: OwningAttempt, operation: Operation) -> Activity:
 def insert(
     activities: Sequence[Activity],
     message: str,
-    on_insert: Callable[[Sequence[Activity]], None] | None = None,
+    on_commit: Callable[[Sequence[Activity]], object] | None = None,
 ) -> None:
-    """Insert new rows, each with its first log line; `on_insert` runs in the transaction, for on-commit callbacks.
+    """Insert new rows, each with its first log line, and call `on_commit` with them after the commit.
 
     In a caller's transaction it uses a savepoint, so that the transaction survives an error.
     """
@@ -230,8 +230,8 @@ def insert(
     writes = [Insert(Activity, activities), *_log_inserts(changes)]
     with _transaction_for_insert(using):
         write(writes, using)
-        if on_insert is not None:
-            on_insert(activities)
+        if on_commit is not None:
+            transaction.on_commit(partial(on_commit, activities), using=using)
         _send_signals_on_commit(changes, using)
 
 

@@ -1,4 +1,4 @@
-"""Parts of `generic` and `postgres`: the writes, their columns, locks, and rows built without `__init__`."""
+"""Parts of `generic` and `postgres`: the writes, their columns, and locks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any, TypeAlias, TypeVar
 from django.db import connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field
-from django.db.models.base import ModelState
 
 AnyField: TypeAlias = "Field[Any, Any]"
 Model: TypeAlias = type[models.Model]
@@ -61,25 +60,6 @@ class Select:
         return values
 
 
-def build_row(model: type[Row], values: dict[str, Any], using: str | None = None) -> Row:
-    """Return a model instance with these attributes, without `__init__`, `pre_init` and `post_init`.
-
-    With `using` it is a row read from that database, as from `from_db`, and attributes without a value are deferred.
-    Without `using` it is a new row, which needs all its attributes.
-    """
-    row = model.__new__(model)
-    row.__dict__.update(values)
-    row._state = ModelState()
-    if using is not None:
-        row._state.adding, row._state.db = False, using
-    return row
-
-
-def clone_row(row: Row, **values: Any) -> Row:
-    """Return another new row with the attributes of `row`, replaced by `values` where given."""
-    return build_row(type(row), {**row.__dict__, **values})
-
-
 @cache
 def insert_fields(model: Model) -> list[AnyField]:
     """Return the fields that an INSERT writes: all except those that the database generates or fills by default."""
@@ -95,15 +75,6 @@ def insert_into(model: Model, using: str) -> tuple[str, str]:
     columns = ", ".join(quote(str(field.column)) for field in fields)
     returning = "" if meta.pk in fields else f" RETURNING {quote(str(meta.pk.column))}"
     return f"INSERT INTO {quote(meta.db_table)} ({columns})", returning
-
-
-def set_keys(rows: Sequence[models.Model], returned: Sequence[tuple[Any]]) -> None:
-    """Set the primary keys that the INSERT of `rows` has returned.
-
-    The database generates keys in the order of the rows, but SQLite does not guarantee to return them in that order.
-    """
-    for row, key in zip(rows, sorted(key for (key,) in returned), strict=True):
-        row.pk = key
 
 
 @cache

@@ -25,7 +25,7 @@ from ..blocking import blocking
 from ..bulk_sql import limit_lock_wait
 from ..conf import conf
 from ..current import current_attempt
-from ..dispatch.push import push_on_commit
+from ..dispatch.push import push_or_log
 from ..exceptions import ActivityNotFound, InvalidOption, InvalidTransition
 from ..models import FINISHED, Activity, HookFlag, TrackerMember, TrackerState
 from ..outages import Outage, classify_outage
@@ -294,7 +294,7 @@ def _fire_if_done(state: TrackerState) -> int:
         context = definition.load_context(json.dumps(state.context))
         (row,) = definition.new_rows([context], metadata=state.metadata)
         row.parent_id = state.parent_id
-        insert([row], conf.ACTIVITY_MESSAGE_CREATE, push_on_commit)
+        insert([row], conf.ACTIVITY_MESSAGE_CREATE, push_or_log)
         state.fired = row.agent_id
         state.save(using=database(), update_fields=["fired"])
     return open_count
