@@ -30,6 +30,7 @@ from openai import AsyncOpenAI, RateLimitError
 
 from django_agentexec import Attempt, OpenAIRunner, QueueUnavailable, task
 from django_agentexec.limits import Bucket, MemoryLimits, Usage, get_store, limits, note_headers
+from django_agentexec.limits.base import Reservation, Wait
 from django_agentexec.limits.bookkeeping import bookkeeping
 from django_agentexec.models import Activity, AgentCall, Status
 from django_agentexec.runners.openai import limited as limited_model
@@ -303,12 +304,23 @@ def test_runs_side_by_side_end_before_the_suspension(limit: Limit, clock: Clock)
     assert len(scripted.calls) == 2
 
 
-def test_a_run_that_is_not_recorded_waits_in_its_slot(limit: Limit, clock: Clock) -> None:
+def test_a_run_that_is_not_recorded_waits_in_its_slot(
+    limit: Limit, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     limit(rpm=1)
     scripted = model([call("look_up", "1", name="Acme")], say("Fine."))
+    reserve, waits = get_store().reserve, []
+
+    def pass_a_minute(*args: Any) -> Reservation | Wait:
+        reply = reserve(*args)
+        if isinstance(reply, Wait):
+            waits.append(reply)
+            clock.forward(60)
+        return reply
+
+    monkeypatch.setattr(get_store(), "reserve", pass_a_minute)
 
     async def handler(agent_id: UUID, context: Empty) -> str:
-        asyncio.get_running_loop().call_later(0.1, clock.forward, 60)
         agent = Agent("Clerk", model=scripted, tools=[look_up])
         result = await OpenAIRunner(agent_id, durable=False).run(agent, "Check.")
         assert result.last_agent is agent
@@ -318,7 +330,7 @@ def test_a_run_that_is_not_recorded_waits_in_its_slot(limit: Limit, clock: Clock
     row = enqueue(handler)
 
     assert (row.status, row.result, row.waiting_for) == (Status.COMPLETE, "Fine.", "")
-    assert (len(scripted.calls), DONE["Acme"]) == (2, 1)
+    assert (len(scripted.calls), DONE["Acme"], len(waits)) == (2, 1, 1)
     assert usage().requests == 1
 
 
