@@ -153,7 +153,8 @@ def apply(
             if unknown_outcome is not None and _was_committed(unknown_outcome, locked, using):
                 _publish_on_commit(unknown_outcome.changes, using)
                 return unknown_outcome.results
-            ledgers = Ledgers.lock((operation.charged() for operation in operations), using)
+            charges = [operation.charge for operation in operations if operation.charge is not None]
+            ledgers = Ledgers(charges, using) if charges else None
             results = [
                 locked.get(operation.agent_id) or _apply_to_row(operation, rows, now, changes, columns, related)
                 for operation in operations

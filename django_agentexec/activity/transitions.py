@@ -30,6 +30,7 @@ from ..concurrency.table import table as rules
 from ..conf import conf
 from ..exceptions import HeldBack, InvalidTransition, StaleAttempt
 from ..models import (
+    ACTIVE,
     Activity,
     ActivityLog,
     Approval,
@@ -50,6 +51,8 @@ class Operation(ABC):
     agent_id: UUID
     may_wait: bool = False
     """Whether a worker may delay it by some milliseconds, so that the writes that follow share its transaction."""
+    charge: Charge | None = None
+    """What the change reserves or settles in budgets, whose ledgers are locked for it."""
     update_fields: ClassVar[tuple[str, ...]]
     """The fields that `apply` may change."""
     read_fields: ClassVar[tuple[str, ...]] = ()
@@ -72,10 +75,6 @@ class Operation(ABC):
     def has_own_signals(self) -> bool:
         """Whether `send_signals` sends any."""
         return False
-
-    def charged(self) -> Charge | None:
-        """Return the part of the change that concerns budgets, whose ledgers are locked for it; None without one."""
-        return None
 
     def save_related(self, activity: Activity, now: datetime) -> None:  # noqa: B027  # optional hook
         """Write other rows that belong to the change, after `apply` and in the same transaction."""
@@ -153,7 +152,7 @@ class Start(Operation):
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         if self.fence < activity.fence:
             raise StaleAttempt(f"Activity {self.agent_id} has been claimed again (fence {activity.fence}).")
-        if not activity.is_active:
+        if activity.status not in ACTIVE:
             raise InvalidTransition(f"Activity {self.agent_id} is {activity.status}; it cannot start.")
         if activity.is_suspended:
             raise InvalidTransition(f"Activity {self.agent_id} is suspended; the end of its children resumes it.")
@@ -183,7 +182,7 @@ class OwnedOperation(Operation):
         is_owner = activity.status == Status.RUNNING and activity.fence == self.fence and not activity.is_suspended
         if self.fence is not None and not is_owner:
             raise StaleAttempt(f"Activity {self.agent_id} is {activity.status} and no longer belongs to this attempt.")
-        if not activity.is_active:
+        if activity.status not in ACTIVE:
             raise InvalidTransition(f"Activity {self.agent_id} is {activity.status}; it has ended.")
         if activity.status == Status.QUEUED and activity.queue:
             raise InvalidTransition(f"Activity {self.agent_id} waits in queue {activity.queue!r}; no worker runs it.")
@@ -349,7 +348,7 @@ class Cancel(EndOfWait):
     """False if it is canceled because its parent has ended: it runs again when its parent does."""
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
-        if not activity.is_active:
+        if activity.status not in ACTIVE:
             raise InvalidTransition(
                 _("Activity %(agent_id)s is %(status)s; it cannot be canceled.")
                 % {"agent_id": self.agent_id, "status": activity.status},

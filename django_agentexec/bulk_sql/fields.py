@@ -9,7 +9,6 @@ from functools import cache
 from typing import Any, TypeAlias, TypeVar
 
 from django.db import connections, models
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field
 
 AnyField: TypeAlias = "Field[Any, Any]"
@@ -52,13 +51,6 @@ class Select:
     converters: list[tuple[str, Converter]]
     """The attributes whose values the ORM converts, each with its conversion."""
 
-    def attribute_values(self, columns: Sequence[Any]) -> dict[str, Any]:
-        """Return the attributes of one row of the result."""
-        values = dict(zip(self.attributes, columns, strict=True))
-        for attribute, convert in self.converters:
-            values[attribute] = convert(values[attribute])
-        return values
-
 
 @cache
 def insert_fields(model: Model) -> list[AnyField]:
@@ -83,37 +75,6 @@ def updated_fields(model: Model, names: tuple[str, ...]) -> list[AnyField]:
     return [field for name in names for field in model._meta.concrete_fields if field.name == name] + [model._meta.pk]
 
 
-@cache
-def select_by_key(model: Model, names: tuple[str, ...], using: str) -> Select:
-    """Return the SELECT of these fields and the primary key."""
-    quote, meta = connections[using].ops.quote_name, model._meta
-    fields = [field for field in meta.concrete_fields if field.name in names or field.primary_key]
-    columns = ", ".join(quote(str(field.column)) for field in fields)
-    key = quote(str(meta.pk.column))
-    return Select(
-        sql=f"SELECT {columns} FROM {quote(meta.db_table)} WHERE {key}",
-        key=key,
-        attributes=[field.attname for field in fields],
-        converters=[(field.attname, convert) for field in fields if (convert := _converter(field, using))],
-    )
-
-
-def _converter(field: AnyField, using: str) -> Converter | None:
-    """Return the ORM's conversion of a value read from this column, or None if there is none."""
-    connection = connections[using]
-    column = field.get_col(field.model._meta.db_table)
-    steps = [*connection.ops.get_db_converters(column), *column.get_db_converters(connection)]
-    if not steps:
-        return None
-
-    def convert(value: Any) -> Any:
-        for step in steps:
-            value = step(value, column, connection)
-        return value
-
-    return convert
-
-
 @dataclass(frozen=True)
 class LockWait:
     """How a SELECT ... FOR UPDATE treats locks of other transactions.
@@ -131,8 +92,10 @@ class LockWait:
 UNLIMITED = LockWait()
 
 
-def lock_clause(connection: BaseDatabaseWrapper, wait: LockWait) -> str:
+@cache
+def lock_clause(using: str, wait: LockWait) -> str:
     """Return the FOR UPDATE clause of a SELECT in this database's form, or "" if the database has none."""
+    connection = connections[using]
     features = connection.features
     if not features.has_select_for_update:
         return ""

@@ -29,7 +29,6 @@ from .fields import (
     insert_fields,
     insert_into,
     lock_clause,
-    select_by_key,
     updated_fields,
 )
 
@@ -103,7 +102,15 @@ def lock_rows(
         rows = postgres.fetch_locked(select, keys, using, wait)
     else:
         rows = _fetch_locked(model, select, keys, using, wait)
-    return [build_row(model, select.attribute_values(row), using) for row in rows]
+    return [build_row(model, _attribute_values(select, row), using) for row in rows]
+
+
+def _attribute_values(select: Select, columns: Sequence[Any]) -> dict[str, Any]:
+    """Return the attributes of one row of the result."""
+    values = dict(zip(select.attributes, columns, strict=True))
+    for attribute, convert in select.converters:
+        values[attribute] = convert(values[attribute])
+    return values
 
 
 def limit_lock_wait(using: str, seconds: float) -> None:
@@ -123,7 +130,7 @@ def _fetch_locked(
     connection = connections[using]
     adapt = _adapter(model._meta.pk, using)
     places = ", ".join(["%s"] * len(keys))
-    sql = f"{select.sql} IN ({places}) ORDER BY {select.key} {lock_clause(connection, wait)}"
+    sql = f"{select.sql} IN ({places}) ORDER BY {select.key} {lock_clause(using, wait)}"
     with connection.cursor() as cursor:
         cursor.execute(sql, [adapt(key) if adapt else key for key in keys])
         return list(cursor.fetchall())
@@ -212,3 +219,34 @@ def _adapter(field: AnyField, using: str) -> Converter | None:
     else:
         adapt = None
     return adapt
+
+
+@cache
+def select_by_key(model: Model, names: tuple[str, ...], using: str) -> Select:
+    """Return the SELECT of these fields and the primary key."""
+    quote, meta = connections[using].ops.quote_name, model._meta
+    fields = [field for field in meta.concrete_fields if field.name in names or field.primary_key]
+    columns = ", ".join(quote(str(field.column)) for field in fields)
+    key = quote(str(meta.pk.column))
+    return Select(
+        sql=f"SELECT {columns} FROM {quote(meta.db_table)} WHERE {key}",
+        key=key,
+        attributes=[field.attname for field in fields],
+        converters=[(field.attname, convert) for field in fields if (convert := _converter(field, using))],
+    )
+
+
+def _converter(field: AnyField, using: str) -> Converter | None:
+    """Return the ORM's conversion of a value read from this column, or None if there is none."""
+    connection = connections[using]
+    column = field.get_col(field.model._meta.db_table)
+    steps = [*connection.ops.get_db_converters(column), *column.get_db_converters(connection)]
+    if not steps:
+        return None
+
+    def convert(value: Any) -> Any:
+        for step in steps:
+            value = step(value, column, connection)
+        return value
+
+    return convert

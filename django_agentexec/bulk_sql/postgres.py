@@ -71,7 +71,7 @@ def write(writes: Sequence[Insert | Update], using: str) -> list[tuple[Any, ...]
 def fetch_locked(select: Select, keys: Sequence[Any], using: str, wait: LockWait) -> list[tuple[Any, ...]]:
     """Execute a SELECT of the rows with these keys, in the order of their keys, and return its result."""
     connection = connections[using]
-    sql = f"{select.sql} = ANY(%s) ORDER BY {select.key} {lock_clause(connection, wait)}"
+    sql = f"{select.sql} = ANY(%s) ORDER BY {select.key} {lock_clause(using, wait)}"
     with connection.cursor() as cursor:
         return _fetch_with_limit(connection, cursor, sql, [list(keys)], wait)
 
