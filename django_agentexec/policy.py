@@ -19,7 +19,7 @@ from django.utils.module_loading import import_string
 
 from .conf import conf
 from .expressions import text_form
-from .models import Activity, ActivityQuerySet, Budget, BudgetScope, ConversationQuerySet
+from .models import Activity, ActivityQuerySet, Budget, BudgetScope, ConversationQuerySet, Pause
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
@@ -75,11 +75,18 @@ class Policy:
         return False
 
     def may_pause(self, user: User, scope: str, name: str) -> bool:
-        """Whether `user` may pause and resume this queue, task or tenant (`scope`), and see whether it is paused.
+        """Return whether `user` may pause this queue, task or tenant (`scope`), and see whether it is paused.
 
         Queues and tasks belong to no tenant. The name of a tenant is a metadata key and value: `organization_id=7`.
         """
         return False
+
+    def may_resume(self, user: User, pause: Pause) -> bool:
+        """Return whether `user` may end this pause; by default whether they may pause the same.
+
+        `pause.actor` is the primary key of the user who paused, as text.
+        """
+        return self.may_pause(user, pause.scope, pause.name)
 
     def stamp(self, user: User) -> Mapping[str, Any]:
         """Return metadata for activities that `user` enqueues; it takes precedence over the metadata of the request."""
@@ -202,6 +209,12 @@ class TenantPolicy(StaffPolicy):
     def may_pause(self, user: User, scope: str, name: str) -> bool:
         """Whether `user` is permitted staff of all tenants; a subclass may let tenants pause their own activities."""
         return self._sees_all_tenants(user, Permission.PAUSE)
+
+    def may_resume(self, user: User, pause: Pause) -> bool:
+        """Return whether `user` is permitted staff of all tenants, or made this pause and may still make it."""
+        if self._sees_all_tenants(user, Permission.PAUSE):
+            return True
+        return pause.actor == str(user.pk) and self.may_pause(user, pause.scope, pause.name)
 
     def stamp(self, user: User) -> Mapping[str, Any]:
         """Return the tenant's metadata."""

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from ..models import Activity, ActivityQuerySet, Approval, ApprovalQuerySet, ApprovalStatus
+from ..models import Activity, ActivityQuerySet, Approval, ApprovalQuerySet, ApprovalStatus, Pause
 from ..policy import Permission, get_policy
 from ..registry import unknown_task_note
 from .base import Base
@@ -167,6 +167,11 @@ def may_pause(request: HttpRequest, scope: str = "", name: str = "") -> bool:
     if not request.user.has_perm(f"{Activity._meta.app_label}.{Permission.PAUSE}"):
         return False
     return policy.may(request.user, Permission.PAUSE) and (not scope or policy.may_pause(request.user, scope, name))
+
+
+def may_resume(request: HttpRequest, pause: Pause) -> bool:
+    """Return whether the user has the permission `pause_activity`, and the policy lets them end this pause."""
+    return may_pause(request) and get_policy().may_resume(request.user, pause)
 
 
 def may_view_activities(request: HttpRequest) -> bool:
