@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.db.models import ProtectedError, RestrictedError
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from ..activity.pruning import BATCH_SIZE, prune
 from ..calls.pruning import prune_calls
@@ -68,9 +68,12 @@ exit codes:
                 if options["verbosity"] > 1 and number:
                     out.note(_("%(number)s so far") % {"number": f"{total:,}"})
         except (ProtectedError, RestrictedError) as error:
-            text = _(
+            text = ngettext(
+                "Stopped after %(number)s deleted activity: %(reason)s Delete those rows first, or change their "
+                "on_delete.",
                 "Stopped after %(number)s deleted activities: %(reason)s Delete those rows first, or change their "
-                "on_delete."
+                "on_delete.",
+                total,
             )
             raise CommandError(text % {"number": f"{total:,}", "reason": error.args[0]}, returncode=FAILED) from error
         if options["json"]:

@@ -18,6 +18,7 @@ from django.db.models import Model
 from django.http.request import split_domain_port, validate_host
 from django.utils.http import is_same_domain
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from ... import activity
 from ...change_rate import count_change
@@ -154,8 +155,13 @@ def run_action(user: User, agent_id: UUID, permission: Permission) -> None:
     Counts towards the rate of changes, as over REST.
     """
     if (seconds := count_change(user.pk)) is not None:
-        text = _("Too many changes; try again in %(seconds)d seconds.")
-        raise Refused(FORBIDDEN, "too_many", text % {"seconds": ceil(seconds)})
+        pause = ceil(seconds)
+        text = ngettext(
+            "Too many changes; try again in %(seconds)d second.",
+            "Too many changes; try again in %(seconds)d seconds.",
+            pause,
+        )
+        raise Refused(FORBIDDEN, "too_many", text % {"seconds": pause})
     check_activity(user, agent_id, permission)
     try:
         with activity.acting_as(user):

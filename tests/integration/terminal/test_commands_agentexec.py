@@ -114,7 +114,7 @@ def test_run_starts_a_pool() -> None:
     answer = run("agentexec", "run", "--burst", "--workers", "1", "--no-scheduler")
 
     assert answer.code == 0, answer.err
-    assert "1 processes" in answer.out
+    assert "1 process x " in answer.out
     assert (row(agent_id).status, row(agent_id).result) == (Status.COMPLETE, "HI")
 
 
