@@ -230,6 +230,17 @@ def charge(amount: int) -> int:
     return amount if agentexec.tool_key() else 0
 
 
+@agentexec.idempotent_tool(ttl=60)
+async def refund(amount: int) -> Report:
+    return Report(text=str(amount))
+
+
+async def idempotent_tools() -> None:
+    assert_type(await charge(5), int)
+    assert_type(await refund(amount=5), Report)
+    await refund("5")  # type: ignore[arg-type]
+
+
 def runner_options(agent_id: UUID) -> OpenAIRunner:
     cache = agentexec.ModelCache(ttl=timedelta(hours=1))
     model = agentexec.ResilientModel([agentexec.ModelCandidate("gpt-5"), "gpt-5-mini"], cache=cache)
