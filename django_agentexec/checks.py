@@ -273,7 +273,7 @@ def check_embedded(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 
 
 def _is_test_run() -> bool:
-    """Whether Django's test environment is set up: it turns DEBUG off, and alone makes an outbox for mail."""
+    """Return whether Django's test environment is set up: it turns DEBUG off, and alone makes an outbox for mail."""
     return hasattr(mail, "outbox")
 
 

@@ -67,11 +67,11 @@ class Policy:
         return budgets.none()
 
     def may(self, user: User, permission: Permission, activity: Activity | None = None) -> bool:
-        """Whether `user` has the permission: for this (visible) activity or, without an activity, in general."""
+        """Return whether `user` has the permission: for this (visible) activity or, without an activity, in general."""
         return False
 
     def may_monitor(self, user: User) -> bool:
-        """Whether `user` may see workers, queues, health details and metrics, which belong to no tenant."""
+        """Return whether `user` may see workers, queues, health details and metrics, which belong to no tenant."""
         return False
 
     def may_pause(self, user: User, scope: str, name: str) -> bool:
@@ -124,15 +124,15 @@ class StaffPolicy(Policy):
         return budgets if self.may_monitor(user) else budgets.none()
 
     def may(self, user: User, permission: Permission, activity: Activity | None = None) -> bool:
-        """Whether `user` is active staff and has the permission."""
+        """Return whether `user` is active staff and has the permission."""
         return is_permitted_staff(user, permission)
 
     def may_monitor(self, user: User) -> bool:
-        """Whether `user` may view activities."""
+        """Return whether `user` may view activities."""
         return self.may(user, Permission.VIEW)
 
     def may_pause(self, user: User, scope: str, name: str) -> bool:
-        """Whether `user` is active staff and has the permission."""
+        """Return whether `user` is active staff and has the permission."""
         return self.may(user, Permission.PAUSE)
 
     def audience(self, user: User) -> str:
@@ -194,7 +194,7 @@ class TenantPolicy(StaffPolicy):
         )
 
     def may(self, user: User, permission: Permission, activity: Activity | None = None) -> bool:
-        """Whether `user` is permitted staff, or has one of `permissions` and belongs to a tenant (the activity's)."""
+        """Return whether `user` is permitted staff, or has one of `permissions` in a tenant (that of the activity)."""
         if self._sees_all_tenants(user, permission):
             return True
         tenant = self._tenant(user)
@@ -203,11 +203,11 @@ class TenantPolicy(StaffPolicy):
         return activity is None or _text_forms(activity.metadata, self.keys) == _text_forms(tenant, self.keys)
 
     def may_monitor(self, user: User) -> bool:
-        """Whether `user` is permitted staff of all tenants: workers and queues belong to none."""
+        """Return whether `user` is permitted staff of all tenants: workers and queues belong to none."""
         return self._sees_all_tenants(user, Permission.VIEW)
 
     def may_pause(self, user: User, scope: str, name: str) -> bool:
-        """Whether `user` is permitted staff of all tenants; a subclass may let tenants pause their own activities."""
+        """Return whether `user` is permitted staff of all tenants; subclasses may let tenants pause themselves."""
         return self._sees_all_tenants(user, Permission.PAUSE)
 
     def may_resume(self, user: User, pause: Pause) -> bool:
@@ -265,7 +265,7 @@ class TenantPolicy(StaffPolicy):
 
 
 def is_permitted_staff(user: User, permission: Permission) -> bool:
-    """Whether `user` is active staff with this permission of the model `Activity`."""
+    """Return whether `user` is active staff with this permission of the model `Activity`."""
     if not (user.is_active and getattr(user, "is_staff", False)):
         return False
     return bool(user.has_perm(f"{Activity._meta.app_label}.{permission}"))  # type: ignore[attr-defined]  # is_staff comes with PermissionsMixin

@@ -65,7 +65,7 @@ def escape_controls(text: str) -> str:
 
 
 def is_storable(text: str) -> bool:
-    """Whether `storable_text` would leave it as it is."""
+    """Return whether `storable_text` would leave it as it is."""
     return _UNSTORABLE.search(text) is None
 
 
@@ -97,7 +97,7 @@ def _storable_parts(value: Any) -> Any:
 
 
 def contains_nul(text: str) -> bool:
-    """Whether a string inside this JSON holds a NUL character."""
+    """Return whether a string inside this JSON holds a NUL character."""
     return "\\u0000" in text and _ESCAPED_NUL.search(text) is not None
 
 
@@ -140,7 +140,7 @@ def validate_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def is_storable_moment(moment: datetime) -> bool:
-    """Whether every time zone, and each database, has a date for this moment (naive: local time)."""
+    """Return whether every time zone, and each database, has a date for this moment (naive: local time)."""
     try:
         return EARLIEST <= (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)) <= LATEST
     except (OverflowError, ValueError):

@@ -163,7 +163,7 @@ class Viewer:
         self.sees_internals = view.monitors
 
     async def is_allowed(self) -> bool:
-        """Whether they may still see the activity. While the database is unavailable, three checks may fail."""
+        """Return whether they may still see the activity. While the database is unavailable, three checks may fail."""
         try:
             allowed = await in_thread(self._check)
             self._failed = 0

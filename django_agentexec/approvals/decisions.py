@@ -66,12 +66,12 @@ class Verdict:
             )
 
     def is_that_of(self, approval: Approval) -> bool:
-        """Whether the approval has this decision already. Reason and author are not compared."""
+        """Return whether the approval has this decision already. Reason and author are not compared."""
         decision = (approval.status, approval.scope, approval.answer, approval.changed_arguments)
         return decision == (self.status, self.scope, self.answer, self.changed_arguments(approval))
 
     def differs_in_arguments(self, approval: Approval) -> bool:
-        """Whether the approval has this decision already, but with other arguments."""
+        """Return whether the approval has this decision already, but with other arguments."""
         changed = self.changed_arguments(approval)
         return approval.changed_arguments != changed and self.status == approval.status == ApprovalStatus.APPROVED
 

@@ -51,7 +51,7 @@ def write(writes: Sequence[Insert | Update], using: str) -> None:
 
 
 def needs_no_transaction(using: str) -> bool:
-    """Whether `write` is atomic by itself, usually in one round trip."""
+    """Return whether `write` is atomic by itself, usually in one round trip."""
     return _is_postgres(using)
 
 

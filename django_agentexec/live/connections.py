@@ -45,7 +45,7 @@ class UserLimit:
                 del self._held[holder]
 
     def is_reached(self, holder: Hashable, most: int) -> bool:
-        """Whether `acquire` would fail now."""
+        """Return whether `acquire` would fail now."""
         with self._lock:
             return self._held[holder] >= most
 

@@ -75,7 +75,7 @@ def _is_still_valid(auth: object) -> bool:
 
 
 def is_allowed_origin(scope: Mapping[str, Any]) -> bool:
-    """Whether the handshake's `Origin` is this site's or a trusted one. False without an `Origin`.
+    """Return whether the handshake's `Origin` is this site's or a trusted one. False without an `Origin`.
 
     A browser sends its cookies with a websocket of any page, and the same-origin policy does not apply. The rule is
     that of Django's CSRF protection: the page's host is the requested host, or one of `CSRF_TRUSTED_ORIGINS`.
@@ -118,7 +118,7 @@ def _with_port(netloc: str, scheme: str) -> str:
 
 
 def sees_internals(user: User) -> bool:
-    """Whether `user` may see server internals, such as tracebacks."""
+    """Return whether `user` may see server internals, such as tracebacks."""
     return get_policy().may_monitor(user)
 
 

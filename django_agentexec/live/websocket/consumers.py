@@ -170,7 +170,7 @@ class _BaseConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels h
             raise _Disconnected from error
 
     def _is_last(self, message: Message) -> bool:
-        """Whether the socket is to be closed in place of this message."""
+        """Return whether the socket is to be closed in place of this message."""
         return False
 
     async def _recheck(self) -> None:

@@ -86,7 +86,7 @@ async def must_wait(
     rule: Callable[[], Awaitable[bool]],
     schema: TypeAdapter[Any] | None = None,
 ) -> bool:
-    """Whether a tool call waits for a decision that is not made yet; then a request for it is noted."""
+    """Return whether a tool call waits for a decision that is not made yet; then a request for it is noted."""
     position = current_position()
     if position is None or not policies.suspends:
         return await rule()
@@ -129,7 +129,7 @@ def outcome_without_call(
 
 
 def _asks_for_outcome(position: Position, call_id: str, decision: Approval | None, policy: str) -> bool:
-    """Whether a person must state the outcome of a call that was started when its process died."""
+    """Return whether a person must state the outcome of a call that was started when its process died."""
     if not position.is_in_doubt(position.tool_call(call_id)):
         return False
     if decision is not None and decision.kind == ApprovalKind.IN_DOUBT:

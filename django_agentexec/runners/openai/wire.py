@@ -207,7 +207,7 @@ def loaded_json(text: str) -> Any:
 
 
 def _survives(value: Any) -> bool:
-    """Whether a value is the same after a round trip through JSON, also as text."""
+    """Return whether a value is the same after a round trip through JSON, also as text."""
     try:
         return repr(json.loads(json.dumps(value, allow_nan=False))) == repr(value)
     except (TypeError, ValueError, RecursionError):
