@@ -173,7 +173,7 @@ class Pass:
         self._note_gather()
 
     def _is_same(self, expected: list[str], seen: list[str], limit: int) -> bool:
-        """Return whether the pass has spawned all children of earlier passes, in order, also those deleted meanwhile."""
+        """Return whether the pass has spawned all children of earlier passes, in order, also those deleted since."""
         found = [key for key in seen if key in set(expected)]
         if len(found) < len(expected) or len(seen) > max(limit, len(expected)):
             return False
