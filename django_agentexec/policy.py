@@ -211,10 +211,11 @@ class TenantPolicy(StaffPolicy):
         return self._sees_all_tenants(user, Permission.PAUSE)
 
     def may_resume(self, user: User, pause: Pause) -> bool:
-        """Return whether `user` is permitted staff of all tenants, or made this pause and may still make it."""
-        if self._sees_all_tenants(user, Permission.PAUSE):
-            return True
-        return pause.actor == str(user.pk) and self.may_pause(user, pause.scope, pause.name)
+        """Return whether `user` may pause the same, and is permitted staff of all tenants or made this pause."""
+        is_own = pause.actor == str(user.pk)
+        if not (is_own or self._sees_all_tenants(user, Permission.PAUSE)):
+            return False
+        return self.may_pause(user, pause.scope, pause.name)
 
     def stamp(self, user: User) -> Mapping[str, Any]:
         """Return the tenant's metadata."""

@@ -169,7 +169,7 @@ class PausesOwn(TwoOrganizations):
         return (scope, name) == ("tenant", f"organization_id={user.first_name}")
 
 
-@override_settings(AGENTEXEC={"POLICY": PausesOwn})
+@override_settings(AGENTEXEC={"POLICY": PausesOwn, "STAFF_SEES_ALL_TENANTS": False})
 def test_a_tenant_ends_its_own_pauses_and_not_those_of_staff() -> None:
     row, target = mail(organization_id="org-1"), "tenant:organization_id=org-1"
     client = signed_in(*ALL, "pause_activity", first_name="org-1")

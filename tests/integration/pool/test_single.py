@@ -73,6 +73,7 @@ def test_what_cannot_be_claimed_in_time_stays_queued() -> None:
 
 
 def test_a_timeout_of_zero_tries_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_one(shout.enqueue(Text()).agent_id, 60)  # restores the empty queue
     handle, start = shout.enqueue(Text(text="now")), Claimer.start
 
     def late(claimer: Claimer) -> None:  # after the timeout

@@ -113,7 +113,8 @@ def test_a_start_counts_an_attempt_and_notes_who_runs_it() -> None:
 
 
 def test_an_attempt_that_replays_calls_keeps_the_percentage() -> None:
-    row = activity(RUNNING, attempt=1, percentage=80, is_replayed=True)
+    row = activity(RUNNING, attempt=1, percentage=80)
+    row.is_replayed = True
 
     line = START.apply(row, NOW)
 
