@@ -43,15 +43,16 @@ class LogAssignment(Operation):
     """The name of the user; "" for nobody in particular."""
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
-        text, internal = in_site_language(self._texts)
-        return log(activity, text, now, internal_message=internal)
+        internal = in_site_language(self._internal_text) if self.assignee else ""
+        return log(activity, in_site_language(self._text), now, internal_message=internal)
 
-    def _texts(self) -> tuple[str, str]:
-        values = {"tool": self.tool, "name": self.assignee}
+    def _text(self) -> str:
         if not self.assignee:
-            return gettext("%(tool)s is assigned to nobody in particular.") % values, ""
-        public = gettext("%(tool)s was handed over to another person.") % values
-        return public, gettext("%(tool)s was handed over to %(name)s.") % values
+            return gettext("%(tool)s is assigned to nobody in particular.") % {"tool": self.tool}
+        return gettext("%(tool)s was handed over to another person.") % {"tool": self.tool}
+
+    def _internal_text(self) -> str:
+        return gettext("%(tool)s was handed over to %(name)s.") % {"tool": self.tool, "name": self.assignee}
 
 
 def _text(approval: Approval) -> str:

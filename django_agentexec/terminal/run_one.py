@@ -31,18 +31,21 @@ class RunOne(Subcommand):
     help = gettext_lazy("run one attempt of an activity in this process, without a pool")
     epilog = gettext_lazy("""
 exit codes:
-  0    complete; or queued again for a retry; or suspended until its children or a decision are there
-  1    the run failed or was canceled, or a server is unavailable
+  0    complete; or queued again for a retry; or suspended, such as for its children or a decision
+  1    the activity failed or was canceled, or a server is unavailable
   2    invalid arguments
   3    the activity does not exist
   124  the activity could not be claimed within the timeout
-  130  Ctrl-C (143: SIGTERM) before its end: the activity is in the queue, and waits for a worker
+  130  Ctrl-C (143: SIGTERM) before the end of the activity, which is in the queue and waits for a worker
 """)
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare id and timeout."""
         add_id(parser)
-        help = _("time to wait until it can be claimed: seconds, or a duration such as 10m (%(seconds)s s)")
+        help = _(
+            "time to wait until the activity can be claimed: seconds, or a duration such as 10m; 0 tries once "
+            "(default: %(seconds)s s)"
+        )
         help %= {"seconds": f"{DEFAULT_TIMEOUT:g}"}
         parser.add_argument("--timeout", type=seconds, default=DEFAULT_TIMEOUT, metavar="TIME", help=help)
 

@@ -41,21 +41,30 @@ exit codes:
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the options."""
-        by_help = _("day, task, model or metadata.KEY (day)")
+        by_help = _("group by day, task, model or metadata.KEY (default: day)")
         parser.add_argument("--by", metavar="GROUP", help=by_help)
-        parser.add_argument("--from", type=day, metavar="DAY", help=_("first day (27 days before the last day)"))
-        parser.add_argument("--to", type=day, metavar="DAY", help=_("last day, included (today)"))
-        parser.add_argument("--time-zone", metavar="NAME", help=_("time zone of the days (Django's)"))
+        parser.add_argument(
+            "--from", type=day, metavar="DAY", help=_("first day (default: 27 days before the last day)")
+        )
+        parser.add_argument("--to", type=day, metavar="DAY", help=_("last day, included (default: today)"))
+        parser.add_argument(
+            "--time-zone", metavar="NAME", help=_("time zone of the days (default: the setting TIME_ZONE)")
+        )
         add_metadata(parser, _("only activities with this entry of the metadata; may be repeated"))
-        runs_help = _("list the N most expensive runs, with what has made them expensive, instead of groups (%(most)s)")
+        runs_help = _(
+            "list the N most expensive activities with the reasons for their cost, instead of groups "
+            "(default: %(most)s)"
+        )
         parser.add_argument(
             "--runs", type=positive, nargs="?", const=RUNS, metavar="N", help=runs_help % {"most": RUNS}
         )
         outputs = parser.add_mutually_exclusive_group()
         outputs.add_argument("--csv", action="store_true", help=_("print CSV"))
         outputs.add_argument("--json", action="store_true", help=_("print JSON in the shape of REST"))
-        outputs.add_argument("--reprice", action="store_true", help=_("price the calls of all times without a price"))
-        size_help = _("calls per transaction of --reprice (%(size)s)") % {"size": BATCH_SIZE}
+        outputs.add_argument(
+            "--reprice", action="store_true", help=_("calculate the cost of all past calls that have none")
+        )
+        size_help = _("calls per transaction of --reprice (default: %(size)s)") % {"size": BATCH_SIZE}
         parser.add_argument("--batch-size", type=positive, metavar="N", help=size_help)
 
     def run(self, out: Output, options: dict[str, Any]) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,25 @@ def test_the_help_lists_every_subcommand() -> None:
     assert answer.code == 0
     for name in SUBCOMMANDS:
         assert f"\n    {name} " in answer.out
+
+
+def help_texts(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Yield the help texts of a subcommand, and of its own subcommands."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                yield inner.description or ""
+                yield from help_texts(inner)
+        else:
+            yield action.help or ""
+
+
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_the_help_describes_each_argument_and_marks_defaults(name: str) -> None:
+    for text in help_texts(parser_of("agentexec", name)):
+        assert len(text.split()) > 1, text
+        assert not text.startswith(("(", "{", "may be repeated")), text
+        assert not re.search(r"\((?!default:)[\d,]+( s)?\)", text), text
 
 
 @pytest.mark.parametrize(("alias", "name"), ALIASES.items(), ids=lambda value: str(value))
