@@ -59,10 +59,10 @@ exit codes:
                 on_signal=signals.append,
                 on_abandoned=lambda: abandoned.append(True),
             )
+            code = self._report(out, agent_id, row, signals)
         except KeyboardInterrupt:  # before the worker has its handlers of signals, or after its end
             out.note(_("Interrupted."))
-            return SIGNALED + signal.SIGINT
-        code = self._report(out, agent_id, row, signals)
+            code = SIGNALED + signal.SIGINT
         if abandoned:  # Python would wait for the handler, which another worker may run already
             sys.stdout.flush()
             sys.stderr.flush()
