@@ -76,7 +76,7 @@ def test_the_help_lists_every_subcommand() -> None:
 
 
 def help_texts(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """Yield the help texts of a subcommand, and of its own subcommands."""
+    """Yield the help texts of a subcommand and of the subcommands below it."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for inner in action.choices.values():
