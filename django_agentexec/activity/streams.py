@@ -108,7 +108,7 @@ async def aflush_stream(timeout: float | timedelta = FLUSH_TIMEOUT) -> bool:  # 
 
 
 def is_streaming(agent_id: UUID) -> bool:
-    """Whether text of the activity waits to be written."""
+    """Return whether text of the activity waits to be written."""
     return _writer.holds(agent_id)
 
 

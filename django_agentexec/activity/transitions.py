@@ -33,11 +33,15 @@ from ..models import (
     ACTIVE,
     Activity,
     ActivityLog,
+    AgentCall,
     Approval,
     ApprovalStatus,
+    CallState,
     Conversation,
     LineType,
     Status,
+    StepRun,
+    StepState,
 )
 from ..translation import gettext as _
 from ..validation import storable_text
@@ -113,7 +117,8 @@ def end_wait(activity: Activity) -> None:
 class Start(Operation):
     """Start an attempt under `fence`. Starting a running activity is the recovery of a crash.
 
-    After a suspension or deferral it resumes the same attempt instead of starting another.
+    After a suspension or deferral it resumes the same attempt instead of starting another. The percentage remains if
+    the attempt replays recorded calls or finished steps; otherwise it begins at 0.
     """
 
     update_fields: ClassVar[tuple[str, ...]] = (
@@ -148,6 +153,8 @@ class Start(Operation):
         if activity.conversation_id is not None:
             conversations = Conversation.objects.using(activity._state.db).filter(pk=activity.conversation_id)
             activity.session_id = conversations.values_list("session_id", flat=True).first()
+        # No query for a first attempt.
+        activity.is_replayed = activity.percentage > 0 and activity.blocking_child_id is None and has_record(activity)
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         if self.fence < activity.fence:
@@ -165,10 +172,18 @@ class Start(Operation):
         activity.status = Status.RUNNING
         activity.fence, activity.worker = self.fence, self.worker
         activity.crashes = max(activity.crashes, self.crashes)
-        activity.percentage = activity.percentage if resumes else 0
+        activity.percentage = activity.percentage if resumes or activity.is_replayed else 0
         activity.started_at = activity.started_at or now
         activity.run_after = activity.blocking_child_id = None
         return log(activity, conf.ACTIVITY_MESSAGE_RESUMED if resumes else conf.ACTIVITY_MESSAGE_STARTED, now)
+
+
+def has_record(activity: Activity) -> bool:
+    """Return whether the next attempt finds calls or steps that are done."""
+    using, agent_id = activity._state.db, activity.agent_id
+    calls = AgentCall.objects.using(using).filter(activity_id=agent_id, state=CallState.DONE).current()
+    steps = StepRun.objects.using(using).filter(activity_id=agent_id, state=StepState.COMPLETE)
+    return calls.exists() or steps.exists()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,7 +115,7 @@ def _check_no_deadlock(awaited: Activity) -> None:
 
 
 def _is_suspended_for(ancestor: UUID, child: UUID) -> bool:
-    """Whether each parent on the way from `child` up to `ancestor` waits for its child on this way."""
+    """Return whether each parent on the way from `child` up to `ancestor` waits for its child on this way."""
     while True:
         parents = Activity.objects.using(database()).filter(children__agent_id=child)
         parent = parents.only("status", "blocking_child_id", "awaited_ids").first()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 
 from ..models import BudgetUnit
 from ..money import dollars
@@ -16,7 +16,7 @@ def amount_text(amount: Decimal, unit: str) -> str:
     """Return an amount with its unit, such as "$0.10"."""
     if unit == BudgetUnit.MONEY:
         return dollars(amount)
-    return gettext("%(count)s tokens") % {"count": f"{amount:,.0f}"}
+    return ngettext("%(count)s token", "%(count)s tokens", round(amount)) % {"count": f"{amount:,.0f}"}
 
 
 def line_text(crossings: Sequence[Crossing]) -> str:

@@ -107,5 +107,5 @@ def lock_clause(using: str, wait: LockWait) -> str:
 
 
 def can_skip_locked(using: str) -> bool:
-    """Whether the database locks rows and can omit locked rows from a SELECT."""
+    """Return whether the database locks rows and can omit locked rows from a SELECT."""
     return bool(connections[using].features.has_select_for_update_skip_locked)

@@ -82,7 +82,7 @@ def _set_keys(rows: Sequence[models.Model], returned: Sequence[tuple[Any, ...]])
 
 @cache
 def needs_no_transaction(using: str) -> bool:
-    """Whether `write` is atomic by itself, usually in one round trip."""
+    """Return whether `write` is atomic by itself, usually in one round trip."""
     return _is_postgres(using)
 
 

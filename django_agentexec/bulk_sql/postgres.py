@@ -118,7 +118,7 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _accepts_several_statements(connection: BaseDatabaseWrapper) -> bool:
-    """Whether the driver sends several statements at once and returns each result: psycopg 3 by default."""
+    """Return whether the driver sends several statements at once and returns each result: psycopg 3 by default."""
     from django.db.backends.postgresql.psycopg_any import is_psycopg3  # exists only with a driver installed
 
     return bool(is_psycopg3) and not getattr(connection.features, "uses_server_side_binding", False)

@@ -221,7 +221,7 @@ def _check_same(one: Place, wanted: Activity, found: Activity) -> None:
 
 
 def _is_same_context(one: Place, wanted: Activity, found: Activity) -> bool:
-    """Whether the stored context, read by today's code, is the wanted one: its type may have got a field since."""
+    """Return whether the stored context is the wanted context for today's code: its type may have a new field."""
     if found.context == wanted.context:
         return True
     try:

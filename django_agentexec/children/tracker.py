@@ -76,7 +76,7 @@ def _in_transaction(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _is_conflict(error: OperationalError) -> bool:
-    """Whether the database rolled back the transaction because of a concurrent transaction."""
+    """Return whether the database rolled back the transaction because of a concurrent transaction."""
     state = getattr(error.__cause__, "sqlstate", None) or getattr(error.__cause__, "pgcode", None)
     return state in CONFLICTS or (bool(error.args) and error.args[0] in MYSQL_CONFLICTS)
 

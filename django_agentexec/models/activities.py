@@ -162,6 +162,8 @@ class Activity(models.Model):  # type: ignore[django-manager-missing]  # a limit
     session_id: str | None = None
     """The session id of its conversation; not stored here, set by `Start`."""
 
+    is_replayed: bool = False
+    """Whether the attempt that starts repeats recorded calls or finished steps; not stored, set by `Start`."""
     ended_wait: bool = False
     """Whether the change ends a wait for a decision; not stored, set by `transitions`."""
 

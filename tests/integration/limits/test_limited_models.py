@@ -473,6 +473,24 @@ def test_headers_of_an_answer_close_a_limit_that_is_used_up(settings: Any, strea
     assert closed == [pytest.approx(30, abs=2) if is_used_up else 0]
 
 
+def test_an_endpoint_closes_a_shared_limit_for_itself_only(settings: Any) -> None:
+    settings.AGENTEXEC = {**settings.AGENTEXEC, "MODEL_LIMITS": {"gpt-test": {"rpm": 100}}, "MODEL_LIMIT_WAIT": 0}
+    used_up = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1h"}
+
+    def ask(server: ModelServer) -> Activity:
+        async def handler(agent_id: UUID, context: Empty) -> str:
+            client = AsyncOpenAI(base_url=server.base_url, api_key="test", max_retries=0)
+            agent = Agent("Clerk", model=OpenAIChatCompletionsModel("gpt-test", client))
+            return str((await OpenAIRunner(agent_id).run(agent, "Go.")).final_output)
+
+        return enqueue(handler)
+
+    with ModelServer([Answer("Fine.", headers=used_up)]) as of_tenant, ModelServer([Answer("Good.")]) as shared:
+        assert ask(of_tenant).result == "Fine."
+        assert ask(of_tenant).waiting_for == "limit"
+        assert ask(shared).result == "Good."
+
+
 def test_a_hook_of_the_clients_http_client_stays() -> None:
     seen: list[int] = []
 

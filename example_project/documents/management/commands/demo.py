@@ -132,7 +132,7 @@ def _load(agent_ids: list[UUID]) -> list[Activity]:
 
 
 def _is_in_progress(activity: Activity, approves: bool) -> bool:
-    """Whether to wait for an activity: one that waits for the visitor's approval is left to the visitor."""
+    """Return whether to wait for an activity: one that waits for the visitor's approval is left to the visitor."""
     return activity.is_active and (approves or activity.waiting_for != WaitingFor.APPROVAL)
 
 
