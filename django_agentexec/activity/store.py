@@ -73,7 +73,7 @@ class CommitOutcomeUnknown(OperationalError):
         self.now = now
 
     def was_committed(self, using: str) -> bool:
-        """Whether the transaction was committed; the caller holds the locks of its rows."""
+        """Return whether the transaction was committed; the caller holds the locks of its rows."""
         ids = [activity.agent_id for activity, _, _ in self.changes]
         lines = ActivityLog.objects.using(using).filter(activity_id__in=ids, created_at=self.now)
         rows = Activity.objects.using(using).filter(agent_id__in=ids, updated_at=self.now)
@@ -267,7 +267,7 @@ def _lock(
 
 
 def _was_committed(unknown_outcome: CommitOutcomeUnknown, locked: Mapping[UUID, ActivityLocked], using: str) -> bool:
-    """Whether the transaction of an unanswered commit was committed.
+    """Return whether the transaction of an unanswered commit was committed.
 
     It had locked all its rows, so it has ended as soon as any of these rows is unlocked.
     """
@@ -358,6 +358,6 @@ def _send_signals(changes: list[Change]) -> None:
 
 
 def _has_receivers() -> bool:
-    """Whether the public signals of changes have receivers."""
+    """Return whether the public signals of changes have receivers."""
     signals = (activity_changed, activities_changed, activity_ended)
     return any(signal.receivers and signal.has_listeners(Activity) for signal in signals)

@@ -92,7 +92,7 @@ def stop_on_commit(activities: Sequence[Activity]) -> None:
 
 
 def waits_for_commit(agent_id: UUID) -> bool:
-    """Whether the push of this activity waits for the commit of the caller's transaction."""
+    """Return whether the push of this activity waits for the commit of the caller's transaction."""
     return any(_pushes(callback[1], agent_id) for callback in connections[database()].run_on_commit)
 
 
