@@ -210,7 +210,7 @@ class Comparison:
 
 @lru_cache(maxsize=1_000)
 def _is_plain(kind: type[BaseModel]) -> bool:
-    """Return whether `==` says all about two instances: the fields hold nothing but atoms, and plain containers of them."""
+    """Return whether `==` says all about two instances: the fields hold only atoms, and plain containers of them."""
     return kind.model_config.get("extra") != "allow" and all(
         _is_plain_type(field.annotation) for field in kind.model_fields.values()
     )
