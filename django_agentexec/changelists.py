@@ -31,7 +31,7 @@ class StorableLookups:
     """
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Whether an address may use this lookup."""
+        """Return whether an address may use this lookup."""
         if lookup.endswith(("__regex", "__iregex")):
             return False
         return bool(super().lookup_allowed(lookup, value, request))  # type: ignore[misc]  # of ModelAdmin

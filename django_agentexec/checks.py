@@ -17,7 +17,7 @@ from django.db import connections
 from .activity.store import database
 from .conf import conf, unknown_settings, user_settings
 from .exceptions import AgentExecError, InvalidOption
-from .validation import QUEUE_NAME
+from .validation import MIN_AGE, QUEUE_NAME
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
@@ -221,6 +221,22 @@ def check_trace(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
     return []
 
 
+def check_age_of_calls(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Warn of a small number of seconds after which pools delete calls: days may be meant."""
+    if _impossible_values():
+        return []  # reported by `check_settings`
+    age = user_settings().get("KEEP_CALLS", 0)
+    if not isinstance(age, (int, float)) or not 0 < age < MIN_AGE:
+        return []
+    return [
+        Warning(
+            f"AGENTEXEC['KEEP_CALLS'] is {age!r}: pools delete the calls of activities that ended {age} seconds ago.",
+            hint=f"Write '{age}d' if days are meant, otherwise '{age}s'.",
+            id="agentexec.W012",
+        )
+    ]
+
+
 def check_limits(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Refuse limits of models that cannot be read, or that no store can keep."""
     from .limits import get_store, limits
@@ -257,7 +273,7 @@ def check_embedded(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 
 
 def _is_test_run() -> bool:
-    """Whether Django's test environment is set up: it turns DEBUG off, and alone makes an outbox for mail."""
+    """Return whether Django's test environment is set up: it turns DEBUG off, and alone makes an outbox for mail."""
     return hasattr(mail, "outbox")
 
 
@@ -308,6 +324,7 @@ def install() -> None:
             check_queue,
             check_policy,
             check_trace,
+            check_age_of_calls,
             check_limits,
             check_embedded,
         ),

@@ -159,7 +159,7 @@ def _start_guardian(folder: Path, path: Path, guardian_lock: int) -> None:
 
 
 def _stop_orphaned_server(folder: Path) -> None:
-    """At exit, if the guardian was killed but its server is running, start a guardian that stops the server."""
+    """Start a guardian that stops the server, if the guardian was killed but its server runs. Called at exit."""
     if not folder.is_dir():
         return
     # An error has no remedy at exit: the next process that starts or exits tries again.
@@ -182,7 +182,7 @@ def _log_tail(folder: Path) -> str:
 
 
 def _answers(path: Path) -> bool:
-    """Whether a server that has loaded its data listens on `path`.
+    """Return whether a server that has loaded its data listens on `path`.
 
     Uses a plain socket, so that neither the guardian nor this check loads a client library.
     """

@@ -133,7 +133,7 @@ def try_lock(path: Path) -> int | None:
 
 
 def _is_held(path: Path) -> bool:
-    """Whether a process holds the lock."""
+    """Return whether a process holds the lock."""
     descriptor = try_lock(path)
     if descriptor is not None:
         os.close(descriptor)

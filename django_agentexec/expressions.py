@@ -65,7 +65,7 @@ class ActiveFirst(Func):
 
 
 def can_be_in_json(value: Scalar) -> bool:
-    """Whether a row can hold this value; for other values a query would be an error."""
+    """Return whether a row can hold this value; for other values a query would be an error."""
     if isinstance(value, str):
         return is_storable(value)
     return value is None or abs(value) < _INTEGER_LIMIT  # false for NaN, too

@@ -89,7 +89,7 @@ def classify_outage(error: BaseException) -> Outage | None:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether a database error is temporary: the caller may try again, and a server responds with 503."""
+    """Return whether a database error is temporary: the caller may try again, and a server responds with 503."""
     return classify_outage(error) is not None
 
 

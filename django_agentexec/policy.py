@@ -19,7 +19,7 @@ from django.utils.module_loading import import_string
 
 from .conf import conf
 from .expressions import text_form
-from .models import Activity, ActivityQuerySet, Budget, BudgetScope, ConversationQuerySet
+from .models import Activity, ActivityQuerySet, Budget, BudgetScope, ConversationQuerySet, Pause
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
@@ -67,19 +67,26 @@ class Policy:
         return budgets.none()
 
     def may(self, user: User, permission: Permission, activity: Activity | None = None) -> bool:
-        """Whether `user` has the permission: for this (visible) activity or, without an activity, in general."""
+        """Return whether `user` has the permission: for this (visible) activity or, without an activity, in general."""
         return False
 
     def may_monitor(self, user: User) -> bool:
-        """Whether `user` may see workers, queues, health details and metrics, which belong to no tenant."""
+        """Return whether `user` may see workers, queues, health details and metrics, which belong to no tenant."""
         return False
 
     def may_pause(self, user: User, scope: str, name: str) -> bool:
-        """Whether `user` may pause and resume this queue, task or tenant (`scope`), and see whether it is paused.
+        """Return whether `user` may pause this queue, task or tenant (`scope`), and see whether it is paused.
 
         Queues and tasks belong to no tenant. The name of a tenant is a metadata key and value: `organization_id=7`.
         """
         return False
+
+    def may_resume(self, user: User, pause: Pause) -> bool:
+        """Return whether `user` may end this pause; by default whether they may pause the same.
+
+        `pause.actor` is the primary key of the user who paused, as text.
+        """
+        return self.may_pause(user, pause.scope, pause.name)
 
     def stamp(self, user: User) -> Mapping[str, Any]:
         """Return metadata for activities that `user` enqueues; it takes precedence over the metadata of the request."""
@@ -117,15 +124,15 @@ class StaffPolicy(Policy):
         return budgets if self.may_monitor(user) else budgets.none()
 
     def may(self, user: User, permission: Permission, activity: Activity | None = None) -> bool:
-        """Whether `user` is active staff and has the permission."""
+        """Return whether `user` is active staff and has the permission."""
         return is_permitted_staff(user, permission)
 
     def may_monitor(self, user: User) -> bool:
-        """Whether `user` may view activities."""
+        """Return whether `user` may view activities."""
         return self.may(user, Permission.VIEW)
 
     def may_pause(self, user: User, scope: str, name: str) -> bool:
-        """Whether `user` is active staff and has the permission."""
+        """Return whether `user` is active staff and has the permission."""
         return self.may(user, Permission.PAUSE)
 
     def audience(self, user: User) -> str:
@@ -187,7 +194,7 @@ class TenantPolicy(StaffPolicy):
         )
 
     def may(self, user: User, permission: Permission, activity: Activity | None = None) -> bool:
-        """Whether `user` is permitted staff, or has one of `permissions` and belongs to a tenant (the activity's)."""
+        """Return whether `user` is permitted staff, or has one of `permissions` in a tenant (that of the activity)."""
         if self._sees_all_tenants(user, permission):
             return True
         tenant = self._tenant(user)
@@ -196,12 +203,19 @@ class TenantPolicy(StaffPolicy):
         return activity is None or _text_forms(activity.metadata, self.keys) == _text_forms(tenant, self.keys)
 
     def may_monitor(self, user: User) -> bool:
-        """Whether `user` is permitted staff of all tenants: workers and queues belong to none."""
+        """Return whether `user` is permitted staff of all tenants: workers and queues belong to none."""
         return self._sees_all_tenants(user, Permission.VIEW)
 
     def may_pause(self, user: User, scope: str, name: str) -> bool:
-        """Whether `user` is permitted staff of all tenants; a subclass may let tenants pause their own activities."""
+        """Return whether `user` is permitted staff of all tenants; subclasses may let tenants pause themselves."""
         return self._sees_all_tenants(user, Permission.PAUSE)
+
+    def may_resume(self, user: User, pause: Pause) -> bool:
+        """Return whether `user` may pause the same, and is permitted staff of all tenants or made this pause."""
+        is_own = pause.actor == str(user.pk)
+        if not (is_own or self._sees_all_tenants(user, Permission.PAUSE)):
+            return False
+        return self.may_pause(user, pause.scope, pause.name)
 
     def stamp(self, user: User) -> Mapping[str, Any]:
         """Return the tenant's metadata."""
@@ -252,7 +266,7 @@ class TenantPolicy(StaffPolicy):
 
 
 def is_permitted_staff(user: User, permission: Permission) -> bool:
-    """Whether `user` is active staff with this permission of the model `Activity`."""
+    """Return whether `user` is active staff with this permission of the model `Activity`."""
     if not (user.is_active and getattr(user, "is_staff", False)):
         return False
     return bool(user.has_perm(f"{Activity._meta.app_label}.{permission}"))  # type: ignore[attr-defined]  # is_staff comes with PermissionsMixin

@@ -30,6 +30,6 @@ class CallExecutor(ThreadPoolExecutor):
     """Whether anything was submitted."""
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """As in `ThreadPoolExecutor`."""
+        """Run a function in a thread, as `ThreadPoolExecutor` does."""
         self.has_threads = True
         return super().submit(call, fn, *args, **kwargs)

@@ -31,6 +31,7 @@ from .translation import gettext as _
 EARLIEST, LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 MAX_COUNT = 2_147_483_647  # the largest number of an integer column
 MAX_SECONDS = 1_000_000_000  # 31 years: longer than any timer is meant to run
+MIN_AGE = 3_600  # seconds; what is older is deleted, so a smaller number without a unit is refused
 MAX_NAME = 200  # characters of a task's name; the column's size
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 MAX_ERROR = 2_000  # characters of an error's one-line text
@@ -64,7 +65,7 @@ def escape_controls(text: str) -> str:
 
 
 def is_storable(text: str) -> bool:
-    """Whether `storable_text` would leave it as it is."""
+    """Return whether `storable_text` would leave it as it is."""
     return _UNSTORABLE.search(text) is None
 
 
@@ -96,7 +97,7 @@ def _storable_parts(value: Any) -> Any:
 
 
 def contains_nul(text: str) -> bool:
-    """Whether a string inside this JSON holds a NUL character."""
+    """Return whether a string inside this JSON holds a NUL character."""
     return "\\u0000" in text and _ESCAPED_NUL.search(text) is not None
 
 
@@ -139,7 +140,7 @@ def validate_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def is_storable_moment(moment: datetime) -> bool:
-    """Whether every time zone, and each database, has a date for this moment (naive: local time)."""
+    """Return whether every time zone, and each database, has a date for this moment (naive: local time)."""
     try:
         return EARLIEST <= (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)) <= LATEST
     except (OverflowError, ValueError):
@@ -212,7 +213,10 @@ def validate_timeout(timeout: float | timedelta | None) -> float:
 
 
 def cutoff_of(older_than: float | timedelta) -> datetime:
-    """Return the moment `older_than` (seconds or a timedelta) ago; raise `InvalidOption` for an impossible age."""
+    """Return the moment `older_than` (seconds or a timedelta) ago; raise `InvalidOption` for an impossible age.
+
+    A small number of seconds is refused, too: it is more often meant as days, and what it deletes is gone.
+    """
     seconds = as_seconds(older_than)
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or math.isnan(seconds):
         raise InvalidOption(
@@ -220,6 +224,12 @@ def cutoff_of(older_than: float | timedelta) -> datetime:
         )
     if seconds < 0:
         raise InvalidOption(_("The age %(older_than)s is negative: give 0 or more.") % {"older_than": older_than})
+    if not isinstance(older_than, timedelta) and 0 < seconds < MIN_AGE:
+        text = _(
+            "The age %(older_than)r is a number of seconds, and so small that days may be meant; nothing was deleted. "
+            "Give timedelta(days=%(older_than)r) or timedelta(seconds=%(older_than)r)."
+        )
+        raise InvalidOption(text % {"older_than": older_than})
     with suppress(OverflowError):
         cutoff = timezone.now() - timedelta(seconds=seconds)
         if is_storable_moment(cutoff):

@@ -10,7 +10,7 @@ write carries the attempt's fence and joins the worker's group commit; anywhere 
 the caller's transaction.
 """
 
-from ..actors import acting_as
+from ..current import acting_as
 from .bulk import BulkOutcome, acancel_many, acancel_pending, aretry_many, cancel_many, cancel_pending, retry_many
 from .commands import (
     aadd_usage,

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from ..blocking import blocking
 from ..conf import conf
+from ..current import OwningAttempt, current_attempt
 from ..dispatch.push import push_on_commit, stop_on_commit
 from ..exceptions import ActivityNotFound, InvalidOption, ResultError
 from ..ids import uuid7
@@ -35,7 +36,6 @@ from ..validation import (
     validate_percentage,
     validate_usage,
 )
-from .current import OwningAttempt, current_attempt
 from .rerun import Rerun, Retry, reset_steps
 from .store import apply_one, database, insert, write_and_wait
 from .transitions import AddUsage, Cancel, Complete, Fail, Operation, OwnedOperation, Progress

@@ -8,8 +8,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from ..actors import actor_name
 from ..bulk_sql import build_row
+from ..current import actor_name
 from ..models import Activity, ActivityLog, LineType
 from ..public_errors import public_error
 from ..validation import storable_text

@@ -40,7 +40,8 @@ def prune(
 ) -> Iterator[int]:
     """Delete activities that ended more than `older_than` ago, with their logs; yield the number in each batch.
 
-    `older_than` is a timedelta or seconds. `activities` restricts the deletion to these activities. Queued and running
+    `older_than` is a timedelta such as `timedelta(days=30)`, or a number of seconds: 0, or at least 3,600, since `30`
+    is more often meant as days. `activities` restricts the deletion to these activities. Queued and running
     activities are never deleted. Children of a deleted activity stay, without a parent. With `dry_run` nothing is
     deleted, only counted. Each batch is deleted when the iterator is advanced; the caller may stop at any time. The
     first step raises `InvalidOption` for an age or batch size out of range.

@@ -26,13 +26,13 @@ from ..budgets.charges import Ledgers
 from ..bulk_sql import Insert, LockWait, Update, can_skip_locked, lock_rows, needs_no_transaction, write
 from ..calls.setting_aside import drop_content
 from ..conf import conf
+from ..current import OwningAttempt
 from ..exceptions import ActivityLocked, ActivityNotFound, InvalidTransition, StaleAttempt
 from ..models import FINISHED, Activity, ActivityLog
 from ..outages import Outage, classify_outage
 from ..signals import activities_changed, activity_changed, activity_ended, changes_committed
 from ..validation import storable_text
 from .completion_hooks import run_hooks
-from .current import OwningAttempt
 from .log_lines import line_of
 from .transitions import Operation
 
@@ -73,7 +73,7 @@ class CommitOutcomeUnknown(OperationalError):
         self.now = now
 
     def was_committed(self, using: str) -> bool:
-        """Whether the transaction was committed; the caller holds the locks of its rows."""
+        """Return whether the transaction was committed; the caller holds the locks of its rows."""
         ids = [activity.agent_id for activity, _, _ in self.changes]
         lines = ActivityLog.objects.using(using).filter(activity_id__in=ids, created_at=self.now)
         rows = Activity.objects.using(using).filter(agent_id__in=ids, updated_at=self.now)
@@ -153,7 +153,8 @@ def apply(
             if unknown_outcome is not None and _was_committed(unknown_outcome, locked, using):
                 _publish_on_commit(unknown_outcome.changes, using)
                 return unknown_outcome.results
-            ledgers = Ledgers.lock((operation.charged() for operation in operations), using)
+            charges = [operation.charge for operation in operations if operation.charge is not None]
+            ledgers = Ledgers(charges, using) if charges else None
             results = [
                 locked.get(operation.agent_id) or _apply_to_row(operation, rows, now, changes, columns, related)
                 for operation in operations
@@ -215,9 +216,9 @@ def write_and_wait(attempt: OwningAttempt, operation: Operation) -> Activity:
 def insert(
     activities: Sequence[Activity],
     message: str,
-    on_insert: Callable[[Sequence[Activity]], None] | None = None,
+    on_commit: Callable[[Sequence[Activity]], object] | None = None,
 ) -> None:
-    """Insert new rows, each with its first log line; `on_insert` runs in the transaction, for on-commit callbacks.
+    """Insert new rows, each with its first log line, and call `on_commit` with them after the commit.
 
     In a caller's transaction it uses a savepoint, so that the transaction survives an error.
     """
@@ -230,8 +231,8 @@ def insert(
     writes = [Insert(Activity, activities), *_log_inserts(changes)]
     with _transaction_for_insert(using):
         write(writes, using)
-        if on_insert is not None:
-            on_insert(activities)
+        if on_commit is not None:
+            transaction.on_commit(partial(on_commit, activities), using=using)
         _send_signals_on_commit(changes, using)
 
 
@@ -266,7 +267,7 @@ def _lock(
 
 
 def _was_committed(unknown_outcome: CommitOutcomeUnknown, locked: Mapping[UUID, ActivityLocked], using: str) -> bool:
-    """Whether the transaction of an unanswered commit was committed.
+    """Return whether the transaction of an unanswered commit was committed.
 
     It had locked all its rows, so it has ended as soon as any of these rows is unlocked.
     """
@@ -357,6 +358,6 @@ def _send_signals(changes: list[Change]) -> None:
 
 
 def _has_receivers() -> bool:
-    """Whether the public signals of changes have receivers."""
+    """Return whether the public signals of changes have receivers."""
     signals = (activity_changed, activities_changed, activity_ended)
     return any(signal.receivers and signal.has_listeners(Activity) for signal in signals)

@@ -22,13 +22,13 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 
 from ..background import BatchingThread
+from ..current import current_attempt
 from ..exceptions import AgentExecError
 from ..logs import ThrottledLogger
 from ..parsing import as_seconds
 from ..queues import Chunk, get_queue
 from ..signals import text_streamed, worker_stopped
 from ..validation import storable_text, validate_id
-from .current import current_attempt
 
 logger = logging.getLogger(__name__)
 throttled = ThrottledLogger(logger)
@@ -108,7 +108,7 @@ async def aflush_stream(timeout: float | timedelta = FLUSH_TIMEOUT) -> bool:  # 
 
 
 def is_streaming(agent_id: UUID) -> bool:
-    """Whether text of the activity waits to be written."""
+    """Return whether text of the activity waits to be written."""
     return _writer.holds(agent_id)
 
 

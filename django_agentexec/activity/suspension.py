@@ -61,7 +61,7 @@ class Condition:
     """A new row that is stored with the suspension."""
 
     def ends_before(self, other: Condition) -> bool:
-        """Whether it ends before another condition."""
+        """Return whether it ends before another condition."""
         return self.until is not None and (other.until is None or self.until < other.until)
 
 

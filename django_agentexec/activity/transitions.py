@@ -30,13 +30,18 @@ from ..concurrency.table import table as rules
 from ..conf import conf
 from ..exceptions import HeldBack, InvalidTransition, StaleAttempt
 from ..models import (
+    ACTIVE,
     Activity,
     ActivityLog,
+    AgentCall,
     Approval,
     ApprovalStatus,
+    CallState,
     Conversation,
     LineType,
     Status,
+    StepRun,
+    StepState,
 )
 from ..translation import gettext as _
 from ..validation import storable_text
@@ -50,6 +55,8 @@ class Operation(ABC):
     agent_id: UUID
     may_wait: bool = False
     """Whether a worker may delay it by some milliseconds, so that the writes that follow share its transaction."""
+    charge: Charge | None = None
+    """What the change reserves or settles in budgets, whose ledgers are locked for it."""
     update_fields: ClassVar[tuple[str, ...]]
     """The fields that `apply` may change."""
     read_fields: ClassVar[tuple[str, ...]] = ()
@@ -72,10 +79,6 @@ class Operation(ABC):
     def has_own_signals(self) -> bool:
         """Whether `send_signals` sends any."""
         return False
-
-    def charged(self) -> Charge | None:
-        """Return the part of the change that concerns budgets, whose ledgers are locked for it; None without one."""
-        return None
 
     def save_related(self, activity: Activity, now: datetime) -> None:  # noqa: B027  # optional hook
         """Write other rows that belong to the change, after `apply` and in the same transaction."""
@@ -114,7 +117,8 @@ def end_wait(activity: Activity) -> None:
 class Start(Operation):
     """Start an attempt under `fence`. Starting a running activity is the recovery of a crash.
 
-    After a suspension or deferral it resumes the same attempt instead of starting another.
+    After a suspension or deferral it resumes the same attempt instead of starting another. The percentage remains if
+    the attempt replays recorded calls or finished steps; otherwise it begins at 0.
     """
 
     update_fields: ClassVar[tuple[str, ...]] = (
@@ -149,11 +153,13 @@ class Start(Operation):
         if activity.conversation_id is not None:
             conversations = Conversation.objects.using(activity._state.db).filter(pk=activity.conversation_id)
             activity.session_id = conversations.values_list("session_id", flat=True).first()
+        # No query for a first attempt.
+        activity.is_replayed = activity.percentage > 0 and activity.blocking_child_id is None and has_record(activity)
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         if self.fence < activity.fence:
             raise StaleAttempt(f"Activity {self.agent_id} has been claimed again (fence {activity.fence}).")
-        if not activity.is_active:
+        if activity.status not in ACTIVE:
             raise InvalidTransition(f"Activity {self.agent_id} is {activity.status}; it cannot start.")
         if activity.is_suspended:
             raise InvalidTransition(f"Activity {self.agent_id} is suspended; the end of its children resumes it.")
@@ -166,10 +172,18 @@ class Start(Operation):
         activity.status = Status.RUNNING
         activity.fence, activity.worker = self.fence, self.worker
         activity.crashes = max(activity.crashes, self.crashes)
-        activity.percentage = activity.percentage if resumes else 0
+        activity.percentage = activity.percentage if resumes or activity.is_replayed else 0
         activity.started_at = activity.started_at or now
         activity.run_after = activity.blocking_child_id = None
         return log(activity, conf.ACTIVITY_MESSAGE_RESUMED if resumes else conf.ACTIVITY_MESSAGE_STARTED, now)
+
+
+def has_record(activity: Activity) -> bool:
+    """Return whether the next attempt finds calls or steps that are done."""
+    using, agent_id = activity._state.db, activity.agent_id
+    calls = AgentCall.objects.using(using).filter(activity_id=agent_id, state=CallState.DONE).current()
+    steps = StepRun.objects.using(using).filter(activity_id=agent_id, state=StepState.COMPLETE)
+    return calls.exists() or steps.exists()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +197,7 @@ class OwnedOperation(Operation):
         is_owner = activity.status == Status.RUNNING and activity.fence == self.fence and not activity.is_suspended
         if self.fence is not None and not is_owner:
             raise StaleAttempt(f"Activity {self.agent_id} is {activity.status} and no longer belongs to this attempt.")
-        if not activity.is_active:
+        if activity.status not in ACTIVE:
             raise InvalidTransition(f"Activity {self.agent_id} is {activity.status}; it has ended.")
         if activity.status == Status.QUEUED and activity.queue:
             raise InvalidTransition(f"Activity {self.agent_id} waits in queue {activity.queue!r}; no worker runs it.")
@@ -349,7 +363,7 @@ class Cancel(EndOfWait):
     """False if it is canceled because its parent has ended: it runs again when its parent does."""
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
-        if not activity.is_active:
+        if activity.status not in ACTIVE:
             raise InvalidTransition(
                 _("Activity %(agent_id)s is %(status)s; it cannot be canceled.")
                 % {"agent_id": self.agent_id, "status": activity.status},

@@ -20,6 +20,7 @@ from asgiref.sync import sync_to_async
 from django.db.transaction import TransactionManagementError
 
 from ..background import start_daemon_thread
+from ..current import current_attempt
 from ..dispatch.push import waits_for_commit
 from ..exceptions import ActivityNotFound, InvalidOption, QueueUnavailable, ResultTimeout
 from ..forks import reset_after_fork
@@ -28,7 +29,6 @@ from ..queues import Queue, get_queue
 from ..queues.base import Listener
 from ..translation import gettext as _
 from ..validation import validate_timeout
-from .current import current_attempt
 from .store import database
 
 logger = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ def _check_no_deadlock(awaited: Activity) -> None:
 
 
 def _is_suspended_for(ancestor: UUID, child: UUID) -> bool:
-    """Whether each parent on the way from `child` up to `ancestor` waits for its child on this way."""
+    """Return whether each parent on the way from `child` up to `ancestor` waits for its child on this way."""
     while True:
         parents = Activity.objects.using(database()).filter(children__agent_id=child)
         parent = parents.only("status", "blocking_child_id", "awaited_ids").first()

@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from ..models import Activity, ActivityQuerySet, Approval, ApprovalQuerySet, ApprovalStatus
+from ..models import Activity, ActivityQuerySet, Approval, ApprovalQuerySet, ApprovalStatus, Pause
 from ..policy import Permission, get_policy
 from ..registry import unknown_task_note
 
@@ -33,15 +33,15 @@ class SharedRowsAccess:
     """A mixin for `ModelAdmin`: only users who see all tenants change rows that apply to all of them."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may add rows."""
+        """Return whether the user may add rows."""
         return _sees_all_tenants(request) and bool(super().has_add_permission(request))  # type: ignore[misc]  # of ModelAdmin
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whether the user may change rows."""
+        """Return whether the user may change rows."""
         return _sees_all_tenants(request) and bool(super().has_change_permission(request, obj))  # type: ignore[misc]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whether the user may delete rows."""
+        """Return whether the user may delete rows."""
         return _sees_all_tenants(request) and bool(super().has_delete_permission(request, obj))  # type: ignore[misc]
 
 
@@ -66,38 +66,38 @@ class AccessAdmin(Base):
         return visible(request, super().get_queryset(request).order_by())
 
     def has_add_permission(self, request: HttpRequest, *args: object) -> bool:
-        """Activities are enqueued, not typed in."""
+        """Return False: activities are enqueued, not typed in."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Activity | None = None) -> bool:
-        """Rows are written by the runs alone."""
+        """Return False: only runs write rows."""
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: Activity | None = None) -> bool:
-        """Whether the user has the permission `view_activity`, and the policy lets them."""
+        """Return whether the user has the permission `view_activity`, and the policy lets them."""
         return self._has(request, Permission.VIEW, obj)
 
     def has_cancel_permission(self, request: HttpRequest, obj: Activity | None = None) -> bool:
-        """Whether the user has the permission `cancel_activity`, and the policy lets them."""
+        """Return whether the user has the permission `cancel_activity`, and the policy lets them."""
         return self._has(request, Permission.CANCEL, obj)
 
     def has_retry_permission(self, request: HttpRequest, obj: Activity | None = None) -> bool:
-        """Whether the user has the permission `retry_activity`, and the policy lets them."""
+        """Return whether the user has the permission `retry_activity`, and the policy lets them."""
         return self._has(request, Permission.RETRY, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Activity | None = None) -> bool:
-        """Whether the user may delete an activity, which must have finished.
+        """Return whether the user may delete an activity, which must have finished.
 
         Its attempt would continue, invisible and without a way to stop it, until its next write is refused.
         """
         return not (obj is not None and obj.is_active) and self.may_delete(request, obj)
 
     def may_delete(self, request: HttpRequest, obj: Activity | None = None) -> bool:
-        """Whether the user has the permission `delete_activity`, and may view it."""
+        """Return whether the user has the permission `delete_activity`, and may view it."""
         return super().has_delete_permission(request, obj) and self.has_view_permission(request, obj)
 
     def has_monitor_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may see the dashboard, with workers and queues of everybody."""
+        """Return whether the user may see the dashboard, with workers and queues of everybody."""
         return self.has_view_permission(request) and get_policy().may_monitor(request.user)
 
     def approvals_tab(self, request: HttpRequest) -> dict[str, Any]:
@@ -161,14 +161,14 @@ def visible_approvals(request: HttpRequest) -> ApprovalQuerySet:
 
 
 def may_decide(request: HttpRequest, found: Activity | None = None) -> bool:
-    """Whether the user has the permission `decide_approval`, and the policy lets them."""
+    """Return whether the user has the permission `decide_approval`, and the policy lets them."""
     user = request.user
     label = Activity._meta.app_label
     return user.has_perm(f"{label}.{Permission.DECIDE}") and get_policy().may(user, Permission.DECIDE, found)
 
 
 def may_pause(request: HttpRequest, scope: str = "", name: str = "") -> bool:
-    """Whether the user has the permission `pause_activity`, and the policy lets them pause this queue, task or tenant.
+    """Return whether the user has the permission `pause_activity`, and the policy lets them pause this target.
 
     Without a scope: whether they may pause anything.
     """
@@ -178,13 +178,18 @@ def may_pause(request: HttpRequest, scope: str = "", name: str = "") -> bool:
     return policy.may(request.user, Permission.PAUSE) and (not scope or policy.may_pause(request.user, scope, name))
 
 
+def may_resume(request: HttpRequest, pause: Pause) -> bool:
+    """Return whether the user has the permission `pause_activity`, and the policy lets them end this pause."""
+    return may_pause(request) and get_policy().may_resume(request.user, pause)
+
+
 def may_view_activities(request: HttpRequest) -> bool:
-    """Whether the user has the permission `view_activity`, and the policy lets them."""
+    """Return whether the user has the permission `view_activity`, and the policy lets them."""
     user = request.user
     label = Activity._meta.app_label
     return user.has_perm(f"{label}.{Permission.VIEW}") and get_policy().may(user, Permission.VIEW)
 
 
 def may_monitor(request: HttpRequest) -> bool:
-    """Whether the user may view activities, with what belongs to no tenant."""
+    """Return whether the user may view activities, with what belongs to no tenant."""
     return may_view_activities(request) and get_policy().may_monitor(request.user)

@@ -166,7 +166,7 @@ def _preview(candidates: ActivityQuerySet) -> list[Activity]:
 
 
 def _is_authorized(request: HttpRequest, found: Activity) -> bool:
-    """Whether the task lets the user run it with the stored context."""
+    """Return whether the task lets the user run it with the stored context."""
     try:
         check_retry_authorized(request.user, found.agent_id)
     except NotAuthorized:

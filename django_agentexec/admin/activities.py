@@ -55,7 +55,7 @@ class ActivityAdmin(StorableLookups, ListColumns, SteeringAdmin, DetailPages, Pa
         return type("ActivityChangeList", (LightChangeList, base), {})
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Whether the address may ask so: for nothing but the filters, since any other lookup reads all rows."""
+        """Return whether the address may ask so: for nothing but the filters, since any other lookup reads all rows."""
         filters = self.list_filter if request is None else self.get_list_filter(request)
         return lookup == PARENT or lookup.startswith(f"{METADATA}.") or is_of_filter(lookup, filters, self)
 

@@ -22,7 +22,7 @@ _EXACT = "__exact"
 
 
 def is_of_filter(lookup: str, filters: Sequence[Any], admin: Base) -> bool:
-    """Whether a parameter belongs to one of an admin's filters, or to its date hierarchy."""
+    """Return whether a parameter belongs to one of an admin's filters, or to its date hierarchy."""
     fields = [admin.date_hierarchy] if admin.date_hierarchy else []
     for one in filters:
         name = one[0] if isinstance(one, (tuple, list)) else one

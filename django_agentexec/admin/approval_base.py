@@ -38,7 +38,7 @@ class ApprovalBase(AccessAdmin):
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whether the user may view activities, or that of this approval."""
+        """Return whether the user may view activities, or that of this approval."""
         return super().has_view_permission(request, obj.activity if isinstance(obj, Approval) else None)
 
     def find(self, request: HttpRequest, object_id: str) -> Approval:

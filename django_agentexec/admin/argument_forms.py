@@ -36,7 +36,7 @@ class ArgumentField:
 
 
 def can_change(approval: Approval) -> bool:
-    """Whether the arguments of a call can be changed in a form."""
+    """Return whether the arguments of a call can be changed in a form."""
     asked: Any = approval.arguments
     is_call = approval.kind == ApprovalKind.APPROVAL and isinstance(asked, Mapping) and bool(asked)
     return is_call and len(pretty_json(asked)) <= MAX_FORM

@@ -131,15 +131,15 @@ class BudgetLedgerAdmin(_Access):
         return ledgers.filter(Q(budget__in=budgets) | Q(budget__isnull=True, activity__in=activities))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Ledgers are written by workers."""
+        """Return False: workers write ledgers."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Ledgers are deleted with their budget or activity."""
+        """Return False: ledgers are deleted with their budget or activity."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Whether the user may change budgets."""
+        """Return whether the user may change budgets."""
         allowed = request.user.has_perm(f"{self.opts.app_label}.change_budget")
         return allowed and get_policy().may_monitor(request.user)
 

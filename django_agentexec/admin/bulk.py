@@ -10,7 +10,7 @@ from uuid import UUID
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
-from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from ..activity.bulk import NOT_PERMITTED
 from ..activity.store import database
@@ -65,7 +65,7 @@ def _log_rest(verb: Action, count: int, user_id: int) -> None:
         LogEntry.objects.create(
             user_id=user_id,
             content_type=ContentType.objects.get_for_model(Activity),
-            object_repr=_("%(count)d more activities") % {"count": count},
+            object_repr=ngettext("%(count)d more activity", "%(count)d more activities", count) % {"count": count},
             action_flag=verb.action_flag,
             change_message=str(verb.log_entry),
         )

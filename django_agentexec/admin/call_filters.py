@@ -54,7 +54,7 @@ class FormFilter(ListFilter):
         self.values = {name: text for name, text in given.items() if text}
 
     def has_output(self) -> bool:
-        """Whether to show it: always."""
+        """Return whether to show it: always."""
         return True
 
     def expected_parameters(self) -> list[str | None]:

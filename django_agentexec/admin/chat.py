@@ -117,7 +117,7 @@ def _foot(row: Activity) -> Foot:
     tokens = total_tokens(row.usage)
     facts = [
         duration(span(row.started_at, row.finished_at)),
-        _("%(tokens)s tokens") % {"tokens": compact(tokens)} if tokens else "",
+        ngettext("%(tokens)s token", "%(tokens)s tokens", tokens) % {"tokens": compact(tokens)} if tokens else "",
         money(row.cost) if row.cost is not None else "",
     ]
     label = f"{row.agent_type} {short_id(row)}"

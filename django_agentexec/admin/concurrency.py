@@ -20,7 +20,7 @@ from ..concurrency.commands import validate_target
 from ..exceptions import InvalidOption
 from ..models import ConcurrencyLimit, LimitScope, Pause, PauseScope
 from ..policy import get_policy
-from .access import SharedRowsAccess, may_pause, warn_of_unknown_task
+from .access import SharedRowsAccess, may_pause, may_resume, warn_of_unknown_task
 from .actors import actor_names
 from .values import NOTHING
 
@@ -47,7 +47,7 @@ class ConcurrencyLimitAdmin(StorableLookups, SharedRowsAccess, LimitBase):
     search_fields = ("name",)
 
     def has_view_permission(self, request: HttpRequest, obj: ConcurrencyLimit | None = None) -> bool:
-        """Whether the user may see limits."""
+        """Return whether the user may see limits."""
         return get_policy().may_monitor(request.user) and super().has_view_permission(request, obj)
 
     def save_model(self, request: HttpRequest, obj: ConcurrencyLimit, form: Any, change: bool) -> None:
@@ -90,7 +90,7 @@ class PauseAdmin(StorableLookups, PauseBase):
     search_fields = ("name",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Pause]:
-        """Return the pauses that the user may change."""
+        """Return the pauses of what the user may pause."""
         policy = get_policy()
         rows: QuerySet[Pause] = super().get_queryset(request)
         return rows.filter(pk__in=[row.pk for row in rows if policy.may_pause(request.user, row.scope, row.name)])
@@ -111,19 +111,19 @@ class PauseAdmin(StorableLookups, PauseBase):
         return row.by or NOTHING  # type: ignore[attr-defined]  # set by the list
 
     def has_view_permission(self, request: HttpRequest, obj: Pause | None = None) -> bool:
-        """Whether the user may pause."""
+        """Return whether the user may pause."""
         return _may_pause(request, obj)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may pause."""
+        """Return whether the user may pause."""
         return may_pause(request)
 
     def has_delete_permission(self, request: HttpRequest, obj: Pause | None = None) -> bool:
-        """Whether the user may resume."""
-        return _may_pause(request, obj)
+        """Return whether the user may resume."""
+        return may_pause(request) if obj is None else may_resume(request, obj)
 
     def has_change_permission(self, request: HttpRequest, obj: Pause | None = None) -> bool:
-        """A pause is added and deleted, not changed."""
+        """Return False: a pause is added and deleted, not changed."""
         return False
 
     def save_model(self, request: HttpRequest, obj: Pause, form: Any, change: bool) -> None:

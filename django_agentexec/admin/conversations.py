@@ -88,13 +88,13 @@ class ConversationAdmin(ForkPages):
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: Conversation | None = None) -> bool:
-        """Whether the user has the permission `view_conversation`, and the policy agrees."""
+        """Return whether the user has the permission `view_conversation`, and the policy agrees."""
         user = request.user
         is_permitted = user.has_perm(f"{self.opts.app_label}.{Permission.VIEW_CONVERSATION}")
         return is_permitted and get_policy().may(user, Permission.VIEW_CONVERSATION)
 
     def has_delete_permission(self, request: HttpRequest, obj: Conversation | None = None) -> bool:
-        """Whether the user may delete a conversation, in which no activity may be active."""
+        """Return whether the user may delete a conversation, in which no activity may be active."""
         if obj is not None and obj.activities.filter(status__in=ACTIVE).exists():
             return False
         return super().has_delete_permission(request, obj) and self.has_view_permission(request, obj)

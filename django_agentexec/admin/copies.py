@@ -48,7 +48,7 @@ class CopyPages(AccessAdmin):
         return [own, *super().get_urls()]
 
     def has_copy_permission(self, request: HttpRequest, obj: Activity) -> bool:
-        """Whether the user may enqueue the activity's task.
+        """Return whether the user may enqueue the activity's task.
 
         That needs the permission `enqueue_task` and the policy's consent; users who may not monitor can run only tasks
         that are open to the REST API (`@task(api=True)`).
@@ -134,7 +134,7 @@ class CopyPages(AccessAdmin):
 
 
 def may_copy(request: HttpRequest, obj: Activity, *, monitors: bool) -> bool:
-    """Whether the user may enqueue the task of an activity; `monitors` is whether the user may monitor."""
+    """Return whether the user may enqueue the task of an activity; `monitors` is whether the user may monitor."""
     user = request.user
     if not user.has_perm(f"{Activity._meta.app_label}.{Permission.ENQUEUE}"):
         return False

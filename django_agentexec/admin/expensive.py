@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from ..costs.period import Period
@@ -47,5 +46,7 @@ def expensive_lines(activities: ActivityQuerySet, period: Period) -> list[Expens
 
 def _facts(run: ExpensiveRunSchema) -> list[str]:
     calls = ngettext("%(number)s model call", "%(number)s model calls", run.calls)
-    tokens = _("%(number)s tokens") % {"number": compact(run.input_tokens + run.output_tokens)}
-    return [calls % {"number": count_text(run.calls)}, tokens, *filter(None, run.models)]
+    total = run.input_tokens + run.output_tokens
+    tokens = ngettext("%(number)s token", "%(number)s tokens", total)
+    facts = [calls % {"number": count_text(run.calls)}, tokens % {"number": compact(total)}]
+    return [*facts, *filter(None, run.models)]

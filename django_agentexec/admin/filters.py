@@ -235,7 +235,7 @@ class MetadataFilter(ListFilter):
             messages.warning(request, text % {"count": MAX_ENTRIES}, fail_silently=True)
 
     def has_output(self) -> bool:
-        """Whether to show it: always."""
+        """Return whether to show it: always."""
         return True
 
     def expected_parameters(self) -> list[str | None]:

@@ -18,7 +18,7 @@ from ..concurrency import pause, resume
 from ..concurrency.commands import MAX_REASON, validate_target
 from ..exceptions import InvalidOption
 from ..models import Pause, PauseScope
-from .access import AccessAdmin, may_pause
+from .access import AccessAdmin, may_pause, may_resume
 from .actors import actor_names
 from .addresses import next_address
 from .formatting import moment
@@ -39,17 +39,17 @@ class Notice:
 def pause_notices(request: HttpRequest, pauses: Sequence[Pause], *, monitors: bool) -> list[Notice]:
     """Return what the page of an activity shows of the pauses that hold it; a query if there are any.
 
-    The reason and the name of a pause are shown to users with the monitor permission and to those who may resume it.
+    The reason and the name of a pause are shown to users with the monitor permission, and to those who may pause the
+    same.
     """
     names = actor_names([row.actor for row in pauses], monitors=monitors)
     found = []
     for row in pauses:
-        may_resume = may_pause(request, row.scope, row.name)
-        if not (monitors or may_resume):
+        if not (monitors or may_pause(request, row.scope, row.name)):
             found.append(Notice(_held_by_unknown(row.scope), "", "", "", ""))
             continue
         by = names.get(row.actor or "", "")
-        target = target_of(row.scope, row.name) if may_resume else ""
+        target = target_of(row.scope, row.name) if may_resume(request, row) else ""
         found.append(Notice(paused_text(row.scope, row.name), row.reason, by, moment(row.created_at), target))
     return found
 
@@ -66,7 +66,7 @@ def shown_pauses(request: HttpRequest) -> list[dict[str, Any]]:
             "reason": row.reason,
             "by": names.get(row.actor or "", ""),
             "since": row.created_at.isoformat(),
-            "may_resume": may_pause(request, row.scope, row.name),
+            "may_resume": may_resume(request, row),
         }
         for row in rows
     ]
@@ -164,6 +164,8 @@ class PausePages(AccessAdmin):
         scope, _colon, name = request.POST.get("target", "").partition(":")
         scope, name = self._target(request, scope, name)
         rows = list(Pause.objects.filter(scope=scope, name=name))
+        if not all(may_resume(request, row) for row in rows):
+            raise PermissionDenied
         if not resume(scope, name):
             return self._done(request, scope, name, _("%(target)s was not paused any more."), None)
         return self._done(request, scope, name, _("%(target)s is resumed."), DELETION, rows)

@@ -164,7 +164,7 @@ def _row(node: Node, axis: Axis, now: datetime, *, is_redacted: bool) -> Row:
 
 
 def has_no_duration(call: AgentCall) -> bool:
-    """Whether a call has ended, and its duration is unknown."""
+    """Return whether a call has ended, and its duration is unknown."""
     return call.finished_at is not None and call.duration is None
 
 

@@ -66,6 +66,7 @@ class UsagePages(AccessAdmin):
                 ],
                 "group_by": group_by,
                 "group_label": groups[group_by],
+                "group_title": _group_title(group_by, groups[group_by]),
                 "groups": groups.items(),
                 "filters": _fields(everything, filters),
                 "is_filtered": bool(filters),
@@ -90,6 +91,12 @@ def _range_labels() -> dict[str, str]:
 def _group_labels() -> dict[str, Any]:
     columns = {f"{METADATA}{column.key}": column.label for column in metadata_columns()}
     return {"task": _("Task"), "model": _("Model"), **columns}
+
+
+def _group_title(group_by: str, label: str) -> str:
+    """Return the title of the table; the label of a metadata column is the project's, and keeps its case."""
+    known = {"task": _("By task"), "model": _("By model")}
+    return known.get(group_by) or _("By %(group)s") % {"group": label}
 
 
 def _filters(request: HttpRequest) -> dict[str, str]:

@@ -162,7 +162,7 @@ class ActivityResultView(AgentView):
 
 
 def _is_pruned(agent_id: str) -> bool:
-    """Whether the id is older than all stored activities; ids of version 7 are ordered by time."""
+    """Return whether the id is older than all stored activities; ids of version 7 are ordered by time."""
     uuid = validate_id(agent_id)
     if uuid.version != 7:
         return False

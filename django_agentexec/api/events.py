@@ -26,7 +26,14 @@ from rest_framework.throttling import BaseThrottle
 from ..conf import conf
 from ..exceptions import ActivityNotFound
 from ..live import follow_activity, messages
-from ..live.connections import ConnectionSlot, holder_of, live_connections, reload_session, reload_user
+from ..live.connections import (
+    ConnectionSlot,
+    holder_of,
+    live_connections,
+    reload_session,
+    reload_user,
+    too_many_connections,
+)
 from ..live.messages import EVENT_TYPES, Message
 from ..live.threads import in_thread
 from ..logs import ThrottledLogger
@@ -123,8 +130,7 @@ class ActivityEventsView(AgentView):
             return Response(status=204)
         holder = holder_of(request.user, BaseThrottle().get_ident(request))
         if live_connections.is_reached(holder, conf.LIVE_MAX_CONNECTIONS):
-            text = _("You have %(number)d live connections; close others first.")
-            raise Throttled(RETRY_AFTER, text % {"number": conf.LIVE_MAX_CONNECTIONS})
+            raise Throttled(RETRY_AFTER, too_many_connections(conf.LIVE_MAX_CONNECTIONS))
         slot = ConnectionSlot(live_connections, holder)
         response = StreamingHttpResponse(
             _events(found.agent_id, position, Viewer(self, request), holder, slot),
@@ -157,7 +163,7 @@ class Viewer:
         self.sees_internals = view.monitors
 
     async def is_allowed(self) -> bool:
-        """Whether they may still see the activity. While the database is unavailable, three checks may fail."""
+        """Return whether they may still see the activity. While the database is unavailable, three checks may fail."""
         try:
             allowed = await in_thread(self._check)
             self._failed = 0

@@ -59,7 +59,7 @@ class PauseSchema(BaseModel):
 
 
 class PauseView(AgentView):
-    """A view of the pauses that the user may change."""
+    """A view of the pauses of what the user may pause."""
 
     permission_classes = [MayPause]
     parser_classes = [JsonTextParser]
@@ -80,8 +80,15 @@ class PauseView(AgentView):
             raise PermissionDenied(_("You may not pause or resume this."))
         return given
 
+    def check_resume(self, given: ResumeRequestBody) -> None:
+        """Raise 403 if the user may not end the pause, such as one that staff set."""
+        policy = get_policy()
+        for row in Pause.objects.filter(scope=given.scope, name=given.name):
+            if not policy.may_resume(self.request.user, row):
+                raise PermissionDenied(_("You may not end this pause."))
+
     def shown(self) -> Response:
-        """Return the pauses that the user may change."""
+        """Return the pauses of what the user may pause."""
         may_pause = get_policy().may_pause
         rows = [row for row in Pause.objects.all() if may_pause(self.request.user, row.scope, row.name)]
         monitors = self.monitors
@@ -104,7 +111,7 @@ class PauseListView(PauseView):
 
     @operation("list_pauses", {200: list[PauseSchema]}, errors=[400])
     def get(self, request: Request) -> Response:
-        """List the paused queues, tasks and tenants that the user may resume."""
+        """List the paused queues, tasks and tenants that the user may pause."""
         NoParameters.read(request)
         return self.shown()
 
@@ -131,5 +138,6 @@ class ResumeView(PauseView):
     def post(self, request: Request) -> Response:
         """Let the activities of a paused queue, task or tenant start again, and return the remaining pauses."""
         given = self.parse(request)
+        self.check_resume(given)
         resume(given.scope, given.name)
         return self.shown()

@@ -21,11 +21,11 @@ class PolicyPermission(BasePermission):
     permission: ClassVar[Permission]
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        """Whether the user has the permission in general."""
+        """Return whether the user has the permission in general."""
         return get_policy().may(request.user, self.permission)
 
     def has_object_permission(self, request: Request, view: APIView, obj: Activity) -> bool:
-        """Whether the user has the permission on the activity."""
+        """Return whether the user has the permission on the activity."""
         return get_policy().may(request.user, self.permission, obj)
 
 
@@ -75,7 +75,7 @@ class MayMonitor(BasePermission):
     """The monitor permission: workers, queues and metrics."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        """Whether the user has the monitor permission."""
+        """Return whether the user has the monitor permission."""
         return get_policy().may_monitor(request.user)
 
 
@@ -83,6 +83,6 @@ class MayUseApi(BasePermission):
     """The permission to view activities or to enqueue tasks."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        """Whether the user has one of the two permissions."""
+        """Return whether the user has one of the two permissions."""
         policy = get_policy()
         return policy.may(request.user, Permission.VIEW) or policy.may(request.user, Permission.ENQUEUE)

@@ -201,7 +201,7 @@ class ActivityUsageView(AgentView):
 
 
 def prefers_csv(request: Request) -> bool:
-    """Whether the Accept header names CSV and not JSON."""
+    """Return whether the Accept header names CSV and not JSON."""
     accepted = {part.partition(";")[0].strip().lower() for part in request.META.get("HTTP_ACCEPT", "").split(",")}
     return CSV in accepted and "application/json" not in accepted
 

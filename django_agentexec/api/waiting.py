@@ -16,7 +16,7 @@ from uuid import UUID
 
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connections
-from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
@@ -53,7 +53,10 @@ def one_of_few_waits(request: Request) -> Iterator[None]:
     is_asgi = isinstance(request._request, ASGIRequest)
     limit, most = (live_connections, conf.LIVE_MAX_CONNECTIONS) if is_asgi else (_waits, conf.API_MAX_WAITS)
     if not limit.acquire(holder, most):
-        raise Throttled(RETRY_AFTER, _("%(number)d of your requests are waiting already.") % {"number": most})
+        text = ngettext(
+            "%(number)d of your requests is waiting already.", "%(number)d of your requests are waiting already.", most
+        )
+        raise Throttled(RETRY_AFTER, text % {"number": most})
     try:
         yield
     finally:

@@ -6,14 +6,16 @@ from typing import Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
+from django.db import transaction
 
-from ..activity.store import database
+from ..activity.store import apply, database
 from ..blocking import blocking
-from ..exceptions import AlreadyDecided, ApprovalNotFound, ApprovalVoid, InvalidOption
+from ..exceptions import AlreadyDecided, ApprovalVoid, InvalidOption
 from ..models import Approval, ApprovalStatus
-from ..parsing import parse_id
 from ..translation import gettext as _
 from ..validation import is_storable
+from .decisions import locked
+from .log import LogAssignment
 
 MAX_ASSIGNEE = 255  # characters; the column's size
 
@@ -23,27 +25,32 @@ def assign(id: UUID | str, to: Any) -> Approval:
     """Hand a pending approval over to a user; with None to nobody in particular.
 
     `to` is the user, or the text of their primary key. The inbox of the admin lists it under *Mine*. The assignment is
-    a note for people: it neither permits nor forbids a decision. Returns the approval.
+    a note for people: it neither permits nor forbids a decision. A line in the log of the activity names the user, and
+    the actor of `activity.acting_as`. Returns the approval.
 
     Raises `AlreadyDecided`, `ApprovalVoid`, `ApprovalNotFound`, and `InvalidOption` for a text that is too long.
     """
     assignee = _assignee(to)
-    try:
-        approvals = Approval.objects.using(database()).filter(pk=id if isinstance(id, UUID) else parse_id(id))
-    except (ValueError, TypeError, AttributeError):
-        raise ApprovalNotFound(id) from None
-    is_assigned = approvals.filter(status=ApprovalStatus.PENDING).update(assigned_to=assignee)
-    approval = approvals.first()
-    if approval is None:
-        raise ApprovalNotFound(id)
-    if not is_assigned:
-        raise ApprovalVoid(approval) if approval.status == ApprovalStatus.VOID else AlreadyDecided(approval)
+    with transaction.atomic(using=database()):
+        approval = locked(id)
+        if not approval.is_pending:
+            raise ApprovalVoid(approval) if approval.status == ApprovalStatus.VOID else AlreadyDecided(approval)
+        if approval.assigned_to != assignee:
+            approval.assigned_to = assignee
+            approval.save(update_fields=["assigned_to"])
+            name = "" if assignee is None else _name(to)
+            apply([LogAssignment(agent_id=approval.activity_id, tool=approval.tool, assignee=name)])
     return approval
 
 
 async def aassign(id: UUID | str, to: Any) -> Approval:
     """Async version of `assign`."""
     return await sync_to_async(assign)(id, to)
+
+
+def _name(to: Any) -> str:
+    """Return the user name of an assignee, or the text of their primary key."""
+    return str(to.get_username() if hasattr(to, "get_username") else to)
 
 
 def _assignee(to: Any) -> str | None:

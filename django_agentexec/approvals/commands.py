@@ -9,8 +9,8 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from ..actors import acting_as
 from ..blocking import blocking
+from ..current import acting_as
 from ..exceptions import InvalidOption, ResultError
 from ..models import Approval, ApprovalScope, ApprovalStatus
 from ..translation import gettext as _

@@ -14,9 +14,9 @@ from django.utils import timezone
 from ..activity.store import apply, database
 from ..activity.suspension import Resume
 from ..activity.transitions import Fail, Operation
-from ..actors import acting_as, actor_name
 from ..bulk_sql import LockWait, lock_rows
 from ..conf import conf
+from ..current import acting_as, actor_name
 from ..dispatch.push import push_on_commit, stop_on_commit
 from ..exceptions import ActivityLocked, AlreadyDecided, ApprovalNotFound, ApprovalVoid, InvalidOption
 from ..models import Activity, Approval, ApprovalKind, ApprovalScope, ApprovalStatus, OnExpiry, Status
@@ -66,12 +66,12 @@ class Verdict:
             )
 
     def is_that_of(self, approval: Approval) -> bool:
-        """Whether the approval has this decision already. Reason and author are not compared."""
+        """Return whether the approval has this decision already. Reason and author are not compared."""
         decision = (approval.status, approval.scope, approval.answer, approval.changed_arguments)
         return decision == (self.status, self.scope, self.answer, self.changed_arguments(approval))
 
     def differs_in_arguments(self, approval: Approval) -> bool:
-        """Whether the approval has this decision already, but with other arguments."""
+        """Return whether the approval has this decision already, but with other arguments."""
         changed = self.changed_arguments(approval)
         return approval.changed_arguments != changed and self.status == approval.status == ApprovalStatus.APPROVED
 
@@ -82,9 +82,8 @@ class Verdict:
 
 def decide(id: UUID | str, verdict: Verdict) -> Approval:
     """Write a decision unless there is one, and resume the activity. Raises as `approve` does."""
-    approval_id = _parsed(id)
     with transaction.atomic(using=database()):
-        approval = _locked(approval_id)
+        approval = locked(id)
         verdict.check(approval)
         now = timezone.now()
         if approval.is_pending:
@@ -103,7 +102,7 @@ def decide(id: UUID | str, verdict: Verdict) -> Approval:
 def expire(approval_id: UUID) -> bool:
     """Decide an approval by its rule for expiry; False if it has a decision or is not due."""
     with transaction.atomic(using=database()):
-        approval, now = _locked(approval_id), timezone.now()
+        approval, now = locked(approval_id), timezone.now()
         if not approval.is_pending or not _is_due(approval, now):
             return False
         expire_locked(approval, now)
@@ -178,8 +177,9 @@ def _apply(operations: Sequence[Operation]) -> None:
         stop_on_commit(ended)
 
 
-def _locked(approval_id: UUID) -> Approval:
-    """Return an approval, read under the lock of its activity's row."""
+def locked(id: UUID | str) -> Approval:
+    """Return an approval, read under the lock of its activity's row. Raises `ApprovalNotFound`, `ActivityLocked`."""
+    approval_id = _parsed(id)
     approvals = Approval.objects.using(database()).filter(pk=approval_id)
     agent_id = approvals.values_list("activity_id", flat=True).first()
     if agent_id is None:

@@ -1,4 +1,4 @@
-"""The log line of a decision, and the signals about it."""
+"""The log lines of decisions and assignments, and the signals about decisions."""
 
 from __future__ import annotations
 
@@ -30,6 +30,29 @@ class LogDecision(Operation):
     def send_signals(self) -> None:
         for approval in self.approvals:
             approval_decided.send_robust(Approval, approval=approval)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogAssignment(Operation):
+    """Log that an approval was handed over. Only users with the monitor permission read to whom."""
+
+    update_fields = LOGGED
+
+    tool: str
+    assignee: str
+    """The name of the user; "" for nobody in particular."""
+
+    def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
+        internal = in_site_language(self._internal_text) if self.assignee else ""
+        return log(activity, in_site_language(self._text), now, internal_message=internal)
+
+    def _text(self) -> str:
+        if not self.assignee:
+            return gettext("%(tool)s is assigned to nobody in particular.") % {"tool": self.tool}
+        return gettext("%(tool)s was handed over to another person.") % {"tool": self.tool}
+
+    def _internal_text(self) -> str:
+        return gettext("%(tool)s was handed over to %(name)s.") % {"tool": self.tool, "name": self.assignee}
 
 
 def _text(approval: Approval) -> str:

@@ -21,8 +21,8 @@ from django.db import DatabaseError, InterfaceError
 from django.db.models.signals import post_delete, post_save
 from django.utils import timezone
 
-from ..activity.current import OwningAttempt
 from ..activity.store import database
+from ..current import OwningAttempt
 from ..exceptions import UnknownTask
 from ..expressions import text_form
 from ..forks import reset_after_fork

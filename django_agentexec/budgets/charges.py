@@ -132,7 +132,7 @@ class Charge:
 
 
 class Ledgers:
-    """The ledgers of a batch, locked until the end of its transaction."""
+    """The ledgers of a batch, locked until the end of its transaction, after the rows of its activities."""
 
     def __init__(self, charges: Sequence[Charge], using: str) -> None:
         self._using = using
@@ -144,12 +144,6 @@ class Ledgers:
         self.closed: set[UUID] = set()
         for charge in charges:
             charge.bind(self)
-
-    @classmethod
-    def lock(cls, charges: Iterable[Charge | None], using: str) -> Ledgers | None:
-        """Lock the ledgers of these charges, after the rows of activities; None, without a query, if there are none."""
-        found = [charge for charge in charges if charge is not None]
-        return cls(found, using) if found else None
 
     def delete_settled(self) -> None:
         """Delete the reservations that were settled."""

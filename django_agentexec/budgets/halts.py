@@ -7,10 +7,10 @@ from decimal import Decimal
 from django.db import transaction
 from django.utils.translation import gettext
 
-from ..activity.current import OwningAttempt
 from ..activity.store import database
 from ..activity.suspension import waiting_text
 from ..conf import in_site_language
+from ..current import OwningAttempt
 from ..exceptions import BudgetExceeded
 from ..models import BudgetAction, BudgetLedger, BudgetWait, WaitingFor
 from .charges import CHANGED_FIELDS, OverBudget, locked_ledgers, mark

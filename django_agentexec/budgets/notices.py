@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from decimal import Decimal
 
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 
 from ..models import BudgetLedger, BudgetUnit
 from ..money import dollars
@@ -34,7 +34,7 @@ def amount_text(amount: Decimal, unit: str) -> str:
     """Return an amount with its unit, such as "$0.10"."""
     if unit == BudgetUnit.MONEY:
         return dollars(amount)
-    return gettext("%(count)s tokens") % {"count": f"{amount:,.0f}"}
+    return ngettext("%(count)s token", "%(count)s tokens", round(amount)) % {"count": f"{amount:,.0f}"}
 
 
 def line_text(crossings: Sequence[Crossing]) -> str:

@@ -116,7 +116,7 @@ def _candidates(now: datetime, ledger_ids: Sequence[UUID]) -> QuerySet[BudgetWai
 
 
 def _is_ready(wait: BudgetWait, free: dict[UUID, Decimal], prices: dict[tuple[str, str], bool], now: datetime) -> bool:
-    """Whether the ledger covers the call; `free` is what earlier waits have left of each ledger."""
+    """Return whether the ledger covers the call; `free` is what earlier waits have left of each ledger."""
     ledger = wait.ledger
     if ledger.effect == BudgetAction.NOTIFY or ledger.has_ended(now):
         return True

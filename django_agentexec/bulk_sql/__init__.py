@@ -6,8 +6,8 @@ processor time, which is what limits a worker. Only names and values of the pack
 
 from __future__ import annotations
 
-from .fields import Insert, LockWait, Update, build_row, can_skip_locked, clone_row
-from .generic import limit_lock_wait, lock_rows, needs_no_transaction, write
+from .fields import Insert, LockWait, Update, can_skip_locked
+from .generic import build_row, clone_row, limit_lock_wait, lock_rows, needs_no_transaction, write
 
 __all__ = [
     "Insert",

@@ -1,4 +1,6 @@
-"""Writes and locks of many rows: one prepared statement per table and set of columns, or `postgres` on PostgreSQL.
+"""Rows built without `__init__`, and writes and locks of many rows.
+
+There is one prepared statement per table and set of columns; on PostgreSQL, `postgres` does it in one for all.
 
 Databases that cannot return generated keys from an INSERT of several rows use the ORM's `bulk_create`.
 """
@@ -11,6 +13,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from django.db import connections, models
+from django.db.models.base import ModelState
 
 from . import postgres
 from .fields import (
@@ -23,12 +26,9 @@ from .fields import (
     Row,
     Select,
     Update,
-    build_row,
     insert_fields,
     insert_into,
     lock_clause,
-    select_by_key,
-    set_keys,
     updated_fields,
 )
 
@@ -38,10 +38,31 @@ Adapters = list[tuple[int, Converter]]
 MAX_PARAMETERS = 65_000  # of one statement, for databases that do not report their limit
 
 
+def build_row(model: type[Row], values: dict[str, Any], using: str | None = None) -> Row:
+    """Return a model instance with these attributes, without `__init__`, `pre_init` and `post_init`.
+
+    With `using` it is a row read from that database, as from `from_db`, and attributes without a value are deferred.
+    Without `using` it is a new row, which needs all its attributes.
+    """
+    row = model.__new__(model)
+    row.__dict__.update(values)
+    row._state = ModelState()
+    if using is not None:
+        row._state.adding, row._state.db = False, using
+    return row
+
+
+def clone_row(row: Row, **values: Any) -> Row:
+    """Return another new row with the attributes of `row`, replaced by `values` where given."""
+    return build_row(type(row), {**row.__dict__, **values})
+
+
 def write(writes: Sequence[Insert | Update], using: str) -> None:
     """Insert and update rows, and set the keys that the database generates. Only the last write may generate keys."""
     if _is_postgres(using):
-        postgres.write(writes, using)
+        keys = postgres.write(writes, using)
+        if keys:
+            _set_keys(writes[-1].rows, keys)
         return
     for each in writes:
         if isinstance(each, Insert):
@@ -50,8 +71,18 @@ def write(writes: Sequence[Insert | Update], using: str) -> None:
             _update(each, using)
 
 
+def _set_keys(rows: Sequence[models.Model], returned: Sequence[tuple[Any, ...]]) -> None:
+    """Set the primary keys that the INSERT of `rows` has returned.
+
+    The database generates keys in the order of the rows, but SQLite does not guarantee to return them in that order.
+    """
+    for row, key in zip(rows, sorted(key for (key,) in returned), strict=True):
+        row.pk = key
+
+
+@cache
 def needs_no_transaction(using: str) -> bool:
-    """Whether `write` is atomic by itself, usually in one round trip."""
+    """Return whether `write` is atomic by itself, usually in one round trip."""
     return _is_postgres(using)
 
 
@@ -71,7 +102,15 @@ def lock_rows(
         rows = postgres.fetch_locked(select, keys, using, wait)
     else:
         rows = _fetch_locked(model, select, keys, using, wait)
-    return [build_row(model, select.attribute_values(row), using) for row in rows]
+    return [build_row(model, _attribute_values(select, row), using) for row in rows]
+
+
+def _attribute_values(select: Select, columns: Sequence[Any]) -> dict[str, Any]:
+    """Return the attributes of one row of the result."""
+    values = dict(zip(select.attributes, columns, strict=True))
+    for attribute, convert in select.converters:
+        values[attribute] = convert(values[attribute])
+    return values
 
 
 def limit_lock_wait(using: str, seconds: float) -> None:
@@ -91,7 +130,7 @@ def _fetch_locked(
     connection = connections[using]
     adapt = _adapter(model._meta.pk, using)
     places = ", ".join(["%s"] * len(keys))
-    sql = f"{select.sql} IN ({places}) ORDER BY {select.key} {lock_clause(connection, wait)}"
+    sql = f"{select.sql} IN ({places}) ORDER BY {select.key} {lock_clause(using, wait)}"
     with connection.cursor() as cursor:
         cursor.execute(sql, [adapt(key) if adapt else key for key in keys])
         return list(cursor.fetchall())
@@ -111,7 +150,7 @@ def _insert(insert: Insert, using: str) -> None:
         with connections[using].cursor() as cursor:
             cursor.execute(f"{sql} VALUES {', '.join([places] * len(batch))}{returning}", values)
             if returning:
-                set_keys(batch, cursor.fetchall())
+                _set_keys(batch, cursor.fetchall())
 
 
 def _update(update: Update, using: str) -> None:
@@ -180,3 +219,34 @@ def _adapter(field: AnyField, using: str) -> Converter | None:
     else:
         adapt = None
     return adapt
+
+
+@cache
+def select_by_key(model: Model, names: tuple[str, ...], using: str) -> Select:
+    """Return the SELECT of these fields and the primary key."""
+    quote, meta = connections[using].ops.quote_name, model._meta
+    fields = [field for field in meta.concrete_fields if field.name in names or field.primary_key]
+    columns = ", ".join(quote(str(field.column)) for field in fields)
+    key = quote(str(meta.pk.column))
+    return Select(
+        sql=f"SELECT {columns} FROM {quote(meta.db_table)} WHERE {key}",
+        key=key,
+        attributes=[field.attname for field in fields],
+        converters=[(field.attname, convert) for field in fields if (convert := _converter(field, using))],
+    )
+
+
+def _converter(field: AnyField, using: str) -> Converter | None:
+    """Return the ORM's conversion of a value read from this column, or None if there is none."""
+    connection = connections[using]
+    column = field.get_col(field.model._meta.db_table)
+    steps = [*connection.ops.get_db_converters(column), *column.get_db_converters(connection)]
+    if not steps:
+        return None
+
+    def convert(value: Any) -> Any:
+        for step in steps:
+            value = step(value, column, connection)
+        return value
+
+    return convert

@@ -27,7 +27,6 @@ from .fields import (
     insert_fields,
     insert_into,
     lock_clause,
-    set_keys,
     updated_fields,
 )
 
@@ -48,28 +47,31 @@ _SAVE_AND_LIMIT = (
 _RESTORE = "SELECT set_config('lock_timeout', current_setting('agentexec.lock_timeout'), true)"
 
 
-def write(writes: Sequence[Insert | Update], using: str) -> None:
-    """Execute all writes in one statement, or in one transaction if they are large."""
+def write(writes: Sequence[Insert | Update], using: str) -> list[tuple[Any, ...]]:
+    """Execute all writes in one statement, or in one transaction if they are large.
+
+    Returns the primary keys that the last write has generated, if it generates keys.
+    """
     max_rows = max(len(each.rows) for each in writes)
     statements = [_statement(each, using) for each in writes]
     documents = []
     if max_rows <= MAX_ROWS:
         documents = [_document(each.rows, names) for each, (_, names) in zip(writes, statements, strict=True)]
     if max_rows > MAX_ROWS or (max_rows > 1 and sum(map(len, documents)) > MAX_STATEMENT_SIZE):
-        _write_in_halves(writes, using)
-        return
+        return _write_in_halves(writes, using)
     *first, (sql, _) = statements
     head = ", ".join(f"write{number} AS ({sql})" for number, (sql, _) in enumerate(first))
     with connections[using].cursor() as cursor:
         cursor.execute(f"WITH {head} {sql}" if head else sql, documents)
         if isinstance(writes[-1], Insert) and writes[-1].returns_keys:
-            set_keys(writes[-1].rows, cursor.fetchall())
+            return list(cursor.fetchall())
+    return []
 
 
 def fetch_locked(select: Select, keys: Sequence[Any], using: str, wait: LockWait) -> list[tuple[Any, ...]]:
     """Execute a SELECT of the rows with these keys, in the order of their keys, and return its result."""
     connection = connections[using]
-    sql = f"{select.sql} = ANY(%s) ORDER BY {select.key} {lock_clause(connection, wait)}"
+    sql = f"{select.sql} = ANY(%s) ORDER BY {select.key} {lock_clause(using, wait)}"
     with connection.cursor() as cursor:
         return _fetch_with_limit(connection, cursor, sql, [list(keys)], wait)
 
@@ -116,19 +118,22 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _accepts_several_statements(connection: BaseDatabaseWrapper) -> bool:
-    """Whether the driver sends several statements at once and returns each result: psycopg 3 by default."""
+    """Return whether the driver sends several statements at once and returns each result: psycopg 3 by default."""
     from django.db.backends.postgresql.psycopg_any import is_psycopg3  # exists only with a driver installed
 
     return bool(is_psycopg3) and not getattr(connection.features, "uses_server_side_binding", False)
 
 
-def _write_in_halves(writes: Sequence[Insert | Update], using: str) -> None:
+def _write_in_halves(writes: Sequence[Insert | Update], using: str) -> list[tuple[Any, ...]]:
+    keys: list[tuple[Any, ...]] = []  # of the last write: others generate none, or none that their rows need
     with transaction.atomic(using=using, savepoint=False):
         for each in writes:
             middle = (len(each.rows) + 1) // 2
             for rows in (each.rows[:middle], each.rows[middle:]):
                 if rows:
-                    write([replace(each, rows=rows)], using)
+                    generated = write([replace(each, rows=rows)], using)
+                    keys += generated if each is writes[-1] else []
+    return keys
 
 
 def _statement(write: Insert | Update, using: str) -> tuple[str, Names]:

@@ -81,7 +81,7 @@ def error_of(call: AgentCall) -> str:
 
 
 def failed_in_tool(call: AgentCall, output: Any) -> bool:
-    """Whether the output of a tool is the text of its exception, which the model received."""
+    """Return whether the output of a tool is the text of its exception, which the model received."""
     return call.kind == CallKind.TOOL and _is_failure(output)
 
 

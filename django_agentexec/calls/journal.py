@@ -18,10 +18,10 @@ from weakref import WeakKeyDictionary
 from asgiref.sync import sync_to_async
 from django.utils import timezone
 
-from ..activity.current import OwningAttempt
 from ..activity.store import database
 from ..activity.transitions import Operation
 from ..budgets.charges import Charge, OverBudget
+from ..current import OwningAttempt
 from ..exceptions import InvalidTransition
 from ..models import Activity, AgentCall, Approval, ApprovalScope, ApprovalStatus, CallKind, CallState
 from ..validation import one_line, storable_text
@@ -84,7 +84,7 @@ class Journal:
         return call
 
     def is_foreign(self, call: AgentCall) -> bool:
-        """Whether another process made the call: an earlier attempt, or this attempt before a crash or a wait."""
+        """Return whether another process made the call, for an earlier attempt or before a crash or a wait."""
         return call.fence != self.attempt.fence
 
     def runs_of(self, scope: str) -> list[AgentCall]:
@@ -179,7 +179,7 @@ class Journal:
         return [each for each in self.requests.values() if each.path == path or each.path.startswith(inside)]
 
     def approved_for_run(self, tool: str) -> bool:
-        """Whether a person has approved all calls of a tool within the run."""
+        """Return whether a person has approved all calls of a tool within the run."""
         return any(
             each.tool == tool and each.status == ApprovalStatus.APPROVED and each.scope == ApprovalScope.RUN
             for each in self.approvals

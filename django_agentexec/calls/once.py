@@ -21,8 +21,8 @@ from django.utils import timezone
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
-from ..activity.current import OwningAttempt
 from ..activity.store import database
+from ..current import OwningAttempt
 from ..exceptions import InvalidOption, ResultError
 from ..models import AgentCall, CallKind, CallState
 from ..models.calls import MAX_CALL_ID

@@ -9,7 +9,6 @@ from decimal import Decimal
 
 from ..activity.log_lines import LOGGED, log
 from ..activity.transitions import OwnedOperation
-from ..budgets.charges import Charge
 from ..budgets.notices import announce, line_text, public_line_text
 from ..bulk_sql.fields import Insert, Update
 from ..conf import in_site_language
@@ -29,7 +28,7 @@ CHANGED_FIELDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeginCall(OwnedOperation):
-    """The start of calls; refused as soon as the attempt does not own its activity."""
+    """The start of calls. Refused if the attempt does not own its activity, or a budget cannot cover the charge."""
 
     update_fields = ("updated_at",)
 
@@ -37,11 +36,6 @@ class BeginCall(OwnedOperation):
     """New rows."""
     again: Sequence[AgentCall] = ()
     """Rows of calls that an earlier attempt has started and not ended."""
-    charge: Charge | None = None
-    """What the call reserves in its budgets. If one of them cannot cover it, the call is refused: `OverBudget`."""
-
-    def charged(self) -> Charge | None:
-        return self.charge
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         self.check_owner(activity)
@@ -72,11 +66,6 @@ class FinishCall(OwnedOperation):
     cost: Decimal | None = None
     is_progress: bool = True
     """Whether a later attempt does not make the calls again."""
-    charge: Charge | None = None
-    """What the call has reserved in its budgets, which is settled."""
-
-    def charged(self) -> Charge | None:
-        return self.charge
 
     def apply(self, activity: Activity, now: datetime) -> ActivityLog | None:
         if activity.fence != self.fence:

@@ -59,17 +59,17 @@ def call_around(path: str) -> tuple[str, int] | None:
 
 
 def is_run_of(scope: str, path: str) -> bool:
-    """Whether `path` is that of a run which began directly in `scope`."""
+    """Return whether `path` is that of a run which began directly in `scope`."""
     return path == scope or (path.startswith(scope) and _SIBLING.fullmatch(path[len(scope) :]) is not None)
 
 
 def is_inside(outer: str, path: str) -> bool:
-    """Whether the run at `path` is part of the run at `outer`, as inside a tool call, and not that run itself."""
+    """Return whether the run at `path` is inside the run at `outer`, as in a tool call, and not that run itself."""
     return path.startswith((f"{outer}/", f"{outer}^", f"{outer}+"))
 
 
 def is_overlapping(path: str) -> bool:
-    """Whether the run at `path` has overlapped with another run."""
+    """Return whether the run at `path` has overlapped with another run."""
     return "#" in path.rpartition("~")[2]
 
 

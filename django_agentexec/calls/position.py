@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..activity.current import OwningAttempt
+from ..current import OwningAttempt
 from ..exceptions import InvalidOption
 from ..models import AgentCall, Approval, ApprovalKind, CallKind, CallState
 from ..telemetry.context import key_inside, key_of_run, within_call
@@ -169,7 +169,7 @@ class Position:
         return self.journal.find(self.path, CallKind.TOOL, max(0, self.ordinal - 1), call_id)
 
     def is_in_doubt(self, call: AgentCall | None) -> bool:
-        """Whether a call was started when its process died."""
+        """Return whether a call was started when its process died."""
         return call is not None and call.state == CallState.STARTED and self.journal.is_foreign(call)
 
     def approval(self, call_id: str) -> Approval | None:

@@ -29,7 +29,7 @@ def prune_calls(older_than: float | timedelta, *, batch_size: int = BATCH_SIZE, 
 
     The activities stay, with their usage and cost. All calls of an activity are deleted together, so a retry never
     finds a part of them; it makes them again, and asks for approvals again. Each batch is deleted when the iterator is
-    advanced. The first step raises `InvalidOption` for an age (seconds, or a timedelta) out of range.
+    advanced. `older_than` is that of `activity.prune`. The first step raises `InvalidOption` for an age out of range.
     """
     cutoff = cutoff_of(older_than)
     end = first_id(cutoff + _CLOCK_MARGIN)

@@ -152,7 +152,7 @@ def detail_of(activity: Activity, call: AgentCall, *, monitors: bool) -> CallDet
 
 
 def is_replayed(call: AgentCall, fence: int) -> bool:
-    """Whether a call was made under an earlier claim and is replayed under `fence`."""
+    """Return whether a call was made under an earlier claim and is replayed under `fence`."""
     return call.fence != fence and not call.set_aside and call.state in (CallState.DONE, CallState.REJECTED)
 
 

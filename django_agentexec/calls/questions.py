@@ -8,8 +8,8 @@ from typing import Any
 
 from django.utils import timezone
 
-from ..activity.current import OwningAttempt
 from ..conf import conf
+from ..current import OwningAttempt
 from ..models import Approval, ApprovalKind, ApprovalStatus
 from .position import current_scope
 

@@ -11,11 +11,11 @@ from typing import Any, NoReturn, TypeVar, cast
 from django.utils import timezone
 from pydantic_core import to_jsonable_python
 
-from ..activity.current import OwningAttempt, current_attempt
 from ..budgets.calls import Request, begin_charged
 from ..budgets.estimates import PossibleModel
 from ..costs.library import MAX_PROVIDER
 from ..costs.prices import acost_of
+from ..current import OwningAttempt, current_attempt
 from ..exceptions import InvalidOption
 from ..limits.gate import Grant
 from ..limits.recorded import limit_of
@@ -134,9 +134,9 @@ class RecordedRun:
         `call_id` is the id that the model gave the call; it is unique among the calls of one answer. A call that was
         started when its process died is made again, or with `in_doubt="fail"` answered with an error text. With
         `"ask"` a person decides: the activity is suspended until the call is approved (it is made again, or has the
-        output that the person gives, in the form of `dump`) or rejected (the error text). A call that raises is
-        recorded as failed, and a later attempt makes it again. Inside the call `tool_key()` returns its key, and runs
-        of agents are recorded below it.
+        output that the person gives, in the form of `dump`) or rejected (the error text); an output that `load` rejects
+        is asked for again, with the error. A call that raises is recorded as failed, and a later attempt makes it
+        again. Inside the call `tool_key()` returns its key, and runs of agents are recorded below it.
         """
         if in_doubt not in ("rerun", "fail", "ask"):
             raise InvalidOption(f"tool_call(in_doubt={in_doubt!r}) must be 'rerun', 'fail' or 'ask'.")
@@ -149,7 +149,8 @@ class RecordedRun:
         if row is not None and position.is_in_doubt(row) and in_doubt != "rerun":
             outcome: tuple[CallState, Any] | None = CallState.IN_DOUBT, UNKNOWN_OUTCOME
             if in_doubt == "ask":
-                outcome = await outcome_by_person(position, row, call_id, as_json(arguments), self.agent[:MAX_NAME])
+                name_of_agent = self.agent[:MAX_NAME]
+                outcome = await outcome_by_person(position, row, call_id, as_json(arguments), name_of_agent, load)
             if outcome is not None:
                 row.state, row.output = outcome
                 await position.journal.settle(row)

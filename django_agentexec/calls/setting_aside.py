@@ -63,7 +63,7 @@ def drop_content(ended: Sequence[Activity], using: str) -> None:
 
 
 def drop_late_content(activity: Activity, calls: Sequence[AgentCall]) -> None:
-    """Empty calls in memory that are about to be written after the end of their activity."""
+    """Remove the content of calls in memory that are about to be written after the end of their activity."""
     names = _DROPPED[conf.TRACE_CONTENT]
     if not names or activity.status not in FINISHED:
         return

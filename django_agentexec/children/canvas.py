@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any, TypeVar, Unpack, get_type_hints, overload
+from typing import Annotated, Any, TypeVar, Unpack, cast, get_type_hints, overload
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -40,6 +40,9 @@ T3 = TypeVar("T3")
 
 Call = tuple[str | AnyTask, BaseModel]
 """A task and its context."""
+
+AnyCall = tuple[object, BaseModel]
+"""A call in a list of calls of different tasks, as mypy infers its type."""
 
 RESULTS = "results"
 """The field of the callback's context that receives the results of a chord."""
@@ -120,9 +123,19 @@ def group(
     **options: Unpack[EnqueueOptions],
 ) -> Run[list[T1 | T2 | T3]]: ...
 @overload
+def group(
+    call1: AnyCall,
+    call2: AnyCall,
+    call3: AnyCall,
+    call4: AnyCall,
+    /,
+    *calls: AnyCall,
+    **options: Unpack[EnqueueOptions],
+) -> Run[list[Any]]: ...
+@overload
 def group(*calls: tuple[str, BaseModel], **options: Unpack[EnqueueOptions]) -> Run[list[Any]]: ...
 @blocking
-def group(*calls: Call, **options: Unpack[EnqueueOptions]) -> Run:
+def group(*calls: AnyCall, **options: Unpack[EnqueueOptions]) -> Run:
     """Run calls in parallel: `group((research, acme), (research, globex))`. The result is the list of their results.
 
     If calls fail, the group fails after all calls have ended, with the error of the first failed call in order. Takes
@@ -180,7 +193,7 @@ def chain(first: Call, *then: str | AnyTask, **options: Unpack[EnqueueOptions]) 
 
 @overload
 def chord(
-    calls: Sequence[Call],
+    calls: Sequence[AnyCall],
     callback: Task[Any, ..., Any, T],
     *,
     fields: Mapping[str, Any] | None = None,
@@ -188,7 +201,7 @@ def chord(
 ) -> Run[T]: ...
 @overload
 def chord(
-    calls: Sequence[Call],
+    calls: Sequence[AnyCall],
     callback: str,
     *,
     fields: Mapping[str, Any] | None = None,
@@ -196,7 +209,7 @@ def chord(
 ) -> Run[Any]: ...
 @blocking
 def chord(
-    calls: Sequence[Call],
+    calls: Sequence[AnyCall],
     callback: str | AnyTask,
     *,
     fields: Mapping[str, Any] | None = None,
@@ -236,8 +249,18 @@ async def agroup(
     **options: Unpack[EnqueueOptions],
 ) -> Run[list[T1 | T2 | T3]]: ...
 @overload
+async def agroup(
+    call1: AnyCall,
+    call2: AnyCall,
+    call3: AnyCall,
+    call4: AnyCall,
+    /,
+    *calls: AnyCall,
+    **options: Unpack[EnqueueOptions],
+) -> Run[list[Any]]: ...
+@overload
 async def agroup(*calls: tuple[str, BaseModel], **options: Unpack[EnqueueOptions]) -> Run[list[Any]]: ...
-async def agroup(*calls: Call, **options: Unpack[EnqueueOptions]) -> Run:
+async def agroup(*calls: AnyCall, **options: Unpack[EnqueueOptions]) -> Run:
     """Async version of `group`."""
     return await sync_to_async(group)(*calls, **options)  # type: ignore[arg-type]  # one of the overloads
 
@@ -275,7 +298,7 @@ async def achain(first: Call, *then: str | AnyTask, **options: Unpack[EnqueueOpt
 
 @overload
 async def achord(
-    calls: Sequence[Call],
+    calls: Sequence[AnyCall],
     callback: Task[Any, ..., Any, T],
     *,
     fields: Mapping[str, Any] | None = None,
@@ -283,14 +306,14 @@ async def achord(
 ) -> Run[T]: ...
 @overload
 async def achord(
-    calls: Sequence[Call],
+    calls: Sequence[AnyCall],
     callback: str,
     *,
     fields: Mapping[str, Any] | None = None,
     **options: Unpack[EnqueueOptions],
 ) -> Run[Any]: ...
 async def achord(
-    calls: Sequence[Call],
+    calls: Sequence[AnyCall],
     callback: str | AnyTask,
     *,
     fields: Mapping[str, Any] | None = None,
@@ -360,9 +383,9 @@ def _stored_fields(definition: AnyTask, fields: dict[str, Any]) -> dict[str, Any
     return content
 
 
-def _stored(call: Call) -> StoredCall:
+def _stored(call: AnyCall) -> StoredCall:
     if not (isinstance(call, tuple) and len(call) == 2):
         raise InvalidContext(f"A call is a tuple (task, context) such as (research, context), not {call!r:.100}.")
-    definition = get_task(call[0])
+    definition = get_task(cast(str | AnyTask, call[0]))
     (row,) = definition.new_rows([call[1]])  # validates the context as `enqueue` does
     return StoredCall(task=definition.name, context=row.context)

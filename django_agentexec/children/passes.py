@@ -73,7 +73,7 @@ class Pass:
         self._strand = _current_strand()
 
     def is_in_order(self) -> bool:
-        """Whether the caller is the handler itself, so that its calls come in the same order in each pass."""
+        """Return whether the caller is the handler itself, so that its calls come in the same order in each pass."""
         if self._strand is None:  # a direct call, as in tests
             self.enter()
         return self._strand == _current_strand()
@@ -173,7 +173,7 @@ class Pass:
         self._note_gather()
 
     def _is_same(self, expected: list[str], seen: list[str], limit: int) -> bool:
-        """Whether the pass has spawned what earlier ones had, in order, and what of that was deleted meanwhile."""
+        """Return whether the pass has spawned all children of earlier passes, in order, also those deleted since."""
         found = [key for key in seen if key in set(expected)]
         if len(found) < len(expected) or len(seen) > max(limit, len(expected)):
             return False

@@ -17,7 +17,7 @@ from ..activity.rerun import Retry
 from ..activity.store import apply, database, insert
 from ..bulk_sql import lock_rows
 from ..conf import conf
-from ..dispatch.push import push_on_commit
+from ..dispatch.push import push_on_commit, push_or_log
 from ..exceptions import InvalidOption, SpawnMismatch, StaleAttempt
 from ..models import FAILED_OR_CANCELED, Activity, HookFlag, Status
 from ..registry import get_task
@@ -221,7 +221,7 @@ def _check_same(one: Place, wanted: Activity, found: Activity) -> None:
 
 
 def _is_same_context(one: Place, wanted: Activity, found: Activity) -> bool:
-    """Whether the stored context, read by today's code, is the wanted one: its type may have got a field since."""
+    """Return whether the stored context is the wanted context for today's code: its type may have a new field."""
     if found.context == wanted.context:
         return True
     try:
@@ -233,7 +233,7 @@ def _is_same_context(one: Place, wanted: Activity, found: Activity) -> bool:
 
 def _insert(attempt: Attempt, new: list[Activity]) -> None:
     try:
-        insert(new, conf.ACTIVITY_MESSAGE_CREATE, push_on_commit)
+        insert(new, conf.ACTIVITY_MESSAGE_CREATE, push_or_log)
     except IntegrityError as error:  # the parent's lock keeps others away, so this is another constraint
         raise StaleAttempt(f"Activity {attempt.agent_id} could not be given children: {error}") from error
 

@@ -20,12 +20,12 @@ from django.db.models import Exists, F, OuterRef, QuerySet
 from pydantic import BaseModel
 
 from ..activity.completion_hooks import register_hook
-from ..activity.current import current_attempt
 from ..activity.store import database, insert
 from ..blocking import blocking
 from ..bulk_sql import limit_lock_wait
 from ..conf import conf
-from ..dispatch.push import push_on_commit
+from ..current import current_attempt
+from ..dispatch.push import push_or_log
 from ..exceptions import ActivityNotFound, InvalidOption, InvalidTransition
 from ..models import FINISHED, Activity, HookFlag, TrackerMember, TrackerState
 from ..outages import Outage, classify_outage
@@ -76,7 +76,7 @@ def _in_transaction(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _is_conflict(error: OperationalError) -> bool:
-    """Whether the database rolled back the transaction because of a concurrent transaction."""
+    """Return whether the database rolled back the transaction because of a concurrent transaction."""
     state = getattr(error.__cause__, "sqlstate", None) or getattr(error.__cause__, "pgcode", None)
     return state in CONFLICTS or (bool(error.args) and error.args[0] in MYSQL_CONFLICTS)
 
@@ -294,7 +294,7 @@ def _fire_if_done(state: TrackerState) -> int:
         context = definition.load_context(json.dumps(state.context))
         (row,) = definition.new_rows([context], metadata=state.metadata)
         row.parent_id = state.parent_id
-        insert([row], conf.ACTIVITY_MESSAGE_CREATE, push_on_commit)
+        insert([row], conf.ACTIVITY_MESSAGE_CREATE, push_or_log)
         state.fired = row.agent_id
         state.save(using=database(), update_fields=["fired"])
     return open_count

@@ -7,9 +7,9 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.db import router, transaction
 
-from ..actors import as_actor, current_actor
 from ..blocking import blocking
 from ..choices import PauseScope
+from ..current import as_actor, current_actor
 from ..exceptions import InvalidOption
 from ..models import Activity, Pause
 from ..models.concurrency import MAX_PAUSE_NAME

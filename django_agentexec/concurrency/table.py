@@ -41,7 +41,7 @@ class RuleTable:
             _log.warn("Could not read limits and pauses; those known so far remain in use.", error)
 
     def is_current(self, queue: str, revision: str) -> bool:
-        """Whether claims of this revision were made under the rules that this process knows."""
+        """Return whether claims of this revision were made under the rules that this process knows."""
         return revision == self._rules.revision(queue)
 
     def follow(self, queue: str, revision: str) -> None:

@@ -123,7 +123,7 @@ def _pairs(items: Sequence[Item]) -> Iterable[tuple[int, int]]:
 
 
 def _reasons_for_next(items: Sequence[Item], index: int, dropped: set[int]) -> bool:
-    """Whether the reasoning at `index` is followed by another call of the same answer that stays."""
+    """Return whether the reasoning at `index` is followed by another call of the same answer that stays."""
     following = index + 1
     while following < len(items) and _type(items[following]) in OUTPUT_OF:
         if following not in dropped:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 
-from ..activity.current import OwningAttempt, current_attempt, origin
 from ..activity.store import database
 from ..blocking import blocking
+from ..current import OwningAttempt, current_attempt, origin
 from ..exceptions import InvalidOption
 from ..models import Conversation
 from ..models.conversations import validate_session_id

@@ -20,8 +20,8 @@ from concurrent.futures import Future
 from asgiref.sync import sync_to_async
 from django.db.models import Max, Q
 
-from ..activity.current import OwningAttempt
 from ..activity.store import database
+from ..current import OwningAttempt
 from ..models import Activity, Conversation, ConversationItem, ConversationTurn
 from .history import Item
 from .operations import BeginTurn, WriteTurn

@@ -87,6 +87,11 @@ def provider_of_url(url: str) -> str:
             return str(snapshot().find_provider(None, None, url).id)[:MAX_PROVIDER]
         except LookupError:
             pass
+    return host_of_url(url)
+
+
+def host_of_url(url: str) -> str:
+    """Return the host name (and port) of a URL."""
     return urlsplit(url).netloc.rpartition("@")[2].lower()[:MAX_PROVIDER]
 
 

@@ -48,7 +48,7 @@ class Price:
     """Of the prices that match, that with the highest rank applies."""
 
     def matches(self, name: str, provider: str, day: date) -> bool:
-        """Whether it is the price of a model on this day, unless another price has a higher rank."""
+        """Return whether it is the price of a model on this day, unless another price has a higher rank."""
         if day < self.valid_from or (self.provider is not None and not self.provider.fullmatch(provider.lower())):
             return False
         lower = name.lower()

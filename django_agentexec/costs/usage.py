@@ -261,7 +261,7 @@ def group_expression(group_by: str, period: Period) -> Expression | F:
 
 
 def _is_unrestricted(activities: ActivityQuerySet) -> bool:
-    """Whether these are all activities, so that calls need not be compared with them."""
+    """Return whether these are all activities, so that calls need not be compared with them."""
     query = activities.query
     return not (query.where or query.is_sliced or query.combinator or query.distinct)
 

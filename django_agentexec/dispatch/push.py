@@ -15,7 +15,8 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -31,7 +32,7 @@ from ..exceptions import QueueUnavailable
 from ..forks import reset_after_fork
 from ..models import Activity
 from ..queues import Message, Queue, get_queue
-from ..queues.limits import parse_limits
+from ..queues.limits import SEPARATOR, parse_limits
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,16 @@ def push_on_commit(
     activities: Sequence[Activity], *, requeue_running: bool = False, by_creation_time: bool = False
 ) -> None:
     """Push rows into their queues after the commit of the transaction; a rollback pushes nothing."""
-    _on_commit(partial(push, activities, requeue_running=requeue_running, by_creation_time=by_creation_time))
+    pushes = partial(push_or_log, activities, requeue_running=requeue_running, by_creation_time=by_creation_time)
+    transaction.on_commit(pushes, using=database())
+
+
+def push_or_log(
+    activities: Sequence[Activity], *, requeue_running: bool = False, by_creation_time: bool = False
+) -> None:
+    """Push committed rows into their queues, and log an error: the reconciler of a pool pushes them later."""
+    with _errors_logged():
+        push(activities, requeue_running=requeue_running, by_creation_time=by_creation_time)
 
 
 def push(activities: Iterable[Activity], *, requeue_running: bool = False, by_creation_time: bool = False) -> int:
@@ -78,40 +88,44 @@ def stop_on_commit(activities: Sequence[Activity]) -> None:
         # An activity that was never queued is in no queue, but clients may wait for its end.
         by_queue[activity.queue or "default"].append(activity.agent_id)
     for queue, agent_ids in by_queue.items():
-        _on_commit(partial(_stop, queue, agent_ids))
+        transaction.on_commit(partial(_stop_or_log, queue, agent_ids), using=database())
 
 
 def waits_for_commit(agent_id: UUID) -> bool:
-    """Whether the push of this activity waits for the commit of the caller's transaction."""
+    """Return whether the push of this activity waits for the commit of the caller's transaction."""
     return any(_pushes(callback[1], agent_id) for callback in connections[database()].run_on_commit)
 
 
 def _pushes(function: object, agent_id: UUID) -> bool:
-    if not (isinstance(function, partial) and function.func is _call_or_log):
+    if not (isinstance(function, partial) and function.func is push_or_log):
         return False
-    (callback,) = function.args
-    return callback.func is push and any(activity.agent_id == agent_id for activity in callback.args[0])
+    return any(activity.agent_id == agent_id for activity in function.args[0])
 
 
-def _stop(queue: str, agent_ids: Sequence[UUID]) -> None:
-    get_queue().cancel(queue, agent_ids)
+def _stop_or_log(queue: str, agent_ids: Sequence[UUID]) -> None:
+    with _errors_logged():
+        get_queue().cancel(queue, agent_ids)
 
 
-def _on_commit(function: Callable[[], object]) -> None:
-    transaction.on_commit(partial(_call_or_log, function), using=database())
-
-
-def _call_or_log(function: Callable[[], object]) -> None:
-    """Call `function` and log its error: the row is committed, so the reconciler finds it later.
+@contextmanager
+def _errors_logged() -> Iterator[None]:
+    """Log an error of the block: the row is committed, so the reconciler finds it later.
 
     The error must neither look like a failed enqueue nor prevent the caller's other callbacks.
     """
     try:
-        function()
+        yield
     except QueueUnavailable as error:
         logger.warning("%s The change is committed; the reconciler of a pool pushes it to the queue later.", error)
     except Exception:  # for example the replies MISCONF and WRONGTYPE
         logger.exception("The queue refused a committed change; the reconciler of a pool tries again later.")
+
+
+def partition_of(activity: Activity) -> str:
+    """Return the queue's partition of a row: that of its lock key, else that of its fair key, else its own."""
+    if activity.lock_key:
+        return f"k:{activity.lock_key}"
+    return (activity.fairness or "").partition(SEPARATOR)[0] or f"i:{activity.agent_id}"
 
 
 def _message(activity: Activity, now: datetime, *, requeue_running: bool, by_creation_time: bool) -> Message:
@@ -122,7 +136,7 @@ def _message(activity: Activity, now: datetime, *, requeue_running: bool, by_cre
     delay = (activity.run_after - max(now, activity.updated_at)).total_seconds() if activity.run_after else 0.0
     return Message(
         agent_id=activity.agent_id,
-        partition=activity.partition,
+        partition=partition_of(activity),
         priority=int(activity.priority) - is_resumed,
         delay=max(0.0, delay),
         sequence=int(activity.created_at.timestamp() * 1_000_000) if by_creation_time else 0,

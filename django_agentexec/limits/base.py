@@ -37,6 +37,8 @@ class Request:
     """The name of the call, by which it keeps its place among those that wait."""
     tenant: str = ""
     """The tenants of waiting calls take turns; the calls of a tenant are served in their order."""
+    endpoint: str = ""
+    """The host that is called. It closes buckets for calls to itself only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Usage:
     in_progress: int
     waiting: int
     closed: float
-    """Seconds for which it is closed; 0 if it is open."""
+    """Seconds for which it is closed for calls to some endpoint; 0 if it is open."""
 
 
 class LimitStore(ABC):
@@ -92,8 +94,11 @@ class LimitStore(ABC):
         """Undo a grant whose request was not sent."""
 
     @abstractmethod
-    def close_buckets(self, buckets: Sequence[Bucket], seconds: float) -> None:
-        """Grant nothing in these buckets for some time. An earlier closure that ends later remains."""
+    def close_buckets(self, buckets: Sequence[Bucket], seconds: float, endpoint: str = "") -> None:
+        """Grant no calls to an endpoint in these buckets for some time. An earlier closure that ends later remains.
+
+        Calls that wait for the end of a closure have no place among those that wait for the limit.
+        """
 
     @abstractmethod
     def extend(self, reservations: Sequence[Reservation]) -> None:

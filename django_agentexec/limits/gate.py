@@ -18,9 +18,9 @@ from functools import partial
 from typing import Any, TypeVar, cast
 from uuid import uuid4
 
-from ..activity.current import current_attempt
 from ..calls.halting import Halted
 from ..conf import conf
+from ..current import current_attempt
 from ..exceptions import QueueMisconfigured, QueueUnavailable
 from ..forks import reset_after_fork
 from ..logs import ThrottledLogger
@@ -37,7 +37,7 @@ MIN_PAUSE, MAX_PAUSE = 0.02, 1.0  # seconds between two requests for a grant; to
 OUTAGE_WAIT = 10.0  # seconds after which a call tries again while Redis is unavailable
 MAX_LATE_GRANTS = 5
 """A process whose event loop is blocked receives grants too late; the next grant is used in any case."""
-MAX_CLOSED = 3_600.0  # seconds for which a provider can close a bucket
+MAX_CLOSED = 3_600.0  # seconds for which an endpoint can close a bucket for calls to itself
 
 THREADS = 4
 """Threads for round trips, beside those of the worker, which sync handlers and tools may occupy."""
@@ -66,9 +66,9 @@ class Grant:
         bookkeeping.end(self.reservation, partial(self.store.cancel, self.reservation))
 
     async def close(self, seconds: float) -> None:
-        """Close the closest limit for the whole fleet, since the provider has refused the call."""
-        buckets = closest(self.reservation.request.buckets)
-        step = partial(self.store.close_buckets, buckets, min(max(seconds, 0.0), MAX_CLOSED))
+        """Close the closest limit, in the whole fleet, for calls to the endpoint that has refused the call."""
+        request, seconds = self.reservation.request, min(max(seconds, 0.0), MAX_CLOSED)
+        step = partial(self.store.close_buckets, closest(request.buckets), seconds, request.endpoint)
         try:
             await _in_thread(step)
         except QueueUnavailable:
@@ -93,6 +93,7 @@ async def pass_gate(
     buckets: tuple[Bucket, ...],
     tokens: int,
     *,
+    endpoint: str = "",
     ticket: str = "",
     tenant: str | None = None,
     halt: Halt | None = None,
@@ -100,12 +101,13 @@ async def pass_gate(
 ) -> Grant:
     """Wait until the limits permit a call, and return the grant, which the caller ends by `settle`.
 
-    `ticket` is the name of the call in all attempts; by default it has none. With `halt`, a long wait suspends the
+    `endpoint` is the host that is called, for which alone a refusal closes the limits. `ticket` is the name of the call
+    in all attempts; by default it has none. With `halt`, a long wait suspends the
     activity: raises `Halted`. `while_waiting` is called before each further request for a grant. Raises
     `QueueMisconfigured` if the server refuses the scripts for good.
     """
     tenant = tenant_of(metadata_of()) if tenant is None else tenant
-    request = Request(buckets, tokens, ticket or uuid4().hex, tenant)
+    request = Request(buckets, tokens, ticket or uuid4().hex, tenant, endpoint)
     store = get_store()
     try:
         return await _wait(store, request, halt, while_waiting)
@@ -193,7 +195,7 @@ async def model_limit(model: str, *, provider: str = "", tokens: int = 0) -> Asy
     if not buckets:
         yield None
         return
-    grant = await pass_gate(buckets, tokens)
+    grant = await pass_gate(buckets, tokens, endpoint=provider)
     try:
         with granted(grant):
             yield grant

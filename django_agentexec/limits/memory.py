@@ -40,7 +40,10 @@ class _State:
     open: dict[str, float] = field(default_factory=dict)
     tickets: dict[str, _Ticket] = field(default_factory=dict)
     turns: dict[str, int] = field(default_factory=dict)
-    closed_until: float = 0.0
+    blocked: dict[str, float] = field(default_factory=dict)
+    """Calls that wait for the end of a closure, by the time at which they are forgotten."""
+    closed_until: dict[str, float] = field(default_factory=dict)
+    """By endpoint."""
     number: int = 0
     duration: float | None = None
 
@@ -54,6 +57,7 @@ class _State:
         self.tokens = {name: (at, amount) for name, (at, amount) in self.tokens.items() if at > past}
         self.open = {name: until for name, until in self.open.items() if until > now}
         self.tickets = {name: ticket for name, ticket in self.tickets.items() if ticket.expires > now}
+        self.blocked = {name: until for name, until in self.blocked.items() if until > now}
 
     def note_duration(self, seconds: float) -> None:
         average = seconds if self.duration is None else self.duration
@@ -86,6 +90,9 @@ class MemoryLimits(LimitStore):
     def reserve(self, request: Request, patience: float | None = None) -> Reservation | Wait:
         with self._lock:
             now = self._clock()
+            if (closed := self._closed_for(request, now)) > 0:
+                self._block(request, now, closed, patience)
+                return Wait(closed)
             waits = [self._wait_for(self._state(bucket), bucket.limit, request, now) for bucket in request.buckets]
             longest = max(waits, default=0.0)
             refused = next((number for number, wait in enumerate(waits) if wait > 0), None)
@@ -126,11 +133,11 @@ class MemoryLimits(LimitStore):
                 state.requests.pop(reservation.id, None)
                 state.tokens.pop(reservation.id, None)
 
-    def close_buckets(self, buckets: Sequence[Bucket], seconds: float) -> None:
+    def close_buckets(self, buckets: Sequence[Bucket], seconds: float, endpoint: str = "") -> None:
         with self._lock:
             for bucket in buckets:
-                state = self._state(bucket)
-                state.closed_until = max(state.closed_until, self._clock() + seconds)
+                closures = self._state(bucket).closed_until
+                closures[endpoint] = max(closures.get(endpoint, 0.0), self._clock() + seconds)
 
     def extend(self, reservations: Sequence[Reservation]) -> None:
         with self._lock:
@@ -143,23 +150,34 @@ class MemoryLimits(LimitStore):
         with self._lock:
             for bucket in request.buckets:
                 self._state(bucket).tickets.pop(request.ticket, None)
+                self._state(bucket).blocked.pop(request.ticket, None)
 
     def usage(self, bucket: Bucket) -> Usage:
         with self._lock:
             now, state = self._clock(), self._state(bucket)
             state.forget_old(bucket.limit, now)
-            closed = max(0.0, state.closed_until - now)
-            return Usage(len(state.requests), state.total, len(state.open), len(state.tickets), closed)
+            closed = max(0.0, max(state.closed_until.values(), default=0.0) - now)
+            waiting = len(state.tickets) + len(state.blocked)
+            return Usage(len(state.requests), state.total, len(state.open), waiting, closed)
 
     def _state(self, bucket: Bucket) -> _State:
         return self._states.setdefault(bucket.name, _State())
 
+    def _closed_for(self, request: Request, now: float) -> float:
+        closures = [self._state(bucket).closed_until.get(request.endpoint, 0.0) for bucket in request.buckets]
+        return max(closures, default=0.0) - now
+
+    def _block(self, request: Request, now: float, closed: float, patience: float | None) -> None:
+        is_suspended = patience is not None and closed > patience
+        for state in map(self._state, request.buckets):
+            state.tickets.pop(request.ticket, None)
+            if state.closed_until.get(request.endpoint, 0.0) > now:
+                state.blocked[request.ticket] = now + (closed + SUSPENDED_GRACE if is_suspended else POLL_GRACE)
+
     def _wait_for(self, state: _State, limit: Limit, request: Request, now: float) -> float:
         state.forget_old(limit, now)
         ahead = state.ahead(request)
-        wait = max(0.0, state.closed_until - now)
-        if limit.rpm:
-            wait = max(wait, self._wait_for_request(state, limit, len(ahead), now))
+        wait = self._wait_for_request(state, limit, len(ahead), now) if limit.rpm else 0.0
         if limit.tpm:
             excess = state.total + sum(ticket.tokens for ticket in ahead) + _need(request, limit) - limit.tpm
             wait = max(wait, self._wait_for_tokens(state, limit, excess, now))
@@ -192,6 +210,7 @@ class MemoryLimits(LimitStore):
             state.tokens[reservation.id] = now, _need(request, limit)
         if limit.concurrency:
             state.open[reservation.id] = now + conf.LEASE
+        state.blocked.pop(request.ticket, None)
         if request.ticket in state.tickets:
             del state.tickets[request.ticket]
         elif state.tickets:
@@ -199,6 +218,7 @@ class MemoryLimits(LimitStore):
 
     def _enqueue(self, state: _State, limit: Limit, request: Request, expires: float) -> None:
         own = state.tickets.get(request.ticket)
+        state.blocked.pop(request.ticket, None)
         if own is None:
             turn = state.next_turn(request.tenant)
             state.number += 1

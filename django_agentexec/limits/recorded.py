@@ -13,11 +13,11 @@ from typing import Any
 
 from django.utils import timezone
 
-from ..activity.current import current_attempt
 from ..budgets.estimates import PossibleModel
 from ..calls.halting import Halted
 from ..calls.position import Position
 from ..conf import conf
+from ..current import current_attempt
 from ..models import WaitingFor
 from ..token_estimates import estimated_tokens
 from .gate import Grant, buckets_for, pass_gate
@@ -47,7 +47,7 @@ async def limit_of(position: Position | None, model: PossibleModel, request: Any
     if any(bucket.limit.tpm for bucket in buckets):
         tokens = estimated_tokens(request) + (OUTPUT_TOKENS if model.max_tokens is None else model.max_tokens)
     ticket, halt = ("", None) if position is None else (ticket_of(position), partial(suspend, position))
-    grant = await pass_gate(buckets, tokens, ticket=ticket, halt=halt)
+    grant = await pass_gate(buckets, tokens, endpoint=model.provider, ticket=ticket, halt=halt)
     try:
         with granted(grant):
             yield grant

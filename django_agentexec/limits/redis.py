@@ -45,6 +45,7 @@ class RedisLimits(LimitStore):
             len(request.buckets),
             _us(POLL_GRACE),
             _us(SUSPENDED_GRACE),
+            request.endpoint,
         ]
         wait = int(self._run("reserve", request.buckets, [*arguments, *_limits(request.buckets)]))
         return Wait(wait / 1e6) if wait else reservation
@@ -60,8 +61,8 @@ class RedisLimits(LimitStore):
         arguments = [reservation.id, request.tokens, used, duration]
         self._run("settle", request.buckets, [*arguments, *_limits(request.buckets)])
 
-    def close_buckets(self, buckets: Sequence[Bucket], seconds: float) -> None:
-        self._run("close", buckets, [_us(seconds), *_limits(buckets)])
+    def close_buckets(self, buckets: Sequence[Bucket], seconds: float, endpoint: str = "") -> None:
+        self._run("close", buckets, [_us(seconds), endpoint, *_limits(buckets)])
 
     def extend(self, reservations: Sequence[Reservation]) -> None:
         ids: dict[Bucket, list[str]] = defaultdict(list)

@@ -16,6 +16,7 @@ from django.conf import settings
 from django.contrib.auth import SESSION_KEY, get_user
 from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
+from django.utils.translation import ngettext
 
 if TYPE_CHECKING:
     from ..policy import User
@@ -44,7 +45,7 @@ class UserLimit:
                 del self._held[holder]
 
     def is_reached(self, holder: Hashable, most: int) -> bool:
-        """Whether `acquire` would fail now."""
+        """Return whether `acquire` would fail now."""
         with self._lock:
             return self._held[holder] >= most
 
@@ -105,3 +106,13 @@ def reload_user(known: User | None, session: Any) -> User:
     model: Any = getattr(getattr(known, "_meta", None), "model", None)
     fresh: Any = model._default_manager.filter(pk=known.pk).first() if model is not None else None
     return fresh if fresh is not None and fresh.is_active else AnonymousUser()
+
+
+def too_many_connections(limit: int) -> str:
+    """Return why a further connection of a user is refused."""
+    text = ngettext(
+        "You have %(number)d live connection; close it first.",
+        "You have %(number)d live connections; close others first.",
+        limit,
+    )
+    return text % {"number": limit}

@@ -246,7 +246,7 @@ class Hub:
                 self._has_streamed.set()
 
     async def _has_new_pauses(self) -> bool:
-        """Whether anything was paused or resumed since the last poll; a query if a queued activity is followed.
+        """Return whether anything was paused or resumed since the last poll; a query if a queued activity is followed.
 
         Neither changes the rows of the activities that it holds or lets go.
         """

@@ -227,7 +227,7 @@ def not_found_text(agent_id: UUID) -> str:
 
 
 def is_final(message: Message) -> bool:
-    """Whether the message has a final status, after which no further lines follow."""
+    """Return whether the message has a final status, after which no further lines follow."""
     if "activity" not in message:
         return False
     return message["activity"]["status"] in FINISHED and not message.get("has_more")

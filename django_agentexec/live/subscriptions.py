@@ -222,7 +222,7 @@ class ActivitySubscription:
                 self._send_buffer.mark_pending(self)
 
     def has_room(self) -> bool:
-        """Whether changes can be accepted now; sets `is_behind` otherwise."""
+        """Return whether changes can be accepted now; sets `is_behind` otherwise."""
         has_room_for_lines = len(self._lines) < MAX_LINES and sum(line.size for line in self._lines) < MAX_LINES_SIZE
         has_room = has_room_for_lines and self.text.has_room and self.calls.has_room
         self.is_behind |= not has_room
@@ -327,11 +327,11 @@ class FeedSubscription:
         return list(self._active)
 
     def has_seen(self, state: ActivityState) -> bool:
-        """Whether the client knows this state already."""
+        """Return whether the client knows this state already."""
         return self._versions.get(UUID(state.item["agent_id"])) == state.version
 
     def has_room(self) -> bool:
-        """Whether changes can be accepted now."""
+        """Return whether changes can be accepted now."""
         return len(self._changed) < MAX_ACTIVITIES
 
     def accept(self, state: ActivityState) -> None:

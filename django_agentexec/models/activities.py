@@ -23,9 +23,6 @@ else:
     ActivityManager = models.Manager.from_queryset(ActivityQuerySet, class_name="ActivityManager")
 
 
-FAIRNESS_SEPARATOR = "\x1f"
-"""Separates the partition of the fair key and each limit in `Activity.fairness`."""
-
 _ACTIVE_FIRST = Case(
     When(status__in=[Status.QUEUED, Status.RUNNING], then=Value(0)),
     default=Value(1),
@@ -165,6 +162,8 @@ class Activity(models.Model):  # type: ignore[django-manager-missing]  # a limit
     session_id: str | None = None
     """The session id of its conversation; not stored here, set by `Start`."""
 
+    is_replayed: bool = False
+    """Whether the attempt that starts repeats recorded calls or finished steps; not stored, set by `Start`."""
     ended_wait: bool = False
     """Whether the change ends a wait for a decision; not stored, set by `transitions`."""
 
@@ -240,13 +239,6 @@ class Activity(models.Model):  # type: ignore[django-manager-missing]  # a limit
     def is_suspended(self) -> bool:
         """Whether it waits for children, a decision or a condition, without a worker: no slot, no lease, no lock."""
         return self.status == Status.RUNNING and self.blocking_child_id is not None
-
-    @property
-    def partition(self) -> str:
-        """The queue's partition: that of its lock key, else that of its fair key, else its own."""
-        if self.lock_key:
-            return f"k:{self.lock_key}"
-        return (self.fairness or "").partition(FAIRNESS_SEPARATOR)[0] or f"i:{self.agent_id}"
 
 
 class ActivityLog(models.Model):

@@ -172,7 +172,7 @@ class BudgetLedger(models.Model):
         return int(self.spent * 100 / self.limit) if self.limit > 0 else 100
 
     def has_ended(self, now: datetime) -> bool:
-        """Whether its period is over."""
+        """Return whether its period is over."""
         return self.ends_at is not None and self.ends_at <= now
 
 

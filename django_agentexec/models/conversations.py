@@ -152,6 +152,7 @@ class Conversation(models.Model):  # type: ignore[django-manager-missing]  # as 
         """Async version of `append`."""
         await sync_to_async(self.append)(items)
 
+    @blocking
     def fork(self, last: ConversationItem, *, title: str = "") -> Conversation:
         """Return a new conversation with the items up to `last`, for the same owner and with the same metadata.
 
@@ -184,6 +185,10 @@ class Conversation(models.Model):  # type: ignore[django-manager-missing]  # as 
             ]
             ConversationItem.objects.using(using).bulk_create(copies, batch_size=FORK_BATCH)
         return found
+
+    async def afork(self, last: ConversationItem, *, title: str = "") -> Conversation:
+        """Async version of `fork`."""
+        return await sync_to_async(self.fork)(last, title=title)
 
     def _touch(self) -> None:
         Conversation.objects.using(self._state.db).filter(pk=self.pk).update(updated_at=timezone.now())

@@ -51,7 +51,7 @@ def limit_problems() -> list[str]:
     """Return a sentence for each limit that a provider has closed. Raises `QueueUnavailable`."""
     if not conf.MODEL_LIMITS:
         return []
-    text = _("The provider refuses calls of models %(limit)r for %(seconds).0f s; %(number)s wait.")
+    text = _("The provider refuses calls of models %(limit)r for %(seconds).0f s (waiting: %(number)s).")
     return [
         text % {"limit": each.name, "seconds": each.usage.closed, "number": f"{each.usage.waiting:,}"}
         for each in limit_usage()

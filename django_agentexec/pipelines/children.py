@@ -279,7 +279,7 @@ class StepChildren:
 
 
 def _is_awaited(name: str) -> bool:
-    """Whether a sync method is called in an event loop, as async steps did before the `a...` methods existed."""
+    """Return whether a sync method is called in an event loop, as async steps did before the `a...` methods existed."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

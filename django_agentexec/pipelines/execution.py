@@ -18,11 +18,11 @@ from typing import Any, Protocol
 from asgiref.sync import sync_to_async
 from pydantic import BaseModel
 
-from ..activity.current import running
 from ..activity.store import database
 from ..activity.suspension import Deferred, Suspended
 from ..activity.transitions import Operation, Progress
 from ..children.spawned import SpawnedChildren
+from ..current import running
 from ..exceptions import SpawnMismatch, StaleAttempt
 from ..models import StepRun, StepState
 from ..public_errors import public_text_of

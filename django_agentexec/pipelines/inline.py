@@ -12,8 +12,8 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.utils.asyncio import async_unsafe
 from pydantic import BaseModel
 
-from ..activity.current import running
 from ..activity.transitions import Operation
+from ..current import running
 from ..exceptions import ActivityNotFound, InvalidContext, TaskFailed
 from ..ids import uuid7
 from ..models import Activity

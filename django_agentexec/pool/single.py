@@ -26,17 +26,22 @@ from .reconciler import Reconciler
 logger = logging.getLogger(__name__)
 
 LOOK_INTERVAL = 1.0  # seconds between two reads of the row while it cannot be claimed
+TRY_INTERVAL = 0.01  # seconds between two looks whether the first claim was tried, after the end of the timeout
 
 
 def run_one(
-    agent_id: UUID, timeout: float | None = None, *, on_abandoned: Callable[[], None] = lambda: None
+    agent_id: UUID,
+    timeout: float | None = None,
+    *,
+    on_signal: Callable[[signal.Signals], None] = lambda number: None,
+    on_abandoned: Callable[[], None] = lambda: None,
 ) -> Activity | None:
     """Claim an activity, run one attempt of it, and return its row, or None if it could not be claimed in time.
 
     It is claimed like any other: after those before it with the same lock key or fair key, under limits and pauses, and
-    not while another worker runs it. `timeout` is the number of seconds to wait for that; None waits without a limit.
-    SIGTERM drains, as in a pool; Ctrl-C returns the activity to the queue at once. Call it in the main thread, outside
-    of an event loop.
+    not while another worker runs it. `timeout` is the number of seconds to wait for that; 0 tries once, None waits
+    without a limit. SIGTERM drains, as in a pool; Ctrl-C (SIGINT) returns the activity to the queue at once. Both are
+    passed to `on_signal`. Call it in the main thread, outside of an event loop.
 
     A handler that ignores its cancellation (sync code that sleeps) is abandoned after some seconds, and `on_abandoned`
     is called. It runs as long as the process, which must therefore end: another worker may run the activity already.
@@ -61,7 +66,8 @@ def run_one(
     runner = asyncio.Runner(loop_factory=loop_factory())
     has_abandoned = False
     try:
-        has_claimed, has_abandoned = runner.run(_work(agent_id, options, timeout, reconciler.request_recovery))
+        work = _work(agent_id, options, timeout, reconciler.request_recovery, on_signal)
+        has_claimed, has_abandoned = runner.run(work)
     finally:
         reconciler.stop()
         if has_abandoned:  # closing the loop would wait for the handler
@@ -82,7 +88,11 @@ def _row(agent_id: UUID) -> Activity:
 
 
 async def _work(
-    agent_id: UUID, options: WorkerOptions, patience: float | None, recover: Callable[[], None]
+    agent_id: UUID,
+    options: WorkerOptions,
+    patience: float | None,
+    recover: Callable[[], None],
+    on_signal: Callable[[signal.Signals], None],
 ) -> tuple[bool, bool]:
     """Return whether the activity was claimed, and whether its handler was abandoned."""
 
@@ -90,20 +100,33 @@ async def _work(
         if not worker.reached_limit:
             worker.drain()
 
+    def handle(number: signal.Signals, react: Callable[[], None]) -> None:
+        on_signal(number)
+        react()
+
     loop = asyncio.get_running_loop()
     worker = await create_worker(options, beat=lambda info: None, needs_recovery=recover)
-    loop.add_signal_handler(signal.SIGTERM, worker.drain)
-    loop.add_signal_handler(signal.SIGINT, worker.end_now)
+    loop.add_signal_handler(signal.SIGTERM, handle, signal.SIGTERM, worker.drain)
+    loop.add_signal_handler(signal.SIGINT, handle, signal.SIGINT, worker.end_now)
+    watches = [loop.create_task(_until_ended(agent_id, worker, stop_waiting))]
     if patience is not None:
-        loop.call_later(patience, stop_waiting)
-    looks = loop.create_task(_until_ended(agent_id, worker, stop_waiting))
+        watches.append(loop.create_task(_until_timeout(patience, worker, stop_waiting)))
     try:
         await worker.run()
     finally:
-        looks.cancel()
+        for watch in watches:
+            watch.cancel()
         for number in (signal.SIGTERM, signal.SIGINT):  # from here on they end the process
             loop.remove_signal_handler(number)
     return worker.reached_limit, worker.has_abandoned
+
+
+async def _until_timeout(patience: float, worker: Worker, stop_waiting: Callable[[], None]) -> None:
+    """Stop waiting after `patience` seconds, but not before the first claim was tried."""
+    await asyncio.sleep(patience)
+    while not worker.has_tried:  # noqa: ASYNC110  # a thread of the claimer sets it
+        await asyncio.sleep(TRY_INTERVAL)
+    stop_waiting()
 
 
 async def _until_ended(agent_id: UUID, worker: Worker, stop_waiting: Callable[[], None]) -> None:

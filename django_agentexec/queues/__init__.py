@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import cache
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
@@ -61,6 +62,7 @@ def install() -> None:
     setting_changed.connect(_on_setting_changed)
 
 
+@cache  # every enqueue and each round trip of a worker asks
 def get_queue() -> Queue:
     """Return this process's queue backend.
 
@@ -86,6 +88,7 @@ def _create_queue(path: str | type) -> Queue:
 
 def reset_queue() -> None:
     """Discard the queue backend; the next `get_queue()` creates another with the current settings."""
+    get_queue.cache_clear()
     _backends.clear()
 
 

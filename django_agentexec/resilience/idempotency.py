@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial, wraps
-from typing import Any, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ParamSpec, Protocol, TypeVar, get_args, get_origin, get_type_hints, overload
 from uuid import UUID, uuid4
 
 from asgiref.sync import sync_to_async
@@ -21,10 +21,10 @@ from django.utils import timezone
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
-from ..activity.current import OwningAttempt, current_attempt
 from ..activity.store import database
 from ..calls.paths import digest_of
 from ..calls.position import innermost_scope
+from ..current import OwningAttempt, current_attempt
 from ..exceptions import InvalidOption, ResultError
 from ..models import Activity, Status, ToolResult
 from ..models.tool_results import MAX_TOOL
@@ -47,9 +47,16 @@ _FRAMEWORKS = ("agents", "pydantic_ai")
 """Packages whose objects are the context of a call, and no arguments."""
 
 
-def idempotent_tool(
-    *, ttl: float | timedelta, scope: str = "run", key: str | None = None
-) -> Callable[[Callable[P, Awaitable[T] | T]], Callable[P, Awaitable[T]]]:
+class IdempotentTool(Protocol):
+    """The decorator that `idempotent_tool` returns."""
+
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[T]], /) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    @overload
+    def __call__(self, function: Callable[P, T], /) -> Callable[P, Coroutine[Any, Any, T]]: ...
+
+
+def idempotent_tool(*, ttl: float | timedelta, scope: str = "run", key: str | None = None) -> IdempotentTool:
     """Let calls of a tool with the same arguments return the first result for `ttl` seconds.
 
         @function_tool
@@ -74,7 +81,7 @@ def idempotent_tool(
     if key is not None and not (isinstance(key, str) and key):
         raise InvalidOption(f"idempotent_tool(key={key!r}) must be a text, or None for the name of the function.")
 
-    def decorate(function: Callable[P, Awaitable[T] | T]) -> Callable[P, Awaitable[T]]:
+    def decorate(function: Callable[P, Any]) -> Callable[P, Coroutine[Any, Any, Any]]:
         if not inspect.isroutine(function):
             raise InvalidOption(
                 f"idempotent_tool decorates {function!r}, which is no function. Write it below the decorator that "
@@ -85,9 +92,8 @@ def idempotent_tool(
         )
 
         @wraps(function)
-        async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-            result: T = await tool.call(args, kwargs)
-            return result
+        async def call(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return await tool.call(args, kwargs)
 
         return call
 

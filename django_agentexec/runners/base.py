@@ -17,11 +17,11 @@ from uuid import UUID
 from typing_extensions import TypeVar
 
 from django_agentexec import activity
-from django_agentexec.activity.current import current_attempt
 from django_agentexec.activity.streams import rewind_text, text_position
 from django_agentexec.calls.questions import ask
 from django_agentexec.calls.recording import RecordedRun, recording
 from django_agentexec.conf import conf
+from django_agentexec.current import current_attempt
 from django_agentexec.exceptions import InvalidOption
 
 ReportStatus = Callable[[str, int], Awaitable[str]]

@@ -67,7 +67,7 @@ class AgentScheduleAdmin(StorableLookups, _ScheduleAdmin):
     )
 
     def has_run_permission(self, request: HttpRequest) -> bool:
-        """Whether the user may run schedules immediately."""
+        """Return whether the user may run schedules immediately."""
         return request.user.has_perm(f"{self.opts.app_label}.run_{self.opts.model_name}")
 
     def get_deleted_objects(

@@ -114,7 +114,7 @@ class Scheduler(PoolService):
         return Q(task__in=[definition.name for definition in self._tasks])
 
     def _leads(self) -> bool:
-        """Whether this scheduler leads. Every scheduler leads while the queue is unavailable."""
+        """Return whether this scheduler leads. Every scheduler leads while the queue is unavailable."""
         try:
             return get_queue().try_acquire_leadership("scheduler", self.holder, 2 * conf.SCHEDULER_INTERVAL)
         except QueueUnavailable:
@@ -125,5 +125,5 @@ class Scheduler(PoolService):
 
 
 def _has_passed(period: timedelta, since: datetime, now: datetime) -> bool:
-    """Whether `period` has passed since `since`. Also true if the clock was put back, to avoid a long wait."""
+    """Return whether `period` has passed since `since`. Also true if the clock was put back, to avoid a long wait."""
     return not timedelta() <= now - since < period

@@ -189,7 +189,7 @@ class Comparison:
         )
 
     def _has_same_state(self, kind: type, before: Any, after: Any) -> bool:
-        """Whether two objects of a class without `__eq__` hold the same."""
+        """Return whether two objects of a class without `__eq__` hold the same."""
         if type(after) is not kind or getattr(kind, "__eq__", None) is not object.__eq__:
             return False
         names = dict.fromkeys([*getattr(before, "__dict__", ()), *_slots(kind)])
@@ -210,7 +210,7 @@ class Comparison:
 
 @lru_cache(maxsize=1_000)
 def _is_plain(kind: type[BaseModel]) -> bool:
-    """Whether `==` says all about two instances: the fields hold nothing but atoms, and plain containers of them."""
+    """Return whether `==` says all about two instances: the fields hold only atoms, and plain containers of them."""
     return kind.model_config.get("extra") != "allow" and all(
         _is_plain_type(field.annotation) for field in kind.model_fields.values()
     )

@@ -13,7 +13,7 @@ __all__ = ["covers", "fits", "is_model", "tuple_parts", "type_name"]
 
 
 def fits(produced: Any, wanted: Any) -> bool:
-    """Whether a value of the annotated type `produced` is accepted where `wanted` is expected."""
+    """Return whether a value of the annotated type `produced` is accepted where `wanted` is expected."""
     produced, wanted = _bare(produced), _bare(wanted)
     if produced == wanted or wanted in (Any, object) or produced is Any:
         return True
@@ -45,7 +45,7 @@ def tuple_parts(annotation: Any) -> tuple[Any, ...] | None:
 
 
 def is_model(annotation: Any) -> bool:
-    """Whether the type is a Pydantic model."""
+    """Return whether the type is a Pydantic model."""
     bare = _bare(annotation)
     return isinstance(bare, type) and issubclass(bare, BaseModel)
 

@@ -100,7 +100,7 @@ def type_name(annotation: Any) -> str:
 
 
 def covers(new: Any, stored: Any) -> bool:
-    """Whether the JSON value `new` contains all data of `stored`; objects may have additional keys.
+    """Return whether the JSON value `new` contains all data of `stored`; objects may have additional keys.
 
     The order of lists is ignored, because a list may represent a set, whose order differs between processes.
     """

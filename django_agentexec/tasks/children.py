@@ -35,7 +35,7 @@ class Children(Protocol):
         """Return what the next run of the handler has to know."""
 
     def has_to_check(self, attempt: Attempt) -> bool:
-        """Whether `check_complete` may find something."""
+        """Return whether `check_complete` may find something."""
 
     def check_complete(self, attempt: Attempt) -> None:
         """Raise `SpawnMismatch` if the handler, or step, has returned without spawning its existing children."""

@@ -102,7 +102,7 @@ def _closed(value: Any) -> Any:
 
 
 def _is_allowed(context: BaseModel, location: Location) -> bool:
-    """Whether the model that an unknown field was found in takes any field."""
+    """Return whether the model that an unknown field was found in takes any field."""
     holder = _holder(context, location[:-1])
     return isinstance(holder, BaseModel) and holder.model_config.get("extra") == "allow"
 

@@ -13,7 +13,6 @@ from django.db import IntegrityError
 from django.utils import timezone
 from pydantic import BaseModel, ValidationError
 
-from ..activity.current import origin
 from ..activity.store import database, insert
 from ..backoff import Backoff
 from ..blocking import blocking
@@ -21,8 +20,9 @@ from ..budgets.options import as_run_budget
 from ..bulk_sql import build_row
 from ..conf import conf
 from ..conversations.session import DjangoSession
+from ..current import origin
 from ..deprecation import deprecated_name
-from ..dispatch.push import push_on_commit
+from ..dispatch.push import push_or_log
 from ..exceptions import ContextTooLarge, InvalidContext, ResultError, TaskDefinitionError
 from ..ids import uuid7
 from ..models import Activity, Conversation, Priority
@@ -32,8 +32,7 @@ from ..serialization.roundtrip import NotStorable, Store, described, dump_with, 
 from ..translation import gettext as _
 from ..validation import MAX_NAME, contains_nul, one_line
 from .context_input import problem_lines, read_context
-from .fairness import Fairness
-from .lock_keys import checked_template, evaluate_key
+from .keys import Keys
 from .options import (
     BulkOptions,
     EnqueueOptions,
@@ -91,14 +90,13 @@ class Task(Generic[C, P, R, T]):
             None if retry_on is None else exception_types(name, "retry_on", retry_on),
             exception_types(name, "give_up_on", options.get("give_up_on", ())),
         )
-        self.lock_key_template = checked_template(name, "lock_key", options.get("lock_key"), self.context_type)
-        self.fairness = Fairness(name, options, self.context_type)
+        self.keys = Keys(name, options, self.context_type)
         self.priority = validate_priority(options.get("priority", Priority.NORMAL))
         self.api = options.get("api", False)
         self.authorize = options.get("authorize")
         self.exposes_errors = options.get("expose_errors", False)
         self.budget = as_run_budget(options.get("budget"))
-        self._queue = options.get("queue")
+        self.own_queue = options.get("queue")
         self._max_retries = options.get("max_retries")
         self._timeout = None if timeout is None else as_seconds(timeout)
         self._contexts = Store(*model_form(self.context_type), CONTEXT_COMPARISON)
@@ -135,7 +133,7 @@ class Task(Generic[C, P, R, T]):
     @property
     def queue(self) -> str:
         """The queue of its activities, unless an enqueue names another queue."""
-        return self._queue or conf.QUEUES[0]
+        return self.own_queue or conf.QUEUES[0]
 
     @property
     def max_retries(self) -> int:
@@ -154,7 +152,7 @@ class Task(Generic[C, P, R, T]):
         existing = _with_same_key(row)
         if existing is None:
             try:
-                insert([row], conf.ACTIVITY_MESSAGE_CREATE, push_on_commit)
+                insert([row], conf.ACTIVITY_MESSAGE_CREATE, push_or_log)
             except IntegrityError:
                 existing = _with_same_key(row)
                 if existing is None:
@@ -170,7 +168,7 @@ class Task(Generic[C, P, R, T]):
         """Enqueue this task once per context; see `django_agentexec.enqueue_many`."""
         rows = self.new_rows(contexts, **options)
         if rows:
-            insert(rows, conf.ACTIVITY_MESSAGE_CREATE, push_on_commit)
+            insert(rows, conf.ACTIVITY_MESSAGE_CREATE, push_or_log)
         return [Run.of(row) for row in rows]
 
     async def aenqueue_many(self, contexts: Sequence[C], **options: Unpack[BulkOptions]) -> list[Run[T]]:
@@ -210,11 +208,9 @@ class Task(Generic[C, P, R, T]):
 
     def prepare(self, context: BaseModel, metadata: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a row stores of a context: its JSON, lock key and fairness. Raises `InvalidContext`."""
-        return {
-            "context": self.store_context(context),
-            "lock_key": self.lock_key(context, metadata),
-            "fairness": self.fairness.evaluate(context, metadata),
-        }
+        content = self.store_context(context)
+        lock_key, fairness = self.keys.evaluate(context, metadata)
+        return {"context": content, "lock_key": lock_key, "fairness": fairness}
 
     def parse_context(self, values: Mapping[str, Any]) -> C:
         """Return the context of these values. Raises `InvalidContext`, also for unknown fields."""
@@ -227,9 +223,7 @@ class Task(Generic[C, P, R, T]):
 
     def lock_key(self, context: BaseModel, metadata: Mapping[str, Any] | None = None) -> str:
         """Return the lock key of this context (and metadata), or "" if the task has none. Raises `InvalidContext`."""
-        if not self.lock_key_template:
-            return ""
-        return evaluate_key(self.name, "lock key", self.lock_key_template, context, metadata or {})
+        return self.keys.evaluate_lock_key(context, metadata or {})
 
     def store_context(self, context: BaseModel) -> dict[str, Any]:
         """Return a context as JSON values, from which a worker loads the same context.

@@ -106,7 +106,7 @@ class RowOptions:
             priority=task.priority if priority is None else validate_priority(priority),
             metadata=validate_metadata(options.get("metadata")),
             run_after=due_time(options.get("delay"), options.get("run_after")),
-            queue=task.queue if queue is None else validate_queue(queue),
+            queue=task.own_queue or conf.QUEUES[0] if queue is None else validate_queue(queue),
             idempotency_key=validate_idempotency_key(options.get("idempotency_key")),
             conversation=validate_conversation(task, options.get("conversation")),
         )
@@ -117,15 +117,15 @@ class RowOptions:
 
     def _check_backend(self, task: AnyTask) -> None:
         """Raise `InvalidOption` for an option that the configured queue backend does not support."""
-        has_lock_key = task.lock_key_template or self.conversation is not None
-        if self.run_after is None and self.priority == Priority.NORMAL and not (has_lock_key or task.fairness):
+        has_lock_key = task.keys.lock_key or self.conversation is not None
+        if self.run_after is None and self.priority == Priority.NORMAL and not (has_lock_key or task.keys.are_fair):
             return
         backend = get_queue()
         for is_used, is_supported, feature in (
             (self.run_after, backend.supports_delay, "delays"),
             (self.priority != Priority.NORMAL, backend.supports_priority, "priorities"),
             (has_lock_key, backend.supports_partitions, "lock keys"),
-            (task.fairness, backend.supports_limits, "fair keys and limits"),
+            (task.keys.are_fair, backend.supports_limits, "fair keys and limits"),
         ):
             if is_used and not is_supported:
                 raise InvalidOption(
@@ -245,13 +245,13 @@ def validate_conversation(task: AnyTask, given: object) -> Conversation | Django
     if not isinstance(given, (Conversation, DjangoSession)) or getattr(given, "pk", given) is None:
         text = _("conversation=%(given)s must be a session id, a Conversation or a DjangoSession.")
         raise InvalidOption(text % {"given": f"{given!r:.200}"})
-    if task.lock_key_template:
+    if task.keys.lock_key:
         text = _(
             "Task %(task)r has the lock key %(key)r, but an activity has a single lock key: with conversation=..., it "
             "is the conversation's, so that its turns run one after another. Remove lock_key from the task, or pass "
             "the session id in the context and use DjangoSession(session_id) instead."
         )
-        raise InvalidOption(text % {"task": task.name, "key": task.lock_key_template})
+        raise InvalidOption(text % {"task": task.name, "key": task.keys.lock_key})
     return given
 
 

@@ -115,7 +115,7 @@ class RetryPolicy:
         return is_transient(error)
 
     def _is_final(self, error: BaseException) -> bool:
-        """Whether no option makes the error retryable; a group of errors is final if one of its members is."""
+        """Return whether no option makes the error retryable; a group of errors is final if one of its members is."""
         if isinstance(error, BaseExceptionGroup):
             return any(self._is_final(each) for each in error.exceptions)
         return any(

@@ -53,7 +53,7 @@ def read_signature(name: str, handler: Callable[..., Any]) -> Signature:
 
 
 def _may_be_attempt(parameters: list[inspect.Parameter], hints: dict[str, Any]) -> bool:
-    """Whether the third parameter, if there is one, is not meant for something else."""
+    """Return whether the third parameter, if there is one, is not meant for something else."""
     return all(
         hint is Attempt or Attempt in get_args(hint)
         for hint in (hints.get(parameter.name, Attempt) for parameter in parameters)
@@ -90,7 +90,7 @@ def _context_type(name: str, handler: Callable[..., Any], parameter: str, hints:
 
 
 def _result(name: str, handler: Callable[..., Any], hints: dict[str, Any]) -> TypeAdapter[Any]:
-    """A handler without a return annotation may return anything that is JSON."""
+    """Return the result type; a handler without a return annotation may return anything that is JSON."""
     try:
         return TypeAdapter(hints.get("return", Any))
     except (PydanticUserError, PydanticUndefinedAnnotation) as error:

@@ -219,5 +219,5 @@ class _CallIds:
         return found
 
     def is_trace_id_random(self) -> bool:
-        """Whether ids of traces are random; those of activities begin with the time."""
+        """Return whether ids of traces are random; those of activities begin with the time."""
         return False

@@ -33,10 +33,11 @@ class Action(Subcommand):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare ids, filters and options."""
         parser.add_argument("ids", nargs="*", metavar="id", help=_("id of an activity, or its first digits"))
-        all_help = _("all activities with status %(statuses)s that match the filters")
+        all_help = _("all activities that match the filters; without --status, those with status %(statuses)s")
         parser.add_argument("--all", action="store_true", help=all_help % {"statuses": ", ".join(self.possible)})
+        json_help = _("print JSON: %(shape)s") % {"shape": '{"done": [ids], "refused": {reason: number}}'}
         parser.add_argument("--yes", action="store_true", help=_("do not ask for confirmation"))
-        parser.add_argument("--json", action="store_true", help='{"done": [ids], "refused": {reason: number}}')
+        parser.add_argument("--json", action="store_true", help=json_help)
         add_filters(parser)
 
     @abstractmethod
@@ -99,7 +100,7 @@ class Action(Subcommand):
 class Cancel(Action):
     """The cancellation of activities."""
 
-    help = gettext_lazy("cancel activities, by id or --all that match the filters")
+    help = gettext_lazy("cancel activities by id or, with --all, those that match the filters")
     possible = ACTIVE
 
     def apply(self, activities: ActivityQuerySet) -> BulkOutcome:
@@ -121,7 +122,7 @@ class Cancel(Action):
 class Retry(Action):
     """The retry of activities."""
 
-    help = gettext_lazy("retry activities, by id or --all that match the filters")
+    help = gettext_lazy("retry activities by id or, with --all, those that match the filters")
     possible = (Status.ERROR, Status.CANCELED)
     _is_fresh = False
 
@@ -130,7 +131,7 @@ class Retry(Action):
         super().add_arguments(parser)
         fresh_help = _("make the calls of models and tools again, instead of replaying recorded calls")
         parser.add_argument("--fresh", action="store_true", help=fresh_help)
-        help = _("replaces the stored context of one activity; `-` reads stdin, `@file` a file")
+        help = _("JSON in place of the stored context of one activity; `-` reads it from stdin, `@FILE` from a file")
         parser.add_argument("--context", metavar="JSON", help=help)
 
     def run(self, out: Output, options: dict[str, Any]) -> int:

@@ -36,24 +36,28 @@ class Approvals(Subcommand):
         """Declare the actions with their arguments."""
         parser.add_argument("--json", action="store_true", help=_("print JSON in the shape of REST"))
         actions = parser.add_subparsers(dest="action", metavar="action")
-        listing = actions.add_parser("list", help=_("list approvals, by default those that wait"))
-        listing.add_argument("--status", choices=ApprovalStatus.values, default="pending", help=_("(pending)"))
-        listing.add_argument("--tool", help=_("name of the tool"))
-        listing.add_argument("--limit", type=positive, default=50, metavar="N", help=_("maximum number (50)"))
-        approve = actions.add_parser("approve", help=_("approve a tool call"))
-        approve.add_argument("id", help=_("id of the approval, or its first digits"))
-        approve.add_argument("--reason", default="", help=_("stored with the decision"))
-        approve.add_argument(
-            "--scope", choices=ApprovalScope.values, default="once", help=_("this call, or all of the tool in this run")
+        listing = _add_action(actions, "list", _("list approvals, by default those that wait"))
+        listing.add_argument(
+            "--status",
+            choices=ApprovalStatus.values,
+            default="pending",
+            help=_("status of the approvals (default: pending)"),
         )
-        arguments_help = _("JSON object with which the tool runs in place of the arguments of the request")
+        listing.add_argument("--tool", help=_("name of the tool"))
+        listing.add_argument("--limit", type=positive, default=50, metavar="N", help=_("maximum number (default: 50)"))
+        approve = _add_action(actions, "approve", _("approve a tool call"))
+        approve.add_argument("id", help=_("id of the approval, or its first digits"))
+        approve.add_argument("--reason", default="", help=_("reason, stored with the decision"))
+        scope_help = _("approve this call, or all calls of the tool in this activity (default: once)")
+        approve.add_argument("--scope", choices=ApprovalScope.values, default="once", help=scope_help)
+        arguments_help = _("JSON object: arguments of the call in place of those that the agent chose")
         approve.add_argument("--arguments", type=_json_object, metavar="JSON", help=arguments_help)
-        reject = actions.add_parser("reject", help=_("reject a tool call, or decline a question"))
+        reject = _add_action(actions, "reject", _("reject a tool call, or decline a question"))
         reject.add_argument("id", help=_("id of the approval, or its first digits"))
-        reject.add_argument("--reason", required=True, help=_("the agent reads it"))
-        answer = actions.add_parser("answer", help=_("answer a question, or state the output of a call in doubt"))
+        reject.add_argument("--reason", required=True, help=_("reason, which the agent reads"))
+        answer = _add_action(actions, "answer", _("answer a question, or state the output of a call in doubt"))
         answer.add_argument("id", help=_("id of the approval, or its first digits"))
-        answer.add_argument("text", help=_("the answer"))
+        answer.add_argument("text", help=_("the answer, or the output of the call"))
         for action in (listing, approve, reject, answer):
             # Without a default, which would replace a --json before the action.
             action.add_argument(
@@ -72,6 +76,11 @@ class Approvals(Subcommand):
         if options["action"] in decide:
             return _decide(out, options, decide[options["action"]])
         return _list(out, options)
+
+
+def _add_action(actions: argparse._SubParsersAction[Any], name: str, help: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=help, description=help)
+    return parser
 
 
 def _decide(out: Output, options: dict[str, Any], decide: Callable[[UUID], Approval]) -> int:

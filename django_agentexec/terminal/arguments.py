@@ -99,17 +99,29 @@ def entry(text: str) -> tuple[str, Any]:
 def add_filters(parser: argparse.ArgumentParser) -> None:
     """Declare the filters; an activity must match all that are given."""
     group = parser.add_argument_group(_("filters"))
-    group.add_argument("--status", action="append", choices=Status.values, help=_("may be repeated"))
+    group.add_argument(
+        "--status", action="append", choices=Status.values, help=_("status of the activity; may be repeated")
+    )
     group.add_argument("--type", type=filter_name, metavar="TASK", help=_("name of the task"))
     group.add_argument("--queue", type=filter_name, metavar="NAME", help=_("name of the queue"))
-    waiting_help = _("suspended for this reason; may be repeated")
+    waiting_help = _("reason for which the activity is suspended; may be repeated")
     group.add_argument("--waiting-for", action="append", choices=WaitingFor.values, help=waiting_help)
     model_help = _("name of a model that its agents have called")
     group.add_argument("--model", type=filter_name, metavar="NAME", help=model_help)
     group.add_argument("--tool", type=filter_name, metavar="NAME", help=_("name of a tool that its agents have called"))
-    group.add_argument("--min-cost", type=cost, metavar="USD", help=_("known cost of at least this many US dollars"))
-    group.add_argument("--max-cost", type=cost, metavar="USD", help=_("known cost of at most this many US dollars"))
-    add_metadata(group, _("an entry of the metadata; may be repeated"))
+    group.add_argument(
+        "--min-cost",
+        type=cost,
+        metavar="USD",
+        help=_("minimum cost in US dollars; activities without a known cost do not match"),
+    )
+    group.add_argument(
+        "--max-cost",
+        type=cost,
+        metavar="USD",
+        help=_("maximum cost in US dollars; activities without a known cost do not match"),
+    )
+    add_metadata(group, _("entry of the metadata; may be repeated"))
 
 
 def add_metadata(parser: argparse._ActionsContainer, help: str) -> None:

@@ -20,7 +20,7 @@ from .command import NOT_FOUND, OK, Output, Subcommand
 class Budgets(Subcommand):
     """The budgets."""
 
-    help = gettext_lazy("show budgets and what was spent of them, or set a limit")
+    help = gettext_lazy("show budgets with the amounts spent, or set a limit")
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the options."""
@@ -30,7 +30,7 @@ class Budgets(Subcommand):
             "--set-limit",
             nargs=2,
             metavar=("ID", "AMOUNT"),
-            help=_("set the limit of a budget; activities that it covers then are resumed"),
+            help=_("set the limit of the budget with this id; waiting activities that fit into it resume"),
         )
 
     def run(self, out: Output, options: dict[str, Any]) -> int:

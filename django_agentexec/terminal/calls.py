@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from ..calls.queries import Node, Trace
 from ..models import CallKind
@@ -37,7 +37,12 @@ def write_calls(out: Output, trace: Trace) -> None:
     else:
         out.write("  " + _("none"))
     if set_aside := sum(1 for nodes in trace.earlier for root in nodes for _node in root):
-        out.write(_("%(count)s calls were set aside by fresh retries.") % {"count": set_aside})
+        text = ngettext(
+            "%(count)s call was set aside by fresh retries.",
+            "%(count)s calls were set aside by fresh retries.",
+            set_aside,
+        )
+        out.write(text % {"count": set_aside})
     if trace.has_more:
         out.write(_("Only the first calls are shown; the REST API has all."))
 

@@ -38,7 +38,7 @@ Text = str | Promise
 EXIT_CODES = gettext_lazy("""
 exit codes:
   0    done
-  1    the run failed or was canceled, a change was refused, or a server is unavailable
+  1    the activity failed or was canceled, a change was refused, or a server is unavailable
   2    invalid arguments or context
   3    the activity, approval or task does not exist
   124  the activity did not end within the timeout

@@ -34,26 +34,32 @@ class Enqueue(Subcommand):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare task, context and options."""
         parser.add_argument("task", help=_("name of the task"))
-        context_help = _("JSON; `-` reads stdin, `@file` a file (default: {})")
+        context_help = _("context as JSON; `-` reads it from stdin, `@FILE` from a file (default: {})")
         parser.add_argument("context", nargs="?", default="{}", help=context_help)
         priority_help = _("high, normal or low (default: the task's)")
         parser.add_argument("--priority", type=priority, metavar="NAME", help=priority_help)
-        delay_help = _("time until it is due: seconds, or a duration such as 10m")
+        delay_help = _("time until the activity is due: seconds, or a duration such as 10m (default: 0)")
         parser.add_argument("--delay", type=seconds, metavar="TIME", help=delay_help)
         parser.add_argument("--queue", metavar="NAME", help=_("name of the queue (default: the task's)"))
-        key_help = _("a second enqueue with the same key returns the first activity")
+        key_help = _("key of this enqueue; a later enqueue with the same key returns the same activity")
         parser.add_argument("--idempotency-key", metavar="KEY", help=key_help)
         user_help = _("act as this user of the project: the task's authorize is called, and the user is recorded")
         parser.add_argument("--user", metavar="NAME", help=user_help)
-        parser.add_argument("--wait", action="store_true", help=_("wait for the end, and print the result instead"))
-        timeout_help = _("maximum time of --wait (%(seconds)s s)") % {"seconds": f"{DEFAULT_TIMEOUT:g}"}
-        parser.add_argument("--timeout", type=seconds, default=DEFAULT_TIMEOUT, metavar="TIME", help=timeout_help)
-        json_help = _("print agent_id, agent_type, created and status_url")
+        parser.add_argument(
+            "--wait",
+            action="store_true",
+            help=_("wait for the end of the activity, and print its result instead of its id"),
+        )
+        timeout_help = _("maximum time of --wait (default: %(seconds)s s)") % {"seconds": f"{DEFAULT_TIMEOUT:g}"}
+        parser.add_argument("--timeout", type=seconds, metavar="TIME", help=timeout_help)
+        json_help = _("print JSON with agent_id, agent_type, created and status_url")
         parser.add_argument("--json", action="store_true", help=json_help)
         add_metadata(parser, _("metadata of the activity; may be repeated"))
 
     def run(self, out: Output, options: dict[str, Any]) -> int:
         """Enqueue; write the id or, with `--wait`, the result."""
+        if options["timeout"] is not None and not options["wait"]:
+            raise InvalidOption(_("--timeout requires --wait."))
         definition = registry.get(options["task"])
         context = parse_context(definition, read_text(options["context"]))
         given = _enqueue_options(options)
@@ -67,7 +73,8 @@ class Enqueue(Subcommand):
             out.note(text % {"agent_id": handle.agent_id})
         if options["wait"]:
             out.note(_("Waiting for %(agent_id)s.") % {"agent_id": handle.agent_id})
-            return write_result(out, handle.agent_id, options["timeout"])
+            timeout = DEFAULT_TIMEOUT if options["timeout"] is None else options["timeout"]
+            return write_result(out, handle.agent_id, timeout)
         if options["json"]:
             fields = {"agent_id": str(handle.agent_id), "agent_type": handle.agent_type}
             out.json({**fields, "created": handle.created, "status_url": handle.status_url})

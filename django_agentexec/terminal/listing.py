@@ -26,7 +26,7 @@ class List(Subcommand):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare filters and options."""
         add_filters(parser)
-        parser.add_argument("--limit", type=positive, default=50, metavar="N", help=_("maximum number (50)"))
+        parser.add_argument("--limit", type=positive, default=50, metavar="N", help=_("maximum number (default: 50)"))
         parser.add_argument("--json", action="store_true", help=_("print JSON in the shape of the REST list"))
 
     def run(self, out: Output, options: dict[str, Any]) -> int:

@@ -26,24 +26,26 @@ QUIT_KEYS = "qQ"
 class Monitor(Subcommand):
     """The monitor of active runs, workers and queues."""
 
-    help = gettext_lazy("watch active runs, workers and queues")
+    help = gettext_lazy("watch active activities, workers and queues")
     epilog = gettext_lazy("""
 On a terminal the screen is redrawn every --interval seconds, until q or Ctrl-C. Into a file or a pipe, plain text is
 written as often. While Redis or the database is unavailable, the output says so and continues when it is back.
 
 exit codes:
-  0  quit, or --once
+  0  ended by the user, or done (--once)
   1  rich is missing; or, with --once, the database is unavailable
   2  invalid arguments
 """)
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the options."""
-        interval_help = _("seconds between two updates (1), at least 0.1")
+        interval_help = _("seconds between two updates, at least 0.1 (default: 1)")
         parser.add_argument("--interval", type=interval, default=1.0, metavar="SECONDS", help=interval_help)
-        parser.add_argument("--limit", type=positive, default=100, metavar="N", help=_("maximum number of runs (100)"))
-        parser.add_argument("--once", action="store_true", help=_("write one snapshot as plain text"))
-        json_help = _("with --once: %(shape)s") % {"shape": '{"overview": ..., "activities": [...]}'}
+        parser.add_argument(
+            "--limit", type=positive, default=100, metavar="N", help=_("maximum number of activities (default: 100)")
+        )
+        parser.add_argument("--once", action="store_true", help=_("write one snapshot as plain text, and exit"))
+        json_help = _("with --once: print JSON: %(shape)s") % {"shape": '{"overview": ..., "activities": [...]}'}
         parser.add_argument("--json", action="store_true", help=json_help)
 
     def run(self, out: Output, options: dict[str, Any]) -> int:

@@ -18,12 +18,15 @@ from .command import OK, Output, Subcommand, account_actor
 class PauseCommand(Subcommand):
     """A pause, or the list of pauses."""
 
-    help = gettext_lazy("let no waiting activity of a queue, task or tenant start; without arguments, list the pauses")
+    help = gettext_lazy(
+        "pause a queue, task or tenant, so that none of its waiting activities starts; without arguments, list the "
+        "pauses"
+    )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare scope, name and reason."""
         _add_target(parser, is_optional=True)
-        parser.add_argument("--reason", default="", metavar="TEXT", help=_("shown with the pause"))
+        parser.add_argument("--reason", default="", metavar="TEXT", help=_("reason, shown with the pause"))
 
     def run(self, out: Output, options: dict[str, Any]) -> int:
         """Pause, or list the pauses."""
@@ -43,7 +46,7 @@ class PauseCommand(Subcommand):
 class Resume(Subcommand):
     """The end of a pause."""
 
-    help = gettext_lazy("let the activities of a paused queue, task or tenant start again")
+    help = gettext_lazy("resume a paused queue, task or tenant, so that its activities start again")
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare scope and name."""
@@ -61,8 +64,8 @@ class Resume(Subcommand):
 
 def _add_target(parser: argparse.ArgumentParser, *, is_optional: bool = False) -> None:
     nargs = "?" if is_optional else None
-    parser.add_argument("scope", nargs=nargs, choices=PauseScope.values, help=_("what to pause or to resume"))
-    name_help = _("queue, task, or a tenant's metadata such as organization_id=7")
+    parser.add_argument("scope", nargs=nargs, choices=PauseScope.values, help=_("kind of the target"))
+    name_help = _("name of the queue or task, or metadata of the tenant such as organization_id=7")
     parser.add_argument("name", nargs=nargs, metavar="NAME", help=name_help)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.db.models import ProtectedError, RestrictedError
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from ..activity.pruning import BATCH_SIZE, prune
 from ..calls.pruning import prune_calls
@@ -35,17 +35,20 @@ exit codes:
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the options."""
-        age_help = _("time since the end: 90s, 15m, 12h, 30d, 2w")
+        age_help = _("minimum time since the end of the activity, such as 90s, 15m, 12h, 30d or 2w")
         calls_help = _("delete only the recorded calls of the activities, and keep the activities")
         parser.add_argument("--calls", action="store_true", help=calls_help)
         parser.add_argument("--older-than", type=duration, required=True, metavar="AGE", help=age_help)
         statuses = [status.value for status in FINISHED]
-        parser.add_argument("--status", action="append", choices=statuses, help=_("may be repeated"))
+        parser.add_argument(
+            "--status", action="append", choices=statuses, help=_("status of the activity; may be repeated")
+        )
         parser.add_argument("--type", type=filter_name, metavar="TASK", help=_("name of the task"))
-        size_help = _("rows per transaction (%(size)s)") % {"size": BATCH_SIZE}
+        size_help = _("rows per transaction (default: %(size)s)") % {"size": BATCH_SIZE}
         parser.add_argument("--batch-size", type=positive, default=BATCH_SIZE, metavar="N", help=size_help)
-        parser.add_argument("--dry-run", action="store_true", help=_("count, and delete nothing"))
-        parser.add_argument("--json", action="store_true", help='{"deleted": number, "dry_run": boolean}')
+        parser.add_argument("--dry-run", action="store_true", help=_("count the activities, and delete nothing"))
+        json_help = _("print JSON: %(shape)s") % {"shape": '{"deleted": number, "dry_run": boolean}'}
+        parser.add_argument("--json", action="store_true", help=json_help)
 
     def run(self, out: Output, options: dict[str, Any]) -> int:
         """Delete the activities, and write their number."""
@@ -68,9 +71,12 @@ exit codes:
                 if options["verbosity"] > 1 and number:
                     out.note(_("%(number)s so far") % {"number": f"{total:,}"})
         except (ProtectedError, RestrictedError) as error:
-            text = _(
+            text = ngettext(
+                "Stopped after %(number)s deleted activity: %(reason)s Delete those rows first, or change their "
+                "on_delete.",
                 "Stopped after %(number)s deleted activities: %(reason)s Delete those rows first, or change their "
-                "on_delete."
+                "on_delete.",
+                total,
             )
             raise CommandError(text % {"number": f"{total:,}", "reason": error.args[0]}, returncode=FAILED) from error
         if options["json"]:

@@ -23,12 +23,12 @@ DEFAULT_TIMEOUT = 300.0  # seconds, as for `get_result`
 class Result(Subcommand):
     """The result of an activity."""
 
-    help = gettext_lazy("print the result as JSON; with --timeout, wait for it")
+    help = gettext_lazy("print the result of an activity as JSON; with --timeout, wait for its end")
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare id and timeout."""
         add_id(parser)
-        help = _("time to wait: seconds, or a duration such as 10m (0)")
+        help = _("time to wait: seconds, or a duration such as 10m (default: 0)")
         parser.add_argument("--timeout", type=seconds, default=0.0, metavar="TIME", help=help)
 
     def run(self, out: Output, options: dict[str, Any]) -> int:

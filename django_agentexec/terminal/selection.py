@@ -21,7 +21,7 @@ MAX_CANDIDATES = 3  # ids in the error message for ambiguous first digits
 
 
 def has_filters(options: dict[str, Any]) -> bool:
-    """Whether a filter is given."""
+    """Return whether a filter is given."""
     return any(options[name] not in (None, []) for name in FILTERS)
 
 

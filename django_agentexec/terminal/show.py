@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from .. import activity
 from ..calls.queries import MAX_CALLS, CallListSchema, page_of_calls, trace_of
@@ -68,13 +68,18 @@ def _facts(detail: ActivityDetailSchema) -> list[tuple[str, object]]:
     took = detail.finished_at - detail.started_at if detail.finished_at and detail.started_at else None
     tokens = detail.usage.get("total_tokens")
     retries = {"attempt": detail.attempt, "used": detail.retries, "maximum": detail.max_retries}
+    attempt = ngettext(
+        "%(attempt)s, %(used)s of %(maximum)s retry used",
+        "%(attempt)s, %(used)s of %(maximum)s retries used",
+        detail.max_retries,
+    )
     return [
         (_("status"), f"{detail.status}, {detail.percentage} %"),
         (_("waiting for"), detail.waiting_for),
         (_("paused"), detail.paused),
         (_("queue"), detail.queue or _("none: its creator updates it")),
         (_("lock key"), detail.lock_key),
-        (_("attempt"), _("%(attempt)s, %(used)s of %(maximum)s retries used") % retries),
+        (_("attempt"), attempt % retries),
         (_("crashes"), detail.crashes or ""),
         (_("worker"), detail.worker),
         (_("created"), times.date_and_time(detail.created_at)),

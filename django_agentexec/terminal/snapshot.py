@@ -10,7 +10,7 @@ from django.db import DatabaseError, InterfaceError, connections
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, pgettext_lazy
+from django.utils.translation import gettext_lazy, ngettext, pgettext_lazy
 
 from .. import monitoring
 from ..activity.store import database
@@ -123,7 +123,7 @@ def headline(snapshot: Snapshot) -> str:
     }
     if seen.workers is None:
         return _("%(rows)s, workers and last hour unknown") % {"rows": rows}
-    text = _("%(rows)s, %(alive)s workers; last hour: %(complete)s complete, %(error)s error, %(canceled)s canceled")
+    text = _("%(rows)s, %(workers)s; last hour: %(complete)s complete, %(error)s error, %(canceled)s canceled")
     return text % {"rows": rows, **_counts(seen, seen.workers)}
 
 
@@ -134,15 +134,16 @@ def last_known(snapshot: Snapshot) -> str:
         return ""
     known = seen.last_known
     text = _(
-        "Last known at %(time)s %(zone)s: %(alive)s workers; in the hour before: %(complete)s complete, "
+        "Last known at %(time)s %(zone)s: %(workers)s; in the hour before: %(complete)s complete, "
         "%(error)s error, %(canceled)s canceled"
     )
     return text % {"time": times.clock(known.at), "zone": times.zone(), **_counts(known, known.workers)}
 
 
 def _counts(seen: OverviewSchema | LastKnownSchema, workers: list[WorkerSchema]) -> dict[str, object]:
+    alive = sum(worker.is_alive for worker in workers)
     return {
-        "alive": sum(worker.is_alive for worker in workers),
+        "workers": ngettext("%(number)s worker", "%(number)s workers", alive) % {"number": alive},
         "complete": f"{seen.complete_last_hour:,}",
         "error": f"{seen.error_last_hour:,}",
         "canceled": f"{seen.canceled_last_hour:,}",

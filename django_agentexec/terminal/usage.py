@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from ..costs.library import missing_library
 from ..costs.period import Period, zone_of
@@ -39,33 +39,46 @@ exit codes:
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the options."""
-        by_help = _("day, task, model or metadata.KEY (day)")
-        parser.add_argument("--by", default="day", metavar="GROUP", help=by_help)
-        parser.add_argument("--from", type=day, metavar="DAY", help=_("first day (27 days before the last day)"))
-        parser.add_argument("--to", type=day, metavar="DAY", help=_("last day, included (today)"))
-        parser.add_argument("--time-zone", metavar="NAME", help=_("time zone of the days (Django's)"))
+        by_help = _("group by day, task, model or metadata.KEY (default: day)")
+        parser.add_argument("--by", metavar="GROUP", help=by_help)
+        parser.add_argument(
+            "--from", type=day, metavar="DAY", help=_("first day (default: 27 days before the last day)")
+        )
+        parser.add_argument("--to", type=day, metavar="DAY", help=_("last day, included (default: today)"))
+        parser.add_argument(
+            "--time-zone", metavar="NAME", help=_("time zone of the days (default: the setting TIME_ZONE)")
+        )
         add_metadata(parser, _("only activities with this entry of the metadata; may be repeated"))
-        runs_help = _("list the N most expensive runs, with what has made them expensive, instead of groups (%(most)s)")
+        runs_help = _(
+            "list the N most expensive activities with the reasons for their cost, instead of groups "
+            "(default: %(most)s)"
+        )
         parser.add_argument(
             "--runs", type=positive, nargs="?", const=RUNS, metavar="N", help=runs_help % {"most": RUNS}
         )
         outputs = parser.add_mutually_exclusive_group()
         outputs.add_argument("--csv", action="store_true", help=_("print CSV"))
         outputs.add_argument("--json", action="store_true", help=_("print JSON in the shape of REST"))
-        outputs.add_argument("--reprice", action="store_true", help=_("price the calls of all times without a price"))
-        size_help = _("calls per transaction of --reprice (%(size)s)") % {"size": BATCH_SIZE}
-        parser.add_argument("--batch-size", type=positive, default=BATCH_SIZE, metavar="N", help=size_help)
+        outputs.add_argument(
+            "--reprice", action="store_true", help=_("calculate the cost of all past calls that have none")
+        )
+        size_help = _("calls per transaction of --reprice (default: %(size)s)") % {"size": BATCH_SIZE}
+        parser.add_argument("--batch-size", type=positive, metavar="N", help=size_help)
 
     def run(self, out: Output, options: dict[str, Any]) -> int:
         """Write the report, or price calls."""
         if options["reprice"]:
             return self._reprice(out, options)
+        if options["batch_size"] is not None:
+            raise CommandError(_("--batch-size requires --reprice."), returncode=USAGE)
         zone = zone_of(options["time_zone"]) if options["time_zone"] is not None else None
         period = Period.of(options["from"], options["to"], zone)
         activities = with_metadata(Activity.objects.all(), options)
         if options["runs"] is not None:
+            if options["by"] is not None:
+                raise CommandError(_("--runs lists single runs, without groups; leave --by out."), returncode=USAGE)
             return self._runs(out, activities, period, options)
-        report = usage_report(activities, period, options["by"])
+        report = usage_report(activities, period, options["by"] or "day")
         if options["csv"]:
             out.write(usage_csv(report).replace("\r\n", "\n").rstrip("\n"))
             return OK
@@ -92,12 +105,20 @@ exit codes:
         if report.has_more_groups:
             out.note(_("There are more groups; the total includes them."))
         if report.totals.unrecorded_runs:
-            text = _("%(runs)s further runs without recorded calls cost %(cost)s.")
             runs, cost = report.totals.unrecorded_runs, report.totals.unrecorded_cost
+            text = ngettext(
+                "%(runs)s further run without recorded calls cost %(cost)s.",
+                "%(runs)s further runs without recorded calls cost %(cost)s.",
+                runs,
+            )
             out.note(text % {"runs": f"{runs:,}", "cost": dollars(cost)})
         if report.totals.unpriced_calls:
-            text = _("%(calls)s calls with %(tokens)s tokens have no price and are missing in the cost.")
             calls, tokens = report.totals.unpriced_calls, report.totals.unpriced_tokens
+            text = ngettext(
+                "%(calls)s call with %(tokens)s tokens has no price and is missing in the cost.",
+                "%(calls)s calls with %(tokens)s tokens have no price and are missing in the cost.",
+                calls,
+            )
             out.note(text % {"calls": f"{calls:,}", "tokens": f"{tokens:,}"})
             if hint := missing_library():
                 out.note(hint)
@@ -120,17 +141,22 @@ exit codes:
         return OK
 
     def _reprice(self, out: Output, options: dict[str, Any]) -> int:
-        given = [name for name in ("from", "to", "time_zone", "metadata", "runs") if options[name] is not None]
+        named = ("by", "from", "to", "time_zone", "metadata", "runs")
+        given = [name for name in named if options[name] is not None]
         if given:
             name = f"--{given[0].replace('_', '-')}"
             text = _("--reprice prices calls of all times; leave %(name)s out.")
             raise CommandError(text % {"name": name}, returncode=USAGE)
         examined = priced = 0
-        for found, written in reprice(batch_size=options["batch_size"]):
+        for found, written in reprice(batch_size=options["batch_size"] or BATCH_SIZE):
             examined, priced = examined + found, priced + written
             if options["verbosity"] > 1:
                 out.note(_("%(number)s so far") % {"number": f"{examined:,}"})
-        text = _("%(priced)s of %(examined)s calls without a price were priced.")
+        text = ngettext(
+            "%(priced)s of %(examined)s calls without a price was priced.",
+            "%(priced)s of %(examined)s calls without a price were priced.",
+            priced,
+        )
         out.write(text % {"priced": f"{priced:,}", "examined": f"{examined:,}"})
         return OK
 

@@ -110,6 +110,8 @@ class Claimer:
         self._sleeps_until = 0.0
         # Queues in which a failed round trip may have claimed activities that this process does not know.
         self._unanswered: set[str] = set()
+        self.has_tried = False
+        """Whether the queue was asked for a claim once, or did not reply."""
         self._failures = 0  # consecutive round trips without a reply
         self._refusals = 0  # consecutive polls in which a queue was waiting for its recovery
         self._ended = threading.Event()
@@ -189,6 +191,7 @@ class Claimer:
             pause = self._ack_and_claim_all(acks, free)
             with self._changed:
                 self._sleeps_until = time.monotonic() + pause
+            self.has_tried = True
         return pause
 
     def _due_work(self) -> tuple[list[Ack], int]:

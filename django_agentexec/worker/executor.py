@@ -20,12 +20,12 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from ..activity.current import running
 from ..activity.streams import aflush_stream, is_streaming
 from ..activity.suspension import Condition, Defer, Deferred, Suspend, Suspended, earliest
 from ..activity.transitions import Complete, Fail, OwnedOperation, Release
 from ..children.spawned import SpawnedChildren
 from ..conf import conf
+from ..current import running
 from ..exceptions import ResultError, SpawnMismatch, StaleAttempt
 from ..models import Activity, HookFlag
 from ..public_errors import public_text_of

@@ -32,7 +32,7 @@ class ConnectionClosingExecutor(CallExecutor):
     """
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """As in `CallExecutor`; the future is done once the connections are closed."""
+        """Run a function in a thread, as `CallExecutor` does; the future is done once the connections are closed."""
         return super().submit(_call_and_close, fn, *args, **kwargs)
 
 

@@ -137,6 +137,11 @@ class Worker:
         return self._exceeds_memory or self._claimer.reached_limit
 
     @property
+    def has_tried(self) -> bool:
+        """Whether the queue was asked for a claim once, or did not reply."""
+        return self._claimer.has_tried
+
+    @property
     def has_abandoned(self) -> bool:
         """Whether handlers that did not end in time still run: their activities are released, the process must end."""
         return self._pipeline.has_abandoned

@@ -56,17 +56,17 @@ class Document:
         return [passage for _, passage in found[:limit]]
 
     def contains(self, quote: str) -> bool:
-        """Whether the document contains `quote` word for word; spaces and emphasis are ignored."""
+        """Return whether the document contains `quote` word for word; spaces and emphasis are ignored."""
         return bool(quote.strip()) and _plain(quote) in _plain(self.text)
 
     def prints(self, figure: str) -> bool:
-        """Whether the document contains `figure` as a separate number: `1.2` is not in `21.25`."""
+        """Return whether the document contains `figure` as a separate number: `1.2` is not in `21.25`."""
         pattern = rf"(?<![\d.,]){re.escape(_plain(figure))}(?![\d]|[.,]\d)"
         return bool(figure.strip()) and re.search(pattern, _plain(self.text)) is not None
 
 
 def is_heading(paragraph: str) -> bool:
-    """Whether `paragraph` is a heading, in Markdown or in capitals."""
+    """Return whether `paragraph` is a heading, in Markdown or in capitals."""
     return "\n" not in paragraph and (paragraph.startswith("#") or paragraph.upper() == paragraph)
 
 

@@ -23,7 +23,7 @@ class Uploads(FileSystemStorage):
     """Storage of a visitor's folder. An upload never gets the name of a document of the library."""
 
     def exists(self, name: str) -> bool:
-        """Whether the name is taken."""
+        """Return whether the name is taken."""
         return super().exists(name) or name in {document.name for document in all_documents()}
 
 

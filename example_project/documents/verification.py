@@ -60,7 +60,7 @@ def _is_printed(figure: Figure, document: Document) -> bool:
 
 
 def _is_computed(figure: Figure) -> bool:
-    """Whether the change follows from the two values, in percent or in points."""
+    """Return whether the change follows from the two values, in percent or in points."""
     value, previous, change = (_number(text) for text in (figure.value, figure.previous, figure.change))
     if value is None or previous is None or change is None:
         return False

@@ -170,14 +170,8 @@ def play(site: Example, recording: Recording) -> None:
     recording.type(f"manage.py agentexec show {letter[:18]} --calls | tail -8   # replayed: not called again")
 
 
-def prepare(site: Example, folder: Path) -> None:
-    """Give the offline model a price, and write the contexts."""
-    site.manage(
-        "shell",
-        "-c",
-        "from django_agentexec.models import ModelPrice; import datetime; ModelPrice.objects.create("
-        "pattern='OfflineModel', valid_from=datetime.date(2020, 1, 1), input_price=2, cached_price=1, output_price=8)",
-    )
+def prepare(folder: Path) -> None:
+    """Write the contexts."""
     document = {"document": "master-services-agreement.md"}
     (folder / "contract.json").write_text(json.dumps(document))
     (folder / "letter.json").write_text(json.dumps({**document, "recipient": "Marlowe & Pike"}))
@@ -240,7 +234,7 @@ def main(arguments: list[str]) -> int:
     site = Example(folder)
     try:
         site.prepare()
-        prepare(site, folder)
+        prepare(folder)
         site.start_pool()
         with recording_of(site, folder) as recording:
             play(site, recording)

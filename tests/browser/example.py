@@ -57,8 +57,9 @@ class Example:
         return done.stdout
 
     def prepare(self) -> None:
-        """Make the database, and the demo's user."""
+        """Make the database, the demo's user, and a price for its model."""
         self.manage("migrate", "-v0")
+        self.manage("shell", "-c", "from example_project.documents.demo.work import set_offline_price as f; f()")
         self.manage("createsuperuser", "--noinput", "--username", "demo", "--email", "demo@example.com")
 
     def start_server(self) -> None:

@@ -109,6 +109,8 @@ def _admin(site: Example, tab: Tab, visitor: Visitor) -> Iterator[tuple[str, boo
     tab.prefer(color_scheme="light")
     tab.open(f"{site.url}/admin/agentexec/activity/{runs[0].split('/')[2]}/change/")
     yield "activity", False
+    tab.open(f"{site.url}/admin/agentexec/activity/usage/")
+    yield "usage", True
 
 
 def main(arguments: list[str]) -> int:

@@ -88,11 +88,11 @@ class Pool:
         return sorted(pid for pid in found if self._stage.is_ours(pid))
 
     def is_up(self) -> bool:
-        """Whether its current process has started a worker."""
+        """Return whether its current process has started a worker."""
         return "as process" in self._outputs[-1].read_text(errors="replace")
 
     def is_working(self) -> bool:
-        """Whether all workers of its current process claim activities."""
+        """Return whether all workers of its current process claim activities."""
         return self._outputs[-1].read_text(errors="replace").count(READY) >= WORKERS
 
     def output(self) -> str:
@@ -198,11 +198,11 @@ class Stage(ExitStack):
                 )
 
     def is_up(self) -> bool:
-        """Whether every pool has started a worker."""
+        """Return whether every pool has started a worker."""
         return all(pool.is_up() for pool in self.pools)
 
     def is_working(self) -> bool:
-        """Whether every worker of every pool claims activities."""
+        """Return whether every worker of every pool claims activities."""
         return all(pool.is_working() for pool in self.pools)
 
     def stop_producers(self) -> list[int]:

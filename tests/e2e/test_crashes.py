@@ -28,7 +28,7 @@ def running(journal: Journal) -> set[str]:
 
 
 def completed_once() -> bool:
-    """Whether no activity has two log lines of its completion."""
+    """Return whether no activity has two log lines of its completion."""
     lines = ActivityLog.objects.filter(status=Status.COMPLETE).values_list("activity_id", flat=True)
     return len(lines) == len(set(lines))
 

@@ -54,16 +54,17 @@ def test_nor_that_of_a_single_run_after_ctrl_c(journal: Journal) -> None:
     handle = stubborn.enqueue(Work(journal=journal.path, name="a", seconds=60))
     process = subprocess.Popen(
         [sys.executable, "-m", "django", "agentexec", "run-one", str(handle.agent_id)],
-        env=environment(), stdout=subprocess.PIPE, text=True,
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         until(lambda: journal.pid_of("a"), "the start")
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=30)
+        output, remarks = process.communicate(timeout=30)
     finally:
         process.kill()
 
-    assert output.startswith("queued")
+    assert (process.returncode, output) == (130, "")
+    assert "returned to the queue, and waits for a worker" in remarks
     row = Activity.objects.get()
     assert (row.status, row.attempt, row.crashes) == (Status.QUEUED, 0, 0)
     assert get_queue().stats("default").ready == 1

@@ -19,7 +19,7 @@ from django_agentexec import InvalidOption, Task, activity, concurrency
 from django_agentexec.concurrency.publication import publish
 from django_agentexec.concurrency.table import RuleTable
 from django_agentexec.models import Activity, ConcurrencyLimit, Pause, Status
-from django_agentexec.policy import StaffPolicy
+from django_agentexec.policy import StaffPolicy, TenantPolicy
 from django_agentexec.pool.reconciler import reconcile
 from django_agentexec.queues import get_queue
 from django_agentexec.registry import registry
@@ -320,6 +320,40 @@ def test_rest_asks_the_policy_about_possible_names_only(client: Any, operator: U
     for path in ("/agents/pauses/", "/agents/pauses/resume/"):
         body = {"scope": "tenant", "name": name}
         assert client.post(path, body, content_type="application/json").status_code == 422
+
+
+class OfOrganizations(TenantPolicy):
+    """The policy of docs/fairness.md, for users whose organization is their first name."""
+
+    keys = ["organization_id"]
+
+    def tenant(self, user: Any) -> dict[str, str]:
+        return {"organization_id": user.first_name}
+
+    def may_pause(self, user: Any, scope: str, name: str) -> bool:
+        own = scope == "tenant" and name == f"organization_id={user.first_name}"
+        return own or super().may_pause(user, scope, name)
+
+
+@override_settings(AGENTEXEC={"POLICY": OfOrganizations})
+def test_a_tenant_ends_its_own_pauses_and_not_those_of_staff(client: Any) -> None:
+    tenant = User.objects.create_user("tenant", first_name="7")
+    staff = User.objects.create_superuser("root")
+    body = {"scope": "tenant", "name": "organization_id=7"}
+
+    def post(path: str, user: User) -> Any:
+        client.force_login(user)
+        return client.post(f"/agents/pauses/{path}", body, content_type="application/json")
+
+    assert post("", tenant).json()[0]["name"] == "organization_id=7"
+    assert post("resume/", tenant).json() == []
+
+    assert post("", staff).status_code == 200
+    assert [shown["name"] for shown in post("", tenant).json()] == ["organization_id=7"]
+    refused = post("resume/", tenant)
+    assert (refused.status_code, refused.json()["detail"]) == (403, "You may not end this pause.")
+    assert Pause.objects.get().actor == str(staff.pk)
+    assert post("resume/", staff).json() == []
 
 
 def test_the_admin_pauses_and_resumes(client: Any, operator: User) -> None:

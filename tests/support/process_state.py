@@ -22,5 +22,5 @@ def state_of(pid: int) -> tuple[str, int]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process runs. One that has ended and waits for its parent to notice does not."""
+    """Return whether the process runs. One that has ended and waits for its parent to notice does not."""
     return state_of(pid)[0] not in "ZX"

@@ -19,7 +19,7 @@ from django.db import transaction
 from pydantic import BaseModel
 
 from django_agentexec import Attempt, activity, task, tool_key
-from django_agentexec.activity.current import current_traceparent
+from django_agentexec.current import current_traceparent
 
 from . import (  # noqa: F401  # their tasks are found here
     approvals,

@@ -23,7 +23,7 @@ def reach(folder: str, place: str) -> None:
 
 
 def is_planned(folder: str, place: str) -> bool:
-    """Whether the process is about to die at this place."""
+    """Return whether the process is about to die at this place."""
     try:
         return Path(folder, "plan").read_text() == _numbered(folder, place)
     except FileNotFoundError:
@@ -44,7 +44,7 @@ def stopped_process(folder: str) -> int | None:
 
 
 def has_died(folder: str) -> bool:
-    """Whether the planned death has happened."""
+    """Return whether the planned death has happened."""
     return Path(folder, "killed").exists()
 
 

@@ -214,6 +214,14 @@ def canvas() -> None:
     agentexec.chain((research, one), publish)  # type: ignore[misc]
     assert_type(agentexec.chord([(research, acme), (count, one)], publish, fields={"text": ""}), Run[Other])
     assert_type(agentexec.chord([("research", acme)], "publish"), Run[Any])
+    calls = [(research, acme), (count, one)]
+    assert_type(agentexec.chord(calls, publish), Run[Other])
+    named = [(research, acme), ("count", one)]
+    assert_type(agentexec.chord(named, publish), Run[Other])
+    assert_type(agentexec.chord([(count, Other(number=number)) for number in range(3)], publish), Run[Other])
+    agentexec.chord([research, count], publish)  # type: ignore[list-item]
+    assert_type(agentexec.group((research, acme), (count, one), (research, acme), ("count", one)), Run[list[Any]])
+    assert_type(agentexec.group(*calls), Run[list[Any]])
 
 
 async def pipelines_in_async_code() -> None:
@@ -223,11 +231,25 @@ async def pipelines_in_async_code() -> None:
     assert_type(await agentexec.agroup((research, acme)), Run[list[Report]])
     assert_type(await agentexec.achain((research, acme), publish), Run[Other])
     assert_type(await agentexec.achord([(research, acme)], count), Run[int])
+    calls = [(research, acme), (count, Other(number=1))]
+    assert_type(await agentexec.achord(calls, count), Run[int])
+    assert_type(await agentexec.agroup(*calls), Run[list[Any]])
 
 
 @agentexec.idempotent_tool(ttl=timedelta(hours=1), scope="tenant")
 def charge(amount: int) -> int:
     return amount if agentexec.tool_key() else 0
+
+
+@agentexec.idempotent_tool(ttl=60)
+async def refund(amount: int) -> Report:
+    return Report(text=str(amount))
+
+
+async def idempotent_tools() -> None:
+    assert_type(await charge(5), int)
+    assert_type(await refund(amount=5), Report)
+    await refund("5")  # type: ignore[arg-type]
 
 
 def runner_options(agent_id: UUID) -> OpenAIRunner:

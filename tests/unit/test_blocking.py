@@ -12,7 +12,18 @@ import pytest
 from django.core.exceptions import SynchronousOnlyOperation
 
 import django_agentexec
-from django_agentexec import Attempt, DjangoSession, Pipeline, Run, Task, Tracker, activity, concurrency, results
+from django_agentexec import (
+    Attempt,
+    DjangoSession,
+    Pipeline,
+    Run,
+    Task,
+    Tracker,
+    activity,
+    approvals,
+    concurrency,
+    results,
+)
 from django_agentexec.budgets import commands as budgets
 from django_agentexec.calls import pruning
 from django_agentexec.costs import reprice
@@ -20,7 +31,7 @@ from django_agentexec.models import Conversation
 from django_agentexec.models.conversations import ConversationQuerySet
 
 OWNERS = [
-    *(django_agentexec, activity, results, budgets, concurrency, pruning, reprice),
+    *(django_agentexec, activity, approvals, results, budgets, concurrency, pruning, reprice),
     *(Attempt, Conversation, ConversationQuerySet, DjangoSession, Run, Tracker),
 ]
 NOT_GUARDED = {"flush_stream", "finish", "wait_for_end"}  # waits on purpose; internal
@@ -44,7 +55,7 @@ PAIRS = list(pairs())
 def test_the_pairs_are_found() -> None:
     assert {name for _, name in PAIRS} >= {
         "enqueue", "get_result", "gather", "spawn", "map", "cancel", "group", "incr", "pause", "set_limit",
-        "set_limit_of_period", "prune_calls", "reprice", "append", "import_history", "conversation",
+        "set_limit_of_period", "prune_calls", "reprice", "append", "import_history", "conversation", "fork", "assign",
     }  # fmt: skip
 
 

@@ -174,6 +174,20 @@ def test_a_weight_of_a_queue_that_is_not_served() -> None:
     assert message.hint == "Did you mean 'high'?"
 
 
+@pytest.mark.parametrize("age", [30, 365.0])
+def test_an_age_of_calls_that_may_be_meant_as_days(age: float) -> None:
+    with override_settings(AGENTEXEC={"KEEP_CALLS": age}):
+        (message,) = run_checks(tags=["agentexec"])
+    assert message.id == "agentexec.W012"
+    assert message.hint == f"Write '{age}d' if days are meant, otherwise '{age}s'."
+
+
+@pytest.mark.parametrize("age", [0, 3_600, "30s", timedelta(seconds=30)])
+def test_an_age_of_calls_that_can_only_mean_seconds(age: Any) -> None:
+    with override_settings(AGENTEXEC={"KEEP_CALLS": age}):
+        assert run_checks(tags=["agentexec"]) == []
+
+
 def test_a_cache_of_answers_that_does_not_exist() -> None:
     with override_settings(AGENTEXEC={"MODEL_CACHE": "answers"}):
         (message,) = run_checks(tags=["agentexec"])

@@ -105,7 +105,7 @@ def public_modules() -> dict[str, str]:
 
 
 def is_listed(module: str, name: str) -> bool:
-    """Whether docs/public-api.md lists a name of a module; "" stands for the module."""
+    """Return whether docs/public-api.md lists a name of a module; "" stands for the module."""
     text = public_modules().get(module)
     return text is not None and (not name or text.startswith(("all", "the ")) or f"`{name}`" in text)
 

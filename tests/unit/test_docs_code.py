@@ -97,7 +97,7 @@ def test_python_blocks_are_complete(page: Path) -> None:
 
 
 def is_definition(statement: ast.stmt, namespace: dict[str, Any]) -> bool:
-    """Whether a statement defines something and does nothing else."""
+    """Return whether a statement defines something and does nothing else."""
     if isinstance(statement, ast.Import | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         return True
     if isinstance(statement, ast.ImportFrom):

@@ -72,6 +72,31 @@ def files() -> Iterator[tuple[Path, Iterator[tuple[int, str]]]]:
             yield path, prose_of_page(path)
 
 
+# First words of docstrings of functions that are no verbs.
+NO_VERBS = re.compile(
+    r"(Whether|What|Where|How|Who|Why|When|Which|The|An?|Each|Every|Its?|As|At|No|In|On|From|With|Without|Until|If)\b|`"
+)
+
+
+def docstrings_of_functions(path: Path) -> Iterator[tuple[int, str, bool]]:
+    """Yield line and docstring of each function, and whether it is a property."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (text := ast.get_docstring(node)):
+            yield node.lineno, text, any("property" in ast.unparse(each) for each in node.decorator_list)
+
+
+def test_docstrings_of_functions_begin_with_a_verb_and_those_of_properties_with_a_noun() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {text.splitlines()[0]}"
+        for folder in ("django_agentexec", "example_project")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if "migrations" not in path.parts
+        for line, text, is_property in docstrings_of_functions(path)
+        if (text.startswith("Return") if is_property else NO_VERBS.match(text))
+    ]
+    assert found == [], 'write "Return whether ...", and for properties "Whether ..." or a noun:\n' + "\n".join(found)
+
+
 def test_no_private_dialect() -> None:
     avoided = {re.compile(pattern, re.IGNORECASE | re.MULTILINE): remedy for pattern, remedy in AVOID.items()}
     found = [

@@ -1,9 +1,13 @@
--- Closes the buckets: no call is granted for some time. ARGV: microseconds, then per bucket its four limits.
-local until_then = now + tonumber(ARGV[1])
+-- Closes the buckets: no call to an endpoint is granted for some time. ARGV: microseconds, the endpoint, then per bucket
+-- its four limits.
+local until_then, endpoint = now + tonumber(ARGV[1]), ARGV[2]
 for n = 1, #KEYS / KEYS_PER_BUCKET do
-  local b = bucket_of(n, 2)
-  if until_then > tonumber(redis.call('HGET', b.state, 'closed_until') or '0') then
-    redis.call('HSET', b.state, 'closed_until', int(until_then))
+  local b = bucket_of(n, 3)
+  for field, time in pairs(closures(b)) do
+    if time <= now then redis.call('HDEL', b.state, field) end
+  end
+  if until_then > closed_until(b, endpoint) then
+    redis.call('HSET', b.state, CLOSED .. endpoint, int(until_then))
     keep(b)
   end
 end

@@ -1,9 +1,10 @@
 -- Shared by all scripts of the limits: the keys of the buckets, the clock, and the rules by which calls wait.
 --
 -- A bucket is one limit, or one limit of one tenant. `requests` and `tokens` hold the grants of the window by their
--- time, `amounts` the tokens of each grant, and `state` their sum, the time until which the bucket is closed, and the
--- average duration of calls. `open` holds the calls in progress by the end of their lease. Calls that wait have a ticket: in `queue` by its turn, in
--- `tickets` with its tokens, and in `alive` by the time at which it expires. `turns` holds the last turn of each tenant.
+-- time, `amounts` the tokens of each grant, and `state` their sum, the times until which the bucket is closed for an
+-- endpoint, and the average duration of calls. `open` holds the calls in progress by the end of their lease. Calls that
+-- wait have a ticket: in `queue` by its turn, in `tickets` with its tokens, and in `alive` by the time at which it
+-- expires; calls that wait for the end of a closure only in `alive`. `turns` holds the last turn of each tenant.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]  -- microseconds
 
@@ -39,13 +40,24 @@ local function keep(b)
   for n = b.first, b.first + KEYS_PER_BUCKET - 1 do redis.call('PEXPIRE', KEYS[n], ms) end
 end
 
+local CLOSED = 'closed_until:'  -- the field of `state` is this and the endpoint
+
+local function closed_until(b, endpoint) return tonumber(redis.call('HGET', b.state, CLOSED .. endpoint) or '0') end
+
+-- Returns the times of all closures, by their field.
+local function closures(b)
+  local found, values = {}, redis.call('HGETALL', b.state)
+  for n = 1, #values, 2 do
+    if string.sub(values[n], 1, #CLOSED) == CLOSED then found[values[n]] = tonumber(values[n + 1]) end
+  end
+  return found
+end
+
 local function total_of(b) return tonumber(redis.call('HGET', b.state, 'total') or '0') end
 
 local function withdraw(b, ticket)
-  if redis.call('ZREM', b.queue, ticket) == 1 then
-    redis.call('ZREM', b.alive, ticket)
-    redis.call('HDEL', b.tickets, ticket)
-  end
+  redis.call('ZREM', b.alive, ticket)
+  if redis.call('ZREM', b.queue, ticket) == 1 then redis.call('HDEL', b.tickets, ticket) end
 end
 
 -- Removes grants that have left the window, calls whose lease has ended, and tickets that have expired.

@@ -1,11 +1,11 @@
 -- Grants a call in all of its buckets, or in none: then it gets a ticket, and the reply is the wait in microseconds.
 -- ARGV: reservation, ticket, tenant, tokens, lease and patience in microseconds (-1: it waits for any time), number of
--- buckets, how long a ticket is kept for a caller that asks again soon, and for one that is suspended; then per bucket
--- rpm, tpm, concurrency (0: no limit) and the window in microseconds.
+-- buckets, how long a ticket is kept for a caller that asks again soon, and for one that is suspended, and the endpoint;
+-- then per bucket rpm, tpm, concurrency (0: no limit) and the window in microseconds.
 local reservation, ticket, tenant, tokens = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local lease, patience, count = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local poll_grace, suspended_grace = tonumber(ARGV[8]), tonumber(ARGV[9])
-local LIMITS = 10
+local poll_grace, suspended_grace, endpoint = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
+local LIMITS = 11
 
 -- Returns the turn of a new ticket. The tenants take turns; the tickets of a tenant have successive turns.
 local function next_turn(b)
@@ -56,7 +56,7 @@ end
 -- Returns 0 if the call fits into the bucket behind the tickets ahead, otherwise how long it has to wait at least.
 local function wait_for(b)
   local ahead, tokens_ahead = ahead_of(b)
-  local wait = math.max(0, tonumber(redis.call('HGET', b.state, 'closed_until') or '0') - now)
+  local wait = 0
   if b.rpm > 0 then
     local used = redis.call('ZCARD', b.requests)
     local excess = used + ahead + 1 - b.rpm
@@ -87,9 +87,16 @@ local function grant(b)
   if b.concurrency > 0 then redis.call('ZADD', b.open, int(now + lease), reservation) end
   if b.score then
     withdraw(b, ticket)
-  elseif redis.call('EXISTS', b.queue) == 1 then
-    redis.call('HSET', b.turns, tenant, int(b.turn))
+  else
+    redis.call('ZREM', b.alive, ticket)  -- it may have waited for the end of a closure
+    if redis.call('EXISTS', b.queue) == 1 then redis.call('HSET', b.turns, tenant, int(b.turn)) end
   end
+  keep(b)
+end
+
+local function note_waiting(b, wait)
+  local is_suspended = patience >= 0 and wait > patience
+  redis.call('ZADD', b.alive, int(now + (is_suspended and wait + suspended_grace or poll_grace)), ticket)
   keep(b)
 end
 
@@ -100,9 +107,19 @@ local function enqueue(b, wait)
     redis.call('HSET', b.turns, tenant, int(b.turn))
   end
   redis.call('HSET', b.tickets, ticket, int(b.need))
-  local is_suspended = patience >= 0 and wait > patience
-  redis.call('ZADD', b.alive, int(now + (is_suspended and wait + suspended_grace or poll_grace)), ticket)
-  keep(b)
+  note_waiting(b, wait)
+end
+
+local closed = 0
+for n = 1, count do closed = math.max(closed, closed_until(bucket_of(n, LIMITS), endpoint) - now) end
+if closed > 0 then
+  for n = 1, count do
+    local b = bucket_of(n, LIMITS)
+    forget_old(b)
+    withdraw(b, ticket)  -- it must not hold back calls to other endpoints
+    if closed_until(b, endpoint) > now then note_waiting(b, closed) end
+  end
+  return int(closed)
 end
 
 local buckets, refused, longest = {}, nil, 0

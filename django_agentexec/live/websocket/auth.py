@@ -18,6 +18,7 @@ from django.db.models import Model
 from django.http.request import split_domain_port, validate_host
 from django.utils.http import is_same_domain
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from ... import activity
 from ...exceptions import ActivityLocked, ActivityNotFound, InvalidTransition, NotAuthorized
@@ -74,7 +75,7 @@ def _is_still_valid(auth: object) -> bool:
 
 
 def is_allowed_origin(scope: Mapping[str, Any]) -> bool:
-    """Whether the handshake's `Origin` is this site's or a trusted one. False without an `Origin`.
+    """Return whether the handshake's `Origin` is this site's or a trusted one. False without an `Origin`.
 
     A browser sends its cookies with a websocket of any page, and the same-origin policy does not apply. The rule is
     that of Django's CSRF protection: the page's host is the requested host, or one of `CSRF_TRUSTED_ORIGINS`.
@@ -117,7 +118,7 @@ def _with_port(netloc: str, scheme: str) -> str:
 
 
 def sees_internals(user: User) -> bool:
-    """Whether `user` may see server internals, such as tracebacks."""
+    """Return whether `user` may see server internals, such as tracebacks."""
     return get_policy().may_monitor(user)
 
 
@@ -154,8 +155,13 @@ def run_action(user: User, agent_id: UUID, permission: Permission) -> None:
     Counts towards the rate of changes, as over REST.
     """
     if (seconds := count_change(user.pk)) is not None:
-        text = _("Too many changes; try again in %(seconds)d seconds.")
-        raise Refused(FORBIDDEN, "too_many", text % {"seconds": ceil(seconds)})
+        pause = ceil(seconds)
+        text = ngettext(
+            "Too many changes; try again in %(seconds)d second.",
+            "Too many changes; try again in %(seconds)d seconds.",
+            pause,
+        )
+        raise Refused(FORBIDDEN, "too_many", text % {"seconds": pause})
     check_activity(user, agent_id, permission)
     try:
         with activity.acting_as(user):

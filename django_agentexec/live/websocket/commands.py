@@ -54,7 +54,7 @@ class RateLimit:
         self._updated_at = time.monotonic()
 
     def take(self) -> bool:
-        """Whether another message is allowed now."""
+        """Return whether another message is allowed now."""
         now = time.monotonic()
         self._tokens = min(MAX_BURST, self._tokens + (now - self._updated_at) * MAX_PER_SECOND)
         self._updated_at = now

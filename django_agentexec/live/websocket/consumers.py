@@ -22,7 +22,7 @@ from ...exceptions import ActivityNotFound
 from ...policy import Permission
 from ...queues.live import is_stream_id
 from .. import messages
-from ..connections import holder_of, live_connections
+from ..connections import holder_of, live_connections, too_many_connections
 from ..messages import Message
 from ..subscriber import Follower
 from ..threads import end_tasks, in_thread, read_turn
@@ -104,8 +104,7 @@ class _BaseConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels h
             return
         self._is_counted = live_connections.acquire(self._holder, conf.LIVE_MAX_CONNECTIONS)
         if not self._is_counted:
-            text = _("You have %(number)d live connections; close others first.")
-            await self.end(TOO_MANY, text % {"number": conf.LIVE_MAX_CONNECTIONS})
+            await self.end(TOO_MANY, too_many_connections(conf.LIVE_MAX_CONNECTIONS))
             return
         try:
             user = await self.read(auth.authenticate, self.scope)
@@ -171,7 +170,7 @@ class _BaseConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels h
             raise _Disconnected from error
 
     def _is_last(self, message: Message) -> bool:
-        """Whether the socket is to be closed in place of this message."""
+        """Return whether the socket is to be closed in place of this message."""
         return False
 
     async def _recheck(self) -> None:

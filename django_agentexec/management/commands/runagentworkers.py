@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from django_agentexec import __version__
@@ -175,13 +175,15 @@ class Command(PipeSafeCommand):
             known = gettext("imported again when code changes")
         else:
             known = ", ".join(tasks) or gettext("none; define them in the agents.py of an installed app")
-        slots = gettext("%(workers)d processes x %(concurrency)d activities")
+        processes = ngettext("%(number)d process", "%(number)d processes", options.workers)
+        activities = ngettext("%(number)d activity", "%(number)d activities", worker.concurrency)
+        slots = f"{processes % {'number': options.workers}} x {activities % {'number': worker.concurrency}}"
         lease = gettext("%(lease)g s, grace period %(grace)g s")
         rows = [
             (gettext("pool"), pool.name),
             (gettext("queues"), ", ".join(_queue_texts(worker))),
             (gettext("tasks"), known),
-            (gettext("slots"), slots % {"workers": options.workers, "concurrency": worker.concurrency}),
+            (gettext("slots"), slots),
             (gettext("services"), ", ".join(service.name for service in options.services) or gettext("none")),
             (gettext("lease"), lease % {"lease": conf.LEASE, "grace": conf.GRACE_PERIOD}),
         ]

@@ -167,7 +167,7 @@ class State:
         return item
 
     def is_open(self, partition: str, now: float) -> bool:
-        """Whether the limits of a partition's head permit a claim."""
+        """Return whether the limits of a partition's head permit a claim."""
         return self.reopens(partition, now) == now
 
     def effective(self, limit: Limit) -> Limit:

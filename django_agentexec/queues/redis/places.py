@@ -7,11 +7,8 @@ from ..limits import SHARED, joined, parse_limits
 
 
 def place_of(message: Message) -> tuple[str, str]:
-    """Return the partition of a message in the scripts, and the limits that are no part of its name."""
-    partition = message.partition
-    if not message.limits:
-        return partition, ""
-    limits = joined(message.limits)
+    """Return the partition of a message with limits in the scripts, and the limits that are no part of its name."""
+    partition, limits = message.partition, joined(message.limits)
     if partition.startswith(SHARED):
         return partition + limits, ""
     if partition == f"i:{message.agent_id}":

@@ -80,7 +80,7 @@ class RedisQueue(base.Queue):
             batch = messages[start : start + MAX_BATCH]
             args: list[Any] = [max(message.fence for message in batch)]
             for message in batch:
-                partition, limits = place_of(message)
+                partition, limits = place_of(message) if message.limits else (message.partition, "")
                 args += (
                     str(message.agent_id),
                     message.priority,

@@ -12,7 +12,9 @@ from datetime import timedelta
 from typing import Any
 
 from django.utils import timezone
+from pydantic import TypeAdapter
 
+from django_agentexec.calls.doubts import refusal_of
 from django_agentexec.calls.position import Position, current_position
 from django_agentexec.calls.questions import ASK_PERSON, answer_of
 from django_agentexec.calls.recording import UNKNOWN_OUTCOME
@@ -20,6 +22,8 @@ from django_agentexec.conf import conf
 from django_agentexec.exceptions import InvalidOption
 from django_agentexec.models import Approval, ApprovalKind, ApprovalStatus, CallState, OnExpiry
 from django_agentexec.validation import MAX_SECONDS
+
+from .wire import output_problem
 
 IN_DOUBT = ("rerun", "fail", "ask")
 REJECTED = "Tool execution was not approved."
@@ -80,8 +84,9 @@ async def must_wait(
     call_id: str,
     policies: Policies,
     rule: Callable[[], Awaitable[bool]],
+    schema: TypeAdapter[Any] | None = None,
 ) -> bool:
-    """Whether a tool call waits for a decision that is not made yet; then a request for it is noted."""
+    """Return whether a tool call waits for a decision that is not made yet; then a request for it is noted."""
     position = current_position()
     if position is None or not policies.suspends:
         return await rule()
@@ -90,7 +95,8 @@ async def must_wait(
         return False  # its output is recorded
     decision = position.approval(call_id)
     kind = ApprovalKind.QUESTION if tool == ASK_PERSON else ApprovalKind.APPROVAL
-    if _asks_for_outcome(position, call_id, decision, policies.in_doubt(tool)):
+    problem = _problem_of(decision, schema)
+    if problem or _asks_for_outcome(position, call_id, decision, policies.in_doubt(tool)):
         kind = ApprovalKind.IN_DOUBT
     elif decision is not None:
         if decision.is_pending:
@@ -99,7 +105,8 @@ async def must_wait(
     elif position.journal.approved_for_run(tool) or not await rule():
         return False
     if kind == ApprovalKind.IN_DOUBT or decision is None:
-        _request(position, tool, agent, position.changed_arguments(call_id) or arguments, call_id, kind, policies)
+        shown = position.changed_arguments(call_id) or arguments
+        _request(position, tool, agent, shown, call_id, kind, policies, problem)
     return True
 
 
@@ -122,7 +129,7 @@ def outcome_without_call(
 
 
 def _asks_for_outcome(position: Position, call_id: str, decision: Approval | None, policy: str) -> bool:
-    """Whether a person must state the outcome of a call that was started when its process died."""
+    """Return whether a person must state the outcome of a call that was started when its process died."""
     if not position.is_in_doubt(position.tool_call(call_id)):
         return False
     if decision is not None and decision.kind == ApprovalKind.IN_DOUBT:
@@ -141,8 +148,10 @@ def _request(
     call_id: str,
     kind: ApprovalKind,
     policies: Policies,
+    problem: str,
 ) -> None:
     is_question = kind == ApprovalKind.QUESTION
+    title = str(arguments.get("question", "")) if is_question else ""
     position.journal.request(
         position.path,
         call_id,
@@ -150,10 +159,17 @@ def _request(
         tool=tool[:200],
         agent=agent[:200],
         arguments=arguments,
-        title=str(arguments.get("question", "")) if is_question else "",
+        title=refusal_of(tool[:200], problem) if problem else title,
         choices=arguments.get("choices") or None if is_question else None,
         **policies.expiry(kind),
     )
+
+
+def _problem_of(decision: Approval | None, schema: TypeAdapter[Any] | None) -> str:
+    """Return why the SDK would refuse the output that a person has stated, or "": it would fail every attempt."""
+    if decision is None or decision.kind != ApprovalKind.IN_DOUBT or decision.answer is None:
+        return ""
+    return output_problem(decision.answer, schema)
 
 
 def _is_rejected(decision: Approval) -> bool:

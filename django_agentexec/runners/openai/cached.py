@@ -17,9 +17,9 @@ from agents.items import ModelResponse
 from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache, InvalidCacheBackendError
 
-from django_agentexec.activity.current import OwningAttempt
 from django_agentexec.calls.paths import digest_of
 from django_agentexec.conf import conf
+from django_agentexec.current import OwningAttempt
 from django_agentexec.exceptions import InvalidOption
 from django_agentexec.expressions import text_form
 from django_agentexec.logs import ThrottledLogger

@@ -81,7 +81,7 @@ def _without_client_retries(
 
 
 def _sets_retries(agent: Agent[Any], seen: set[int]) -> bool:
-    """Whether this agent, or an agent that it can hand off to, has retry settings."""
+    """Return whether this agent, or an agent that it can hand off to, has retry settings."""
     if id(agent) in seen:
         return False
     seen.add(id(agent))

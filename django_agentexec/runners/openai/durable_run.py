@@ -9,13 +9,13 @@ from typing import Any
 from agents import Agent, RunResultStreaming, RunState
 from agents.items import ModelResponse
 
-from django_agentexec.activity.current import OwningAttempt
 from django_agentexec.budgets.calls import RunCharge
 from django_agentexec.budgets.options import RunBudget
 from django_agentexec.calls.journal import journal_of
 from django_agentexec.calls.paths import digest_of
 from django_agentexec.calls.position import Position, at, current_scope
 from django_agentexec.calls.recording import place_run
+from django_agentexec.current import OwningAttempt
 from django_agentexec.exceptions import InvalidTransition
 from django_agentexec.models import CallKind
 

@@ -16,7 +16,7 @@ from agents.items import ToolApprovalItem
 from agents.run_config import RunOptions
 from pydantic_core import to_json
 
-from django_agentexec.activity.current import OwningAttempt
+from django_agentexec.current import OwningAttempt
 from django_agentexec.exceptions import UnhandledInterruption
 
 MAX_OUTPUT = 1_000  # characters of a guardrail's output in an error

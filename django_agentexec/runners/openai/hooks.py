@@ -17,8 +17,8 @@ from agents import (
 from agents.lifecycle import RunHooksBase
 
 from django_agentexec.activity.commands import update_soon
-from django_agentexec.activity.current import OwningAttempt
 from django_agentexec.activity.log_lines import messages_of_type
+from django_agentexec.current import OwningAttempt
 from django_agentexec.models import LineType
 
 Log = Callable[[str], Awaitable[None]]

@@ -34,7 +34,7 @@ from django_agentexec.token_estimates import estimated_tokens
 
 from .candidates import ModelRequest
 from .deadlines import paused_deadline
-from .sdk_models import DelegatingModel, name_of, provider_of
+from .sdk_models import DelegatingModel, endpoint_of, name_of, provider_of
 
 MAX_REFUSALS = 10
 """Refusals of one call after which its error is raised; a suspended call counts from 0 again."""
@@ -125,6 +125,7 @@ class _Call:
         client = getattr(model, "_client", None)
         max_retries = 0 if should_disable_provider_managed_retries() else getattr(client, "max_retries", 0)
         self._max_retries = max_retries if isinstance(max_retries, int) else 0
+        self._endpoint = endpoint_of(model)
         self._position = current_position()
         self._ticket = ticket_of(self._position) if self._position is not None else ""
         counts_tokens = any(bucket.limit.tpm for bucket in buckets)
@@ -135,7 +136,14 @@ class _Call:
         halt = None if self._position is None else partial(suspend, self._position)
         with paused_deadline() as deadline:
             renew = None if deadline is None else deadline.renew
-            return await pass_gate(self._buckets, self._tokens, ticket=self._ticket, halt=halt, while_waiting=renew)
+            return await pass_gate(
+                self._buckets,
+                self._tokens,
+                endpoint=self._endpoint,
+                ticket=self._ticket,
+                halt=halt,
+                while_waiting=renew,
+            )
 
     async def fail(self, grant: Grant, error: BaseException) -> None:
         """End a call that has failed; raise its error unless it is to be made again."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from agents import Agent, Model, RunState
 
-from django_agentexec.activity.current import current_attempt
 from django_agentexec.conf import conf
+from django_agentexec.current import current_attempt
 
 from .approvals import Policies
 from .durable import DurableAgents, with_own_agents

@@ -27,9 +27,9 @@ from agents import (
 from agents.run_config import RunOptions
 from asgiref.sync import async_to_sync
 
-from django_agentexec.activity.current import current_attempt
 from django_agentexec.budgets.options import BudgetOption, as_run_budget
 from django_agentexec.conf import conf
+from django_agentexec.current import current_attempt
 from django_agentexec.exceptions import InvalidOption, InvalidTransition
 from django_agentexec.parsing import duration_seconds
 from django_agentexec.runners.base import BaseAgentRunner

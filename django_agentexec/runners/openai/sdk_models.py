@@ -7,13 +7,19 @@ from typing import Any
 from agents import Model
 from agents.retry import ModelRetryAdvice, ModelRetryAdviceRequest
 
-from django_agentexec.costs.library import provider_of_url
+from django_agentexec.costs.library import host_of_url, provider_of_url
 
 
 def provider_of(model: Model) -> str:
     """Return the provider of an OpenAI-compatible model by its base URL, or "" for a model without one."""
     url = getattr(getattr(model, "_client", None), "base_url", None)
     return "" if url is None else provider_of_url(str(url))
+
+
+def endpoint_of(model: Model) -> str:
+    """Return the host (and port) of a model's base URL, or "" for a model without one."""
+    url = getattr(getattr(model, "_client", None), "base_url", None)
+    return "" if url is None else host_of_url(str(url))
 
 
 def name_of(model: Model) -> str:

@@ -14,7 +14,7 @@ from openai.types.responses import (
     ResponseTextDeltaEvent,
 )
 
-from django_agentexec.activity.current import OwningAttempt, current_attempt
+from django_agentexec.current import OwningAttempt, current_attempt
 
 BETWEEN_MESSAGES = "\n\n"
 

@@ -105,7 +105,7 @@ def _target(target: Agent[Any] | Handoff[Any, Any]) -> Agent[Any] | None:
 
 
 def _is_filtered(servers: Sequence[Any]) -> bool:
-    """Whether the tools of a server depend on the moment at which they are listed."""
+    """Return whether the tools of a server depend on the moment at which they are listed."""
     return any(callable(getattr(server, "tool_filter", None)) for server in servers)
 
 

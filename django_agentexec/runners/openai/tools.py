@@ -73,15 +73,15 @@ def missing_tool(name: str) -> FunctionTool:
 
 def _durable_function(tool: FunctionTool, agent: str, policies: Policies) -> FunctionTool:
     durable = copy.copy(tool)
-    is_agent = tool._is_agent_tool
+    is_agent, schema = tool._is_agent_tool, _schema_of(tool)
     # A plain function: the SDK's own invoker would ask for an approval although a decision is recorded.
     durable.on_invoke_tool = _recorded(
-        tool.name, agent, policies, tool.on_invoke_tool, is_agent=is_agent, schema=_schema_of(tool)
+        tool.name, agent, policies, tool.on_invoke_tool, is_agent=is_agent, schema=schema
     )
 
     async def needs_approval(context: Any, arguments: dict[str, Any], call_id: str) -> bool:
         return await must_wait(
-            tool.name, agent, arguments, call_id, policies, lambda: _rule(tool, context, arguments, call_id)
+            tool.name, agent, arguments, call_id, policies, lambda: _rule(tool, context, arguments, call_id), schema
         )
 
     if not policies.suspends:

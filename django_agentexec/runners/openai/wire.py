@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 from pydantic_core import PydanticSerializationError
 
 from django_agentexec.models import AgentCall
+from django_agentexec.validation import one_line
 
 _ITEM: TypeAdapter[Any] = TypeAdapter(TResponseOutputItem)
 _STRUCTURED = {each.__name__: each for each in (ToolOutputText, ToolOutputImage, ToolOutputFileContent)}
@@ -158,6 +159,18 @@ def loaded_output(stored: Any, schema: TypeAdapter[Any] | None = None) -> Any:
     return _STRUCTURED[kind].model_validate(value)
 
 
+def output_problem(output: Any, schema: TypeAdapter[Any] | None) -> str:
+    """Return why the SDK would refuse an output of a tool with a declared output type, or ""."""
+    if schema is None:
+        return ""
+    try:
+        found = schema.validate_json(output) if isinstance(output, str) else schema.validate_python(output)
+    except ValidationError as error:
+        return one_line(error)
+    is_object = isinstance(schema.dump_python(found, mode="json", by_alias=True), Mapping)
+    return "" if is_object else "The output must be a JSON object."
+
+
 def _stored_object(output: Any) -> Any:
     try:
         value = TypeAdapter(type(output)).dump_python(output, mode="json", warnings=False)
@@ -194,7 +207,7 @@ def loaded_json(text: str) -> Any:
 
 
 def _survives(value: Any) -> bool:
-    """Whether a value is the same after a round trip through JSON, also as text."""
+    """Return whether a value is the same after a round trip through JSON, also as text."""
     try:
         return repr(json.loads(json.dumps(value, allow_nan=False))) == repr(value)
     except (TypeError, ValueError, RecursionError):

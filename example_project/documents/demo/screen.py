@@ -60,12 +60,13 @@ class Screen:
 
     def summarize(self, activities: Sequence[Activity]) -> None:
         """Print a table of the final states and the results."""
-        self.out.write(f"\n{'document':<{SUBJECT_WIDTH}} {'status':<9} {'seconds':>7} {'tokens':>7}\n")
+        self.out.write(f"\n{'document':<{SUBJECT_WIDTH}} {'status':<9} {'seconds':>7} {'tokens':>7} {'cost':>8}\n")
         for activity in activities:
             subject = self.subjects[activity.agent_id]
             tokens = activity.usage.get("total_tokens", 0)
+            cost = "-" if activity.cost is None else f"${activity.cost:.4f}"
             self.out.write(
-                f"{subject:<{SUBJECT_WIDTH}} {activity.status:<9} {_seconds(activity):>7} {tokens:>7,}\n"
+                f"{subject:<{SUBJECT_WIDTH}} {activity.status:<9} {_seconds(activity):>7} {tokens:>7,} {cost:>8}\n"
                 f"    {_headline(activity)}\n"
             )
             for reservation in reservations(activity.result):

@@ -1,14 +1,22 @@
-"""The demo's activities: a research for each report, a review for each contract, and a letter."""
+"""The activities of the demo (research of reports, reviews of contracts, a letter), and the price of its model."""
 
 from __future__ import annotations
 
+from datetime import date
 from uuid import UUID
 
+from django_agentexec.models import ModelPrice
 from example_project.documents.catalogue import CONTRACTS, REPORTS
 from example_project.documents.shelf import Shelf
 from example_project.documents.start import compare_companies, start, write_letter
 
 LEASE, RECIPIENT = "commercial-lease.txt", "the landlord"
+
+
+def set_offline_price() -> None:
+    """Give the offline model the price of a small real one, so that the pages show costs."""
+    price = {"input_price": 2, "cached_price": 1, "output_price": 8}  # US dollars per million tokens
+    ModelPrice.objects.get_or_create(pattern="OfflineModel", valid_from=date(2020, 1, 1), defaults=price)
 
 
 def enqueue_all(owner: str) -> dict[UUID, str]:

@@ -38,7 +38,7 @@ class EnterAsGuest(View):
 
 
 def has_guests() -> bool:
-    """Whether the settings permit guests."""
+    """Return whether the settings permit guests."""
     return bool(getattr(settings, "GUESTS", False))
 
 

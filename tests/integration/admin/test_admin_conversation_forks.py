@@ -125,6 +125,16 @@ def test_an_item_of_another_conversation_is_refused() -> None:
     assert Conversation.objects.count() == 2
 
 
+async def test_the_async_version_forks() -> None:
+    found = await sync_to_async(conversation)()
+    item = await found.items.afirst()
+    assert item is not None
+
+    copy = await found.afork(item, title="Copy")
+
+    assert (copy.title, copy.owner, await copy.items.acount()) == ("Copy", found.owner, 1)
+
+
 @pytest.mark.parametrize("title", ["x" * 256, "a\0b"])
 def test_a_title_that_no_row_holds_is_refused(title: str) -> None:
     found = conversation()

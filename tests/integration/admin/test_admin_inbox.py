@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.test import override_settings
 
 from django_agentexec import AlreadyDecided, ApprovalNotFound, InvalidOption, activity, approvals
-from django_agentexec.models import Approval
+from django_agentexec.models import Activity, ActivityLog, Approval
 from django_agentexec.testing import memory_queue
 from tests.support.admin_pages import TENANTS, said, signed_in, staff
 from tests.support.approval_rows import waiting
@@ -90,6 +90,29 @@ def test_a_text_that_cannot_be_a_user_name_is_no_server_error(problem: Exception
 
     with patch.object(UserManager, "get_by_natural_key", side_effect=problem):
         assert hand_over(signed_in(*DECIDER), approval, name="jo").status_code == 400
+
+
+def test_the_log_names_who_handed_over_what_to_whom() -> None:
+    (approval,) = waiting({"tool": "send_letter"})
+    client, jo = signed_in(*DECIDER), staff(*DECIDER, name="jo")
+
+    hand_over(client, approval, name="jo")
+    hand_over(client, approval, name="jo")  # as it is
+    approvals.assign(approval.pk, None)
+    approvals.assign(approval.pk, str(jo.pk))
+
+    log = ActivityLog.objects.filter(activity=approval.activity)
+    lines = list(log.values_list("message", "public_message", "actor"))
+    other = "send_letter was handed over to another person."
+    assert lines[-3:] == [
+        ("send_letter was handed over to jo.", other, str(key_of("maria"))),
+        ("send_letter is assigned to nobody in particular.", None, None),
+        (f"send_letter was handed over to {jo.pk}.", other, None),
+    ]
+    row = Activity.objects.get()
+    assert (row.latest_log_message, row.waiting_for, row.is_suspended) == (other, "approval", True)
+    page = client.get(f"/admin/agentexec/activity/{row.pk}/change/").content.decode()
+    assert "send_letter was handed over to jo." in page
 
 
 @override_settings(AGENTEXEC=TENANTS)

@@ -169,6 +169,26 @@ class PausesOwn(TwoOrganizations):
         return (scope, name) == ("tenant", f"organization_id={user.first_name}")
 
 
+@override_settings(AGENTEXEC={"POLICY": PausesOwn, "STAFF_SEES_ALL_TENANTS": False})
+def test_a_tenant_ends_its_own_pauses_and_not_those_of_staff() -> None:
+    row, target = mail(organization_id="org-1"), "tenant:organization_id=org-1"
+    client = signed_in(*ALL, "pause_activity", first_name="org-1")
+    client.post(f"{PAUSE}?scope=tenant&name=organization_id=org-1")
+    assert f'value="{target}"' in text_of(client, row)
+    assert client.post(RESUME, {"target": target}).status_code == 302
+    assert not Pause.objects.exists()
+
+    of_staff = paused("tenant", "organization_id=org-1", actor="0")
+
+    assert REASON in text_of(client, row)
+    assert f'value="{target}"' not in text_of(client, row)
+    assert client.post(RESUME, {"target": target}).status_code == 403
+    assert client.post(f"/admin/agentexec/pause/{of_staff.pk}/delete/", {"post": "yes"}).status_code == 403
+    selected = {"action": "delete_selected", "_selected_action": of_staff.pk, "post": "yes"}
+    client.post("/admin/agentexec/pause/", selected)
+    assert Pause.objects.get() == of_staff
+
+
 @override_settings(AGENTEXEC={"POLICY": PausesOwn})
 def test_users_who_may_resume_do_not_read_accounts_of_terminals() -> None:
     row = mail(organization_id="org-1")

@@ -24,9 +24,9 @@ from django_agentexec import (
     activity,
     task,
 )
-from django_agentexec.activity.current import running
 from django_agentexec.activity.store import apply_one
 from django_agentexec.activity.transitions import Complete, Fail
+from django_agentexec.current import running
 from django_agentexec.models import Activity, TrackerMember, TrackerState
 from django_agentexec.pool.reconciler import reconcile
 from django_agentexec.tasks import registry

@@ -30,6 +30,7 @@ from openai import AsyncOpenAI, RateLimitError
 
 from django_agentexec import Attempt, OpenAIRunner, QueueUnavailable, task
 from django_agentexec.limits import Bucket, MemoryLimits, Usage, get_store, limits, note_headers
+from django_agentexec.limits.base import Reservation, Wait
 from django_agentexec.limits.bookkeeping import bookkeeping
 from django_agentexec.models import Activity, AgentCall, Status
 from django_agentexec.runners.openai import limited as limited_model
@@ -303,12 +304,23 @@ def test_runs_side_by_side_end_before_the_suspension(limit: Limit, clock: Clock)
     assert len(scripted.calls) == 2
 
 
-def test_a_run_that_is_not_recorded_waits_in_its_slot(limit: Limit, clock: Clock) -> None:
+def test_a_run_that_is_not_recorded_waits_in_its_slot(
+    limit: Limit, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     limit(rpm=1)
     scripted = model([call("look_up", "1", name="Acme")], say("Fine."))
+    reserve, waits = get_store().reserve, []
+
+    def pass_a_minute(*args: Any) -> Reservation | Wait:
+        reply = reserve(*args)
+        if isinstance(reply, Wait):
+            waits.append(reply)
+            clock.forward(60)
+        return reply
+
+    monkeypatch.setattr(get_store(), "reserve", pass_a_minute)
 
     async def handler(agent_id: UUID, context: Empty) -> str:
-        asyncio.get_running_loop().call_later(0.1, clock.forward, 60)
         agent = Agent("Clerk", model=scripted, tools=[look_up])
         result = await OpenAIRunner(agent_id, durable=False).run(agent, "Check.")
         assert result.last_agent is agent
@@ -318,7 +330,7 @@ def test_a_run_that_is_not_recorded_waits_in_its_slot(limit: Limit, clock: Clock
     row = enqueue(handler)
 
     assert (row.status, row.result, row.waiting_for) == (Status.COMPLETE, "Fine.", "")
-    assert (len(scripted.calls), DONE["Acme"]) == (2, 1)
+    assert (len(scripted.calls), DONE["Acme"], len(waits)) == (2, 1, 1)
     assert usage().requests == 1
 
 
@@ -459,6 +471,24 @@ def test_headers_of_an_answer_close_a_limit_that_is_used_up(settings: Any, strea
 
     assert (row.status, row.result) == (Status.COMPLETE, "Fine."), row.error
     assert closed == [pytest.approx(30, abs=2) if is_used_up else 0]
+
+
+def test_an_endpoint_closes_a_shared_limit_for_itself_only(settings: Any) -> None:
+    settings.AGENTEXEC = {**settings.AGENTEXEC, "MODEL_LIMITS": {"gpt-test": {"rpm": 100}}, "MODEL_LIMIT_WAIT": 0}
+    used_up = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1h"}
+
+    def ask(server: ModelServer) -> Activity:
+        async def handler(agent_id: UUID, context: Empty) -> str:
+            client = AsyncOpenAI(base_url=server.base_url, api_key="test", max_retries=0)
+            agent = Agent("Clerk", model=OpenAIChatCompletionsModel("gpt-test", client))
+            return str((await OpenAIRunner(agent_id).run(agent, "Go.")).final_output)
+
+        return enqueue(handler)
+
+    with ModelServer([Answer("Fine.", headers=used_up)]) as of_tenant, ModelServer([Answer("Good.")]) as shared:
+        assert ask(of_tenant).result == "Fine."
+        assert ask(of_tenant).waiting_for == "limit"
+        assert ask(shared).result == "Good."
 
 
 def test_a_hook_of_the_clients_http_client_stays() -> None:

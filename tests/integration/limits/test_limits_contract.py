@@ -215,6 +215,36 @@ def test_a_closed_bucket_grants_nothing_until_it_opens(clocked: Clocked) -> None
     assert clocked.store.usage(limited).closed == 0
 
 
+def test_a_bucket_is_closed_for_the_endpoint_that_has_closed_it(clocked: Clocked) -> None:
+    limited = bucket(rpm=10, concurrency=1)
+    refusing = [replace(call(limited, tenant=name), endpoint="evil.example") for name in "abc"]
+    clocked.store.close_buckets([limited], 20, "evil.example")
+
+    assert [waits(clocked, each) for each in refusing] == [pytest.approx(20)] * 3
+    usage = clocked.store.usage(limited)
+    assert (usage.closed, usage.waiting) == (pytest.approx(20), 3)
+    done = granted(clocked, replace(call(limited), endpoint="api.openai.com"))  # those that wait hold back no others
+    clocked.store.settle(done, 0)
+
+    clocked.store.withdraw(refusing[2])
+    clocked.forward(20)
+    clocked.store.settle(granted(clocked, refusing[0]), 0)
+    assert clocked.store.usage(limited).waiting == 0
+
+
+def test_a_call_that_waits_loses_its_place_while_its_endpoint_is_closed(clocked: Clocked) -> None:
+    limited = bucket(rpm=1)
+    granted(clocked, call(limited))
+    first, second = replace(call(limited), endpoint="evil.example"), call(limited)
+    assert [waits(clocked, each, patience=0) for each in (first, second)] == [pytest.approx(60)] * 2
+    clocked.store.close_buckets([limited], 600, "evil.example")
+    assert waits(clocked, first, patience=0) == pytest.approx(600)
+
+    clocked.forward(60)
+
+    granted(clocked, second)
+
+
 def test_waiting_calls_are_served_in_their_order(clocked: Clocked) -> None:
     limited = bucket(rpm=1)
     granted(clocked, call(limited))

@@ -178,6 +178,26 @@ def test_a_steps_own_progress_is_within_its_share() -> None:
     assert (percentages["by the attempt"], percentages["by the verb"], percentages["in a thread"]) == (37, 50, 62)
 
 
+def test_an_attempt_after_finished_steps_begins_with_the_last_percentage() -> None:
+    class Failing(Pipeline, max_retries=1, backoff=lambda *_: 0.0):
+        @step(0)
+        def one(self, context: Input) -> Note:
+            return Note(text="")
+
+        @step(1)
+        def two(self, note: Note) -> Note:
+            ran("two")
+            return note
+
+    FAILING["two"] = 1
+    agent_id = enqueued(Failing)
+
+    drain()
+
+    lines = activity.detail(agent_id).logs
+    assert [line.percentage for line in lines if line.message == "Task started."] == [0, 50]
+
+
 def test_a_step_may_produce_nothing_and_take_nothing() -> None:
     class Silent(Pipeline):
         @step(0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from threading import Thread
 from typing import Any
 from uuid import UUID
@@ -18,6 +21,7 @@ from django_agentexec.pool.single import run_one
 from django_agentexec.queues import get_queue
 from django_agentexec.signals import worker_started
 from django_agentexec.tasks import registry
+from django_agentexec.worker.claimer import Claimer
 from tests.support.activity_rows import messages, row
 from tests.testapp.agents import Text, shout
 
@@ -66,6 +70,21 @@ def test_what_cannot_be_claimed_in_time_stays_queued() -> None:
 
     assert run_one(handle.agent_id, 0) is None
     assert row(handle.agent_id).status == Status.QUEUED
+
+
+def test_a_timeout_of_zero_tries_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_one(shout.enqueue(Text()).agent_id, 60)  # restores the empty queue
+    handle, start = shout.enqueue(Text(text="now")), Claimer.start
+
+    def late(claimer: Claimer) -> None:  # after the timeout
+        asyncio.get_running_loop().call_later(0.05, start, claimer)
+
+    monkeypatch.setattr(Claimer, "start", late)
+
+    done = run_one(handle.agent_id, 0)
+
+    assert done is not None
+    assert (done.status, done.result) == (Status.COMPLETE, "NOW")
 
 
 def test_a_pause_after_the_enqueue_holds_it_back() -> None:
@@ -137,6 +156,30 @@ def test_the_command_prints_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     call_command("agentexec", "run-one", str(handle.agent_id))
 
     assert capsys.readouterr().out.startswith("complete")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_during_the_wait_ends_the_command(
+    capsys: pytest.CaptureFixture[str], number: signal.Signals, code: int
+) -> None:
+    handle = shout.enqueue(Text(), delay=3600)
+
+    def interrupt(sender: object, **_: object) -> None:
+        os.kill(os.getpid(), number)
+
+    worker_started.connect(interrupt)
+    try:
+        with pytest.raises(SystemExit) as exit:
+            call_command("agentexec", "run-one", str(handle.agent_id), "--timeout", "3600")
+    finally:
+        worker_started.disconnect(interrupt)
+
+    assert exit.value.code == code
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.splitlines()[-1]) == (
+        "", f"Interrupted before activity {handle.agent_id} could be claimed."
+    )  # fmt: skip
+    assert row(handle.agent_id).status == Status.QUEUED
 
 
 def test_the_command_says_that_it_could_not_claim(capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,7 +48,7 @@ def let_time_pass() -> None:
 
 
 def is_to_stop(claimed: Claim) -> bool:
-    """Whether the reply to the worker's next beat contains it."""
+    """Return whether the reply to the worker's next beat contains it."""
     beat = get_queue().heartbeat(QUEUE, "w", [claimed])
     assert beat.lost == []
     return beat.canceled == [claimed.agent_id]

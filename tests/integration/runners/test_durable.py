@@ -67,6 +67,24 @@ def test_a_failure_between_calls_resumes_there() -> None:
     assert DONE["look_up Acme"] == 1
 
 
+@pytest.mark.parametrize(("records", "percentage"), [(True, 60), (False, 0)])
+def test_an_attempt_that_replays_calls_begins_with_the_last_percentage(records: bool, percentage: int) -> None:
+    scripted = model(say("Fine."), say("Fine."))
+
+    async def handler(agent_id: UUID, context: Empty, attempt: Attempt) -> str:
+        result = await OpenAIRunner(agent_id, durable=records).run(Agent("Clerk", model=scripted), "Check.")
+        if attempt.number == 1:
+            await attempt.aprogress("Checked", 60)
+        fail_once()
+        return str(result.final_output)
+
+    row = run(handler)
+
+    assert (row.status, row.attempt) == (Status.COMPLETE, 2), row.error
+    starts = row.logs.filter(message="Task started.").order_by("id").values_list("percentage", flat=True)
+    assert list(starts) == [0, percentage]
+
+
 def test_a_subclass_receives_the_log_lines_of_a_durable_run() -> None:
     lines: list[str] = []
 

@@ -12,9 +12,9 @@ from agents import Agent, function_tool
 from agents.testing import ScriptedModel
 from pydantic import BaseModel
 
-from django_agentexec import Attempt, OpenAIRunner, Pipeline, step, task
+from django_agentexec import Attempt, OpenAIRunner, Pipeline, approvals, step, task
 from django_agentexec.calls.recording import UNKNOWN_OUTCOME
-from django_agentexec.models import AgentCall, Approval, ApprovalKind, ApprovalStatus, CallKind, Status
+from django_agentexec.models import AgentCall, Approval, ApprovalKind, ApprovalStatus, CallKind, Status, WaitingFor
 from tests.support.contexts import Empty
 from tests.support.decisions import decide
 from tests.support.durable_agents import DONE, drained, run
@@ -107,6 +107,36 @@ def test_a_person_may_decide_about_a_call_in_doubt(
     settled = AgentCall.objects.get(kind=CallKind.TOOL)
     assert (settled.duration is None) == (paid == 1)  # the wait for the decision is no duration
     assert settled.started_at >= Approval.objects.get().decided_at
+
+
+class Receipt(BaseModel):
+    amount: int
+
+
+def test_a_stated_output_that_the_tool_cannot_have_is_asked_for_again() -> None:
+    scripted = model([call("pay", "1", amount=5)], say("lost"), say("Settled."))
+
+    @function_tool(name_override="pay", output_type=Receipt)
+    def pay_with_receipt(amount: int) -> Receipt:
+        return Receipt(amount=amount)
+
+    async def handler(agent_id: UUID, context: Empty) -> str:
+        agent = Agent("Clerk", model=scripted, tools=[pay_with_receipt])
+        result = await OpenAIRunner(agent_id, in_doubt={"pay": "ask"}).run(agent, "Pay 5.")
+        await die_during_the_tool(agent_id)
+        return str(result.final_output)
+
+    run(handler)
+    approvals.answer(Approval.objects.get().pk, "paid 5")
+    assert drained().waiting_for == WaitingFor.APPROVAL
+    again = Approval.objects.exclude(title="").get()
+    assert (again.kind, again.is_pending) == (ApprovalKind.IN_DOUBT, True)
+    assert again.title.startswith("pay: the stated output cannot be used (ValidationError: ")
+    approvals.answer(again.pk, {"amount": 5})
+    row = drained()
+
+    assert (row.status, row.result, row.attempt) == (Status.COMPLETE, "Settled.", 2), row.error
+    assert outputs(scripted) == ['{"amount":5}']
 
 
 def test_a_time_limit_keeps_the_calls_before_it() -> None:

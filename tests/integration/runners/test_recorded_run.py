@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from django_agentexec import BaseAgentRunner, InvalidOption, approvals, task, tool_key
 from django_agentexec.calls.recording import UNKNOWN_OUTCOME, RecordedRun
@@ -239,6 +239,31 @@ def test_a_person_decides_about_a_tool_whose_process_died(
 
     assert (Activity.objects.get().result, DONE["tool 1"], DONE["question"]) == (output, calls, 1)
     assert AgentCall.objects.get(kind=CallKind.TOOL).state == state
+
+
+def test_a_stated_output_that_cannot_be_loaded_is_asked_for_again() -> None:
+    async def handler(agent_id: UUID, context: Empty) -> str:
+        async with Runner(agent_id).recorded_run("Clerk") as run:
+            load = TypeAdapter(dict[str, int]).validate_python
+            found = await run.tool_call("1", "look_up", {}, lambda: {}, load=load, in_doubt="ask")
+        return f"{found['stock']} left"
+
+    agent_id = task("clerk")(handler).enqueue(Empty()).agent_id
+    AgentCall.objects.create(activity_id=agent_id, kind=CallKind.TOOL, call_id="1", name="look_up")  # started
+    drain()
+    approvals.answer(Approval.objects.get().pk, "There are 5.")
+    drain()
+
+    again = Approval.objects.exclude(title="").get()
+    waiting = Activity.objects.get()
+    assert (again.kind, again.is_pending, waiting.waiting_for, waiting.attempt) == ("in_doubt", True, "approval", 1)
+    assert again.title.startswith("look_up: the stated output cannot be used (ValidationError: ")
+    assert again.title.endswith("State it again.")
+    approvals.answer(again.pk, {"stock": 5})
+    drain()
+
+    assert Activity.objects.get().result == "5 left"
+    assert AgentCall.objects.get(kind=CallKind.TOOL).output == {"stock": 5}
 
 
 def test_a_run_that_fails_is_recorded_with_its_error() -> None:

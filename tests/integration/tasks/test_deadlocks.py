@@ -11,7 +11,7 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from django_agentexec import Attempt, InvalidOption, Status, TaskFailed, agather, aget_result, gather, get_result, task
-from django_agentexec.activity.current import running
+from django_agentexec.current import running
 from django_agentexec.testing import drain
 from tests.support.activity_rows import row, start
 from tests.support.research_family import Companies, Company, attempt_of, park, running_parent

@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from django_agentexec import InvalidContext, Task, TaskDefinitionError, activity
+from django_agentexec.dispatch.push import partition_of
 from django_agentexec.models import Activity
 from django_agentexec.queues import Ack, Limit, Outcome, get_queue
 from django_agentexec.queues.limits import parse_limits
@@ -69,7 +70,7 @@ def test_a_task_without_options_stores_nothing() -> None:
     row = stored(make())
 
     assert row.fairness is None
-    assert row.partition == f"i:{row.agent_id}"
+    assert partition_of(row) == f"i:{row.agent_id}"
 
 
 def test_fair_key_and_limits_are_evaluated() -> None:
@@ -84,7 +85,7 @@ def test_fair_key_and_limits_are_evaluated() -> None:
     row = stored(task, org="7=8\x1f9")
 
     assert row.fairness is not None
-    assert row.partition == "f:org%207%3D8%1F9"
+    assert partition_of(row) == "f:org%207%3D8%1F9"
     assert parse_limits(row.fairness) == (Limit("task:fair_task", 3), Limit("key:org:7=8\x1f9", 5, 10, 60.0))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,25 @@ def test_the_help_lists_every_subcommand() -> None:
         assert f"\n    {name} " in answer.out
 
 
+def help_texts(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Yield the help texts of a subcommand and of the subcommands below it."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                yield inner.description or ""
+                yield from help_texts(inner)
+        else:
+            yield action.help or ""
+
+
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_the_help_describes_each_argument_and_marks_defaults(name: str) -> None:
+    for text in help_texts(parser_of("agentexec", name)):
+        assert len(text.split()) > 1, text
+        assert not text.startswith(("(", "{", "may be repeated")), text
+        assert not re.search(r"\((?!default:)[\d,]+( s)?\)", text), text
+
+
 @pytest.mark.parametrize(("alias", "name"), ALIASES.items(), ids=lambda value: str(value))
 def test_a_former_command_takes_the_arguments_of_its_subcommand(alias: tuple[str, ...], name: str) -> None:
     assert options_of(parser_of(*alias)) == options_of(parser_of("agentexec", name))
@@ -114,7 +135,7 @@ def test_run_starts_a_pool() -> None:
     answer = run("agentexec", "run", "--burst", "--workers", "1", "--no-scheduler")
 
     assert answer.code == 0, answer.err
-    assert "1 processes" in answer.out
+    assert "1 process x " in answer.out
     assert (row(agent_id).status, row(agent_id).result) == (Status.COMPLETE, "HI")
 
 

@@ -54,7 +54,7 @@ def test_once_writes_runs_workers_and_queues_as_plain_text() -> None:
 
     assert re.search(r"running +import +30 +\S+ +Reading page 3", out)
     assert re.search(r"host-1 +alive +3/50 +12 +1 +default", out)
-    assert "1 running, 0 queued, 1 workers" in out
+    assert "1 running, 0 queued, 1 worker;" in out
     assert "\x1b" not in out
 
 
@@ -122,7 +122,7 @@ def test_the_last_known_values_are_shown_for_unknown_values(monkeypatch: pytest.
     monkeypatch.setattr(type(get_queue()), "read_counters", refuse)
     out = call("agentmonitor", "--once").out
 
-    assert re.search(r"^Last known at \d\d:\d\d:\d\d UTC: 1 workers; in the hour before: 0 complete", out, re.MULTILINE)
+    assert re.search(r"^Last known at \d\d:\d\d:\d\d UTC: 1 worker; in the hour before: 0 complete", out, re.MULTILINE)
     assert "host-1" not in out  # whether it is alive is unknown
 
 

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from django_agentexec import InvalidOption, Status, activity
 from django_agentexec.activity import prune, pruning
+from django_agentexec.calls.pruning import prune_calls
 from django_agentexec.models import Activity, ActivityLog
 from tests.support.management_commands import call
 
@@ -188,6 +189,24 @@ def test_an_age_may_be_seconds() -> None:
 
     assert list(prune(3 * 86_400)) == [1]
     assert left() == kept
+
+
+@pytest.mark.parametrize("age", [30, 0.5, 365, 3_599])
+def test_a_number_that_may_be_meant_as_days_deletes_nothing(age: float) -> None:
+    kept = {old()}
+
+    with pytest.raises(InvalidOption, match=rf"Give timedelta\(days={age}\) or timedelta\(seconds={age}\)"):
+        next(prune(age))
+    with pytest.raises(InvalidOption, match="days may be meant"):
+        next(prune_calls(age))
+    assert left() == kept
+
+
+@pytest.mark.parametrize("age", [0, 3_600, timedelta(0), timedelta(seconds=30)])
+def test_an_age_that_can_only_mean_seconds_is_not_refused(age: float | timedelta) -> None:
+    old()
+
+    assert sum(prune(age)) == 1
 
 
 @pytest.mark.parametrize("age", ["30d", None, True, float("nan"), float("inf"), 10**12])

@@ -57,6 +57,9 @@ def test_csv_and_json() -> None:
         (("--reprice", "--from", "2026-12-01"), "leave --from out"),
         (("--reprice", "--metadata", "org=a"), "leave --metadata out"),
         (("--reprice", "--runs"), "leave --runs out"),
+        (("--reprice", "--by", "task"), "leave --by out"),
+        (("--runs", "5", "--by", "task"), "leave --by out"),
+        (("--batch-size", "5"), "--batch-size requires --reprice"),
         (("--runs", "0"), "'0' is not a positive whole number"),
     ],
 )
@@ -72,7 +75,7 @@ def test_past_calls_are_priced() -> None:
         pattern="house", valid_from=date(2026, 1, 1), input_price=Decimal(1), output_price=Decimal(5)
     )
 
-    assert call("agentexec", "usage", "--reprice").out == "1 of 2 calls without a price were priced.\n"
+    assert call("agentexec", "usage", "--reprice").out == "1 of 2 calls without a price was priced.\n"
     assert ",0.002,1,1200,0.002" in call("agentexec", "usage", "--csv", *NOVEMBER).out
 
 

@@ -13,9 +13,9 @@ import pytest
 from django.db import OperationalError, connection, connections
 
 from django_agentexec import ActivityNotFound, StaleAttempt, Status, activity_changed
-from django_agentexec.activity.current import running
 from django_agentexec.activity.store import CommitOutcomeUnknown
 from django_agentexec.activity.transitions import AddUsage, Fail, Operation, Progress
+from django_agentexec.current import running
 from django_agentexec.models import Activity
 from django_agentexec.worker import committer as module
 from django_agentexec.worker.committer import MAX_REJECTIONS, Committer

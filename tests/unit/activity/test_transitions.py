@@ -112,6 +112,16 @@ def test_a_start_counts_an_attempt_and_notes_who_runs_it() -> None:
     assert (line.message, line.status, line.attempt) == ("Task started.", RUNNING, 2)
 
 
+def test_an_attempt_that_replays_calls_keeps_the_percentage() -> None:
+    row = activity(RUNNING, attempt=1, percentage=80)
+    row.is_replayed = True
+
+    line = START.apply(row, NOW)
+
+    assert line is not None
+    assert (row.percentage, line.percentage) == (80, 80)
+
+
 def test_a_start_after_a_crash_counts_the_crash_but_no_attempt() -> None:
     row = activity(RUNNING, attempt=1, started_at=NOW - timedelta(minutes=1))
 

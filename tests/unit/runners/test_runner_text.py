@@ -16,7 +16,7 @@ from agents import (
 from agents.testing import ScriptedModel, assistant_message, function_call
 
 from django_agentexec import OpenAIRunner
-from django_agentexec.activity.current import running
+from django_agentexec.current import running
 from django_agentexec.testing import make_attempt
 from tests.support.activity_recorder import ActivityRecorder
 

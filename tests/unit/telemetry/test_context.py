@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from django_agentexec.activity.current import current_traceparent
+from django_agentexec.current import current_traceparent
 from django_agentexec.models import AgentCall, CallKind
 from django_agentexec.telemetry.context import (
     continued,

@@ -23,7 +23,7 @@ from django_agentexec.models import Activity, Approval, Status, WaitingFor
 from example_project.documents.accounts import DEMO, make_demo_user
 from example_project.documents.demo.children import HOST, Child, ChildDied, free_port, is_free, wait_for_port
 from example_project.documents.demo.screen import Screen
-from example_project.documents.demo.work import enqueue_all
+from example_project.documents.demo.work import enqueue_all, set_offline_price
 from example_project.documents.model import ModelChoice, model_choice
 
 DEFAULT_PORT = 8000
@@ -69,6 +69,7 @@ class Command(BaseCommand):
     def _start(self, port: int, stack: ExitStack) -> Sequence[Callable[[], None]]:
         """Migrate, and start all processes; return functions that raise if a process has died."""
         call_command("migrate", verbosity=0, interactive=False)
+        set_offline_price()
         if conf.EMBEDDED:
             self.stdout.write(f"Embedded Valkey: {ensure_server()}")
         log_dir = Path(embedded_dir())
@@ -131,7 +132,7 @@ def _load(agent_ids: list[UUID]) -> list[Activity]:
 
 
 def _is_in_progress(activity: Activity, approves: bool) -> bool:
-    """Whether to wait for an activity: one that waits for the visitor's approval is left to the visitor."""
+    """Return whether to wait for an activity: one that waits for the visitor's approval is left to the visitor."""
     return activity.is_active and (approves or activity.waiting_for != WaitingFor.APPROVAL)
 
 
