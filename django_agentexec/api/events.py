@@ -28,10 +28,10 @@ from ..exceptions import ActivityNotFound
 from ..live import follow_activity, messages
 from ..live.connections import ConnectionSlot, holder_of, live_connections, reload_session, reload_user
 from ..live.messages import EVENT_TYPES, Message
-from ..live.threads import in_thread
 from ..models import FINISHED, Activity, ActivityLog
 from ..parsing import parse_digits
 from ..queues.live import is_stream_id
+from ..threads import in_thread
 from ..throttled_logging import ThrottledLogger
 from .base import AgentView, FirstRenderer
 from .errors import NeedsAsgi
