@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from ..models import ApprovalStatus, Status
@@ -30,19 +30,12 @@ MAX_ACTIVITIES = 1_000  # of a feed: those whose state is remembered, and those 
 PING_INTERVAL = 20.0  # seconds without a message after which a ping is sent
 
 
-class MessageSource(Protocol):
-    """A subscription with pending messages."""
-
-    def take(self) -> Sequence[Message]:
-        """Return the pending messages."""
-
-
 class SendBuffer:
     """The messages for one client, filled by its subscriptions, and emptied by its connection in one event loop."""
 
     def __init__(self) -> None:
         self._messages: deque[Message] = deque()
-        self._sources: dict[MessageSource, None] = {}
+        self._pending: dict[Subscription, None] = {}
         self._filled = asyncio.Event()
 
     def __len__(self) -> int:
@@ -53,14 +46,14 @@ class SendBuffer:
         self._messages.extend(messages.split(message))
         self._filled.set()
 
-    def mark_pending(self, source: MessageSource) -> None:
-        """Take the messages of `source` when its turn comes."""
-        self._sources[source] = None
+    def mark_pending(self, subscription: Subscription) -> None:
+        """Take the messages of `subscription` when its turn comes."""
+        self._pending[subscription] = None
         self._filled.set()
 
-    def discard(self, source: MessageSource) -> None:
-        """Take no further messages of `source`."""
-        self._sources.pop(source, None)
+    def discard(self, subscription: Subscription) -> None:
+        """Take no further messages of `subscription`."""
+        self._pending.pop(subscription, None)
 
     async def next(self) -> Message:
         """Return the next message; a ping if there is none for 20 seconds."""
@@ -78,10 +71,10 @@ class SendBuffer:
             return None
 
     def _next(self) -> Message | None:
-        while not self._messages and self._sources:
-            source = next(iter(self._sources))
-            del self._sources[source]
-            for message in source.take():
+        while not self._messages and self._pending:
+            subscription = next(iter(self._pending))
+            del self._pending[subscription]
+            for message in subscription.take():
                 self._messages.extend(messages.split(message))
         return self._messages.popleft() if self._messages else None
 
