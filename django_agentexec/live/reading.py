@@ -79,7 +79,6 @@ class ActivityState:
 
     item: Json
     updated_at: datetime
-    is_active: bool
     lines: list[Line] = field(default_factory=list)
     last_log_id: int = 0
     """The newest known line, which may come after `lines`."""
@@ -87,11 +86,14 @@ class ActivityState:
     """Whether there may be further lines."""
     approvals: list[ApprovalChange] = field(default_factory=list)
     """The approvals of the activity, if it waits for a decision or a client knows a pending one."""
+    is_active: bool = field(init=False)
+    """Whether `item` is queued or running."""
+    version: tuple[datetime, str] = field(init=False)
+    """When the row was changed, and because of which pause it does not start: a client lacks any other state."""
 
-    @property
-    def version(self) -> tuple[datetime, str]:
-        """When the row was changed, and because of which pause it does not start: a client lacks any other state."""
-        return self.updated_at, str(self.item.get("paused", ""))
+    def __post_init__(self) -> None:
+        self.is_active = self.item["status"] in ACTIVE
+        self.version = self.updated_at, str(self.item.get("paused", ""))
 
     def as_of_last_line(self) -> ActivityState:
         """Return the state for a client of the log: a finished activity is active until all lines have been read.
@@ -99,9 +101,7 @@ class ActivityState:
         Not for a feed: it has no lines to wait for, and since `updated_at` is that of the row, it would never accept
         the final status.
         """
-        if not self.has_more:
-            return self
-        return replace(self, item=as_of(self.item, self.lines[-1]) if self.lines else self.item, is_active=True)
+        return replace(self, item=as_of(self.item, self.lines[-1])) if self.has_more else self
 
 
 def as_of(activity: Json, last: Line) -> Json:
@@ -348,7 +348,7 @@ def _note_pauses(rows: Iterable[Activity]) -> None:
 
 
 def _state(row: Activity) -> ActivityState:
-    return ActivityState(messages.item(row), row.updated_at, row.is_active)
+    return ActivityState(messages.item(row), row.updated_at)
 
 
 def _states(rows: Iterable[Activity]) -> Iterator[ActivityState]:
