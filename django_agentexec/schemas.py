@@ -42,6 +42,11 @@ class Schema(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
+    @classmethod
+    def json_of(cls, source: object) -> dict[str, Any]:
+        """Return the JSON of a model instance or of a dictionary with its values."""
+        return cls.model_validate(source).model_dump(mode="json")
+
 
 class ActivityLogSchema(Schema):
     """One line of an activity's history."""

@@ -35,11 +35,11 @@ from ..live.connections import (
     too_many_connections,
 )
 from ..live.messages import EVENT_TYPES, Message
-from ..live.threads import in_thread
 from ..logs import ThrottledLogger
 from ..models import FINISHED, Activity, ActivityLog
 from ..parsing import parse_digits
 from ..queues.live import is_stream_id
+from ..threads import in_thread
 from .base import AgentView, FirstRenderer
 from .errors import NeedsAsgi
 from .openapi import operation

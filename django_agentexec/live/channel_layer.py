@@ -1,21 +1,25 @@
-"""Subscriber of the channel layer for one event loop: a single channel that is a member of many groups.
+"""The channel layer: topics that can be followed, the change notices on them, and the subscriber of one event loop.
 
-The hub creates it. An unavailable layer only delays updates: `subscribe` gives up after a short timeout, and the hub
-polls the database until `resubscribe` has succeeded.
+A change notice names the activities that changed, not their content: subscribers read the database, which is the source
+of truth. A layer may therefore drop, repeat or reorder notices, and no text of a run passes through it. An unavailable
+layer only delays updates.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
+from uuid import UUID
 
 from django.conf import settings
 
 from ..logs import ThrottledLogger
-from .threads import end_tasks
-from .topics import ChangeNotice
+from ..parsing import MAX_INT64
 
 ALIAS = "default"
 IN_MEMORY = "channels.layers.InMemoryChannelLayer"
@@ -23,9 +27,74 @@ IN_MEMORY = "channels.layers.InMemoryChannelLayer"
 SUBSCRIBE_TIMEOUT = 2.0  # seconds that a new subscription waits for the layer
 RETRY_INTERVAL = 1.0  # seconds between two attempts to reach an unavailable layer
 REFRESH_INTERVAL = 3600.0  # layers that store groups drop their members after a day
+MAX_CANCELLATIONS = 3
+CANCELLATION_TIMEOUT = 0.5  # seconds
+
+MESSAGE_TYPE = "agentexec.hint"  # on the channel layer; other releases read it during a deploy
+_FEED = "agentexec.feed."
+# Every channel layer accepts these names for a group, less the prefix.
+_LAYER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 
 logger = logging.getLogger(__name__)
 throttled = ThrottledLogger(logger)
+
+
+# Topics and notices
+
+
+def activity_topic(agent_id: UUID) -> str:
+    """Return the topic of one activity."""
+    return f"agentexec.activity.{agent_id.hex}"
+
+
+def feed_topic(audience: str) -> str:
+    """Return the topic of an audience's feed; a name that a layer would refuse is replaced by its digest."""
+    if not _LAYER_NAME.fullmatch(audience):
+        audience = "sha256-" + hashlib.sha256(audience.encode()).hexdigest()
+    return _FEED + audience
+
+
+def feed_topics(topics: Iterable[str]) -> frozenset[str]:
+    """Return the topics of feeds among `topics`."""
+    return frozenset(topic for topic in topics if topic.startswith(_FEED))
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeNotice:
+    """The changes of one topic."""
+
+    topic: str
+    changed: Mapping[UUID, int] = field(default_factory=dict)
+    """Activities whose row changed, each with its newest log line that the sender knows, or 0."""
+    streamed: bool = False
+    """Whether the topic's activity has streamed text."""
+    calls: bool = False
+    """Whether calls of the topic's activity have started or ended."""
+
+    def as_message(self) -> dict[str, Any]:
+        """Return the message for the channel layer."""
+        return {
+            "type": MESSAGE_TYPE,
+            "topic": self.topic,
+            "changed": [[agent_id.hex, log_id] for agent_id, log_id in self.changed.items()],
+            "streamed": self.streamed,
+            "calls": self.calls,
+        }
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> ChangeNotice:
+        """Parse a message of the channel layer. Raises `KeyError`, `TypeError` or `ValueError` for other messages."""
+        changed = {UUID(str(agent_id)): _log_id(log_id) for agent_id, log_id in message["changed"]}
+        return cls(str(message["topic"]), changed, bool(message["streamed"]), bool(message.get("calls")))
+
+
+def _log_id(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_INT64:
+        raise ValueError(f"{value!r} is not the id of a log line.")
+    return value
+
+
+# The layer
 
 
 class ChannelLayer(Protocol):
@@ -56,7 +125,10 @@ def configured_backend() -> str:
 
 
 class ChannelLayerSubscriber:
-    """Receives the change notices of its topics and passes them to `on_notice`."""
+    """A single channel that is a member of many groups: passes the change notices of its topics to `on_notice`.
+
+    `subscribe` gives up after a short timeout; the hub polls the database until `resubscribe` has succeeded.
+    """
 
     def __init__(self, layer: ChannelLayer, on_notice: Callable[[ChangeNotice], None]) -> None:
         self._layer = layer
@@ -137,3 +209,18 @@ class ChannelLayerSubscriber:
                 await asyncio.sleep(RETRY_INTERVAL)
                 continue
             self._on_notice(notice)
+
+
+async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel `tasks` and wait for their end.
+
+    Cancels several times, since the clean-up of a channel layer may replace the cancellation by another error.
+    """
+    running = {task for task in tasks if not task.done()}
+    for _ in range(MAX_CANCELLATIONS):
+        for task in running:
+            task.cancel()
+        if running:
+            ended, running = await asyncio.wait(running, timeout=CANCELLATION_TIMEOUT)
+            for task in ended:
+                task.cancelled() or task.exception()  # retrieved, so that asyncio does not log it

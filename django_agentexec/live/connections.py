@@ -1,16 +1,19 @@
-"""Users of live connections: how many connections each may have, and whether they are still signed in.
+"""Users of live connections: how many connections and reads each may have, and whether they are still signed in.
 
-Without a limit, a thousand sockets of one user would delay those of all others. A connection lives long: meanwhile the
+Without limits, a thousand sockets of one user would delay those of all others. A connection lives long: meanwhile the
 session may end, and the user may be deactivated.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY, get_user
@@ -20,6 +23,11 @@ from django.utils.translation import ngettext
 
 if TYPE_CHECKING:
     from ..policy import User
+
+MAX_READS_PER_USER = 2  # at the same time; fewer than the threads, so that other users are not delayed
+
+_reads: WeakValueDictionary[Hashable, asyncio.Semaphore] = WeakValueDictionary()
+_reads_lock = threading.Lock()
 
 
 class UserLimit:
@@ -83,6 +91,16 @@ def holder_of(user: User | None, address: str) -> Hashable:
     if user is not None and user.is_authenticated:
         return "user", str(user.pk)
     return "address", address
+
+
+@asynccontextmanager
+async def read_turn(holder: Hashable) -> AsyncIterator[None]:
+    """Wait until fewer than `MAX_READS_PER_USER` reads of this holder run; reads of other holders run in between."""
+    key = id(asyncio.get_running_loop()), holder
+    with _reads_lock:
+        semaphore = _reads.setdefault(key, asyncio.Semaphore(MAX_READS_PER_USER))
+    async with semaphore:
+        yield
 
 
 def reload_session(session: Any) -> Any:

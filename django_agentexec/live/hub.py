@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -18,12 +19,12 @@ from ..concurrency.rules import Rules, read_pauses
 from ..conf import conf
 from ..logs import ThrottledLogger
 from ..queues import get_queue
-from . import fanout
-from .channel_layer import ChannelLayerSubscriber, shared_layer
-from .reading import read_versions
+from ..threads import in_thread
+from .call_feed import distribute_calls
+from .channel_layer import ChangeNotice, ChannelLayerSubscriber, end_tasks, shared_layer
+from .reading import ActivityState, read_feeds, read_states, read_versions
 from .subscriptions import ActivitySubscription, FeedSubscription, Subscription
-from .threads import end_tasks, in_thread
-from .topics import ChangeNotice
+from .text_feed import distribute_text, finish_text
 
 logger = logging.getLogger(__name__)
 throttled = ThrottledLogger(logger)
@@ -34,6 +35,8 @@ WATCH_SECONDS = 15.0  # for which publishers consider a topic watched; renewed a
 # Seconds after which every publisher knows a new subscription. Changes up to then are read again at that time.
 PUBLISHER_DELAY = 0.8
 STREAM_INTERVAL = 0.05  # seconds between two reads of streamed text
+MAX_TOPICS = 100  # of one read: each is a condition of its SQL
+MAX_ITEMS = 500  # changes of one feed in one read
 
 _lock = threading.Lock()
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
@@ -177,27 +180,27 @@ class Hub:
     async def _read_changes(self) -> None:
         await self._has_changes.wait()
         self._has_changes.clear()
-        topics = [topic for topic in self._changed if topic in self.topics][: fanout.MAX_TOPICS]
+        topics = [topic for topic in self._changed if topic in self.topics][:MAX_TOPICS]
         self._changed = {topic: None for topic in self._changed if topic not in topics and topic in self.topics}
-        batch = fanout.ReadBatch()
+        batch = ReadBatch()
         for topic in topics:
             with_calls = topic in self._calling
             self._calling.discard(topic)
             batch.add(self.topics[topic], self._take_feed_changes(topic), with_calls=with_calls)
         states = await batch.read()
-        for unfinished in await batch.read_calls():
+        for unfinished in await batch.distribute_calls():
             self._calling.add(unfinished.topic)
             self._changed[unfinished.topic] = None
         for unfinished in await batch.distribute(states):
             self._changed[unfinished.topic] = None
         self._retry_failed(batch)
-        await fanout.compare_feeds(feed for feed in batch.feeds if feed.is_behind)
+        await compare_feeds(feed for feed in batch.feeds if feed.is_behind)
         # At most one read per interval, which also limits the number of messages of each client.
         await asyncio.sleep(conf.LIVE_INTERVAL)
         if self._changed:
             self._has_changes.set()
 
-    def _retry_failed(self, batch: fanout.ReadBatch) -> None:
+    def _retry_failed(self, batch: ReadBatch) -> None:
         """Schedule another read of the activities that could not be read, without delaying the others."""
         loop = asyncio.get_running_loop()
         for agent_id in batch.failed & batch.activities.keys():
@@ -206,7 +209,7 @@ class Hub:
 
     def _take_feed_changes(self, topic: str) -> dict[UUID, int]:
         changes = self._feed_changes.pop(topic, {})
-        rest = dict(list(changes.items())[fanout.MAX_ITEMS :])
+        rest = dict(list(changes.items())[MAX_ITEMS:])
         if rest:
             self._feed_changes[topic] = rest
             self._changed[topic] = None
@@ -216,7 +219,7 @@ class Hub:
         await self._has_streamed.wait()
         self._has_streamed.clear()
         topics, self._streamed = self._streamed, set()
-        unfinished, _ = await fanout.distribute_text(
+        unfinished, _ = await distribute_text(
             each for topic in topics for each in self.topics.get(topic, ()) if isinstance(each, ActivitySubscription)
         )
         await asyncio.sleep(STREAM_INTERVAL)
@@ -274,3 +277,91 @@ class Hub:
 
     def _subscriptions(self) -> list[Subscription]:
         return [subscription for subscriptions in self.topics.values() for subscription in subscriptions]
+
+
+@dataclass(slots=True)
+class ReadBatch:
+    """One read for many subscriptions: the activities and the changes of feeds, each with those that take part.
+
+    They are fixed before the read starts, so that no subscriber misses a line. A subscription that becomes ready during
+    the read has a snapshot of another moment; it takes part in the next read.
+    """
+
+    activities: dict[UUID, list[ActivitySubscription]] = field(default_factory=dict)
+    feeds: dict[FeedSubscription, dict[UUID, int]] = field(default_factory=dict)
+    failed: set[UUID] = field(default_factory=set)
+    """Activities that could not be read."""
+    calling: set[UUID] = field(default_factory=set)
+    """Activities whose calls are to be read, too."""
+
+    def add(
+        self, subscriptions: Iterable[Subscription], changes: Mapping[UUID, int], *, with_calls: bool = False
+    ) -> None:
+        """Add the subscriptions of a topic that are ready and have room; `changes` are those of a feed."""
+        for each in subscriptions:
+            if isinstance(each, ActivitySubscription):
+                if each.is_ready and each.has_room():
+                    self.activities.setdefault(each.agent_id, []).append(each)
+                    if with_calls:
+                        self.calling.add(each.agent_id)
+            elif each.is_ready:
+                self.feeds.setdefault(each, {}).update(changes)
+            else:
+                each.early_changes.update(changes)
+
+    async def read(self) -> dict[UUID, ActivityState]:
+        """Return the states of all activities of this batch that can be read, with the lines that a client lacks."""
+        positions = {agent_id: min(s.position for s in readers) for agent_id, readers in self.activities.items()}
+        items = {agent_id: newest for changes in self.feeds.values() for agent_id, newest in changes.items()}
+        if not positions and not items:
+            return {}
+        undecided = {agent_id for agent_id, readers in self.activities.items() if any(s.knows_pending for s in readers)}
+        states, self.failed = await in_thread(read_states, positions, items, undecided)
+        return states
+
+    async def distribute_calls(self) -> set[ActivitySubscription]:
+        """Read and offer the calls; return the subscriptions with more to read.
+
+        Called after `read`, so that a client has all calls before the final status.
+        """
+        readers = {agent_id: self.activities[agent_id] for agent_id in self.calling - self.failed}
+        return await distribute_calls(readers) if readers else set()
+
+    async def distribute(self, states: Mapping[UUID, ActivityState]) -> set[ActivitySubscription]:
+        """Offer the states to the subscriptions; return the subscriptions that have more to read immediately."""
+        shown = {agent_id: state.as_of_last_line() for agent_id, state in states.items()}
+        finished = [
+            each
+            for agent_id, subscriptions in self.activities.items()
+            if agent_id in shown and not shown[agent_id].is_active
+            for each in subscriptions
+            if each.is_active
+        ]
+        # The rest of the text comes before a final status, which waits for it.
+        unfinished = await finish_text(finished) if finished else set()
+        for agent_id, subscriptions in self.activities.items():
+            for each in subscriptions:
+                if agent_id in self.failed or each in unfinished:
+                    continue
+                if agent_id not in shown:
+                    each.end_deleted()
+                    continue
+                each.accept(shown[agent_id])
+                if shown[agent_id].has_more:
+                    unfinished.add(each)
+        for feed, changes in self.feeds.items():
+            for agent_id in changes.keys() & states.keys():
+                feed.accept(states[agent_id])
+        return unfinished
+
+
+async def compare_feeds(subscriptions: Iterable[FeedSubscription]) -> None:
+    """Compare the states that these clients know with the current feeds, and send the differences."""
+    readers = [each for each in subscriptions if each.is_ready and each.has_room()]
+    if not readers:
+        return
+    for each in readers:
+        each.is_behind = False
+    for each, states in await in_thread(read_feeds, readers):
+        for state in states:
+            each.accept(state)

@@ -75,6 +75,7 @@ _ESCAPED = 6  # maximum number of bytes of a character, as JSON escapes it
 _LINE_OVERHEAD = 300  # bytes of a line's other fields
 _TEXTS = ("latest_log_message", "error", "public_error")
 _VALUES: dict[str, Any] = {"metadata": {}, "context": {}, "result": None}
+_DETAIL_COLUMNS = ActivityDetailSchema.model_fields.keys() - {"logs", "has_more_logs", "has_earlier_logs"}
 
 
 # Construction
@@ -108,7 +109,7 @@ def activity_change(item: Json, lines: Sequence[Line], last_log_id: int, *, has_
 
 def approval_change(approval: Approval) -> ApprovalChange:
     """Return the message of a requested or decided approval; `truncated` names the values that were left out."""
-    fields = ApprovalSchema.model_validate(approval).model_dump(mode="json")
+    fields = ApprovalSchema.json_of(approval)
     cut = [name for name in ("arguments", "changed_arguments", "answer") if len(json.dumps(fields[name])) > MAX_VALUE]
     fields |= dict.fromkeys(cut)
     if len(fields["title"]) > MAX_TEXT:
@@ -278,17 +279,20 @@ def line(fields: Json) -> Line:
 
 def item(row: Activity) -> Json:
     """Return a list item within the limits; `truncated` names the fields that were cut or left out."""
-    return _limit(ActivityListItemSchema.model_validate(row).model_dump(mode="json"))
+    return _limit(ActivityListItemSchema.json_of(row))
 
 
 def detail(row: Activity) -> Json:
     """Return the detail without its log, within the limits. A large result is replaced by `result_url`."""
-    columns = ActivityDetailSchema.model_fields.keys() - {"logs", "has_more_logs", "has_earlier_logs"}
-    values = {name: getattr(row, name) for name in columns}
-    found = _limit(ActivityDetailSchema.model_validate(values).model_dump(mode="json"))
+    found = _limit(full_detail(row))
     if "result" in found.get("truncated", ()):
         found["result_url"] = f"{Run(row.agent_id, row.agent_type).status_url.rstrip('/')}/result/"
     return found
+
+
+def full_detail(row: Activity) -> Json:
+    """Return the detail without its log, with texts and values of any length."""
+    return ActivityDetailSchema.json_of({name: getattr(row, name) for name in _DETAIL_COLUMNS})
 
 
 def group_lines(lines: Sequence[Line]) -> list[Sequence[Line]]:

@@ -25,9 +25,8 @@ from ..models import Activity, ActivityLog
 from ..policy import get_policy
 from ..queues import get_queue
 from ..signals import changes_committed, text_streamed, worker_stopped
-from .channel_layer import shared_layer
+from .channel_layer import ChangeNotice, activity_topic, feed_topic, feed_topics, shared_layer
 from .hub import local_topics, notify_local_hubs
-from .topics import ChangeNotice, activity_topic, feed_topic, feed_topics
 
 logger = logging.getLogger(__name__)
 throttled = ThrottledLogger(logger)

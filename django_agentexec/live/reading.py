@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
-from django.db.models import F, Max, Q
-from django.db.models.functions import Coalesce, Left, Right
+from django.db.models import Max, Q
+from django.db.models.functions import Left, Right
 
-from ..calls.queries import CONTENT, summary_of
 from ..concurrency.rules import note_pauses
 from ..exceptions import ActivityNotFound
 from ..logs import ThrottledLogger
-from ..models import ACTIVE, DECISIONS, Activity, ActivityLog, ActivityQuerySet, AgentCall, Approval, Status
-from ..schemas import ActivityDetailSchema, ActivityLogSchema
+from ..models import ACTIVE, DECISIONS, Activity, ActivityLog, ActivityQuerySet, Approval, Status
+from ..policy import get_policy
+from ..schemas import ActivityLogSchema
 from . import messages
-from .call_feed import ReadCall
 from .messages import ApprovalChange, Json, Line
+
+if TYPE_CHECKING:
+    from .subscriptions import FeedSubscription
 
 logger = logging.getLogger(__name__)
 throttled = ThrottledLogger(logger)
@@ -34,11 +36,13 @@ throttled = ThrottledLogger(logger)
 MAX_LINES = 500  # log lines of one message or response; further lines follow in the next
 MIN_LINES = 20  # log lines of each activity in a read of many activities
 MAX_IDS = 500  # of one query
-MAX_CALLS = 500  # of one read
 FEED_SIZE = 100
 MAX_APPROVALS = 200  # of one read
 # Seconds for single reads after a shared read has failed: enough to find the faulty key if the server is available.
 ISOLATION_TIMEOUT = 1.0
+
+_ROWS = Activity.objects.without_payloads()
+_LINE_COLUMNS = ActivityLogSchema.model_fields.keys() - {"message", "traceback"}  # the database cuts these
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -75,7 +79,6 @@ class ActivityState:
 
     item: Json
     updated_at: datetime
-    is_active: bool
     lines: list[Line] = field(default_factory=list)
     last_log_id: int = 0
     """The newest known line, which may come after `lines`."""
@@ -83,11 +86,14 @@ class ActivityState:
     """Whether there may be further lines."""
     approvals: list[ApprovalChange] = field(default_factory=list)
     """The approvals of the activity, if it waits for a decision or a client knows a pending one."""
+    is_active: bool = field(init=False)
+    """Whether `item` is queued or running."""
+    version: tuple[datetime, str] = field(init=False)
+    """When the row was changed, and because of which pause it does not start: a client lacks any other state."""
 
-    @property
-    def version(self) -> tuple[datetime, str]:
-        """When the row was changed, and because of which pause it does not start: a client lacks any other state."""
-        return self.updated_at, str(self.item.get("paused", ""))
+    def __post_init__(self) -> None:
+        self.is_active = self.item["status"] in ACTIVE
+        self.version = self.updated_at, str(self.item.get("paused", ""))
 
     def as_of_last_line(self) -> ActivityState:
         """Return the state for a client of the log: a finished activity is active until all lines have been read.
@@ -95,9 +101,7 @@ class ActivityState:
         Not for a feed: it has no lines to wait for, and since `updated_at` is that of the row, it would never accept
         the final status.
         """
-        if not self.has_more:
-            return self
-        return replace(self, item=as_of(self.item, self.lines[-1]) if self.lines else self.item, is_active=True)
+        return replace(self, item=as_of(self.item, self.lines[-1])) if self.has_more else self
 
 
 def as_of(activity: Json, last: Line) -> Json:
@@ -131,9 +135,10 @@ def read_activity(agent_id: UUID, after: int | None) -> tuple[Json, ActivityStat
     activity = Activity.objects.filter(pk=agent_id).first()
     if activity is None:
         raise ActivityNotFound(agent_id)
-    note_pauses([activity])
+    _note_pauses([activity])
     lines, has_more = _lines_after(agent_id, after or 0)
-    state = ActivityState(messages.item(activity), activity.updated_at, activity.is_active, lines, has_more=has_more)
+    state = _state(activity)
+    state.lines, state.has_more = lines, has_more
     state.last_log_id = lines[-1].id if lines else after or 0
     if after or activity.waiting_for in DECISIONS:
         state.approvals = _approvals([agent_id]).get(agent_id, [])
@@ -150,23 +155,32 @@ def read_detail(activity: Activity, after: int | None) -> tuple[Json, list[Line]
     # Lines are read after the row, here and below: a client that receives a final status then has all lines.
     rows = list(activity.logs.filter(id__gt=after or 0).order_by("id")[: MAX_LINES + 1])
     has_more = len(rows) > MAX_LINES
-    lines = [Line(row.id, ActivityLogSchema.model_validate(row).model_dump(mode="json"), 0) for row in rows[:MAX_LINES]]
-    return _detail_of(activity) | {"logs": [line.json for line in lines], "has_more_logs": has_more}, lines
-
-
-def _detail_of(activity: Activity) -> Json:
-    columns = ActivityDetailSchema.model_fields.keys() - {"logs", "has_more_logs", "has_earlier_logs"}
-    values = {name: getattr(activity, name) for name in columns}
-    detail: Json = ActivityDetailSchema.model_validate(values).model_dump(mode="json")
-    return detail
+    lines = [Line(row.id, ActivityLogSchema.json_of(row), 0) for row in rows[:MAX_LINES]]
+    return messages.full_detail(activity) | {"logs": [line.json for line in lines], "has_more_logs": has_more}, lines
 
 
 def read_latest(activity: Activity) -> Json:
     """Return the detail of a row with the last lines of its log, since many clients use the newest line. One query."""
     newest = ActivityLog.objects.filter(activity_id=activity.agent_id).order_by("-id")[: MAX_LINES + 1]
     found = list(newest)
-    lines = [ActivityLogSchema.model_validate(row).model_dump(mode="json") for row in reversed(found[:MAX_LINES])]
-    return _detail_of(activity) | {"logs": lines, "has_earlier_logs": len(found) > MAX_LINES}
+    lines = [ActivityLogSchema.json_of(row) for row in reversed(found[:MAX_LINES])]
+    return messages.full_detail(activity) | {"logs": lines, "has_earlier_logs": len(found) > MAX_LINES}
+
+
+def read_states(
+    positions: Mapping[UUID, int], items: Mapping[UUID, int], undecided: Set[UUID] = frozenset()
+) -> tuple[dict[UUID, ActivityState], set[UUID]]:
+    """Return the states as `read_changes`, and the activities that cannot be read. Never raises."""
+
+    def read(wanted: Mapping[UUID, object]) -> dict[UUID, ActivityState]:
+        return read_changes(
+            {agent_id: position for agent_id, position in positions.items() if agent_id in wanted},
+            {agent_id: newest for agent_id, newest in items.items() if agent_id in wanted},
+            undecided & wanted.keys(),
+        )
+
+    found, failed = read_isolated(read, dict.fromkeys([*items, *positions]))
+    return {agent_id: state for states in found for agent_id, state in states.items()}, failed
 
 
 def read_changes(
@@ -184,9 +198,9 @@ def read_changes(
 
     The states are those of the rows; clients of the log need `as_of_last_line`.
     """
-    rows = list(Activity.objects.without_payloads().filter(pk__in={*positions, *items}))
-    note_pauses(rows)
-    states = {row.agent_id: ActivityState(messages.item(row), row.updated_at, row.is_active) for row in rows}
+    rows = list(_ROWS.filter(pk__in={*positions, *items}))
+    _note_pauses(rows)
+    states = {row.agent_id: _state(row) for row in rows}
     waiting = {row.agent_id for row in rows if row.waiting_for in DECISIONS} & positions.keys()
     if wanted := {*undecided, *waiting}:
         for agent_id, found in _approvals(wanted).items():
@@ -208,8 +222,43 @@ def read_feed(visible: ActivityQuerySet, seen: Collection[UUID] = ()) -> list[Ac
     missing = set(seen) - {row.agent_id for row in rows}
     if missing:
         rows += visible.without_payloads().filter(pk__in=missing)
-    note_pauses(rows)
+    _note_pauses(rows)
     return list(_states(rows))
+
+
+def read_feeds(subscriptions: Sequence[FeedSubscription]) -> list[tuple[FeedSubscription, list[ActivityState]]]:
+    """Return the states that are new to the clients of these feeds; leave out the feeds that cannot be read.
+
+    Each feed is read once for all users with the same view (the same SQL).
+    """
+    by_view: dict[str, list[FeedSubscription]] = {}
+    views: dict[str, ActivityQuerySet] = {}
+    policy = get_policy()
+    for each in subscriptions:
+        try:
+            visible = policy.visible(each.user, Activity.objects.all())
+            view = "" if visible.query.is_empty() else repr(visible.query.sql_with_params())
+        except Exception as error:  # noqa: BLE001  # any error of a project's policy for this user
+            throttled.warn("Could not read the feed of one user; the others are updated.", error)
+            continue
+        by_view.setdefault(view, []).append(each)
+        views[view] = visible
+    found, _ = read_isolated(lambda wanted: _read_views(views, wanted), by_view)
+    return [pair for pairs in found for pair in pairs]
+
+
+def _read_views(
+    views: Mapping[str, ActivityQuerySet], by_view: Mapping[str, list[FeedSubscription]]
+) -> list[tuple[FeedSubscription, list[ActivityState]]]:
+    found: list[tuple[FeedSubscription, list[ActivityState]]] = []
+    for view, group in by_view.items():
+        states = read_feed(views[view], {agent_id for each in group for agent_id in each.active})
+        changed = [state for state in states if not all(each.has_seen(state) for each in group)]
+        newest = last_log_ids([UUID(state.item["agent_id"]) for state in changed]) if changed else {}
+        for state in changed:
+            state.last_log_id = newest.get(UUID(state.item["agent_id"]), 0)
+        found += [(each, changed) for each in group]
+    return found
 
 
 def read_versions(agent_ids: Collection[UUID]) -> dict[UUID, datetime]:
@@ -225,25 +274,6 @@ def read_stored_texts(agent_ids: Collection[UUID]) -> dict[UUID, str]:
     """Return the results of these activities that are text: the complete text of their streams."""
     results = Activity.objects.filter(pk__in=agent_ids).values_list("agent_id", "result")
     return {agent_id: result for agent_id, result in results if isinstance(result, str)}
-
-
-def read_calls(since: Mapping[UUID, datetime]) -> tuple[dict[UUID, list[ReadCall]], bool]:
-    """Return the calls that have started or ended since these times, in this order, and whether there may be more.
-
-    One query for all activities, without the content of calls.
-    """
-    wanted = Q()
-    for agent_id, moment in since.items():
-        wanted |= Q(activity_id=agent_id, changed_at__gt=moment)
-    rows = AgentCall.objects.annotate(
-        changed_at=Coalesce("finished_at", "started_at"), current_fence=F("activity__fence")
-    ).filter(wanted, set_aside=0)
-    found: dict[UUID, list[ReadCall]] = {}
-    changed = list(rows.defer(*CONTENT).order_by("changed_at", "id")[: MAX_CALLS + 1]) if since else []
-    row: Any  # with the annotations
-    for row in changed[:MAX_CALLS]:
-        found.setdefault(row.activity_id, []).append(ReadCall(summary_of(row, row.current_fence), row.changed_at))
-    return found, len(changed) > MAX_CALLS
 
 
 def last_log_ids(agent_ids: Collection[UUID]) -> dict[UUID, int]:
@@ -307,16 +337,25 @@ def _lines(wanted: Q, most: int) -> list[tuple[UUID, Line]]:
 
 
 def _line_fields(row: Any) -> Json:
-    names = ActivityLogSchema.model_fields.keys() - {"message", "traceback"}
-    values = {name: getattr(row, name) for name in names}
-    return ActivityLogSchema(**values, message=row.shown, traceback=row.last_calls).model_dump(mode="json")
+    values = {name: getattr(row, name) for name in _LINE_COLUMNS}
+    return ActivityLogSchema.json_of({**values, "message": row.shown, "traceback": row.last_calls})
+
+
+def _note_pauses(rows: Iterable[Activity]) -> None:
+    """Set `paused` of the queued activities that a pause holds; one query if there are queued activities."""
+    if queued := [row for row in rows if row.status == Status.QUEUED]:
+        note_pauses(queued)
+
+
+def _state(row: Activity) -> ActivityState:
+    return ActivityState(messages.item(row), row.updated_at)
 
 
 def _states(rows: Iterable[Activity]) -> Iterator[ActivityState]:
     """Yield the states of all valid rows: a row with invalid values must not hide the others."""
     for row in rows:
         try:
-            yield ActivityState(messages.item(row), row.updated_at, row.is_active)
+            yield _state(row)
         except ValueError as error:
             throttled.warn("Left out an activity with invalid values.", ValueError(f"{row.agent_id}: {error}"))
 

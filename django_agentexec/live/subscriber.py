@@ -16,18 +16,17 @@ from ..models import Activity
 from ..parsing import MAX_INT64
 from ..policy import get_policy
 from ..queues.live import is_stream_id
+from ..threads import in_thread
 from . import messages
+from .connections import read_turn
 from .hub import current_hub
 from .messages import Message
 from .reading import ActivityState, read_activity, read_feed
-from .send_buffer import SendBuffer
-from .subscriptions import ActivitySubscription, FeedSubscription, Subscription
-from .threads import in_thread, read_turn
+from .subscriptions import PING_INTERVAL, ActivitySubscription, FeedSubscription, SendBuffer, Subscription
 
 if TYPE_CHECKING:
     from ..policy import User
 
-PING_INTERVAL = 20.0  # seconds without a message after which a ping is sent
 RECHECK_INTERVAL = 25.0  # seconds between two permission checks; with the check itself, at most 30
 
 Allowed = Callable[[], Awaitable[bool]]
@@ -104,7 +103,7 @@ class Follower:
 
     async def next(self) -> Message:
         """Return the next message; a ping if there is none for 20 seconds."""
-        return await self.send_buffer.get(PING_INTERVAL) or messages.ping()
+        return await self.send_buffer.next()
 
     async def close(self) -> None:
         """Stop following everything."""

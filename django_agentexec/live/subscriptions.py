@@ -1,10 +1,13 @@
-"""Subscriptions of one client: an activity with its streamed text, or a feed, and the client's position in it.
+"""One client's subscriptions of activities and feeds, and the buffer of the messages for it.
 
-The hub offers the states that it has read; a subscription accepts what is new to its client and drops the rest.
+The hub offers the states that it has read; a subscription accepts what is new to its client and drops the rest. It
+keeps only the latest state, so that a slow client costs no memory: it receives fewer messages, not later ones.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -12,160 +15,68 @@ from uuid import UUID
 
 from ..models import ApprovalStatus, Status
 from ..queues import Chunk
-from ..queues.live import START
 from . import messages
 from .call_feed import CallFeed, ReadCall
-from .messages import MAX_DELTA, MAX_LINES_SIZE, ApprovalChange, Gap, Json, Line, Message, Retraction, Rewind
+from .channel_layer import activity_topic, feed_topic
+from .messages import MAX_LINES_SIZE, ApprovalChange, Json, Line, Message
 from .reading import MAX_LINES, ActivityState, as_of
-from .send_buffer import SendBuffer
-from .topics import activity_topic, feed_topic
+from .text_feed import TextFeed
 
 if TYPE_CHECKING:
     from ..policy import User
 
 OnDrained = Callable[["Subscription"], None]
 MAX_ACTIVITIES = 1_000  # of a feed: those whose state is remembered, and those that wait for a slow client
-MAX_WAITING = 200_000  # characters of streamed text that wait for a slow client; the rest stays in the store
+PING_INTERVAL = 20.0  # seconds without a message after which a ping is sent
 
 
-class TextFeed:
-    """The streamed text of one activity for one client, after the client's position.
+class SendBuffer:
+    """The messages for one client, filled by its subscriptions, and emptied by its connection in one event loop."""
 
-    Pieces carry the fence and the number of characters before them. A jump is therefore noticed wherever text was lost:
-    dropped by its writer, trimmed by the store, or missed by a slow or late client. Under a new fence the text begins
-    again.
-    """
+    def __init__(self) -> None:
+        self._messages: deque[Message] = deque()
+        self._pending: dict[Subscription, None] = {}
+        self._filled = asyncio.Event()
 
-    def __init__(self, agent_id: UUID, stream_after: str | None) -> None:
-        self.agent_id = agent_id
-        self.position = stream_after or START
-        self.must_resume = self.position != START
-        """Whether `resume` must be called first, with the piece at the client's position."""
-        self.has_gap = False
-        """Whether the client lacks text and has not received the stored text instead."""
-        self._fence = 0
-        self._attempt = 0
-        self._offsets: dict[str, int] = {}
-        self._knows_start = not self.must_resume
-        self._waiting: list[Chunk | Gap | Retraction | Rewind] = []
-        self._size = 0
-        self._stored = ""
-        self._stored_sent = 0
-        self._has_shown = self.must_resume
-        """Whether the client may show text."""
+    def __len__(self) -> int:
+        return len(self._messages)
 
-    @property
-    def has_room(self) -> bool:
-        """Whether further text may wait."""
-        return self._size < MAX_WAITING
+    def put(self, message: Message) -> None:
+        """Add a message; a long message in parts."""
+        self._messages.extend(messages.split(message))
+        self._filled.set()
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether there is text to send."""
-        return bool(self._waiting) or self._stored_sent < len(self._stored)
+    def mark_pending(self, subscription: Subscription) -> None:
+        """Take the messages of `subscription` when its turn comes."""
+        self._pending[subscription] = None
+        self._filled.set()
 
-    def resume(self, last: Chunk | None) -> None:
-        """Begin after `last`, the piece at the client's position; None if the store has dropped it."""
-        self.must_resume = False
-        if last is None:
-            self.add_gap(None)
-            return
-        self._fence, self._attempt = last.fence, last.attempt
-        if last.offset >= 0:
-            self._offsets[last.writer] = last.end
+    def discard(self, subscription: Subscription) -> None:
+        """Take no further messages of `subscription`."""
+        self._pending.pop(subscription, None)
 
-    def accept(self, chunks: Sequence[Chunk]) -> bool:
-        """Take the pieces after the position; False if some were left because too much text waits."""
-        for chunk in chunks:
-            if stream_key(chunk.stream_id) <= stream_key(self.position):
-                continue
-            if not self.has_room:
-                return False
-            self.position = chunk.stream_id
-            if not 0 < chunk.fence < self._fence:  # else written by a worker that has lost the activity
-                self._accept_chunk(chunk)
-        return True
+    async def next(self) -> Message:
+        """Return the next message; a ping if there is none for 20 seconds."""
+        return await self.get(PING_INTERVAL) or messages.ping()
 
-    def add_gap(self, missing: int | None) -> None:
-        """Notify the client that `missing` characters (None: an unknown number) are missing at this point."""
-        self.has_gap = True
-        self._waiting.append(messages.gap(self.agent_id, self._attempt, self._fence, missing))
+    async def get(self, seconds: float) -> Message | None:
+        """Return the next message, or None if there is none within `seconds`."""
+        try:
+            async with asyncio.timeout(seconds):
+                while (message := self._next()) is None:
+                    self._filled.clear()
+                    await self._filled.wait()
+                return message
+        except TimeoutError:
+            return None
 
-    def replace(self, text: str) -> None:
-        """Send the stored text in place of all that the client has."""
-        self.has_gap = False
-        self._drop_waiting()
-        self._stored, self._stored_sent = text, 0
-
-    def take(self) -> list[Message]:
-        """Return a limited number of messages; `is_waiting` is true if there are more."""
-        taken: list[Message] = [
-            messages.delta(each) if isinstance(each, Chunk) else each for each in _joined(self._waiting)
-        ]
-        self._has_shown = self._has_shown or bool(taken)
-        self._drop_waiting()
-        end = min(len(self._stored), self._stored_sent + MAX_WAITING)
-        for offset in range(self._stored_sent, end, MAX_DELTA):
-            taken.append(messages.stored_text(self.agent_id, self._attempt, self._fence, self._stored, offset))
-        self._stored_sent = end
-        return taken
-
-    def _accept_chunk(self, chunk: Chunk) -> None:
-        if chunk.fence > self._fence and (self._fence or self._knows_start):
-            self._restart()
-            if self._has_shown and chunk.rewinds_to < 0 and not chunk.retracts:  # these withdraw the text themselves
-                self._waiting.append(messages.restart(chunk))
-            self._has_shown = False
-        self._fence, self._attempt = max(chunk.fence, self._fence), chunk.attempt
-        if chunk.retracts:
-            self._restart()
-            self._waiting.append(messages.retraction(chunk, self._fence))
-            self._offsets[chunk.writer] = chunk.offset
-            return
-        if chunk.offset >= 0:
-            expected = self._offsets.get(chunk.writer, 0 if self._knows_start else chunk.offset)
-            if chunk.offset > expected:
-                self.add_gap(chunk.offset - expected)
-            self._offsets[chunk.writer] = chunk.end
-        if chunk.rewinds_to >= 0:
-            self._waiting.append(messages.rewind(chunk, self._fence))
-        if chunk.text:
-            self._waiting.append(chunk)
-            self._size += len(chunk.text)
-
-    def _restart(self) -> None:
-        """Drop the text before, which the client will remove."""
-        self._drop_waiting()
-        self._offsets = {}
-        self._knows_start, self.has_gap = True, False
-        self._stored, self._stored_sent = "", 0
-
-    def _drop_waiting(self) -> None:
-        self._waiting, self._size = [], 0
-
-
-def stream_key(stream_id: str) -> tuple[int, int]:
-    """Return the sort key of a position in a stream."""
-    milliseconds, _, number = stream_id.partition("-")
-    return int(milliseconds), int(number)
-
-
-def _joined(waiting: Sequence[Chunk | Gap | Retraction | Rewind]) -> list[Chunk | Gap | Retraction | Rewind]:
-    """Join consecutive pieces of the same origin, so that a slow or late client receives few messages."""
-    joined: list[Chunk | Gap | Retraction | Rewind] = []
-    for each in waiting:
-        last = joined[-1] if joined else None
-        if isinstance(each, Chunk) and isinstance(last, Chunk) and _are_joinable(last, each):
-            text = last.text + each.text
-            joined[-1] = Chunk(each.agent_id, text, each.attempt, each.stream_id, each.fence, label=each.label)
-        else:
-            joined.append(each)
-    return joined
-
-
-def _are_joinable(first: Chunk, second: Chunk) -> bool:
-    is_same = (first.attempt, first.fence, first.label) == (second.attempt, second.fence, second.label)
-    return is_same and len(first.text) + len(second.text) <= MAX_DELTA
+    def _next(self) -> Message | None:
+        while not self._messages and self._pending:
+            subscription = next(iter(self._pending))
+            del self._pending[subscription]
+            for message in subscription.take():
+                self._messages.extend(messages.split(message))
+        return self._messages.popleft() if self._messages else None
 
 
 class ActivitySubscription:
@@ -191,7 +102,7 @@ class ActivitySubscription:
         self._approvals: list[ApprovalChange] = []
         self._decisions: dict[str, str] = {}
         self._lines: list[Line] = []
-        self._has_changed = False
+        self._has_text = self._has_calls = self._has_changed = False  # what waits
         self._has_more = False
 
     def start(self, state: ActivityState) -> None:
@@ -245,6 +156,7 @@ class ActivitySubscription:
         """Take the calls that have started or ended since the last read."""
         self.calls.accept(calls)
         if self.calls.is_waiting:
+            self._has_calls = True
             self._send_buffer.mark_pending(self)
 
     def accept_text(self, chunks: Sequence[Chunk]) -> bool:
@@ -257,7 +169,13 @@ class ActivitySubscription:
     def send_text(self) -> None:
         """Send the text that waits, if there is any."""
         if self.text.is_waiting:
+            self._has_text = True
             self._send_buffer.mark_pending(self)
+
+    def add_text_gap(self) -> None:
+        """Notify the client, with the next messages, that an unknown number of characters is missing."""
+        self.text.add_gap(None)
+        self._has_text = True
 
     def end_deleted(self) -> None:
         """Notify the client that the activity was deleted."""
@@ -266,13 +184,18 @@ class ActivitySubscription:
 
     def take(self) -> list[Message]:
         """Return text and calls before the state, so that a client that receives the final status has all of them."""
-        taken = self.text.take()
-        if self.text.is_waiting:  # a long text; the state follows after the rest
-            self._send_buffer.mark_pending(self)
-            return taken
+        taken: list[Message] = []
+        if self._has_text:
+            taken += self.text.take()
+            self._has_text = self.text.is_waiting
+            if self._has_text:  # a long text; the state follows after the rest
+                self._send_buffer.mark_pending(self)
+                return taken
         taken += self._approvals
         self._approvals = []
-        taken += self.calls.take()
+        if self._has_calls:
+            taken += self.calls.take()
+            self._has_calls = False
         if self._has_changed:
             *first, last = messages.group_lines(self._lines)
             for group in first:

@@ -255,7 +255,7 @@ async def test_an_activity_that_is_deleted_ends_its_socket(server: Server, root:
 async def test_a_quiet_socket_gets_pings_and_may_answer(
     server: Server, root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("django_agentexec.live.subscriber.PING_INTERVAL", 0.1)
+    monkeypatch.setattr("django_agentexec.live.subscriptions.PING_INTERVAL", 0.1)
     async with client(server, FEED, cookie=root) as page, asyncio.timeout(PATIENCE):
         await page.read_until("ping")
         await page.send(type="pong")

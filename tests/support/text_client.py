@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from django_agentexec.live.messages import Message
-from django_agentexec.live.subscriptions import TextFeed
+from django_agentexec.live.text_feed import TextFeed
 from django_agentexec.queues import get_queue
 
 

@@ -11,7 +11,7 @@ import pytest
 from django_agentexec import ActivityNotFound
 from django_agentexec.backoff import retry_after
 from django_agentexec.ids import id_range
-from django_agentexec.live.topics import ChangeNotice
+from django_agentexec.live.channel_layer import ChangeNotice
 from django_agentexec.live.websocket.commands import Invalid, Unreadable, log_id, parse
 from django_agentexec.management.commands.runagentworkers import _positive
 from django_agentexec.parsing import MAX_INT64, parse_decimal, parse_digits, parse_id

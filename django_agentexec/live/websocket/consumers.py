@@ -21,11 +21,12 @@ from ...conf import conf
 from ...exceptions import ActivityNotFound
 from ...policy import Permission
 from ...queues.live import is_stream_id
+from ...threads import in_thread
 from .. import messages
-from ..connections import holder_of, live_connections, too_many_connections
+from ..channel_layer import end_tasks
+from ..connections import holder_of, live_connections, read_turn, too_many_connections
 from ..messages import Message
 from ..subscriber import Follower
-from ..threads import end_tasks, in_thread, read_turn
 from . import auth
 from .auth import ACTIVITY_NOT_FOUND, FORBIDDEN, Refused
 from .commands import MAX_IDS, Command, Invalid, RateLimit, Unreadable, log_id, parse
@@ -143,7 +144,7 @@ class _BaseConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels h
     async def _write(self) -> None:
         try:
             while not self._is_closing:
-                message = await self.follower.next()
+                message = await self.follower.send_buffer.next()
                 if self._is_last(message):
                     await self.end(ACTIVITY_NOT_FOUND, str(message.get("message", "")))
                     return

@@ -17,15 +17,13 @@ from django.utils import timezone
 
 from django_agentexec import activity
 from django_agentexec.live import Follower, follow_activity, follow_feed
-from django_agentexec.live.fanout import ReadBatch, compare_feeds
-from django_agentexec.live.hub import current_hub
+from django_agentexec.live.channel_layer import ChangeNotice, feed_topic
+from django_agentexec.live.hub import ReadBatch, compare_feeds, current_hub
 from django_agentexec.live.messages import MAX_TEXT
 from django_agentexec.live.reading import read_activity, read_feed
-from django_agentexec.live.send_buffer import SendBuffer
-from django_agentexec.live.subscriptions import ActivitySubscription, FeedSubscription
-from django_agentexec.live.threads import in_thread
-from django_agentexec.live.topics import ChangeNotice, feed_topic
+from django_agentexec.live.subscriptions import ActivitySubscription, FeedSubscription, SendBuffer
 from django_agentexec.models import FINISHED, Activity, ActivityLog
+from django_agentexec.threads import in_thread
 from tests.integration.api.test_api_events import events, signed_in
 from tests.integration.api.test_api_events import url as events_url
 from tests.integration.live.test_events_follow import PATIENCE, Message, lines, read_until

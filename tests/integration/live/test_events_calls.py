@@ -20,7 +20,7 @@ from django_agentexec.calls.operations import BeginCall, FinishCall
 from django_agentexec.calls.queries import summary_of
 from django_agentexec.live import follow_activity, messages
 from django_agentexec.live.call_feed import MAX_WAITING, CallFeed, ReadCall
-from django_agentexec.live.topics import ChangeNotice
+from django_agentexec.live.channel_layer import ChangeNotice
 from django_agentexec.models import Activity, ActivityLog, AgentCall, CallKind, CallState
 from django_agentexec.schemas import ActivityLogSchema
 from django_agentexec.testing import drain, memory_queue

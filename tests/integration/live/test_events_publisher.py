@@ -14,8 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from django_agentexec import activity
 from django_agentexec.ids import uuid7
 from django_agentexec.live import publisher as module
+from django_agentexec.live.channel_layer import activity_topic, feed_topic
 from django_agentexec.live.publisher import Publisher
-from django_agentexec.live.topics import activity_topic, feed_topic
 from django_agentexec.queues import get_queue
 from django_agentexec.signals import worker_stopped
 from tests.support.pool_process import until

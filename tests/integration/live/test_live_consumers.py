@@ -14,8 +14,13 @@ from django.contrib.auth.models import Group, User
 from django.db import OperationalError
 from django.test import override_settings
 
-from django_agentexec.live.connections import ConnectionSlot, UserLimit, live_connections
-from django_agentexec.live.threads import MAX_READS_PER_USER, read_turn
+from django_agentexec.live.connections import (
+    MAX_READS_PER_USER,
+    ConnectionSlot,
+    UserLimit,
+    live_connections,
+    read_turn,
+)
 from django_agentexec.live.websocket import auth, consumers
 from django_agentexec.live.websocket.consumers import FeedConsumer
 from tests.support.pool_process import PATIENCE

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from django_agentexec.live.messages import MAX_DELTA
-from django_agentexec.live.subscriptions import MAX_WAITING, TextFeed
+from django_agentexec.live.text_feed import MAX_WAITING, TextFeed
 from django_agentexec.queues import Chunk
 
 ID = UUID(int=7)
