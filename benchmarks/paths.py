@@ -1,7 +1,7 @@
 """The number of files of the package through which one request passes: `python -m benchmarks.paths`.
 
-Two walks: an enqueue from the call to the message in Redis and on to its return, and a progress report from the call
-to the frame of a websocket. Each is traced with `sys.setprofile`, in every thread, on its second execution
+Three walks: an enqueue from the call to the message in Redis and on to its return, the same with a lock key and
+metadata, and a progress report from the call to the frame of a websocket. Each is traced with `sys.setprofile`, in every thread, on its second execution
 (the first fills caches). It counts files of this package, and switches: calls from one file of the package
 into another, ignoring foreign code between them. Prints the figures and, with `--show`, the walk.
 """
@@ -69,6 +69,16 @@ class Walk:
 
 
 def trace_enqueue(walk: Walk) -> None:
+    """Enqueue a task, outside of any transaction."""
+    from .agents import Nothing, noop
+
+    noop.enqueue(Nothing())
+    walk.is_recording = True
+    noop.enqueue(Nothing())
+    walk.is_recording = False
+
+
+def trace_keyed_enqueue(walk: Walk) -> None:
     """Enqueue a task with a lock key and metadata, outside of any transaction."""
     from .agents import Key, keyed
 
@@ -129,13 +139,18 @@ def main() -> None:
         from django.core.management import call_command
 
         call_command("migrate", verbosity=0)
-        enqueued, reported = Walk(), Walk()
-        sys.setprofile(enqueued.note)  # only this thread: the publisher runs in parallel to the call
+        enqueued, keyed, reported = Walk(), Walk(), Walk()
+        # Only this thread: the publisher runs in parallel to the call.
+        sys.setprofile(enqueued.note)
         trace_enqueue(enqueued)
+        sys.setprofile(keyed.note)
+        trace_keyed_enqueue(keyed)
         reported.install()
         asyncio.run(trace_progress(reported))
     enqueued.up_to(QUEUE).print("enqueue, to the message in Redis", show=False)
     enqueued.print("enqueue, with the receivers of the commit", show=show)
+    keyed.up_to(QUEUE).print("enqueue with a lock key and metadata, to the message in Redis", show=False)
+    keyed.print("enqueue with a lock key and metadata, with the receivers of the commit", show=show)
     reported.print("progress to websocket", show=show)
     os._exit(0)  # threads of live updates would keep the interpreter running
 

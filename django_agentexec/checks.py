@@ -17,7 +17,7 @@ from django.db import connections
 from .activity.store import database
 from .conf import conf, unknown_settings, user_settings
 from .exceptions import AgentExecError, InvalidOption
-from .validation import MIN_AGE, QUEUE_NAME
+from .validation import MIN_AGE, QUEUE_NAME, is_storable
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
@@ -93,8 +93,8 @@ def _templates() -> list[CheckMessage]:
     messages: list[CheckMessage] = []
     for setting in conf:
         value = getattr(conf, setting.name)
-        if setting.name.startswith("ACTIVITY_MESSAGE_") and not value.strip():
-            text = f"AGENTEXEC[{setting.name!r}] is empty, but must have text."
+        if setting.name.startswith("ACTIVITY_MESSAGE_") and not (value.strip() and is_storable(value)):
+            text = f"AGENTEXEC[{setting.name!r}] is {value!r}, but must be text that a database can hold."
             messages.append(Error(text, hint="Leave it out for the default.", id="agentexec.E007"))
         if setting.placeholders is None or not (problem := setting.template_problem()):
             continue

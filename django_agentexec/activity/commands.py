@@ -31,6 +31,7 @@ from ..validation import (
     checked_message,
     is_storable,
     json_result,
+    storable_text,
     validate_id,
     validate_metadata,
     validate_percentage,
@@ -61,7 +62,7 @@ def create(
         content = json_result(context or {})
     except ResultError as error:
         raise InvalidOption(f"The context of {agent_type!r} cannot be stored: {error}") from error
-    text = "" if message is None else checked_message(message)
+    text = conf.ACTIVITY_MESSAGE_CREATE if message is None else storable_text(checked_message(message))
     activity = Activity(
         agent_id=agent_id or uuid7(),
         agent_type=agent_type,
@@ -69,7 +70,7 @@ def create(
         metadata=validate_metadata(metadata),
         queue="",
     )
-    insert([activity], conf.ACTIVITY_MESSAGE_CREATE if message is None else text)
+    insert([activity], text)
     return activity.agent_id
 
 

@@ -31,7 +31,6 @@ from ..exceptions import ActivityLocked, ActivityNotFound, InvalidTransition, St
 from ..models import FINISHED, Activity, ActivityLog
 from ..outages import Outage, classify_outage
 from ..signals import activities_changed, activity_changed, activity_ended, changes_committed
-from ..validation import storable_text
 from .completion_hooks import run_hooks
 from .log_lines import line_of
 from .transitions import Operation
@@ -218,13 +217,12 @@ def insert(
     message: str,
     on_commit: Callable[[Sequence[Activity]], object] | None = None,
 ) -> None:
-    """Insert new rows, each with its first log line, and call `on_commit` with them after the commit.
+    """Insert new rows, each with a first log line of this storable text; call `on_commit` with them after the commit.
 
     In a caller's transaction it uses a savepoint, so that the transaction survives an error.
     """
     using = database()
     changes: list[Change] = []
-    message = storable_text(message)
     for activity in activities:
         activity.latest_log_message, activity.latest_log_timestamp = message, activity.created_at
         changes.append((activity, line_of(activity), None))
