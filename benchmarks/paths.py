@@ -1,9 +1,10 @@
 """The number of files of the package through which one request passes: `python -m benchmarks.paths`.
 
 Three walks: an enqueue from the call to the message in Redis and on to its return, the same with a lock key and
-metadata, and a progress report from the call to the frame of a websocket. Each is traced with `sys.setprofile`, in every thread, on its second execution
-(the first fills caches). It counts files of this package, and switches: calls from one file of the package
-into another, ignoring foreign code between them. Prints the figures and, with `--show`, the walk.
+metadata, and a progress report from the call to the frame of a websocket. Each is traced with `sys.setprofile`, in
+every thread, on its second execution (the first fills caches). It counts files of this package, and switches: calls
+from one file of the package into another, ignoring foreign code between them. Prints the figures and, with `--show`,
+the walk.
 """
 
 from __future__ import annotations

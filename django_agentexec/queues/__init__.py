@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from functools import cache
 
@@ -11,6 +10,7 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from ..conf import conf
+from ..forks import hold_during_fork
 from .base import (
     EVICTING_POLICIES,
     Ack,
@@ -56,9 +56,7 @@ _creation_lock = threading.RLock()
 
 def install() -> None:
     """Keep the backend usable after a fork, and follow changes of the settings in tests."""
-    os.register_at_fork(
-        before=_creation_lock.acquire, after_in_parent=_creation_lock.release, after_in_child=_creation_lock.release
-    )
+    hold_during_fork(_creation_lock)
     setting_changed.connect(_on_setting_changed)
 
 
