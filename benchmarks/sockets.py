@@ -29,7 +29,7 @@ MAX_HANDSHAKES = 25  # concurrent handshakes
 def fanout(clients: int, changes: int) -> tuple[list[float], int]:
     """Return the delays of all changes at all clients, in milliseconds, and the total number of messages."""
     agent_id = activity.create("fanout")
-    with _server() as port:
+    with _server(clients) as port:
         return asyncio.run(_measure(port, agent_id, session_cookie(), clients, changes))
 
 
@@ -82,13 +82,13 @@ def _check(arrived: int, expected: int) -> None:
 
 
 @contextmanager
-def _server() -> Iterator[int]:
-    """Run uvicorn with one process, and yield its port."""
+def _server(connections: int) -> Iterator[int]:
+    """Run uvicorn with one process that accepts so many connections of one user, and yield its port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     process = subprocess.Popen(
         [sys.executable, "-m", "uvicorn", "benchmarks.asgi:application", "--port", str(port), "--log-level", "warning"],
-        env=os.environ,
+        env={**os.environ, "BENCHMARK_SETTINGS": json.dumps({"LIVE_MAX_CONNECTIONS": connections})},
     )
     try:
         until(lambda: _answers(port))
