@@ -33,11 +33,6 @@ class Walk:
         self.is_recording = False
         self._prefix = f"{PACKAGE}{os.sep}"
 
-    def install(self) -> None:
-        """Trace this thread and every thread that starts from now on, while `is_recording`."""
-        threading.setprofile(self.note)
-        sys.setprofile(self.note)
-
     def note(self, frame: FrameType, event: str, argument: object) -> None:
         """Record a call; the signature is that of a function for `sys.setprofile`."""
         name, function = frame.f_code.co_filename, frame.f_code.co_name
@@ -141,12 +136,12 @@ def main() -> None:
 
         call_command("migrate", verbosity=0)
         enqueued, keyed, reported = Walk(), Walk(), Walk()
-        # Only this thread: the publisher runs in parallel to the call.
-        sys.setprofile(enqueued.note)
+        threading.setprofile(reported.note)  # for all threads, which start with the first enqueue
+        sys.setprofile(enqueued.note)  # only this thread: the publisher runs in parallel to the call
         trace_enqueue(enqueued)
         sys.setprofile(keyed.note)
         trace_keyed_enqueue(keyed)
-        reported.install()
+        sys.setprofile(reported.note)
         asyncio.run(trace_progress(reported))
     enqueued.up_to(QUEUE).print("enqueue, to the message in Redis", show=False)
     enqueued.print("enqueue, with the receivers of the commit", show=show)
