@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from uuid import UUID
 
 from django_agentexec import Status, activity
 from django_agentexec.models import ActivityLog
 from tests.browser.chromium import Chromium
 from tests.browser.conftest import Page, signed_in_page
 from tests.e2e.journal import Journal
-from tests.support.activity_rows import row, start
+from tests.support.activity_rows import reporting_activity, row
 from tests.support.admin_pages import DASHBOARD, page_of
 from tests.support.asgi_server import Server
 from tests.support.pool_process import pool, until
-from tests.testapp.agents import Text, Work, report, sync_work
-
-
-def running() -> UUID:
-    agent_id = report.enqueue(Text()).agent_id
-    start(agent_id)
-    activity.update(agent_id, "Reading", percentage=10)
-    return agent_id
+from tests.testapp.agents import Work, sync_work
 
 
 def is_live(page: Page) -> None:
@@ -29,7 +21,7 @@ def is_live(page: Page) -> None:
 
 
 def test_the_dashboard_moves_with_the_feed_and_asks_for_sums_only(live_page: Page) -> None:
-    agent_id = running()
+    agent_id = reporting_activity()
     live_page.open(DASHBOARD)
     is_live(live_page)
     asked = live_page.requests("overview=0")
@@ -43,7 +35,7 @@ def test_the_dashboard_moves_with_the_feed_and_asks_for_sums_only(live_page: Pag
 
 
 def test_a_page_whose_socket_is_cut_catches_up_without_a_gap(live_page: Page, server: Server) -> None:
-    agent_id = running()
+    agent_id = reporting_activity()
     live_page.open(page_of(agent_id))
     is_live(live_page)
     live_page.tab.evaluate("window.isTheSamePage = true")
@@ -66,7 +58,7 @@ def test_a_page_whose_socket_is_cut_catches_up_without_a_gap(live_page: Page, se
 
 
 def test_the_dashboard_polls_while_its_socket_is_away(live_page: Page, server: Server) -> None:
-    agent_id = running()
+    agent_id = reporting_activity()
     live_page.open(DASHBOARD)
     is_live(live_page)
 
@@ -82,7 +74,7 @@ def test_a_server_without_sockets_is_asked_three_times_later_and_later(browser: 
         count = "const Plain = WebSocket; window.asked = []; window.WebSocket = class extends Plain"
         count += " { constructor(url) { asked.push(performance.now()); super(url) } }"
         page.tab.call("Page.addScriptToEvaluateOnNewDocument", source=count)
-        agent_id = running()
+        agent_id = reporting_activity()
         page.open(DASHBOARD)
 
         first, second, third = page.tab.until("asked.length >= 3 && asked")

@@ -16,8 +16,7 @@ from django_agentexec import Attempt, DjangoSession, Pipeline, Run, Task, Tracke
 from django_agentexec.budgets import commands as budgets
 from django_agentexec.calls import pruning
 from django_agentexec.costs import reprice
-from django_agentexec.models import Conversation
-from django_agentexec.models.conversations import ConversationQuerySet
+from django_agentexec.models import Conversation, ConversationQuerySet
 
 OWNERS = [
     *(django_agentexec, activity, results, budgets, concurrency, pruning, reprice),

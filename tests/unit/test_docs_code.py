@@ -15,6 +15,7 @@ import inspect
 import re
 import symtable
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -121,13 +122,9 @@ def execute(page: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def own_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Begin without tasks and schedules, whose names the pages may use, and restore them after the test."""
-    if find_spec("django_celery_beat"):
-        from django_agentexec.schedules import declarations
-
-        monkeypatch.setattr(declarations, "_declarations", {})
-    before = list(registry)
+def own_tasks() -> Iterator[None]:
+    """Begin without tasks, whose names the pages may use, and restore them after the test; forget schedules."""
+    before, schedules = list(registry), schedule_names()
     for task in before:
         registry.unregister(task.name)
     yield
@@ -135,6 +132,15 @@ def own_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         registry.unregister(task.name)
     for task in before:
         registry.register(task)
+    for name in schedule_names() - schedules:
+        import_module("django_agentexec.schedules.declarations").forget(name)
+
+
+def schedule_names() -> set[str]:
+    """Return the names of the schedules in code."""
+    if not find_spec("django_celery_beat"):
+        return set()
+    return {each.name for each in import_module("django_agentexec.schedules.declarations").declared()}
 
 
 RUNNABLE = [page for page in PAGES if page.name not in {"tutorial.md", "admin.md"}]  # the latter registers an admin

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+from uuid import uuid4
 
 import pytest
 
 from django_agentexec import QueueUnavailable
 from django_agentexec.activity import streams
-from django_agentexec.ids import uuid7
 from django_agentexec.queues import get_queue
 from django_agentexec.testing import memory_queue
 from django_agentexec.throttled_logging import ThrottledLogger
@@ -46,7 +46,7 @@ def test_text_that_cannot_be_kept_is_complained_of_once(
     with memory_queue():
         monkeypatch.setattr(type(get_queue().live), "append", refuse)
         for text in ("one", "two"):
-            streams.stream_text(uuid7(), text, 1)
+            streams.stream_text(uuid4(), text, 1)
             assert streams.flush_stream(10)
 
     assert caplog.messages == ["Dropped streamed text. (QueueUnavailable: No answer.)"]

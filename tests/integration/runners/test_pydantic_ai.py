@@ -12,8 +12,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from django_agentexec.activity.resumption import resume
-from django_agentexec.limits import MemoryLimits, get_store
+from django_agentexec.limits import get_store
 from django_agentexec.models import Activity, AgentCall, CallKind, ModelPrice, Status
 from tests.unit.test_docs_code import ROOT, execute
 
@@ -23,7 +22,8 @@ from pydantic_ai import Agent, ModelResponse, ModelRetry, TextPart, ToolCallPart
 from pydantic_ai.models.function import FunctionModel
 
 from tests.support.contexts import Empty
-from tests.support.durable_agents import DONE, drained, fail_once, run
+from tests.support.durable_agents import DONE, fail_once, run
+from tests.support.limit_stores import Clock, resumed, set_clock
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 
@@ -134,13 +134,10 @@ def test_an_agent_that_a_tool_runs_is_recorded_below_the_tool(runner_class: Any)
     assert paths == {"Boss": "", "Helper": "/0:1"}
 
 
-def test_requests_wait_for_their_limit(runner_class: Any, settings: Any) -> None:
+def test_requests_wait_for_their_limit(runner_class: Any, settings: Any, clock: Clock) -> None:
     limits = {"scripted": {"rpm": 1, "margin": 0}}
     settings.AGENTEXEC = {**settings.AGENTEXEC, "MODEL_LIMITS": limits, "MODEL_LIMIT_WAIT": 0}
-    now = [1_000.0]
-    store = get_store()
-    assert isinstance(store, MemoryLimits)
-    store._clock = lambda: now[0]
+    set_clock(get_store(), clock)
     model = scripted([call("look_up", "1", name="Acme")], [TextPart("Acme is fine.")])
 
     async def handler(agent_id: UUID, context: Empty) -> str:
@@ -155,11 +152,8 @@ def test_requests_wait_for_their_limit(runner_class: Any, settings: Any) -> None
         return str((await runner_class(agent_id).run(agent, "Check Acme.")).output)
 
     row = run(handler)
-    assert (row.status, row.waiting_for) == (Status.RUNNING, "limit"), row.error
-
-    now[0] += 61
-    assert resume([row.agent_id]) == 1
-    row = drained()
+    clock.forward(61)
+    row = resumed(row)
 
     assert (row.status, row.result, row.attempt) == (Status.COMPLETE, "Acme is fine.", 1), row.error
     assert (DONE["requests"], DONE["look_up"]) == (2, 1)
