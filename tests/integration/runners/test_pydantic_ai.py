@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from django_agentexec.limits import get_store
 from django_agentexec.models import Activity, AgentCall, CallKind, ModelPrice, Status
-from tests.unit.test_docs_code import ROOT, execute
+from tests.support.docs_code import ROOT, execute, problems_of
 
 pytest.importorskip("pydantic_ai")
 
@@ -28,6 +28,9 @@ from tests.support.limit_stores import Clock, resumed, set_clock
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 
 
+PAGE = ROOT / "docs" / "frameworks.md"
+
+
 class Verdict(BaseModel):
     company: str
     is_fine: bool
@@ -35,7 +38,7 @@ class Verdict(BaseModel):
 
 @pytest.fixture(scope="module")
 def runner_class() -> Any:
-    namespace: Any = SimpleNamespace(**execute(ROOT / "docs" / "frameworks.md"))
+    namespace: Any = SimpleNamespace(**execute(PAGE))
     return namespace.PydanticAIRunner
 
 
@@ -177,3 +180,7 @@ def test_requests_are_charged_to_the_budget_of_the_task(runner_class: Any) -> No
     row = run(handler, budget=2)
     assert (row.status, DONE["requests"]) == (Status.COMPLETE, 1), row.error
     assert row.cost == Decimal(row.usage["output_tokens"]) / 1_000
+
+
+def test_the_python_blocks_of_the_page_are_complete() -> None:
+    assert problems_of(PAGE) == []
