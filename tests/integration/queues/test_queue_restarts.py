@@ -244,7 +244,8 @@ class Replicated:
     def __init__(self, stack: ExitStack) -> None:
         self._ports = [free_port(), free_port()]
         for port in self._ports:
-            stack.enter_context(valkey_server("--bind", "127.0.0.1", "--port", str(port)))
+            at_once = ("--repl-diskless-sync-delay", "0")  # by default a master waits 5 s for further replicas
+            stack.enter_context(valkey_server("--bind", "127.0.0.1", "--port", str(port), *at_once))
         self._clients = [stack.enter_context(closing(Redis(port=port, socket_timeout=5))) for port in self._ports]
         for client in self._clients:
             learn_servers(client)
