@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -18,19 +17,13 @@ from django.test import override_settings
 from django_agentexec import QueueUnavailable, activity, concurrency
 from django_agentexec.models import Pause
 from django_agentexec.monitoring.metrics import counting
-from django_agentexec.queues import WorkerInfo, get_queue
-from django_agentexec.resilience.options import breaker_options
+from django_agentexec.queues import get_queue
 from tests.browser.conftest import Page
-from tests.support.activity_rows import start
+from tests.support.activity_rows import reporting_activity
 from tests.support.admin_pages import DASHBOARD, page_of
+from tests.support.breaker_states import note_call
+from tests.support.health_checks import announce
 from tests.testapp.agents import Text, report
-
-
-def running(message: str = "Reading", percentage: int = 10) -> UUID:
-    agent_id = report.enqueue(Text()).agent_id
-    start(agent_id)
-    activity.update(agent_id, message, percentage=percentage)
-    return agent_id
 
 
 def entry(agent_id: UUID) -> str:
@@ -38,7 +31,7 @@ def entry(agent_id: UUID) -> str:
 
 
 def test_shows_counts_and_what_runs(page: Page) -> None:
-    agent_id = running("Reading <b>page</b> 3", 30)
+    agent_id = reporting_activity("Reading <b>page</b> 3", 30)
     report.enqueue(Text())
 
     page.open(DASHBOARD)
@@ -54,7 +47,7 @@ def test_shows_counts_and_what_runs(page: Page) -> None:
 
 
 def test_moves_without_a_reload_and_says_farewell(page: Page) -> None:
-    agent_id = running()
+    agent_id = reporting_activity()
     page.open(DASHBOARD)
     page.tab.evaluate("window.isTheSamePage = true")
 
@@ -62,7 +55,7 @@ def test_moves_without_a_reload_and_says_farewell(page: Page) -> None:
     page.tab.until(f"document.querySelector('{entry(agent_id)} progress').value === 80")
     assert "Writing" in page.tab.text(entry(agent_id))
 
-    later = running("I am new")
+    later = reporting_activity("I am new")
     page.tab.until(f"document.querySelector('{entry(later)}')")
     activity.complete(agent_id)
     counting.flush()
@@ -72,7 +65,7 @@ def test_moves_without_a_reload_and_says_farewell(page: Page) -> None:
 
 
 def test_charts_the_last_hour_and_tells_it_in_words_and_numbers(page: Page) -> None:
-    activity.complete(running())
+    activity.complete(reporting_activity())
     counting.flush()
 
     page.open(DASHBOARD)
@@ -104,18 +97,8 @@ def outage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bool], None]]:
     is_down[0] = False
 
 
-def announce() -> None:
-    now = time.time()
-    get_queue().register_worker(
-        WorkerInfo(
-            id="w-1", host="web-1", pid=2114, queues=["default"], concurrency=10, quarantine=False, started=now,
-            last_beat=now, running=1,
-        )
-    )  # fmt: skip
-
-
 def test_without_redis_the_unknown_is_unknown_and_rows_are_counted(page: Page, outage: Callable[[bool], None]) -> None:
-    running("Reading", 30)
+    reporting_activity("Reading", 30)
     report.enqueue(Text())
     outage(True)
 
@@ -139,8 +122,8 @@ def test_without_redis_the_unknown_is_unknown_and_rows_are_counted(page: Page, o
 
 
 def test_an_outage_shows_the_last_known_values_with_their_time(page: Page, outage: Callable[[bool], None]) -> None:
-    announce()
-    activity.complete(running())
+    announce(host="web-1", pid=2114, running=1)
+    activity.complete(reporting_activity())
     counting.flush()
     page.open(DASHBOARD)
     page.tab.until("document.querySelector('[data-count=complete_last_hour]').innerText === '1'")
@@ -185,7 +168,7 @@ def set_hidden(page: Page, is_hidden: bool) -> None:
 
 
 def test_a_hidden_tab_asks_for_nothing_and_catches_up_when_it_is_back(page: Page) -> None:
-    agent_id = running()
+    agent_id = reporting_activity()
     page.open(DASHBOARD)
     page.tab.until("document.querySelector('[data-connection]').dataset.state === 'polling'")
 
@@ -203,7 +186,7 @@ def test_a_hidden_tab_asks_for_nothing_and_catches_up_when_it_is_back(page: Page
 
 
 def test_the_reader_can_pause_it_with_the_keyboard(page: Page) -> None:
-    running()
+    reporting_activity()
     page.open(DASHBOARD)
     page.tab.evaluate("document.querySelector('[data-pause]').focus()")
 
@@ -216,7 +199,7 @@ def test_the_reader_can_pause_it_with_the_keyboard(page: Page) -> None:
 
 
 def test_everything_is_reached_with_the_keyboard_and_seen_to_be(page: Page) -> None:
-    agent_id = running()
+    agent_id = reporting_activity()
     page.open(DASHBOARD)
     page.tab.until(f"document.querySelector('{entry(agent_id)}')")
     page.tab.evaluate("document.querySelector('#content-start').focus()")
@@ -238,7 +221,7 @@ def test_everything_is_reached_with_the_keyboard_and_seen_to_be(page: Page) -> N
 
 
 def test_bars_have_names_and_tables_have_captions(page: Page) -> None:
-    running()
+    reporting_activity()
     page.open(DASHBOARD)
     page.tab.until("document.querySelector('.ae-running progress')")
 
@@ -275,7 +258,7 @@ CONTRASTS = """
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_can_be_read_in_light_and_dark(page: Page, scheme: str) -> None:
-    ids = [running() for _ in range(4)]
+    ids = [reporting_activity() for _ in range(4)]
     activity.complete(ids[0])
     activity.error(ids[1], "broken")
     activity.cancel(ids[2])
@@ -292,7 +275,10 @@ def test_text_can_be_read_in_light_and_dark(page: Page, scheme: str) -> None:
 
 
 def test_fits_a_phone(page: Page) -> None:
-    ids = [running("A long message that says in many words what is being done at the moment", 42) for _ in range(3)]
+    ids = [
+        reporting_activity("A long message that says in many words what is being done at the moment", 42)
+        for _ in range(3)
+    ]
     activity.error(ids[0], "broken" * 40, traceback="Traceback" * 40)
     page.tab.resize(375, 700, is_phone=True)
 
@@ -303,7 +289,7 @@ def test_fits_a_phone(page: Page) -> None:
 
 
 def test_bars_stand_still_for_those_who_want_that(page: Page) -> None:
-    running()
+    reporting_activity()
     page.tab.prefer(reduced_motion="reduce")
     page.open("/admin/agentexec/activity/")
 
@@ -380,9 +366,8 @@ def test_models_with_a_circuit_breaker_have_a_card(page: Page) -> None:
     page.open(DASHBOARD)
     page.tab.until("document.querySelector('[data-queues] tbody tr')")
     assert page.tab.evaluate("document.querySelector('[data-models-card]').hidden")
-    breakers = get_queue().breakers
     for _ in range(20):
-        breakers.record("openai/gpt-5", breaker_options(), ok=False, reason="InternalServerError 500")
+        note_call("openai/gpt-5", reason="InternalServerError 500")
 
     page.open(DASHBOARD)
 

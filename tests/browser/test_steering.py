@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import time
-from uuid import UUID
 
 from django_agentexec import Status, activity
 from tests.browser.conftest import Page
-from tests.support.activity_rows import row, start
+from tests.support.activity_rows import reporting_activity, row, start
 from tests.support.admin_pages import CHANGE_LIST, page_of
-from tests.testapp.agents import Text, report
-
-
-def running() -> UUID:
-    agent_id = report.enqueue(Text()).agent_id
-    start(agent_id)
-    activity.update(agent_id, "Reading", percentage=10)
-    return agent_id
 
 
 def test_cancels_from_the_list_after_a_question(page: Page) -> None:
-    agent_id = running()
+    agent_id = reporting_activity()
     page.open(CHANGE_LIST)
 
     page.tab.click(f'input[name=_selected_action][value="{agent_id}"]')
@@ -37,7 +28,7 @@ def test_cancels_from_the_list_after_a_question(page: Page) -> None:
 
 
 def test_the_page_of_an_activity_moves_to_its_end_without_a_reload(page: Page) -> None:
-    agent_id = running()
+    agent_id = reporting_activity()
     page.open(page_of(agent_id))
     page.tab.evaluate("window.isTheSamePage = true")
 
@@ -56,7 +47,7 @@ def test_the_page_of_an_activity_moves_to_its_end_without_a_reload(page: Page) -
 
 
 def test_the_page_of_a_canceled_activity_follows_its_new_attempt(page: Page) -> None:
-    agent_id = running()
+    agent_id = reporting_activity()
     page.open(page_of(agent_id))
     page.tab.follow("a[data-kind=cancel]")
     page.tab.follow("button[data-kind=cancel]")
@@ -73,7 +64,7 @@ def test_the_page_of_a_canceled_activity_follows_its_new_attempt(page: Page) -> 
 
 
 def test_a_page_that_has_ended_asks_for_nothing(page: Page) -> None:
-    agent_id = running()
+    agent_id = reporting_activity()
     activity.complete(agent_id)
 
     page.open(page_of(agent_id))

@@ -10,12 +10,10 @@ from pathlib import Path
 from django.utils import timezone
 
 from django_agentexec import activity
-from django_agentexec.activity.store import apply_one
-from django_agentexec.calls.operations import BeginCall, FinishCall
-from django_agentexec.models import Activity, AgentCall, CallKind, CallState
+from django_agentexec.models import Activity, CallKind, CallState
 from tests.browser.conftest import Page
 from tests.support.activity_rows import start
-from tests.support.recorded_calls import add_call
+from tests.support.recorded_calls import add_call, begin_call, finish_call
 from tests.testapp.agents import Text, shout
 
 
@@ -103,12 +101,10 @@ def test_rows_load_their_content_and_follow_the_run(page: Page) -> None:
             page.tab.resize(width)
             page.tab.screenshot(Path(folder) / f"trace-{width}-{scheme}.png")
 
-    new = AgentCall(activity_id=row.pk, kind=CallKind.TOOL, name="send_mail", ordinal=1, call_id="9", fence=2)
-    apply_one(BeginCall(agent_id=row.pk, fence=2, new=[new]))
+    new = begin_call(row.pk, 2, name="send_mail", ordinal=1, call_id="9")
     page.tab.until("document.querySelector('[data-trace]').textContent.includes('send_mail')")
     page.tab.until("document.querySelector('[data-trace]').textContent.includes('2 payments of')")
-    new.state, new.finished_at = CallState.DONE, timezone.now()
-    apply_one(FinishCall(agent_id=row.pk, fence=2, changed=[new]))
+    finish_call(new)
 
     page.tab.evaluate("document.querySelector('[data-filter=failed]').click()")
     page.tab.until("document.querySelectorAll('[data-call]').length === 2")

@@ -13,7 +13,7 @@ from django_agentexec.budgets.applicable import table
 from django_agentexec.budgets.commands import set_limit
 from django_agentexec.models import Activity, BudgetReservation, Status
 from tests.e2e.journal import Journal
-from tests.support.activity_rows import messages
+from tests.support.activity_rows import messages, statuses
 from tests.support.budget_rows import budget, set_price, spent
 from tests.support.pool_process import pool, until
 from tests.testapp.budgets import limited_work, paid_work
@@ -40,10 +40,6 @@ def waiting() -> int:
     return Activity.objects.suspended().filter(waiting_for="budget").count()
 
 
-def counts() -> Counter[str]:
-    return Counter(Activity.objects.values_list("status", flat=True))
-
-
 @pytest.mark.slow
 def test_eight_runs_in_eight_processes_never_exceed_the_budget_of_their_tenant(journal: Journal) -> None:
     limit = budget("0.10", scope="metadata", metadata_key="tenant", metadata_value="acme")
@@ -62,7 +58,7 @@ def test_eight_runs_in_eight_processes_never_exceed_the_budget_of_their_tenant(j
         assert spent(limit) == (Decimal("0.12"), 0)
 
         set_limit(limit, Decimal("1.20"))  # exactly the calls of all
-        until(lambda: counts() == {Status.COMPLETE: 9}, "all complete")
+        until(lambda: statuses() == {Status.COMPLETE: 9}, "all complete")
 
     assert spent(limit) == (Decimal("1.2"), 0)
     repeated = [call for call, number in Counter(calls(journal)).items() if number > 1]
@@ -79,7 +75,7 @@ def test_a_killed_worker_does_not_keep_what_it_has_reserved(journal: Journal) ->
         until(lambda: calls(journal), "the first call")
         assert spent(limit) == (0, Decimal("0.03"))
         os.kill(journal.pid_of("a"), signal.SIGKILL)
-        until(lambda: counts() == {Status.COMPLETE: 1}, "the end of the second try")
+        until(lambda: statuses() == {Status.COMPLETE: 1}, "the end of the second try")
 
     assert len(calls(journal)) == 2
     assert spent(limit) == (Decimal("0.03"), 0)
@@ -106,7 +102,7 @@ def test_a_pool_resumes_what_waits_for_a_provider_when_it_is_due(journal: Journa
     other = paid_work.enqueue(Work(journal=journal.path, name="b", key="0"))
 
     with pool("--workers", "1", "--concurrency", "1"):
-        until(lambda: counts() == {Status.COMPLETE: 2}, "both complete")
+        until(lambda: statuses() == {Status.COMPLETE: 2}, "both complete")
 
     assert journal.names("start") == ["a", "b", "a"]  # the slot was free during the wait
     row = Activity.objects.get(pk=waiting_work.agent_id)

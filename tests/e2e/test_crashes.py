@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections import Counter
 
 import pytest
 
@@ -12,14 +11,11 @@ from django_agentexec import Status, get_result
 from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.queues import get_queue
 from tests.e2e.journal import Journal
+from tests.support.activity_rows import statuses
 from tests.support.pool_process import pool, run_burst, until
 from tests.testapp.agents import Work, block, die, exit_in_a_task, locked_work, work
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
-
-
-def counts() -> Counter[str]:
-    return Counter(Activity.objects.values_list("status", flat=True))
 
 
 def running(journal: Journal) -> set[str]:
@@ -41,7 +37,7 @@ def test_killed_workers_lose_nothing_and_complete_nothing_twice(journal: Journal
             os.kill(victim, signal.SIGKILL)
             enough = 40 * (kill + 1)
             until(lambda enough=enough: len(journal.events("end")) >= enough, "progress after the kill")
-        until(lambda: counts() == {Status.COMPLETE: 200}, "all complete")
+        until(lambda: statuses() == {Status.COMPLETE: 200}, "all complete")
 
     assert set(journal.names("end")) == {str(n) for n in range(200)}
     assert completed_once()
@@ -101,7 +97,7 @@ def test_a_poisoned_activity_ends_in_error_and_its_neighbours_complete(journal: 
     poison = die.enqueue(Work(journal=journal.path, name="poison"))
     work.enqueue_many([Work(journal=journal.path, name=str(n), seconds=0.3) for n in range(30)])
     with pool("--workers", "1", "--concurrency", "20"):
-        until(lambda: counts() == {Status.ERROR: 1, Status.COMPLETE: 30}, "all ended")
+        until(lambda: statuses() == {Status.ERROR: 1, Status.COMPLETE: 30}, "all ended")
 
     row = Activity.objects.get(pk=poison.agent_id)
     assert row.error == "The worker process died 3 times while running this activity."
@@ -137,7 +133,7 @@ def test_a_flushed_redis_loses_nothing_and_breaks_no_lock(journal: Journal) -> N
     with pool("--workers", "2", "--concurrency", "10"):
         until(lambda: len(running(journal)) > 10, "both processes at work")
         get_queue().client.flushall()  # type: ignore[attr-defined]
-        until(lambda: counts() == {Status.COMPLETE: 1020}, "all complete", timeout=60)
+        until(lambda: statuses() == {Status.COMPLETE: 1020}, "all complete", timeout=60)
 
     assert_one_at_a_time(journal)
     assert completed_once()

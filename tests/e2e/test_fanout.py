@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 from django_agentexec import Run, Status, activity, get_result
-from django_agentexec.models import Activity, ActivityLog
+from django_agentexec.models import ActivityLog
 from django_agentexec.queues import get_queue
 from tests.e2e.journal import Journal
 from tests.e2e.kills import SETTINGS, kill_at_random, plan_deaths, survived
-from tests.support.activity_rows import messages, row
+from tests.support.activity_rows import all_ended, messages, row, statuses
 from tests.support.pool_process import pool, until
 from tests.testapp.orchestration import DEATHS, Fan, fan_out, sync_fan_out
 
@@ -27,14 +26,6 @@ def no_leader() -> Iterator[None]:
     """A pool that rarely reconciles leads for long: the next test's pool must not wait for the end of that."""
     yield
     get_queue().client.flushall()  # type: ignore[attr-defined]  # the Redis queue's
-
-
-def all_ended() -> bool:
-    return not Activity.objects.active().exists()
-
-
-def statuses() -> Counter[str]:
-    return Counter(Activity.objects.values_list("status", flat=True))
 
 
 def ids_of(journal: Journal) -> dict[str, set[str]]:

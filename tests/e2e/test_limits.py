@@ -13,6 +13,7 @@ import pytest
 
 from django_agentexec.models import Activity, AgentCall, CallKind, Status
 from django_agentexec.queues import get_queue
+from tests.support.activity_rows import all_ended
 from tests.support.model_server import Answer, Call, ModelServer, Request, Tokens
 from tests.support.pool_process import pool, until
 from tests.testapp.limited import Provider, limited_agent
@@ -73,10 +74,6 @@ def most_within(arrivals: Sequence[Arrival], seconds: float) -> int:
     return max(sum(1 for at in times[n:] if at - start < seconds) for n, start in enumerate(times))
 
 
-def finished() -> bool:
-    return not Activity.objects.active().exists()
-
-
 @pytest.fixture
 def provider() -> Iterator[RecordingProvider]:
     with RecordingProvider() as running:
@@ -107,7 +104,7 @@ def test_no_window_exceeds_the_limit_though_half_of_the_workers_are_killed(
         until(lambda: len(provider.arrivals) >= most, "the first window", timeout=120)
         for worker in [each for each in get_queue().workers() if not each.quarantine][: PROCESSES // 2]:
             os.kill(worker.pid, signal.SIGKILL)
-        until(finished, "the end of all activities", timeout=240)
+        until(all_ended, "the end of all activities", timeout=240)
 
     check_activities(activities)
     assert most_within(provider.arrivals, WINDOW) <= most
@@ -125,7 +122,7 @@ def test_a_refusal_stops_all_processes() -> None:
         for _ in range(activities):
             limited_agent.enqueue(Provider(base_url=provider.base_url))
         with pool("--workers", str(PROCESSES), "--concurrency", "1", MODEL_LIMITS=limits, MODEL_LIMIT_WAIT=1):
-            until(finished, "the end of all activities", timeout=240)
+            until(all_ended, "the end of all activities", timeout=240)
 
     check_activities(activities)
     (refused_at,) = provider.refused_at

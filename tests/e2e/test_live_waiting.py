@@ -13,10 +13,9 @@ from uuid import UUID
 import pytest
 
 from django_agentexec import activity
-from django_agentexec.live.connections import live_connections
 from tests.support.asgi_server import Server
 from tests.support.pool_process import PATIENCE, until
-from tests.support.waits import waiting_requests
+from tests.support.waits import live_clients, waiting_requests
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
 
@@ -50,4 +49,4 @@ async def test_many_waits_end_together_and_one_too_many_is_refused(server: Serve
 
     assert refused == 429
     assert {(status, detail["status"]) for status, detail in answers} == {(200, "canceled")}
-    assert not live_connections._held
+    assert live_clients() == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,16 +13,13 @@ from django_agentexec import Status, activity
 from django_agentexec.models import Activity
 from django_agentexec.queues import get_queue
 from tests.e2e.journal import Journal
+from tests.support.activity_rows import statuses
 from tests.support.pool_process import pool, run_burst, until
 from tests.support.process_state import state_of
 from tests.support.servers import Valkey
 from tests.testapp.agents import Work, die, locked_work, work
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
-
-
-def counts() -> Counter[str]:
-    return Counter(Activity.objects.values_list("status", flat=True))
 
 
 def enqueue(journal: Journal, number: int, seconds: float) -> None:
@@ -51,7 +47,7 @@ def test_a_server_that_refuses_commands_is_waited_for(journal: Journal) -> None:
         until(lambda: journal.names("start"), "a start")
         with refusing():
             until(lambda: "refuses a command" in process.output, "the refusal")
-        until(lambda: counts() == {Status.COMPLETE: 30}, "all complete")
+        until(lambda: statuses() == {Status.COMPLETE: 30}, "all complete")
         assert len({found.pid for found in journal.events()}) == 1
 
 
@@ -62,7 +58,7 @@ def test_a_killed_server_is_waited_for_and_costs_nothing(journal: Journal, valke
         valkey.kill()
         until(lambda: len(journal.names("end")) == len(journal.names("start")), "the end of what ran")
         valkey.start()
-        until(lambda: counts() == {Status.COMPLETE: 30}, "all complete")
+        until(lambda: statuses() == {Status.COMPLETE: 30}, "all complete")
 
     assert no_process_died()
     assert len(journal.names("end")) == 30
@@ -77,7 +73,7 @@ def test_a_server_that_hangs_for_longer_than_a_lease_charges_nobody_a_crash(jour
             until(lambda: len(journal.names("end")) == 6, "the end of what ran")
         finally:
             valkey.signal(signal.SIGCONT)
-        until(lambda: counts() == {Status.COMPLETE: 12}, "all complete")
+        until(lambda: statuses() == {Status.COMPLETE: 12}, "all complete")
 
     assert no_process_died()
 
@@ -115,7 +111,7 @@ def test_what_runs_when_its_pool_is_killed_gets_the_grace_period(journal: Journa
         until(lambda: journal.pid_of("0"), "the start")
         process.send(signal.SIGKILL)
         process.wait()
-        until(lambda: counts() == {Status.COMPLETE: 1}, "the end")
+        until(lambda: statuses() == {Status.COMPLETE: 1}, "the end")
 
     assert journal.names("end") == ["0"]
 
@@ -125,7 +121,7 @@ def test_a_killed_fork_server_is_replaced(journal: Journal) -> None:
     with pool("--workers", "1", "--concurrency", "2"):
         worker = until(lambda: journal.events("start")[-1:], "a start")[0].pid
         os.kill(state_of(worker)[1], signal.SIGKILL)
-        until(lambda: counts() == {Status.COMPLETE: 20}, "all complete")
+        until(lambda: statuses() == {Status.COMPLETE: 20}, "all complete")
 
     assert len({found.pid for found in journal.events("end")}) > 1
 
@@ -135,7 +131,7 @@ def test_a_burst_replaces_processes_until_nothing_is_left(journal: Journal) -> N
 
     run_burst("--workers", "2", "--concurrency", "5", "--max-tasks-per-child", "2")
 
-    assert counts() == {Status.COMPLETE: 7}
+    assert statuses() == {Status.COMPLETE: 7}
 
 
 def test_a_burst_outlives_its_workers_and_ends_behind_the_quarantine(journal: Journal) -> None:
@@ -147,7 +143,7 @@ def test_a_burst_outlives_its_workers_and_ends_behind_the_quarantine(journal: Jo
     run_burst("--workers", "1", "--concurrency", "2", MAX_CRASHES=2)
 
     assert Activity.objects.get(pk=poison.agent_id).status == Status.ERROR
-    assert counts() == {Status.ERROR: 1, Status.COMPLETE: 7}
+    assert statuses() == {Status.ERROR: 1, Status.COMPLETE: 7}
 
 
 def test_a_burst_waits_for_the_end_of_a_pause(journal: Journal) -> None:
@@ -159,4 +155,4 @@ def test_a_burst_waits_for_the_end_of_a_pause(journal: Journal) -> None:
 
     run_burst("--workers", "1")
 
-    assert counts() == {Status.COMPLETE: 2}
+    assert statuses() == {Status.COMPLETE: 2}

@@ -11,20 +11,13 @@ from django_agentexec import Status, get_result
 from django_agentexec.models import Activity, ActivityLog, StepRun
 from tests.e2e.journal import Journal
 from tests.e2e.kills import SETTINGS, kill_at_random, plan_deaths, survived
+from tests.support.activity_rows import all_ended, statuses
 from tests.support.pool_process import pool, until
 from tests.testapp.orchestration import DEATHS, STEPS, FivePipeline, State
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 
 MOMENTS = ("start", "end", "uncommitted", "committed")
-
-
-def all_ended() -> bool:
-    return not Activity.objects.active().exists()
-
-
-def statuses() -> Counter[str]:
-    return Counter(Activity.objects.values_list("status", flat=True))
 
 
 def assert_no_finished_step_ran_again(journal: Journal) -> None:

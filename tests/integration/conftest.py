@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from django.core.cache import cache
+from django.test import override_settings
+from django.utils import translation
 
 import tests.urls  # noqa: F401  # here, since Python 3.11 fails if two threads parse modules at the same time
 from django_agentexec import task
@@ -45,20 +47,37 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def family() -> Iterator[None]:
+def queue_in_memory() -> Iterator[None]:
+    """The queue in memory, in place of Valkey."""
+    with memory_queue():
+        yield
+
+
+@pytest.fixture
+def german() -> Iterator[None]:
+    """A German site, and a user who reads German."""
+    with override_settings(LANGUAGE_CODE="de"), translation.override("de"):
+        yield
+
+
+@pytest.fixture
+def few_changes() -> Iterator[None]:
+    """Three changes per hour for each user."""
+    with override_settings(AGENTEXEC={"API_CHANGE_RATE": "3/hour"}):
+        yield
+
+
+@pytest.fixture
+def family(queue_in_memory: None) -> None:
     """The tasks of a family, and a queue in memory."""
     RUNS.clear()
     FAILING.clear()
     task("research", max_retries=0)(research)
     task("discover", max_retries=0)(discover)
     task("sync_discover", max_retries=0)(sync_discover)
-    with memory_queue():
-        yield
 
 
 @pytest.fixture
-def durable_tasks() -> Iterator[None]:
+def durable_tasks(queue_in_memory: None) -> None:
     """A queue in memory for the tasks that a test registers, and counters at zero."""
     durable_agents.DONE.clear()
-    with memory_queue():
-        yield

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from uuid import UUID, uuid4
 
 import pytest
-from django.core.cache import cache
-from django.test import override_settings
 
 from django_agentexec import rates
 from django_agentexec.live.websocket import auth
@@ -16,15 +13,7 @@ from tests.support.activity_rows import row
 from tests.support.rest_api import admin, client, staff
 from tests.testapp.agents import Text, shout
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def few_changes() -> Iterator[None]:
-    cache.clear()
-    with override_settings(AGENTEXEC={"API_CHANGE_RATE": "3/hour"}):
-        yield
-    cache.clear()
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("few_changes")]
 
 
 def test_changes_over_websockets_and_rest_share_one_allowance() -> None:

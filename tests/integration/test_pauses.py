@@ -22,7 +22,7 @@ from django_agentexec.models import Activity, ConcurrencyLimit, Pause, Status
 from django_agentexec.policy import StaffPolicy, TenantPolicy
 from django_agentexec.pool.reconciler import reconcile
 from django_agentexec.queues import get_queue
-from django_agentexec.registry import registry
+from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, memory_queue
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.conf import settings
-from django.db import connections, transaction
+from django.db import connection, connections, transaction
 from django.db.transaction import TransactionManagementError
 from django.test import override_settings
 from pydantic import BaseModel, ConfigDict, Field
@@ -39,7 +39,6 @@ from django_agentexec import (
 )
 from django_agentexec.activity import waiting
 from django_agentexec.activity.waiting import watching
-from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Outcome, get_queue
 from django_agentexec.tasks import AnyTask, registry
 from tests.support.activity_rows import claim, complete, fail, row, start
@@ -314,10 +313,12 @@ def test_a_connection_that_is_cut_under_a_waiter_leaves_the_row_to_look_at(
 def test_a_waiter_hears_of_the_end_after_the_connection_was_cut(
     monkeypatch: pytest.MonkeyPatch, valkey: Valkey
 ) -> None:
-    handle, look = shout.enqueue(Text()), waiting._read
     monkeypatch.setattr(waiting, "RETRY_PAUSE", 0.01)
-    monkeypatch.setattr(waiting, "_read", lambda agent_id: looked.append(agent_id) or look(agent_id))
-    looked: list[UUID] = []
+    handle, looked = shout.enqueue(Text()), list[str]()
+
+    def look(execute: Any, sql: str, *args: Any) -> Any:
+        looked.append(sql)
+        return execute(sql, *args)
 
     def cut_and_end() -> None:
         until(lambda: len(looked) > 1, "the listener's first call")
@@ -326,7 +327,7 @@ def test_a_waiter_hears_of_the_end_after_the_connection_was_cut(
         until(lambda: len(looked) > 2, "the next listener's first call")
         end_as_a_worker(handle.agent_id)
 
-    with Meanwhile(handle.agent_id, cut_and_end):
+    with Meanwhile(handle.agent_id, cut_and_end), connection.execute_wrapper(look):
         assert get_result(handle, timeout=20) == "X"
 
 
@@ -344,7 +345,7 @@ def test_a_server_that_accepts_and_says_nothing_costs_no_more_than_the_time_allo
 
 
 def test_who_was_canceled_before_the_wait_began_leaves_nothing_behind() -> None:
-    wish = watching(uuid7(), threading.Event().set)
+    wish = watching(uuid4(), threading.Event().set)
     wish.__exit__()
 
     wish.__enter__()
@@ -361,7 +362,7 @@ def test_a_forked_process_listens_by_itself() -> None:
         if child == 0:
             signal.alarm(20)  # a lock that the parent's thread held would never be free
             try:
-                watching(uuid7(), threading.Event().set).__enter__()
+                watching(uuid4(), threading.Event().set).__enter__()
             finally:
                 os._exit(is_quiet())
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

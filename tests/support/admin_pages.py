@@ -10,14 +10,21 @@ from django.contrib.auth.models import Permission, User
 from django.contrib.messages import get_messages
 from django.test import Client
 from django.urls import reverse
+from pydantic import BaseModel
 
 from django_agentexec import Status
-from django_agentexec.models import Activity
+from django_agentexec.models import Activity, Conversation
 from django_agentexec.policy import TenantPolicy
 
 ALL = ("view_activity", "cancel_activity", "retry_activity", "delete_activity")
 CHANGE_LIST = "/admin/agentexec/activity/"
 DASHBOARD = "/admin/agentexec/activity/dashboard/"
+INBOX = "/admin/agentexec/approval/"
+DECIDER = ("view_activity", "decide_approval")
+"""Permissions of those who decide approvals."""
+CONVERSATIONS = "/admin/agentexec/conversation/"
+WRITER = ("view_activity", "view_conversation", "enqueue_task")
+"""Permissions of those who write to agents."""
 
 
 class TwoOrganizations(TenantPolicy):
@@ -79,3 +86,15 @@ def fill(number: int, **fields: Any) -> None:
     """Make that many finished activities, with metadata."""
     values = {"agent_type": "import", "status": Status.COMPLETE, "metadata": {"organization_id": "org-1"}, **fields}
     Activity.objects.bulk_create([Activity(**values) for _ in range(number)], batch_size=1_000)
+
+
+class Message(BaseModel):
+    """The context of the task `answer`."""
+
+    text: str
+    language: str = "en"
+
+
+def conversation_page(client: Client, conversation: Conversation) -> str:
+    """Return the HTML of the page of a conversation."""
+    return str(client.get(f"{CONVERSATIONS}{conversation.pk}/change/").content.decode())

@@ -7,10 +7,8 @@ from typing import Any
 
 from django.utils import timezone
 
-from django_agentexec.activity.store import apply_one
-from django_agentexec.activity.suspension import Suspend
 from django_agentexec.models import Approval
-from tests.support.activity_rows import start
+from tests.support.activity_rows import start, suspend
 from tests.testapp.agents import Text, shout
 
 
@@ -30,5 +28,5 @@ def waiting(
         )
         for number, fields in enumerate(calls or ({},))
     ]
-    apply_one(Suspend(agent_id=agent_id, fence=fence, awaited_ids=[], requests=requests, new_requests=requests))
+    suspend(agent_id, fence, requests=requests, new_requests=requests)
     return requests

@@ -12,6 +12,11 @@ def states() -> dict[str, str]:
     return {each.name: each.state.value for each in get_queue().breakers.read(breaker_options())}
 
 
+def note_call(name: str, *, ok: bool = False, reason: str = "") -> None:
+    """Record the result of a call of a model; by default a failure."""
+    get_queue().breakers.record(name, breaker_options(), ok=ok, reason=reason)
+
+
 def end_pause(name: str) -> None:
     """Let the next call of the model be the probe of its open breaker."""
     store = get_queue().breakers

@@ -9,10 +9,14 @@ from typing import Any
 from django_agentexec.models import Activity, AgentCall, Budget, BudgetLedger, BudgetReservation, ModelPrice
 
 
-def set_price(pattern: str = "paid", output: str = "30", input: str = "0") -> ModelPrice:
+def set_price(pattern: str = "paid", output: str = "30", input: str = "0", cached: str | None = None) -> ModelPrice:
     """Set the price of a model; by default 0.03 dollars for a call of `tests.testapp.paid_agent.Paid`."""
     return ModelPrice.objects.create(
-        pattern=pattern, valid_from=date(2020, 1, 1), input_price=Decimal(input), output_price=Decimal(output)
+        pattern=pattern,
+        valid_from=date(2020, 1, 1),
+        input_price=Decimal(input),
+        cached_price=None if cached is None else Decimal(cached),
+        output_price=Decimal(output),
     )
 
 

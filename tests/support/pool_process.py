@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,7 @@ class PoolProcess:
     def __init__(self, *arguments: str, **settings: Any) -> None:
         # Not into a pipe, which would fill up and block the pool.
         descriptor, self._output = tempfile.mkstemp(prefix="agentexec-pool-")
+        weakref.finalize(self, os.unlink, self._output)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "django", "runagentworkers", "-v2", *arguments],
             env=environment(**settings),

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Protocol
 from uuid import UUID
 
+from redis import Redis
+
 from django_agentexec.ids import uuid7
-from django_agentexec.queues import Claim, Message, Queue
+from django_agentexec.queues import Claim, Limit, Message, Queue
 from django_agentexec.queues.memory import MemoryQueue
 from django_agentexec.queues.redis import RedisQueue
 from django_agentexec.queues.redis import queue as redis_queue
+from django_agentexec.queues.redis.live import RedisLiveStore
 from django_agentexec.queues.redis.queue import KEYS
 from tests.support.script_clock import scripts_with_test_clock, set_clock
 
@@ -42,6 +46,18 @@ class MemoryBackend:
 def key_of(redis: RedisQueue, name: str, queue: str = "default") -> str:
     """Return the key of a part of a queue."""
     return redis._keys(queue)[KEYS.index(name)]
+
+
+def stream_key_of(redis: RedisQueue, agent_id: UUID) -> str:
+    """Return the key of the streamed text of an activity."""
+    store = redis.live
+    assert isinstance(store, RedisLiveStore)
+    return store._stream(agent_id)
+
+
+def use_client(redis: RedisQueue, client: Redis) -> None:
+    """Let a queue speak to the server of this client, also if it has spoken to another before."""
+    redis._client = client
 
 
 class RedisBackend:
@@ -93,6 +109,11 @@ def message(partition: str = "") -> Message:
     return Message(agent_id, partition or f"i:{agent_id}")
 
 
+def limited(*limits: Limit, partition: str = "") -> Message:
+    """Return the message of a new activity with these limits."""
+    return replace(message(partition), limits=limits)
+
+
 def claim(backend: Backend, limit: int = 100, worker: str = "w1", *, quarantine: bool = False) -> list[Claim]:
     """Claim from the default queue."""
     return backend.queue.ack_and_claim("default", worker, limit=limit, quarantine=quarantine).claimed
@@ -106,6 +127,12 @@ def ids(claims: list[Claim]) -> list[UUID]:
 def sweep_workers(queue: RedisQueue) -> None:
     """Let the next registration of a worker remove the entries of those that are gone."""
     queue._workers._next_sweep = 0.0
+
+
+def command_calls(client: Redis, name: str) -> int:
+    """Return how often a command has run on the server."""
+    stats: Any = client.info("commandstats")
+    return int(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"])
 
 
 def refill(queue: Queue) -> None:

@@ -11,6 +11,8 @@ from agents.testing import ScriptedModel
 from django.utils import timezone
 
 from django_agentexec import OpenAIRunner, task
+from django_agentexec.activity.store import apply_one
+from django_agentexec.calls.operations import BeginCall, FinishCall
 from django_agentexec.models import Activity, AgentCall, CallKind, CallState
 from django_agentexec.testing import drain
 from tests.support.contexts import Empty
@@ -67,3 +69,18 @@ def add_call(
     defaults = {"state": CallState.DONE, "attempt": row.attempt, "fence": row.fence, "started_at": started}
     defaults["finished_at"] = None if values.get("state") == CallState.STARTED else started + timedelta(seconds=seconds)
     return AgentCall.objects.create(activity_id=row.agent_id, kind=kind, **{**defaults, **values})
+
+
+def begin_call(agent_id: UUID, fence: int = 1, **values: Any) -> AgentCall:
+    """Begin a tool call in an attempt, as its journal does."""
+    call = AgentCall(activity_id=agent_id, kind=CallKind.TOOL, fence=fence, **values)
+    apply_one(BeginCall(agent_id=agent_id, fence=fence, new=[call]))
+    return call
+
+
+def finish_call(call: AgentCall, state: CallState = CallState.DONE, **values: Any) -> None:
+    """End that call."""
+    call.state, call.finished_at = state, timezone.now()
+    for name, value in values.items():
+        setattr(call, name, value)
+    apply_one(FinishCall(agent_id=call.activity_id, fence=call.fence, changed=[call]))

@@ -8,13 +8,10 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from django_agentexec import Attempt
-from django_agentexec.activity.store import apply_one
-from django_agentexec.activity.suspension import Suspend
-from django_agentexec.activity.transitions import Complete
 from django_agentexec.models import Activity
 from django_agentexec.queues import Claim
 from django_agentexec.tasks import AnyTask, registry
-from tests.support.activity_rows import claim, row, start
+from tests.support.activity_rows import claim, complete, row, start, suspend
 from tests.support.attempts import worker_attempt
 
 RUNS: list[str] = []
@@ -80,9 +77,9 @@ def claimed_parent(agent_id: UUID) -> tuple[Claim, Attempt]:
 
 
 def park(attempt: Attempt, *children: UUID) -> Activity:
-    return apply_one(Suspend(agent_id=attempt.agent_id, fence=attempt.fence, awaited_ids=children))
+    return suspend(attempt.agent_id, attempt.fence, awaits=children)
 
 
 def finish(agent_id: UUID, fence: int = 9) -> None:
     start(agent_id, fence)
-    apply_one(Complete(agent_id=agent_id, fence=fence, result={"about": "x"}))
+    complete(agent_id, fence, result={"about": "x"})

@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import User
 from pydantic import BaseModel, Field, field_validator
 from rest_framework.test import APIClient
 
 from django_agentexec import task
 from django_agentexec.policy import TenantPolicy
 from django_agentexec.tasks import AnyTask, registry
+from tests.support import admin_pages
 
 POLICY = f"{__name__}.OrganizationPolicy"
 
@@ -65,9 +66,7 @@ def outside_task(name: str = "read_title", **options: Any) -> Iterator[AnyTask]:
 
 def staff(name: str = "staff", *permissions: str) -> User:
     """Return a staff user with these permissions of the model."""
-    user = User.objects.create_user(name, is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    return user
+    return admin_pages.staff(*permissions, name=name)
 
 
 def admin() -> User:

@@ -36,3 +36,8 @@ def say(text: str) -> list[Any]:
 def requests(*models: ScriptedModel) -> list[int]:
     """Return how many requests each model has received."""
     return [len(each.calls) for each in models]
+
+
+def tool_outputs(scripted: ScriptedModel) -> list[str]:
+    """Return the outputs of tools that the model has received with its last request."""
+    return [item["output"] for item in scripted.calls[-1].input if item.get("type") == "function_call_output"]

@@ -49,7 +49,7 @@ def _model(client: AsyncOpenAI, folder: str) -> Any:
 
 def _runner_class(folder: str) -> Any:
     """Return the runner of the page, with kill points after the commits."""
-    from tests.unit.test_docs_code import execute
+    from tests.support.docs_code import execute
 
     page: Any = execute(PAGE)
 

@@ -31,6 +31,10 @@ class Doubling(BatchingThread):
             self.waiting.append(number)
             self._wake()
 
+    def held(self) -> threading.Lock:
+        """Return the lock, to hold it as a thread of the parent may at the moment of a fork."""
+        return self._lock
+
     def _interval(self) -> float:
         return 60.0
 
@@ -103,7 +107,7 @@ def test_a_forked_process_has_rounds_of_its_own() -> None:
     rounds.note(1)
     assert rounds.flush(10.0)
 
-    with rounds._lock:  # as a thread of the parent may hold it at that moment
+    with rounds.held():
         child = os.fork()
         if child == 0:
             signal.alarm(20)

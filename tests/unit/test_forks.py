@@ -17,6 +17,20 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forks, "_locks", [])
 
 
+class Recorded:
+    """A lock that notes what is done with it."""
+
+    def __init__(self, name: str, steps: list[str]) -> None:
+        self.name, self.steps = name, steps
+
+    def acquire(self) -> bool:
+        self.steps.append(f"+{self.name}")
+        return True
+
+    def release(self) -> None:
+        self.steps.append(f"-{self.name}")
+
+
 def in_fork(check: Callable[[], bool]) -> bool:
     child = os.fork()
     if not child:
@@ -32,14 +46,19 @@ def test_reset_runs_in_the_child_only() -> None:
     assert state == ["parent"]
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_registering_twice_has_no_effect() -> None:
-    calls: list[int] = []
-    lock = threading.Lock()
+    steps: list[str] = []
+
+    def reset() -> None:
+        steps.append("reset")
+
+    lock = Recorded("lock", steps)
     for _ in range(2):
-        forks.reset_after_fork(calls.clear)
+        forks.reset_after_fork(reset)
         forks.hold_during_fork(lock)
         forks.install()
-    assert len(forks._resets) == len(forks._locks) == 1
+    assert in_fork(lambda: steps == ["+lock", "-lock", "reset"])
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
@@ -60,18 +79,6 @@ def test_a_fork_waits_for_the_lock_and_releases_it_on_both_sides() -> None:
 
 def test_locks_are_acquired_in_the_order_of_their_registration() -> None:
     order: list[str] = []
-
-    class Recorded:
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def acquire(self) -> bool:
-            order.append(f"+{self.name}")
-            return True
-
-        def release(self) -> None:
-            order.append(f"-{self.name}")
-
-    forks.hold_during_fork(Recorded("outer"))
-    forks.hold_during_fork(Recorded("inner"))
+    forks.hold_during_fork(Recorded("outer", order))
+    forks.hold_during_fork(Recorded("inner", order))
     assert in_fork(lambda: order == ["+outer", "+inner", "-inner", "-outer"])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-import io
 import re
-import tokenize
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("django_agentexec", "example_project", "benchmarks", "tests")
@@ -36,12 +36,16 @@ AVOID = {
 }
 
 
+COMMENT = re.compile(r"(?:^|\s)#+ ?(.*)")
+"""A comment, or text after such a sign in a string, which is prose, too."""
+
+
 def prose_of_code(path: Path) -> Iterator[tuple[int, str]]:
     """Yield comments, docstrings and string literals with at least two words, each with its line."""
     source = path.read_text()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            yield token.start[0], token.string.lstrip("# ")
+    for number, line in enumerate(source.splitlines(), 1):
+        if comment := COMMENT.search(line):
+            yield number, comment[1]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
             yield node.lineno, node.value
@@ -57,8 +61,9 @@ def prose_of_page(path: Path) -> Iterator[tuple[int, str]]:
             yield number, re.sub(r"`[^`]*`", "", line)
 
 
-def files() -> Iterator[tuple[Path, Iterator[tuple[int, str]]]]:
-    for folder in CODE:
+def files(folder: str) -> Iterator[tuple[Path, Iterator[tuple[int, str]]]]:
+    """Yield the files of a folder with code, or the pages of one with documentation, each with its prose."""
+    if folder in CODE:
         for path in sorted((ROOT / folder).rglob("*.py")):
             if "migrations" not in path.parts and path != Path(__file__).resolve():
                 yield path, prose_of_code(path)
@@ -66,8 +71,8 @@ def files() -> Iterator[tuple[Path, Iterator[tuple[int, str]]]]:
             for path in sorted((ROOT / folder).rglob(pattern)):
                 if path.parent.name not in COPIES:
                     yield path, enumerate(path.read_text().splitlines(), 1)
-    for name in PAGES:
-        place = ROOT / name
+    else:
+        place = ROOT / folder
         for path in sorted(place.rglob("*.md")) if place.is_dir() else [place]:
             yield path, prose_of_page(path)
 
@@ -97,11 +102,12 @@ def test_docstrings_of_functions_begin_with_a_verb_and_those_of_properties_with_
     assert found == [], 'write "Return whether ...", and for properties "Whether ..." or a noun:\n' + "\n".join(found)
 
 
-def test_no_private_dialect() -> None:
+@pytest.mark.parametrize("folder", [*CODE, *PAGES])
+def test_no_private_dialect(folder: str) -> None:
     avoided = {re.compile(pattern, re.IGNORECASE | re.MULTILINE): remedy for pattern, remedy in AVOID.items()}
     found = [
         f"{path.relative_to(ROOT)}:{line}: {match[0]!r} ({remedy}): {' '.join(text.split())[:90]}"
-        for path, prose in files()
+        for path, prose in files(folder)
         for line, text in prose
         for pattern, remedy in avoided.items()
         if (match := pattern.search(text))

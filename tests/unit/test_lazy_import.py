@@ -11,39 +11,11 @@ from pathlib import Path
 import pytest
 
 import django_agentexec
-
-
-def loaded_after(statements: str) -> set[str]:
-    """Return the names of the modules that a fresh interpreter has loaded after `statements`."""
-    code = f"import sys\n{statements}\nsys.stdout.write(' '.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
-
-
-def test_importing_the_package_loads_neither_sdk_nor_models() -> None:
-    loaded = loaded_after("import django_agentexec; dir(django_agentexec)")
-
-    assert "django_agentexec" in loaded
-    assert not loaded & {"agents", "openai", "django", "django_agentexec.models"}
-
+from tests.support.public_api import DEPRECATED, public_names
 
 SETUP = "import os, django; os.environ['DJANGO_SETTINGS_MODULE'] = 'tests.settings'; django.setup()"
-
-
-def test_an_installed_app_and_the_base_runner_do_without_the_sdk() -> None:
-    loaded = loaded_after(f"{SETUP}\nfrom django_agentexec import BaseAgentRunner")
-
-    assert "django_agentexec.runners.base" in loaded
-    assert not loaded & {"agents", "openai"}
-
-
-def test_the_openai_runner_loads_the_sdk() -> None:
-    assert "agents" in loaded_after(f"{SETUP}\nfrom django_agentexec import OpenAIRunner")
-
-
+NO_DEPRECATED_NAMES = "import warnings; warnings.simplefilter('error', DeprecationWarning)"
 WITHOUT_SDK = "import sys; sys.modules['agents'] = sys.modules['openai'] = None"
-
-
 WAYS_TO_INSPECT = [
     "dir(django_agentexec)",
     "import inspect; inspect.getmembers(django_agentexec)",
@@ -54,44 +26,96 @@ WAYS_TO_INSPECT = [
 ]
 
 
-@pytest.mark.parametrize("project", ["", SETUP], ids=["alone", "in a project"])
-def test_inspecting_the_package_imports_nothing_of_the_sdk(project: str) -> None:
-    checks = "\n".join(f"{way}\nassert 'agents' not in sys.modules, {way!r}" for way in WAYS_TO_INSPECT)
-    loaded = loaded_after(f"{project}\nimport django_agentexec\n{checks}")
+def run(*statements: str) -> subprocess.CompletedProcess[str]:
+    """Run statements in a new interpreter."""
+    return subprocess.run([sys.executable, "-c", "\n".join(statements)], capture_output=True, text=True)
+
+
+def loaded_after(*statements: str) -> set[str]:
+    """Return the names of the modules that a new interpreter has loaded after statements."""
+    done = run(*statements, "import sys; sys.stdout.write(' '.join(sys.modules))")
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def inspected() -> list[str]:
+    """Return statements that inspect the package in each way, and fail at the first that imports the SDK."""
+    return [f"{way}\nassert not sys.modules.get('agents'), {way!r}" for way in WAYS_TO_INSPECT]
+
+
+def test_neither_importing_nor_inspecting_the_package_loads_the_sdk_or_models() -> None:
+    loaded = loaded_after("import sys, django_agentexec", *inspected())
 
     assert "django_agentexec" in loaded
-    assert project or "django_agentexec.models" not in loaded
+    assert not loaded & {"agents", "openai", "django", "django_agentexec.models"}
 
 
-@pytest.mark.parametrize("project", ["", SETUP], ids=["alone", "in a project"])
-def test_inspecting_the_package_does_without_the_sdk(project: str) -> None:
-    use = "task, enqueue, Attempt, Status" if project else ""  # bound by the star import
-    loaded_after("\n".join([WITHOUT_SDK, project, "import django_agentexec", *WAYS_TO_INSPECT, use]))
+def test_a_project_with_the_base_runner_does_without_the_sdk_and_deprecated_names() -> None:
+    loaded = loaded_after(
+        NO_DEPRECATED_NAMES,
+        SETUP,
+        "import sys, django_agentexec, django_agentexec.tasks",
+        "from django_agentexec import BaseAgentRunner",
+        "from django_agentexec.tasks import *",
+        *inspected(),
+    )
+
+    assert "django_agentexec.runners.base" in loaded
+    assert not loaded & {"agents", "openai"}
 
 
-def test_a_missing_sdk_is_named_with_the_command_that_installs_it() -> None:
-    use = "from django_agentexec import OpenAIRunner"
-    code = f"{WITHOUT_SDK}\n{SETUP}\n{use}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+def test_the_openai_runner_needs_the_sdk() -> None:
+    assert django_agentexec.OpenAIRunner.__module__ in sys.modules
+    assert "agents" in sys.modules
 
+
+def test_the_package_alone_works_without_the_sdk() -> None:
+    assert loaded_after(WITHOUT_SDK, "import django_agentexec", *inspected())
+
+
+def test_a_project_works_without_the_sdk_and_is_given_the_command_that_installs_it() -> None:
+    used_by_a_project = "task, enqueue, Attempt, Status"  # bound by the star import
+
+    done = run(
+        WITHOUT_SDK,
+        SETUP,
+        "import django_agentexec",
+        *inspected(),
+        used_by_a_project,
+        "sys.stdout.write('works')",
+        "from django_agentexec import OpenAIRunner",
+    )
+
+    assert done.stdout == "works", done.stderr
     assert (
         "ImportError: OpenAIRunner needs the OpenAI Agents SDK: pip install 'django-agentexec[openai]'" in done.stderr
     )
 
 
-@pytest.mark.parametrize(
-    ("library", "module", "extra"),
-    [("rest_framework", "api.urls", "api"), ("django_filters", "api", "api"), ("channels", "live.routing", "live")],
-)
-def test_a_missing_extra_is_named_with_the_command_that_installs_it(library: str, module: str, extra: str) -> None:
-    configured = (
-        "from django.conf import settings; settings.configure(INSTALLED_APPS=[]); import django; django.setup()"
-    )
-    code = f"{configured}\nimport sys; sys.modules[{library!r}] = None\nimport django_agentexec.{module}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+def test_a_missing_extra_is_named_with_the_command_that_installs_it() -> None:
+    attempts = [
+        ("rest_framework", "api.urls", "api"),
+        ("django_filters", "api", "api"),
+        ("channels", "live.routing", "live"),
+    ]
+    failing = [
+        f"sys.modules[{library!r}] = None\n"
+        f"try: import django_agentexec.{module}\n"
+        "except ImportError as error: print(error)\n"
+        f"del sys.modules[{library!r}]"
+        for library, module, _ in attempts
+    ]
 
-    assert "\nImportError: " in done.stderr, done.stderr
-    assert f"pip install 'django-agentexec[{extra}]'" in done.stderr
+    done = run(
+        "from django.conf import settings; settings.configure(INSTALLED_APPS=[])",
+        "import django, sys; django.setup()",
+        *failing,
+    )
+
+    hints = done.stdout.splitlines()
+    assert len(hints) == len(attempts), done.stderr
+    for hint, (_, _, extra) in zip(hints, attempts, strict=True):
+        assert f"pip install 'django-agentexec[{extra}]'" in hint
 
 
 @pytest.mark.parametrize(
@@ -114,25 +138,16 @@ def test_a_deprecated_name_warns_and_names_its_replacement(module: str, name: st
     assert [warning.filename for warning in warnings] == [__file__]
 
 
-def test_the_package_itself_uses_no_deprecated_name() -> None:
-    code = "import django_agentexec, django_agentexec.tasks\nfrom django_agentexec.tasks import *"
-    loaded_after(f"import warnings\nwarnings.simplefilter('error', DeprecationWarning)\n{SETUP}\n{code}")
-
-
 def test_the_user_project_of_the_type_checkers_uses_every_public_name() -> None:
     tree = ast.parse(Path(__file__).parents[1].joinpath("typing", "project.py").read_text())
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     used |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
-    assert sorted({*django_agentexec._HOME_OF, *django_agentexec._DEPRECATED} - used) == []
+    assert sorted(public_names() - used) == []
 
 
 def test_type_checkers_see_every_name_that_can_be_imported() -> None:
-    tree = ast.parse(Path(django_agentexec.__file__).read_text(encoding="utf-8"))
-    assigned = [
-        node for node in ast.walk(tree) if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
-    ]
+    for name in public_names() - DEPRECATED.keys():
+        getattr(django_agentexec, name)
 
-    assert [sorted(ast.literal_eval(node.value)) for node in assigned] == [
-        sorted({*django_agentexec._HOME_OF, *django_agentexec._DEPRECATED})
-    ]
+    assert {*django_agentexec.__all__, *DEPRECATED} == public_names()

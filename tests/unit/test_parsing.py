@@ -7,13 +7,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.core.management import CommandError
 
 from django_agentexec import ActivityNotFound
 from django_agentexec.backoff import retry_after
 from django_agentexec.ids import id_range
 from django_agentexec.live.channel_layer import ChangeNotice
 from django_agentexec.live.websocket.commands import Invalid, Unreadable, log_id, parse
-from django_agentexec.management.commands.runagentworkers import _positive
+from django_agentexec.management.commands.runagentworkers import Command
 from django_agentexec.parsing import MAX_INT64, parse_decimal, parse_digits, parse_id
 from django_agentexec.queues.live import is_stream_id
 from django_agentexec.terminal.arguments import duration, positive, seconds
@@ -57,9 +58,10 @@ def test_what_is_not_a_number_in_plain_digits_is_refused(text: str) -> None:
     assert not is_stream_id(f"{text}-1")
     with pytest.raises(Invalid):
         log_id(text)
-    for parser in (positive, _positive):
-        with pytest.raises(argparse.ArgumentTypeError):
-            parser(text)
+    with pytest.raises(argparse.ArgumentTypeError):
+        positive(text)
+    with pytest.raises(CommandError, match="--workers"):
+        Command().create_parser("manage.py", "runagentworkers").parse_args([f"--workers={text}"])
 
 
 def test_a_number_has_63_bits() -> None:

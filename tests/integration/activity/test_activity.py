@@ -28,7 +28,7 @@ from django_agentexec.bulk_sql import postgres
 from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.queues import get_queue
 from django_agentexec.testing import make_attempt
-from tests.support.activity_rows import claim, claimed_ids, messages, row, start
+from tests.support.activity_rows import claim, claimed_ids, messages, row, running_activity, start
 from tests.testapp.agents import Keyed, Text, keyed, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -37,9 +37,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def running() -> UUID:
     """An activity that a worker has started, with fence 1."""
-    agent_id = shout.enqueue(Text()).agent_id
-    start(agent_id)
-    return agent_id
+    return running_activity()
 
 
 # Progress

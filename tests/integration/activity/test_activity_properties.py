@@ -32,7 +32,6 @@ from django_agentexec.activity.transitions import (
     Release,
     Start,
 )
-from django_agentexec.ids import uuid7
 from django_agentexec.models import Activity, ActivityLog
 from tests.support.activity_rows import row
 
@@ -215,7 +214,7 @@ class Processes(RuleBasedStateMachine):
         agent_id = activity.create("anything")
         Activity.objects.filter(pk=agent_id).update(queue="default", max_retries=max_retries)
         ActivityLog.objects.filter(activity_id=agent_id).update(message="queued")
-        child = Activity(agent_id=uuid7(), agent_type="child", queue="default", parent_id=agent_id, spawn_key="child")
+        child = Activity(agent_type="child", queue="default", parent_id=agent_id, spawn_key="child")
         child.save(force_insert=True)
         return Life(agent_id, child.agent_id, max_retries)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 from uuid import UUID, uuid4
@@ -21,20 +22,14 @@ from django_agentexec.live import Follower, follow_activity
 from django_agentexec.models import Activity
 from django_agentexec.queues import Chunk, get_queue
 from django_agentexec.queues.live import START
-from django_agentexec.testing import drain, memory_queue
+from django_agentexec.testing import drain
 from tests.support.contexts import Empty
 from tests.support.pool_process import PATIENCE
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("queue_in_memory")]
 
 FENCE = 1_790_000_000_000_000
 Message = dict[str, Any]
-
-
-@pytest.fixture(autouse=True)
-def queue() -> Iterator[None]:
-    with memory_queue():
-        yield
 
 
 def shown(messages: list[Message]) -> str:
@@ -147,11 +142,23 @@ async def test_text_that_the_store_did_not_take_is_a_gap(monkeypatch: pytest.Mon
 
 async def test_more_text_than_may_wait_is_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "MAX_WAITING", 10)
-    monkeypatch.setattr(streams._writer, "_wake", lambda: None)  # the writer is busy
     agent_id = await activity.acreate("answer")
-    for text in ("0123456", "789abcd", "efg", "h"):
-        activity.stream(agent_id, text)
-    monkeypatch.undo()
+    store = get_queue().live
+    append, is_busy, may_go_on = store.append, threading.Event(), threading.Event()
+
+    def wait(chunks: Sequence[Chunk]) -> None:
+        is_busy.set()
+        assert may_go_on.wait(PATIENCE)
+        append(chunks)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "append", wait)
+        activity.stream(uuid4(), "of another run")
+        assert is_busy.wait(PATIENCE)
+        for text in ("0123456", "789abcd", "efg", "h"):
+            activity.stream(agent_id, text)
+    may_go_on.set()
+    await activity.aflush_stream()
     activity.stream(agent_id, "end")
     await activity.aflush_stream()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 from uuid import uuid4
@@ -12,20 +11,10 @@ from django.test import override_settings
 
 from django_agentexec import AlreadyDecided, activity, approvals
 from django_agentexec.models import Activity, ActivityLog, Approval, Status
-from django_agentexec.testing import memory_queue
-from tests.support.admin_pages import CHANGE_LIST, TENANTS, listed, page_of, said, signed_in
+from tests.support.admin_pages import CHANGE_LIST, DECIDER, INBOX, TENANTS, listed, page_of, said, signed_in
 from tests.support.approval_rows import waiting
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-INBOX = "/admin/agentexec/approval/"
-DECIDER = ("view_activity", "decide_approval")
-
-
-@pytest.fixture(autouse=True)
-def queue() -> Iterator[None]:
-    with memory_queue():
-        yield
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("queue_in_memory")]
 
 
 def decide(client: object, approval: Approval, **form: str) -> object:

@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
 import pytest
 from django.test import Client, override_settings
-from pydantic import BaseModel
 
 from django_agentexec import task
 from django_agentexec.models import Activity, Approval, Conversation, ConversationItem, Status
 from django_agentexec.tasks import registry
-from django_agentexec.testing import memory_queue
-from tests.support.admin_pages import TENANTS, signed_in
+from tests.support.admin_pages import CONVERSATIONS, TENANTS, WRITER, Message, conversation_page, signed_in
 from tests.support.approval_rows import waiting
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-URL = "/admin/agentexec/conversation/"
-WRITER = ("view_activity", "view_conversation", "enqueue_task")
-
-
-class Message(BaseModel):
-    text: str
-    language: str = "en"
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    @task("answer", api=True)
-    def answer(agent_id: UUID, context: Message) -> str:
-        return context.text
-
-    with memory_queue():
-        yield
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("answer_task", "queue_in_memory")]
 
 
 def conversation(text: str = "Where is it?", **values: Any) -> Conversation:
@@ -51,16 +30,12 @@ def conversation(text: str = "Where is it?", **values: Any) -> Conversation:
 
 
 def send(client: Client, found: Conversation, text: str) -> Any:
-    return client.post(f"{URL}{found.pk}/message/", {"message": text})
-
-
-def page(client: Client, found: Conversation) -> str:
-    return str(client.get(f"{URL}{found.pk}/change/").content.decode())
+    return client.post(f"{CONVERSATIONS}{found.pk}/message/", {"message": text})
 
 
 def test_a_message_is_the_next_turn_of_the_conversation() -> None:
     found, client = conversation(), signed_in(*WRITER)
-    assert "Message to the agent" in page(client, found)
+    assert "Message to the agent" in conversation_page(client, found)
 
     response = send(client, found, "And when?\r\nPlease.")
 
@@ -99,14 +74,14 @@ def test_the_task_may_refuse_a_message() -> None:
 def test_messages_need_a_turn_that_shows_where_they_go_and_the_permission() -> None:
     found = conversation()
     reader = signed_in("view_activity", "view_conversation", name="reader")
-    assert "Message to the agent" not in page(reader, found)
+    assert "Message to the agent" not in conversation_page(reader, found)
     assert send(reader, found, "Hello").status_code == 403
     writer = signed_in(*WRITER)
-    assert writer.get(f"{URL}{found.pk}/message/").status_code == 405
+    assert writer.get(f"{CONVERSATIONS}{found.pk}/message/").status_code == 405
     Activity.objects.update(context={"text": "Something else.", "language": "de"})  # and which of them is the message?
     assert send(writer, found, "Hello").status_code == 403
     Activity.objects.update(agent_type="gone")
-    assert "Message to the agent" not in page(writer, found)
+    assert "Message to the agent" not in conversation_page(writer, found)
 
 
 @override_settings(AGENTEXEC=TENANTS)
@@ -123,12 +98,12 @@ def test_a_decision_is_made_in_the_chat() -> None:
     found = Conversation.objects.create(session_id="ticket-1")
     Activity.objects.update(conversation=found)
     reader = signed_in("view_activity", "view_conversation", name="reader")
-    assert "Run send_letter?" in page(reader, found)
-    assert 'value="approve"' not in page(reader, found)
+    assert "Run send_letter?" in conversation_page(reader, found)
+    assert 'value="approve"' not in conversation_page(reader, found)
     client = signed_in("view_activity", "view_conversation", "decide_approval")
-    assert f'name="next" value="{URL}{found.pk}/change/"' in page(client, found)
+    assert f'name="next" value="{CONVERSATIONS}{found.pk}/change/"' in conversation_page(client, found)
 
     client.post(f"/admin/agentexec/approval/{approval.id}/decide/", {"decision": "approve"})
 
     assert Approval.objects.get().status == "approved"
-    assert "Run send_letter?" not in page(client, found)
+    assert "Run send_letter?" not in conversation_page(client, found)

@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.test import Client, override_settings
-from pydantic import BaseModel
 
-from django_agentexec import DjangoSession, InvalidOption, task
+from django_agentexec import DjangoSession, InvalidOption
 from django_agentexec.models import Activity, AgentCall, CallKind, CallState, Conversation, ConversationItem, Status
-from django_agentexec.tasks.registry import registry
-from django_agentexec.testing import memory_queue
-from tests.support.admin_pages import TENANTS, signed_in
+from tests.support.admin_pages import CONVERSATIONS, TENANTS, WRITER, conversation_page, signed_in
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("answer_task", "queue_in_memory")]
 
-URL = "/admin/agentexec/conversation/"
-WRITER = ("view_activity", "view_conversation", "enqueue_task")
 SAID = ("Where is it?", "On its way.", "And the other?", "Lost.")
-
-
-class Message(BaseModel):
-    text: str
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    @task("answer", api=True)
-    def answer(agent_id: UUID, context: Message) -> str:
-        return context.text
-
-    with memory_queue():
-        yield
-    registry.unregister("answer")
 
 
 def conversation() -> Conversation:
@@ -60,11 +39,7 @@ def last_item_of_first_turn(found: Conversation) -> int:
 
 
 def fork(client: Client, found: Conversation, item: object, **form: str) -> Any:
-    return client.post(f"{URL}{found.pk}/fork/?item={item}", form)
-
-
-def page(client: Client, found: Conversation) -> str:
-    return str(client.get(f"{URL}{found.pk}/change/").content.decode())
+    return client.post(f"{CONVERSATIONS}{found.pk}/fork/?item={item}", form)
 
 
 async def history(found: Conversation) -> list[str]:
@@ -81,20 +56,20 @@ async def test_a_fork_is_a_conversation_up_to_a_turn_that_continues() -> None:
 def fork_and_continue() -> tuple[Conversation, Conversation]:
     found, client = conversation(), signed_in(*WRITER)
     item = last_item_of_first_turn(found)
-    address = f"{URL}{found.pk}/fork/?item={item}"
-    assert address in page(client, found)
+    address = f"{CONVERSATIONS}{found.pk}/fork/?item={item}"
+    assert address in conversation_page(client, found)
     assert "Fork of Parcel" in client.get(address).content.decode()
 
     response = fork(client, found, item, title="A second try")
 
     copy = Conversation.objects.exclude(pk=found.pk).get()
-    assert response["Location"] == f"{URL}{copy.pk}/change/"
+    assert response["Location"] == f"{CONVERSATIONS}{copy.pk}/change/"
     assert (copy.title, copy.owner, copy.metadata) == ("A second try", "7", found.metadata)
-    text = page(client, copy)
+    text = conversation_page(client, copy)
     assert "On its way." in text
     assert "Lost." not in text
     assert "Message to the agent" in text
-    assert client.post(f"{URL}{copy.pk}/message/", {"message": "Which one?"}).status_code == 302
+    assert client.post(f"{CONVERSATIONS}{copy.pk}/message/", {"message": "Which one?"}).status_code == 302
     turn = Activity.objects.latest("agent_id")
     assert (turn.conversation_id, turn.context["text"]) == (copy.pk, "Which one?")
     return found, copy
@@ -107,11 +82,11 @@ def test_a_fork_needs_the_permission_to_write_and_a_turn_of_the_conversation() -
     reader = signed_in("view_activity", "view_conversation", name="jo")
 
     assert fork(reader, found, item).status_code == 403
-    assert f"fork/?item={item}" not in page(reader, found)
+    assert f"fork/?item={item}" not in conversation_page(reader, found)
     for unknown in ("", "x", 10**30, item + 1_000):
         assert fork(client, found, unknown).status_code == 404
     assert fork(client, other, item).status_code == 404
-    assert client.post(f"{URL}{uuid4()}/fork/?item={item}").status_code == 404
+    assert client.post(f"{CONVERSATIONS}{uuid4()}/fork/?item={item}").status_code == 404
     found.items.filter(pk=item).update(removed_by=uuid4())
     assert fork(client, found, item).status_code == 404
     assert Conversation.objects.count() == 2
@@ -156,16 +131,16 @@ def test_a_conversation_of_another_tenant_is_not_forked() -> None:
 
 def test_the_context_window_is_that_of_the_latest_call() -> None:
     found, client = conversation(), signed_in(*WRITER)
-    assert "data-window" not in page(client, found)
+    assert "data-window" not in conversation_page(client, found)
     first, second = Activity.objects.order_by("agent_id")
     values = {"kind": CallKind.MODEL, "state": CallState.DONE, "output_tokens": 400, "cost": Decimal(1)}
     AgentCall.objects.create(activity=first, name="gpt-5", provider="openai", input_tokens=2_000, **values)
     AgentCall.objects.create(activity=second, name="gpt-5", provider="openai", input_tokens=13_000, **values)
     AgentCall.objects.create(activity=second, name="house", input_tokens=99_000, path="/1:3", **values)
 
-    text = page(client, found)
+    text = conversation_page(client, found)
 
     assert "13.4k of 400k tokens" in text
     assert "In the latest call of gpt-5." in text
     AgentCall.objects.create(activity=second, name="house", input_tokens=20_000, ordinal=1, **values)
-    assert "20.4k tokens" in page(client, found)
+    assert "20.4k tokens" in conversation_page(client, found)

@@ -18,28 +18,15 @@ from django_agentexec import Status
 from django_agentexec.admin import conversations
 from django_agentexec.models import Activity, AgentCall, Conversation, ConversationItem
 from tests.support.admin_pages import CHANGE_LIST, TENANTS, page_of, signed_in
+from tests.support.conversation_items import answer, call, output, user
+
+ORDER = '{"order": 20931}'
 
 pytestmark = pytest.mark.django_db
 
 URL = "/admin/agentexec/conversation/"
 VIEW = ("view_activity", "view_conversation")
 SCRIPT = "<script>alert(1)</script>"
-
-
-def user(text: str) -> Any:
-    return {"role": "user", "content": text}
-
-
-def answer(text: str) -> Any:
-    return {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
-
-
-def call(call_id: str, name: str) -> Any:
-    return {"type": "function_call", "call_id": call_id, "name": name, "arguments": '{"order": 20931}'}
-
-
-def output(call_id: str, text: str) -> Any:
-    return {"type": "function_call_output", "call_id": call_id, "output": text}
 
 
 def turn(conversation: Conversation, *items: Any, **fields: Any) -> Activity:
@@ -63,8 +50,8 @@ def example() -> Conversation:
         conversation,
         user("My card was charged twice."),
         {"type": "reasoning", "id": "r", "summary": []},
-        call("1", "find_order"),
-        call("2", "previous_tickets"),
+        call("1", "find_order", ORDER),
+        call("2", "previous_tickets", ORDER),
         output("1", "2 payments"),
         output("2", "#3990"),
         answer("I can see **both** payments."),
@@ -75,7 +62,7 @@ def example() -> Conversation:
         attempt=2,
     )
     AgentCall.objects.create(activity=done, kind="agent", agent="Resolver")
-    turn(conversation, user("Refund it."), call("3", "refund_order"), status=Status.ERROR, error="No answer.")
+    turn(conversation, user("Refund it."), call("3", "refund_order", ORDER), status=Status.ERROR, error="No answer.")
     turn(conversation, status=Status.QUEUED, agent_type="draft")
     return conversation
 
@@ -120,7 +107,7 @@ def test_what_people_and_models_say_is_text() -> None:
     turn(
         conversation,
         user(SCRIPT),
-        call("1", SCRIPT),
+        call("1", SCRIPT, ORDER),
         output("1", SCRIPT),
         answer(SCRIPT),
         {"type": SCRIPT, "x": SCRIPT},

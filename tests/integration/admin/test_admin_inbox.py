@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from unittest.mock import patch
 
@@ -13,20 +12,10 @@ from django.test import override_settings
 
 from django_agentexec import AlreadyDecided, ApprovalNotFound, InvalidOption, activity, approvals
 from django_agentexec.models import Activity, ActivityLog, Approval
-from django_agentexec.testing import memory_queue
-from tests.support.admin_pages import TENANTS, said, signed_in, staff
+from tests.support.admin_pages import DECIDER, INBOX, TENANTS, said, signed_in, staff
 from tests.support.approval_rows import waiting
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-INBOX = "/admin/agentexec/approval/"
-DECIDER = ("view_activity", "decide_approval")
-
-
-@pytest.fixture(autouse=True)
-def queue() -> Iterator[None]:
-    with memory_queue():
-        yield
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("queue_in_memory")]
 
 
 def tools(client: Any, **parameters: str) -> list[str]:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from decimal import Decimal
 from html import unescape
 
 import pytest
 from django.apps import apps
-from django.test import override_settings
-from django.utils import translation
 
 from django_agentexec import activity, approvals
 from django_agentexec.models import CallKind, CallState, Conversation, ConversationItem
@@ -26,12 +23,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 INBOX = "/admin/agentexec/approval/"
 
 
-@pytest.fixture
-def _german() -> Iterator[None]:
-    with override_settings(LANGUAGE_CODE="de"), translation.override("de"):
-        yield
-
-
 def english_texts() -> set[str]:
     """Return the texts of the catalogue that German writes differently."""
     pairs = [pair for entry in entries() for pair in zip(entry.ids, entry.texts, strict=True)]
@@ -45,7 +36,7 @@ def texts_of(page: str) -> set[str]:
     return {" ".join(unescape(text).split()) for text in (*re.findall(r">([^<>]+)<", plain), *labels)}
 
 
-@pytest.mark.usefixtures("_german")
+@pytest.mark.usefixtures("german")
 def test_no_page_mixes_languages() -> None:
     failed, complete = shout.enqueue(Text()).agent_id, shout.enqueue(Text()).agent_id
     start(failed)
@@ -68,7 +59,7 @@ def test_no_page_mixes_languages() -> None:
     assert "Fehlgeschlagen" in client.get(CHANGE_LIST).content.decode()
 
 
-@pytest.mark.usefixtures("_german")
+@pytest.mark.usefixtures("german")
 def test_no_page_of_calls_conversations_and_costs_mixes_languages() -> None:
     client = signed_in(
         *ALL, "enqueue_task", "view_conversation", "view_modelprice", "add_modelprice", "view_agentschedule",

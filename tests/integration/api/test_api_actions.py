@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from uuid import UUID, uuid4
 
 import pytest
-from django.core.cache import cache
 from django.test import override_settings
 
 from django_agentexec import Status, activity
@@ -101,15 +99,6 @@ def test_another_tenants_activity_cannot_be_changed() -> None:
     assert who.post(url(theirs, "cancel")).status_code == 404
     assert who.post(url(ours, "cancel")).status_code == 202
     assert row(theirs).status == Status.QUEUED
-
-
-@pytest.fixture
-def few_changes() -> Iterator[None]:
-    """Allow three changes, and reset the counts."""
-    cache.clear()
-    with override_settings(AGENTEXEC={"API_CHANGE_RATE": "3/hour"}):
-        yield
-    cache.clear()
 
 
 @pytest.mark.usefixtures("few_changes")

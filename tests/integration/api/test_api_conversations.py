@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.core.cache import cache
 from django.http import HttpResponse
 from django.test import override_settings
 from rest_framework.test import APIClient
@@ -15,17 +13,10 @@ from django_agentexec.models import Activity, Conversation, ConversationItem
 from django_agentexec.policy import Policy
 from tests.support.rest_api import POLICY, client, member, outside_task, staff
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("read_title")]
 
 URL = "/agents/conversations/"
 TASK = "/agents/tasks/read_title/"
-
-
-@pytest.fixture(autouse=True)
-def task() -> Iterator[None]:
-    cache.clear()
-    with outside_task():
-        yield
 
 
 class OwnerPolicy(Policy):

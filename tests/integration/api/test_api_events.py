@@ -19,13 +19,14 @@ from rest_framework.authentication import BaseAuthentication, SessionAuthenticat
 from rest_framework.exceptions import AuthenticationFailed
 
 from django_agentexec import activity
-from django_agentexec.api.events import ActivityEventsView, Viewer
+from django_agentexec.api import events as events_module
+from django_agentexec.api.events import ActivityEventsView
 from django_agentexec.live import subscriber
-from django_agentexec.live.connections import live_connections
 from django_agentexec.live.websocket import consumers
 from django_agentexec.models import Activity, ActivityLog
 from tests.support.pool_process import PATIENCE
 from tests.support.rest_api import POLICY, admin, client, member, staff
+from tests.support.waits import live_clients
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -311,20 +312,21 @@ async def test_a_database_that_is_unavailable_for_a_moment_ends_no_stream(monkey
     checks = iter(
         [OperationalError(), OperationalError(), None, OperationalError(), OperationalError(), OperationalError()]
     )
-    passed: list[bool] = []
+    passed: list[User] = []
+    reload_user = events_module.reload_user
 
-    def check(viewer: Viewer) -> bool:
+    def check(*arguments: Any) -> User:
         if (error := next(checks)) is not None:
             raise error
-        passed.append(True)
-        return True
+        passed.append(reload_user(*arguments))
+        return passed[-1]
 
     async with asyncio.timeout(PATIENCE):
         await anext(stream)
-        monkeypatch.setattr(Viewer, "_check", check)
+        monkeypatch.setattr(events_module, "reload_user", check)
         assert [event async for event in stream] == []
 
-    assert passed == [True]
+    assert [user.username for user in passed] == ["admin"]
     assert next(checks, "none left") == "none left"
 
 
@@ -347,7 +349,7 @@ async def test_a_user_has_a_limited_number_of_streams() -> None:
 
     assert (refused.status_code, again.status_code, of_other.status_code) == (429, 200, 200)
     assert kinds == ["snapshot", "snapshot"]
-    assert not live_connections._held
+    assert live_clients() == 0
     assert int(refused["Retry-After"]) > 0
 
 

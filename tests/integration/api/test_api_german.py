@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.test import override_settings
-from django.utils import translation
 
 from django_agentexec import activity
-from django_agentexec.testing import memory_queue
 from tests.support.activity_rows import start
 from tests.support.approval_rows import waiting
 from tests.support.catalogue import english_in
 from tests.support.rest_api import admin, client, outside_task
 from tests.testapp.agents import Text, shout
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("queue_in_memory", "german")]
 
 UNKNOWN = "01920000-0000-7000-8000-000000000000"
-
-
-@pytest.fixture(autouse=True)
-def _german() -> Iterator[None]:
-    with memory_queue(), override_settings(LANGUAGE_CODE="de"), translation.override("de"):
-        yield
 
 
 def text_of(answer: Any, status: int) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.core.cache import cache
 from django.test import override_settings
 from django.urls import get_resolver, include, path, re_path
 
@@ -15,10 +13,10 @@ from django_agentexec.api import urls as api_urls
 from django_agentexec.models import AgentCall, CallKind, Conversation
 from django_agentexec.policy import StaffPolicy, nobody
 from tests.support.approval_rows import waiting
-from tests.support.rest_api import admin, client, outside_task
+from tests.support.rest_api import admin, client
 from tests.testapp.agents import Text, shout
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("read_title")]
 
 API = "django_agentexec.api.urls"
 ROUTES = [pattern.name for pattern in api_urls.urlpatterns]
@@ -55,13 +53,6 @@ MOUNTS = [
     (Unnamed, "/acme/agents/"),
     (Odd, "/x/y/%C3%A4%20b/agents/"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def task() -> Iterator[None]:
-    cache.clear()
-    with outside_task():
-        yield
 
 
 @pytest.mark.parametrize(("urls", "base"), MOUNTS)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
 import pytest
-from django.core.cache import cache
 from django.db import connection
 from django.http import HttpResponse
 from django.test import override_settings
@@ -20,17 +18,9 @@ from django_agentexec.models import Activity
 from tests.support.activity_rows import claimed_ids, row
 from tests.support.rest_api import POLICY, admin, client, member, outside_task, staff
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("read_title")]
 
 URL = "/agents/tasks/read_title/"
-
-
-@pytest.fixture(autouse=True)
-def task() -> Iterator[None]:
-    """Register the task, and reset the allowances."""
-    cache.clear()
-    with outside_task():
-        yield
 
 
 def post(who: APIClient, body: Any, url: str = URL, **headers: str) -> HttpResponse:

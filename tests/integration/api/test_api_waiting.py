@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -18,10 +19,11 @@ from django_agentexec.api import waiting
 from django_agentexec.models import Activity
 from tests.support.pool_process import PATIENCE, until
 from tests.support.rest_api import admin, client, staff
-from tests.support.waits import waiting_requests
+from tests.support.waits import held_waits, waiting_requests
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+THREAD = "agentexec-waiting"
 Elsewhere = Callable[..., Future[Any]]
 
 
@@ -48,14 +50,18 @@ def test_many_waits_share_one_read(elsewhere: Elsewhere, monkeypatch: pytest.Mon
     runs = [activity.create("import") for _ in range(30)]
     users = [staff(f"user-{number}", "view_activity") for number in range(2)]
     reads: list[set[UUID]] = []
-    look = waiting._watcher._read
 
-    def note(wanted: list[UUID]) -> None:
-        assert threading.current_thread().name == "agentexec-waiting"
-        reads.append(set(wanted))
-        look(wanted)
+    class Noted:
+        """The rows, of which the thread for all requests reads many at once."""
 
-    monkeypatch.setattr(waiting._watcher, "_read", note)
+        @staticmethod
+        def filter(**conditions: Any) -> Any:
+            if wanted := conditions.get("agent_id__in"):
+                assert threading.current_thread().name == THREAD
+                reads.append(set(wanted))
+            return Activity.objects.filter(**conditions)
+
+    monkeypatch.setattr(waiting, "Activity", SimpleNamespace(objects=Noted))
     answers = [elsewhere(detail, users[number % 2], run) for number, run in enumerate(runs)]
     assert all(answer.result(PATIENCE).status_code == 200 for answer in answers)
 
@@ -68,7 +74,7 @@ def test_many_waits_share_one_read(elsewhere: Elsewhere, monkeypatch: pytest.Mon
 
     assert states == {"canceled"}
     assert waiting_requests() == 0
-    until(lambda: not waiting._watcher._is_running, "the thread ends with the last wait")
+    until(lambda: THREAD not in {each.name for each in threading.enumerate()}, "the thread ends with the last wait")
 
 
 def test_a_failed_read_counts_as_no_change(elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +84,7 @@ def test_a_failed_read_counts_as_no_change(elsewhere: Elsewhere, monkeypatch: py
     class Unavailable:
         @property
         def objects(self) -> Any:
-            if threading.current_thread().name == "agentexec-waiting" and len(failures) < 3:
+            if threading.current_thread().name == THREAD and len(failures) < 3:
                 failures.append(None)
                 raise OperationalError("too many connections")
             return Activity.objects
@@ -118,7 +124,7 @@ def test_one_user_cannot_occupy_every_thread(elsewhere: Elsewhere) -> None:
     assert (refused.status_code, refused["Retry-After"]) == (429, "5")
     assert at_once.status_code == 200
     assert [wait.result(PATIENCE).json()["status"] for wait in (*waits, of_other)] == ["canceled"] * 3
-    assert not waiting._waits._held
+    assert held_waits() == 0
 
 
 def test_few_requests_use_the_database_at_once() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from agents import Agent, function_tool
@@ -28,11 +28,10 @@ from django_agentexec import (
 )
 from django_agentexec.approvals.expiry import expire_due, resume_missed
 from django_agentexec.calls.pruning import prune_calls
-from django_agentexec.ids import uuid7
 from django_agentexec.models import Activity, ActivityLog, AgentCall, Approval, CallKind, Status
 from django_agentexec.testing import drain, memory_queue
 from tests.support.contexts import Empty
-from tests.support.scripted_models import call, say
+from tests.support.scripted_models import call, say, tool_outputs
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -70,11 +69,6 @@ def again(row: Activity) -> Activity:
     return Activity.objects.get(pk=row.pk)
 
 
-def outputs(scripted: ScriptedModel) -> list[str]:
-    """Return the outputs of tools that the model has received in its last request."""
-    return [item["output"] for item in scripted.calls[-1].input if item.get("type") == "function_call_output"]
-
-
 def test_an_approved_tool_runs_once_and_the_run_continues() -> None:
     row, scripted = run([call("send", "1", to="Acme")], say("Done."))
 
@@ -95,7 +89,7 @@ def test_a_rejected_tool_never_runs_and_the_model_reads_the_reason() -> None:
     row = again(row)
 
     assert (row.status, SENT) == (Status.COMPLETE, [])
-    assert outputs(scripted) == ["Tool execution was not approved. Ask for consent first."]
+    assert tool_outputs(scripted) == ["Tool execution was not approved. Ask for consent first."]
 
 
 def test_the_same_decision_again_is_accepted_and_another_is_refused() -> None:
@@ -117,7 +111,7 @@ def test_unknown_ids_and_impossible_decisions_are_refused() -> None:
     run([call("send", "1", to="Acme")], say("Done."))
     id = Approval.objects.get().id
 
-    for unknown in (uuid7(), "no-id", ""):
+    for unknown in (uuid4(), "no-id", ""):
         with pytest.raises(ApprovalNotFound, match="There is no approval"):
             approvals.approve(unknown)
     with pytest.raises(InvalidOption, match="once, run"):
@@ -198,7 +192,7 @@ def test_expiry_rejects_by_default() -> None:
     row = expired(row)
 
     assert (row.result, SENT) == ("Too late.", [])
-    assert outputs(scripted) == ["Tool execution was not approved. Nobody has decided in time."]
+    assert tool_outputs(scripted) == ["Tool execution was not approved. Nobody has decided in time."]
     assert Approval.objects.get().status == "expired"
 
 
@@ -299,7 +293,7 @@ def test_questions_are_answered_with_one_of_the_choices() -> None:
         approvals.answer(question.id, "S")
 
     assert again(row).result == "M it is."
-    assert outputs(scripted) == ["M"]
+    assert tool_outputs(scripted) == ["M"]
 
 
 def test_a_declined_question_tells_the_model() -> None:
@@ -316,7 +310,7 @@ def test_a_declined_question_tells_the_model() -> None:
     drain()
 
     assert Activity.objects.get().result == "I choose."
-    assert outputs(scripted) == ["Nobody has answered. Decide yourself."]
+    assert tool_outputs(scripted) == ["Nobody has answered. Decide yourself."]
 
 
 def test_signals_report_requests_and_decisions_after_the_commit() -> None:
@@ -412,7 +406,7 @@ def test_an_approved_tool_runs_with_the_arguments_that_a_person_has_changed() ->
     row = again(row)
 
     assert (row.status, SENT) == (Status.COMPLETE, ["Beta"]), row.error
-    assert outputs(scripted) == ["sent to Beta"]
+    assert tool_outputs(scripted) == ["sent to Beta"]
     assert (decided.arguments, decided.changed_arguments) == ({"to": "Acme"}, {"to": "Beta"})
     assert decided.effective_arguments == {"to": "Beta"}
     assert AgentCall.objects.get(kind=CallKind.TOOL).arguments == {"to": "Beta"}
@@ -552,7 +546,7 @@ def test_a_runner_of_any_framework_asks_in_the_order_of_its_handler() -> None:
 
 async def test_a_question_outside_of_a_worker_is_refused() -> None:
     with pytest.raises(InvalidOption, match="needs a worker"):
-        await PlainRunner(uuid7()).ask_person("Which size?")
+        await PlainRunner(uuid4()).ask_person("Which size?")
 
 
 @pytest.mark.parametrize("second", [{"to": "Rival"}, {"to": "Acme"}])

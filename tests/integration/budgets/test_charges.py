@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from uuid import UUID
+from unittest.mock import patch
+from uuid import UUID, uuid4
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from django_agentexec import StaleAttempt
@@ -14,7 +15,6 @@ from django_agentexec.activity.store import apply
 from django_agentexec.budgets.charges import Charge, Crossing, Entry, OverBudget
 from django_agentexec.budgets.waits import release_stale
 from django_agentexec.calls.operations import BeginCall, FinishCall
-from django_agentexec.ids import uuid7
 from django_agentexec.models import (
     Activity,
     AgentCall,
@@ -26,9 +26,8 @@ from django_agentexec.models import (
     Status,
 )
 from django_agentexec.money import MOST
-from tests.support.activity_rows import row, start
+from tests.support.activity_rows import row, running_activity
 from tests.support.budget_rows import budget, spent
-from tests.testapp.agents import Text, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -38,13 +37,7 @@ CENT = Decimal("0.01")
 def ledger_of(limit: str = "0.10", **values: object) -> BudgetLedger:
     """Return a stored ledger of a new budget."""
     found = budget(limit, **values)
-    return BudgetLedger.objects.create(id=uuid7(), budget=found, label="Acme", period="2026-11", unit="money")
-
-
-def running() -> UUID:
-    agent_id = shout.enqueue(Text()).agent_id
-    start(agent_id)
-    return agent_id
+    return BudgetLedger.objects.create(id=uuid4(), budget=found, label="Acme", period="2026-11", unit="money")
 
 
 def call_of(agent_id: UUID, ordinal: int = 0) -> AgentCall:
@@ -70,7 +63,7 @@ def finish(begun: BeginCall, cost: Decimal | None, tokens: int = 0) -> FinishCal
 
 def test_calls_of_one_batch_share_what_is_left() -> None:
     ledger = ledger_of("0.10")
-    operations = [begin(running(), ledger, 3 * CENT) for _ in range(4)]
+    operations = [begin(running_activity(), ledger, 3 * CENT) for _ in range(4)]
 
     outcomes = apply(operations)
 
@@ -82,7 +75,7 @@ def test_calls_of_one_batch_share_what_is_left() -> None:
 
 def test_a_charge_to_several_budgets_is_reserved_in_all_or_in_none() -> None:
     wide, narrow = ledger_of("10"), ledger_of("0.02")
-    agent_id = running()
+    agent_id = running_activity()
     both = Charge(agent_id, 1, [Entry(wide.pk, 3 * CENT), Entry(narrow.pk, 3 * CENT)])
 
     (outcome,) = apply([BeginCall(agent_id=agent_id, fence=1, new=[call_of(agent_id)], charge=both)])
@@ -95,7 +88,7 @@ def test_a_charge_to_several_budgets_is_reserved_in_all_or_in_none() -> None:
 
 def test_a_settlement_replaces_the_estimate_by_the_cost() -> None:
     ledger = ledger_of()
-    begun = begin(running(), ledger, 3 * CENT)
+    begun = begin(running_activity(), ledger, 3 * CENT)
     apply([begun])
 
     apply([finish(begun, CENT)])
@@ -105,7 +98,7 @@ def test_a_settlement_replaces_the_estimate_by_the_cost() -> None:
 
 
 def test_an_unknown_cost_counts_as_the_estimate() -> None:
-    begun = begin(running(), ledger_of(), 3 * CENT)
+    begun = begin(running_activity(), ledger_of(), 3 * CENT)
     apply([begun])
 
     apply([finish(begun, None)])
@@ -114,7 +107,7 @@ def test_an_unknown_cost_counts_as_the_estimate() -> None:
 
 
 def test_a_failed_call_costs_nothing() -> None:
-    begun = begin(running(), ledger_of(), 3 * CENT)
+    begun = begin(running_activity(), ledger_of(), 3 * CENT)
     apply([begun])
 
     apply([FinishCall(agent_id=begun.agent_id, fence=1, changed=begun.new, charge=begun.charge, is_progress=False)])
@@ -124,7 +117,7 @@ def test_a_failed_call_costs_nothing() -> None:
 
 def test_a_repeated_call_of_a_batch_gives_back_before_it_reserves_again() -> None:
     ledger = ledger_of("0.03")
-    first = begin(running(), ledger, 3 * CENT)
+    first = begin(running_activity(), ledger, 3 * CENT)
     apply([first])
     again = charge(first.agent_id, ledger, 3 * CENT)
 
@@ -140,7 +133,7 @@ def test_a_repeated_call_of_a_batch_gives_back_before_it_reserves_again() -> Non
 
 
 def test_an_attempt_that_lost_its_activity_reserves_nothing() -> None:
-    ledger, agent_id = ledger_of(), running()
+    ledger, agent_id = ledger_of(), running_activity()
     Activity.objects.filter(pk=agent_id).update(fence=2)
 
     (outcome,) = apply([begin(agent_id, ledger, CENT)])
@@ -149,18 +142,14 @@ def test_an_attempt_that_lost_its_activity_reserves_nothing() -> None:
     assert spent() == (0, 0)
 
 
-def test_a_batch_that_is_written_again_after_an_error_reserves_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from django_agentexec.activity import store
+def test_a_batch_that_is_written_again_after_an_error_reserves_once() -> None:
+    operation = begin(running_activity(), ledger_of(), 3 * CENT)
 
-    operation = begin(running(), ledger_of(), 3 * CENT)
-
-    def fails(*_: object) -> None:
-        raise ValueError("before the commit")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(store, "_publish_on_commit", fails)
-        with pytest.raises(ValueError, match="before the commit"):
-            apply([operation])
+    with (
+        patch.object(transaction, "on_commit", side_effect=ValueError("before the commit")),
+        pytest.raises(ValueError, match="before the commit"),
+    ):
+        apply([operation])
     assert spent() == (0, 0)
     apply([operation])
 
@@ -171,7 +160,7 @@ def test_a_deleted_budget_limits_nothing() -> None:
     ledger = ledger_of("0.01")
     Budget.objects.all().delete()
 
-    (outcome,) = apply([begin(running(), ledger, 3 * CENT)])
+    (outcome,) = apply([begin(running_activity(), ledger, 3 * CENT)])
 
     assert isinstance(outcome, Activity)
 
@@ -179,7 +168,7 @@ def test_a_deleted_budget_limits_nothing() -> None:
 def test_an_inactive_budget_and_one_that_notifies_count_without_refusing() -> None:
     for values in ({"is_active": False}, {"action": "notify"}):
         ledger = ledger_of("0.01", **values)
-        begun = begin(running(), ledger, 3 * CENT)
+        begun = begin(running_activity(), ledger, 3 * CENT)
         apply([begun])
         apply([finish(begun, 3 * CENT)])
         ledger.refresh_from_db()
@@ -190,7 +179,7 @@ def test_each_threshold_is_reached_once() -> None:
     ledger = ledger_of("0.10")
     reached = []
     for ordinal, cost in enumerate(("0.04", "0.02", "0.02", "0.02")):
-        begun = begin(running(), ledger, Decimal(cost), ordinal)
+        begun = begin(running_activity(), ledger, Decimal(cost), ordinal)
         apply([begun])
         apply([finish(begun, Decimal(cost))])
         assert begun.charge is not None
@@ -212,7 +201,7 @@ def test_each_threshold_is_reached_once() -> None:
     ids=["released", "failed", "canceled", "claimed again", "suspended"],
 )
 def test_a_reservation_ends_with_its_attempt(change: dict[str, object]) -> None:
-    begun = begin(running(), ledger_of(), 3 * CENT)
+    begun = begin(running_activity(), ledger_of(), 3 * CENT)
     apply([begun])
     assert release_stale() == 0
 
@@ -223,7 +212,7 @@ def test_a_reservation_ends_with_its_attempt(change: dict[str, object]) -> None:
 
 
 def test_a_reservation_of_a_deleted_activity_is_released() -> None:
-    begun = begin(running(), ledger_of(), 3 * CENT)
+    begun = begin(running_activity(), ledger_of(), 3 * CENT)
     apply([begun])
 
     Activity.objects.all().delete()
@@ -232,7 +221,7 @@ def test_a_reservation_of_a_deleted_activity_is_released() -> None:
 
 
 def test_a_call_that_ends_after_its_reservation_was_released_is_counted_once() -> None:
-    begun = begin(running(), ledger_of(), 3 * CENT)
+    begun = begin(running_activity(), ledger_of(), 3 * CENT)
     apply([begun])
     Activity.objects.update(status=Status.CANCELED)
     release_stale()
@@ -244,7 +233,10 @@ def test_a_call_that_ends_after_its_reservation_was_released_is_counted_once() -
 
 
 def test_a_batch_without_charges_costs_no_further_query() -> None:
-    plain = [BeginCall(agent_id=agent_id, fence=1, new=[call_of(agent_id)]) for agent_id in (running(), running())]
+    plain = [
+        BeginCall(agent_id=agent_id, fence=1, new=[call_of(agent_id)])
+        for agent_id in (running_activity(), running_activity())
+    ]
     budget("1")
 
     with CaptureQueriesContext(
@@ -257,7 +249,7 @@ def test_a_batch_without_charges_costs_no_further_query() -> None:
 
 def test_a_batch_with_charges_reads_ledgers_and_budgets_once() -> None:
     ledger = ledger_of("10")
-    operations = [begin(running(), ledger, CENT) for _ in range(10)]
+    operations = [begin(running_activity(), ledger, CENT) for _ in range(10)]
 
     with CaptureQueriesContext(connection) as queries:
         apply(operations)
@@ -271,7 +263,7 @@ def test_a_budget_that_only_notifies_counts_no_more_than_the_database_holds() ->
     """More ended every call that the budget covers, on PostgreSQL with "numeric field overflow"."""
     ledger = ledger_of("10", action="notify")
     BudgetLedger.objects.update(spent=MOST - 1)
-    begun = begin(running(), ledger, Decimal(10) ** 12)
+    begun = begin(running_activity(), ledger, Decimal(10) ** 12)
 
     assert isinstance(apply([begun])[0], Activity)
     assert isinstance(apply([finish(begun, None)])[0], Activity)

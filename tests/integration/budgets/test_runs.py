@@ -16,6 +16,7 @@ from django.test import override_settings
 from django_agentexec import BudgetExceeded, InvalidOption, OpenAIRunner, RunBudget, budget_threshold, task
 from django_agentexec.budgets.commands import set_limit, set_limit_of_period
 from django_agentexec.budgets.waits import resume_waiting, sweep
+from django_agentexec.conf import user_settings
 from django_agentexec.models import (
     Activity,
     ActivityLog,
@@ -28,7 +29,6 @@ from django_agentexec.models import (
     ModelPrice,
     Status,
 )
-from django_agentexec.setting import user_settings
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain
 from tests.support.activity_rows import messages

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import User
@@ -15,14 +15,12 @@ from django.urls import reverse
 from prometheus_client.parser import text_string_to_metric_families
 
 from django_agentexec import task
-from django_agentexec.activity.store import apply_one
-from django_agentexec.activity.suspension import Condition, Suspend
+from django_agentexec.activity.suspension import Condition
 from django_agentexec.budgets.applicable import key_of
 from django_agentexec.budgets.queries import consumption
-from django_agentexec.ids import uuid7
 from django_agentexec.models import Activity, Budget, BudgetLedger, BudgetWait, WaitingFor
 from django_agentexec.tasks import registry
-from tests.support.activity_rows import start
+from tests.support.activity_rows import start, suspend
 from tests.support.admin_pages import TENANTS, signed_in
 from tests.support.budget_rows import budget
 from tests.support.management_commands import call as command
@@ -63,7 +61,7 @@ def waits_for(ledger: BudgetLedger) -> BudgetWait:
     fence = start(agent_id).fence
     wait = BudgetWait(ledger=ledger, agent_id=agent_id, amount=Decimal(1))
     condition = Condition(WaitingFor.BUDGET, record=wait)
-    apply_one(Suspend(agent_id=agent_id, fence=fence, awaited_ids=[], condition=condition))
+    suspend(agent_id, fence, condition=condition)
     return wait
 
 
@@ -142,7 +140,7 @@ def of_text(agent_id: UUID, context: Text) -> None:
 @pytest.mark.usefixtures("declared")
 def test_budgets_in_code_follow_those_of_rows() -> None:
     budget("10", name="Zulu")
-    waits_for(BudgetLedger.objects.create(id=uuid7(), label="dear", period="x", own_limit=1, unit="money"))
+    waits_for(BudgetLedger.objects.create(id=uuid4(), label="dear", period="x", own_limit=1, unit="money"))
 
     items = client(admin()).get("/agents/budgets/").json()["items"]
 
@@ -220,7 +218,7 @@ def test_staff_of_a_tenant_see_its_budgets_and_change_none() -> None:
     own_ledger, foreign_ledger = with_spent(own, "1"), with_spent(foreign, "1")
     activity = run_of(organization_id="org-1")
     of_run = BudgetLedger.objects.create(
-        id=uuid7(), activity=activity, label="own run", period="x", own_limit=1, unit="money", action="fail"
+        id=uuid4(), activity=activity, label="own run", period="x", own_limit=1, unit="money", action="fail"
     )
 
     with override_settings(AGENTEXEC=TENANTS):
@@ -328,7 +326,7 @@ def test_prometheus_reads_limits_and_consumption() -> None:
 
 def test_ledgers_of_runs_are_deleted_with_their_activity() -> None:
     activity = run_of()
-    BudgetLedger.objects.create(id=uuid7(), activity=activity, label="run", period="x", own_limit=1, unit="money")
+    BudgetLedger.objects.create(id=uuid4(), activity=activity, label="run", period="x", own_limit=1, unit="money")
 
     Activity.objects.all().delete()
 

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from unittest.mock import patch
+from uuid import uuid4
 
 import pytest
 from agents.testing import ScriptedModel
 from django.utils import timezone
 
 from django_agentexec import ActivityNotFound, InvalidOption, InvalidTransition, Run, activity
-from django_agentexec.ids import uuid7
-from django_agentexec.models import Activity, AgentCall, Approval, ApprovalScope, ApprovalStatus, CallKind, Status
+from django_agentexec.models import (
+    Activity,
+    AgentCall,
+    Approval,
+    ApprovalQuerySet,
+    ApprovalScope,
+    ApprovalStatus,
+    CallKind,
+    Status,
+)
 from django_agentexec.testing import drain
 from tests.support.recorded_calls import DONE, call, run, say, two_look_ups
 
@@ -151,11 +161,11 @@ def test_a_fork_repeats_a_tool_that_ended_later() -> None:
 def test_an_impossible_fork_is_refused() -> None:
     row = run(two_look_ups())
     with pytest.raises(InvalidOption, match="has no call"):
-        activity.fork(row.agent_id, before=uuid7())
+        activity.fork(row.agent_id, before=uuid4())
     with pytest.raises(InvalidOption, match="has no call first: give the id"):
         activity.fork(row.agent_id, before="first")  # type: ignore[arg-type]
     with pytest.raises(ActivityNotFound):
-        activity.fork(uuid7(), before=uuid7())
+        activity.fork(uuid4(), before=uuid4())
     driven = activity.create("by hand")
     own = AgentCall.objects.create(activity_id=driven, kind=CallKind.MODEL)
     with pytest.raises(InvalidTransition):
@@ -163,14 +173,13 @@ def test_an_impossible_fork_is_refused() -> None:
     assert Activity.objects.count() == 2
 
 
-def test_nothing_is_left_of_a_fork_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_left_of_a_fork_that_fails() -> None:
     scripted = two_look_ups()
     row = run(scripted)
 
-    def fail(*args: object, **kwargs: object) -> None:
-        raise RuntimeError("no")
-
-    monkeypatch.setattr("django_agentexec.activity.forking._decisions", fail)
-    with pytest.raises(RuntimeError):
+    with (
+        patch.object(ApprovalQuerySet, "bulk_create", side_effect=RuntimeError("no")),
+        pytest.raises(RuntimeError, match="no"),
+    ):
         activity.fork(row.agent_id, before=current(row)[1].id)
     assert Activity.objects.count() == 1

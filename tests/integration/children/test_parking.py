@@ -5,13 +5,11 @@ from __future__ import annotations
 import pytest
 
 from django_agentexec import InvalidTransition, StaleAttempt, Status, task
-from django_agentexec.activity.store import apply_one
-from django_agentexec.activity.transitions import Complete, Fail
 from django_agentexec.models import Activity
 from django_agentexec.pool.reconciler import reconcile
 from django_agentexec.queues import Ack, Outcome, get_queue
 from django_agentexec.testing import drain
-from tests.support.activity_rows import claim, claimed_ids, messages, row, start
+from tests.support.activity_rows import claim, claimed_ids, complete, fail, messages, row, start
 from tests.support.research_family import (
     Companies,
     Company,
@@ -102,12 +100,9 @@ def test_the_attempt_that_parked_writes_nothing_more() -> None:
     child = attempt.spawn("research", Company(name="Acme"))
     park(attempt, child.agent_id)
 
-    for late in (
-        Complete(agent_id=attempt.agent_id, fence=1),
-        Fail(agent_id=attempt.agent_id, fence=1, error="no"),
-    ):
+    for end in (complete, fail):
         with pytest.raises(StaleAttempt):
-            apply_one(late)
+            end(attempt.agent_id)
     with pytest.raises(StaleAttempt):
         attempt.spawn("research", Company(name="Globex"))
 

@@ -24,14 +24,12 @@ from django_agentexec import (
     activity,
     task,
 )
-from django_agentexec.activity.store import apply_one
-from django_agentexec.activity.transitions import Complete, Fail
 from django_agentexec.current import running
 from django_agentexec.models import Activity, TrackerMember, TrackerState
 from django_agentexec.pool.reconciler import reconcile
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain, make_attempt, memory_queue
-from tests.support.activity_rows import claimed_ids, row, start
+from tests.support.activity_rows import claimed_ids, complete, fail, row, start
 from tests.support.attempts import worker_attempt
 from tests.testapp.agents import Keyed, Text, shout
 
@@ -76,7 +74,7 @@ def totals() -> int:
 
 def finish(agent_id: UUID) -> None:
     start(agent_id)
-    apply_one(Complete(agent_id=agent_id, fence=1))
+    complete(agent_id)
 
 
 # Counting
@@ -344,7 +342,7 @@ def test_an_activity_is_done_when_it_ends_with_any_status(tracker: Tracker) -> N
 
     finish(handles[0].agent_id)
     start(handles[1].agent_id)
-    apply_one(Fail(agent_id=handles[1].agent_id, fence=1, error="no"))
+    fail(handles[1].agent_id)
     assert (tracker.count(), totals()) == (1, 0)
     activity.cancel(handles[2].agent_id)
 

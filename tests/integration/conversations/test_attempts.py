@@ -29,6 +29,7 @@ from django_agentexec.models import Activity, Conversation, ConversationItem, Co
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain
 from tests.support.contexts import Empty
+from tests.support.conversation_items import user
 from tests.support.durable_agents import DONE, TASK, drained
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
@@ -39,10 +40,6 @@ def look_up(name: str) -> str:
     """Look a name up."""
     DONE[f"look_up {name}"] += 1
     return f"{name} is fine"
-
-
-def user(text: str) -> Any:
-    return {"role": "user", "content": text}
 
 
 def fail_at(number: int) -> None:

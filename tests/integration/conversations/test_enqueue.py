@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -12,19 +11,13 @@ from pydantic import BaseModel
 
 from django_agentexec import Attempt, DjangoSession, InvalidOption, activity, task
 from django_agentexec.models import Activity, Conversation
-from django_agentexec.testing import drain, memory_queue
+from django_agentexec.testing import drain
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("queue_in_memory")]
 
 
 class Text(BaseModel):
     text: str = "x"
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    with memory_queue():
-        yield
 
 
 def clerk(**options: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
@@ -15,28 +15,11 @@ from asgiref.sync import async_to_sync
 
 from django_agentexec import DjangoSession, InvalidOption, activity, task
 from django_agentexec.models import Activity, Conversation, ConversationItem, Status
-from django_agentexec.testing import drain, memory_queue
+from django_agentexec.testing import drain
 from tests.support.contexts import Empty
+from tests.support.conversation_items import call, output, user
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    with memory_queue():
-        yield
-
-
-def user(text: str) -> Any:
-    return {"role": "user", "content": text}
-
-
-def call(call_id: str) -> Any:
-    return {"type": "function_call", "call_id": call_id, "name": "look_up", "arguments": "{}"}
-
-
-def output(call_id: str) -> Any:
-    return {"type": "function_call_output", "call_id": call_id, "output": "fine"}
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("queue_in_memory")]
 
 
 async def use_plainly(session: Any) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import date, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -13,12 +13,12 @@ from agents import Agent, OpenAIProvider, OpenAIResponsesModel, RunConfig, RunHo
 from django.utils import timezone
 from openai import AsyncOpenAI
 
-from django_agentexec import BaseAgentRunner, OpenAIRunner, ResilientModel, activity
+from django_agentexec import BaseAgentRunner, InvalidOption, OpenAIRunner, ResilientModel, activity
 from django_agentexec.costs.period import Period
 from django_agentexec.costs.usage import usage_report
-from django_agentexec.exceptions import InvalidOption
 from django_agentexec.ids import first_id
-from django_agentexec.models import Activity, AgentCall, ModelPrice, Status
+from django_agentexec.models import Activity, AgentCall, Status
+from tests.support.budget_rows import set_price
 from tests.support.durable_agents import DONE, Empty, fail_once, run
 from tests.support.management_commands import call as command
 from tests.support.model_server import Answer, Call, ModelServer
@@ -33,13 +33,7 @@ ANSWERS = 3
 
 @pytest.fixture(autouse=True)
 def price() -> None:
-    ModelPrice.objects.create(
-        pattern="large*",
-        valid_from=date(2020, 1, 1),
-        input_price=Decimal(10),
-        cached_price=Decimal(1),
-        output_price=Decimal(50),
-    )
+    set_price("large*", output="50", input="10", cached="1")
 
 
 @pytest.fixture

@@ -38,10 +38,18 @@ def test_companies_are_found_researched_in_parallel_and_compared(monkeypatch: py
     assert "Waiting for 3 activities." in messages(handle.agent_id)
 
 
+class Demo(Command):
+    """The demo without its processes."""
+
+    def run(self, timeout: float) -> None:
+        """Enqueue everything and show the progress."""
+        self._run(timeout, [], approves=False)
+
+
 def test_the_demo_s_timeout_ends_with_the_summary() -> None:
     out = StringIO()
     with memory_queue(), pytest.raises(TimeoutError, match="--timeout sets a longer limit"):
-        Command(stdout=out)._run(0.0, [], approves=False)
+        Demo(stdout=out).run(timeout=0.0)
 
     _, summary = out.getvalue().split("\ndocument ")
     assert summary.count("queued") == 8  # of six documents, of their comparison, and of the letter

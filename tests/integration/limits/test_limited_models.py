@@ -171,8 +171,8 @@ def test_other_models_have_no_limit(settings: Any) -> None:
         await OpenAIRunner(agent_id).run(agent, "Check.")
         return "done"
 
-    assert enqueue(handler).status == Status.COMPLETE
-    assert memory()._states == {}
+    with patch.object(MemoryLimits, "reserve", side_effect=AssertionError("a round trip")):
+        assert enqueue(handler).status == Status.COMPLETE
 
 
 def test_without_limits_models_are_not_wrapped() -> None:

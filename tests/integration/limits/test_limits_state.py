@@ -11,6 +11,7 @@ from django.test import Client
 from django_agentexec import monitoring
 from django_agentexec.limits import Request, get_store, limits
 from django_agentexec.limits.rules import buckets_of
+from tests.support.health_checks import check_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -29,12 +30,8 @@ def used(settings: Any) -> None:
         store.reserve(Request(shared, 1_000, f"call {number}"))
 
 
-def health() -> monitoring.HealthCheckSchema:
-    return next(check for check in monitoring.health().checks if check.name == "model limits")
-
-
 def test_health_shows_the_use(used: None) -> None:
-    check = health()
+    check = check_of("model limits")
 
     assert check.ok
     assert check.detail == "gpt-5*: 3 of 500 requests, 3,000 of 200,000 tokens, 3 of 50 calls in progress"
@@ -45,7 +42,7 @@ def test_a_closed_limit_is_a_warning(used: None) -> None:
     store.close_buckets(shared, 500)
     store.reserve(Request(shared, 1, "late"))
 
-    check = health()
+    check = check_of("model limits")
 
     assert (check.ok, check.essential) == (False, False)
     assert "1 waiting, closed by the provider for " in check.detail

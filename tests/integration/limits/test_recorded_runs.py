@@ -9,23 +9,15 @@ from uuid import UUID
 import pytest
 
 from django_agentexec import BaseAgentRunner, task
-from django_agentexec.activity.resumption import resume
 from django_agentexec.limits import Bucket, MemoryLimits, Usage, get_store, limits
 from django_agentexec.limits.bookkeeping import bookkeeping
 from django_agentexec.models import Activity, AgentCall, CallKind, CallState, Status
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain
 from tests.support.durable_agents import DONE, TASK, Empty
+from tests.support.limit_stores import Clock, resumed, set_clock
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class HttpError(Exception):
@@ -65,9 +57,7 @@ def clock(settings: Any) -> Iterator[Clock]:
 
 def limit(settings: Any, clock: Clock, pattern: str = "house/echo", **value: Any) -> None:
     settings.AGENTEXEC = {**settings.AGENTEXEC, "MODEL_LIMITS": {pattern: {"margin": 0, **value}}}
-    store = get_store()
-    assert isinstance(store, MemoryLimits)
-    store._clock = clock
+    set_clock(get_store(), clock)
 
 
 def enqueue(handler: Callable[..., Any], **options: Any) -> Activity:
@@ -91,11 +81,8 @@ def test_a_long_wait_suspends_and_repeats_no_call(settings: Any, clock: Clock) -
     assert (row.status, row.waiting_for) == (Status.RUNNING, "limit"), row.error
     assert (DONE["first"], DONE["second"]) == (1, 0)
 
-    clock.now += 61
-    assert resume([row.agent_id]) == 1
-    drain()
-
-    row.refresh_from_db()
+    clock.forward(61)
+    row = resumed(row)
     assert (row.status, row.result, row.attempt) == (Status.COMPLETE, "SECOND", 1), row.error
     assert (DONE["first"], DONE["second"]) == (1, 1)
     calls = AgentCall.objects.filter(kind=CallKind.MODEL, set_aside=0)

@@ -253,12 +253,12 @@ async def test_a_small_result_is_sent_as_it_is() -> None:
 
 async def test_no_message_of_a_long_log_is_larger_than_a_server_takes() -> None:
     run = await activity.acreate("import", "created")
-    await sync_to_async(write_at_once)(run, 900, "\N{SNOWMAN}" * 20_000)
+    await sync_to_async(write_at_once)(run, 520, "\N{SNOWMAN}" * 20_000)
 
     async with aclosing(follow_activity(run)) as messages:
         seen = await read_until(messages, "complete")
 
-    check_end(seen, 901)
+    check_end(seen, 521)
     assert max(map(sent_size, seen)) < DAPHNE * 0.7
 
 

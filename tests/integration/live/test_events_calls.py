@@ -15,8 +15,6 @@ from asgiref.sync import sync_to_async
 from django.utils import timezone
 
 from django_agentexec import OpenAIRunner, activity, task
-from django_agentexec.activity.store import apply_one
-from django_agentexec.calls.operations import BeginCall, FinishCall
 from django_agentexec.calls.queries import summary_of
 from django_agentexec.live import follow_activity, messages
 from django_agentexec.live.call_feed import MAX_WAITING, CallFeed, ReadCall
@@ -26,7 +24,7 @@ from django_agentexec.schemas import ActivityLogSchema
 from django_agentexec.testing import drain, memory_queue
 from tests.support.activity_rows import start
 from tests.support.pool_process import PATIENCE
-from tests.support.recorded_calls import DONE, Empty, call, clerk, say, two_look_ups
+from tests.support.recorded_calls import DONE, Empty, begin_call, call, clerk, finish_call, say, two_look_ups
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -37,14 +35,11 @@ def clean() -> None:
 
 
 def begin(agent_id: UUID) -> AgentCall:
-    new = AgentCall(activity_id=agent_id, kind=CallKind.TOOL, name="look_up", fence=1, arguments={"a": "secret"})
-    apply_one(BeginCall(agent_id=agent_id, fence=1, new=[new]))
-    return new
+    return begin_call(agent_id, name="look_up", arguments={"a": "secret"})
 
 
 def finish(made: AgentCall) -> None:
-    made.state, made.error, made.finished_at = CallState.FAILED, "OSError: host=db", timezone.now()
-    apply_one(FinishCall(agent_id=made.activity_id, fence=1, changed=[made]))
+    finish_call(made, CallState.FAILED, error="OSError: host=db")
 
 
 async def test_a_follower_receives_the_start_and_the_end_of_calls() -> None:

@@ -16,7 +16,9 @@ from django_agentexec.live import follow_activity, follow_feed
 from django_agentexec.models import Activity
 from django_agentexec.policy import StaffPolicy
 from django_agentexec.queues import get_queue
+from django_agentexec.queues.redis import RedisQueue
 from tests.integration.live.test_events_follow import PATIENCE, lines, read_until
+from tests.support.queue_backends import stream_key_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -147,5 +149,6 @@ async def test_a_follower_that_is_far_behind_does_not_delay_the_others(monkeypat
 
 def spoil_stream(agent_id: UUID) -> None:
     """Put something else where the activity's text is kept, so that each read of it fails."""
-    queue: Any = get_queue()
-    queue.client.set(queue.live._stream(agent_id), "not a stream")
+    queue = get_queue()
+    assert isinstance(queue, RedisQueue)
+    queue.client.set(stream_key_of(queue, agent_id), "not a stream")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from typing import Any, cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from django_agentexec import activity
-from django_agentexec.ids import uuid7
 from django_agentexec.live import publisher as module
 from django_agentexec.live.channel_layer import activity_topic, feed_topic
 from django_agentexec.live.publisher import Publisher
@@ -62,7 +61,7 @@ def test_nothing_is_sent_where_nobody_watches(layer: Layer) -> None:
 
 
 def test_each_change_is_told_to_who_watches_it(layer: Layer) -> None:
-    watched, other = uuid7(), uuid7()
+    watched, other = uuid4(), uuid4()
     get_queue().live.watch([activity_topic(watched)], 60.0)
     for agent_id in (watched, other):
         activity.create("import", agent_id=agent_id)
@@ -81,21 +80,35 @@ def test_a_feed_is_told_in_one_message(layer: Layer) -> None:
     assert len(layer.sent) < 10
 
 
+class Idle(Publisher):
+    """A publisher without a thread."""
+
+    def _wake(self) -> None: ...
+
+    @property
+    def changed(self) -> dict[UUID, int]:
+        """The changes that wait, with the id of the last line of each."""
+        return self._changed
+
+    def begin_batch_before_next_record(self) -> None:
+        """Let a batch take all changes at the moment at which the next call waits for the lock."""
+
+        class Lock:
+            def __enter__(lock) -> None:
+                self._changed = {}
+
+            def __exit__(lock, *_: object) -> None: ...
+
+        self._lock = cast(Any, Lock())
+
+
 def test_a_change_that_waited_for_the_begin_of_a_round_belongs_to_the_next_one() -> None:
-    publisher, agent_id = Publisher(), uuid7()
-    publisher._has_items.set()  # so that no thread is called
+    publisher, agent_id = Idle(), uuid4()
+    publisher.begin_batch_before_next_record()
 
-    class HeldByARound:
-        def __enter__(self) -> None:
-            publisher._changed = {}
-
-        def __exit__(self, *_: object) -> None:
-            return
-
-    publisher._lock = cast(Any, HeldByARound())
     publisher.record([(agent_id, 1)])
 
-    assert publisher._changed == {agent_id: 1}
+    assert publisher.changed == {agent_id: 1}
 
 
 def test_a_burst_is_a_message_per_interval(layer: Layer) -> None:
@@ -170,10 +183,9 @@ def test_a_change_costs_its_writer_no_query(layer: Layer) -> None:
 
 def test_a_crowd_of_changes_is_dropped_not_kept(layer: Layer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_CHANGES", 10)
-    made = Publisher()
-    monkeypatch.setattr(made, "_wake", lambda: None)
+    made = Idle()
 
     for _ in range(10):
-        made.record((uuid7(), 0) for _ in range(10))
+        made.record((uuid4(), 0) for _ in range(10))
 
-    assert len(made._changed) == 10
+    assert len(made.changed) == 10

@@ -11,13 +11,12 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from django_agentexec import activity, approvals
-from django_agentexec.activity.store import apply_one
-from django_agentexec.activity.suspension import Suspend
 from django_agentexec.live import follow_activity
 from django_agentexec.models import Approval
 from django_agentexec.testing import memory_queue
-from tests.support.activity_rows import start
+from tests.support.activity_rows import start, suspend
 from tests.support.approval_rows import waiting
+from tests.support.pool_process import PATIENCE
 from tests.testapp.agents import Text, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -31,7 +30,7 @@ def queue(settings: Any) -> Iterator[None]:
 
 
 async def next_approval(messages: AsyncIterator[Any]) -> tuple[str, str]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         async for message in messages:
             if message["type"] == "approval":
                 return message["approval"]["tool"], message["approval"]["status"]
@@ -45,8 +44,7 @@ async def test_a_follower_gets_requests_and_decisions() -> None:
 
     async with aclosing(follow_activity(agent_id)) as messages:
         assert (await anext(messages))["type"] == "snapshot"
-        suspend = Suspend(agent_id=agent_id, fence=1, awaited_ids=[], requests=[request], new_requests=[request])
-        await sync_to_async(apply_one)(suspend)
+        await sync_to_async(suspend)(agent_id, requests=[request], new_requests=[request])
         assert await next_approval(messages) == ("send_letter", "pending")
         await approvals.aapprove(request.id)
         assert await next_approval(messages) == ("send_letter", "approved")

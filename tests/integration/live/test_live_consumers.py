@@ -18,13 +18,13 @@ from django_agentexec.live.connections import (
     MAX_READS_PER_USER,
     ConnectionSlot,
     UserLimit,
-    live_connections,
     read_turn,
 )
 from django_agentexec.live.websocket import auth, consumers
 from django_agentexec.live.websocket.consumers import FeedConsumer
 from tests.support.pool_process import PATIENCE
 from tests.support.rest_api import staff
+from tests.support.waits import live_clients
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -37,6 +37,12 @@ class Consumer(FeedConsumer):  # type: ignore[misc]  # Channels has no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.made.append(self)
+
+    @property
+    def writer(self) -> asyncio.Task[None]:
+        """The task that sends messages."""
+        writer, _ = self._tasks
+        return writer
 
 
 class Socket:
@@ -119,8 +125,7 @@ async def test_nothing_is_sent_to_a_client_that_has_gone(caplog: pytest.LogCaptu
         await socket.until("websocket.send")
         socket.is_broken = True
         Consumer.made[0].follower.send_buffer.put({"type": "ping"})
-        (writer, _) = Consumer.made[0]._tasks
-        await writer
+        await Consumer.made[0].writer
 
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
@@ -150,7 +155,7 @@ async def test_a_user_has_a_limited_number_of_sockets() -> None:
 
     assert third.close_code == consumers.TOO_MANY == 4429
     assert third.types == []
-    assert not live_connections._held
+    assert live_clients() == 0
 
 
 @override_settings(AGENTEXEC={"LIVE_MAX_CONNECTIONS": 1})

@@ -9,10 +9,10 @@ from django.core.checks import run_checks
 from django.test import override_settings
 from prometheus_client.parser import text_string_to_metric_families
 
-from django_agentexec import monitoring
-from django_agentexec.queues import get_queue
 from django_agentexec.resilience.options import breaker_options
 from tests.support.admin_pages import DASHBOARD, signed_in
+from tests.support.breaker_states import note_call
+from tests.support.health_checks import check_of
 from tests.support.rest_api import admin, client
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("clean_valkey")]
@@ -22,18 +22,14 @@ MODEL = "openai/gpt-5"
 
 def break_model(name: str = MODEL) -> None:
     for _ in range(5):
-        get_queue().breakers.record(name, breaker_options(), ok=False, reason="InternalServerError 500")
-
-
-def models_check() -> monitoring.HealthCheckSchema:
-    return next(check for check in monitoring.health().checks if check.name == "models")
+        note_call(name, reason="InternalServerError 500")
 
 
 def test_health_warns_of_an_open_breaker() -> None:
-    assert models_check().ok
+    assert check_of("models").ok
     break_model()
 
-    check = models_check()
+    check = check_of("models")
     assert (check.ok, check.essential) == (False, False)
     assert check.detail == (
         "Model openai/gpt-5 is not called since it fails (InternalServerError 500): its circuit breaker is open."
@@ -42,7 +38,7 @@ def test_health_warns_of_an_open_breaker() -> None:
 
 def test_prometheus_has_the_state_of_each_breaker() -> None:
     break_model()
-    get_queue().breakers.record("openai/gpt-5-mini", breaker_options(), ok=True)
+    note_call("openai/gpt-5-mini", ok=True)
 
     text = client(admin()).get("/agents/metrics").content.decode()
     (family,) = [each for each in text_string_to_metric_families(text) if each.name == "agentexec_model_breaker"]

@@ -10,35 +10,28 @@ from collections import namedtuple
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.db import DatabaseError, connection, connections, transaction
 from django.db.backends.signals import connection_created
 from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 
-from django_agentexec import activities_changed, monitoring
+from django_agentexec import activities_changed, monitoring, task
 from django_agentexec.models import Activity, ActivityLog
-from django_agentexec.monitoring import HealthCheckSchema, record_reconciliation, storage
+from django_agentexec.monitoring import record_reconciliation, storage
 from django_agentexec.pool import reconciler
-from django_agentexec.pool.reconciler import Reconciler
 from django_agentexec.queues import WorkerInfo, get_queue
 from django_agentexec.queues.redis import RedisQueue
+from tests.support.health_checks import announce, check_of, failures
 from tests.support.pool_process import until
+from tests.support.stepped_pool import SteppedReconciler
 from tests.testapp.agents import Text, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 LONGEST = 60.0  # seconds that a test waits for another thread
-
-
-def announce(name: str = "w-1", *, queues: tuple[str, ...] = ("default",)) -> None:
-    """Make a live worker known."""
-    now = time.time()
-    get_queue().register_worker(
-        WorkerInfo(
-            id=name, host="h", pid=7, queues=list(queues), concurrency=10, quarantine=False, started=now, last_beat=now
-        )
-    )
 
 
 def write_entry(name: str, entry: object) -> None:
@@ -54,15 +47,6 @@ def entry_of(name: str, **fields: object) -> dict[str, object]:
         id=name, host="h", pid=7, queues=["default"], concurrency=10, quarantine=False, started=now, last_beat=now
     )
     return {**info.as_dict(), **fields}
-
-
-def failures() -> dict[str, str]:
-    """Return the details of the checks that failed, by name."""
-    return {check.name: check.detail for check in monitoring.health().checks if not check.ok}
-
-
-def check_of(name: str) -> HealthCheckSchema:
-    return next(check for check in monitoring.health().checks if check.name == name)
 
 
 @contextmanager
@@ -156,9 +140,13 @@ def test_a_disk_without_room_for_more_is_unhealthy(monkeypatch: pytest.MonkeyPat
 
 
 def spill_without_memory() -> None:
+    """Repeat the probe's statement that needs a temporary file."""
+    with CaptureQueriesContext(connection) as queries:
+        assert storage.can_read_and_write().ok
+    (spill,) = (query["sql"] for query in queries if "generate_series" in query["sql"])
     with connection.cursor() as cursor:
         cursor.execute("SET work_mem = '64kB'")
-        cursor.execute(storage._SPILL)
+        cursor.execute(spill)
 
 
 def test_postgresql_must_have_room_for_a_temporary_file_unless_it_forbids_them() -> None:
@@ -324,10 +312,13 @@ def test_such_a_queue_stays_in_the_monitor_with_its_rows() -> None:
     assert (line.waiting_rows, line.pending) == (1, 0)
 
 
-def test_work_that_only_the_queue_knows_counts_if_a_task_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_that_only_the_queue_knows_counts_if_a_task_names_it() -> None:
     announce()
-    monkeypatch.setattr(shout, "_queue", "slow")
-    shout.enqueue(Text())
+
+    @task("slow_shout", queue="slow")
+    def slow_shout(agent_id: UUID, context: Text) -> None: ...
+
+    slow_shout.enqueue(Text())
     Activity.objects.all().delete()
 
     assert list(failures()) == ["waiting work"]
@@ -338,17 +329,17 @@ def test_work_that_only_the_queue_knows_counts_if_a_task_names_it(monkeypatch: p
 
 def test_a_reconciler_that_cannot_do_its_work_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
     announce()
-    leader = Reconciler("pool", ["default"])
+    leader = SteppedReconciler("pool", ["default"])
 
     def refuse(**_: object) -> int:
         raise DatabaseError("cannot execute UPDATE in a read-only transaction")
 
     with monkeypatch.context() as patch:
         patch.setattr(reconciler, "reconcile", refuse)
-        leader._run_once()
+        leader.step()
     assert "read-only" in failures()["reconciler"]
 
-    leader._run_once()
+    leader.step()
     assert failures() == {}
 
 

@@ -23,6 +23,7 @@ from django_agentexec.monitoring.counters import last_hour
 from django_agentexec.monitoring.metrics import Counting, counting
 from django_agentexec.queues import WorkerInfo, get_queue
 from tests.support.activity_rows import claim, start
+from tests.support.health_checks import failures
 from tests.testapp.agents import Text, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -268,28 +269,24 @@ def test_an_overview_without_the_queue_has_the_last_known_values(monkeypatch: py
 # Health
 
 
-def failed_checks() -> list[str]:
-    return [check.name for check in monitoring.health().checks if not check.ok]
-
-
 def test_all_is_well_with_a_worker() -> None:
     register_worker()
 
-    assert failed_checks() == []
+    assert list(failures()) == []
     assert monitoring.health().ok
 
 
 def test_without_a_worker_nothing_runs() -> None:
     register_worker(quarantine=True)
 
-    assert failed_checks() == ["workers"]
+    assert list(failures()) == ["workers"]
     assert not monitoring.health().ok
 
 
 def test_without_the_queue_nothing_runs() -> None:
     with override_settings(CACHES=UNREACHABLE):
         get_queue().close()
-        assert {"queue", "workers"} <= set(failed_checks())
+        assert {"queue", "workers"} <= failures().keys()
         get_queue().close()
 
 
@@ -298,15 +295,15 @@ def test_a_row_that_is_missing_in_its_queue_for_long_is_a_fault() -> None:
     shout.enqueue(Text())
     get_queue().clear()
     register_worker()
-    before = failed_checks()
+    before = list(failures())
     Activity.objects.update(updated_at=timezone.now() - timedelta(minutes=10))
 
-    assert (before, failed_checks()) == ([], ["reconciler"])
+    assert (before, list(failures())) == ([], ["reconciler"])
 
 
 def test_an_evicting_server_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     register_worker()
     monkeypatch.setattr(type(get_queue()), "eviction_policy", lambda self: "allkeys-lru")
 
-    assert failed_checks() == ["eviction policy"]
+    assert list(failures()) == ["eviction policy"]
     assert monitoring.health().ok

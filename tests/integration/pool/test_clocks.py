@@ -11,8 +11,6 @@ import pytest
 from django.utils import timezone
 
 from django_agentexec import Status, activity
-from django_agentexec.activity.store import apply_one
-from django_agentexec.activity.transitions import Start
 from django_agentexec.models import Activity
 from django_agentexec.pool.reconciler import SETTLING, reconcile
 from django_agentexec.queues import get_queue
@@ -98,8 +96,7 @@ def test_a_row_whose_fence_is_ahead_of_the_queues_clock_runs_again() -> None:
     (claimed,) = get_queue().ack_and_claim("default", "w1", limit=1).claimed
 
     assert claimed.fence > a_day_ahead
-    row = apply_one(Start(agent_id=handle.agent_id, fence=claimed.fence, worker="w1", crashes=0))
-    assert row.status == Status.RUNNING
+    assert start(handle.agent_id, claimed.fence).status == Status.RUNNING
 
 
 def test_a_retry_of_a_row_whose_fence_is_ahead_runs() -> None:

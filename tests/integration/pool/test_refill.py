@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from django_agentexec.pool import reconciler
-from django_agentexec.pool.reconciler import RECOVERY_LEASE, Reconciler
+from django_agentexec.pool.reconciler import RECOVERY_LEASE
 from django_agentexec.queues import DatabaseState, Queue, get_queue
+from tests.support.stepped_pool import SteppedReconciler
 from tests.testapp.agents import Text, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -41,10 +42,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[None]:
 
 def look(holder: str) -> None:
     """Let a pool's reconciler look, as its thread does after a worker's report."""
-    one = Reconciler(holder, [QUEUE])
-    one._stopping.set()
+    one = SteppedReconciler(holder, [QUEUE])
     one.request_recovery()
-    one._run_once()
+    one.step()
 
 
 def test_one_pool_refills_for_all(queue: Queue, runs: list[None]) -> None:

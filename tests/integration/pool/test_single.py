@@ -7,7 +7,7 @@ import os
 import signal
 from threading import Thread
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from django.core.management import call_command
@@ -15,7 +15,6 @@ from django.db import connections
 
 from django_agentexec import ActivityNotFound, InvalidTransition, activity, task
 from django_agentexec.concurrency import pause
-from django_agentexec.ids import uuid7
 from django_agentexec.models import Status
 from django_agentexec.pool.single import run_one
 from django_agentexec.queues import get_queue
@@ -147,7 +146,7 @@ def test_what_has_ended_or_does_not_exist_is_an_error() -> None:
     with pytest.raises(InvalidTransition, match="complete"):
         run_one(handle.agent_id)
     with pytest.raises(ActivityNotFound):
-        run_one(uuid7())
+        run_one(uuid4())
 
 
 def test_the_command_prints_the_end(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,9 +10,8 @@ from django.test import override_settings
 from django_agentexec.ids import uuid7
 from django_agentexec.queues import Chunk, LiveStore
 from django_agentexec.queues.live import START, is_stream_id
-from django_agentexec.queues.redis.live import RedisLiveStore
 from tests.support.pool_process import until
-from tests.support.queue_backends import Backend, RedisBackend
+from tests.support.queue_backends import Backend, RedisBackend, stream_key_of
 
 
 @pytest.fixture
@@ -120,31 +119,21 @@ def test_a_piece_is_found_at_its_position_as_long_as_it_is_kept(store: LiveStore
     assert store.at({agent_id: second.stream_id}) == {}
 
 
-def test_pieces_of_the_release_before_the_fence_are_read() -> None:
-    backend = RedisBackend()
-    agent_id = uuid7()
-    store = backend.queue.live
-    assert isinstance(store, RedisLiveStore)
-    store._client().xadd(store._stream(agent_id), {"text": "one", "attempt": 1})
+def test_pieces_of_the_release_before_the_fence_are_read(redis_backend: RedisBackend) -> None:
+    redis, agent_id = redis_backend.redis, uuid7()
+    redis.client.xadd(stream_key_of(redis, agent_id), {"text": "one", "attempt": 1})
 
-    (piece,) = store.read({agent_id: START}, 10)
+    (piece,) = redis.live.read({agent_id: START}, 10)
 
     assert (piece.text, piece.attempt, piece.fence, piece.offset) == ("one", 1, 0, -1)
-    backend.queue.clear()
-    backend.queue.close()
 
 
-def test_the_release_before_the_fence_reads_new_pieces() -> None:
-    backend = RedisBackend()
-    agent_id = uuid7()
-    store = backend.queue.live
-    assert isinstance(store, RedisLiveStore)
-    store.append(
+def test_the_release_before_the_fence_reads_new_pieces(redis_backend: RedisBackend) -> None:
+    redis, agent_id = redis_backend.redis, uuid7()
+    redis.live.append(
         [Chunk(agent_id, "one", 1, fence=7, offset=0), Chunk(agent_id, "", 1, fence=7, offset=3, retracts=True)]
     )
 
-    ((_, entry),) = store._client().xrange(store._stream(agent_id))
+    ((_, entry),) = redis.client.xrange(stream_key_of(redis, agent_id))  # type: ignore[misc,str-unpack,union-attr]
 
     assert (entry[b"text"].decode(), int(entry[b"attempt"])) == ("", 1)
-    backend.queue.clear()
-    backend.queue.close()

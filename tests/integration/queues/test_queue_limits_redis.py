@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from django_agentexec.ids import uuid7
-from django_agentexec.queues import Ack, DatabaseState, Limit, Limits, Message, Outcome
+from django_agentexec.queues import Ack, DatabaseState, Limit, Limits, Outcome
 from django_agentexec.queues.limits import shared_partition
-from tests.support.queue_backends import RedisBackend, message, refill
+from tests.support.queue_backends import RedisBackend, limited, message, refill
 
 QUEUE = "default"
 
@@ -17,11 +16,6 @@ QUEUE = "default"
 @pytest.fixture
 def backend(redis_backend: RedisBackend) -> RedisBackend:
     return redis_backend
-
-
-def limited(*limits: Limit, partition: str = "") -> Message:
-    agent_id = uuid7()
-    return Message(agent_id, partition or f"i:{agent_id}", limits=limits)
 
 
 @pytest.mark.parametrize("partition", ["", "k:a", shared_partition("a")])

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from django.test import override_settings
 from redis import Redis
 
 from django_agentexec import QueueUnavailable
@@ -13,7 +14,7 @@ from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, DatabaseState, Message, Outcome
 from django_agentexec.queues.redis import RedisQueue
 from django_agentexec.queues.redis.queue import KEYS, PAGE_SIZE, script
-from tests.support.queue_backends import RedisBackend, message, refill
+from tests.support.queue_backends import RedisBackend, command_calls, message, refill
 from tests.support.servers import valkey_server
 
 QUEUE = "default"
@@ -28,12 +29,6 @@ def total_commands(client: Redis) -> int:
     """Return how many commands the server has run, those of scripts included."""
     stats: dict[str, Any] = client.info("commandstats")  # type: ignore[assignment]
     return sum(command["calls"] for command in stats.values())
-
-
-def calls(client: Redis, command: str) -> int:
-    """Return how often a command has run on the server."""
-    stats: Any = client.info("commandstats")
-    return int(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"])
 
 
 def test_all_keys_are_declared_and_vanish_with_the_work(backend: RedisBackend) -> None:
@@ -73,15 +68,15 @@ def test_a_batch_is_one_round_trip(backend: RedisBackend) -> None:
     messages = [message() for _ in range(500)]
     backend.queue.enqueue(QUEUE, messages[:1])
     claims = backend.queue.ack_and_claim(QUEUE, "w1", limit=1).claimed
-    before = calls(backend.redis.client, "evalsha")
+    before = command_calls(backend.redis.client, "evalsha")
 
     backend.queue.enqueue(QUEUE, messages[1:])
     claims += backend.queue.ack_and_claim(QUEUE, "w1", limit=500).claimed
     backend.queue.ack_and_claim(QUEUE, "w1", [Ack(c, Outcome.DONE) for c in claims])
 
     assert len(claims) == 500
-    assert calls(backend.redis.client, "evalsha") - before == 3
-    assert calls(backend.redis.client, "scan") == 0
+    assert command_calls(backend.redis.client, "evalsha") - before == 3
+    assert command_calls(backend.redis.client, "scan") == 0
 
 
 def test_the_commands_of_a_batch_do_not_grow_with_it(backend: RedisBackend) -> None:
@@ -107,9 +102,9 @@ def test_a_release_costs_the_same_however_many_leases_others_have(backend: Redis
 
     def release() -> tuple[int, int]:
         """Return the commands of a release, and how many of them read a whole set."""
-        before, ranges = total_commands(backend.redis.client), calls(backend.redis.client, "zrange")
+        before, ranges = total_commands(backend.redis.client), command_calls(backend.redis.client, "zrange")
         assert backend.queue.release_worker(QUEUE, "nobody", crashed=True) == 0
-        return total_commands(backend.redis.client) - before, calls(backend.redis.client, "zrange") - ranges
+        return total_commands(backend.redis.client) - before, command_calls(backend.redis.client, "zrange") - ranges
 
     hold(10)
     release()  # lets the server know the script
@@ -124,11 +119,11 @@ def test_leases_are_read_in_pages(backend: RedisBackend) -> None:
     count = 2 * PAGE_SIZE + 100
     backend.queue.enqueue(QUEUE, [message() for _ in range(count)])
     claims = backend.queue.ack_and_claim(QUEUE, "w1", limit=count).claimed
-    before = calls(backend.redis.client, "evalsha") + calls(backend.redis.client, "eval")
+    before = command_calls(backend.redis.client, "evalsha") + command_calls(backend.redis.client, "eval")
 
     assert backend.queue.list_leases(QUEUE) == {claim.agent_id: claim.fence for claim in claims}
 
-    assert calls(backend.redis.client, "evalsha") + calls(backend.redis.client, "eval") - before >= 3
+    assert command_calls(backend.redis.client, "evalsha") + command_calls(backend.redis.client, "eval") - before >= 3
 
 
 @pytest.mark.parametrize("partition", ["", "k:{}"], ids=["without lock keys", "with lock keys"])
@@ -168,10 +163,9 @@ def test_scripts_keep_to_their_declared_keys_in_a_cluster() -> None:
 
 
 def test_an_absent_server_is_said_plainly() -> None:
-    queue = RedisQueue()
-    with valkey_server() as server:
-        client = Redis(unix_socket_path=str(server.socket), socket_timeout=1)
-        queue._client = client
+    with valkey_server() as server, override_settings(AGENTEXEC={"REDIS_URL": server.url}):
+        queue = RedisQueue()
+        queue.ping()
         server.kill()
         with pytest.raises(QueueUnavailable, match="does not answer"):
             queue.enqueue(QUEUE, [message()])
@@ -182,12 +176,11 @@ def test_a_user_who_may_not_ask_who_the_server_is_claims_nothing_and_is_told() -
         client.acl_setuser(
             "app", enabled=True, nopass=True, keys="*", channels="*", categories=["+@all", "-@dangerous"]
         )
-        queue = RedisQueue()
-        queue._client = Redis(unix_socket_path=str(server.socket), username="app", password="any")
-
-        with pytest.raises(QueueUnavailable, match=r"no permissions to run the 'info' command|can't run.*INFO"):
-            queue.ack_and_claim(QUEUE, "w1", limit=1)
-        queue.close()
+        with override_settings(AGENTEXEC={"REDIS_URL": f"unix://app:any@{server.socket}"}):
+            queue = RedisQueue()
+            with pytest.raises(QueueUnavailable, match=r"no permissions to run the 'info' command|can't run.*INFO"):
+                queue.ack_and_claim(QUEUE, "w1", limit=1)
+            queue.close()
 
 
 def test_after_a_flush_live_workers_take_their_claims_back_before_anyone_claims(backend: RedisBackend) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from typing import Any
 from unittest import mock
 
 import pytest
@@ -16,7 +15,7 @@ from django_agentexec.queues import Ack, Claim, DatabaseState, Message, Outcome
 from django_agentexec.queues.redis import RedisQueue
 from django_agentexec.queues.redis.connection import learn_servers
 from tests.support.pool_process import until
-from tests.support.queue_backends import key_of, message, refill
+from tests.support.queue_backends import command_calls, key_of, message, refill, use_client
 from tests.support.servers import free_port, valkey_server
 
 QUEUE = "default"
@@ -32,8 +31,9 @@ class Restartable:
 
     def worker(self) -> RedisQueue:
         queue = RedisQueue()
-        queue._client = self._connect()
-        learn_servers(queue._client)
+        client = self._connect()
+        learn_servers(client)
+        use_client(queue, client)
         return self._stack.enter_context(closing(queue))
 
     def running_worker(self) -> RedisQueue:
@@ -244,7 +244,8 @@ class Replicated:
     def __init__(self, stack: ExitStack) -> None:
         self._ports = [free_port(), free_port()]
         for port in self._ports:
-            stack.enter_context(valkey_server("--bind", "127.0.0.1", "--port", str(port)))
+            at_once = ("--repl-diskless-sync-delay", "0")  # by default a master waits 5 s for further replicas
+            stack.enter_context(valkey_server("--bind", "127.0.0.1", "--port", str(port), *at_once))
         self._clients = [stack.enter_context(closing(Redis(port=port, socket_timeout=5))) for port in self._ports]
         for client in self._clients:
             learn_servers(client)
@@ -261,7 +262,7 @@ class Replicated:
         """Return the queue of a worker that has sent a heartbeat."""
         queue = self._stack.enter_context(closing(RedisQueue()))
         self._queues.append(queue)
-        queue._client = self._clients[self._master]
+        use_client(queue, self._clients[self._master])
         queue.ack_and_claim(QUEUE, "w")
         return queue
 
@@ -279,7 +280,7 @@ class Replicated:
         """Have everybody speak to what was the replica."""
         self._master = 1 - self._master
         for queue in self._queues:
-            queue._client = self._clients[self._master]
+            use_client(queue, self._clients[self._master])
 
 
 def test_claims_that_were_not_replicated_outlive_a_failover_and_the_one_back() -> None:
@@ -300,19 +301,14 @@ def test_claims_that_were_not_replicated_outlive_a_failover_and_the_one_back() -
             end_pause(holder.client)
 
 
-def commands(client: Redis, name: str) -> int:
-    stats: dict[str, Any] = client.info("commandstats")  # type: ignore[assignment]
-    return int(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"])
-
-
 def test_a_server_that_has_not_been_restarted_is_not_asked_who_it_is(server: Restartable) -> None:
     queue = server.running_worker()
-    before = commands(server.client, "info")
+    before = command_calls(server.client, "info")
 
     for _ in range(10):
         queue.ack_and_claim(QUEUE, "w1", limit=1)
 
-    assert commands(server.client, "info") - before == 1  # by this test
+    assert command_calls(server.client, "info") - before == 1  # by this test
 
 
 def test_behind_a_proxy_that_keeps_connections_a_restart_is_noticed_by_the_next_heartbeat(server: Restartable) -> None:

@@ -18,7 +18,7 @@ from django_agentexec.models import AgentCall, Approval, ApprovalKind, ApprovalS
 from tests.support.contexts import Empty
 from tests.support.decisions import decide
 from tests.support.durable_agents import DONE, drained, run
-from tests.support.scripted_models import call, model, say
+from tests.support.scripted_models import call, model, say, tool_outputs
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
 
@@ -50,11 +50,6 @@ def payment(scripted: ScriptedModel, in_doubt: str | Mapping[str, str]) -> Calla
     return handler
 
 
-def outputs(scripted: ScriptedModel) -> list[str]:
-    """Return the tool outputs that the last request contained."""
-    return [item["output"] for item in scripted.calls[-1].input if item.get("type") == "function_call_output"]
-
-
 def test_a_call_in_doubt_is_made_again_by_default() -> None:
     scripted = model([call("pay", "1", amount=5)], say("lost"), say("Paid."))
 
@@ -79,7 +74,7 @@ def test_a_call_in_doubt_may_be_reported_as_such(policy: Any) -> None:
     row = run(payment(scripted, policy))
 
     assert (row.status, DONE["paid"]) == (Status.COMPLETE, 1), row.error
-    assert outputs(scripted) == [UNKNOWN_OUTCOME]
+    assert tool_outputs(scripted) == [UNKNOWN_OUTCOME]
     assert AgentCall.objects.get(kind=CallKind.TOOL).state == "in_doubt"
     assert AgentCall.objects.get(kind=CallKind.TOOL).duration is None  # the process died at an unknown time
 
@@ -103,7 +98,7 @@ def test_a_person_may_decide_about_a_call_in_doubt(
     row = drained()
 
     assert (row.status, row.result, DONE["paid"]) == (Status.COMPLETE, "Settled.", paid), row.error
-    assert outputs(scripted) == [output]
+    assert tool_outputs(scripted) == [output]
     settled = AgentCall.objects.get(kind=CallKind.TOOL)
     assert (settled.duration is None) == (paid == 1)  # the wait for the decision is no duration
     assert settled.started_at >= Approval.objects.get().decided_at
@@ -136,7 +131,7 @@ def test_a_stated_output_that_the_tool_cannot_have_is_asked_for_again() -> None:
     row = drained()
 
     assert (row.status, row.result, row.attempt) == (Status.COMPLETE, "Settled.", 2), row.error
-    assert outputs(scripted) == ['{"amount":5}']
+    assert tool_outputs(scripted) == ['{"amount":5}']
 
 
 def test_a_time_limit_keeps_the_calls_before_it() -> None:

@@ -228,20 +228,26 @@ def foreign_call(place: str, **values: Any) -> ToolResult:
     return ToolResult.objects.create(key=place, tool="charge", agent_id=owner.agent_id, **{**defaults, **values})
 
 
-@override_settings(AGENTEXEC={**MEMORY, "POLICY": Tenants})
-def test_a_call_waits_for_that_of_another_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = plain(charge_tool("tenant"))
-    monkeypatch.setattr(idempotency, "digest_of", lambda *values: "place")
-    foreign = foreign_call("place")
+def other_ends_at_third_look(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let the call of another worker end at the third look at it; return the pauses between the looks."""
     looks: list[float] = []
 
     async def sleep(seconds: float) -> None:
         looks.append(seconds)
         if len(looks) == 3:
-            done = ToolResult.objects.filter(pk=foreign.pk)
-            await sync_to_async(done.update)(is_done=True, output="the other's receipt")
+            await sync_to_async(ToolResult.objects.update)(is_done=True, output="the other's receipt")
 
     monkeypatch.setattr(idempotency, "_sleep", sleep)
+    return looks
+
+
+@override_settings(AGENTEXEC={**MEMORY, "POLICY": Tenants})
+def test_a_call_waits_for_that_of_another_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = plain(charge_tool("tenant"))
+    monkeypatch.setattr(idempotency, "digest_of", lambda *values: "place")
+    foreign_call("place")
+    looks = other_ends_at_third_look(monkeypatch)
+
     assert outputs(run(metadata={"org": "a"})) == ["the other's receipt"]
     assert looks == [0.05, 0.1, 0.2]
     assert DONE == {}
@@ -259,32 +265,41 @@ def test_a_call_whose_worker_has_died_is_made_again(monkeypatch: pytest.MonkeyPa
     assert ToolResult.objects.get().token != foreign.token
 
 
-def test_a_call_that_begins_at_the_same_moment_waits() -> None:
+@override_settings(AGENTEXEC={**MEMORY, "POLICY": Tenants})
+def test_a_call_that_begins_at_the_same_moment_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another worker inserts its row between the look and the insert of this call."""
-    other = ToolResult(key="place", tool="charge", agent_id=uuid4(), token=uuid4(), expires_at=timezone.now())
-    left = [other]
+    run = plain(charge_tool("tenant"))
+    monkeypatch.setattr(idempotency, "digest_of", lambda *values: "place")
+    looks = other_ends_at_third_look(monkeypatch)
+    left = ["place"]
 
     def race(execute: Any, sql: str, *args: Any) -> Any:
         found = execute(sql, *args)
-        if sql.startswith("SELECT") and left:
-            left.pop().save(force_insert=True)
+        if left and sql.startswith("SELECT") and ToolResult._meta.db_table in sql:
+            foreign_call(left.pop())
         return found
 
-    claim = idempotency._Claim("place", "charge", uuid4(), 6, timedelta(60))
     with connection.execute_wrapper(race):
-        found = claim.take()
+        assert outputs(run(metadata={"org": "a"})) == ["the other's receipt"]
+    assert len(looks) == 3
+    assert DONE == {}
 
-    assert found is not None
-    assert found.token == other.token
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_result_that_arrives_after_the_claim_is_lost_is_not_stored(fails: bool) -> None:
+    other = uuid4()
 
-def test_a_result_that_arrives_after_the_claim_is_lost_is_not_stored() -> None:
-    row = foreign_call("place")
-    late = idempotency._Claim("place", "charge", row.agent_id, 6, timedelta(60))
-    late.finish("late")
-    late.give_up()
+    @idempotent_tool(ttl=60)
+    async def late(order: int) -> str:
+        await sync_to_async(ToolResult.objects.update)(token=other)  # another worker has taken the claim over
+        if fails:
+            raise ConnectionError("no")
+        return "late"
 
-    assert (ToolResult.objects.get().is_done, ToolResult.objects.get().output) == (False, None)
+    plain(late)()
+
+    row = ToolResult.objects.get()
+    assert (row.token, row.is_done, row.output) == (other, False, None)
 
 
 def test_results_have_the_annotated_type_again() -> None:

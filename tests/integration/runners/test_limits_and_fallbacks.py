@@ -35,7 +35,7 @@ from django_agentexec.resilience.breakers import BreakerCall
 from django_agentexec.resilience.options import breaker_options
 from django_agentexec.tasks import registry
 from django_agentexec.testing import drain
-from tests.support.breaker_states import end_pause, states
+from tests.support.breaker_states import end_pause, note_call, states
 from tests.support.budget_rows import assert_nothing_leaks, budget, set_price, spent
 from tests.support.contexts import Empty
 from tests.support.limit_stores import Clock, resumed, set_clock
@@ -141,7 +141,7 @@ def test_a_wait_for_a_limit_releases_the_probe_of_a_breaker(limit: Limit, clock:
         first = await runner.run(agent(big), "One.")
         if not half_open:
             half_open.append(True)
-            get_queue().breakers.record("big", breaker_options(), ok=False)
+            note_call("big")
             end_pause("big")
         second = await runner.run(agent(big, small), "Two.")
         return f"{first.final_output} {second.final_output}"

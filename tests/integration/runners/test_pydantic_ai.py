@@ -12,10 +12,9 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from django_agentexec.activity.resumption import resume
-from django_agentexec.limits import MemoryLimits, get_store
+from django_agentexec.limits import get_store
 from django_agentexec.models import Activity, AgentCall, CallKind, ModelPrice, Status
-from tests.unit.test_docs_code import ROOT, execute
+from tests.support.docs_code import ROOT, execute, problems_of
 
 pytest.importorskip("pydantic_ai")
 
@@ -23,9 +22,13 @@ from pydantic_ai import Agent, ModelResponse, ModelRetry, TextPart, ToolCallPart
 from pydantic_ai.models.function import FunctionModel
 
 from tests.support.contexts import Empty
-from tests.support.durable_agents import DONE, drained, fail_once, run
+from tests.support.durable_agents import DONE, fail_once, run
+from tests.support.limit_stores import Clock, resumed, set_clock
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("durable_tasks")]
+
+
+PAGE = ROOT / "docs" / "frameworks.md"
 
 
 class Verdict(BaseModel):
@@ -35,7 +38,7 @@ class Verdict(BaseModel):
 
 @pytest.fixture(scope="module")
 def runner_class() -> Any:
-    namespace: Any = SimpleNamespace(**execute(ROOT / "docs" / "frameworks.md"))
+    namespace: Any = SimpleNamespace(**execute(PAGE))
     return namespace.PydanticAIRunner
 
 
@@ -134,13 +137,10 @@ def test_an_agent_that_a_tool_runs_is_recorded_below_the_tool(runner_class: Any)
     assert paths == {"Boss": "", "Helper": "/0:1"}
 
 
-def test_requests_wait_for_their_limit(runner_class: Any, settings: Any) -> None:
+def test_requests_wait_for_their_limit(runner_class: Any, settings: Any, clock: Clock) -> None:
     limits = {"scripted": {"rpm": 1, "margin": 0}}
     settings.AGENTEXEC = {**settings.AGENTEXEC, "MODEL_LIMITS": limits, "MODEL_LIMIT_WAIT": 0}
-    now = [1_000.0]
-    store = get_store()
-    assert isinstance(store, MemoryLimits)
-    store._clock = lambda: now[0]
+    set_clock(get_store(), clock)
     model = scripted([call("look_up", "1", name="Acme")], [TextPart("Acme is fine.")])
 
     async def handler(agent_id: UUID, context: Empty) -> str:
@@ -155,11 +155,8 @@ def test_requests_wait_for_their_limit(runner_class: Any, settings: Any) -> None
         return str((await runner_class(agent_id).run(agent, "Check Acme.")).output)
 
     row = run(handler)
-    assert (row.status, row.waiting_for) == (Status.RUNNING, "limit"), row.error
-
-    now[0] += 61
-    assert resume([row.agent_id]) == 1
-    row = drained()
+    clock.forward(61)
+    row = resumed(row)
 
     assert (row.status, row.result, row.attempt) == (Status.COMPLETE, "Acme is fine.", 1), row.error
     assert (DONE["requests"], DONE["look_up"]) == (2, 1)
@@ -183,3 +180,7 @@ def test_requests_are_charged_to_the_budget_of_the_task(runner_class: Any) -> No
     row = run(handler, budget=2)
     assert (row.status, DONE["requests"]) == (Status.COMPLETE, 1), row.error
     assert row.cost == Decimal(row.usage["output_tokens"]) / 1_000
+
+
+def test_the_python_blocks_of_the_page_are_complete() -> None:
+    assert problems_of(PAGE) == []

@@ -49,7 +49,7 @@ from django_agentexec.resilience import breakers
 from django_agentexec.resilience.options import breaker_options
 from django_agentexec.runners.openai.candidates import PARAMETERS, PROMPT_CACHE_KEY
 from django_agentexec.testing import drain, memory_queue
-from tests.support.breaker_states import end_pause, states
+from tests.support.breaker_states import end_pause, note_call, states
 from tests.support.contexts import Empty
 from tests.support.model_server import Answer, Call, ModelServer, Tokens
 from tests.support.text_client import TextClient
@@ -372,7 +372,7 @@ def test_if_every_breaker_is_open_nothing_is_called_and_the_error_says_when() ->
     with servers([Answer("Never.")]) as (first,), override_settings(AGENTEXEC=_memory(MODEL_BREAKER={"failures": 1})):
         big = model(first, "big")
         name = f"{first.base_url.removeprefix('http://').removesuffix('/v1')}/big"
-        get_queue().breakers.record(name, breaker_options(), ok=False)
+        note_call(name)
         row = answer_of([big])
 
     assert "big: its circuit breaker is open" in row.error

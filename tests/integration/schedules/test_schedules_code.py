@@ -9,17 +9,18 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import IntegrityError
+from django.db import connection
 from django.test import override_settings
 from pydantic import BaseModel, SecretStr
 
 from django_agentexec import AgentExecError, InvalidOption, Priority, ScheduleError, Task, task
-from django_agentexec.schedules import Solar, add_schedule, schedule, sync
+from django_agentexec.schedules import Solar, add_schedule, schedule
 from django_agentexec.schedules.declarations import Declaration, declared, forget
 from django_agentexec.schedules.models import AgentSchedule
+from django_agentexec.schedules.scheduler import Scheduler
 from django_agentexec.schedules.sync import sync_declarations
 from django_agentexec.tasks import registry
-from tests.support.schedule_builders import HOUR, MINUTE, NOON, SECOND, Clock, make_schedule, scheduler, started
+from tests.support.schedule_builders import HOUR, MINUTE, NOON, SECOND, Clock, make_schedule, started
 from tests.testapp.agents import Text, Work, shout, work
 
 pytestmark = pytest.mark.django_db
@@ -277,19 +278,19 @@ def test_a_declaration_that_cannot_work_leaves_the_others_alone(caplog: pytest.L
     assert [record.levelno for record in caplog.records if "is ignored" in record.message] == [logging.ERROR]
 
 
-def test_a_row_that_another_pool_makes_meanwhile_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_another_pool_makes_meanwhile_is_no_error() -> None:
     add_schedule("s", shout, "0 * * * *")
-    take_over_for_good, attempts = sync._apply, []
+    left = ["s"]
 
-    def race(declaration: Declaration, now: datetime) -> None:
-        attempts.append(declaration.name)
-        if len(attempts) == 1:
-            raise IntegrityError("the name is taken")
-        take_over_for_good(declaration, now)
+    def race(execute: Any, sql: str, *args: Any) -> Any:
+        found = execute(sql, *args)
+        if left and sql.startswith("SELECT") and AgentSchedule._meta.db_table in sql:
+            make_schedule(name=left.pop())
+        return found
 
-    monkeypatch.setattr(sync, "_apply", race)
-
-    assert synced().enabled
+    with connection.execute_wrapper(race):
+        assert synced().enabled
+    assert left == []
 
 
 def test_schedules_share_the_rows_of_their_times() -> None:
@@ -303,8 +304,7 @@ def test_schedules_share_the_rows_of_their_times() -> None:
 def test_a_starting_scheduler_takes_the_code_over_and_runs_it() -> None:
     add_schedule("s", shout, 10, context=Text(text="from code"))
     clock = Clock(NOON)
-    one = scheduler(clock)
-    one._has_synced_code = False
+    one = Scheduler("one", clock)
 
     one.step()
     clock.now = NOON + 10 * SECOND

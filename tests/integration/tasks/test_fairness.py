@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -14,9 +13,8 @@ from django_agentexec.dispatch.push import partition_of
 from django_agentexec.models import Activity
 from django_agentexec.queues import Ack, Limit, Outcome, get_queue
 from django_agentexec.queues.limits import parse_limits
-from django_agentexec.testing import memory_queue
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("queue_in_memory")]
 
 
 class Job(BaseModel):
@@ -25,12 +23,6 @@ class Job(BaseModel):
 
 async def handler(agent_id: UUID, context: Job) -> None:
     """Do nothing."""
-
-
-@pytest.fixture(autouse=True)
-def queue() -> Iterator[None]:
-    with memory_queue():
-        yield
 
 
 def make(**options: Any) -> Task[Any, Any, Any, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -12,11 +11,11 @@ from pydantic import BaseModel, ConfigDict
 
 from django_agentexec import Attempt, InvalidContext, TaskDefinitionError, task
 from django_agentexec.models import Activity
-from django_agentexec.testing import drain, memory_queue
+from django_agentexec.testing import drain
 from tests.support.activity_rows import row
 from tests.support.rest_api import POLICY, client, member
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("queue_in_memory")]
 
 KEY = "{metadata.organization_id}:doc:{id}"
 
@@ -37,12 +36,6 @@ def define(template: str, context_type: type[BaseModel] = Document) -> Any:
 
     read.__annotations__["context"] = context_type
     return task("read_document", lock_key=template, api=True)(read)
-
-
-@pytest.fixture(autouse=True)
-def queue() -> Iterator[None]:
-    with memory_queue():
-        yield
 
 
 def test_each_tenant_has_its_own_key() -> None:

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import getpass
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from django_agentexec import activity
 from django_agentexec.models import Activity, Approval, Status
-from django_agentexec.testing import memory_queue
 from tests.support.approval_rows import waiting
 from tests.support.management_commands import Answer, call
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def queue() -> Iterator[None]:
-    with memory_queue():
-        yield
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("queue_in_memory")]
 
 
 def approvals(*arguments: str) -> Answer:

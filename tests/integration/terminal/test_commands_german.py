@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from django.test import override_settings
-from django.utils import translation
 
 from django_agentexec import activity
 from django_agentexec.management.commands.agentexec import Command
 from django_agentexec.models import Activity
-from django_agentexec.testing import memory_queue
 from tests.support.activity_rows import start
 from tests.support.approval_rows import waiting
 from tests.support.catalogue import english_in
@@ -19,17 +14,11 @@ from tests.support.management_commands import Answer, call
 from tests.support.recorded_calls import add_call
 from tests.testapp.agents import Text, shout
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("queue_in_memory", "german")]
 
 UNKNOWN = "01920000-0000-7000-8000-000000000000"
 # The values of these are machine-readable: statuses, names of checks, options.
 WIRE = {"queued", "running", "complete", "error", "canceled", "approval"}
-
-
-@pytest.fixture(autouse=True)
-def _german() -> Iterator[None]:
-    with memory_queue(), override_settings(LANGUAGE_CODE="de"), translation.override("de"):
-        yield
 
 
 def command(*arguments: str) -> Answer:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -155,14 +156,12 @@ def test_contexts_and_results_are_never_read() -> None:
 
 def test_an_activity_that_is_retried_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     by_hand = old(Status.ERROR, queue="default")
-    batches = pruning._batches
 
-    def retried_after_the_look(*arguments: Any) -> Any:
-        for batch in batches(*arguments):
-            activity.retry(by_hand)
-            yield batch
+    def retried_before_the_delete(**options: Any) -> Any:
+        activity.retry(by_hand)
+        return transaction.atomic(**options)
 
-    monkeypatch.setattr(pruning, "_batches", retried_after_the_look)
+    monkeypatch.setattr(pruning, "transaction", SimpleNamespace(atomic=retried_before_the_delete))
 
     assert list(prune(timedelta(days=30))) == [0]
     assert left() == {by_hand}

@@ -21,10 +21,15 @@ word: ContextVar[str] = ContextVar("word", default="")
 
 
 @pytest.fixture
-def calls() -> Iterator[WorkerInvoker]:
+def threads() -> Iterator[ConnectionClosingExecutor]:
     threads = ConnectionClosingExecutor(2)
-    yield WorkerInvoker(threads)
+    yield threads
     threads.shutdown()
+
+
+@pytest.fixture
+def calls(threads: ConnectionClosingExecutor) -> WorkerInvoker:
+    return WorkerInvoker(threads)
 
 
 def ask() -> tuple[int, object]:
@@ -85,9 +90,11 @@ async def test_a_sync_handler_has_the_callers_context(calls: WorkerInvoker) -> N
     assert await calls.call_sync(word.get) == "the attempt's"
 
 
-async def test_a_stop_iteration_ends_every_call_into_a_thread(calls: WorkerInvoker) -> None:
+async def test_a_stop_iteration_ends_every_call_into_a_thread(
+    calls: WorkerInvoker, threads: ConnectionClosingExecutor
+) -> None:
     """Before Python 3.12 a coroutine would wait for it forever."""
-    asyncio.get_running_loop().set_default_executor(calls._threads)
+    asyncio.get_running_loop().set_default_executor(threads)
     async with calls.around_async():
         for call in (sync_to_async(next)(iter(())), asyncio.to_thread(next, iter(())), calls.call_sync(next, iter(()))):
             with pytest.raises(RuntimeError, match="raised StopIteration"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,8 +13,8 @@ from django_agentexec.ids import uuid7
 from django_agentexec.queues import Ack, Claim, Claims, HeartbeatReply, Message, Outcome, WorkerInfo
 from django_agentexec.queues.memory import MemoryQueue
 from django_agentexec.worker.claimer import MAX_RECOVERY_PAUSE, Claimer
-from django_agentexec.worker.heartbeat import Heartbeat
 from tests.support.pool_process import until
+from tests.support.stepped_worker import SleeplessClaimer, SteppedClaimer, SteppedHeartbeat
 
 QUEUE = "default"
 
@@ -47,8 +46,8 @@ def claims() -> list[Claim]:
 def dispatch(queue: LossyQueue, claims: list[Claim]) -> Iterator[Callable[..., Claimer]]:
     started: list[Claimer] = []
 
-    def start(**options: Any) -> Claimer:
-        claimer = Claimer(queue, [QUEUE], "w1", 2, on_claim=claims.append, on_end=lambda: None, **options)
+    def start(kind: type[Claimer] = Claimer, **options: Any) -> Claimer:
+        claimer = kind(queue, [QUEUE], "w1", 2, on_claim=claims.append, on_end=lambda: None, **options)
         claimer.start()
         started.append(claimer)
         return claimer
@@ -69,7 +68,7 @@ def put(queue: MemoryQueue) -> Message:
 
 
 def test_a_claim_whose_reply_was_lost_is_made_again_uncharged(
-    queue: LossyQueue, dispatch: Callable[..., Claimer], claims: list[Claim]
+    queue: LossyQueue, dispatch: Callable[..., Any], claims: list[Claim]
 ) -> None:
     queue.lose = 2
     message = put(queue)
@@ -81,7 +80,7 @@ def test_a_claim_whose_reply_was_lost_is_made_again_uncharged(
 
 
 def test_only_an_exchange_that_may_have_claimed_is_followed_by_a_release(
-    queue: LossyQueue, dispatch: Callable[..., Claimer], claims: list[Claim], monkeypatch: pytest.MonkeyPatch
+    queue: LossyQueue, dispatch: Callable[..., Any], claims: list[Claim], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released: list[tuple[str, list[Claim]]] = []
 
@@ -103,40 +102,39 @@ def test_only_an_exchange_that_may_have_claimed_is_followed_by_a_release(
 
 
 def test_a_queue_that_waits_for_its_refill_is_asked_less_and_less(
-    queue: LossyQueue, dispatch: Callable[..., Claimer], monkeypatch: pytest.MonkeyPatch
+    queue: LossyQueue, dispatch: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slept: list[float] = []
     monkeypatch.setattr(
         queue, "ack_and_claim", lambda *_, **__: Claims([], 25.0, False, paused=True, needs_recovery=True)
     )
-    claimer = dispatch()
-    monkeypatch.setattr(claimer, "_sleep", lambda: slept.append(claimer._sleeps_until - time.monotonic()))
+    claimer = dispatch(SleeplessClaimer)
 
-    until(lambda: len(slept) > 30, "many looks", timeout=10)
+    until(lambda: len(claimer.pauses) > 30, "many looks", timeout=10)
 
+    slept = list(claimer.pauses)
     assert max(slept) <= MAX_RECOVERY_PAUSE
     assert min(slept[10:20]) >= MAX_RECOVERY_PAUSE / 2 - 0.5
     assert len({round(pause, 3) for pause in slept[10:20]}) > 3  # many workers do not ask at the same time
 
 
 def test_nobody_waits_for_work_while_ends_pile_up(
-    queue: LossyQueue, dispatch: Callable[..., Claimer], claims: list[Claim]
+    queue: LossyQueue, dispatch: Callable[..., Any], claims: list[Claim]
 ) -> None:
     for _ in range(5):
         put(queue)
-    claimer = dispatch()
+    claimer = dispatch(SteppedClaimer)
     for number in (2, 4):
         until(lambda number=number: len(claims) == number, f"{number} claims", timeout=10)
         for claimed in claims[number - 2 :]:
             claimer.free(claimed)
 
     # Twice the capacity is held, nothing runs: no more is claimed, and no call is waited for that would come at once.
-    until(lambda: not claimer._waiting and not claimer._freed, "the end of the waiting", timeout=10)
-    assert (claimer._free_slots(0), len(claims)) == (0, 4)
+    until(lambda: not claimer.is_waiting, "the end of the waiting", timeout=10)
+    assert (claimer.free_slots, len(claims)) == (0, 4)
 
 
 def test_a_quarantine_process_takes_no_call_that_is_meant_for_others(
-    queue: LossyQueue, dispatch: Callable[..., Claimer], monkeypatch: pytest.MonkeyPatch
+    queue: LossyQueue, dispatch: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queue, "wait", lambda *_: pytest.fail("It waits for a call."))
     put(queue)
@@ -148,7 +146,7 @@ def test_a_quarantine_process_takes_no_call_that_is_meant_for_others(
 
 
 def test_a_reply_is_lost_that_ended_one_claim_and_made_another_of_the_same_work(
-    queue: LossyQueue, dispatch: Callable[..., Claimer], claims: list[Claim]
+    queue: LossyQueue, dispatch: Callable[..., Any], claims: list[Claim]
 ) -> None:
     put(queue)
     claimer = dispatch()
@@ -165,7 +163,7 @@ def test_a_reply_is_lost_that_ended_one_claim_and_made_another_of_the_same_work(
 
 
 def test_what_is_claimed_anew_waits_for_the_end_of_its_lost_claim(
-    queue: LossyQueue, dispatch: Callable[..., Claimer], claims: list[Claim]
+    queue: LossyQueue, dispatch: Callable[..., Any], claims: list[Claim]
 ) -> None:
     put(queue)
     claimer = dispatch()
@@ -181,7 +179,7 @@ def test_what_is_claimed_anew_waits_for_the_end_of_its_lost_claim(
 
 
 def test_a_burst_keeps_to_its_number_of_claims(
-    queue: LossyQueue, dispatch: Callable[..., Claimer], claims: list[Claim]
+    queue: LossyQueue, dispatch: Callable[..., Any], claims: list[Claim]
 ) -> None:
     for _ in range(3):
         put(queue)
@@ -221,7 +219,7 @@ def test_no_heartbeat_speaks_of_a_claim_that_was_given_back(claims: list[Claim])
     put(queue)
     claimer = Claimer(queue, [QUEUE], "w1", 2, on_claim=claims.append, on_end=lambda: None)
     info = WorkerInfo("w1", "host", 1, [QUEUE], 2, False, 0.0)
-    lease = Heartbeat(
+    lease = SteppedHeartbeat(
         queue,
         info,
         claimer.held,
@@ -232,11 +230,11 @@ def test_no_heartbeat_speaks_of_a_claim_that_was_given_back(claims: list[Claim])
     )
     claimer.start()
     until(lambda: claims, "the claim", timeout=10)
-    lease._beat()
+    lease.beat()
     claimer.ack(claims[0], Outcome.RETRY, 60)
     assert queue.acknowledging.wait(10)
 
-    beating = threading.Thread(target=lease._beat)
+    beating = threading.Thread(target=lease.beat)
     beating.start()
     beating.join(0.2)  # long enough to speak of it, if nothing keeps it from that
     queue.go_on.set()

@@ -22,10 +22,9 @@ from django_agentexec.models import Activity
 from django_agentexec.worker import committer as recorder_module
 from django_agentexec.worker import locked_writes as locked_module
 from django_agentexec.worker.committer import Committer
-from tests.support.activity_rows import fail, messages, row, start
+from tests.support.activity_rows import fail, messages, row, running_activity, start
 from tests.support.foreign_locks import locked_rows, locked_table
 from tests.support.research_family import Company, park, running_parent
-from tests.testapp.agents import Text, shout
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -46,18 +45,12 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Committer]:
     recorder.stop(10)
 
 
-def running() -> UUID:
-    agent_id = shout.enqueue(Text()).agent_id
-    start(agent_id)
-    return agent_id
-
-
 def progress(agent_id: UUID, message: str) -> Progress:
     return Progress(agent_id=agent_id, fence=1, message=message)
 
 
 def test_others_are_committed_while_a_row_is_locked(recorder: Committer) -> None:
-    blocked, free = running(), running()
+    blocked, free = running_activity(), running_activity()
 
     with locked_rows(blocked):
         waiting = recorder.submit(Complete(agent_id=blocked, fence=1, result="kept"))
@@ -72,7 +65,7 @@ def test_others_are_committed_while_a_row_is_locked(recorder: Committer) -> None
 
 
 def test_a_locked_row_does_not_block_others_of_the_same_batch(recorder: Committer) -> None:
-    blocked, free = running(), running()
+    blocked, free = running_activity(), running_activity()
 
     with locked_rows(blocked):
         writes = [recorder.submit(progress(agent_id, "x")) for agent_id in [blocked, free] * 50]
@@ -85,7 +78,7 @@ def test_a_locked_row_does_not_block_others_of_the_same_batch(recorder: Committe
 
 
 def test_the_writes_of_a_locked_activity_keep_their_order(recorder: Committer) -> None:
-    blocked, free = running(), running()
+    blocked, free = running_activity(), running_activity()
 
     with locked_rows(blocked):
         writes = []
@@ -105,11 +98,11 @@ def test_a_long_lock_is_logged_with_its_activity_and_so_is_its_end(
 ) -> None:
     monkeypatch.setattr(locked_module, "WARN_AFTER", 0.0)
     caplog.set_level(logging.INFO, "django_agentexec")
-    blocked = running()
+    blocked = running_activity()
 
     with locked_rows(blocked):
         written = recorder.submit(progress(blocked, "x"))
-        recorder.submit(progress(running(), "y")).result(10)
+        recorder.submit(progress(running_activity(), "y")).result(10)
     written.result(10)
     recorder.stop(10)
 
@@ -123,11 +116,11 @@ def test_a_long_lock_is_logged_with_its_activity_and_so_is_its_end(
 def test_activities_locked_at_shutdown_are_released(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Committer()
     recorder.start()
-    blocked = running()
+    blocked = running_activity()
 
     with locked_rows(blocked):
         write = recorder.submit(progress(blocked, "x"))
-        recorder.submit(progress(running(), "y")).result(10)
+        recorder.submit(progress(running_activity(), "y")).result(10)
         recorder.stop(0.1)
         error = write.exception(10)
 
@@ -138,7 +131,7 @@ def test_a_locked_table_is_waited_for_and_loses_nothing(
     recorder: Committer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("django_agentexec.activity.store.TABLE_LOCK_TIMEOUT", 0.05)
-    ids = [running() for _ in range(3)]
+    ids = [running_activity() for _ in range(3)]
     logged = threading.Event()
 
     def note(record: logging.LogRecord) -> bool:
@@ -169,7 +162,7 @@ def test_a_locked_table_is_waited_for_and_loses_nothing(
     ids=["cancel", "update", "complete", "error", "retry", "retry from scratch", "add_usage"],
 )
 def test_a_command_waits_for_a_limited_time_and_names_the_activity(command: Any) -> None:
-    blocked = running()
+    blocked = running_activity()
 
     with short_wait(), locked_rows(blocked), pytest.raises(ActivityLocked, match=str(blocked)):
         command(blocked)
@@ -181,7 +174,7 @@ def test_drivers_that_send_one_statement_at_a_time_have_the_same_limits(
     recorder: Committer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("django_agentexec.bulk_sql.postgres._accepts_several_statements", lambda connection: False)
-    blocked, free = running(), running()
+    blocked, free = running_activity(), running_activity()
 
     with short_wait(), locked_rows(blocked):
         waiting = recorder.submit(progress(blocked, "x"))
@@ -197,7 +190,7 @@ def test_drivers_that_send_one_statement_at_a_time_have_the_same_limits(
 
 
 def test_a_command_that_waited_succeeds_when_the_lock_ends() -> None:
-    blocked = running()
+    blocked = running_activity()
     begun = threading.Event()
 
     with locked_rows(blocked):
@@ -221,7 +214,7 @@ def test_a_command_leaves_the_limits_of_the_callers_transaction_as_they_were() -
             cursor.execute("SHOW lock_timeout")
             return str(cursor.fetchone()[0])
 
-    blocked, free = running(), running()
+    blocked, free = running_activity(), running_activity()
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL lock_timeout = '7s'")
@@ -239,7 +232,7 @@ def test_a_command_leaves_the_limits_of_the_callers_transaction_as_they_were() -
 
 
 def test_a_bulk_cancel_skips_a_locked_activity() -> None:
-    blocked, *others = [running() for _ in range(3)]
+    blocked, *others = [running_activity() for _ in range(3)]
 
     with short_wait(), locked_rows(blocked):
         outcome = activity.cancel_many(Activity.objects.all())
@@ -272,7 +265,7 @@ def test_a_locked_parent_stops_neither_the_recorder_nor_the_reconciler(
 
     with short_wait(), locked_rows(attempt.agent_id):
         recorder.submit(Complete(agent_id=child, fence=1)).result(10)
-        recorder.submit(progress(running(), "meanwhile")).result(10)
+        recorder.submit(progress(running_activity(), "meanwhile")).result(10)
         recorder.stop(10)
         repair_missed()
     assert str(attempt.agent_id) in caplog.text

@@ -19,9 +19,8 @@ from django_agentexec.current import running
 from django_agentexec.models import Activity
 from django_agentexec.worker import committer as module
 from django_agentexec.worker.committer import MAX_REJECTIONS, Committer
-from tests.support.activity_rows import messages, row, start
+from tests.support.activity_rows import messages, row, running_activity
 from tests.support.attempts import worker_attempt
-from tests.testapp.agents import Text, shout
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -58,9 +57,17 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     return gate
 
 
+class Ending(Committer):
+    """A committer that a test can bring to its last moments."""
+
+    def give_up(self) -> None:
+        """Act as if the time had passed that the end of the worker leaves for writes."""
+        self._giving_up.set()
+
+
 @pytest.fixture
-def committer() -> Iterator[Committer]:
-    committer = Committer()
+def committer() -> Iterator[Ending]:
+    committer = Ending()
     committer.start()
     yield committer
     committer.stop(10)
@@ -68,9 +75,7 @@ def committer() -> Iterator[Committer]:
 
 @pytest.fixture
 def agent_id() -> UUID:
-    agent_id = shout.enqueue(Text()).agent_id
-    start(agent_id)
-    return agent_id
+    return running_activity()
 
 
 def progress(agent_id: UUID, message: str = "x", **fields: Any) -> Progress:
@@ -318,7 +323,7 @@ def test_tokens_whose_commit_was_not_answered_count_once(
 
 @pytest.mark.parametrize("is_ending", [False, True])
 def test_the_doubt_about_a_commit_outlives_what_the_database_refuses_next(
-    committer: Committer, gate: Gate, agent_id: UUID, lost_commits: list[bool], is_ending: bool
+    committer: Ending, gate: Gate, agent_id: UUID, lost_commits: list[bool], is_ending: bool
 ) -> None:
     lost_commits += [True]
     update_fields = [committer.submit(AddUsage(agent_id=agent_id, fence=1, usage={"requests": 1})) for _ in range(3)]
@@ -326,7 +331,7 @@ def test_the_doubt_about_a_commit_outlives_what_the_database_refuses_next(
     def refuse() -> None:
         gate.errors += [OperationalError("canceling statement due to lock timeout")] * MAX_REJECTIONS
         if is_ending:
-            committer._giving_up.set()
+            committer.give_up()
 
     gate.after_first = refuse
     gate.open.set()

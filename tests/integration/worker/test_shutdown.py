@@ -110,9 +110,11 @@ def test_nothing_is_left_to_do_once_its_claim_is_given_back(held: Held, monkeypa
 
 def test_who_was_left_in_a_write_hears_that_its_lease_is_lost(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another activity takes its key then, and neither database nor queue may answer."""
+    overdue: list[UUID] = []
     heard, is_ending, unwritten = threading.Event(), threading.Event(), Future[Activity]()
 
     def write_on(agent_id: UUID, context: Text, attempt: Attempt) -> None:
+        overdue.append(agent_id)
         held.runs.set()
         try:
             attempt.progress("not written")
@@ -123,7 +125,7 @@ def test_who_was_left_in_a_write_hears_that_its_lease_is_lost(held: Held, monkey
     registry.unregister("held")
     task("held", lock_key="one")(write_on)
     monkeypatch.setattr(Committer, "submit", lambda recorder, operation: unwritten)
-    monkeypatch.setattr(Heartbeat, "overdue", lambda lease: list(lease._held) if is_ending.is_set() else [])
+    monkeypatch.setattr(Heartbeat, "overdue", lambda lease: overdue if is_ending.is_set() else [])
     in_time: list[bool] = []
 
     def wait_for_it(**signal: Any) -> None:

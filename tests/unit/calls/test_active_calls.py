@@ -74,11 +74,17 @@ def test_a_wait_that_is_canceled_leaves_nothing() -> None:
     async def run() -> None:
         calls = ActiveCalls()
         calls.begin_model("")
-        (wait,) = waits_for(calls, "~2")
+        calls.begin_tool("/0:a")
+        (canceled,) = waits_for(calls, "/0:a")
         await settled()
-        wait.cancel()
-        await asyncio.wait([wait])
-        assert calls._waiting == {}
+        canceled.cancel()
+        await asyncio.wait([canceled])
+        calls.end_model("")
+        (wait,) = waits_for(calls, "/0:b")
+        await settled()
+        assert not wait.done()  # the other call does not wait any more, but is in progress
+        calls.end_tool("/0:a")
+        await asyncio.wait_for(wait, 10)
 
     asyncio.run(run())
 

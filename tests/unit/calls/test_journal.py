@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from django_agentexec import StaleAttempt
 from django_agentexec.activity.transitions import Operation, Progress
 from django_agentexec.calls.journal import Journal
 from django_agentexec.calls.operations import BeginCall, FinishCall
-from django_agentexec.exceptions import StaleAttempt
-from django_agentexec.ids import uuid7
 from django_agentexec.models import Activity, CallKind
 from django_agentexec.runners.openai.hooks import queued_log
 
@@ -20,7 +20,7 @@ class Attempt:
     """An attempt whose writes have these outcomes; None is a commit, `...` a write that does not end."""
 
     def __init__(self, *outcomes: Any) -> None:
-        self.agent_id, self.fence, self.number = uuid7(), 1, 1
+        self.agent_id, self.fence, self.number = uuid4(), 1, 1
         self.operations: list[Operation] = []
         self._outcomes = list(outcomes)
 

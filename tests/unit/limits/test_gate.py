@@ -144,10 +144,26 @@ class Fake(MemoryLimits):
         self.settled.append(reservation.id)
 
 
-class Idle(Bookkeeping):
-    """Without a thread; the test calls it."""
+class Stepped(Bookkeeping):
+    """Without a thread: the test calls its steps."""
 
     def _wake(self) -> None: ...
+
+    def step(self, *, renews: bool = False) -> None:
+        """Take the step of the thread; with `renews`, when leases are to be renewed."""
+        if renews:
+            self._renewed_at = float("-inf")
+        self._process_batch()
+
+    @property
+    def pause(self) -> float:
+        """The seconds until the next step."""
+        return self._interval()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no end of a call waits."""
+        return not self._steps
 
 
 def reservation(**limit: Any) -> Reservation:
@@ -155,35 +171,32 @@ def reservation(**limit: Any) -> Reservation:
 
 
 def test_leases_of_calls_in_progress_are_renewed() -> None:
-    books, store, held = Idle(), Fake(), reservation(concurrency=1)
+    books, store, held = Stepped(), Fake(), reservation(concurrency=1)
     books.hold(store, held)
     books.hold(store, reservation(rpm=1))
-    books._process_batch()
+    books.step()
     assert store.extended == []  # not due yet
-    books._renewed_at = float("-inf")
 
-    books._process_batch()
+    books.step(renews=True)
 
     assert store.extended == [held.id]
     books.end(held, lambda: None)
-    books._renewed_at = float("-inf")
-    books._process_batch()
+    books.step(renews=True)
     assert store.extended == [held.id]
 
 
 def test_a_call_that_ends_during_a_renewal_holds_no_slot_again() -> None:
-    books, store, held = Idle(), Fake(), reservation(concurrency=1)
+    books, store, held = Stepped(), Fake(), reservation(concurrency=1)
     books.hold(store, held)
-    books._renewed_at = float("-inf")
     store.on_extend = lambda: books.end(held, lambda: None)
 
-    books._process_batch()
+    books.step(renews=True)
 
     assert store.settled == [held.id]
 
 
 def test_an_end_that_the_server_does_not_take_is_tried_again() -> None:
-    books, done, answers = Idle(), [], [QueueUnavailable("no"), None]
+    books, done, answers = Stepped(), [], [QueueUnavailable("no"), None]
 
     def end() -> None:
         if error := answers.pop(0):
@@ -191,16 +204,16 @@ def test_an_end_that_the_server_does_not_take_is_tried_again() -> None:
         done.append("ended")
 
     books.end(reservation(), end)
-    books._process_batch()
-    assert (done, books._interval()) == ([], bookkeeping_module.RETRY_INTERVAL)
+    books.step()
+    assert (done, books.pause) == ([], bookkeeping_module.RETRY_INTERVAL)
 
-    books._process_batch()
+    books.step()
 
-    assert (done, books._interval()) == (["ended"], 0.0)
+    assert (done, books.pause) == (["ended"], 0.0)
 
 
 def test_an_end_that_the_server_never_takes_is_dropped() -> None:
-    books = Idle()
+    books = Stepped()
 
     def end() -> None:
         raise QueueUnavailable("no")
@@ -208,6 +221,6 @@ def test_an_end_that_the_server_never_takes_is_dropped() -> None:
     books.end(reservation(), end)
     later = time.monotonic() + 2 * MAX_AGE
     with patch.object(bookkeeping_module, "time", SimpleNamespace(monotonic=lambda: later)):
-        books._process_batch()
+        books.step()
 
-    assert not books._steps
+    assert books.is_done

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from django_agentexec.limits.headers import note_headers, observe
+from django_agentexec.limits import note_headers
+from django_agentexec.limits.headers import observe
 from django_agentexec.limits.refusals import refused_for, status_of, used_up_for
 
 
@@ -86,11 +87,12 @@ class HttpClient:
 
 
 def test_a_client_is_observed_once_and_keeps_its_hooks() -> None:
-    client = SimpleNamespace(_client=HttpClient())
+    http = HttpClient()
+    client = SimpleNamespace(_client=http)
     observe(client)
     observe(client)
 
-    assert client._client.event_hooks == {"request": [print], "response": [print, note_headers]}
+    assert http.event_hooks == {"request": [print], "response": [print, note_headers]}
 
 
 @pytest.mark.parametrize("client", [None, object(), SimpleNamespace(_client=None), SimpleNamespace(_client=object())])

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
+from typing import Any
 
-import pytest
-
-from django_agentexec import queues
 from django_agentexec.queues import Queue, get_queue
 from django_agentexec.queues.memory import MemoryQueue
 
+MEETING = 0.3  # seconds for which a backend that is being made waits for another
 
-def test_two_threads_whose_first_calls_meet_get_the_same_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    both_ask = threading.Barrier(2)
+
+def test_two_threads_whose_first_calls_meet_get_the_same_queue(settings: Any) -> None:
     made: list[Queue] = []
+    both_are_made = threading.Barrier(2)
 
-    def make(path: str) -> Queue:
-        made.append(MemoryQueue())
-        return made[-1]
+    class Slow(MemoryQueue):
+        """A backend whose creation takes so long that the other thread would create another."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+            with suppress(threading.BrokenBarrierError):
+                both_are_made.wait(MEETING)
+
+    settings.AGENTEXEC = {"QUEUE_BACKEND": Slow}
+    both_ask = threading.Barrier(2)
+    got: list[Queue] = []
 
     def ask() -> None:
         both_ask.wait(10.0)
         got.append(get_queue())
 
-    got: list[Queue] = []
-    monkeypatch.setattr(queues, "_create_queue", make)
-    monkeypatch.setattr(queues, "_backends", Slow())
     threads = [threading.Thread(target=ask) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -34,19 +41,3 @@ def test_two_threads_whose_first_calls_meet_get_the_same_one(monkeypatch: pytest
 
     assert len(made) == 1
     assert got[0] is got[1] is made[0]
-
-
-class Slow(dict[str, Queue]):
-    """Lets both threads see that there is none yet, before one of them makes it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._looked = threading.Barrier(2)
-        self._looks = 0
-
-    def get(self, key: str, default: object = None) -> Queue | None:  # type: ignore[override]  # one use of it
-        found = super().get(key)
-        self._looks += 1
-        if self._looks <= 2:
-            self._looked.wait(10.0)
-        return found

@@ -12,8 +12,8 @@ from django_agentexec.ids import uuid7
 from django_agentexec.pool.queue_weights import read_queues
 from django_agentexec.queues import Claim, Message, Outcome
 from django_agentexec.queues.memory import MemoryQueue
-from django_agentexec.worker.claimer import Claimer
 from django_agentexec.worker.queue_shares import QueueShares
+from tests.support.stepped_worker import SteppedClaimer
 
 
 def test_slots_are_distributed_by_weight_over_time() -> None:
@@ -44,12 +44,12 @@ def fill(queue: MemoryQueue, **counts: int) -> None:
 def claims(queue: MemoryQueue, capacity: int, weights: list[int], turns: int = 1) -> Counter[str]:
     """Return the claims of each queue; in each turn all claims end."""
     found: list[Claim] = []
-    claimer = Claimer(
+    claimer = SteppedClaimer(
         queue, ["a", "b"], "w", capacity, on_claim=found.append, on_end=lambda: None, weights=weights, burst=True
     )
     done = 0
     for _ in range(turns):
-        claimer._take_turn()
+        claimer.take_turn()
         for claim in found[done:]:
             claimer.ack(claim, Outcome.DONE)
         done = len(found)
