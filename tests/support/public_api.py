@@ -19,12 +19,13 @@ def public_names() -> set[str]:
 
 def homes() -> dict[str, str]:
     """Return the module that each public name is imported from, relative to the package."""
+    public = public_names()
     return {
         alias.name: node.module or alias.name
         for node in ast.walk(_source())
         if isinstance(node, ast.ImportFrom) and node.level
         for alias in node.names
-        if alias.name in public_names()
+        if alias.name in public
     }
 
 
