@@ -47,15 +47,6 @@ def clean_valkey(valkey: Valkey) -> Iterator[Valkey]:
         client.flushall()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def close_replaced_queues() -> Iterator[None]:
-    """Close the connections of queues that a test has replaced, before the garbage collector finds them open."""
-    from tests.support.redis_clients import closed_when_collected
-
-    with closed_when_collected():
-        yield
-
-
 @pytest.fixture(autouse=True)
 def close_connections_of_async_tests() -> Iterator[None]:
     """Close what `sync_to_async` opened in its thread: PostgreSQL drops no test database that is in use."""

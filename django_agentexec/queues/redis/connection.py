@@ -8,6 +8,7 @@ the cache, because queue traffic needs other limits: no automatic retry of comma
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -86,6 +87,9 @@ def make_client(*, timeout: float) -> Redis:
         decode_responses=False,
         client_name="agentexec",
     )
+    # A queue that a change of the settings has replaced is collected in any order: its sockets may come first, and an
+    # open socket is a warning. Unlike the client's `__del__`, this runs before anything is collected.
+    weakref.finalize(client, pool.disconnect).atexit = False
     return client
 
 

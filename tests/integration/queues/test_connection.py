@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -358,3 +360,16 @@ def test_the_queue_does_not_repeat_commands_or_share_the_caches_pool(valkey: Any
         assert client.connection_pool is not cache_client.connection_pool
         assert client.connection_pool.connection_kwargs["socket_timeout"] == 1.5
         assert client.connection_pool.connection_kwargs["retry"].get_retries() == 0
+
+
+@pytest.mark.parametrize("backend", ["django.core.cache.backends.redis.RedisCache", "django_redis.cache.RedisCache"])
+def test_a_replaced_queue_closes_its_connections(valkey: Any, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    warnings: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", warnings.append)
+    with override_settings(CACHES={"agentexec": {"BACKEND": backend, "LOCATION": valkey.url}}, AGENTEXEC={}):
+        for _ in range(5):  # a cycle is collected in any order
+            get_queue().ping()
+            reset_queue()
+            gc.collect()
+
+    assert warnings == []
