@@ -30,7 +30,7 @@ from .pagination import BoundedPaginator, LightChangeList
 from .pauses import PausePages
 from .search import search
 from .usage import UsagePages
-from .verbs import delete_many
+from .row_actions import delete_many
 
 
 class ActivityAdmin(StorableLookups, ListColumns, SteeringAdmin, DetailPages, PausePages, DashboardPages, UsagePages):

@@ -77,7 +77,7 @@ def idempotent_tool(
     def decorate(function: Callable[P, Awaitable[T] | T]) -> Callable[P, Awaitable[T]]:
         if not inspect.isroutine(function):
             raise InvalidOption(
-                f"idempotent_tool decorates {function!r}, which is no function. Write it below the decorator that "
+                f"idempotent_tool decorates {function!r}, which is not a function. Write it below the decorator that "
                 "makes the tool: first @function_tool, then @idempotent_tool(...)."
             )
         tool = _Tool(

@@ -11,7 +11,16 @@ from django.utils import timezone
 
 from django_agentexec import ActivityNotFound, InvalidOption, InvalidTransition, Run, activity
 from django_agentexec.ids import uuid7
-from django_agentexec.models import Activity, AgentCall, Approval, ApprovalScope, ApprovalStatus, CallKind, Status
+from django_agentexec.models import (
+    Activity,
+    AgentCall,
+    Approval,
+    ApprovalScope,
+    ApprovalStatus,
+    CallKind,
+    CallState,
+    Status,
+)
 from django_agentexec.testing import drain
 from tests.support.recorded_calls import DONE, call, run, say, two_look_ups
 
@@ -126,6 +135,10 @@ def test_a_fork_replays_what_had_ended_before_the_call() -> None:
     assert row.result == "Both are fine."
     assert AgentCall.objects.billed().filter(activity=fork).count() == 2  # the kept call is paid by the original
     assert len(current(row)) == len(calls)
+    for each in AgentCall.objects.all():  # the kept calls are answered, and are not billed here
+        each.input_tokens, each.state = 1, CallState.DONE
+        each.save()
+        assert each.is_billed == AgentCall.objects.billed().filter(pk=each.pk).exists()
 
 
 def test_a_fork_keeps_single_decisions_and_no_permission_for_later_calls() -> None:
