@@ -32,8 +32,8 @@ from . import bulk
 from .access import AccessAdmin
 from .formatting import count_text
 from .pagination import AtLeast, bounded_count
-from .status import badge
 from .row_actions import CANCEL, DELETE, RETRY, RETRY_FRESH, Action, retry_from
+from .status import badge
 
 PREVIEW = 10  # rows that the confirmation names
 

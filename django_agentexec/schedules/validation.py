@@ -65,7 +65,7 @@ def _check_task(schedule: AgentSchedule, problems: Problems) -> None:
     try:
         load_context(definition, schedule.context)
     except InvalidContext as error:
-        problems["context"] = error.problems or [str(error)]
+        problems["context"] = list(error.problems or [str(error)])
 
 
 def _check_timers(schedule: AgentSchedule, problems: Problems) -> bool:

@@ -220,7 +220,7 @@ def test_a_pool_whose_tasks_cannot_be_imported_does_not_burn_their_retries(tmp_p
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
-    [(["--queues", "a b"], "is no queue name"), (["--workers", "0"], "not a positive number")],
+    [(["--queues", "a b"], "is not a queue name"), (["--workers", "0"], "not a positive number")],
 )
 def test_wrong_arguments_are_explained(arguments: list[str], complaint: str) -> None:
     assert complaint in refused(*arguments)

@@ -124,7 +124,6 @@ def test_settings_that_are_no_dictionary() -> None:
         (checks.check_policy, {"POLICY": "nowhere.Policy"}, "agentexec.E008"),
         (checks.check_trace, {"TRACE_REDACT": "nowhere.redact"}, "agentexec.E017"),
         (checks.check_limits, {"MODEL_LIMITS": {"a": 1}}, "agentexec.E018"),
-        (checks.check_task_queues, {"QUEUES": ["elsewhere"]}, "agentexec.W010"),
     ],
 )
 def test_a_wrong_setting_hides_no_other_problem(check: Any, wrong: dict[str, Any], identifier: str) -> None:
