@@ -176,7 +176,7 @@ class QueueMisconfigured(QueueUnavailable):
 
 
 class ResultTimeout(AgentExecError, TimeoutError):
-    """The awaited activity has not ended within the time limit; it continues to run."""
+    """The awaited activity has not ended within the time limit, and is not stopped; the message names its state."""
 
     def __init__(self, message: str, agent_id: UUID | None = None) -> None:
         super().__init__(message)

@@ -97,6 +97,6 @@ def _python_files(folders: Iterable[str]) -> Iterator[tuple[str, float]]:
                 continue
             inner[:] = [name for name in inner if name not in _LIBRARIES and not name.startswith(".")]
             for name in names:
-                path = os.path.join(folder, name)
-                if name.endswith(".py") and os.path.exists(path):
-                    yield path, os.path.getmtime(path)
+                path = Path(folder, name)
+                if path.suffix == ".py" and path.exists():
+                    yield str(path), path.stat().st_mtime

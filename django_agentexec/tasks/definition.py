@@ -8,7 +8,7 @@ from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, Unpack, cast
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.db import IntegrityError
 from django.utils import timezone
 from pydantic import BaseModel, ValidationError
@@ -65,7 +65,7 @@ _REMEDIES: dict[Cause, str] = {
 }
 
 _ENQUEUE = TypeVar("_ENQUEUE", bound=Callable[..., Any])
-_CELERY_METHODS = frozenset({"delay", "delay_on_commit", "apply", "apply_async", "s", "si", "signature"})
+_CELERY_METHODS = frozenset({"delay", "delay_on_commit", "apply", "apply_async", "s", "si"})
 
 
 def _takes_context(method: _ENQUEUE) -> _ENQUEUE:
@@ -80,7 +80,7 @@ def _takes_context(method: _ENQUEUE) -> _ENQUEUE:
             )
         return method(self, *arguments, **options)
 
-    return cast("_ENQUEUE", checked)
+    return cast("_ENQUEUE", markcoroutinefunction(checked) if iscoroutinefunction(method) else checked)
 
 
 class Task(Generic[C, P, R, T]):
@@ -297,8 +297,8 @@ class Task(Generic[C, P, R, T]):
                 f"{_REMEDIES[error.difference.cause]}"
             ) from error
 
-    def load_context(self, text: str) -> C:
-        """Return a stored context from its JSON.
+    def load_context(self, text: str, *, source: str = "") -> C:
+        """Return a stored context, or a context made of the result of another task (`source`), from its JSON.
 
         Raises `InvalidContext`, with the path and type of each problem and without the values, which may be secrets.
         """
@@ -307,6 +307,8 @@ class Task(Generic[C, P, R, T]):
         except Exception as error:  # a model's own validators may raise anything
             problems = _problems(error)
             message = _("The stored context does not fit task %(name)r: %(error)s. Retry it with a new context.")
+            if source:
+                message = f"{source} does not fit task %(name)r: %(error)s."
             problem = InvalidContext(message % {"name": self.name, "error": "; ".join(problems).rstrip(".")}, problems)
             if isinstance(error, ValidationError):
                 raise problem from None  # its text quotes the values

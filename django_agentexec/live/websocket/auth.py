@@ -62,7 +62,7 @@ def authenticate(scope: Scope) -> User:
     valid.
     """
     if "user" not in scope:
-        _report_missing_middleware()
+        report_missing_middleware()
     is_valid = _is_still_valid(scope.get("auth"))
     user = reload_user(scope.get("user"), scope.get("session")) if is_valid else AnonymousUser()
     if not (user.is_authenticated and user.is_active):
@@ -71,7 +71,7 @@ def authenticate(scope: Scope) -> User:
 
 
 @cache
-def _report_missing_middleware() -> None:
+def report_missing_middleware() -> None:
     """Log, once per process, that no middleware sets the users of sockets."""
     logger.error(
         "A websocket was closed with %d (not signed in): no middleware has set scope['user']. Wrap the routes in "
