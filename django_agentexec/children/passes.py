@@ -39,7 +39,7 @@ class Known:
 
 @dataclass(eq=False)
 class Pass:
-    """The children that one pass spawns and gathers, compared with the record of earlier passes."""
+    """The children of one pass, compared with the record of earlier passes."""
 
     children: dict[str, Known] = field(default_factory=dict)
     """The children of earlier passes by key, in order."""

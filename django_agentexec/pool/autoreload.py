@@ -67,8 +67,19 @@ class CodeWatcher:
         while True:
             self._changed.clear()
             files = _modification_times()
-            if subprocess.run(arguments, env={**os.environ, TRIAL_VARIABLE: "1"}, check=False).returncode == 0:
+            trial = subprocess.run(
+                arguments,
+                env={**os.environ, TRIAL_VARIABLE: "1"},
+                stdout=subprocess.PIPE,  # printed after a failure only: the fresh process repeats its warnings
+                stderr=subprocess.STDOUT,
+                encoding="utf-8",
+                errors="replace",
+                check=False,
+            )
+            if trial.returncode == 0:
                 os.execv(arguments[0], arguments)
+            sys.stderr.write(trial.stdout)
+            sys.stderr.flush()
             logger.error("The pool cannot start with the changed code; waiting for the next change.")
             while _modification_times() == files and not self._changed.wait(SCAN_INTERVAL):
                 continue

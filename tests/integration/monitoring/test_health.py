@@ -326,7 +326,7 @@ def test_such_a_queue_stays_in_the_monitor_with_its_rows() -> None:
 
 def test_work_that_only_the_queue_knows_counts_if_a_task_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     announce()
-    monkeypatch.setattr(shout, "_queue", "slow")
+    monkeypatch.setattr(shout, "own_queue", "slow")
     shout.enqueue(Text())
     Activity.objects.all().delete()
 

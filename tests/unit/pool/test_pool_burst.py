@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from django_agentexec.pool.options import PoolOptions
-from django_agentexec.pool.process_handle import Child
+from django_agentexec.pool.process_handle import WorkerProcess
 from django_agentexec.pool.supervisor import Pool
 from django_agentexec.worker.entrypoint import EXIT_DRAINED, EXIT_RECYCLED
 from django_agentexec.worker.options import WorkerOptions
@@ -22,7 +22,7 @@ def pool() -> Pool:
 
 
 def handle_exit(pool: Pool, ended: Ended) -> bool:
-    pool._handle_exit(cast(Child, ended))
+    pool._handle_exit(cast(WorkerProcess, ended))
     return pool._burst_is_done()
 
 

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from django_agentexec.pool.options import PoolOptions
-from django_agentexec.pool.process_handle import Child
+from django_agentexec.pool.process_handle import WorkerProcess
 from django_agentexec.pool.supervisor import Pool
 from django_agentexec.worker.entrypoint import EXIT_DRAINED
 from django_agentexec.worker.options import WorkerOptions
@@ -24,7 +24,7 @@ def pool() -> Pool:
 
 
 def handle_exit(pool: Pool, ended: Ended) -> None:
-    pool._handle_exit(cast(Child, ended))
+    pool._handle_exit(cast(WorkerProcess, ended))
 
 
 def stop(pool: Pool) -> None:
@@ -103,7 +103,7 @@ class Unkillable:
 def test_a_kill_is_reported_once_however_long_the_process_takes_to_end(
     pool: Pool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pool._children = [cast(Child, Unkillable())]
+    pool._processes = [cast(WorkerProcess, Unkillable())]
     for _ in range(3):
         pool._kill_stuck()
     assert [record.getMessage().split(" for ")[0] for record in caplog.records] == [
