@@ -121,7 +121,7 @@ tests-postgresql: $(VENV)/.installed
 WITHOUT_BEAT := openai,api,live,terminal,prices,embedded,otel
 # All fast tests on the newest Django and a newer Python, without the schedules, since django-celery-beat does not allow
 # that Django yet: make test-newer PYTHON=python3.13
-test-newer:
+test-newer:  ## unit and integration tests on the newest Django, with PYTHON
 	$(MAKE) VENV=.venv-newer DJANGO="django>=6.1,<6.2" EXTRAS=$(WITHOUT_BEAT) .venv-newer/.installed
 	.venv-newer/bin/python -m pytest $(IN_PARALLEL) tests/unit tests/integration $(ARGS)
 
@@ -133,7 +133,7 @@ test-oldest-sdk:  ## the tests of the runners on the oldest allowed agents SDK
 	.venv-oldest-sdk/bin/python -m pytest tests/unit/runners tests/integration/runners $(ARGS)
 
 # What meets the framework most, on the Django between, with the schedules: make test-between PYTHON=python3.12
-test-between:
+test-between:  ## the tests that meet the framework most, on the Django between, with PYTHON
 	$(MAKE) VENV=.venv-between DJANGO="django>=6.0,<6.1" .venv-between/.installed
 	.venv-between/bin/python -m pytest $(IN_PARALLEL) $(FRAMEWORK) $(ARGS)
 

@@ -34,20 +34,30 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 
 
 def _impossible_values() -> list[CheckMessage]:
-    messages: list[CheckMessage] = []
-    for setting in conf:
-        try:
-            getattr(conf, setting.name)
-        except ImproperlyConfigured as error:
-            messages.append(Error(str(error), hint=setting.help, id="agentexec.E001"))
-    return messages
+    problems = ((setting, _problem_of(setting.name)) for setting in conf)
+    return [Error(text, hint=setting.help, id="agentexec.E001") for setting, text in problems if text]
+
+
+def _problem_of(name: str) -> str:
+    """Return why a setting has an impossible value, or "" if it has none."""
+    try:
+        getattr(conf, name)
+    except ImproperlyConfigured as error:
+        return str(error)
+    return ""
+
+
+def _are_possible(*names: str) -> bool:
+    """Return whether a check can read these settings; `check_settings` reports those that it cannot."""
+    return not any(map(_problem_of, names))
 
 
 def check_templates(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Refuse queue names and templates of text that would fail at their first use."""
-    if _impossible_values():
-        return []  # reported by `check_settings`
-    return [*_queue_names(conf.QUEUES), *_queue_weights(), *_templates()]
+    messages = _queue_names(conf.QUEUES) if _are_possible("QUEUES") else []
+    if _are_possible("QUEUES", "QUEUE_WEIGHTS"):
+        messages += _queue_weights()
+    return messages + _templates()
 
 
 def _queue_weights() -> list[CheckMessage]:
@@ -92,6 +102,8 @@ def _queue_names(queues: list[Any]) -> list[CheckMessage]:
 def _templates() -> list[CheckMessage]:
     messages: list[CheckMessage] = []
     for setting in conf:
+        if not _are_possible(setting.name):
+            continue
         value = getattr(conf, setting.name)
         if setting.name.startswith("ACTIVITY_MESSAGE_") and not (value.strip() and is_storable(value)):
             text = f"AGENTEXEC[{setting.name!r}] is {value!r}, but must be text that a database can hold."
@@ -111,18 +123,25 @@ def _templates() -> list[CheckMessage]:
 
 def check_rate(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Refuse a rate that REST framework would fail on at the first request."""
-    if _impossible_values():
-        return []  # reported by `check_settings`
+    if not _are_possible("API_CHANGE_RATE"):
+        return []
     rate = conf.API_CHANGE_RATE
     if not rate or re.fullmatch(r"[1-9][0-9]{0,8}/(s|m|h|d)[a-z]*", rate):
         return []
     return [
         Error(
-            f"AGENTEXEC['API_CHANGE_RATE'] is {rate!r}, which is no rate.",
+            f"AGENTEXEC['API_CHANGE_RATE'] is {rate!r}, which is not a rate.",
             hint="Write a number and a period: '120/min'. Periods are s, min, hour and day; empty is no limit.",
             id="agentexec.E011",
         )
     ]
+
+
+# The settings that a queue backend of this package reads when it is made.
+_QUEUE_SETTINGS = (
+    *("QUEUE_BACKEND", "KEY_PREFIX", "REDIS_URL", "REDIS_TIMEOUT", "LEASE"),
+    *("EMBEDDED", "EMBEDDED_DIR", "EMBEDDED_IN_PRODUCTION"),
+)
 
 
 def check_queue(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
@@ -130,8 +149,8 @@ def check_queue(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
     from .queues import get_queue
     from .queues.redis.connection import cache_backend_error, cluster_error
 
-    if _impossible_values():
-        return []  # reported by `check_settings`
+    if not _are_possible(*_QUEUE_SETTINGS):
+        return []
     try:
         get_queue()
     except ImproperlyConfigured as error:
@@ -164,8 +183,8 @@ def check_task_queues(app_configs: Sequence[AppConfig] | None, **kwargs: Any) ->
     from .tasks.options import undeclared_queue_problem
     from .tasks.registry import registry
 
-    if _impossible_values() or not conf.QUEUES or not all(isinstance(name, str) for name in conf.QUEUES):
-        return []  # reported by `check_settings` and `check_templates`
+    if not _are_possible("QUEUES") or not conf.QUEUES or not all(isinstance(name, str) for name in conf.QUEUES):
+        return []  # reported by `check_settings` or `check_templates`
     if sys.argv[1:2] == ["check"]:
         try:
             registry.discover()
@@ -193,8 +212,8 @@ def check_policy(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
     """Refuse a policy that cannot be made."""
     from .policy import get_policy
 
-    if _impossible_values():
-        return []  # reported by `check_settings`
+    if not _are_possible("POLICY"):
+        return []
     try:
         get_policy()
     except ImproperlyConfigured as error:
@@ -206,8 +225,8 @@ def check_trace(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
     """Refuse a function of `TRACE_REDACT` that cannot be imported: every value of the trace would be hidden."""
     from .calls.content import trace_redactor
 
-    if _impossible_values():
-        return []  # reported by `check_settings`
+    if not _are_possible("TRACE_REDACT"):
+        return []
     try:
         trace_redactor()
     except Exception as error:  # noqa: BLE001  # any error of the project's module
@@ -223,7 +242,7 @@ def check_trace(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
 
 def check_age_of_calls(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Warn of a small number of seconds after which pools delete calls: days may be meant."""
-    if _impossible_values():
+    if not _are_possible("KEEP_CALLS"):
         return []  # reported by `check_settings`
     age = user_settings().get("KEEP_CALLS", 0)
     if not isinstance(age, (int, float)) or not 0 < age < MIN_AGE:
@@ -241,7 +260,7 @@ def check_limits(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
     """Refuse limits of models that cannot be read, or that no store can keep."""
     from .limits import get_store, limits
 
-    if _impossible_values() or not conf.MODEL_LIMITS:
+    if not _are_possible("MODEL_LIMITS", *_QUEUE_SETTINGS) or not conf.MODEL_LIMITS:
         return []
     try:
         limits()
@@ -259,8 +278,8 @@ def check_embedded(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     """Refuse the embedded server in production."""
     from django.conf import settings
 
-    if _impossible_values():
-        return []  # reported by `check_settings`
+    if not _are_possible("EMBEDDED", "EMBEDDED_IN_PRODUCTION"):
+        return []
     if conf.EMBEDDED and not settings.DEBUG and not conf.EMBEDDED_IN_PRODUCTION and not _is_test_run():
         return [
             Error(

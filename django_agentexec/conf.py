@@ -166,9 +166,9 @@ class Settings:
         is_translated=True,
     )
     ACTIVITY_MESSAGE_WAITS = Setting(
-        gettext_noop("Waiting: {reason}."),
+        gettext_noop("Waiting for {reason}."),
         "Log message of an activity that is suspended until a budget or the limit of a provider allows its next call.",
-        placeholders={"reason": "Budget"},
+        placeholders={"reason": "a budget"},
         is_translated=True,
     )
     ACTIVITY_MESSAGE_WAITED = Setting(
@@ -318,10 +318,10 @@ class Settings:
 
 
 def unknown_settings() -> dict[str, str]:
-    """Return each key of `AGENTEXEC` that is no setting, with the closest name that is one (or "")."""
+    """Return each key of `AGENTEXEC` that is not a setting, with the closest setting (or ""), in any case."""
     known = [setting.name for setting in conf]
     unknown = [name for name in user_settings() if name not in known]
-    return {name: next(iter(difflib.get_close_matches(str(name), known, 1)), "") for name in unknown}
+    return {name: next(iter(difflib.get_close_matches(str(name).upper(), known, 1)), "") for name in unknown}
 
 
 def _on_setting_changed(*, setting: str, **kwargs: object) -> None:

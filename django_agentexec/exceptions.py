@@ -40,6 +40,11 @@ class UnknownTask(AgentExecError, LookupError):
 class InvalidContext(AgentExecError, ValueError):
     """The context does not fit the task; nothing was written."""
 
+    def __init__(self, message: str, problems: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = list(problems)
+        """For a context that could not be loaded, a line per problem: `path: problem`."""
+
 
 class ContextTooLarge(InvalidContext):
     """The context is larger than `MAX_CONTEXT_BYTES`; nothing was written."""
@@ -61,7 +66,10 @@ class ActivityNotFound(AgentExecError, LookupError):
     """No activity has this id and matches the filter."""
 
     def __init__(self, agent_id: object) -> None:
-        super().__init__(_("There is no activity %(agent_id)s.") % {"agent_id": agent_id})
+        text = _("There is no activity %(agent_id)s.") % {"agent_id": agent_id}
+        if isinstance(agent_id, UUID):
+            text += " " + _("It was deleted, or the transaction that enqueued it was rolled back.")
+        super().__init__(text)
         self.agent_id = agent_id
 
 
@@ -168,7 +176,7 @@ class QueueMisconfigured(QueueUnavailable):
 
 
 class ResultTimeout(AgentExecError, TimeoutError):
-    """The awaited activity has not ended within the time limit; it continues to run."""
+    """The awaited activity has not ended within the time limit, and is not stopped; the message names its state."""
 
     def __init__(self, message: str, agent_id: UUID | None = None) -> None:
         super().__init__(message)

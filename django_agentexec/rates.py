@@ -25,8 +25,8 @@ def parse_rate(text: str) -> tuple[int, float]:
     found = _RATE.fullmatch(text) if isinstance(text, str) else None
     if found is None or int(found[1]) > MAX_RATE_COUNT:
         raise ValueError(
-            f"{text!r:.50} is no rate: give a number from 1 to {MAX_RATE_COUNT:,} and a period (s, m, h or d), such as "
-            "10/m."
+            f"{text!r:.50} is not a rate: give a number from 1 to {MAX_RATE_COUNT:,} and a period (s, m, h or d), such "
+            "as 10/m."
         )
     return int(found[1]), float(_PERIODS[found[2]])
 

@@ -27,14 +27,14 @@ from uuid import UUID
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.test import override_settings
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from .activity.store import apply_one
 from .activity.transitions import Operation, OwnedOperation, Start
 from .concurrency.publication import publish
 from .concurrency.table import table as rules
 from .conf import conf, user_settings
-from .exceptions import ActivityNotFound, HeldBack, InvalidTransition
+from .exceptions import ActivityNotFound, HeldBack, InvalidContext, InvalidTransition
 from .models import Activity, Status
 from .pipelines.inline import InlineAttempt
 from .pool.reconciler import reconcile
@@ -140,7 +140,7 @@ async def aassert_enqueued(task: str | AnyTask, **context: Any) -> Activity:
 def _has_values(definition: AnyTask, row: Activity, expected: Mapping[str, Any]) -> bool:
     try:
         context: BaseModel = definition.load_context(json.dumps(row.context))
-    except ValidationError:
+    except InvalidContext:
         return False
     return all(getattr(context, name) == value for name, value in expected.items())
 

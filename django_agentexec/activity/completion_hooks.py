@@ -49,7 +49,7 @@ def run_hooks(activities: Sequence[Activity]) -> None:
             logger.warning("%s The reconciler of a pool runs the hooks of its children later.", error)
         except Exception:
             logger.exception(
-                "Could not run the %s hook for the end of %d activities; the reconciler of a pool runs it later.",
+                "Could not run the %s hook for ended activities (%d); the reconciler of a pool runs it later.",
                 flag.name,
                 len(flagged),
             )

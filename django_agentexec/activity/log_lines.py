@@ -93,7 +93,7 @@ def log_error(
 def _fill_error(template: str, error: str, values: Mapping[str, object]) -> str:
     """Fill in a template; an error that ends a sentence needs no further full stop."""
     text = fill(template, **values, error=error)
-    return text.replace(f"{error}.", error) if error.endswith(".") else text
+    return text.replace(f"{error}.", error) if error.endswith((".", "?", "!")) else text
 
 
 def line_of(

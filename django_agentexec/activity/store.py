@@ -109,7 +109,9 @@ def _metadata_of_ended(changes: Sequence[Change]) -> dict[UUID, dict[str, Any]]:
     try:
         return dict(rows.values_list("agent_id", "metadata"))
     except (DatabaseError, InterfaceError):
-        logger.exception("Could not send activity_ended for %d activities: their metadata cannot be read.", len(ended))
+        logger.exception(
+            "Could not send activity_ended for ended activities (%d): their metadata cannot be read.", len(ended)
+        )
         return {}
 
 

@@ -23,7 +23,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import Model
-from django.utils.translation import ngettext
+from django.utils.translation import gettext, ngettext
 
 from ..bulk_sql.fields import Insert, Update
 from ..conf import conf, in_site_language
@@ -212,7 +212,23 @@ def _wait_for(condition: Condition, activity: Activity, now: datetime) -> Activi
 
 def waiting_text(reason: WaitingFor) -> str:
     """Return the default log message of a wait."""
-    return fill(conf.ACTIVITY_MESSAGE_WAITS, reason=in_site_language(str, reason.label))
+    return fill(conf.ACTIVITY_MESSAGE_WAITS, reason=in_site_language(reason_text, reason))
+
+
+def reason_text(reason: str) -> str:
+    """Return the object of "Waiting for ..." in the current language; children are the default."""
+    match reason:
+        case WaitingFor.APPROVAL:
+            return gettext("an approval")
+        case WaitingFor.ANSWER:
+            return gettext("an answer")
+        case WaitingFor.BUDGET:
+            return gettext("a budget")
+        case WaitingFor.EVENT:
+            return gettext("an event")
+        case WaitingFor.LIMIT:
+            return gettext("the limit of a provider")
+    return gettext("its child activities")
 
 
 def _resumption_text(activity: Activity) -> str:

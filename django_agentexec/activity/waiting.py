@@ -18,18 +18,20 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.db.transaction import TransactionManagementError
+from django.utils import timezone
 
 from ..background import start_daemon_thread
 from ..current import current_attempt
 from ..dispatch.push import waits_for_commit
 from ..exceptions import ActivityNotFound, InvalidOption, QueueUnavailable, ResultTimeout
 from ..forks import reset_after_fork
-from ..models import DECISIONS, FINISHED, Activity, WaitingFor
+from ..models import DECISIONS, FINISHED, Activity, Status, WaitingFor
 from ..queues import Queue, get_queue
 from ..queues.base import Listener
 from ..translation import gettext as _
 from ..validation import validate_timeout
 from .store import database
+from .suspension import reason_text
 
 logger = logging.getLogger(__name__)
 
@@ -135,19 +137,29 @@ def _wake(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
 
 
 def _timed_out(activity: Activity, timeout: float | timedelta | None) -> ResultTimeout:
-    rest = _("it continues to run.")
-    if activity.is_suspended and activity.waiting_for in DECISIONS:
+    return ResultTimeout(
+        _("Activity %(agent_id)s has not ended within %(timeout)s s; %(rest)s")
+        % {"agent_id": activity.agent_id, "timeout": f"{validate_timeout(timeout):g}", "rest": _state_text(activity)},
+        activity.agent_id,
+    )
+
+
+def _state_text(activity: Activity) -> str:
+    """Return what the activity does after a wait for its end, with a hint."""
+    if activity.status == Status.QUEUED:
+        if activity.run_after is not None and activity.run_after > timezone.now():
+            return _("it is queued and due at %(time)s.") % {"time": activity.run_after.isoformat(" ", "seconds")}
+        return _("it is still queued; does a pool serve queue %(queue)r?") % {"queue": activity.queue}
+    if not activity.is_suspended:
+        return _("it is still running.")
+    if activity.waiting_for in DECISIONS:
         is_question = activity.waiting_for == WaitingFor.ANSWER
         what = _("it waits for a person's answer") if is_question else _("it waits for a person's approval")
-        rest = what + _(
+        return what + _(
             " (`agentexec approvals` lists them). A decision may take days: react to the signal approval_requested "
             "instead of waiting for the result."
         )
-    return ResultTimeout(
-        _("Activity %(agent_id)s has not ended within %(timeout)s s; %(rest)s")
-        % {"agent_id": activity.agent_id, "timeout": f"{validate_timeout(timeout):g}", "rest": rest},
-        activity.agent_id,
-    )
+    return _("it is suspended and waits for %(reason)s.") % {"reason": reason_text(activity.waiting_for)}
 
 
 class _Subscription:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -13,9 +13,10 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from ..models import Activity, ActivityQuerySet, Approval, ApprovalQuerySet, ApprovalStatus, Pause
-from ..policy import Permission, get_policy
-from ..registry import unknown_task_note
+from ..conf import conf
+from ..models import Activity, ActivityQuerySet, Approval, ApprovalQuerySet, ApprovalStatus, Pause, PauseScope
+from ..policy import Permission, Policy, get_policy
+from ..registry import registry, unknown_task_note
 
 if TYPE_CHECKING:
     from django.contrib.admin import ModelAdmin
@@ -25,6 +26,9 @@ elif apps.is_installed("unfold"):
     from unfold.admin import ModelAdmin as Base
 else:
     from django.contrib.admin import ModelAdmin as Base
+
+if TYPE_CHECKING:
+    from ..policy import User
 
 MAX_COUNTED = 99  # pending approvals that the tab counts
 
@@ -170,12 +174,20 @@ def may_decide(request: HttpRequest, found: Activity | None = None) -> bool:
 def may_pause(request: HttpRequest, scope: str = "", name: str = "") -> bool:
     """Return whether the user has the permission `pause_activity`, and the policy lets them pause this target.
 
-    Without a scope: whether they may pause anything.
+    Without a scope: whether they may pause a declared queue, a task of this process or their own tenant.
     """
-    policy = get_policy()
-    if not request.user.has_perm(f"{Activity._meta.app_label}.{Permission.PAUSE}"):
+    policy, user = get_policy(), request.user
+    if not (user.has_perm(f"{Activity._meta.app_label}.{Permission.PAUSE}") and policy.may(user, Permission.PAUSE)):
         return False
-    return policy.may(request.user, Permission.PAUSE) and (not scope or policy.may_pause(request.user, scope, name))
+    targets = [(scope, name)] if scope else _pause_targets(policy, user)
+    return any(policy.may_pause(user, *target) for target in targets)
+
+
+def _pause_targets(policy: Policy, user: User) -> Iterator[tuple[str, str]]:
+    """Yield what a pause can apply to, as far as this process has it."""
+    yield from ((PauseScope.QUEUE, str(name)) for name in conf.QUEUES)
+    yield from ((PauseScope.TENANT, f"{key}={value}") for key, value in policy.stamp(user).items())
+    yield from ((PauseScope.TASK, task.name) for task in registry.known())
 
 
 def may_resume(request: HttpRequest, pause: Pause) -> bool:

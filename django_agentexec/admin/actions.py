@@ -32,8 +32,8 @@ from . import bulk
 from .access import AccessAdmin
 from .formatting import count_text
 from .pagination import AtLeast, bounded_count
+from .row_actions import CANCEL, DELETE, RETRY, RETRY_FRESH, Action, retry_from
 from .status import badge
-from .verbs import CANCEL, DELETE, RETRY, RETRY_FRESH, Action, retry_from
 
 PREVIEW = 10  # rows that the confirmation names
 
@@ -49,11 +49,11 @@ class SteeringAdmin(AccessAdmin):
         """Add the pages that ask before one activity is canceled or retried."""
         pages = [
             path(
-                f"<path:object_id>/{verb.name}/",
-                self.admin_site.admin_view(partial(self.change_one, verb=verb)),
-                name=f"agentexec_activity_{verb.name}",
+                f"<path:object_id>/{action.name}/",
+                self.admin_site.admin_view(partial(self.change_one, action=action)),
+                name=f"agentexec_activity_{action.name}",
             )
-            for verb in (CANCEL, RETRY)
+            for action in (CANCEL, RETRY)
         ]
         return [*pages, *super().get_urls()]
 
@@ -72,14 +72,14 @@ class SteeringAdmin(AccessAdmin):
         """Delete what has finished. Takes the place of Django's action, which lists every line of every log."""
         return self._change_many(request, queryset, DELETE)
 
-    def _change_many(self, request: HttpRequest, queryset: QuerySet[Activity], verb: Action) -> HttpResponse | None:
+    def _change_many(self, request: HttpRequest, queryset: QuerySet[Activity], action: Action) -> HttpResponse | None:
         assert isinstance(queryset, ActivityQuerySet)
-        verb = _chosen(request, verb)
+        action = _chosen(request, action)
         is_across = request.POST.get("select_across") not in (None, "", "0")
         until = _id(request.POST.get("until"))
         if request.POST.get("post") and (until or not is_across):
             # What was enqueued after the question was asked was not asked about.
-            self._change(request, queryset.filter(agent_id__lte=until) if is_across else queryset, verb)
+            self._change(request, queryset.filter(agent_id__lte=until) if is_across else queryset, action)
             return None
         selected = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
         hidden = [
@@ -87,39 +87,39 @@ class SteeringAdmin(AccessAdmin):
             *((helpers.ACTION_CHECKBOX_NAME, value) for value in (selected[:1] if is_across else selected)),
             *([("select_across", "1"), ("until", str(uuid7()))] if is_across else []),
         ]
-        return self._ask(request, queryset, verb, hidden=hidden, back=request.get_full_path())
+        return self._ask(request, queryset, action, hidden=hidden, back=request.get_full_path())
 
-    def change_one(self, request: HttpRequest, object_id: str, verb: Action) -> HttpResponse:
+    def change_one(self, request: HttpRequest, object_id: str, action: Action) -> HttpResponse:
         """Ask whether to cancel or retry one activity and, once confirmed, do it."""
         found = self.get_object(request, unquote(object_id))
         if found is None:
             return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined,no-any-return]  # Django's own, unknown to the stubs
-        if not self._may(verb)(request, found):
+        if not self._may(action)(request, found):
             raise PermissionDenied
         chosen = self.get_queryset(request).filter(pk=found.pk)
         page = reverse(f"{self.admin_site.name}:agentexec_activity_change", args=[found.pk])
-        step = request.GET.get("from_step") if verb is RETRY else None
-        verb = retry_from(step) if step else _chosen(request, verb)
+        step = request.GET.get("from_step") if action is RETRY else None
+        action = retry_from(step) if step else _chosen(request, action)
         if request.method != "POST":
-            return self._ask(request, chosen, verb, original=found, back=page)
-        self._change(request, chosen, verb)
+            return self._ask(request, chosen, action, original=found, back=page)
+        self._change(request, chosen, action)
         return HttpResponseRedirect(page)
 
-    def _may(self, verb: Action) -> MayChange:
+    def _may(self, action: Action) -> MayChange:
         # `delete_many` checks under its lock whether the activity has finished, and returns the reason.
-        if verb is DELETE:
+        if action is DELETE:
             return self.may_delete
-        permitted: MayChange = getattr(self, f"has_{verb.name}_permission")
-        if verb is CANCEL:
+        permitted: MayChange = getattr(self, f"has_{action.name}_permission")
+        if action is CANCEL:
             return permitted
         return lambda request, found: permitted(request, found) and _is_authorized(request, found)
 
-    def _change(self, request: HttpRequest, activities: ActivityQuerySet, verb: Action) -> None:
+    def _change(self, request: HttpRequest, activities: ActivityQuerySet, action: Action) -> None:
         assert request.user.pk is not None
         with activity.acting_as(request.user):
-            tally = bulk.run(verb, activities, request.user.pk, partial(self._may(verb), request))
+            tally = bulk.run(action, activities, request.user.pk, partial(self._may(action), request))
         if tally.done:
-            self.message_user(request, verb.done % {"count": tally.done}, messages.SUCCESS)
+            self.message_user(request, action.done % {"count": tally.done}, messages.SUCCESS)
         if refused := tally.refused.total():
             reasons = ", ".join(
                 f"{count_text(count)} {reason_text(reason)}" for reason, count in tally.refused.most_common()
@@ -131,21 +131,21 @@ class SteeringAdmin(AccessAdmin):
             )
             self.message_user(request, text % {"count": refused, "reasons": reasons}, messages.WARNING)
         if not tally.done and not refused:
-            self.message_user(request, _("There was nothing to change any more."), messages.WARNING)
+            self.message_user(request, _("There was nothing left to change."), messages.WARNING)
 
     def _ask(
-        self, request: HttpRequest, activities: ActivityQuerySet, verb: Action, *, back: str, **context: Any
+        self, request: HttpRequest, activities: ActivityQuerySet, action: Action, *, back: str, **context: Any
     ) -> TemplateResponse:
-        candidates = verb.candidates(activities)
+        candidates = action.candidates(activities)
         count, matching = bounded_count(candidates), bounded_count(activities)
-        title = verb.question % {"count": count, "number": int(count)}
+        title = action.question % {"count": count, "number": int(count)}
         return self.render_page(
             request,
             "confirm.html",
             {
                 "title": title,
-                "verb": verb,
-                "offers_fresh": verb is RETRY,
+                "action": action,
+                "offers_fresh": action is RETRY,
                 "count": count,
                 # Two lower bounds have no known difference.
                 "others": 0 if isinstance(matching, AtLeast) else matching - count,
@@ -181,6 +181,6 @@ def _id(text: str | None) -> UUID | None:
         return None
 
 
-def _chosen(request: HttpRequest, verb: Action) -> Action:
+def _chosen(request: HttpRequest, action: Action) -> Action:
     """Return the fresh form of a retry if the user has chosen it."""
-    return RETRY_FRESH if verb is RETRY and request.POST.get("fresh") else verb
+    return RETRY_FRESH if action is RETRY and request.POST.get("fresh") else action

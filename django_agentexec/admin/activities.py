@@ -28,9 +28,9 @@ from .list_page import list_context
 from .pages import DetailPages
 from .pagination import BoundedPaginator, LightChangeList
 from .pauses import PausePages
+from .row_actions import delete_many
 from .search import search
 from .usage import UsagePages
-from .verbs import delete_many
 
 
 class ActivityAdmin(StorableLookups, ListColumns, SteeringAdmin, DetailPages, PausePages, DashboardPages, UsagePages):

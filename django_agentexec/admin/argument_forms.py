@@ -85,4 +85,4 @@ def _text_of(value: Any) -> tuple[str, bool]:
 
 
 def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a number in JSON")

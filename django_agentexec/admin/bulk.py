@@ -1,4 +1,4 @@
-"""Does a verb to a selection of activities, in batches: who may, the change, and the entries in the admin's log."""
+"""Does a action to a selection of activities, in batches: who may, the change, and the entries in the admin's log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from django.utils.translation import ngettext
 from ..activity.bulk import NOT_PERMITTED
 from ..activity.store import database
 from ..models import Activity, ActivityQuerySet
-from .verbs import Action
+from .row_actions import Action
 
 BATCH = 500  # rows of one transaction, as in `activity.bulk`
 MAX_LOG_ENTRIES = 1_000  # of one action; what is beyond shares one entry
@@ -23,26 +23,26 @@ MAX_LOG_ENTRIES = 1_000  # of one action; what is beyond shares one entry
 
 @dataclass
 class Tally:
-    """What became of a selection."""
+    """The outcome for a selection."""
 
     done: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     """How many were refused, by reason."""
 
 
-def run(verb: Action, activities: ActivityQuerySet, user_id: int, may: Callable[[Activity], bool]) -> Tally:
-    """Do `verb` to those of `activities` for which `may` is true, and log it in the name of the user."""
+def run(action: Action, activities: ActivityQuerySet, user_id: int, may: Callable[[Activity], bool]) -> Tally:
+    """Apply `action` to those of `activities` for which `may` is true, and log it in the name of the user."""
     tally = Tally()
     for rows in _batches(activities):
         permitted = {row.agent_id: row for row in rows if may(row)}
         with transaction.atomic(using=database()):
-            outcome = verb.run(Activity.objects.using(database()).filter(agent_id__in=permitted))
-            _log(verb, [permitted[one] for one in outcome.done][: max(0, MAX_LOG_ENTRIES - tally.done)], user_id)
+            outcome = action.run(Activity.objects.using(database()).filter(agent_id__in=permitted))
+            _log(action, [permitted[one] for one in outcome.done][: max(0, MAX_LOG_ENTRIES - tally.done)], user_id)
         tally.done += len(outcome.done)
         tally.refused.update(outcome.refused)
         if not_permitted := len(rows) - len(permitted):
             tally.refused[NOT_PERMITTED] += not_permitted
-    _log_rest(verb, tally.done - MAX_LOG_ENTRIES, user_id)
+    _log_rest(action, tally.done - MAX_LOG_ENTRIES, user_id)
     return tally
 
 
@@ -55,17 +55,17 @@ def _batches(activities: ActivityQuerySet) -> Iterator[list[Activity]]:
         after = rows[-1].agent_id
 
 
-def _log(verb: Action, rows: list[Activity], user_id: int) -> None:
+def _log(action: Action, rows: list[Activity], user_id: int) -> None:
     if rows:
-        LogEntry.objects.log_actions(user_id, rows, verb.action_flag, change_message=str(verb.log_entry))
+        LogEntry.objects.log_actions(user_id, rows, action.action_flag, change_message=str(action.log_entry))
 
 
-def _log_rest(verb: Action, count: int, user_id: int) -> None:
+def _log_rest(action: Action, count: int, user_id: int) -> None:
     if count > 0:
         LogEntry.objects.create(
             user_id=user_id,
             content_type=ContentType.objects.get_for_model(Activity),
             object_repr=ngettext("%(count)d more activity", "%(count)d more activities", count) % {"count": count},
-            action_flag=verb.action_flag,
-            change_message=str(verb.log_entry),
+            action_flag=action.action_flag,
+            change_message=str(action.log_entry),
         )

@@ -1,4 +1,4 @@
-"""A message to the agent on the page of a conversation: the next turn, as a copy of the latest turn's activity."""
+"""The form of a conversation's page that enqueues its next turn: a copy of the latest turn with another message."""
 
 from __future__ import annotations
 
@@ -20,23 +20,25 @@ from .access import visible
 from .copies import may_copy, task_of
 
 MAX_MESSAGE = 20_000  # characters
-LOOK_BACK = 5  # latest turns of which one must be a model for the next
-MAX_COPIED = 50  # items of a fork in which these turns are looked for
+LOOK_BACK = 5  # latest turns that are tried as the template of the next turn
+MAX_COPIED = 50  # latest items of a fork that are searched for these turns
 
 
 @dataclass(frozen=True)
 class Composer:
-    """How the next message is enqueued."""
+    """The task, the field and the template with which the next message is enqueued."""
 
     task: AnyTask
     field: str
     """The field of the context that contains the message."""
     latest: Activity
+    """The template: the turn whose context is copied."""
 
     def send(self, request: HttpRequest, conversation: Conversation, text: str) -> None:
         """Enqueue a turn with this message. Raises the exceptions of an enqueue, and `NotAuthorized`.
 
-        The turn has the metadata of the latest turn, so it belongs to the same tenant, and waits until that has ended.
+        The turn has the metadata of its template, so it belongs to the same tenant. It starts when earlier turns have
+        ended.
         """
         if not text.strip() or len(text) > MAX_MESSAGE:
             raise InvalidOption(_("A message has 1 to %(maximum)s characters.") % {"maximum": f"{MAX_MESSAGE:,}"})
@@ -53,9 +55,10 @@ class Composer:
 
 
 def composer_of(request: HttpRequest, conversation: Conversation, *, monitors: bool) -> Composer | None:
-    """Return how the user can write the next message, or None. A query, and three at most for each turn looked at.
+    """Return the composer of the next message, or None if the user cannot write one.
 
-    The latest turns show it: the message is the text of their context that the agent has received from the user.
+    The template is the latest turn with a field that contains the user's message to the agent. One query, and at most
+    three for each turn that is tried.
     """
     rows = visible(request, Activity.objects.all()).filter(
         Q(conversation_id=conversation.pk) | Q(pk__in=_copied_turns(conversation))
@@ -71,13 +74,13 @@ def composer_of(request: HttpRequest, conversation: Conversation, *, monitors: b
 
 
 def _copied_turns(conversation: Conversation) -> set[UUID]:
-    """Return the activities of the original whose items a fork begins with, the latest of them."""
+    """Return the latest activities of the original conversation whose items were copied into a fork."""
     latest = conversation.items.filter(activity__isnull=False).order_by("-position", "-id")
     return {agent_id for agent_id in latest.values_list("activity_id", flat=True)[:MAX_COPIED] if agent_id}
 
 
 def _said(content: Any) -> Any:
-    """Return the text of a message, also of one in parts."""
+    """Return the text of a message, which may consist of parts."""
     if not isinstance(content, list):
         return content
     return "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))

@@ -69,8 +69,8 @@ class HandoverPages(ApprovalBase):
 def _chosen(request: HttpRequest, activity: Activity, name: str) -> Model | None:
     """Return the chosen user; None for nobody. Raises `InvalidOption`.
 
-    The text is the same for a user who does not exist and for one who may not decide: names are no secret of this page
-    only within what the user may see.
+    The text is the same for a user who does not exist and for one who may not decide, so that the page does not reveal
+    which names exist.
     """
     match request.POST.get("to"):
         case "me":

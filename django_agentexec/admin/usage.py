@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from ..costs.usage import METADATA, group_expression, usage_csv, usage_report
 from ..exceptions import InvalidOption
 from ..models import Activity, ActivityQuerySet
-from .access import AccessAdmin, visible
+from .access import AccessAdmin, may_monitor, visible
 from .metadata import MAX_ENTRIES, MetadataColumn, known_values, metadata_columns
 from .spend import RANGES, page_data, period_of
 
@@ -78,8 +78,8 @@ class UsagePages(AccessAdmin):
         )
 
     def _price_url(self, request: HttpRequest) -> str:
-        """Return the address of a new price, or "" without the permission to add one."""
-        if not request.user.has_perm("agentexec.add_modelprice"):
+        """Return the address of a new price, or "" for users who may not add one."""
+        if not (request.user.has_perm("agentexec.add_modelprice") and may_monitor(request)):
             return ""
         return reverse(f"{self.admin_site.name}:agentexec_modelprice_add")
 

@@ -23,7 +23,7 @@ _KINDS: tuple[tuple[str, type | tuple[type, ...]], ...] = (
 
 
 def validated_arguments(arguments: Any) -> dict[str, Any]:
-    """Return changed arguments as JSON values. Raises `InvalidOption` if they are no JSON object, or too long."""
+    """Return changed arguments as JSON values. Raises `InvalidOption` if they are not a JSON object, or too long."""
     if not isinstance(arguments, Mapping) or not all(isinstance(name, str) for name in arguments):
         raise InvalidOption(
             _("arguments=%(arguments)s must be a dictionary with the names of the arguments as keys.")
@@ -48,7 +48,7 @@ def check_arguments(approval: Approval, arguments: Mapping[str, Any], scope: App
     itself validates them as it validates those of a model.
     """
     if approval.kind != ApprovalKind.APPROVAL:
-        text = _("Approval %(id)s is no call that can run with other arguments: omit them.")
+        text = _("Approval %(id)s is not a call that can run with other arguments: omit them.")
         raise InvalidOption(text % {"id": approval.id})
     if scope == ApprovalScope.RUN:
         raise InvalidOption(_("Changed arguments concern a single call; scope must be 'once'."))

@@ -89,7 +89,7 @@ def answer(id: UUID | str, answer: Any, *, by: Any = None) -> Approval:
     """Answer a question, or state the output of a call in doubt, which then does not run again.
 
     `answer` is a JSON value, and one of the choices if the question has any. Raises `InvalidOption` for another answer
-    and for an approval that is no question; otherwise the same as `approve`.
+    and for an approval that is not a question; otherwise the same as `approve`.
     """
     try:
         value = json_result(answer)

@@ -47,7 +47,7 @@ class Verdict:
         kind = approval.kind
         if self.is_answer and kind == ApprovalKind.APPROVAL:
             raise InvalidOption(
-                _("Approval %(id)s (%(tool)s) is no question: approve or reject it.")
+                _("Approval %(id)s (%(tool)s) is not a question: approve or reject it.")
                 % {"id": approval.id, "tool": approval.tool}
             )
         if kind == ApprovalKind.QUESTION and self.status == ApprovalStatus.APPROVED and not self.is_answer:
@@ -125,7 +125,7 @@ def expire_locked(approval: Approval, now: datetime) -> None:
 
 
 def resume(agent_ids: Sequence[UUID]) -> None:
-    """Queue suspended activities again that wait for no decision any more."""
+    """Queue suspended activities again that no longer wait for a decision."""
     with transaction.atomic(using=database()):
         _apply([Resume(agent_id=agent_id) for agent_id in agent_ids])
 

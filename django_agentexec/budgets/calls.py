@@ -78,7 +78,7 @@ async def _begin(journal: Journal, call: AgentCall, ledgers: list[BudgetLedger],
 
 
 async def _entries(ledgers: list[BudgetLedger], expected: Sequence[Estimate]) -> list[Entry]:
-    """Return what a call reserves in each ledger: the cost of the dearest model.
+    """Return what a call reserves in each ledger: the cost of the most expensive model.
 
     Raises `OverBudget` for an unknown price: it is not free.
     """
@@ -88,9 +88,9 @@ async def _entries(ledgers: list[BudgetLedger], expected: Sequence[Estimate]) ->
         unpriced = next((each for amount, each in amounts if amount is None), None)
         if unpriced is not None and ledger.effect != BudgetAction.NOTIFY:
             raise OverBudget(ledger, None, unpriced)
-        dearest = max((amount for amount, _ in amounts if amount is not None), default=None)
-        if dearest is not None:
-            entries.append(Entry(ledger.pk, dearest))
+        highest = max((amount for amount, _ in amounts if amount is not None), default=None)
+        if highest is not None:
+            entries.append(Entry(ledger.pk, highest))
         elif unpriced is not None:
             _log.warn(f"Budget {ledger.label} does not count calls of {unpriced.model}.", LookupError("no price"))
     return entries

@@ -20,13 +20,11 @@ def announce(crossings: Sequence[Crossing]) -> None:
     """Send the signal for each threshold that a call has reached, and log it; each threshold occurs once."""
     for crossing in crossings:
         ledger = crossing.ledger
-        logger.warning(
-            "Budget %s has reached %d %%: %s of %s are spent.",
-            ledger,
-            crossing.threshold,
-            amount_text(ledger.spent, ledger.unit),
-            amount_text(ledger.limit, ledger.unit),
-        )
+        spent, limit = amount_text(ledger.spent, ledger.unit), amount_text(ledger.limit, ledger.unit)
+        if crossing.threshold == 100 and ledger.spent < ledger.limit:  # noted by a call that was refused
+            logger.warning("Budget %s cannot cover the next call: %s of %s are spent.", ledger, spent, limit)
+        else:
+            logger.warning("Budget %s has reached %d %%: %s of %s are spent.", ledger, crossing.threshold, spent, limit)
         budget_threshold.send_robust(BudgetLedger, ledger=ledger, budget=ledger.budget, threshold=crossing.threshold)
 
 

@@ -64,7 +64,7 @@ def _amount(value: object) -> Decimal:
     try:
         amount = Decimal(value)
     except InvalidOperation:
-        text = _('budget=%(value)r is no number; give an amount such as Decimal("0.50").')
+        text = _('budget=%(value)r is not a number; give an amount such as Decimal("0.50").')
         raise InvalidOption(text % {"value": value}) from None
     if not amount.is_finite() or not 0 < amount < MAX_AMOUNT or amount != amount.quantize(UNIT):
         raise InvalidOption(

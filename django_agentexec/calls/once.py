@@ -31,7 +31,7 @@ from ..threads import call as call_in_thread
 from ..validation import is_storable, one_line
 from .journal import Journal, journal_of
 from .paths import clean, digest_of, joined
-from .position import Scope, inside
+from .position import Scope, inside_scope
 
 UNSET: Any = object()
 """No `result_type`: the annotation of the function decides."""
@@ -80,7 +80,7 @@ class Once:
         await journal.begin(call)
         path = joined(self._attempt.scope, f"/once:{clean(self._key)}")
         try:
-            with inside(Scope(journal, path, call_key=f"{self._attempt.agent_id}:{path}")):
+            with inside_scope(Scope(journal, path, call_key=f"{self._attempt.agent_id}:{path}")):
                 value, canceled = await self._call()
             if halted := journal.halts.inside(path):  # the value is that of a run that was stopped
                 raise halted

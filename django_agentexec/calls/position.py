@@ -41,23 +41,23 @@ class Scope:
         Runs are matched with recorded runs by agent and input, then by their order. Where runs have overlapped, their
         order means nothing: there, a run whose input has changed is made again.
         """
-        path = self._keyed(key) if key is not None else self._recorded(agent, digest)
+        path = self._path_of_key(key) if key is not None else self._path_of_recorded_run(agent, digest)
         if path is None:
-            path = self._new(agent, digest)
+            path = self._new_path(agent, digest)
         self._taken.add(path)
         self._active += 1
-        return Position(self.journal, path, scope=self, home=self.path)
+        return Position(self.journal, path, scope=self, scope_path=self.path)
 
     def end_run(self) -> None:
         """Note that a run has ended."""
         self._active -= 1
 
-    async def runs_left(self) -> None:
-        """Let runs that have just ended leave: the callback of a streamed run follows its end."""
+    async def wait_for_ended_runs(self) -> None:
+        """Let the callbacks of runs that have just ended run: the callback of a streamed run follows its end."""
         for _ in range(MAX_CALLBACK_ROUNDS if self._active else 0):
             await asyncio.sleep(0)
 
-    def _keyed(self, key: str) -> str:
+    def _path_of_key(self, key: str) -> str:
         if not (isinstance(key, str) and key):
             raise InvalidOption(f"The key of a run, key={key!r}, must be a text such as 'summary', or None.")
         path = joined(self.path, f"~key={clean(key)}")
@@ -65,7 +65,7 @@ class Scope:
             raise InvalidOption(f"Two runs of this handler have the key {key!r}; each needs its own key.")
         return path
 
-    def _recorded(self, agent: str, digest: str) -> str | None:
+    def _path_of_recorded_run(self, agent: str, digest: str) -> str | None:
         all_runs = self.journal.runs_of(self.path)
         runs = [run for run in all_runs if run.path not in self._taken and "~key=" not in run.path]
         for run in runs:
@@ -75,7 +75,7 @@ class Scope:
             return None
         return runs[0].path if runs else None
 
-    def _new(self, agent: str, digest: str) -> str:
+    def _new_path(self, agent: str, digest: str) -> str:
         used = self._taken | {run.path for run in self.journal.runs_of(self.path)}
         if self._active:
             return _free(used, lambda number: joined(self.path, f"~{clean(agent)}:{digest[:8]}#{number}"), first=0)
@@ -96,7 +96,7 @@ class Position:
     journal: Journal
     path: str
     scope: Scope | None = None
-    home: str | None = None
+    scope_path: str | None = None
     """The path of the scope in which the run began; None for a run next to another run."""
     run: AgentCall | None = None
     """The row of the run."""
@@ -216,7 +216,7 @@ def current_position() -> Position | None:
 
 
 @contextmanager
-def at(position: Position | None) -> Iterator[None]:
+def at_position(position: Position | None) -> Iterator[None]:
     """Make `position` the current position."""
     token = _position.set(position)
     try:
@@ -227,7 +227,7 @@ def at(position: Position | None) -> Iterator[None]:
 
 
 @contextmanager
-def inside(scope: Scope) -> Iterator[None]:
+def inside_scope(scope: Scope) -> Iterator[None]:
     """Let runs of agents begin in `scope`, as inside a tool call."""
     token, outer = _scope.set(scope), _position.set(None)
     try:

@@ -26,7 +26,7 @@ from .doubts import UNKNOWN_OUTCOME as UNKNOWN_OUTCOME
 from .doubts import outcome_by_person
 from .halting import Halted
 from .paths import digest_of
-from .position import Position, at, current_position, current_scope, inside
+from .position import Position, at_position, current_position, current_scope, inside_scope
 
 T = TypeVar("T")
 AddUsage = Callable[..., Awaitable[None]]
@@ -159,7 +159,7 @@ class RecordedRun:
         row.arguments = as_json(arguments)
         await position.journal.begin(row)
         try:
-            with inside(position.scope_of_call(call_id)):
+            with inside_scope(position.scope_of_call(call_id)):
                 value = await _result(call)
             row.output = dump(value)
         except Exception as error:
@@ -225,7 +225,7 @@ async def recording(
     run = RecordedRun(agent, position, add_usage)
     position.journal.active_runs.add(position.path)
     try:
-        with at(position):
+        with at_position(position):
             yield run
         position.end(CallState.DONE, output=as_json(run.output))
     except Exception as error:

@@ -337,7 +337,8 @@ async def run_chain(agent_id: UUID, context: ChainContext, attempt: Attempt) -> 
     for number, name in enumerate([context.first.task, *context.then]):
         definition = registry.get(name)
         if not isinstance(value, definition.context_type):
-            value = definition.load_context(json.dumps(value))  # the previous task has no return annotation
+            # The previous task has no return annotation.
+            value = definition.load_context(json.dumps(value), source="The result of the previous task")
         (value,) = await attempt.agather(attempt.aspawn(definition, value, key=f"{number}"))
     return Returned(definition.name, value)
 
@@ -347,7 +348,8 @@ async def run_chord(agent_id: UUID, context: ChordContext, attempt: Attempt) -> 
     """Spawn the calls of a chord, then its callback, and return the result of the callback."""
     results = [_write(returned)["result"] for returned in await _results(context.calls, attempt)]
     definition = registry.get(context.callback)
-    arguments = definition.load_context(json.dumps({**context.fields, RESULTS: results}))
+    content = json.dumps({**context.fields, RESULTS: results})
+    arguments = definition.load_context(content, source="The list of results")
     (value,) = await attempt.agather(attempt.aspawn(definition, arguments, key="callback"))
     return Returned(definition.name, value)
 

@@ -39,16 +39,16 @@ class Known:
 
 @dataclass(eq=False)
 class Pass:
-    """What one pass has spawned and gathered, beside what earlier ones have."""
+    """The children of one pass, compared with the record of earlier passes."""
 
     children: dict[str, Known] = field(default_factory=dict)
     """The children of earlier passes by key, in order."""
     waits: list[int] = field(default_factory=list)
     """How many children there were at each gather of earlier passes."""
-    is_open: bool = False
-    """Whether what comes after these gathers may differ from pass to pass."""
-    bound: int | None = None
-    """The number of children, in order, that every pass has to spawn; None: all of earlier passes."""
+    may_differ: bool = False
+    """Whether the children after these gathers may differ from pass to pass; stored as `is_open`."""
+    required_count: int | None = None
+    """How many children of earlier passes, in order, this pass has to spawn; None: all. Stored as `bound`."""
     maps: dict[str, int] = field(default_factory=dict)
     """The sizes of recorded maps."""
     seen: dict[str, None] = field(default_factory=dict)
@@ -96,24 +96,29 @@ class Pass:
         entry: Mapping[str, Any] = (parent.fan_out or {}).get(scope, {})
         self.maps = dict(entry.get("maps", {}))
         if self.children:  # otherwise an older release has taken them away, and left the entry
-            self.waits, self.is_open = list(entry.get("waits", [])), bool(entry.get("is_open"))
-            self.bound = entry.get("bound")
+            self.waits, self.may_differ = list(entry.get("waits", [])), bool(entry.get("is_open"))
+            self.required_count = entry.get("bound")
         positions = [known.position for known in self.children.values() if known.position is not None]
         self.next_position = max(positions, default=-1) + 1
         self.is_loaded = True
 
     def entry(self) -> dict[str, Any]:
-        """Return what the next pass has to know."""
+        """Return the record for the next pass."""
         waits = self.gathers if len(self.gathers) > len(self.waits) else self.waits
-        return {"waits": list(waits), "maps": dict(self.maps), "is_open": self.is_open, "bound": self.bound}
+        return {
+            "waits": list(waits),
+            "maps": dict(self.maps),
+            "is_open": self.may_differ,
+            "bound": self.required_count,
+        }
 
-    def binding(self, limit: int | None = None) -> list[str]:
+    def required_keys(self, limit: int | None = None) -> list[str]:
         """Return the keys of earlier passes that this pass has to spawn (the first `limit` of them), in order."""
-        limits = [most for most in (limit, self.bound) if most is not None]
+        limits = [each for each in (limit, self.required_count) if each is not None]
         return [
             key
             for key, known in self.children.items()
-            if known.position is not None and all(known.position < most for most in limits)
+            if known.position is not None and all(known.position < each for each in limits)
         ]
 
     # What this pass does
@@ -121,25 +126,25 @@ class Pass:
     def spawn(self, parent: UUID, keys: Sequence[str], new: Sequence[str], *, in_order: bool) -> list[int]:
         """Note spawned children, and return the positions of those that are new.
 
-        Raises `SpawnMismatch` for new children where earlier passes had all that they spawned before a gather.
+        Raises `SpawnMismatch` for more children before a gather than earlier passes had there.
         """
         self.is_ordered = self.is_ordered and in_order
         free = self._free_positions(parent, new) if in_order else []
-        binding = set(self.binding())
-        is_bound = self.bound is None
-        self.seen.update((key, None) for key in keys if key in binding or (is_bound and key not in self.children))
+        required = set(self.required_keys())
+        requires_all = self.required_count is None
+        self.seen.update((key, None) for key in keys if key in required or (requires_all and key not in self.children))
         first, self.next_position = self.next_position, self.next_position + len(new) - len(free)
         return [*free, *range(first, self.next_position)]
 
     def _free_positions(self, parent: UUID, new: Sequence[str]) -> list[int]:
-        """Return the positions that new children take over from deleted ones, where no others may be spawned."""
+        """Return the positions of deleted children that the new children take over, before a recorded gather."""
         limit = self._limit()
         if limit is None or not new:
             return []
         taken = {known.position for known in self.children.values()} | self.refilled
         free = [position for position in range(limit) if position not in taken][: len(new)]
         if len(free) < len(new):
-            raise _mismatch(parent, self.binding(limit), [*self.seen, *new])
+            raise _mismatch(parent, self.required_keys(limit), [*self.seen, *new])
         self.refilled.update(free)
         return free
 
@@ -148,23 +153,26 @@ class Pass:
         number = len(self.gathers)
         return self.waits[number] if number < len(self.waits) else None
 
-    def loosen(self) -> bool:
-        """Let later children differ, since a child on which they may depend runs again; return whether that is new."""
+    def allow_differences(self) -> bool:
+        """Let the children after the next gather differ, since a child on which they may depend runs again.
+
+        Return whether that changes the record.
+        """
         limit = self._limit()
-        if limit is None or len(self.binding(limit)) == len(self.binding()):
+        if limit is None or len(self.required_keys(limit)) == len(self.required_keys()):
             return False
-        self.bound, self.waits, self.is_open = limit, self.waits[: len(self.gathers) + 1], True
+        self.required_count, self.waits, self.may_differ = limit, self.waits[: len(self.gathers) + 1], True
         return True
 
     def gather(self, parent: UUID, *, in_order: bool) -> None:
         """Note a gather of named children. Raises `SpawnMismatch` if the pass differs from earlier ones up to it."""
         if not in_order:
-            self.waits, self.is_open = list(self.gathers), True
+            self.waits, self.may_differ = list(self.gathers), True
             return
         limit = self._limit()
-        expected, seen = self.binding(limit), list(self.seen)
+        expected, seen = self.required_keys(limit), list(self.seen)
         if limit is None:
-            is_same = self.is_open or self.seen.keys() >= set(expected)
+            is_same = self.may_differ or self.seen.keys() >= set(expected)
             seen = [key for key in seen if key in set(expected)]  # later ones are new
         else:
             is_same = self._is_same(expected, seen, limit)
@@ -182,9 +190,9 @@ class Pass:
     def gather_all(self, *, in_order: bool) -> list[UUID] | None:
         """Note a gather of all children, and return the ids that it means; None: all that exist by now."""
         if not in_order:
-            self.waits, self.is_open = list(self.gathers), True
+            self.waits, self.may_differ = list(self.gathers), True
         limit = self._limit()
-        expected = self.binding(limit)
+        expected = self.required_keys(limit)
         self.seen = dict.fromkeys([*expected, *self.seen])
         self._note_gather()
         if limit is None:
@@ -192,7 +200,7 @@ class Pass:
         return [known.agent_id for known in self.children.values() if known.position is None or known.position < limit]
 
     def _note_gather(self) -> None:
-        if len(self.gathers) < len(self.waits) or not self.is_open:
+        if len(self.gathers) < len(self.waits) or not self.may_differ:
             self.gathers.append(len(self.seen))
 
     def finish(self, parent: UUID) -> None:
@@ -200,9 +208,9 @@ class Pass:
 
         Not where none has gathered: what such a handler returns does not depend on its children.
         """
-        if not (self.waits or self.gathers or self.is_open):
+        if not (self.waits or self.gathers or self.may_differ):
             return
-        expected = self.binding()
+        expected = self.required_keys()
         if not self.seen.keys() >= set(expected):
             raise _mismatch(parent, expected, list(self.seen))
 

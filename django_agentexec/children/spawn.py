@@ -262,4 +262,4 @@ def _bring_back(attempt: Attempt, own: Pass, found: list[Activity], using: str) 
         push_on_commit([row for row in applied if isinstance(row, Activity)], requeue_running=True)
     if waiting := [row for row in found if row.status == Status.QUEUED]:
         push_on_commit(waiting, by_creation_time=True)
-    return bool(failed) and own.loosen()
+    return bool(failed) and own.allow_differences()

@@ -81,7 +81,7 @@ def validate_target(scope: PauseScope | str, name: str) -> tuple[PauseScope, str
         raise InvalidOption(text % {"name": f"{name!r:.80}", "maximum": MAX_PAUSE_NAME})
     if scope == PauseScope.QUEUE and not QUEUE_NAME.fullmatch(name):
         raise InvalidOption(
-            _("%(name)r is no queue name: use 1 to 100 letters, digits, '_', '.' and '-'.") % {"name": name[:80]}
+            _("%(name)r is not a queue name: use 1 to 100 letters, digits, '_', '.' and '-'.") % {"name": name[:80]}
         )
     key, equals, value = name.partition("=")
     if scope == PauseScope.TENANT and not (key and equals and value):

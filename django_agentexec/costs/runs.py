@@ -158,7 +158,7 @@ def _most_called_tools(ids: Collection[UUID], using: str) -> dict[UUID, tuple[st
 def _expensive_run(
     owner: Activity, spent: Decimal, models: list[dict[str, Any]], tool: str | None, tool_calls: int
 ) -> ExpensiveRunSchema:
-    dearest = sorted(models, key=lambda row: (-(row["spent"] or 0), row["name"]))
+    most_expensive = sorted(models, key=lambda row: (-(row["spent"] or 0), row["name"]))
     return ExpensiveRunSchema(
         agent_id=owner.pk,
         agent_type=owner.agent_type,
@@ -168,7 +168,7 @@ def _expensive_run(
         # The prices may have changed since the query of the sums.
         largest_call=rounded(max((row["largest"] for row in models if row["largest"] is not None), default=Decimal(0))),
         attempts=owner.attempt,
-        models=[row["name"] for row in dearest[:MAX_MODELS]],
+        models=[row["name"] for row in most_expensive[:MAX_MODELS]],
         tool=tool,
         tool_calls=tool_calls,
         **{name: sum(row[name] for row in models) for name in ("input_tokens", "cached_tokens", "output_tokens")},

@@ -202,7 +202,7 @@ class ChannelLayerSubscriber:
                 message = await self._layer.receive(self._channel)
                 notice = ChangeNotice.from_message(message)
             except (KeyError, ValueError, TypeError) as error:
-                throttled.warn("Ignored a message of the channel layer that is no change notice.", error)
+                throttled.warn("Ignored a message of the channel layer that is not a change notice.", error)
                 continue
             except Exception as error:  # noqa: BLE001  # any error of a layer
                 throttled.warn("Could not read the channel layer; the database is polled instead.", error)

@@ -37,10 +37,10 @@ class UserLimit:
         self._lock = threading.Lock()
         self._held: Counter[Hashable] = Counter()
 
-    def acquire(self, holder: Hashable, most: int) -> bool:
-        """Count one more connection, which must be released; False if `holder` has `most` already."""
+    def acquire(self, holder: Hashable, maximum: int) -> bool:
+        """Count one more connection, which must be released; False if `holder` has the maximum already."""
         with self._lock:
-            if self._held[holder] >= most:
+            if self._held[holder] >= maximum:
                 return False
             self._held[holder] += 1
             return True
@@ -52,10 +52,10 @@ class UserLimit:
             if not self._held[holder]:
                 del self._held[holder]
 
-    def is_reached(self, holder: Hashable, most: int) -> bool:
+    def is_reached(self, holder: Hashable, maximum: int) -> bool:
         """Return whether `acquire` would fail now."""
         with self._lock:
-            return self._held[holder] >= most
+            return self._held[holder] >= maximum
 
 
 class ConnectionSlot:
@@ -67,10 +67,10 @@ class ConnectionSlot:
         self._lock = threading.Lock()
         self._is_held = self._is_over = False
 
-    def acquire(self, most: int) -> bool:
-        """Take the slot, unless `most` are taken or it was released before."""
+    def acquire(self, maximum: int) -> bool:
+        """Take the slot, unless the maximum is taken or the slot was released before."""
         with self._lock:
-            self._is_held = not self._is_over and self._limit.acquire(self._holder, most)
+            self._is_held = not self._is_over and self._limit.acquire(self._holder, maximum)
             return self._is_held
 
     def release(self) -> None:

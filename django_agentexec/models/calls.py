@@ -147,7 +147,7 @@ class AgentCall(models.Model):
     def is_billed(self) -> bool:
         """Whether it is one of `CallQuerySet.billed`."""
         is_paid = self.state == CallState.DONE or (self.state == CallState.FAILED and self.input_tokens > 0)
-        return self.kind == CallKind.MODEL and is_paid
+        return self.kind == CallKind.MODEL and is_paid and self.attempt > 0
 
     @property
     def duration(self) -> float | None:

@@ -18,12 +18,12 @@ MAX_PAUSE_NAME = 300
 
 
 def validate_rate(text: str) -> None:
-    """Raise `ValidationError` for a text that is no rate such as `10/m`."""
+    """Raise `ValidationError` for a text that is not a rate such as `10/m`."""
     try:
         parse_rate(text)
     except ValueError:
         raise ValidationError(
-            _("%(text)r is no rate: give a number from 1 to %(most)s and a period (s, m, h or d), such as 10/m."),
+            _("%(text)r is not a rate: give a number from 1 to %(most)s and a period (s, m, h or d), such as 10/m."),
             params={"text": text, "most": f"{MAX_RATE_COUNT:,}"},
         ) from None
 

@@ -67,7 +67,7 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
     ) -> Conversation:
         """Append items in the form of the SDK's input to a conversation, which is created if there is none.
 
-        All items or none are stored. Raises `InvalidOption` for an item that is no JSON object.
+        All items or none are stored. Raises `InvalidOption` for an item that is not a JSON object.
         """
         checked = history_items(list(items))
         with transaction.atomic(using=self.db):

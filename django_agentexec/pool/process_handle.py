@@ -13,7 +13,7 @@ from ..worker.entrypoint import SIGN_NEEDS_RECOVERY, run_worker
 from ..worker.options import WorkerOptions
 
 
-class Child:
+class WorkerProcess:
     """A worker process, its heartbeat pipe and its signals, as seen by the pool."""
 
     def __init__(self, context: ForkServerContext | SpawnContext, options: WorkerOptions) -> None:

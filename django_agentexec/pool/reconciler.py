@@ -198,4 +198,4 @@ class Reconciler:
     def _report(self, pushed: int) -> None:
         record_reconciliation()
         if pushed:
-            logger.warning("Pushed %d activities that were missing in the queue.", pushed)
+            logger.warning("Pushed activities that were missing in the queue: %d.", pushed)

@@ -26,7 +26,7 @@ from ..worker.entrypoint import EXIT_DRAINED, EXIT_RECYCLED
 from ..worker.options import WorkerOptions, pool_name
 from ..worker.shutdown import SHUTDOWN_TIMEOUT
 from .preload import SYS_PATH_VARIABLE
-from .process_handle import Child
+from .process_handle import WorkerProcess
 from .reconciler import Reconciler
 from .services import ServiceFactory
 from .systemd import ServiceManager
@@ -63,7 +63,7 @@ class Pool:
         self.name = pool_name()
         self._options = options
         self._context = _context()
-        self._children: list[Child] = []
+        self._processes: list[WorkerProcess] = []
         self._reconciler = Reconciler(self.name, options.worker.queues)
         self._services = [service.make(self.name) for service in options.services]
         self._started = 0
@@ -96,8 +96,8 @@ class Pool:
         try:
             self._supervise()
         finally:
-            for child in self._children:
-                child.kill()
+            for process in self._processes:
+                process.kill()
             self._reconciler.stop()
             for service in self._services:
                 service.stop()
@@ -143,7 +143,7 @@ class Pool:
             self._start_quarantine()
 
     def _is_done(self) -> bool:
-        if self._children:
+        if self._processes:
             return False
         if not self._stops_begun:
             return self._burst_is_done()
@@ -160,27 +160,27 @@ class Pool:
 
     def _notify_service_manager(self) -> None:
         self._service_manager.alive()
-        ready = sum(child.has_heartbeat for child in self._children)
+        ready = sum(process.has_heartbeat for process in self._processes)
         if ready >= self._options.workers:
             self._service_manager.ready(f"{ready} worker processes, queues {', '.join(self._options.worker.queues)}")
 
     def _wait_for_events(self) -> None:
         sources: list[int | Connection] = [self._wake_reader]
-        for child in self._children:
-            sources += [child.sentinel, child.pipe]
+        for process in self._processes:
+            sources += [process.sentinel, process.pipe]
         ready = wait(sources, TICK)
         if self._wake_reader in ready:
             os.read(self._wake_reader, 1024)
-        for child in self._children:
-            if child.pipe in ready:
-                child.read_heartbeats()
-            if child.needs_recovery:
-                child.needs_recovery = False
+        for process in self._processes:
+            if process.pipe in ready:
+                process.read_heartbeats()
+            if process.needs_recovery:
+                process.needs_recovery = False
                 self._reconciler.request_recovery()
 
     def _start_missing(self) -> None:
         """Start missing processes, with a growing pause while processes keep dying."""
-        regular = [child for child in self._children if not child.options.quarantine]
+        regular = [process for process in self._processes if not process.options.quarantine]
         for _ in range(self._options.workers - self._burst_ends - len(regular)):
             if time.monotonic() < self._start_not_before:
                 return
@@ -192,14 +192,14 @@ class Pool:
     def _start(self, options: WorkerOptions) -> None:
         self._started += 1
         try:
-            child = Child(self._context, options.named(self._started))
+            process = WorkerProcess(self._context, options.named(self._started))
         except (OSError, EOFError) as error:
             # The system is out of resources, or the fork server died.
             logger.error("Could not start a worker process: %r", error)
             self._pause_starts()
             return
-        self._children.append(child)
-        logger.debug("Started %s as process %s.", child.options.name, child.pid)
+        self._processes.append(process)
+        logger.debug("Started %s as process %s.", process.options.name, process.pid)
 
     def _begin_stop(self) -> None:
         for service in self._services:
@@ -210,50 +210,50 @@ class Pool:
             self._deadline = time.monotonic() + conf.GRACE_PERIOD + KILL_AFTER
         else:
             logger.info("Stopping at once: running activities return to the queue.")
-            self._deadline = time.monotonic() + (KILL_AFTER if self._children else 0.0)
+            self._deadline = time.monotonic() + (KILL_AFTER if self._processes else 0.0)
 
     def _request_stop(self) -> None:
         """Signal all processes, in each iteration: a process that is just starting does not handle signals yet."""
-        for child in self._children:
+        for process in self._processes:
             if self._stops_begun == 1:
-                child.drain()
+                process.drain()
             else:
-                child.end_now()
+                process.end_now()
 
     # Ended processes
 
     def _reap(self) -> None:
-        for child in [child for child in self._children if child.exit_code() is not None]:
-            self._children.remove(child)
-            self._handle_exit(child)
+        for process in [process for process in self._processes if process.exit_code() is not None]:
+            self._processes.remove(process)
+            self._handle_exit(process)
         while self._unreleased and self._release(*self._unreleased[0]):
             del self._unreleased[0]
 
-    def _handle_exit(self, child: Child) -> None:
-        child.read_heartbeats()
-        code, pid = child.exit_code(), child.pid
-        lived = time.monotonic() - child.started
-        child.kill()  # if only the pipe broke, the process must not run activities whose claims are released
-        child.close()
-        crashed = code not in (EXIT_DRAINED, EXIT_RECYCLED) and not child.was_late
+    def _handle_exit(self, process: WorkerProcess) -> None:
+        process.read_heartbeats()
+        code, pid = process.exit_code(), process.pid
+        lived = time.monotonic() - process.started
+        process.kill()  # if only the pipe broke, the process must not run activities whose claims are released
+        process.close()
+        crashed = code not in (EXIT_DRAINED, EXIT_RECYCLED) and not process.was_late
         # Also after a clean end: claims that a process could not release, because queue or database were unavailable,
         # need not wait until their leases expire.
-        self._unreleased.append((child.options, crashed))
-        burst_ends = code == EXIT_DRAINED or (crashed and not child.has_heartbeat)
-        if child.options.quarantine:
+        self._unreleased.append((process.options, crashed))
+        burst_ends = code == EXIT_DRAINED or (crashed and not process.has_heartbeat)
+        if process.options.quarantine:
             # Activities that waited behind its suspects need a regular process that polls the queue once more.
             self._burst_ends = max(0, self._burst_ends - 1)
             self._quarantine_ended = time.monotonic()
-        elif self._options.worker.burst and burst_ends and child.started > self._quarantine_ended:
+        elif self._options.worker.burst and burst_ends and process.started > self._quarantine_ended:
             self._burst_ends += 1
         if not crashed:
             self._failures = 0
             return
-        if child.stopping and code == -signal.SIGTERM and not child.has_heartbeat:
+        if process.stopping and code == -signal.SIGTERM and not process.has_heartbeat:
             return  # ended by the signal before it handled signals
         how = f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"with code {code}"
-        logger.error("Worker process %s (%s) ended %s after %.1f s.", child.options.name, pid, how, lived)
-        if child.options.quarantine:
+        logger.error("Worker process %s (%s) ended %s after %.1f s.", process.options.name, pid, how, lived)
+        if process.options.quarantine:
             return
         if lived > HEALTHY_AFTER:
             self._failures = 0
@@ -275,29 +275,29 @@ class Pool:
             logger.warning("Could not release the claims of worker %s, trying again: %s", options.name, error)
             return False
         if released:
-            logger.warning("Returned %d activities of worker %s to the queue.", released, options.name)
+            logger.warning("Activities of worker %s returned to the queue: %d.", options.name, released)
             self._suspects_checked = 0.0
         return True
 
     def _kill_stuck(self) -> None:
         now = time.monotonic()
-        for child in self._children:
-            child.read_heartbeats()
-            limit = conf.STUCK_TIMEOUT if child.has_heartbeat else STARTUP_TIMEOUT
-            if now - child.last_beat > limit and not (child.stopping or child.was_killed):
+        for process in self._processes:
+            process.read_heartbeats()
+            limit = conf.STUCK_TIMEOUT if process.has_heartbeat else STARTUP_TIMEOUT
+            if now - process.last_beat > limit and not (process.stopping or process.was_killed):
                 logger.error(
                     "The event loop of worker %s has been stuck for %.0f s; killing the process. A handler blocks it: "
                     "make that handler sync (`def`) to run it in a thread.",
-                    child.options.name,
-                    now - child.last_beat,
+                    process.options.name,
+                    now - process.last_beat,
                 )
-                child.kill()
-        if self._stops_begun and now > self._deadline and self._children:
+                process.kill()
+        if self._stops_begun and now > self._deadline and self._processes:
             self._forced = True
-            for child in self._children:
-                if not child.was_late:
-                    logger.error("Worker process %s did not end in time; killing it.", child.options.name)
-                    child.kill_late()
+            for process in self._processes:
+                if not process.was_late:
+                    logger.error("Worker process %s did not end in time; killing it.", process.options.name)
+                    process.kill_late()
 
     # Quarantine
 
@@ -310,7 +310,7 @@ class Pool:
             suspects = sum(get_queue().stats(name).suspects for name in self._options.worker.queues)
         except QueueUnavailable:
             return
-        busy = sum(child.options.quarantine for child in self._children)
+        busy = sum(process.options.quarantine for process in self._processes)
         for _ in range(min(suspects, conf.QUARANTINE_WORKERS - busy)):
             self._start(self._options.worker.for_quarantine())
 

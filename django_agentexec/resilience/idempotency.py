@@ -84,7 +84,7 @@ def idempotent_tool(*, ttl: float | timedelta, scope: str = "run", key: str | No
     def decorate(function: Callable[P, Any]) -> Callable[P, Coroutine[Any, Any, Any]]:
         if not inspect.isroutine(function):
             raise InvalidOption(
-                f"idempotent_tool decorates {function!r}, which is no function. Write it below the decorator that "
+                f"idempotent_tool decorates {function!r}, which is not a function. Write it below the decorator that "
                 "makes the tool: first @function_tool, then @idempotent_tool(...)."
             )
         tool = _Tool(

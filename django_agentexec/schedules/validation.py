@@ -14,11 +14,9 @@ from django.utils.functional import Promise
 from django.utils.text import get_text_list
 from django.utils.translation import gettext_lazy as _
 from pydantic import BaseModel
-from pydantic import ValidationError as PydanticError
 
 from ..exceptions import AgentExecError, InvalidContext, ScheduleError, UnknownTask
 from ..tasks import AnyTask, registry
-from ..tasks.context_input import problem_lines
 from ..tasks.options import validate_queue
 from ..validation import one_line, validate_metadata
 from .timing import TIMERS, as_utc
@@ -47,9 +45,9 @@ def load_context(definition: AnyTask, content: object) -> BaseModel:
     try:
         context: BaseModel = definition.load_context(json.dumps(content))
         definition.lock_key(context)
-    except PydanticError as error:
-        raise InvalidContext("; ".join(problem_lines(error))) from error
-    except InvalidContext:
+    except InvalidContext as error:
+        if error.problems:  # the user edits the context here, and needs no hint to retry it
+            raise InvalidContext("; ".join(error.problems), error.problems) from None
         raise
     except Exception as error:  # validators of a context may raise anything
         raise InvalidContext(one_line(error)) from error
@@ -67,9 +65,7 @@ def _check_task(schedule: AgentSchedule, problems: Problems) -> None:
     try:
         load_context(definition, schedule.context)
     except InvalidContext as error:
-        cause = error.__cause__
-        lines = problem_lines(cause) if isinstance(cause, PydanticError) else [str(error)]
-        problems["context"] = list(lines)
+        problems["context"] = list(error.problems or [str(error)])
 
 
 def _check_timers(schedule: AgentSchedule, problems: Problems) -> bool:

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from ..conf import conf
 from ..exceptions import ResultError
 from .comparison import Comparison
-from .roundtrip import NotStorable, Store, described, dump_plainly, dump_with
+from .roundtrip import NotStorable, Store, described, dump_plainly, dump_with, result_problem
 
 NoneType = type(None)
 MAX_TYPE_NAME = 500  # characters; the column's size
@@ -55,7 +55,7 @@ class ResultForm:
         except Exception as error:  # validators of a model may raise anything
             reason = "cannot be stored" if isinstance(error, NotStorable) else f"does not fit {self.type_name}"
             raise ResultError(
-                f"{source} returned {type(value).__name__}, which {reason}: {described(error)}"
+                f"{source} returned {type(value).__name__}, which {reason}: {result_problem(error)}"
             ) from error
         if len(text.encode()) > conf.MAX_RESULT_BYTES:
             raise ResultError(
@@ -69,7 +69,7 @@ class ResultForm:
         try:
             value = self._load(json.dumps(stored))
         except Exception as error:  # as above
-            raise TypeChanged(str(error)) from error
+            raise TypeChanged(described(error)) from error
         if not any(covers(form, stored) for form in self._forms(value)):
             raise TypeChanged("data would be lost")
         return value

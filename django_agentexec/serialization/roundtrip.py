@@ -45,8 +45,8 @@ class Store:
     prefers_inputs: bool = False
     """Whether to leave computed fields out from the start, where nobody but the loader reads the form."""
     plain_form: Literal["never", "unreadable", "changed"] = "never"
-    """When to pass by the models' own serializers: if what they write cannot be loaded or has other fields, or also if
-    it loads as another value. A serializer may hide a part of the value, which must not be stored where people see it.
+    """When to bypass the models' own serializers: if their output cannot be loaded or has other fields, or also if it
+    loads as another value. A serializer may hide a part of the value, which must not be stored where people see it.
     """
 
     def form_of(self, value: Any) -> str:
@@ -161,6 +161,13 @@ def described(error: Exception) -> str:
     problems = error.errors(include_url=False, include_input=False, include_context=False)
     texts = [": ".join([*filter(None, [".".join(map(str, one["loc"]))]), one["msg"]]) for one in problems]
     return "; ".join(texts[:MAX_PROBLEMS]) + (" ..." if len(texts) > MAX_PROBLEMS else "")
+
+
+def result_problem(error: Exception) -> str:
+    """Return the text of an error about a result, with a remedy if no form of the result is JSON."""
+    if isinstance(error, NotStorable) and error.difference is None:
+        return f"{described(error).rstrip('.')}. Return a Pydantic model or JSON values."
+    return described(error)
 
 
 def _hint(value: Any) -> str:

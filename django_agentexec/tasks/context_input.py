@@ -171,6 +171,13 @@ def field_problems(error: ValidationError) -> list[FieldProblem]:
     return problems
 
 
+def construction_of(model: type[BaseModel]) -> str:
+    """Return the Python text that makes a context, with its required fields, such as `Letter(text=...)`."""
+    names = [name for name, field in model.model_fields.items() if field.is_required()]
+    arguments = ["..."] if issubclass(model, RootModel) else [f"{name}=..." for name in names]
+    return f"{model.__name__}({', '.join(arguments)})"
+
+
 def problem_lines(error: ValidationError) -> list[str]:
     """Return one line per invalid field of a context, without the rejected values, which may be secrets."""
     return [f"{problem.path or 'context'}: {problem.message}" for problem in field_problems(error)]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, Unpack, cast
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.db import IntegrityError
 from django.utils import timezone
 from pydantic import BaseModel, ValidationError
@@ -28,10 +28,10 @@ from ..ids import uuid7
 from ..models import Activity, Conversation, Priority, Status
 from ..parsing import as_seconds
 from ..serialization.comparison import DECLARED, Cause, Comparison
-from ..serialization.roundtrip import NotStorable, Store, described, dump_with, model_form
+from ..serialization.roundtrip import NotStorable, Store, described, dump_with, model_form, result_problem
 from ..translation import gettext as _
 from ..validation import MAX_NAME, contains_nul, one_line
-from .context_input import problem_lines, read_context
+from .context_input import construction_of, problem_lines, read_context
 from .keys import Keys
 from .options import (
     BulkOptions,
@@ -63,6 +63,24 @@ _REMEDIES: dict[Cause, str] = {
     "serializer": "Let its validator read what its serializer writes.",
     "value": "Annotate the field with the type that it holds, and give it values that JSON can hold.",
 }
+
+_ENQUEUE = TypeVar("_ENQUEUE", bound=Callable[..., Any])
+_CELERY_METHODS = frozenset({"delay", "delay_on_commit", "apply", "apply_async", "s", "si"})
+
+
+def _takes_context(method: _ENQUEUE) -> _ENQUEUE:
+    """Name the task and the remedy in the error about a call without a context, such as `enqueue(text="a")`."""
+
+    @wraps(method)
+    def checked(self: AnyTask, *arguments: Any, **options: Any) -> Any:
+        if not (arguments or "context" in options):
+            raise TypeError(
+                f"{method.__name__}() of task {self.name!r} takes a context, then options: "
+                f"{method.__name__}({construction_of(self.context_type)})."
+            )
+        return method(self, *arguments, **options)
+
+    return cast("_ENQUEUE", markcoroutinefunction(checked) if iscoroutinefunction(method) else checked)
 
 
 class Task(Generic[C, P, R, T]):
@@ -122,6 +140,13 @@ class Task(Generic[C, P, R, T]):
                 parameters = (Any, *parameters, Any)
             return super().__class_getitem__(parameters)
 
+        def __getattr__(self, name):
+            text = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if name in _CELERY_METHODS and "signature" in vars(self):
+                context = construction_of(self.context_type)
+                text = f"Task {self.name!r} has no method {name!r}. Enqueue it with .enqueue({context})."
+            raise AttributeError(text, name=name, obj=self)
+
     def __repr__(self) -> str:
         return f"<task {self.name!r}: {self.handler.__module__}.{self.handler.__qualname__}>"
 
@@ -145,6 +170,7 @@ class Task(Generic[C, P, R, T]):
         """Seconds per attempt, or None for no limit."""
         return self._timeout or conf.TIMEOUT or None
 
+    @_takes_context
     @blocking
     def enqueue(self, context: C, **options: Unpack[EnqueueOptions]) -> Run[T]:
         """Enqueue this task; see `django_agentexec.enqueue`."""
@@ -159,6 +185,7 @@ class Task(Generic[C, P, R, T]):
                     raise
         return _run_of_new(row) if existing is None else Run.of(existing, created=False)
 
+    @_takes_context
     async def aenqueue(self, context: C, **options: Unpack[EnqueueOptions]) -> Run[T]:
         """Async version of `enqueue`."""
         return await sync_to_async(self.enqueue)(context, **options)
@@ -217,9 +244,8 @@ class Task(Generic[C, P, R, T]):
         try:
             return cast("C", read_context(self, json.dumps(values)))
         except Exception as error:  # a model's own validators may raise anything
-            problems = problem_lines(error) if isinstance(error, ValidationError) else [one_line(error)]
             text = _("The context does not fit task %(name)r: %(error)s")
-            raise InvalidContext(text % {"name": self.name, "error": "; ".join(problems)}) from error
+            raise InvalidContext(text % {"name": self.name, "error": "; ".join(_problems(error))}) from error
 
     def lock_key(self, context: BaseModel, metadata: Mapping[str, Any] | None = None) -> str:
         """Return the lock key of this context (and metadata), or "" if the task has none. Raises `InvalidContext`."""
@@ -234,7 +260,7 @@ class Task(Generic[C, P, R, T]):
         if not isinstance(context, self.context_type):
             raise InvalidContext(
                 f"Task {self.name!r} takes a {self.context_type.__name__}, not "
-                f"{type(context).__name__} {str(context)[:80]!r}."
+                f"{type(context).__name__} {str(context)[:80]!r}. Pass {construction_of(self.context_type)}."
             )
         text = self._context_form(context)
         size = len(text.encode())
@@ -271,9 +297,22 @@ class Task(Generic[C, P, R, T]):
                 f"{_REMEDIES[error.difference.cause]}"
             ) from error
 
-    def load_context(self, text: str) -> C:
-        """Return a context from its JSON. Raises pydantic's `ValidationError`."""
-        context: C = self._contexts.load(text)
+    def load_context(self, text: str, *, source: str = "") -> C:
+        """Return a stored context, or a context made of the result of another task (`source`), from its JSON.
+
+        Raises `InvalidContext`, with the path and type of each problem and without the values, which may be secrets.
+        """
+        try:
+            context: C = self._contexts.load(text)
+        except Exception as error:  # a model's own validators may raise anything
+            problems = _problems(error)
+            message = _("The stored context does not fit task %(name)r: %(error)s. Retry it with a new context.")
+            if source:
+                message = f"{source} does not fit task %(name)r: %(error)s."
+            problem = InvalidContext(message % {"name": self.name, "error": "; ".join(problems).rstrip(".")}, problems)
+            if isinstance(error, ValidationError):
+                raise problem from None  # its text quotes the values
+            raise problem from error
         return context
 
     def store_result(self, value: Any) -> bytes:
@@ -290,7 +329,7 @@ class Task(Generic[C, P, R, T]):
         except Exception as error:  # a model's own validators may raise anything
             reason = "cannot be stored" if isinstance(error, NotStorable) else "does not fit its return annotation"
             raise ResultError(
-                f"Task {self.name!r} returned {type(value).__name__}, which {reason}: {described(error)}"
+                f"Task {self.name!r} returned {type(value).__name__}, which {reason}: {result_problem(error)}"
             ) from error
         return text.encode()
 
@@ -299,7 +338,9 @@ class Task(Generic[C, P, R, T]):
         try:
             result: T = self._load_result(json.dumps(value))
         except Exception as error:  # as above
-            raise ResultError(f"The stored result of task {self.name!r} does not fit its type: {error}") from error
+            raise ResultError(
+                f"The stored result of task {self.name!r} does not fit its type: {described(error)}"
+            ) from error
         return result
 
     def _load_result(self, text: str) -> Any:
@@ -323,6 +364,11 @@ else:
 
     def __getattr__(name: str) -> Any:
         return deprecated_name(__name__, name, {"TaskDefinition": Task})
+
+
+def _problems(error: Exception) -> list[str]:
+    """Return one line per problem of a context."""
+    return problem_lines(error) if isinstance(error, ValidationError) else [one_line(error)]
 
 
 def _with_same_key(row: Activity) -> Activity | None:

@@ -100,7 +100,7 @@ def _check(name: str, option: str, template: str, context_type: type[BaseModel])
     try:
         fields = list(_fields(template))
     except (ValueError, TypeError) as error:
-        raise TaskDefinitionError(f"Task {name!r}: {option} {template!r} is no template: {error}.") from error
+        raise TaskDefinitionError(f"Task {name!r}: {option} {template!r} is not a template: {error}.") from error
     known = {*context_type.model_fields, *context_type.model_computed_fields}
     for field in fields:
         root = field.split(".")[0].split("[")[0]

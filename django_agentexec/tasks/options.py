@@ -202,7 +202,7 @@ def validate_queue(name: str) -> str:
     """Return a queue's name; raise `InvalidOption` if it is not 1 to 100 letters, digits, dots or dashes."""
     if not isinstance(name, str) or not QUEUE_NAME.fullmatch(name):
         raise InvalidOption(
-            _("%(name)r is no queue name: use 1 to 100 letters, digits, '_', '.' and '-'.") % {"name": name}
+            _("%(name)r is not a queue name: use 1 to 100 letters, digits, '_', '.' and '-'.") % {"name": name}
         )
     return name
 

@@ -57,7 +57,7 @@ FINAL_CODES = frozenset(
         *("model_not_found", "content_filter", "content_policy_violation"),
     }
 )
-"""Codes and types of providers' errors that stay, whatever their HTTP status."""
+"""Codes and types of providers' permanent errors, whatever their HTTP status."""
 
 FINAL_NAMES = frozenset(
     {
@@ -97,7 +97,8 @@ STREAM_FAILURE = "Responses stream ended with terminal event"
 class RetryPolicy:
     """The options of a task that decide about retries.
 
-    `retry_on`: the errors that are retried, or None for the default (`is_transient`). `give_up_on` goes before it.
+    `retry_on`: the errors that are retried, or None for the default (`is_transient`). `give_up_on` takes
+    precedence.
     """
 
     backoff: Delay
@@ -135,7 +136,7 @@ class RetryPolicy:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Return whether the error may be gone at the next try; True for what is not known to stay.
+    """Return whether the error may be gone at the next try; True unless it is known to be permanent.
 
     A group of errors is transient if each of its members is.
     """

@@ -94,9 +94,11 @@ def _decide(out: Output, options: dict[str, Any], decide: Callable[[UUID], Appro
     if options["json"]:
         out.json(ApprovalSchema.model_validate(decided))
     else:
-        values = {"id": decided.id, "tool": decided.tool, "status": decided.status}
-        answer = "" if decided.answer is None else f" ({decided.answer})"
-        out.write(_("%(id)s %(tool)s: %(status)s") % values + answer)
+        values = {"id": decided.id, "tool": decided.tool, "status": decided.status, "answer": decided.answer}
+        text = (
+            _("%(id)s %(tool)s: %(status)s") if decided.answer is None else _("%(id)s %(tool)s: answered: %(answer)s")
+        )
+        out.write(text % values)
     return code
 
 
@@ -133,7 +135,7 @@ def _json_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise argparse.ArgumentTypeError(_("is no JSON: %(error)s") % {"error": error}) from error
+        raise argparse.ArgumentTypeError(_("is not JSON: %(error)s") % {"error": error}) from error
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError(_("must be a JSON object."))
     return value

@@ -138,7 +138,7 @@ class SignalSender(_Thread):
             dropped, self._dropped = self._dropped, 0
             receivers = {name for signal in SIGNALS for name in signal.receiver_names(Activity)}
             logger.error(
-                "Signals of %d changes were not sent: more than %d wait for slow receivers (%s).",
+                "Signals were not sent (changes: %d): more than %d wait for slow receivers (%s).",
                 dropped,
                 MAX_WAITING_CHANGES,
                 ", ".join(sorted(receivers)),

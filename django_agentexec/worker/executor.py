@@ -160,8 +160,8 @@ class Execution:
         if self._reason:
             raise asyncio.CancelledError
         # A thread cannot be stopped: slot and lock remain occupied until the handler ends.
-        running = self._invoker.call_sync(self._begin, definition.handler, *arguments)
-        return await self._result(running, definition.timeout)
+        future = self._invoker.call_sync(self._begin, definition.handler, *arguments)
+        return await self._result(future, definition.timeout)
 
     def _begin(self, handler: Callable[..., Any], *arguments: Any) -> Any:
         """Call the handler in its thread unless it was stopped while it waited for the thread."""
@@ -204,18 +204,24 @@ class Execution:
         return self._raised(definition, error)  # the handler canceled itself
 
     def _suspension(self, error: BaseException | None) -> Suspended | None:
-        """Return the children that the handler awaits, even if it replaced the wait by `error` or a result (None)."""
+        """Return the wait that ends this attempt, or None for none.
+
+        The handler raises it; it may also have replaced a wait by `error` or, without an error, by a result.
+        """
         if isinstance(error, SpawnMismatch):
             return None  # another run of the handler would spawn the wrong children again
         raised = error if isinstance(error, Suspended) else _suspended_in(error)
         recorded = self.attempt.suspension
-        if recorded is None or raised is not None:
-            awaited_ids = [*(recorded.awaited_ids if recorded else []), *(raised.awaited_ids if raised else [])]
-            if raised is None:
-                return None
-            fan_out, requests = (recorded.fan_out, recorded.requests) if recorded else (None, raised.requests)
-            condition = recorded.condition if recorded else raised.condition
-            return Suspended(list(dict.fromkeys(awaited_ids)), fan_out, requests, condition)
+        if raised is None:
+            if recorded is not None:
+                self._warn_of_caught_wait(error)
+            return recorded
+        if recorded is None:
+            return Suspended(list(dict.fromkeys(raised.awaited_ids)), None, raised.requests, raised.condition)
+        awaited_ids = dict.fromkeys([*recorded.awaited_ids, *raised.awaited_ids])
+        return Suspended(list(awaited_ids), recorded.fan_out, recorded.requests, recorded.condition)
+
+    def _warn_of_caught_wait(self, error: BaseException | None) -> None:
         logger.warning(
             "The handler of %s %s caught a wait and ended with %s, which is discarded: the "
             "activity is suspended and its handler runs again afterwards. Do not catch the exception of `gather` or of "
@@ -225,7 +231,6 @@ class Execution:
             "a result" if error is None else one_line(error),
             extra={"agent_id": str(self.activity.agent_id), "task": self.activity.agent_type},
         )
-        return recorded
 
     def _suspended(self, suspended: Suspended) -> OwnedOperation | None:
         if self._reason in (Stop.CANCELED, Stop.LOST):

@@ -14,11 +14,18 @@ from .options import WorkerOptions
 
 logger = logging.getLogger(__name__)
 
+# What follows the end of an attempt that does not end its activity, by state.
+_CONTINUATIONS = {
+    "to be retried": "it will be retried",
+    "released": "the activity returned to the queue",
+    "waiting for others": "the activity waits for others",
+}
+
 
 def log_ready(options: WorkerOptions) -> None:
     """Log that a worker process starts to claim activities."""
     logger.info(
-        "Worker %s is ready: process %d, queues %s, %d slots.",
+        "Worker %s is ready: process %d, queues %s, slots: %d.",
         options.name,
         os.getpid(),
         ", ".join(options.queues),
@@ -40,11 +47,14 @@ def log_finished(execution: Execution, outcome: OwnedOperation | None, written: 
         return
     activity, duration = execution.activity, time.monotonic() - execution.began
     state = "stopped" if written is None else _state(outcome, written)
+    if state in _CONTINUATIONS:
+        text = f"Ended an attempt of %s %s after %.2f s; {_CONTINUATIONS[state]}."
+    else:
+        text = f"Finished %s %s: {state} after %.2f s."
     logger.info(
-        "Finished %s %s: %s after %.2f s.",
+        text,
         activity.agent_type,
         activity.agent_id,
-        state,
         duration,
         extra={
             "agent_id": str(activity.agent_id),

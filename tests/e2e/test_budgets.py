@@ -107,5 +107,5 @@ def test_a_pool_resumes_what_waits_for_a_provider_when_it_is_due(journal: Journa
     assert journal.names("start") == ["a", "b", "a"]  # the slot was free during the wait
     row = Activity.objects.get(pk=waiting_work.agent_id)
     assert (row.attempt, row.retries, row.crashes, row.waiting_for) == (1, 0, 0, "")
-    assert messages(waiting_work.agent_id)[2:4] == ["Waiting: Limit of a provider.", "The wait is over."]
+    assert messages(waiting_work.agent_id)[2:4] == ["Waiting for the limit of a provider.", "The wait is over."]
     assert Activity.objects.get(pk=other.agent_id).attempt == 1

@@ -220,7 +220,7 @@ def test_a_pool_whose_tasks_cannot_be_imported_does_not_burn_their_retries(tmp_p
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
-    [(["--queues", "a b"], "is no queue name"), (["--workers", "0"], "not a positive number")],
+    [(["--queues", "a b"], "is not a queue name"), (["--workers", "0"], "not a positive number")],
 )
 def test_wrong_arguments_are_explained(arguments: list[str], complaint: str) -> None:
     assert complaint in refused(*arguments)
@@ -292,3 +292,40 @@ def test_a_pool_whose_output_nobody_reads_any_more_goes_on_and_ends_in_peace(jou
     assert process.returncode == 0
     assert "BrokenPipe" not in log
     assert "Traceback" not in log
+
+
+@pytest.mark.slow
+def test_a_typo_is_waited_for_until_it_is_corrected(journal: Journal, tmp_path: Path) -> None:
+    """Neither a wrong setting nor code that cannot be imported ends a pool that reloads."""
+    settings = tmp_path / "typo_settings.py"
+    valid = "from tests.settings import *\n"
+    settings.write_text(valid)
+    path = os.pathsep.join([os.getcwd(), str(tmp_path)])
+    variables = {"DJANGO_SETTINGS_MODULE": "typo_settings", "PYTHONPATH": path}
+    with pool("--workers", "1", "--autoreload", variables=variables) as process:
+        until(get_queue().workers, "the first worker")
+        settings.write_text(valid + "AGENTEXEC = {**AGENTEXEC, 'POLICY': 'nowhere.Policy'}\n")
+        until(lambda: process.output.count("waiting for the next change") == 1, "the refusal of the setting")
+        settings.write_text(valid + "AGENTEXEC = {\n")
+        until(lambda: process.output.count("waiting for the next change") == 2, "the refusal of the syntax")
+        settings.write_text(valid)
+        until(lambda: process.output.count("Quit with Ctrl-C") == 2, "the second banner")
+        handle = work.enqueue(Work(journal=journal.path, name="a"))
+        assert get_result(handle, timeout=30) == "a"
+        assert process.stop() == 0
+
+    assert "agentexec.E008" in process.output
+    assert "SyntaxError" in process.output
+
+
+@pytest.mark.slow
+def test_a_pool_that_waits_for_a_correction_ends_on_sigterm(tmp_path: Path) -> None:
+    settings = tmp_path / "typo_settings.py"
+    settings.write_text("from tests.settings import *\n")
+    path = os.pathsep.join([os.getcwd(), str(tmp_path)])
+    variables = {"DJANGO_SETTINGS_MODULE": "typo_settings", "PYTHONPATH": path}
+    with pool("--workers", "1", "--autoreload", variables=variables) as process:
+        until(get_queue().workers, "the first worker")
+        settings.write_text("oops\n")
+        until(lambda: "waiting for the next change" in process.output, "the refusal")
+        assert process.stop() == 0

@@ -151,7 +151,7 @@ def test_an_invalid_row_does_not_stop_workers(task: Task[Any, Any, Any, Any]) ->
     ("scope", "name", "message"),
     [
         ("pool", "a", "'pool' is unknown"),
-        ("queue", "a b", "is no queue name"),
+        ("queue", "a b", "is not a queue name"),
         ("task", "", "Name the task, such as research_company"),
         ("tenant", "", "Name the tenant by its metadata, such as organization_id=7"),
         ("task", "a\0", "printable"),
@@ -383,6 +383,6 @@ def test_the_admin_validates_limits(client: Any) -> None:
     add = "/admin/agentexec/concurrencylimit/add/"
 
     shown = client.post(add, {"scope": "key", "name": "org:7", "maximum": 3, "rate_limit": "10/minute"})
-    assert "is no rate" in shown.content.decode()
+    assert "is not a rate" in shown.content.decode()
     assert client.post(add, {"scope": "key", "name": "org:7", "maximum": 3, "rate_limit": "10/m"}).status_code == 302
     assert str(ConcurrencyLimit.objects.get()) == "org:7 (3, 10/m)"

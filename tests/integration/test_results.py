@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -27,7 +27,9 @@ from django_agentexec import (
     ActivityNotFound,
     InvalidOption,
     ResultError,
+    ResultTimeout,
     Run,
+    Status,
     TaskCanceled,
     TaskFailed,
     activity,
@@ -39,6 +41,7 @@ from django_agentexec import (
 )
 from django_agentexec.activity import waiting
 from django_agentexec.activity.waiting import watching
+from django_agentexec.models import Activity, WaitingFor
 from django_agentexec.queues import Ack, Outcome, get_queue
 from django_agentexec.tasks import AnyTask, registry
 from tests.support.activity_rows import claim, complete, fail, row, start
@@ -175,14 +178,36 @@ def test_a_failure_tells_error_attempts_and_traceback() -> None:
 def test_a_timeout_leaves_the_activity_alone() -> None:
     handle = shout.enqueue(Text())
 
-    with pytest.raises(TimeoutError, match=r"not ended within 0\.01 s; it continues to run"):
+    with pytest.raises(TimeoutError, match=r"0\.01 s; it is still queued; does a pool serve queue 'default'\?"):
         get_result(handle, timeout=0.01)
 
     assert row(handle.agent_id).status == "queued"
 
 
+@pytest.mark.parametrize(
+    ("values", "state"),
+    [
+        ({"run_after": datetime(2100, 1, 1, tzinfo=UTC)}, "it is queued and due at 2100-01-01 00:00:00+00:00."),
+        ({"status": Status.RUNNING}, "it is still running."),
+        ({"status": Status.RUNNING, "blocking_child_id": uuid4()}, "is suspended and waits for its child activities."),
+        (
+            {"status": Status.RUNNING, "blocking_child_id": uuid4(), "waiting_for": WaitingFor.BUDGET},
+            "is suspended and waits for a budget.",
+        ),
+    ],
+)
+def test_a_timeout_names_the_state(values: dict[str, Any], state: str) -> None:
+    handle = shout.enqueue(Text())
+    Activity.objects.filter(pk=handle.agent_id).update(**values)
+
+    with pytest.raises(ResultTimeout) as late:
+        get_result(handle, timeout=0.01)
+
+    assert str(late.value).endswith(state)
+
+
 async def test_an_async_timeout() -> None:
-    with pytest.raises(TimeoutError, match="it continues to run"):
+    with pytest.raises(TimeoutError, match="it is still queued"):
         await aget_result(await shout.aenqueue(Text()), timeout=0.01)
 
 
@@ -242,8 +267,9 @@ def test_a_result_that_does_not_fit_its_type_any_more_says_so(typed: Any) -> Non
     handle = completed(typed(str), "text")
     typed(int)
 
-    with pytest.raises(ResultError, match="does not fit its type"):
+    with pytest.raises(ResultError, match="does not fit its type") as refusal:
         get_result(handle)
+    assert "input_value" not in str(refusal.value)
 
 
 # Several

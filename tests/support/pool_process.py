@@ -10,9 +10,10 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from django.db import connection
@@ -34,13 +35,13 @@ def environment(**settings: Any) -> dict[str, str]:
 class PoolProcess:
     """A pool as its operator sees it: a process with output, signals and an exit code."""
 
-    def __init__(self, *arguments: str, **settings: Any) -> None:
+    def __init__(self, *arguments: str, variables: Mapping[str, str] = MappingProxyType({}), **settings: Any) -> None:
         # Not into a pipe, which would fill up and block the pool.
         descriptor, self._output = tempfile.mkstemp(prefix="agentexec-pool-")
         weakref.finalize(self, os.unlink, self._output)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "django", "runagentworkers", "-v2", *arguments],
-            env=environment(**settings),
+            env={**environment(**settings), **variables},
             stdout=descriptor,
             stderr=subprocess.STDOUT,
         )
@@ -74,9 +75,14 @@ class PoolProcess:
 
 
 @contextmanager
-def pool(*arguments: str, **settings: Any) -> Iterator[PoolProcess]:
-    """Run a pool inside the block; print its output afterwards, for the report of a failed test."""
-    process = PoolProcess(*arguments, **settings)
+def pool(
+    *arguments: str, variables: Mapping[str, str] = MappingProxyType({}), **settings: Any
+) -> Iterator[PoolProcess]:
+    """Run a pool inside the block; print its output afterwards, for the report of a failed test.
+
+    `variables` are further variables of its environment.
+    """
+    process = PoolProcess(*arguments, variables=variables, **settings)
     try:
         yield process
     finally:

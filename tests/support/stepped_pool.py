@@ -6,7 +6,7 @@ import signal
 import time
 from typing import Any, cast
 
-from django_agentexec.pool.process_handle import Child
+from django_agentexec.pool.process_handle import WorkerProcess
 from django_agentexec.pool.reconciler import Reconciler
 from django_agentexec.pool.supervisor import Pool, PoolOptions
 from django_agentexec.worker.entrypoint import EXIT_DRAINED, EXIT_RECYCLED
@@ -71,11 +71,11 @@ class SteppedPool(Pool):
 
     def add(self, process: Unkillable) -> None:
         """Add a running process."""
-        self._children.append(cast(Child, process))
+        self._children.append(cast(WorkerProcess, process))
 
     def end(self, process: Ended) -> None:
         """Note the end of a process."""
-        self._handle_exit(cast(Child, process))
+        self._handle_exit(cast(WorkerProcess, process))
 
     def stop(self) -> None:
         """Begin to stop, as the main loop does after a signal."""

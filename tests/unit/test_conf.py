@@ -112,6 +112,36 @@ def test_settings_that_are_no_dictionary() -> None:
         assert identifiers() == ["agentexec.E001"]
 
 
+@pytest.mark.parametrize(
+    ("check", "wrong", "identifier"),
+    [
+        (checks.check_templates, {"QUEUES": ["a b"]}, "agentexec.E006"),
+        (checks.check_templates, {"QUEUE_WEIGHTS": {"default": 0}}, "agentexec.E006"),
+        (checks.check_templates, {"ACTIVITY_MESSAGE_STARTED": " "}, "agentexec.E007"),
+        (checks.check_rate, {"API_CHANGE_RATE": "many"}, "agentexec.E011"),
+        (checks.check_queue, {"QUEUE_BACKEND": "nowhere.Queue"}, "agentexec.E003"),
+        (checks.check_policy, {"POLICY": "nowhere.Policy"}, "agentexec.E008"),
+        (checks.check_trace, {"TRACE_REDACT": "nowhere.redact"}, "agentexec.E017"),
+        (checks.check_limits, {"MODEL_LIMITS": {"a": 1}}, "agentexec.E018"),
+    ],
+)
+def test_a_wrong_setting_hides_no_other_problem(check: Any, wrong: dict[str, Any], identifier: str) -> None:
+    with override_settings(AGENTEXEC={"KEEP_CALLS": "soon", **wrong}):
+        assert [message.id for message in checks.check_settings(None)] == ["agentexec.E001"]
+        assert {message.id for message in check(None)} == {identifier}
+
+
+@pytest.mark.parametrize("name", ["QUEUES", "POLICY", "API_CHANGE_RATE", "KEY_PREFIX", "MODEL_LIMITS", "TRACE_REDACT"])
+def test_checks_that_read_a_wrong_setting_are_skipped(name: str) -> None:
+    with override_settings(AGENTEXEC={name: 5}):
+        assert [message.id for message in run_checks(tags=["agentexec", "agentexec_tasks"])] == ["agentexec.E001"]
+
+
+def test_a_setting_in_another_case_is_suggested() -> None:
+    with override_settings(AGENTEXEC={"lease": 5, "Policy": "x"}):
+        assert unknown_settings() == {"lease": "LEASE", "Policy": "POLICY"}
+
+
 def test_an_unknown_setting_is_refused_with_the_closest() -> None:
     with override_settings(AGENTEXEC={"CONCURENCY": 5, "zzz": 1, 5: 1}):
         assert unknown_settings() == {"CONCURENCY": "CONCURRENCY", "zzz": "", 5: ""}

@@ -6,7 +6,9 @@ permissions. All functions are synchronous; the consumers call them in threads.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, MutableMapping
+from functools import cache
 from math import ceil
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
@@ -31,6 +33,8 @@ from ..messages import not_found_text
 
 if TYPE_CHECKING:
     from ...policy import User
+
+logger = logging.getLogger(__name__)
 
 NOT_SIGNED_IN = 4401
 FORBIDDEN = 4403
@@ -58,11 +62,23 @@ def authenticate(scope: Scope) -> User:
     framework's token, which must still exist, or a function without arguments that returns whether the sign-in is
     valid.
     """
+    if "user" not in scope:
+        report_missing_middleware()
     is_valid = _is_still_valid(scope.get("auth"))
     user = reload_user(scope.get("user"), scope.get("session")) if is_valid else AnonymousUser()
     if not (user.is_authenticated and user.is_active):
         raise Refused(NOT_SIGNED_IN, "not_signed_in", _("Sign in, then connect again."))
     return user
+
+
+@cache
+def report_missing_middleware() -> None:
+    """Log, once per process, that no middleware sets the users of sockets."""
+    logger.error(
+        "A websocket was closed with %d (not signed in): no middleware has set scope['user']. Wrap the routes in "
+        "asgi.py: AuthMiddlewareStack(URLRouter(websocket_urlpatterns)), from channels.auth.",
+        NOT_SIGNED_IN,
+    )
 
 
 def _is_still_valid(auth: object) -> bool:

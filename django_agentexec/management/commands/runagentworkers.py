@@ -23,6 +23,7 @@ from django_agentexec.exceptions import AgentExecError, InvalidOption, QueueMisc
 from django_agentexec.logs import configure_logging
 from django_agentexec.models import Activity
 from django_agentexec.parsing import parse_digits
+from django_agentexec.pool.autoreload import CodeWatcher, is_trial
 from django_agentexec.pool.queue_weights import read_queues
 from django_agentexec.pool.services import ServiceFactory, registered_services
 from django_agentexec.pool.supervisor import Pool, PoolOptions
@@ -122,12 +123,14 @@ class Command(PipeSafeCommand):
                     )
                     % {"queue_backend": conf.QUEUE_BACKEND}
                 )
+            if pool_options.autoreload and is_trial():
+                _import_tasks()
+                return
             pool = Pool(pool_options)
             self._banner(pool, pool_options, tasks)
+            watcher = CodeWatcher(pool.reload)
             if pool_options.autoreload:
-                from django_agentexec.pool.autoreload import watch
-
-                watch(pool.reload)
+                watcher.start()
             code = pool.run()
         except QueueMisconfigured as error:
             raise CommandError(str(error)) from error
@@ -139,9 +142,7 @@ class Command(PipeSafeCommand):
         except (AgentExecError, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
         if pool.wants_reload:
-            from django_agentexec.pool.autoreload import restart
-
-            restart()
+            watcher.restart()
         self.say(gettext("Stopped."))
         if code:
             sys.exit(code)

@@ -13,7 +13,7 @@ from django_agentexec.budgets.calls import RunCharge
 from django_agentexec.budgets.options import RunBudget
 from django_agentexec.calls.journal import journal_of
 from django_agentexec.calls.paths import digest_of
-from django_agentexec.calls.position import Position, at, current_scope
+from django_agentexec.calls.position import Position, at_position, current_scope
 from django_agentexec.calls.recording import place_run
 from django_agentexec.current import OwningAttempt
 from django_agentexec.exceptions import InvalidTransition
@@ -28,7 +28,7 @@ from .text import TextStream
 from .tool_names import ToolNames
 from .wire import text_of
 
-INVALID_ARGUMENTS = "Error: the arguments are no JSON object, so the tool was not called. Call it again."
+INVALID_ARGUMENTS = "Error: the arguments are not a JSON object, so the tool was not called. Call it again."
 
 
 class DurableRun:
@@ -107,7 +107,7 @@ class DurableRun:
     def _start(self, position: Position, agent: Agent[Any], input: Any) -> RunResultStreaming:
         token = agents_of_run.set(self._agents)
         try:
-            with at(position):
+            with at_position(position):
                 return self._runner.run_streamed(agent, input, **self._options)
         finally:
             agents_of_run.reset(token)
@@ -128,8 +128,8 @@ class DurableRun:
 
     def end(self, result: RunResultStreaming) -> None:
         """Record the end of the run, and replace the durable copies in its result by the user's agents."""
-        if result.interruptions and self._position.home is not None:
-            self._position.journal.paused[self._position.home] = self._position
+        if result.interruptions and self._position.scope_path is not None:
+            self._position.journal.paused[self._position.scope_path] = self._position
             self._position.copies = self._agents
         else:
             self._record_end(result, None)
@@ -143,7 +143,7 @@ class DurableRun:
     async def without_invalid_calls(self, result: RunResultStreaming) -> RunResultStreaming:
         """Suspend the activity if the run waits for decisions.
 
-        Otherwise the interrupted calls have arguments that are no JSON: reject them, and continue.
+        Otherwise the interrupted calls have arguments that are not JSON: reject them, and continue.
         """
         journal = self._position.journal
         if journal.requests_of(self._position.path):

@@ -17,7 +17,7 @@ from agents import Agent, RunState
 from agents.run import AgentRunner, get_default_agent_runner, set_default_agent_runner
 
 from django_agentexec.calls.paths import digest_of
-from django_agentexec.calls.position import Position, at, current_position, innermost_scope
+from django_agentexec.calls.position import Position, at_position, current_position, innermost_scope
 
 from .approvals import Policies
 from .durable import DurableAgents, agents_of_run, end_run, with_own_agents
@@ -60,7 +60,7 @@ class DispatchingRunner(AgentRunner):
                 result.run_loop_task.add_done_callback(lambda _: restore_agents(result))
             return result
         agent, input, options = _prepared(starting_agent, input, options)
-        with at(position):
+        with at_position(position):
             result = self.inner.run_streamed(agent, input, **options)
 
         def ended(task: Any) -> None:
@@ -131,7 +131,7 @@ def _prepared(agent: Agent[Any], input: Any, options: dict[str, Any]) -> tuple[A
 def _recorded(position: Position) -> Iterator[None]:
     """Run code at a position, and record the end of a run that fails."""
     try:
-        with at(position):
+        with at_position(position):
             yield
     except BaseException as error:
         end_run(position, None, error)
@@ -141,8 +141,8 @@ def _recorded(position: Position) -> Iterator[None]:
 
 def _ended(position: Position, result: Any) -> None:
     if getattr(result, "interruptions", None):
-        if position.home is not None:
-            position.journal.paused[position.home] = position
+        if position.scope_path is not None:
+            position.journal.paused[position.scope_path] = position
     else:
         with_own_agents(result)
         end_run(position, result, None)

@@ -13,7 +13,7 @@ from agents.tool_context import ToolContext
 from django.utils import timezone
 from pydantic import TypeAdapter
 
-from django_agentexec.calls.position import Position, current_position, inside
+from django_agentexec.calls.position import Position, current_position, inside_scope
 from django_agentexec.exceptions import InvalidOption
 from django_agentexec.models import AgentCall, CallKind, CallState
 from django_agentexec.validation import one_line
@@ -222,13 +222,13 @@ class _Call:
         await journal.begin(call)
         scope = self.position.scope_of_call(self.call_id)
         try:
-            with inside(scope):
+            with inside_scope(scope):
                 output = await original()
         except Exception as error:
             call.state, call.error = CallState.FAILED, one_line(error)
             journal.finish_soon(call)
             raise
-        await scope.runs_left()
+        await scope.wait_for_ended_runs()
         if halted := journal.halts.inside(scope.path):  # the output is that of a run that was stopped
             call.state, call.error = CallState.FAILED, one_line(halted)
             journal.finish_soon(call)

@@ -102,7 +102,7 @@ def test_a_caught_wait_suspends_all_the_same() -> None:
     drain()
 
     assert row(agent_id).waiting_for == "limit"
-    assert row(agent_id).latest_log_message == "Waiting: Limit of a provider."
+    assert row(agent_id).latest_log_message == "Waiting for the limit of a provider."
 
 
 def test_only_due_activities_are_resumed() -> None:

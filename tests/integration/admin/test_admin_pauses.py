@@ -189,6 +189,17 @@ def test_a_tenant_ends_its_own_pauses_and_not_those_of_staff() -> None:
     assert Pause.objects.get() == of_staff
 
 
+@pytest.mark.parametrize(("policy", "status"), [(TwoOrganizations, 403), (PausesOwn, 200)])
+def test_pauses_are_offered_where_the_policy_permits_one(policy: type, status: int) -> None:
+    client = signed_in("view_activity", "pause_activity", first_name="org-1")
+
+    with override_settings(AGENTEXEC={"POLICY": policy, "STAFF_SEES_ALL_TENANTS": False}):
+        index = client.get("/admin/agentexec/").content.decode()
+        assert client.get("/admin/agentexec/pause/add/").status_code == status
+
+    assert ("/admin/agentexec/pause/" in index) == (status == 200)
+
+
 @override_settings(AGENTEXEC={"POLICY": PausesOwn})
 def test_users_who_may_resume_do_not_read_accounts_of_terminals() -> None:
     row = mail(organization_id="org-1")

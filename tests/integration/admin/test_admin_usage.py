@@ -17,6 +17,7 @@ from django_agentexec.models import Activity, CallKind, ModelPrice, Status
 from django_agentexec.money import dollars
 from tests.support.admin_pages import CHANGE_LIST, TENANTS, page_of, signed_in
 from tests.support.priced_calls import call, child_of, run_of
+from tests.support.rest_api import OrganizationPolicy
 
 pytestmark = pytest.mark.django_db
 
@@ -53,6 +54,9 @@ def test_a_model_without_a_price_leads_to_the_form_of_a_price() -> None:
     paid(run_of(), None, "my model", provider="gpu.internal:8000")
 
     assert "Set a price" not in page(signed_in("view_activity"))
+    with override_settings(AGENTEXEC={"POLICY": OrganizationPolicy, "STAFF_SEES_ALL_TENANTS": False}):
+        of_tenant = signed_in("view_activity", "add_modelprice", "view_modelprice", name="tenant", first_name="org-1")
+        assert "Set a price" not in page(of_tenant)
     client = signed_in("view_activity", "add_modelprice", "view_modelprice", name="editor")
     text = page(client)
     link = f"{PRICES}add/?pattern=my%20model&amp;provider=gpu.internal%3A8000"

@@ -116,7 +116,7 @@ def test_unknown_ids_and_impossible_decisions_are_refused() -> None:
             approvals.approve(unknown)
     with pytest.raises(InvalidOption, match="once, run"):
         approvals.approve(id, scope="always")
-    with pytest.raises(InvalidOption, match="no question"):
+    with pytest.raises(InvalidOption, match="not a question"):
         approvals.answer(id, "Yes.")
     with pytest.raises(InvalidOption, match="2,001 characters"):
         approvals.reject(id, reason="x" * 2001)

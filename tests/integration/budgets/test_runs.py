@@ -215,7 +215,7 @@ def test_thresholds_are_announced_once_per_period(caplog: pytest.LogCaptureFixtu
     assert spent() == (Decimal("0.12"), 0)
 
 
-def test_a_refused_call_announces_that_the_limit_is_reached() -> None:
+def test_a_refused_call_announces_that_the_limit_is_reached(caplog: pytest.LogCaptureFixture) -> None:
     budget("0.05")
     announced: list[int] = []
 
@@ -234,6 +234,8 @@ def test_a_refused_call_announces_that_the_limit_is_reached() -> None:
         budget_threshold.disconnect(receive)
 
     assert announced == [50, 100]
+    assert "cannot cover the next call: $0.03 of $0.05 are spent." in caplog.text
+    assert "100 %" not in caplog.text
 
 
 def test_runs_of_other_frameworks_are_charged_as_well() -> None:

@@ -291,7 +291,7 @@ def test_the_terminal_lists_budgets_and_sets_a_limit() -> None:
     [
         (["999", "5"], 3, "There is no budget 999"),
         (["x", "5"], 3, "There is no budget x"),
-        (["ID", "much"], 2, "'much' is no number"),
+        (["ID", "much"], 2, "'much' is not a number"),
         (["ID", "-1"], 2, "-1"),
     ],
 )

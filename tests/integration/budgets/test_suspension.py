@@ -33,9 +33,9 @@ def test_it_waits_before_the_call_that_would_exceed_the_budget_and_repeats_none(
     ]
     assert spent() == (Decimal("0.09"), 0)
     assert "Budget Acme: the next call needs up to $0.03, $0.01 of $0.10 is left." in messages(agent_id)
-    assert waiting.latest_log_message == "Waiting: Budget."  # tenants do not read of budgets of the whole site
+    assert waiting.latest_log_message == "Waiting for a budget."  # tenants do not read of budgets of the whole site
     wait = ActivityLog.objects.get(message__contains="the next call needs")
-    assert wait.public_message == "Waiting: Budget."
+    assert wait.public_message == "Waiting for a budget."
     assert waiting.run_after is not None  # the end of the month
     assert BudgetWait.objects.get().amount == Decimal("0.03")
 

@@ -20,6 +20,7 @@ from django_agentexec.models import (
     ApprovalScope,
     ApprovalStatus,
     CallKind,
+    CallState,
     Status,
 )
 from django_agentexec.testing import drain
@@ -136,6 +137,10 @@ def test_a_fork_replays_what_had_ended_before_the_call() -> None:
     assert row.result == "Both are fine."
     assert AgentCall.objects.billed().filter(activity=fork).count() == 2  # the kept call is paid by the original
     assert len(current(row)) == len(calls)
+    for each in AgentCall.objects.all():  # the kept calls are answered, and are not billed here
+        each.input_tokens, each.state = 1, CallState.DONE
+        each.save()
+        assert each.is_billed == AgentCall.objects.billed().filter(pk=each.pk).exists()
 
 
 def test_a_fork_keeps_single_decisions_and_no_permission_for_later_calls() -> None:

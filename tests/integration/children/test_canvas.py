@@ -96,6 +96,21 @@ def test_each_result_of_a_chain_is_the_next_ones_context() -> None:
     assert get_result(handle, timeout=0) == Report(text="aa")
 
 
+def test_a_result_that_is_no_context_of_the_next_task_is_named_without_values() -> None:
+    @task("loose", max_retries=0)
+    def loose(agent_id: UUID, context: Name):  # type: ignore[no-untyped-def]  # its result is not checked
+        return {"about": {"secret": "value"}}
+
+    handle = chain(("loose", Name(name="a")), "expand")
+
+    drain()
+
+    assert row(handle.agent_id).error == (
+        "InvalidContext: The result of the previous task does not fit task 'expand': about: Input should be a valid "
+        "string."
+    )
+
+
 def test_the_callback_of_a_chord_gets_the_results() -> None:
     handle = chord([("research", Name(name=name)) for name in "abc"], "summarize", fields={"title": "All"})
 

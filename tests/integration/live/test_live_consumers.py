@@ -178,6 +178,22 @@ async def test_who_is_not_signed_in_is_counted_by_address() -> None:
     assert (second.close_code, elsewhere.close_code) == (4429, 4401)
 
 
+def test_a_scope_without_a_user_is_refused_and_the_missing_middleware_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    auth.report_missing_middleware.cache_clear()
+
+    for _ in range(2):
+        with pytest.raises(auth.Refused) as refusal:
+            auth.authenticate({"type": "websocket"})
+        assert refusal.value.close_code == 4401
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "A websocket was closed with 4401 (not signed in): no middleware has set scope['user']. Wrap the routes in "
+        "asgi.py: AuthMiddlewareStack(URLRouter(websocket_urlpatterns)), from channels.auth."
+    ]
+
+
 async def test_a_sign_in_that_has_a_row_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumers, "RECHECK_INTERVAL", 0.05)
     token = await Group.objects.acreate(name="as good a row as REST framework's token")

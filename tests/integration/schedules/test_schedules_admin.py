@@ -88,7 +88,7 @@ def test_a_schedule_can_be_made(browser: Client) -> None:
         ({"context": "{"}, "context", "valid JSON"),
         ({"task": "shoot"}, "task", "valid choice"),
         ({"metadata": "[1]"}, "metadata", "a JSON object"),
-        ({"queue": "a b"}, "queue", "no queue name"),
+        ({"queue": "a b"}, "queue", "not a queue name"),
         ({"timezone": "Mars"}, "timezone", "valid choice"),
         ({"start_at_0": "9999-12-31", "start_at_1": "23:59"}, "start_at", "limits of the calendar"),
         ({"expires_at_0": "0001-01-01", "expires_at_1": "00:00"}, "expires_at", "limits of the calendar"),

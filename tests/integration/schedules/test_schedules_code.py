@@ -160,7 +160,7 @@ def test_a_crontab_is_in_the_time_zone_of_the_settings(settings: Any) -> None:
         ({"start_at": NOON, "expires_at": NOON}, "must be later than start_at"),
         ({"priority": 5}, "Priority 5 is unknown"),
         ({"priority": "urgent"}, "Priority 'urgent' is unknown"),
-        ({"queue": "a b"}, "is no queue name"),
+        ({"queue": "a b"}, "is not a queue name"),
         ({"metadata": {"a": {1}}}, "cannot be stored"),
         ({"name": ""}, "1 to 200"),
     ],

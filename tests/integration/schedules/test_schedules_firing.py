@@ -189,7 +189,7 @@ def test_a_clocked_schedule_that_was_missed_may_be_caught_up() -> None:
     [
         ({"task": "shoot"}, "Did you mean 'shout'?"),
         ({"context": {"text": 5}}, "text: Input should be a valid string"),
-        ({"queue": "a b"}, "is no queue name"),
+        ({"queue": "a b"}, "is not a queue name"),
     ],
 )
 def test_a_faulty_schedule_says_so_and_leaves_the_others_alone(fields: dict[str, object], message: str) -> None:

@@ -71,7 +71,7 @@ def test_a_sound_schedule_is_clean() -> None:
         ({"context": []}, "context", "Input should be an object"),
         ({"metadata": [1]}, "metadata", "a JSON object"),
         ({"metadata": {"a": "\x00"}}, "metadata", "NUL"),
-        ({"queue": "a b"}, "queue", "is no queue name"),
+        ({"queue": "a b"}, "queue", "is not a queue name"),
         ({"priority": 5}, "priority", "not a valid choice"),
         ({"start_at": NOON, "expires_at": NOON}, "expires_at", "later than the start"),
         ({"start_at": AFTER_ALL}, "start_at", "limits of the calendar"),

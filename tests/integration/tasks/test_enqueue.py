@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -16,6 +17,7 @@ from django.utils import timezone
 from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
 from django_agentexec import (
+    ActivityNotFound,
     AgentExecError,
     ContextTooLarge,
     InvalidContext,
@@ -27,6 +29,7 @@ from django_agentexec import (
     aenqueue,
     enqueue,
     enqueue_many,
+    get_result,
 )
 from django_agentexec.models import Activity, ActivityLog
 from django_agentexec.queues import get_queue
@@ -97,6 +100,29 @@ def test_a_misspelled_option_is_named_with_the_one_that_was_meant(verb: Callable
 # Transactions
 
 
+async def test_a_call_without_a_context_names_the_task_and_the_remedy() -> None:
+    with pytest.raises(
+        TypeError, match=r"enqueue\(\) of task 'keyed' takes a context, .*: enqueue\(Keyed\(key=...\)\)"
+    ):
+        keyed.enqueue(text="a")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"aenqueue\(\) of task 'shout' takes a context, .*: aenqueue\(Text\(\)\)"):
+        await shout.aenqueue(text="a")  # type: ignore[call-arg]
+
+
+def test_a_dictionary_instead_of_a_context_names_the_remedy() -> None:
+    with pytest.raises(InvalidContext, match=r"takes a Keyed, not dict .*\. Pass Keyed\(key=...\)\."):
+        keyed.enqueue({"key": "a"})  # type: ignore[arg-type]
+
+
+def test_methods_of_celery_name_the_replacement() -> None:
+    for name in ("delay", "apply_async"):
+        with pytest.raises(AttributeError, match=r"Task 'keyed' has no method .*\.enqueue\(Keyed\(key=...\)\)"):
+            getattr(keyed, name)
+    with pytest.raises(AttributeError, match="'Task' object has no attribute 'nothing'"):
+        getattr(keyed, "nothing")  # noqa: B009  # a type checker would refuse the attribute
+    assert copy(keyed).name == "keyed"
+
+
 def test_within_a_transaction_the_id_is_there_before_the_commit_and_the_message_after() -> None:
     with transaction.atomic():
         handle = shout.enqueue(Text())
@@ -104,6 +130,15 @@ def test_within_a_transaction_the_id_is_there_before_the_commit_and_the_message_
 
     assert before == [handle.agent_id]
     assert claimed_ids() == [handle.agent_id]
+
+
+def test_the_error_about_a_missing_activity_names_the_rollback() -> None:
+    with transaction.atomic():
+        handle = shout.enqueue(Text())
+        transaction.set_rollback(True)
+
+    with pytest.raises(ActivityNotFound, match="deleted, or the transaction that enqueued it was rolled back"):
+        get_result(handle, timeout=0)
 
 
 def test_a_rollback_leaves_no_row_and_no_message() -> None:

@@ -47,9 +47,9 @@ def stored(task: Task[Any, Any, Any, Any], context: Job | None = None, **metadat
         ({"concurrency": 0}, "concurrency=0 must be a whole number"),
         ({"concurrency": True}, "concurrency=True must be"),
         ({"max_concurrency": 5}, "needs a concurrency_key"),
-        ({"rate_limit": "10/minute"}, "'10/minute' is no rate"),
-        ({"rate_limit": "0/m"}, "'0/m' is no rate"),
-        ({"rate_limit": 10}, "10 is no rate"),
+        ({"rate_limit": "10/minute"}, "'10/minute' is not a rate"),
+        ({"rate_limit": "0/m"}, "'0/m' is not a rate"),
+        ({"rate_limit": 10}, "10 is not a rate"),
         ({"concurrency_key": "{metadata}"}, "name a key"),
     ],
 )

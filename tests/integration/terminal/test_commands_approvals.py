@@ -61,7 +61,7 @@ def test_questions_are_answered() -> None:
     assert approvals("answer", str(question.id), "3").code == 2
     assert approvals("answer", str(question.id), "2", "--json").code == 0
     assert Approval.objects.get().answer == 2
-    assert f"{question.id} ask_person: approved (2)" in approvals("answer", str(question.id), "1").out
+    assert f"{question.id} ask_person: answered: 2" in approvals("answer", str(question.id), "1").out
 
 
 def test_refusals_have_exit_codes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from uuid import UUID
 
 import pytest
@@ -42,9 +43,6 @@ def test_a_start_is_logged_with_id_task_and_attempt(caplog: pytest.LogCaptureFix
     [
         (Complete(agent_id=ID), Status.COMPLETE, "complete"),
         (Fail(agent_id=ID, error="no"), Status.ERROR, "error"),
-        (Fail(agent_id=ID, error="no", retry_delay=1.0), Status.QUEUED, "to be retried"),
-        (Release(agent_id=ID), Status.QUEUED, "released"),
-        (Suspend(agent_id=ID, awaited_ids=[]), Status.RUNNING, "waiting for others"),
         (None, None, "stopped"),
     ],
 )
@@ -60,6 +58,32 @@ def test_an_end_is_logged_with_its_state_and_duration(
     assert record.message.startswith(f"Finished research {ID}: {state} after ")
     assert record.__dict__["state"] == state
     assert record.__dict__["duration"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "state", "continuation"),
+    [
+        (Fail(agent_id=ID, error="no", retry_delay=1.0), Status.QUEUED, "to be retried", "it will be retried"),
+        (Release(agent_id=ID), Status.QUEUED, "released", "the activity returned to the queue"),
+        (
+            Suspend(agent_id=ID, awaited_ids=[]),
+            Status.RUNNING,
+            "waiting for others",
+            "the activity waits for others",
+        ),
+    ],
+)
+def test_an_attempt_that_does_not_end_its_activity_is_logged_as_such(
+    outcome: OwnedOperation, status: str, state: str, continuation: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "django_agentexec")
+    execution = Execution(Claim(ID, 1, 0, "default", ""), row(), write, PlainCalls())
+
+    log_finished(execution, outcome, row(status))
+
+    (record,) = caplog.records
+    assert re.fullmatch(rf"Ended an attempt of research {ID} after \d+\.\d\d s; {continuation}\.", record.message)
+    assert record.__dict__["state"] == state
 
 
 def test_nothing_is_logged_below_info(caplog: pytest.LogCaptureFixture) -> None:

@@ -173,6 +173,14 @@ def test_a_failure_with_a_retry_left_is_queued_with_its_delay() -> None:
     assert line.message == "Attempt 1 failed: no. Next attempt in 5.0 s."
 
 
+@pytest.mark.parametrize("error", ["Did you mean 'a'?", "Stop!", "It is full."])
+def test_an_error_that_ends_a_sentence_gets_no_full_stop(error: str) -> None:
+    line = replace(FAIL_FOR_NOW, error=error, public_error=error).apply(activity(), NOW)
+
+    assert line is not None
+    assert line.message == f"Attempt 1 failed: {error} Next attempt in 5.0 s."
+
+
 def test_a_failure_without_a_retry_left_is_final() -> None:
     row = activity(retries=3, max_retries=3)
 

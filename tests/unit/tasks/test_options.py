@@ -34,7 +34,7 @@ def test_a_queue_name(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "x" * 101, "a b", "a:b", "{a}", "a\n", "ä", None, 1])
 def test_another_queue_name_is_refused(name: Any) -> None:
-    with pytest.raises(InvalidOption, match="no queue name"):
+    with pytest.raises(InvalidOption, match="not a queue name"):
         validate_queue(name)
 
 

@@ -46,6 +46,11 @@ class Report(BaseModel):
     title: str
 
 
+class Letter(BaseModel):
+    language: str
+    pages: int
+
+
 class PlainCalls:
     """Calls as a worker does, without connections to close."""
 
@@ -199,7 +204,10 @@ async def test_a_result_that_is_no_json_is_final(calls: PlainCalls) -> None:
     async def handler(agent_id: UUID, context: Text):  # type: ignore[no-untyped-def]  # anything may come
         return object()
 
-    assert (await failure(calls, handler)).retry_delay is None
+    failed = await failure(calls, handler)
+
+    assert failed.retry_delay is None
+    assert failed.error.endswith("Return a Pydantic model or JSON values.")
 
 
 async def test_a_result_that_is_too_large_is_final(calls: PlainCalls) -> None:
@@ -243,6 +251,23 @@ async def test_a_stored_context_that_does_not_fit_any_more_is_final(calls: Plain
 
     assert isinstance(ended, Fail)
     assert ended.retry_delay is None
+    assert ended.error.startswith("InvalidContext: The stored context does not fit task 'executor-test': ")
+    assert ended.error.endswith(". Retry it with a new context.")
+
+
+async def test_an_error_about_a_stored_context_names_paths_and_no_values(calls: PlainCalls) -> None:
+    async def handler(agent_id: UUID, context: Letter) -> None: ...
+
+    task(NAME)(handler)
+
+    ended = await execution(calls, {"text": "a secret", "pages": "another secret"}).run()
+
+    assert isinstance(ended, Fail)
+    assert ended.error == (
+        "InvalidContext: The stored context does not fit task 'executor-test': language: Field required; pages: Input "
+        "should be a valid integer, unable to parse string as an integer. Retry it with a new context."
+    )
+    assert "secret" not in ended.traceback
 
 
 # Stopping

@@ -97,7 +97,7 @@ def test_the_option_names_queues_and_weights() -> None:
         ("a:x", "weight 'x'"),
         ("a:", "weight ''"),
         ("a:1001", "weight '1001'"),
-        ("a b:1", "no queue name"),
+        ("a b:1", "not a queue name"),
     ],
 )
 def test_an_invalid_option_is_refused(text: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""What the admin can do to activities: cancel, retry and delete, each for one or for many."""
+"""The actions of the admin on activities: cancel, retry and delete, each for one row or for many."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ DELETE = Action(
 
 
 def retry_from(step: str) -> Action:
-    """Return the verb that repeats a pipeline from this step on, whether it has failed or not."""
+    """Return the action that repeats a pipeline from this step on, whether it has failed or not."""
 
     def run(activities: ActivityQuerySet) -> BulkOutcome:
         outcome = BulkOutcome()
