@@ -20,7 +20,7 @@ WITH_POOLS := -n 3 --dist loadgroup
 EVERYTHING := $(AGENTEXEC_TEST_EVERYTHING)
 # What is repeated on PostgreSQL leaves out what does not meet it.
 NEITHER := $(addprefix --ignore=tests/integration/,queues terminal test_authorization.py test_embedded.py test_smoke.py \
-  admin/test_admin_unfold.py api/test_api_document.py worker/test_calls.py worker/test_dispatcher.py)
+  admin/test_admin_unfold.py api/test_api_document.py worker/test_calls.py worker/test_claimer.py)
 # What depends on the database: locks, transactions, and SQL that Django does not write.
 DATABASE := $(addprefix tests/integration/,activity approvals budgets calls children conversations costs dispatch \
   pipelines pool schedules tasks worker test_pauses.py admin/test_admin_list.py admin/test_admin_usage.py \

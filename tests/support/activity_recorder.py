@@ -67,7 +67,7 @@ class ActivityRecorder:
 
 
 def record_activity(monkeypatch: pytest.MonkeyPatch) -> ActivityRecorder:
-    """Have the runners write into the recorder that this returns."""
+    """Have the runners write into what this returns."""
     recorder = ActivityRecorder()
     monkeypatch.setattr(base, "activity", recorder)
     return recorder

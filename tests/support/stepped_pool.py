@@ -71,7 +71,7 @@ class SteppedPool(Pool):
 
     def add(self, process: Unkillable) -> None:
         """Add a running process."""
-        self._children.append(cast(WorkerProcess, process))
+        self._processes.append(cast(WorkerProcess, process))
 
     def end(self, process: Ended) -> None:
         """Note the end of a process."""

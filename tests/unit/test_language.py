@@ -33,6 +33,7 @@ AVOID = {
     r"^Do what `": "Async version of `x`.",
     r"\bfor ever\b": "forever, without a limit",
     r"\bever so\b|\bbefore long\b|\bseldom\b": "soon, rarely",
+    r"\bthe (dispatcher|recorder|lease keeper)s?\b": "the claimer, the committer, the heartbeat",
 }
 
 

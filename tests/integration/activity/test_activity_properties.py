@@ -1,7 +1,7 @@
 """Whatever workers and people do to an activity in whatever order, its row lives by the rules of the state machine.
 
 Several "processes" hold claims of two activities, outdated ones among them, and hand in batches of operations as
-the recorder does. A model of a few lines says what each must lead to; after every batch row and log are compared
+the committer does. A model of a few lines says what each must lead to; after every batch row and log are compared
 with it. What is refused must leave no trace.
 """
 

@@ -167,23 +167,23 @@ def test_the_signals_are_exported() -> None:
 
 
 class InWorker:
-    """A recorder as a worker process has one, and an activity that runs."""
+    """A committer as a worker process has one, and an activity that runs."""
 
     def __init__(self) -> None:
-        self.recorder = Committer()
-        self.recorder.start()
+        self.committer = Committer()
+        self.committer.start()
         self.agent_id = shout.enqueue(Text()).agent_id
         start(self.agent_id)
 
     def progress(self, message: str) -> None:
-        self.recorder.submit(Progress(agent_id=self.agent_id, fence=1, message=message)).result(10)
+        self.committer.submit(Progress(agent_id=self.agent_id, fence=1, message=message)).result(10)
 
 
 @pytest.fixture
 def worker() -> Iterator[InWorker]:
     worker = InWorker()
     yield worker
-    worker.recorder.stop(10)
+    worker.committer.stop(10)
 
 
 @pytest.mark.parametrize("signal", [activity_changed, activities_changed])
@@ -202,7 +202,7 @@ def test_a_slow_receiver_does_not_stop_the_worker(worker: InWorker, signal: Any)
         for number in range(20):
             worker.progress(str(number))
         go_on.set()
-        assert worker.recorder.stop(10)
+        assert worker.committer.stop(10)
     finally:
         go_on.set()
         signal.disconnect(slow)
@@ -213,7 +213,7 @@ def test_a_slow_receiver_does_not_stop_the_worker(worker: InWorker, signal: Any)
 def test_a_worker_sends_signals_in_the_order_of_the_changes(worker: InWorker, received: Received) -> None:
     for number in range(50):
         worker.progress(str(number))
-    worker.recorder.stop(10)
+    worker.committer.stop(10)
 
     assert [message for _, message in received] == [str(number) for number in range(50)]
 
@@ -286,7 +286,7 @@ def test_changes_that_wait_for_receivers_are_bounded(
         for number in range(1, 20):
             worker.progress(str(number))
         go_on.set()
-        worker.recorder.stop(10)
+        worker.committer.stop(10)
     finally:
         go_on.set()
         activity_changed.disconnect(slow)

@@ -28,17 +28,17 @@ OUTAGES = pytest.mark.parametrize("outage", [read_only_database, missing_column]
 
 
 @pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Committer]:
+def committer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Committer]:
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.001)
     monkeypatch.setattr(module, "MAX_PAUSE", 0.01)
-    recorder = Committer()
-    yield recorder
-    recorder.stop(10)
+    committer = Committer()
+    yield committer
+    committer.stop(10)
 
 
 @OUTAGES
 def test_an_end_is_kept_until_it_can_be_written(
-    recorder: Committer, outage: Outage, monkeypatch: pytest.MonkeyPatch
+    committer: Committer, outage: Outage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent_id = shout.enqueue(Text()).agent_id
     start(agent_id)
@@ -53,8 +53,8 @@ def test_an_end_is_kept_until_it_can_be_written(
 
     monkeypatch.setattr(module, "apply", read_counters)
     with outage():
-        recorder.start()
-        written = recorder.submit(Complete(agent_id=agent_id, fence=1, result="kept"))
+        committer.start()
+        written = committer.submit(Complete(agent_id=agent_id, fence=1, result="kept"))
         assert has_tried_often.wait(20)
         assert not written.done()
 

@@ -19,7 +19,7 @@ from django_agentexec.activity.completion_hooks import repair_missed
 from django_agentexec.activity.transitions import Complete, Progress
 from django_agentexec.conf import user_settings
 from django_agentexec.models import Activity
-from django_agentexec.worker import committer as recorder_module
+from django_agentexec.worker import committer as committer_module
 from django_agentexec.worker import locked_writes as locked_module
 from django_agentexec.worker.committer import Committer
 from tests.support.activity_rows import fail, messages, row, running_activity, start
@@ -37,26 +37,26 @@ def short_wait() -> override_settings:
 
 
 @pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Committer]:
-    monkeypatch.setattr(recorder_module, "FIRST_PAUSE", 0.001)
-    recorder = Committer()
-    recorder.start()
-    yield recorder
-    recorder.stop(10)
+def committer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Committer]:
+    monkeypatch.setattr(committer_module, "FIRST_PAUSE", 0.001)
+    committer = Committer()
+    committer.start()
+    yield committer
+    committer.stop(10)
 
 
 def progress(agent_id: UUID, message: str) -> Progress:
     return Progress(agent_id=agent_id, fence=1, message=message)
 
 
-def test_others_are_committed_while_a_row_is_locked(recorder: Committer) -> None:
+def test_others_are_committed_while_a_row_is_locked(committer: Committer) -> None:
     blocked, free = running_activity(), running_activity()
 
     with locked_rows(blocked):
-        waiting = recorder.submit(Complete(agent_id=blocked, fence=1, result="kept"))
+        waiting = committer.submit(Complete(agent_id=blocked, fence=1, result="kept"))
         for number in range(20):
-            recorder.submit(progress(free, str(number))).result(10)
-        recorder.submit(Complete(agent_id=free, fence=1)).result(10)
+            committer.submit(progress(free, str(number))).result(10)
+        committer.submit(Complete(agent_id=free, fence=1)).result(10)
         is_done_meanwhile = waiting.done()
 
     assert not is_done_meanwhile
@@ -64,11 +64,11 @@ def test_others_are_committed_while_a_row_is_locked(recorder: Committer) -> None
     assert row(blocked).result == "kept"
 
 
-def test_a_locked_row_does_not_block_others_of_the_same_batch(recorder: Committer) -> None:
+def test_a_locked_row_does_not_block_others_of_the_same_batch(committer: Committer) -> None:
     blocked, free = running_activity(), running_activity()
 
     with locked_rows(blocked):
-        writes = [recorder.submit(progress(agent_id, "x")) for agent_id in [blocked, free] * 50]
+        writes = [committer.submit(progress(agent_id, "x")) for agent_id in [blocked, free] * 50]
         for write in writes[1::2]:
             write.result(10)
 
@@ -77,15 +77,15 @@ def test_a_locked_row_does_not_block_others_of_the_same_batch(recorder: Committe
     assert messages(blocked).count("x") == messages(free).count("x") == 50
 
 
-def test_the_writes_of_a_locked_activity_keep_their_order(recorder: Committer) -> None:
+def test_the_writes_of_a_locked_activity_keep_their_order(committer: Committer) -> None:
     blocked, free = running_activity(), running_activity()
 
     with locked_rows(blocked):
         writes = []
         for number in range(10):
-            writes.append(recorder.submit(progress(blocked, str(number))))
-            recorder.submit(progress(free, "x")).result(10)
-        writes.append(recorder.submit(Complete(agent_id=blocked, fence=1)))
+            writes.append(committer.submit(progress(blocked, str(number))))
+            committer.submit(progress(free, "x")).result(10)
+        writes.append(committer.submit(Complete(agent_id=blocked, fence=1)))
 
     for write in writes:
         write.result(10)
@@ -94,17 +94,17 @@ def test_the_writes_of_a_locked_activity_keep_their_order(recorder: Committer) -
 
 
 def test_a_long_lock_is_logged_with_its_activity_and_so_is_its_end(
-    recorder: Committer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    committer: Committer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locked_module, "WARN_AFTER", 0.0)
     caplog.set_level(logging.INFO, "django_agentexec")
     blocked = running_activity()
 
     with locked_rows(blocked):
-        written = recorder.submit(progress(blocked, "x"))
-        recorder.submit(progress(running_activity(), "y")).result(10)
+        written = committer.submit(progress(blocked, "x"))
+        committer.submit(progress(running_activity(), "y")).result(10)
     written.result(10)
-    recorder.stop(10)
+    committer.stop(10)
 
     (warning,) = [record for record in caplog.records if "has been locked by another transaction" in record.message]
     assert warning.levelno == logging.WARNING
@@ -114,21 +114,21 @@ def test_a_long_lock_is_logged_with_its_activity_and_so_is_its_end(
 
 
 def test_activities_locked_at_shutdown_are_released(monkeypatch: pytest.MonkeyPatch) -> None:
-    recorder = Committer()
-    recorder.start()
+    committer = Committer()
+    committer.start()
     blocked = running_activity()
 
     with locked_rows(blocked):
-        write = recorder.submit(progress(blocked, "x"))
-        recorder.submit(progress(running_activity(), "y")).result(10)
-        recorder.stop(0.1)
+        write = committer.submit(progress(blocked, "x"))
+        committer.submit(progress(running_activity(), "y")).result(10)
+        committer.stop(0.1)
         error = write.exception(10)
 
     assert isinstance(error, ActivityLocked)
 
 
 def test_a_locked_table_is_waited_for_and_loses_nothing(
-    recorder: Committer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    committer: Committer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("django_agentexec.activity.store.TABLE_LOCK_TIMEOUT", 0.05)
     ids = [running_activity() for _ in range(3)]
@@ -141,7 +141,7 @@ def test_a_locked_table_is_waited_for_and_loses_nothing(
 
     caplog.handler.addFilter(note)
     with locked_table():
-        writes = [recorder.submit(Complete(agent_id=agent_id, fence=1)) for agent_id in ids]
+        writes = [committer.submit(Complete(agent_id=agent_id, fence=1)) for agent_id in ids]
         assert logged.wait(10)
 
     for write in writes:
@@ -171,14 +171,14 @@ def test_a_command_waits_for_a_limited_time_and_names_the_activity(command: Any)
 
 
 def test_drivers_that_send_one_statement_at_a_time_have_the_same_limits(
-    recorder: Committer, monkeypatch: pytest.MonkeyPatch
+    committer: Committer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("django_agentexec.bulk_sql.postgres._accepts_several_statements", lambda connection: False)
     blocked, free = running_activity(), running_activity()
 
     with short_wait(), locked_rows(blocked):
-        waiting = recorder.submit(progress(blocked, "x"))
-        recorder.submit(progress(free, "x")).result(10)
+        waiting = committer.submit(progress(blocked, "x"))
+        committer.submit(progress(free, "x")).result(10)
         with pytest.raises(ActivityLocked):
             activity.cancel(blocked)
         activity.cancel(free)
@@ -256,7 +256,7 @@ def test_pruning_leaves_a_locked_row_to_the_next_time() -> None:
 
 @pytest.mark.usefixtures("family")
 def test_a_locked_parent_stops_neither_the_recorder_nor_the_reconciler(
-    recorder: Committer, caplog: pytest.LogCaptureFixture
+    committer: Committer, caplog: pytest.LogCaptureFixture
 ) -> None:
     attempt = running_parent()
     child = attempt.spawn("research", Company(name="Acme")).agent_id
@@ -264,9 +264,9 @@ def test_a_locked_parent_stops_neither_the_recorder_nor_the_reconciler(
     start(child)
 
     with short_wait(), locked_rows(attempt.agent_id):
-        recorder.submit(Complete(agent_id=child, fence=1)).result(10)
-        recorder.submit(progress(running_activity(), "meanwhile")).result(10)
-        recorder.stop(10)
+        committer.submit(Complete(agent_id=child, fence=1)).result(10)
+        committer.submit(progress(running_activity(), "meanwhile")).result(10)
+        committer.stop(10)
         repair_missed()
     assert str(attempt.agent_id) in caplog.text
 

@@ -124,7 +124,7 @@ def test_who_was_left_in_a_write_hears_that_its_lease_is_lost(held: Held, monkey
 
     registry.unregister("held")
     task("held", lock_key="one")(write_on)
-    monkeypatch.setattr(Committer, "submit", lambda recorder, operation: unwritten)
+    monkeypatch.setattr(Committer, "submit", lambda committer, operation: unwritten)
     monkeypatch.setattr(Heartbeat, "overdue", lambda lease: overdue if is_ending.is_set() else [])
     in_time: list[bool] = []
 

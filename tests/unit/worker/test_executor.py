@@ -335,7 +335,7 @@ async def test_a_sync_handler_that_is_stopped_has_nothing_more_to_say(calls: Pla
 
 
 class Unanswered:
-    """A recorder whose database does not answer; a handler that waits for it, and the error that it receives."""
+    """A committer whose database does not answer; a handler that waits for it, and the error that it receives."""
 
     def __init__(self, calls: PlainCalls) -> None:
         self.written: Future[Activity] = Future()

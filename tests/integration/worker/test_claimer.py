@@ -1,4 +1,4 @@
-"""The dispatcher against a queue that answers as it likes, and the threads that a process cannot do without."""
+"""The claimer against a queue that loses replies or fails, and the critical threads of a process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUEUE = "default"
 
 
 class LossyQueue(MemoryQueue):
-    """Loses the replies of the next `lose` exchanges, after they took effect."""
+    """Loses the replies of the next `lose` round trips, after they took effect."""
 
     lose = 0
 
