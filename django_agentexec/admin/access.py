@@ -176,11 +176,16 @@ def may_pause(request: HttpRequest, scope: str = "", name: str = "") -> bool:
 
     Without a scope: whether they may pause a declared queue, a task of this process or their own tenant.
     """
-    policy, user = get_policy(), request.user
-    if not (user.has_perm(f"{Activity._meta.app_label}.{Permission.PAUSE}") and policy.may(user, Permission.PAUSE)):
+    if not _has_pause_permission(request):
         return False
+    policy, user = get_policy(), request.user
     targets = [(scope, name)] if scope else _pause_targets(policy, user)
     return any(policy.may_pause(user, *target) for target in targets)
+
+
+def _has_pause_permission(request: HttpRequest) -> bool:
+    permission = f"{Activity._meta.app_label}.{Permission.PAUSE}"
+    return request.user.has_perm(permission) and get_policy().may(request.user, Permission.PAUSE)
 
 
 def _pause_targets(policy: Policy, user: User) -> Iterator[tuple[str, str]]:
@@ -192,7 +197,7 @@ def _pause_targets(policy: Policy, user: User) -> Iterator[tuple[str, str]]:
 
 def may_resume(request: HttpRequest, pause: Pause) -> bool:
     """Return whether the user has the permission `pause_activity`, and the policy lets them end this pause."""
-    return may_pause(request) and get_policy().may_resume(request.user, pause)
+    return _has_pause_permission(request) and get_policy().may_resume(request.user, pause)
 
 
 def may_view_activities(request: HttpRequest) -> bool:
