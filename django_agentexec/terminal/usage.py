@@ -13,7 +13,7 @@ from ..costs.library import missing_library
 from ..costs.period import Period, zone_of
 from ..costs.reprice import BATCH_SIZE, reprice
 from ..costs.runs import MAX_RUNS, ExpensiveRunSchema, expensive_runs, reasons_of
-from ..costs.usage import ReportGroupSchema, ReportTotalsSchema, calls_of, usage_csv, usage_report
+from ..costs.usage import ReportGroupSchema, ReportTotalsSchema, UsageReportSchema, calls_of, usage_csv, usage_report
 from ..models import Activity, ActivityQuerySet
 from ..money import dollars
 from .arguments import add_metadata, day, positive
@@ -99,29 +99,7 @@ exit codes:
             rows = [[group.key or "-", *_cells(group)] for group in report.groups]
             out.table(header, [*rows, [_("total"), *_cells(report.totals)]], right=range(1, 8))
         _note_period(out, period)
-        if report.totals.replayed_cost:
-            text = _("Replays have saved %(cost)s: calls that later attempts have read instead of making them again.")
-            out.note(text % {"cost": dollars(report.totals.replayed_cost)})
-        if report.has_more_groups:
-            out.note(_("There are more groups; the total includes them."))
-        if report.totals.unrecorded_runs:
-            runs, cost = report.totals.unrecorded_runs, report.totals.unrecorded_cost
-            text = ngettext(
-                "%(runs)s further run without recorded calls cost %(cost)s.",
-                "%(runs)s further runs without recorded calls cost %(cost)s.",
-                runs,
-            )
-            out.note(text % {"runs": f"{runs:,}", "cost": dollars(cost)})
-        if report.totals.unpriced_calls:
-            calls, tokens = report.totals.unpriced_calls, report.totals.unpriced_tokens
-            text = ngettext(
-                "%(calls)s call with %(tokens)s tokens has no price and is missing in the cost.",
-                "%(calls)s calls with %(tokens)s tokens have no price and are missing in the cost.",
-                calls,
-            )
-            out.note(text % {"calls": f"{calls:,}", "tokens": f"{tokens:,}"})
-            if hint := missing_library():
-                out.note(hint)
+        _note_totals(out, report)
         return OK
 
     def _runs(self, out: Output, activities: ActivityQuerySet, period: Period, options: dict[str, Any]) -> int:
@@ -159,6 +137,33 @@ exit codes:
         )
         out.write(text % {"priced": f"{priced:,}", "examined": f"{examined:,}"})
         return OK
+
+
+def _note_totals(out: Output, report: UsageReportSchema) -> None:
+    """Write what the table does not show: savings, and what its sums leave out."""
+    if report.totals.replayed_cost:
+        text = _("Replays have saved %(cost)s: calls that later attempts have read instead of making them again.")
+        out.note(text % {"cost": dollars(report.totals.replayed_cost)})
+    if report.has_more_groups:
+        out.note(_("There are more groups; the total includes them."))
+    if report.totals.unrecorded_runs:
+        runs, cost = report.totals.unrecorded_runs, report.totals.unrecorded_cost
+        text = ngettext(
+            "%(runs)s further run without recorded calls cost %(cost)s.",
+            "%(runs)s further runs without recorded calls cost %(cost)s.",
+            runs,
+        )
+        out.note(text % {"runs": f"{runs:,}", "cost": dollars(cost)})
+    if report.totals.unpriced_calls:
+        calls, tokens = report.totals.unpriced_calls, report.totals.unpriced_tokens
+        text = ngettext(
+            "%(calls)s call with %(tokens)s tokens has no price and is missing in the cost.",
+            "%(calls)s calls with %(tokens)s tokens have no price and are missing in the cost.",
+            calls,
+        )
+        out.note(text % {"calls": f"{calls:,}", "tokens": f"{tokens:,}"})
+        if hint := missing_library():
+            out.note(hint)
 
 
 def _note_period(out: Output, period: Period) -> None:
