@@ -15,8 +15,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # run one by one: they look at the clock.
 IN_PARALLEL := -n 2
 WITH_POOLS := -n 3 --dist loadgroup
-# `make test` leaves out repetitions: on PostgreSQL of what does not depend on the database, on SQLite of the chaos run, and
-# further random requests. With AGENTEXEC_TEST_EVERYTHING=1, as in .ci/run, it leaves out nothing.
+# `make test` leaves out the chaos run and the rolling deploy, and repetitions: on PostgreSQL of what does not depend on the
+# database, and further random requests. With AGENTEXEC_TEST_EVERYTHING=1, as in .ci/run, it leaves out nothing.
 EVERYTHING := $(AGENTEXEC_TEST_EVERYTHING)
 # What is repeated on PostgreSQL leaves out what does not meet it.
 NEITHER := $(addprefix --ignore=tests/integration/,queues terminal test_authorization.py test_embedded.py test_smoke.py \
@@ -34,7 +34,6 @@ FRAMEWORK := $(addprefix tests/integration/,schedules/test_schedules_model.py sc
 # Long tests of processes that die: their hard part is the database's locks, so PostgreSQL has them.
 DURABLE := $(addprefix tests/e2e/test_,pipelines.py fanout.py scheduler.py durable.py durable_outages.py)
 
-# The chaos run and the rolling deploy, for the same reason.
 CHAOS := tests/chaos/test_chaos.py tests/chaos/test_rolling_deploy.py
 
 .PHONY: help demo screenshots animation test fast fast-tests check fix lint types docs messages tests tests-postgresql test-newer \
@@ -46,7 +45,7 @@ help:  ## list the targets
 demo: $(VENV)/.installed  ## run the example project, with an offline model unless OPENAI_API_KEY is set
 	$(BIN)/python manage.py demo $(ARGS)
 
-test: $(VENV)/.installed  ## everything, on SQLite and what depends on the database on PostgreSQL, too
+test: $(VENV)/.installed  ## all tests but chaos, on SQLite and what depends on the database on PostgreSQL, too
 	$(MAKE) -j 2 lint types docs
 	$(MAKE) tests tests-postgresql
 
@@ -89,7 +88,7 @@ tests: $(VENV)/.installed
 	$(if $(EVERYTHING),AGENTEXEC_TEST_EXAMPLES=15) $(PYTEST) $(WITH_POOLS) tests/e2e $(addprefix --ignore=,$(DURABLE)) $(ARGS)
 	$(PYTEST) tests/browser tests/chaos $(if $(EVERYTHING),,$(addprefix --ignore=,$(CHAOS))) $(ARGS)
 
-# The long form of what `make test` does in a minute: 50,000 activities on PostgreSQL, 100 killed workers, from a printed
+# The long form of what .ci/run does in a minute: 50,000 activities on PostgreSQL, 100 killed workers, from a printed
 # seed. What it reads: tests/chaos/__main__.py. For example CHAOS_ACTIVITIES=5000 CHAOS_SEED=7 CHAOS_REPORT=run.json
 chaos: $(VENV)/.installed  ## a long run of activities under kills, freezes and a bad network
 	$(BIN)/python -m tests.chaos
@@ -116,7 +115,7 @@ bench-agents: $(VENV)/.installed  ## what recording costs durable agents: CPU pe
 tests-postgresql: $(VENV)/.installed
 	AGENTEXEC_TEST_DB=postgresql $(PYTEST) $(IN_PARALLEL) $(if $(EVERYTHING),tests/integration $(NEITHER),$(DATABASE)) $(ARGS)
 	AGENTEXEC_TEST_DB=postgresql $(PYTEST) $(WITH_POOLS) $(DURABLE) $(ARGS)
-	AGENTEXEC_TEST_DB=postgresql $(PYTEST) $(CHAOS) $(ARGS)
+	$(if $(EVERYTHING),AGENTEXEC_TEST_DB=postgresql $(PYTEST) $(CHAOS) $(ARGS))
 
 WITHOUT_BEAT := openai,api,live,terminal,prices,embedded,otel
 # All fast tests on the newest Django and a newer Python, without the schedules, since django-celery-beat does not allow
