@@ -32,12 +32,8 @@ def call(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
 class CallExecutor(ThreadPoolExecutor):
     """A thread pool that converts `StopIteration` as `call` does; as default executor it covers `asyncio.to_thread`."""
 
-    has_threads = False
-    """Whether anything was submitted."""
-
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run a function in a thread, as `ThreadPoolExecutor` does."""
-        self.has_threads = True
         return super().submit(call, fn, *args, **kwargs)
 
 

@@ -120,6 +120,7 @@ class Task(Generic[C, P, R, T]):
         self._contexts = Store(*model_form(self.context_type), CONTEXT_COMPARISON)
         result = self.signature.result
         self._results = Store(dump_with(result), self._load_result, RESULT_COMPARISON, plain_form="unreadable")
+        self._stored_none = b""  # the stored form of None, once it is known
         self.__doc__ = handler.__doc__
         self.__wrapped__ = handler
 
@@ -322,6 +323,8 @@ class Task(Generic[C, P, R, T]):
         difference that the type declares (a secret, an excluded field) is no error, nor are objects that are loaded
         as JSON because no type is declared.
         """
+        if value is None and self._stored_none:
+            return self._stored_none
         try:
             checked = self.signature.result.validate_python(value)
             text = self._results.form_of(checked)
@@ -331,6 +334,8 @@ class Task(Generic[C, P, R, T]):
             raise ResultError(
                 f"Task {self.name!r} returned {type(value).__name__}, which {reason}: {result_problem(error)}"
             ) from error
+        if value is None:
+            self._stored_none = text.encode()
         return text.encode()
 
     def load_result(self, value: Any) -> T:

@@ -8,15 +8,18 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import copy_context
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db import connections
 
 from ..threads import CallExecutor
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class HandlerInvoker(Protocol):
@@ -27,6 +30,29 @@ class HandlerInvoker(Protocol):
 
     def call_sync(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
         """Start a sync handler and return the future of its result."""
+
+
+class HandlerThread(Executor):
+    """The thread of one handler for `sync_to_async`. Most handlers make no such call, so it starts with the first."""
+
+    def __init__(self) -> None:
+        self._executor: CallExecutor | None = None
+
+    @property
+    def has_started(self) -> bool:
+        """Whether anything was submitted."""
+        return self._executor is not None
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run a function in the thread, as `CallExecutor` does."""
+        if self._executor is None:
+            self._executor = CallExecutor(max_workers=1)
+        return self._executor.submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the thread, if it has started."""
+        if self._executor is not None:
+            self._executor.shutdown(wait, cancel_futures=cancel_futures)
 
 
 class WorkerInvoker:
@@ -43,13 +69,17 @@ class WorkerInvoker:
         share one thread and one connection.
         """
         async with ThreadSensitiveContext() as context:
-            # The default executor of asgiref would not convert a StopIteration. The context shuts the executor down.
-            executor = SyncToAsync.context_to_thread_executor[context] = CallExecutor(max_workers=1)
+            # The default executor of asgiref would not convert a StopIteration.
+            executor = HandlerThread()
+            SyncToAsync.context_to_thread_executor[context] = executor
             try:
                 yield
             finally:
-                if executor.has_threads:
-                    await sync_to_async(connections.close_all)()
+                if executor.has_started:
+                    await sync_to_async(connections.close_all)()  # after all other calls of the handler
+                # The context would start a thread to wait for the executor, which has nothing left to do.
+                SyncToAsync.context_to_thread_executor.pop(context, None)
+                executor.shutdown(wait=False)
 
     def call_sync(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
         """Start the handler in a thread, with the context variables of the caller."""
