@@ -323,10 +323,11 @@ def test_tokens_whose_commit_was_not_answered_count_once(
 
 @pytest.mark.parametrize("is_ending", [False, True])
 def test_the_doubt_about_a_commit_outlives_what_the_database_refuses_next(
-    committer: Ending, gate: Gate, agent_id: UUID, lost_commits: list[bool], is_ending: bool
+    gate: Gate, agent_id: UUID, lost_commits: list[bool], is_ending: bool
 ) -> None:
     lost_commits += [True]
-    update_fields = [committer.submit(AddUsage(agent_id=agent_id, fence=1, usage={"requests": 1})) for _ in range(3)]
+    committer = Ending()
+    writes = [committer.submit(AddUsage(agent_id=agent_id, fence=1, usage={"requests": 1})) for _ in range(3)]
 
     def refuse() -> None:
         gate.errors += [OperationalError("canceling statement due to lock timeout")] * MAX_REJECTIONS
@@ -335,10 +336,12 @@ def test_the_doubt_about_a_commit_outlives_what_the_database_refuses_next(
 
     gate.after_first = refuse
     gate.open.set()
+    committer.start()  # now, so that the writes share a transaction
 
-    for write in update_fields:
+    for write in writes:
         assert write.exception(10) is None or is_ending
     assert row(agent_id).usage == {"requests": 3}
+    committer.stop(10)
 
 
 def test_a_change_whose_commit_was_not_answered_is_announced_once(
