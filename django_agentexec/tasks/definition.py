@@ -25,7 +25,7 @@ from ..deprecation import deprecated_name
 from ..dispatch.push import push_or_log
 from ..exceptions import ContextTooLarge, InvalidContext, ResultError, TaskDefinitionError
 from ..ids import uuid7
-from ..models import Activity, Conversation, Priority, Status
+from ..models import Activity, Conversation, Priority
 from ..parsing import as_seconds
 from ..serialization.comparison import DECLARED, Cause, Comparison
 from ..serialization.roundtrip import NotStorable, Store, described, dump_with, model_form, result_problem
@@ -184,7 +184,7 @@ class Task(Generic[C, P, R, T]):
                 existing = _with_same_key(row)
                 if existing is None:
                     raise
-        return _run_of_new(row) if existing is None else Run.of(existing, created=False)
+        return Run.of(row) if existing is None else Run.of(existing, created=False)
 
     @_takes_context
     async def aenqueue(self, context: C, **options: Unpack[EnqueueOptions]) -> Run[T]:
@@ -197,7 +197,7 @@ class Task(Generic[C, P, R, T]):
         rows = self.new_rows(contexts, **options)
         if rows:
             insert(rows, conf.ACTIVITY_MESSAGE_CREATE, push_or_log)
-        return [_run_of_new(row) for row in rows]
+        return [Run.of(row) for row in rows]
 
     async def aenqueue_many(self, contexts: Sequence[C], **options: Unpack[BulkOptions]) -> list[Run[T]]:
         """Async version of `enqueue_many`."""
@@ -354,10 +354,6 @@ class Task(Generic[C, P, R, T]):
     def retry_delay(self, error: BaseException, retry: int) -> float | None:
         """Return the seconds to wait before retry number `retry` (from 1), or None to give up."""
         return self.retry_policy.delay(error, retry)
-
-
-def _run_of_new(row: Activity) -> Run[Any]:
-    return Run(row.agent_id, row.agent_type, True, Status.QUEUED)
 
 
 AnyTask: TypeAlias = Task[Any, ..., Any, Any]
