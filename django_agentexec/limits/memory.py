@@ -58,6 +58,7 @@ class _State:
         self.open = {name: until for name, until in self.open.items() if until > now}
         self.tickets = {name: ticket for name, ticket in self.tickets.items() if ticket.expires > now}
         self.blocked = {name: until for name, until in self.blocked.items() if until > now}
+        self.closed_until = {name: until for name, until in self.closed_until.items() if until > now}
 
     def note_duration(self, seconds: float) -> None:
         average = seconds if self.duration is None else self.duration
