@@ -1,4 +1,4 @@
-"""Does a action to a selection of activities, in batches: who may, the change, and the entries in the admin's log."""
+"""An action on a selection of activities, in batches: permissions, the change, and entries in the admin's log."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The schema of the first release in one migration, for new databases; it replaces 0001 to 0012.
 
-A database that has some of those migrations applies the remaining ones instead, and one that has all of them applies
+A database that has some of those migrations applies the others instead. A database that has all of them applies
 nothing. The renames of 0005 are contained: five fields have a column with an earlier name.
 """
 

@@ -31,7 +31,7 @@ class OneByOne(LoadScopeScheduling):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
-    """Distribute the tests one by one with `--dist loadgroup` (the marks of xdist itself need an older pytest)."""
+    """Distribute the tests one by one with `--dist loadgroup`; the marks of xdist do not work with this pytest."""
     return OneByOne(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 

@@ -219,9 +219,9 @@ def test_a_database_of_the_squashed_migration_migrates_back_to_each_original_and
 
 
 def test_later_migrations_depend_on_an_original() -> None:
-    """The way back to an original would leave a migration applied that depends on the squashed one.
+    """A migration that depends on the squashed migration would stay applied on the way back to an original migration.
 
-    `makemigrations` writes the squashed one: replace it with 0012 by hand.
+    `makemigrations` writes such a dependency: replace it with `0012_approval_assignee` by hand.
     """
     loader = MigrationLoader(None, replace_migrations=False)
 
